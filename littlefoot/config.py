@@ -1,0 +1,209 @@
+"""The architecture of a model, in the key names of Hugging Face's ``config.json``."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from littlefoot.errors import ConfigError
+
+SAMPLE_RATE = 16_000
+
+FAMILIES = {
+    "wav2vec2": "Wav2Vec2ForCTC",  # also XLS-R and MMS
+    "hubert": "HubertForCTC",
+    "wavlm": "WavLMForCTC",
+    "data2vec-audio": "Data2VecAudioForCTC",
+}
+"""Supported ``model_type`` values and the transformers class that loads a checkpoint of that type."""
+
+ACTIVATIONS = ("gelu", "relu")
+
+# Where a family's own default differs from wav2vec 2.0's.
+_FAMILY_DEFAULTS: dict[str, dict[str, Any]] = {
+    "data2vec-audio": {"feat_extract_norm": "layer", "num_conv_pos_embeddings": 5},
+}
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Geometry of one CTC model. Lengths are counted in samples at 16 kHz or in frames."""
+
+    model_type: str = "wav2vec2"
+    """One of ``FAMILIES``."""
+    vocab_size: int = 32
+    pad_token_id: int = 0
+    """The CTC blank."""
+
+    # Convolutional front end: waveform -> frames.
+    conv_dim: tuple[int, ...] = (512,) * 7
+    conv_kernel: tuple[int, ...] = (10, 3, 3, 3, 3, 2, 2)
+    conv_stride: tuple[int, ...] = (5, 2, 2, 2, 2, 2, 2)
+    conv_bias: bool = False
+    feat_extract_norm: str = "group"
+    """``group``: one group norm over time after the first layer. ``layer``: a layer norm after each."""
+    feat_extract_activation: str = "gelu"
+    feat_proj_layer_norm: bool = True
+    """HuBERT may leave out the norm before the projection."""
+
+    # Transformer.
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    do_stable_layer_norm: bool = False
+    """True: norms before attention and feed-forward (pre-norm). False: after (post-norm)."""
+    layer_norm_eps: float = 1e-5
+    adapter_attn_dim: int | None = None
+    """Width of MMS's per-language adapters, None without."""
+
+    # Positions.
+    num_conv_pos_embeddings: int = 128
+    """Kernel of the positional convolution; in data2vec-audio the number of its layers."""
+    num_conv_pos_embedding_groups: int = 16
+    conv_pos_kernel_size: int = 19
+    """data2vec-audio: kernel of each positional layer."""
+    num_buckets: int = 320
+    """WavLM: buckets of the relative position bias."""
+    max_bucket_distance: int = 800
+    """WavLM: distance in frames beyond which all positions share a bucket."""
+
+    # Training.
+    hidden_dropout: float = 0.1
+    activation_dropout: float = 0.1
+    attention_dropout: float = 0.1
+    feat_proj_dropout: float = 0.0
+    final_dropout: float = 0.1
+    initializer_range: float = 0.02
+
+    littlefoot: dict[str, Any] = field(default_factory=dict)
+    """What littlefoot adds: format version, recipe, teacher, quantization, measured figures."""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Keys of ``config.json`` that the encoder does not read; written back as they were."""
+
+    def __post_init__(self) -> None:
+        if self.model_type not in FAMILIES:
+            raise ConfigError(
+                f"model_type '{self.model_type}' is not supported: use one of {', '.join(FAMILIES)}"
+            )
+        if not len(self.conv_dim) == len(self.conv_kernel) == len(self.conv_stride) > 0:
+            raise ConfigError(
+                f"conv_dim, conv_kernel and conv_stride must have one entry per layer, but have "
+                f"{len(self.conv_dim)}, {len(self.conv_kernel)} and {len(self.conv_stride)}"
+            )
+        for name in ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if min(*self.conv_dim, *self.conv_kernel, *self.conv_stride) < 1:
+            raise ConfigError("conv_dim, conv_kernel and conv_stride must be at least 1 in every layer")
+        if self.hidden_size % self.num_attention_heads:
+            raise ConfigError(
+                f"hidden_size {self.hidden_size} cannot be divided into {self.num_attention_heads} heads"
+            )
+        if self.hidden_size % self.num_conv_pos_embedding_groups:
+            raise ConfigError(
+                f"hidden_size {self.hidden_size} cannot be divided into "
+                f"{self.num_conv_pos_embedding_groups} groups of the positional convolution"
+            )
+        if self.feat_extract_norm not in ("group", "layer"):
+            raise ConfigError(f"feat_extract_norm must be 'group' or 'layer', not '{self.feat_extract_norm}'")
+        for name in ("hidden_act", "feat_extract_activation"):
+            if getattr(self, name) not in ACTIVATIONS:
+                raise ConfigError(
+                    f"{name} '{getattr(self, name)}' is not supported: use one of {', '.join(ACTIVATIONS)}"
+                )
+        if not 0 <= self.pad_token_id < self.vocab_size:
+            raise ConfigError(
+                f"pad_token_id {self.pad_token_id} is outside the vocabulary of {self.vocab_size} tokens"
+            )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
+        """Read a parsed ``config.json``. Raises ConfigError naming the key that is wrong."""
+        if "model_type" not in values:
+            raise ConfigError("the configuration has no model_type: it is not a model's config.json")
+        known = {f.name: f for f in dataclasses.fields(cls)}
+        merged = {**_FAMILY_DEFAULTS.get(values["model_type"], {}), **values}
+        arguments: dict[str, Any] = {"extra": {}}
+        for key, value in merged.items():
+            if key == "extra" or key not in known:
+                arguments["extra"][key] = value
+            else:
+                arguments[key] = _checked(key, value, known[key].type)
+        return cls(**arguments)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of ``config.json``; ``from_dict`` of it gives an equal config."""
+        values: dict[str, Any] = {"architectures": [FAMILIES[self.model_type]], **self.extra}
+        for f in dataclasses.fields(self):
+            if f.name == "extra" or (f.name == "littlefoot" and not self.littlefoot):
+                continue
+            value = getattr(self, f.name)
+            values[f.name] = list(value) if isinstance(value, tuple) else value
+        values["num_feat_extract_layers"] = len(self.conv_dim)
+        return values
+
+    def replace(self, **changes: Any) -> ModelConfig:
+        """A copy with some fields changed, checked anew."""
+        return dataclasses.replace(self, **changes)
+
+    @property
+    def stride(self) -> int:
+        """Samples from one frame to the next."""
+        product = 1
+        for stride in self.conv_stride:
+            product *= stride
+        return product
+
+    @property
+    def receptive_field(self) -> int:
+        """Samples that one frame of the front end looks at."""
+        width, jump = 1, 1
+        for kernel, stride in zip(self.conv_kernel, self.conv_stride, strict=True):
+            width += (kernel - 1) * jump
+            jump *= stride
+        return width
+
+    @property
+    def frame_ms(self) -> float:
+        """Milliseconds from one frame to the next."""
+        return 1000 * self.stride / SAMPLE_RATE
+
+    @property
+    def head_dim(self) -> int:
+        return self.hidden_size // self.num_attention_heads
+
+    def frames(self, samples: int) -> int:
+        """Frames that the front end makes of so many samples; 0 for less than the receptive field."""
+        for kernel, stride in zip(self.conv_kernel, self.conv_stride, strict=True):
+            if samples < kernel:
+                return 0
+            samples = (samples - kernel) // stride + 1
+        return samples
+
+
+def _checked(key: str, value: Any, annotation: object) -> Any:
+    """Convert a JSON value to the type of a field; ``annotation`` is its source text."""
+    kind = str(annotation)
+    if kind == "tuple[int, ...]" and isinstance(value, list | tuple) and all(_is_int(v) for v in value):
+        return tuple(value)
+    if kind == "int" and _is_int(value):
+        return value
+    if kind == "float" and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if kind == "bool" and isinstance(value, bool):
+        return value
+    if kind == "str" and isinstance(value, str):
+        return value
+    if kind == "int | None" and (value is None or _is_int(value)):
+        return value
+    if kind == "dict[str, Any]" and isinstance(value, dict):
+        return value
+    raise ConfigError(f"{key} must be of type {kind}, not {value!r}")
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

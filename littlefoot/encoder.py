@@ -1,0 +1,276 @@
+"""The network, written once.
+
+``encode`` describes wav2vec 2.0 (Baevski et al. 2020; also XLS-R and MMS), HuBERT (Hsu et al. 2021),
+WavLM (Chen et al. 2021) and data2vec-audio (Baevski et al. 2022) with a CTC head, over a small set of
+operations. ``littlefoot.model.torch_ops`` plays it with tensors and gradients, for training;
+``littlefoot.runtime.onnx_ops`` plays it into an ONNX graph, for inference. Weights are looked up by the
+names of Hugging Face checkpoints without the model's prefix.
+
+Shapes: B batch, T samples, C channels of the front end, F frames, D hidden size, H heads,
+K = D / H, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from littlefoot.config import ModelConfig
+
+Tensor = Any
+"""A value of the backend in use. It understands + - * and //, with numpy's broadcasting."""
+
+CNN_NORM_EPS = 1e-5
+MASKED_SCORE = -1e9
+"""Added to attention scores of padding: exp() of it is zero, and it is finite in bfloat16."""
+
+
+class Ops(Protocol):
+    """The operations a backend offers. ``name`` is the weights' name without .weight / .bias."""
+
+    def conv1d(
+        self, x: Tensor, name: str, stride: int = 1, padding: tuple[int, int] = (0, 0), groups: int = 1
+    ) -> Tensor:
+        """(B, C, T) -> (B, C', T')."""
+
+    def linear(self, x: Tensor, name: str) -> Tensor:
+        """(..., C) -> (..., C')."""
+
+    def layer_norm(self, x: Tensor, name: str | None, eps: float, axis: int = -1) -> Tensor:
+        """Normalise over ``axis``; no scale and shift where ``name`` is None."""
+
+    def group_norm(self, x: Tensor, name: str, eps: float, valid: Tensor | None) -> Tensor:
+        """Normalise each channel of (B, C, T) over time, counting only frames where ``valid`` (B, T) is 1."""
+
+    def activation(self, x: Tensor, kind: str) -> Tensor: ...
+    def sigmoid(self, x: Tensor) -> Tensor: ...
+    def softmax(self, x: Tensor) -> Tensor:
+        """Over the last axis."""
+
+    def matmul(self, a: Tensor, b: Tensor) -> Tensor: ...
+    def sum(self, x: Tensor, axis: int) -> Tensor: ...
+    def clip(self, x: Tensor, low: int, high: int) -> Tensor: ...
+    def reshape(self, x: Tensor, shape: Sequence[int]) -> Tensor:
+        """0 keeps a dimension, -1 takes what is left."""
+
+    def transpose(self, x: Tensor, axes: Sequence[int]) -> Tensor: ...
+    def slice(self, x: Tensor, axis: int, start: int, end: int) -> Tensor: ...
+    def gather(self, table: Tensor, indices: Tensor) -> Tensor:
+        """Rows of ``table``."""
+
+    def positions(self, x: Tensor, axis: int) -> Tensor:
+        """Integers 0 ... n - 1 along an axis of x."""
+
+    def valid(self, lengths: Tensor, x: Tensor, axis: int) -> Tensor:
+        """(B, n) of 1.0 before each length (B,) and 0.0 after it, n the size of x along ``axis``."""
+
+    def weight(self, name: str) -> Tensor: ...
+    def constant(self, value: npt.NDArray[Any]) -> Tensor: ...
+    def dropout(self, x: Tensor, probability: float) -> Tensor:
+        """Nothing, outside of training."""
+
+    def mask_spans(self, x: Tensor) -> Tensor:
+        """SpecAugment on the projected features (B, F, D); nothing, outside of training."""
+
+
+@dataclass
+class EncoderOutput:
+    logits: Tensor
+    """(B, F, V), before the softmax."""
+    hidden_states: list[Tensor]
+    """Input of the first block, then the output of each block, (B, F, D) each."""
+    features: Tensor
+    """(B, F, C): output of the convolutional front end."""
+    frame_lengths: Tensor | None
+    """(B,) frames of each utterance, None without ``lengths``."""
+
+
+def encode(ops: Ops, config: ModelConfig, waveform: Tensor, lengths: Tensor | None = None) -> EncoderOutput:
+    """Waveform (B, T) at 16 kHz -> logits (B, F, V).
+
+    ``lengths`` (B,): samples of each utterance in a padded batch. With it, padding changes nothing:
+    every utterance gets what it would get alone (frames past its own length are meaningless).
+    Without it, every row is taken as full.
+    """
+    features, lengths = _front_end(ops, config, waveform, lengths)  # (B, F, C)
+    valid = None if lengths is None else ops.valid(lengths, features, axis=1)  # (B, F)
+
+    x = features
+    if config.feat_proj_layer_norm:
+        x = ops.layer_norm(x, "feature_projection.layer_norm", config.layer_norm_eps)
+    x = ops.linear(x, "feature_projection.projection")  # (B, F, D)
+    x = ops.dropout(x, config.feat_proj_dropout)
+    x = ops.mask_spans(x)
+
+    frame_mask = None if valid is None else ops.reshape(valid, (0, -1, 1))  # (B, F, 1)
+    if frame_mask is not None:
+        x = x * frame_mask
+    x = x + _positions(ops, config, x, frame_mask)
+    if not config.do_stable_layer_norm:
+        x = ops.layer_norm(x, "encoder.layer_norm", config.layer_norm_eps)
+    x = ops.dropout(x, config.hidden_dropout)
+
+    padding_score = None
+    if valid is not None:
+        padding_score = ops.reshape((valid - 1.0) * -MASKED_SCORE, (0, 1, 1, -1))  # (B, 1, 1, F)
+    position_bias = _relative_positions(ops, config, x) if config.model_type == "wavlm" else None
+    hidden_states = [x]
+    for layer in range(config.num_hidden_layers):
+        x = _block(ops, config, f"encoder.layers.{layer}", x, padding_score, position_bias)
+        hidden_states.append(x)
+
+    if config.do_stable_layer_norm:
+        x = ops.layer_norm(x, "encoder.layer_norm", config.layer_norm_eps)
+    x = ops.dropout(x, config.final_dropout)
+    return EncoderOutput(ops.linear(x, "lm_head"), hidden_states, features, lengths)
+
+
+def _front_end(
+    ops: Ops, config: ModelConfig, waveform: Tensor, lengths: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """(B, T) -> (B, F, C), and the lengths in frames."""
+    x = ops.reshape(waveform, (0, 1, -1))  # (B, 1, T)
+    for layer, (kernel, stride) in enumerate(zip(config.conv_kernel, config.conv_stride, strict=True)):
+        name = f"feature_extractor.conv_layers.{layer}"
+        x = ops.conv1d(x, f"{name}.conv", stride)
+        if lengths is not None:
+            lengths = (lengths - kernel) // stride + 1
+        if config.feat_extract_norm == "layer":
+            x = ops.layer_norm(x, f"{name}.layer_norm", CNN_NORM_EPS, axis=1)
+        elif layer == 0:
+            valid = None if lengths is None else ops.valid(lengths, x, axis=2)
+            x = ops.group_norm(x, f"{name}.layer_norm", CNN_NORM_EPS, valid)
+        x = ops.activation(x, config.feat_extract_activation)
+    return ops.transpose(x, (0, 2, 1)), lengths
+
+
+def _positions(ops: Ops, config: ModelConfig, x: Tensor, frame_mask: Tensor | None) -> Tensor:
+    """Convolutional position embedding: (B, F, D) -> (B, F, D)."""
+    groups = config.num_conv_pos_embedding_groups
+    if config.model_type != "data2vec-audio":
+        kernel = config.num_conv_pos_embeddings
+        x = ops.transpose(x, (0, 2, 1))
+        x = ops.conv1d(x, "encoder.pos_conv_embed.conv", padding=_same(kernel), groups=groups)
+        x = ops.activation(x, config.feat_extract_activation)
+        return ops.transpose(x, (0, 2, 1))
+    for layer in range(config.num_conv_pos_embeddings):
+        name = f"encoder.pos_conv_embed.layers.{layer}.conv"
+        x = ops.transpose(x, (0, 2, 1))
+        x = ops.conv1d(x, name, padding=_same(config.conv_pos_kernel_size), groups=groups)
+        x = ops.transpose(x, (0, 2, 1))
+        x = ops.layer_norm(x, None, CNN_NORM_EPS)
+        x = ops.activation(x, config.feat_extract_activation)
+        if frame_mask is not None:  # or padding would leak through the next layer
+            x = x * frame_mask
+    return x
+
+
+def _same(kernel: int) -> tuple[int, int]:
+    """Padding that keeps the length; an even kernel looks one frame less far ahead."""
+    return kernel // 2, (kernel - 1) // 2
+
+
+def _block(
+    ops: Ops,
+    config: ModelConfig,
+    name: str,
+    x: Tensor,
+    padding_score: Tensor | None,
+    position_bias: Tensor | None,
+) -> Tensor:
+    """One Transformer block, pre-norm or post-norm: (B, F, D) -> (B, F, D)."""
+    eps = config.layer_norm_eps
+    if config.do_stable_layer_norm:
+        normed = ops.layer_norm(x, f"{name}.layer_norm", eps)
+        x = x + _attention(ops, config, f"{name}.attention", normed, padding_score, position_bias)
+        normed = ops.layer_norm(x, f"{name}.final_layer_norm", eps)
+        x = x + _feed_forward(ops, config, f"{name}.feed_forward", normed)
+        if config.adapter_attn_dim is not None:
+            x = x + _adapter(ops, f"{name}.adapter_layer", x)
+        return x
+    x = x + _attention(ops, config, f"{name}.attention", x, padding_score, position_bias)
+    x = ops.layer_norm(x, f"{name}.layer_norm", eps)
+    x = x + _feed_forward(ops, config, f"{name}.feed_forward", x)
+    return ops.layer_norm(x, f"{name}.final_layer_norm", eps)
+
+
+def _attention(
+    ops: Ops,
+    config: ModelConfig,
+    name: str,
+    x: Tensor,
+    padding_score: Tensor | None,
+    position_bias: Tensor | None,
+) -> Tensor:
+    """Multi-head self-attention: (B, F, D) -> (B, F, D)."""
+    split = (0, -1, config.num_attention_heads, config.head_dim)
+    query = ops.reshape(ops.linear(x, f"{name}.q_proj") * config.head_dim**-0.5, split)
+    key = ops.reshape(ops.linear(x, f"{name}.k_proj"), split)
+    value = ops.reshape(ops.linear(x, f"{name}.v_proj"), split)
+
+    scores = ops.matmul(ops.transpose(query, (0, 2, 1, 3)), ops.transpose(key, (0, 2, 3, 1)))  # (B, H, F, F)
+    if position_bias is not None:
+        gate = _position_gate(ops, name, ops.reshape(x, split))  # (B, H, F, 1)
+        scores = scores + gate * position_bias
+    if padding_score is not None:
+        scores = scores + padding_score
+    attention = ops.dropout(ops.softmax(scores), config.attention_dropout)
+
+    x = ops.matmul(attention, ops.transpose(value, (0, 2, 1, 3)))  # (B, H, F, K)
+    x = ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (0, -1, config.hidden_size))
+    return ops.dropout(ops.linear(x, f"{name}.out_proj"), config.hidden_dropout)
+
+
+def _feed_forward(ops: Ops, config: ModelConfig, name: str, x: Tensor) -> Tensor:
+    """(B, F, D) -> (B, F, D)."""
+    x = ops.activation(ops.linear(x, f"{name}.intermediate_dense"), config.hidden_act)
+    x = ops.dropout(x, config.activation_dropout)
+    return ops.dropout(ops.linear(x, f"{name}.output_dense"), config.hidden_dropout)
+
+
+def _adapter(ops: Ops, name: str, x: Tensor) -> Tensor:
+    """MMS's per-language bottleneck (Pratap et al. 2023, section 4.1)."""
+    x = ops.layer_norm(x, f"{name}.norm", 1e-5)
+    x = ops.activation(ops.linear(x, f"{name}.linear_1"), "relu")
+    return ops.linear(x, f"{name}.linear_2")
+
+
+def _relative_positions(ops: Ops, config: ModelConfig, x: Tensor) -> Tensor:
+    """WavLM's bucketed relative position bias, computed once for all blocks: (H, F, F)."""
+    limit = config.max_bucket_distance
+    buckets = ops.constant(relative_buckets(config.num_buckets, limit))  # (2 * limit + 1,)
+    table = ops.gather(ops.weight("encoder.layers.0.attention.rel_attn_embed.weight"), buckets)
+    frame = ops.positions(x, axis=1)  # (F,)
+    distance = ops.reshape(frame, (1, -1)) - ops.reshape(frame, (-1, 1))  # (F, F)
+    bias = ops.gather(table, ops.clip(distance, -limit, limit) + limit)  # (F, F, H)
+    return ops.transpose(bias, (2, 0, 1))
+
+
+def relative_buckets(num_buckets: int, max_distance: int) -> npt.NDArray[np.int64]:
+    """Bucket of each distance from -max_distance to max_distance: (2 * max_distance + 1,).
+
+    As in T5 (Raffel et al. 2020): half of the buckets for each direction; near distances have one each,
+    far ones share logarithmically. All distances beyond the limit fall into the limit's bucket.
+    """
+    half = num_buckets // 2
+    exact = half // 2
+    distance = np.arange(-max_distance, max_distance + 1)
+    size = np.abs(distance)
+    # float32 step by step, as the checkpoints' training code does it: bucket borders depend on rounding.
+    ratio = np.log(np.maximum(size, 1).astype(np.float32) / np.float32(exact))
+    ratio = ratio / np.float32(math.log(max_distance / exact)) * np.float32(half - exact)
+    far = np.minimum((np.float32(exact) + ratio).astype(np.int64), half - 1)
+    return np.where(size < exact, size, far) + half * (distance > 0)
+
+
+def _position_gate(ops: Ops, name: str, x: Tensor) -> Tensor:
+    """WavLM's gate on the relative position bias: (B, F, H, K) -> (B, H, F, 1)."""
+    x = ops.linear(ops.transpose(x, (0, 2, 1, 3)), f"{name}.gru_rel_pos_linear")  # (B, H, F, 8)
+    x = ops.sigmoid(ops.sum(ops.reshape(x, (0, 0, -1, 2, 4)), axis=4))  # (B, H, F, 2)
+    update, reset = ops.slice(x, 3, 0, 1), ops.slice(x, 3, 1, 2)
+    return update * (reset * ops.weight(f"{name}.gru_rel_pos_const") - 1.0) + 2.0

@@ -1,0 +1,114 @@
+"""The encoder's operations on PyTorch tensors: what training runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class TorchOps:
+    """Plays ``littlefoot.encoder.encode`` with autograd.
+
+    ``training`` switches dropout on. ``time_mask`` (B, F) and ``feature_mask`` (B, D) are boolean
+    SpecAugment masks over the projected features: masked frames become ``masked_spec_embed``,
+    masked channels zero.
+    """
+
+    def __init__(
+        self,
+        weights: Mapping[str, Tensor],
+        training: bool = False,
+        time_mask: Tensor | None = None,
+        feature_mask: Tensor | None = None,
+    ) -> None:
+        self.weights = weights
+        self.training = training
+        self.time_mask = time_mask
+        self.feature_mask = feature_mask
+
+    def weight(self, name: str) -> Tensor:
+        return self.weights[name]
+
+    def conv1d(
+        self, x: Tensor, name: str, stride: int = 1, padding: tuple[int, int] = (0, 0), groups: int = 1
+    ) -> Tensor:
+        if padding != (0, 0):
+            x = F.pad(x, padding)
+        return F.conv1d(
+            x, self.weights[f"{name}.weight"], self.weights.get(f"{name}.bias"), stride, groups=groups
+        )
+
+    def linear(self, x: Tensor, name: str) -> Tensor:
+        return F.linear(x, self.weights[f"{name}.weight"], self.weights.get(f"{name}.bias"))
+
+    def layer_norm(self, x: Tensor, name: str | None, eps: float, axis: int = -1) -> Tensor:
+        x = x.movedim(axis, -1)
+        weight = None if name is None else self.weights[f"{name}.weight"]
+        bias = None if name is None else self.weights[f"{name}.bias"]
+        return F.layer_norm(x, x.shape[-1:], weight, bias, eps).movedim(-1, axis)
+
+    def group_norm(self, x: Tensor, name: str, eps: float, valid: Tensor | None) -> Tensor:
+        weight, bias = self.weights[f"{name}.weight"], self.weights[f"{name}.bias"]
+        if valid is None:
+            return F.group_norm(x, x.shape[1], weight, bias, eps)
+        x, valid = x.float(), valid.float()[:, None]  # (B, C, T), (B, 1, T): sums over seconds need float32
+        count = valid.sum(-1, keepdim=True)
+        centred = x - (x * valid).sum(-1, keepdim=True) / count
+        variance = (centred.square() * valid).sum(-1, keepdim=True) / count
+        return centred * torch.rsqrt(variance + eps) * weight[:, None] + bias[:, None]
+
+    def activation(self, x: Tensor, kind: str) -> Tensor:
+        return F.gelu(x) if kind == "gelu" else F.relu(x)
+
+    def sigmoid(self, x: Tensor) -> Tensor:
+        return torch.sigmoid(x)
+
+    def softmax(self, x: Tensor) -> Tensor:
+        return torch.softmax(x, dim=-1)
+
+    def matmul(self, a: Tensor, b: Tensor) -> Tensor:
+        return a @ b
+
+    def sum(self, x: Tensor, axis: int) -> Tensor:
+        return x.sum(axis)
+
+    def clip(self, x: Tensor, low: int, high: int) -> Tensor:
+        return x.clamp(low, high)
+
+    def reshape(self, x: Tensor, shape: Sequence[int]) -> Tensor:
+        return x.reshape([x.shape[axis] if size == 0 else size for axis, size in enumerate(shape)])
+
+    def transpose(self, x: Tensor, axes: Sequence[int]) -> Tensor:
+        return x.permute(*axes)
+
+    def slice(self, x: Tensor, axis: int, start: int, end: int) -> Tensor:
+        return x.narrow(axis, start, end - start)
+
+    def gather(self, table: Tensor, indices: Tensor) -> Tensor:
+        return table[indices]
+
+    def positions(self, x: Tensor, axis: int) -> Tensor:
+        return torch.arange(x.shape[axis], device=x.device)
+
+    def valid(self, lengths: Tensor, x: Tensor, axis: int) -> Tensor:
+        return (self.positions(x, axis) < lengths[:, None]).to(x.dtype)
+
+    def constant(self, value: npt.NDArray[Any]) -> Tensor:
+        device = next(iter(self.weights.values())).device
+        return torch.from_numpy(value).to(device)
+
+    def dropout(self, x: Tensor, probability: float) -> Tensor:
+        return F.dropout(x, probability, self.training)
+
+    def mask_spans(self, x: Tensor) -> Tensor:
+        if self.time_mask is not None:
+            embedding = self.weights["masked_spec_embed"].to(x.dtype)
+            x = torch.where(self.time_mask[:, :, None], embedding, x)
+        if self.feature_mask is not None:
+            x = x.masked_fill(self.feature_mask[:, None, :], 0.0)
+        return x
