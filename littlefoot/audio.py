@@ -1,0 +1,284 @@
+"""Audio from files, bytes and arrays: always float32, mono, 16 kHz.
+
+Files are decoded by libsndfile (through soundfile) and resampled by soxr, block by block, so that a
+recording of any length needs bounded memory. Several channels are averaged. A file that is damaged
+or not all there is refused rather than read in part (see ``littlefoot.containers``).
+"""
+
+import io
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from littlefoot import containers
+from littlefoot.errors import AudioError
+
+if TYPE_CHECKING:
+    import soundfile  # type: ignore[import-untyped]
+
+SAMPLE_RATE = 16000
+"""Samples per second of everything this module returns."""
+
+Waveform: TypeAlias = NDArray[np.float32]
+Source: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | NDArray[Any]
+
+_FORMATS = ("WAV", "WAVEX", "RF64", "AIFF", "AU", "CAF", "NIST", "FLAC", "OGG", "MP3")
+_READABLE = "WAV, FLAC, Ogg (Vorbis, Opus), MP3, AIFF, AU, CAF and NIST SPHERE are read"
+_CONVERT = "convert it with: ffmpeg -i INPUT -ar 16000 -ac 1 OUTPUT.wav"
+_RATES = range(1000, 768_001)  # hertz; beyond it, a damaged header would ask for absurd amounts of memory
+_LOUDEST = 2.0**31  # float samples in the scale of 32-bit integers still pass
+_BLOCK = 1 << 18  # samples of all channels decoded at a time: 1 MB
+_UNKNOWN_LENGTH = 1 << 62  # libsndfile counts 2^63 - 1 frames where a header gives no length
+
+
+def read(source: Source) -> Waveform:
+    """Read a whole recording.
+
+    Args:
+        source: a path, the bytes of a file, a binary file (read from its beginning), or a
+            floating-point array of shape (T,) that already is mono at 16 kHz.
+
+    Returns:
+        float32, shape (T,), T >= 1, mono, 16 kHz, finite; an array that is so already is returned as is.
+
+    Raises:
+        AudioError: the file is missing, unreadable, truncated, damaged, empty or of an unknown format; or
+            the samples are not finite; or an array has another type or shape.
+    """
+    if isinstance(source, np.ndarray):
+        return _checked_array(source)
+    return np.concatenate(list(_decode(source)))
+
+
+def blocks(source: Source, seconds: float = 30.0) -> Iterator[Waveform]:
+    """Read a recording piece by piece, in memory that does not grow with its length.
+
+    Args:
+        source: as for ``read``.
+        seconds: length of every block but the last, which may be shorter.
+
+    Yields:
+        float32 blocks of shape (T,), mono, 16 kHz; put together they are exactly ``read(source)``.
+
+    Raises:
+        AudioError: as ``read``, when the iteration starts; damage in a FLAC or MP3 file shows only
+            when it is reached, after the blocks before it were given out.
+    """
+    size = round(seconds * SAMPLE_RATE)
+    if size < 1:
+        raise AudioError(f"blocks of {seconds} s hold no samples: ask for a positive number of seconds")
+    if isinstance(source, np.ndarray):
+        array = _checked_array(source)
+        yield from (array[start : start + size] for start in range(0, len(array), size))
+        return
+    pending: list[Waveform] = []
+    waiting = 0
+    for piece in _decode(source):
+        pending.append(piece)
+        waiting += len(piece)
+        if waiting >= size:
+            joined = np.concatenate(pending)
+            whole = waiting - waiting % size
+            yield from (joined[start : start + size] for start in range(0, whole, size))
+            pending, waiting = [joined[whole:]], waiting - whole
+    if waiting:
+        yield np.concatenate(pending)
+
+
+def duration(source: Source) -> float:
+    """Length of a recording in seconds; from the header where it is reliable (not in MP3), else by decoding.
+
+    Raises:
+        AudioError: as ``read``, for what can be seen without decoding.
+    """
+    if isinstance(source, np.ndarray):
+        return len(_checked_array(source)) / SAMPLE_RATE
+    with _open(source) as (file, name, _):
+        frames = file.frames
+        if file.format == "MP3" or frames >= _UNKNOWN_LENGTH:
+            frames = sum(len(piece) for piece in _frames(file, name, 0))
+        if not frames:
+            raise AudioError(f"{name}: holds no samples: record or export it again")
+        return float(frames / file.samplerate)
+
+
+def normalize(waveform: Waveform) -> Waveform:
+    """Shift to zero mean and scale to unit variance, over the whole waveform of shape (T,).
+
+    The same numbers as ``Wav2Vec2FeatureExtractor.zero_mean_unit_var_norm`` of transformers, its
+    1e-7 under the root included: silence stays silence.
+    """
+    normalized: Waveform = (waveform - waveform.mean()) / np.sqrt(waveform.var() + 1e-7)
+    return normalized
+
+
+def _checked_array(array: NDArray[Any]) -> Waveform:
+    if array.ndim != 1:
+        raise AudioError(
+            f"an array of shape {array.shape} was given: samples must have one axis, (T,);"
+            " average the channels first, as in samples.mean(axis=1)"
+        )
+    if not np.issubdtype(array.dtype, np.floating):
+        raise AudioError(
+            f"an array of {array.dtype} was given: samples must be floating-point in -1..1;"
+            " divide 16-bit integers by 32768"
+        )
+    if not len(array):
+        raise AudioError("an empty array was given: at least one sample is needed")
+    _check_finite(array, "the array")
+    return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def _check_finite(samples: NDArray[Any], name: str) -> None:
+    # One comparison for all: NaN and infinity fail it too.
+    if not np.abs(samples).max() <= _LOUDEST:
+        raise AudioError(
+            f"{name}: holds samples that are NaN, infinite or absurdly large: export it again as 16-bit audio"
+        )
+
+
+@contextmanager
+def _open(
+    source: str | os.PathLike[str] | bytes | BinaryIO,
+) -> Iterator[tuple["soundfile.SoundFile", str, int]]:
+    """Open and verify a recording: (decoder, name for messages, frames that it must at least deliver)."""
+    import soundfile
+
+    name = _name(source)
+    with ExitStack() as stack:
+        try:
+            if isinstance(source, str | os.PathLike):
+                if os.path.isdir(source):
+                    raise AudioError("is a directory: name the audio files in it")
+                source = stack.enter_context(open(source, "rb"))
+            stream = _seekable(source)
+            file = stack.enter_context(_sequential()(stream))
+            least = _verify(stream, file)
+        except AudioError as error:
+            raise AudioError(f"{name}: {error}") from error
+        except soundfile.SoundFileError as error:
+            reason = str(error).rpartition(": ")[2].rstrip(".")
+            raise AudioError(
+                f"{name}: is no audio that can be read ({reason}). {_READABLE}: {_CONVERT}"
+            ) from error
+        except FileNotFoundError as error:
+            raise AudioError(f"{name}: there is no such file: check the path") from error
+        except (OSError, ValueError) as error:  # ValueError: a zero byte or a lone surrogate in the path
+            raise AudioError(
+                f"{name!a}: cannot be opened ({error}): check the path and its rights"
+            ) from error
+        yield file, name, least
+
+
+def _name(source: object) -> str:
+    if isinstance(source, str | os.PathLike):
+        return os.fspath(source)
+    if isinstance(source, bytes):
+        return f"audio data of {len(source)} bytes"
+    return str(getattr(source, "name", "audio data"))
+
+
+def _seekable(source: object) -> BinaryIO:
+    """A binary file with at least one byte, at its beginning."""
+    if isinstance(source, bytes):
+        stream: BinaryIO = io.BytesIO(source)
+    elif isinstance(source, io.IOBase) and not isinstance(source, io.TextIOBase):
+        stream = cast(BinaryIO, source)
+    else:
+        raise AudioError(
+            f"a {type(source).__name__} cannot be read: give a path, bytes, a binary file or a numpy array"
+        )
+    if not stream.seekable():
+        stream = io.BytesIO(stream.read())
+    if not stream.seek(0, io.SEEK_END):
+        raise AudioError("is empty (0 bytes): record or fetch it again")
+    stream.seek(0)
+    return stream
+
+
+@cache
+def _sequential() -> type["soundfile.SoundFile"]:
+    import soundfile
+
+    class Sequential(soundfile.SoundFile):  # type: ignore[misc]
+        """A file read from front to back.
+
+        soundfile seeks to where it already is after every read, which in Opus and in MP3 of variable
+        bit rate lands elsewhere and damages the sound, and fails in FLAC without a length header.
+        """
+
+        def seekable(self) -> bool:
+            return False
+
+    return Sequential
+
+
+def _verify(stream: BinaryIO, file: "soundfile.SoundFile") -> int:
+    if file.format not in _FORMATS:
+        raise AudioError(f"is a file of {file.format_info}. {_READABLE}: {_CONVERT}")
+    if file.samplerate not in _RATES:
+        raise AudioError(
+            f"has an impossible sampling rate of {file.samplerate} Hz: its header is damaged, export it again"
+        )
+    position = stream.tell()
+    try:
+        least = containers.verify(stream, file.format)
+    except AudioError as error:
+        raise AudioError(f"{error}; fetch or export it again") from error
+    stream.seek(position)
+    return least
+
+
+def _decode(source: str | os.PathLike[str] | bytes | BinaryIO) -> Iterator[Waveform]:
+    """Decode, average the channels, resample: pieces of shape (T,) at 16 kHz, at least one sample in all."""
+    with _open(source) as (file, name, least):
+        pieces = _frames(file, name, least)
+        if file.samplerate == SAMPLE_RATE:
+            yield from pieces
+            return
+        import soxr  # type: ignore[import-untyped]
+
+        resampler = soxr.ResampleStream(file.samplerate, SAMPLE_RATE, 1, dtype="float32")
+        given = 0
+        first = np.zeros(1, np.float32)
+        for piece in pieces:
+            first = piece[:1] if not given else first
+            resampled = resampler.resample_chunk(piece)
+            given += len(resampled)
+            yield resampled
+        rest = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+        # One sample at 48 kHz resamples to none: then it stands for itself.
+        yield rest if given + len(rest) else first
+
+
+def _frames(file: "soundfile.SoundFile", name: str, least: int) -> Iterator[Waveform]:
+    """Mono pieces of shape (T,) at the file's own rate; at the end, check that all frames came."""
+    import soundfile
+
+    buffer = np.empty((max(1, _BLOCK // file.channels), file.channels), np.float32)
+    got = 0
+    try:
+        while count := file.buffer_read_into(buffer, "float32"):
+            got += count
+            piece = buffer[:count]
+            _check_finite(piece, name)
+            yield piece.mean(axis=1) if file.channels > 1 else piece[:, 0].copy()
+    except soundfile.SoundFileError as error:
+        seconds = got / file.samplerate
+        raise AudioError(
+            f"{name}: is truncated or damaged after {seconds:.2f} s ({error}): fetch or export it again"
+        ) from error
+    # libsndfile's own count of an MP3 without a length header is a guess from its first frame.
+    known = file.format != "MP3" and file.frames < _UNKNOWN_LENGTH
+    promised = max(least, file.frames) if known else least
+    if got < promised:
+        # Of an MP3 with variable bit rate and no length header, libmpg123 drops what exceeds its guess.
+        remedy = _CONVERT if file.format == "MP3" else "fetch or export it again"
+        raise AudioError(f"{name}: only {got} of {promised} samples could be decoded; {remedy}")
+    if not got:
+        raise AudioError(f"{name}: holds no samples: record or export it again")

@@ -1,0 +1,1 @@
+"""From logits to text: CTC decoding, alignment, words with times, segments."""

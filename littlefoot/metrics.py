@@ -1,0 +1,120 @@
+"""Word and character error rates, with the uncertainty that a finite test set leaves.
+
+Errors are the substitutions, deletions and insertions of the cheapest alignment (Levenshtein distance,
+by jiwer); a rate is all errors of a set over all words (characters) of its references.
+"""
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from littlefoot.errors import LittlefootError
+
+
+@dataclass(frozen=True)
+class Score:
+    """Error rates of a test set as fractions; 1.0 is as many errors as the references have words."""
+
+    wer: float
+    cer: float
+    wer_interval: tuple[float, float]
+    """95 % bootstrap interval over utterances."""
+    cer_interval: tuple[float, float]
+    utterances: int
+    words: int
+    """Words of all references."""
+
+
+def normalize_text(text: str) -> str:
+    """Bring a text into the form in which references and hypotheses are compared.
+
+    Upper case; typographic apostrophes become plain ones; dashes, slashes and underscores become
+    spaces; all other punctuation and symbols go, apostrophes stay; white space becomes single spaces.
+
+    >>> normalize_text("Don't  stop - it's twenty-one!")
+    "DON'T STOP IT'S TWENTY ONE"
+    """
+    text = unicodedata.normalize("NFC", text).upper().replace("\u2019", "'")
+    return " ".join("".join(map(_normalize_character, text)).split())
+
+
+def _normalize_character(character: str) -> str:
+    if character == "'":
+        return character
+    category = unicodedata.category(character)
+    if category == "Pd" or character in "/_":
+        return " "
+    return "" if category[0] in "PSC" and not character.isspace() else character
+
+
+def word_errors(reference: str, hypothesis: str) -> tuple[int, int]:
+    """(errors, words of the reference) of one utterance, after ``normalize_text``."""
+    import jiwer
+
+    reference, hypothesis = normalize_text(reference), normalize_text(hypothesis)
+    counts = jiwer.process_words(reference, hypothesis)
+    return counts.substitutions + counts.deletions + counts.insertions, len(reference.split())
+
+
+def character_errors(reference: str, hypothesis: str) -> tuple[int, int]:
+    """(errors, characters of the reference) of one utterance, spaces included, after ``normalize_text``."""
+    import jiwer
+
+    reference, hypothesis = normalize_text(reference), normalize_text(hypothesis)
+    counts = jiwer.process_characters(reference, hypothesis)
+    return counts.substitutions + counts.deletions + counts.insertions, len(reference)
+
+
+def evaluate(
+    references: Sequence[str], hypotheses: Sequence[str], resamples: int = 1000, seed: int = 0
+) -> Score:
+    """Error rates of a test set with 95 % intervals.
+
+    The intervals are percentiles of the rates over sets of as many utterances drawn with replacement
+    (bootstrap; Bisani and Ney, "Bootstrap estimates for confidence intervals in ASR performance
+    evaluation", ICASSP 2004). Utterances count as independent: with few speakers the truth is wider.
+
+    An empty reference adds no words, and every word put in its place is an error. References that
+    are all empty count as one word, so that the rate is the number of insertions.
+
+    Args:
+        references: what was said, one text per utterance.
+        hypotheses: what was recognised, in the same order.
+        resamples: bootstrap draws.
+        seed: of the draws; the same seed gives the same intervals.
+
+    Raises:
+        LittlefootError: no utterances, or not as many hypotheses as references.
+    """
+    if len(references) != len(hypotheses):
+        raise LittlefootError(
+            f"{len(references)} references cannot be compared with {len(hypotheses)} hypotheses:"
+            " give one for each"
+        )
+    if not references:
+        raise LittlefootError("an error rate of no utterances is undefined: give at least one")
+    pairs = list(zip(references, hypotheses, strict=True))
+    # (N, 2, 2): utterance; words, characters; errors, length
+    counts = np.array([(word_errors(*pair), character_errors(*pair)) for pair in pairs], dtype=np.int64)
+    wer, cer = _rates(counts.sum(axis=0))
+    generator = np.random.default_rng(seed)
+    draws = (generator.integers(len(pairs), size=len(pairs)) for _ in range(resamples))
+    rates = np.array([_rates(counts[draw].sum(axis=0)) for draw in draws])  # (resamples, 2)
+    low, high = np.percentile(rates, [2.5, 97.5], axis=0)  # (2,) each
+    return Score(
+        wer=float(wer),
+        cer=float(cer),
+        wer_interval=(float(low[0]), float(high[0])),
+        cer_interval=(float(low[1]), float(high[1])),
+        utterances=len(pairs),
+        words=int(counts[:, 0, 1].sum()),
+    )
+
+
+def _rates(totals: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(2, 2) totals of words and characters: errors, length -> (2,) rates."""
+    rates: NDArray[np.float64] = totals[:, 0] / np.maximum(totals[:, 1], 1)
+    return rates

@@ -1,0 +1,36 @@
+"""What a transcription consists of. All times in seconds from the beginning of the recording."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Word:
+    """A recognised word."""
+
+    word: str
+    start: float
+    """Beginning of the first frame of its first character."""
+    end: float
+    """End of the last frame of its last character."""
+    confidence: float
+    """Geometric mean of the frame posteriors of its characters, 0..1."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Consecutive words that belong on one line of subtitles."""
+
+    start: float
+    end: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Transcription:
+    """A recording as text."""
+
+    text: str
+    segments: list[Segment]
+    words: list[Word]
+    duration: float
+    """Length of the recording, whether anything was said or not."""
