@@ -8,7 +8,7 @@ or not all there is refused rather than read in part (see ``littlefoot.container
 import io
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, cast
 
@@ -136,7 +136,7 @@ def _checked_array(array: NDArray[Any]) -> Waveform:
 
 def _check_finite(samples: NDArray[Any], name: str) -> None:
     # One comparison for all: NaN and infinity fail it too.
-    if not np.abs(samples).max() <= _LOUDEST:
+    if not float(np.abs(samples).max()) <= _LOUDEST:
         raise AudioError(
             f"{name}: holds samples that are NaN, infinite or absurdly large: export it again as 16-bit audio"
         )
@@ -157,7 +157,7 @@ def _open(
                     raise AudioError("is a directory: name the audio files in it")
                 source = stack.enter_context(open(source, "rb"))
             stream = _seekable(source)
-            file = stack.enter_context(_sequential()(stream))
+            file = stack.enter_context(_sequential()(_Callbacks(stream)))
             least = _verify(stream, file)
         except AudioError as error:
             raise AudioError(f"{name}: {error}") from error
@@ -199,6 +199,27 @@ def _seekable(source: object) -> BinaryIO:
         raise AudioError("is empty (0 bytes): record or fetch it again")
     stream.seek(0)
     return stream
+
+
+class _Callbacks:
+    """A binary file as libsndfile calls it: without exceptions, which would be printed there and lost.
+
+    In damaged files it seeks to before the beginning: the position then stays, which it notices.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.tell = stream.tell
+
+    def seek(self, offset: int, whence: int) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.seek(offset, whence)
+
+    def read(self, count: int) -> bytes:
+        try:
+            return self._stream.read(count)
+        except OSError:
+            return b""
 
 
 @cache
