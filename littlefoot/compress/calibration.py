@@ -1,0 +1,91 @@
+"""What quantization needs to know of a layer: samples of its input on real audio."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from littlefoot.artifact import Artifact
+from littlefoot.errors import ConfigError
+from littlefoot.runtime import graph
+from littlefoot.runtime.engine import observe
+
+Array = npt.NDArray[np.float32]
+
+CLIP_SECONDS = 4
+"""Longer audio is cut: a few frames of many recordings say more than many frames of one."""
+MAX_ROWS = 512
+_MAX_VALUES = 4_000_000
+
+
+@dataclass(frozen=True)
+class LayerInput:
+    """The input that one or more layers share (query, key and value read the same tensor)."""
+
+    layers: tuple[str, ...]
+    low: float
+    """Smallest value seen."""
+    high: float
+    rows: Array
+    """(N, C) frames for linear layers, (N, C, K) windows for a convolution; a random sample."""
+
+
+def collect(artifact: Artifact, clips: Iterable[Array], seed: int = 0) -> list[LayerInput]:
+    """Run prepared clips, (T,) float32 each, through the full-precision model and sample every layer's input.
+
+    Raises ConfigError where there is no audio, or only silence.
+    """
+    network = graph.build(artifact, observe=True)
+    kernels = {
+        name: (artifact.weights[f"{name}.weight"].shape, network.strides.get(name))
+        for names in network.observed.values()
+        for name in names
+    }
+    generator = np.random.default_rng(seed)
+    shortest = artifact.config.receptive_field
+    usable = [clip[: CLIP_SECONDS * 16_000] for clip in clips]
+    usable = [clip for clip in usable if len(clip) >= shortest and np.ptp(clip) > 0]
+    if not usable:
+        raise ConfigError("the calibration audio is empty or silent: give recordings of speech")
+    samples: dict[str, list[Array]] = {value: [] for value in network.observed}
+    low = dict.fromkeys(network.observed, np.inf)
+    high = dict.fromkeys(network.observed, -np.inf)
+    for values in observe(network, usable):
+        for value, array in values.items():
+            low[value] = min(low[value], float(array.min()))
+            high[value] = max(high[value], float(array.max()))
+            shape, stride = kernels[network.observed[value][0]]
+            count = _budget(shape, len(usable))
+            samples[value].append(_sample(array, shape, stride, count, generator))
+    return [
+        LayerInput(tuple(names), low[value], high[value], np.concatenate(samples[value]))
+        for value, names in network.observed.items()
+    ]
+
+
+def _budget(shape: tuple[int, ...], clips: int) -> int:
+    """Rows to take from each clip."""
+    row = int(np.prod(shape[1:]))
+    return max(1, min(MAX_ROWS, _MAX_VALUES // row) // clips)
+
+
+def _sample(
+    array: npt.NDArray[Any],
+    shape: tuple[int, ...],
+    stride: int | None,
+    count: int,
+    generator: np.random.Generator,
+) -> Array:
+    """Random frames of a linear layer's input (1, F, C) -> (N, C), or a convolution's windows (N, C, K)."""
+    if len(shape) == 2:
+        rows = array.reshape(-1, array.shape[-1])
+        return rows[generator.integers(len(rows), size=count)].astype(np.float32)
+    assert stride is not None  # a convolution has one
+    windows = np.lib.stride_tricks.sliding_window_view(array[0], min(shape[2], array.shape[2]), axis=1)
+    windows = windows[:, ::stride].transpose(1, 0, 2)  # (F, C, K), a view
+    chosen = windows[generator.integers(len(windows), size=count)]
+    return np.pad(chosen, ((0, 0), (0, 0), (0, shape[2] - chosen.shape[2]))).astype(np.float32)

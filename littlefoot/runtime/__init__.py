@@ -1,0 +1,1 @@
+"""Inference room: numpy, OpenVINO and ONNX Runtime. Never imports PyTorch or transformers."""

@@ -1,0 +1,82 @@
+"""Compiled models on disk, keyed by content, so that a second start is quick."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+
+from littlefoot.artifact import Artifact
+from littlefoot.safetensors_io import checksums
+
+LIMIT_BYTES = 4_000_000_000
+"""The oldest entries are removed beyond this size."""
+
+_GRAPH_SOURCES = ("encoder.py", "runtime/onnx_ops.py", "runtime/graph.py")
+
+
+def directory() -> Path:
+    """``$LITTLEFOOT_CACHE``, or ``littlefoot`` in the user's cache directory."""
+    if chosen := os.environ.get("LITTLEFOOT_CACHE"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "littlefoot"
+
+
+def key(artifact: Artifact, **settings: Any) -> str:
+    """A digest of everything a compiled model depends on.
+
+    The weights, the architecture, the engine's version and settings, and the code that emits the graph.
+    """
+    digest = hashlib.sha256()
+    package = Path(__file__).parent.parent
+    for source in _GRAPH_SOURCES:
+        digest.update((package / source).read_bytes())
+    digest.update(version("openvino").encode())
+    architecture = {k: v for k, v in artifact.config.to_dict().items() if k != "littlefoot"}
+    digest.update(json.dumps([architecture, settings], sort_keys=True, default=str).encode())
+    weights = checksums(artifact.weights)
+    digest.update(json.dumps(weights, sort_keys=True).encode())
+    return digest.hexdigest()[:32]
+
+
+def load(name: str) -> bytes | None:
+    """The entry's bytes, or None. Reading it marks it as recently used."""
+    path = directory() / name
+    try:
+        data = path.read_bytes()
+        path.touch()
+    except OSError:
+        return None
+    return data
+
+
+def store(name: str, data: bytes) -> None:
+    """Keep an entry. A cache that cannot be written is no error: the next start is slower, that is all."""
+    folder = directory()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
+            file.write(data)
+        Path(file.name).replace(folder / name)
+        _prune(folder)
+    except OSError:
+        return
+
+
+def discard(name: str) -> None:
+    """Remove an entry that turned out to be unusable."""
+    (directory() / name).unlink(missing_ok=True)
+
+
+def _prune(folder: Path) -> None:
+    entries = sorted(((path.stat(), path) for path in folder.iterdir()), key=lambda e: -e[0].st_mtime)
+    total = 0
+    for stat, path in entries:
+        total += stat.st_size
+        if total > LIMIT_BYTES:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,179 @@
+"""Engines that run an artifact's graph: OpenVINO, the default, and ONNX Runtime."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from littlefoot.artifact import Artifact
+from littlefoot.errors import ConfigError, EngineError, MissingExtraError
+from littlefoot.runtime import cache
+
+if TYPE_CHECKING:
+    from littlefoot.runtime.graph import Graph
+
+Array = npt.NDArray[np.float32]
+
+PRECISIONS = ("auto", "f32", "bf16")
+
+
+class Engine(Protocol):
+    """Runs one model."""
+
+    name: str
+
+    def run(self, waveform: Array) -> Array:
+        """Prepared waveform (T,) float32 -> logits (F, V) float32."""
+
+
+def create(
+    artifact: Artifact,
+    name: str = "auto",
+    threads: int | None = None,
+    precision: str = "auto",
+    window: int | None = None,
+) -> Engine:
+    """The engine ``name`` with the artifact loaded.
+
+    Args:
+        name: ``openvino``, ``onnxruntime`` or ``auto``: OpenVINO where it is installed.
+        threads: processor threads, all by default.
+        precision: of what is not quantized. ``f32``, ``bf16`` (OpenVINO, on processors that have it), or
+            ``auto``: bf16 for a quantized artifact where the processor has it, f32 otherwise.
+        window: a length in samples that will come often; it gets a model of its own, fixed to that length.
+
+    Raises:
+        EngineError: an unknown name, or the engine refused the model.
+        MissingExtraError: the engine is not installed.
+    """
+    if precision not in PRECISIONS:
+        raise ConfigError(f"precision '{precision}' is unknown: use one of {', '.join(PRECISIONS)}")
+    if name == "auto":
+        name = "openvino" if find_spec("openvino") else "onnxruntime"
+    if name == "openvino":
+        return OpenVINOEngine(artifact, threads, precision, window)
+    if name == "onnxruntime":
+        return ONNXRuntimeEngine(artifact, threads)
+    raise EngineError(f"engine '{name}' is unknown: use auto, openvino or onnxruntime")
+
+
+class OpenVINOEngine:
+    """Compiled by OpenVINO for this processor, and kept in the cache."""
+
+    name = "openvino"
+
+    def __init__(self, artifact: Artifact, threads: int | None, precision: str, window: int | None) -> None:
+        import openvino
+
+        self._artifact = artifact
+        self._window = window
+        self._core = openvino.Core()
+        capabilities = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        has_bf16 = "BF16" in capabilities
+        if precision == "bf16" and not has_bf16:
+            raise EngineError("precision bf16: this processor has no bfloat16 instructions, use f32")
+        quantized = "quantization" in artifact.config.littlefoot
+        self.precision = (
+            "bf16" if precision == "bf16" or (precision == "auto" and quantized and has_bf16) else "f32"
+        )
+        self._options: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": self.precision,
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": threads or len(os.sched_getaffinity(0)),
+        }
+        device = self._core.get_property("CPU", "FULL_DEVICE_NAME")
+        self._key = cache.key(artifact, device=device, capabilities=sorted(capabilities), **self._options)
+        self._requests: dict[int | None, Any] = {}
+
+    def run(self, waveform: Array) -> Array:
+        request = self._request(len(waveform) if len(waveform) == self._window else None)
+        result = request.infer([waveform[None]], share_inputs=True)[0]
+        return np.array(result[0], dtype=np.float32)
+
+    def _request(self, samples: int | None) -> Any:
+        """An inference request for a fixed length, or for any."""
+        if samples not in self._requests:
+            self._requests[samples] = self._compile(samples).create_infer_request()
+        return self._requests[samples]
+
+    def _compile(self, samples: int | None) -> Any:
+        entry = f"{self._key}-{samples or 'any'}.blob"
+        if (blob := cache.load(entry)) is not None:
+            try:
+                return self._core.import_model(blob, "CPU", self._options)
+            except RuntimeError:  # written by another build of the engine, or damaged
+                cache.discard(entry)
+        from littlefoot.runtime import graph
+
+        model = openvino_model(self._core, graph.build(self._artifact))
+        if samples is not None:
+            model.reshape({"waveform": [1, samples]})
+        try:
+            compiled = self._core.compile_model(model, "CPU", self._options)
+        except RuntimeError as error:
+            raise EngineError(f"OpenVINO refused the model: {error}") from error
+        cache.store(entry, compiled.export_model().getvalue())
+        return compiled
+
+
+def observe(network: Graph, clips: Iterable[Array]) -> Iterator[dict[str, Array]]:
+    """Run clips (T,) through a graph built with ``observe``; yields the tensors that its layers read."""
+    import openvino
+
+    core = openvino.Core()
+    compiled = core.compile_model(openvino_model(core, network), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    for clip in clips:
+        results = compiled(clip[None])
+        yield {name: results[name] for name in network.observed}
+
+
+def openvino_model(core: Any, network: Graph) -> Any:
+    """A graph as an OpenVINO model that shares the weights' memory."""
+    import openvino
+
+    model = core.read_model(network.skeleton().SerializeToString())
+    large = network.large
+    for parameter in model.get_parameters():
+        name = parameter.get_friendly_name()
+        if name in large:
+            constant = openvino.opset13.constant(large[name], shared_memory=True, name=name)
+            parameter.output(0).replace(constant.output(0))
+            model.remove_parameter(parameter)
+    model.validate_nodes_and_infer_types()
+    return model
+
+
+class ONNXRuntimeEngine:
+    """Run by ONNX Runtime, for where OpenVINO is not available."""
+
+    name = "onnxruntime"
+
+    def __init__(self, artifact: Artifact, threads: int | None) -> None:
+        if find_spec("onnxruntime") is None:
+            raise MissingExtraError("the engine onnxruntime", "onnxruntime", "onnxruntime")
+        import onnxruntime
+
+        from littlefoot.runtime import graph
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+        options.log_severity_level = 3
+        network = graph.build(artifact)
+        self._weights = network.large  # shared with the session, must live as long
+        values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in self._weights.values()]
+        options.add_external_initializers(list(self._weights), values)
+        try:
+            self._session = onnxruntime.InferenceSession(
+                network.external().SerializeToString(), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # its exceptions share no base class of their own
+            raise EngineError(f"ONNX Runtime refused the model: {error}") from error
+
+    def run(self, waveform: Array) -> Array:
+        (logits,) = self._session.run(["logits"], {"waveform": waveform[None]})
+        return np.asarray(logits[0], dtype=np.float32)

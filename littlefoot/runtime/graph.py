@@ -1,0 +1,122 @@
+"""The ONNX graph of an artifact, emitted in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper
+
+from littlefoot.artifact import Artifact
+from littlefoot.encoder import encode
+from littlefoot.runtime.onnx_ops import IR_VERSION, OPSET, OnnxOps, Value
+
+WAVEFORM, LENGTHS, LOGITS = "waveform", "lengths", "logits"
+
+_LARGE = 1 << 14
+"""Bytes from which an array stays outside of the protobuf: copying all weights into one takes seconds."""
+_PROTOBUF_LIMIT = 1_900_000_000
+
+
+@dataclass
+class Graph:
+    """A network as ONNX, its large arrays beside it."""
+
+    nodes: list[onnx.NodeProto]
+    inputs: list[onnx.ValueInfoProto]
+    outputs: list[onnx.ValueInfoProto]
+    constants: dict[str, npt.NDArray[Any]]
+    """Every initializer by name."""
+    observed: dict[str, list[str]]
+    """The tensors that layers read, by name, with their layers; outputs of the graph with ``observe``."""
+    strides: dict[str, int]
+    """The stride of every convolution."""
+
+    @property
+    def large(self) -> dict[str, npt.NDArray[Any]]:
+        """The arrays that ``skeleton`` leaves out."""
+        return {name: array for name, array in self.constants.items() if array.nbytes >= _LARGE}
+
+    def skeleton(self) -> onnx.ModelProto:
+        """The model with its large arrays declared as inputs, for the engine to fill in without a copy."""
+        large = self.large
+        declared = [_value_info(name, array.dtype, array.shape) for name, array in large.items()]
+        small = [name for name in self.constants if name not in large]
+        return self._model([*self.inputs, *declared], small)
+
+    def proto(self) -> onnx.ModelProto:
+        """The complete model. For what may exceed protobuf's 2 GB use ``save``."""
+        return self._model(self.inputs, self.constants)
+
+    def external(self, location: str = "weights") -> onnx.ModelProto:
+        """The model with its large arrays declared to lie in a file, in the order of ``large``."""
+        model = self._model(self.inputs, [name for name in self.constants if name not in self.large])
+        offset = 0
+        for name, array in self.large.items():
+            tensor = TensorProto(
+                name=name,
+                dims=array.shape,
+                data_type=helper.np_dtype_to_tensor_dtype(array.dtype),
+                data_location=TensorProto.EXTERNAL,
+            )
+            for key, value in {"location": location, "offset": offset, "length": array.nbytes}.items():
+                tensor.external_data.add(key=key, value=str(value))
+            offset += array.nbytes
+            model.graph.initializer.append(tensor)
+        return model
+
+    def save(self, path: Path) -> None:
+        """Write an ONNX file; where the weights exceed 2 GB they go to ``<name>.data`` beside it."""
+        if sum(array.nbytes for array in self.constants.values()) < _PROTOBUF_LIMIT:
+            onnx.save(self.proto(), path)
+            return
+        data = path.with_name(f"{path.name}.data")
+        with data.open("wb") as file:
+            for array in self.large.values():
+                file.write(array.data)
+        onnx.save(self.external(data.name), path)
+
+    def _model(self, inputs: list[onnx.ValueInfoProto], embedded: Iterable[str]) -> onnx.ModelProto:
+        tensors = [onnx.numpy_helper.from_array(self.constants[name], name) for name in embedded]
+        return helper.make_model(
+            helper.make_graph(self.nodes, "littlefoot", inputs, self.outputs, tensors),
+            opset_imports=[helper.make_opsetid("", OPSET)],
+            ir_version=IR_VERSION,
+            producer_name="littlefoot",
+        )
+
+
+def build(artifact: Artifact, lengths: bool = False, observe: bool = False) -> Graph:
+    """Emit the whole network.
+
+    Inputs: ``waveform`` (batch, samples) float32 at 16 kHz, prepared as the preprocessor says;
+    with ``lengths`` also ``lengths`` (batch,) int64, the samples of each padded utterance.
+    Output: ``logits`` (batch, frames, vocabulary) float32, before the softmax;
+    with ``observe`` also the input of every convolution and linear layer.
+    """
+    ops = OnnxOps(artifact.weights)
+    inputs = [_value_info(WAVEFORM, np.float32, ["batch", "samples"])]
+    waveform = Value(ops, WAVEFORM, np.dtype(np.float32))
+    length = None
+    if lengths:
+        inputs.append(_value_info(LENGTHS, np.int64, ["batch"]))
+        length = Value(ops, LENGTHS, np.dtype(np.int64))
+    result = encode(ops, artifact.config, waveform, length)
+    ops.nodes.append(helper.make_node("Identity", [result.logits.name], [LOGITS], name=LOGITS))
+    outputs = [_value_info(LOGITS, np.float32, ["batch", "frames", artifact.config.vocab_size])]
+    observed: dict[str, list[str]] = {}
+    for layer, value in ops.layer_inputs.items():
+        observed.setdefault(value.name, []).append(layer)
+    if observe:
+        outputs += [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in observed]
+    return Graph(ops.nodes, inputs, outputs, ops.initializers, observed, ops.strides)
+
+
+def _value_info(name: str, dtype: npt.DTypeLike, shape: Iterable[int | str]) -> onnx.ValueInfoProto:
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    return helper.make_tensor_value_info(name, kind, list(shape))

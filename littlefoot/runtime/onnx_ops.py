@@ -1,0 +1,217 @@
+"""The encoder's operations as ONNX operators: what inference runs.
+
+A weight decides by its type how its layer is computed: floating point as it is, int8 as an
+8-bit product of a quantized input (``littlefoot.compress.quantize`` describes the tensors).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper
+
+OPSET = 20
+IR_VERSION = 10
+
+
+@dataclass(frozen=True)
+class Value:
+    """The output of a node: a name in the graph, with the arithmetic the encoder uses."""
+
+    ops: OnnxOps
+    name: str
+    dtype: np.dtype[Any]
+
+    def __add__(self, other: Value | float) -> Value:
+        return self.ops.binary("Add", self, other)
+
+    def __sub__(self, other: Value | float) -> Value:
+        return self.ops.binary("Sub", self, other)
+
+    def __mul__(self, other: Value | float) -> Value:
+        return self.ops.binary("Mul", self, other)
+
+    def __floordiv__(self, other: int) -> Value:
+        return self.ops.binary(
+            "Div", self, other
+        )  # ONNX divides integers towards zero; ours are not negative
+
+
+@dataclass
+class OnnxOps:
+    """Plays ``littlefoot.encoder.encode`` into a list of ONNX nodes and initializers.
+
+    Args:
+        weights: arrays by name, of any floating point type, or int8 with their scales beside them.
+    """
+
+    weights: Mapping[str, npt.NDArray[Any]]
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    initializers: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+    layer_inputs: dict[str, Value] = field(default_factory=dict)
+    """The input of every convolution and linear layer, for calibration."""
+    strides: dict[str, int] = field(default_factory=dict)
+    """The stride of every convolution."""
+    _rounded: dict[tuple[str, str, str], Value] = field(default_factory=dict)
+
+    def node(
+        self, kind: str, *inputs: Value | str, dtype: npt.DTypeLike = np.float32, **attributes: Any
+    ) -> Value:
+        """Append an operator with one output."""
+        name = f"{kind}_{len(self.nodes)}"
+        names = [value if isinstance(value, str) else value.name for value in inputs]
+        self.nodes.append(helper.make_node(kind, names, [name], name=name, **attributes))
+        return Value(self, name, np.dtype(dtype))
+
+    def binary(self, kind: str, a: Value, b: Value | float) -> Value:
+        if not isinstance(b, Value):
+            b = self.constant(np.asarray(b, dtype=a.dtype))
+        return self.node(kind, a, b, dtype=a.dtype)
+
+    def initializer(self, name: str, array: npt.NDArray[Any]) -> Value:
+        """A constant under a name of its own; adding it again gives the first one."""
+        if name not in self.initializers:
+            self.initializers[name] = np.ascontiguousarray(array)
+        return Value(self, name, array.dtype)
+
+    def constant(self, value: npt.NDArray[Any]) -> Value:
+        digest = hashlib.sha256(value.tobytes()).hexdigest()[:16]
+        return self.initializer(f"constant_{value.dtype}_{value.shape}_{digest}", value)
+
+    def integers(self, *values: int) -> Value:
+        return self.constant(np.array(values, dtype=np.int64))
+
+    def weight(self, name: str) -> Value:
+        return self.initializer(name, self.weights[name].astype(np.float32, copy=False))
+
+    def conv1d(
+        self, x: Value, name: str, stride: int = 1, padding: tuple[int, int] = (0, 0), groups: int = 1
+    ) -> Value:
+        self.strides[name] = stride
+        inputs = [self._layer_input(x, name), self._layer_weight(name)]
+        if f"{name}.bias" in self.weights:
+            inputs.append(self.weight(f"{name}.bias"))
+        return self.node("Conv", *inputs, strides=[stride], pads=list(padding), group=groups)
+
+    def linear(self, x: Value, name: str) -> Value:
+        y = self.node("MatMul", self._layer_input(x, name), self._layer_weight(name, transposed=True))
+        if f"{name}.bias" in self.weights:
+            y = y + self.weight(f"{name}.bias")
+        return y
+
+    def _layer_input(self, x: Value, name: str) -> Value:
+        """Round the input of a statically quantized layer to 8 bits, once for all layers that share it."""
+        self.layer_inputs[name] = x
+        if f"{name}.input_smoothing" in self.weights:
+            x = x * self.constant(self.weights[f"{name}.input_smoothing"])
+        if f"{name}.input_scale" not in self.weights:
+            return x
+        scale = self.constant(self.weights[f"{name}.input_scale"])
+        zero_point = self.constant(self.weights[f"{name}.input_zero_point"])
+        key = (x.name, scale.name, zero_point.name)
+        if key not in self._rounded:
+            stored = self.node("QuantizeLinear", x, scale, zero_point, dtype=np.uint8)
+            self._rounded[key] = self.node("DequantizeLinear", stored, scale, zero_point)
+        return self._rounded[key]
+
+    def _layer_weight(self, name: str, transposed: bool = False) -> Value:
+        """The weight (C', C, ...) of a layer, or (C, C') transposed."""
+        weight = self.weights[f"{name}.weight"]
+        key = f"{name}.weight.T" if transposed else f"{name}.weight"
+        if weight.dtype != np.int8:
+            weight = weight.astype(np.float32, copy=False)
+            return self.initializer(key, weight.T if transposed else weight)
+        scale = self.initializer(f"{name}.weight_scale", self.weights[f"{name}.weight_scale"])
+        stored = self.initializer(key, weight.T if transposed else weight)
+        return self.node("DequantizeLinear", stored, scale, axis=1 if transposed else 0)
+
+    def layer_norm(self, x: Value, name: str | None, eps: float, axis: int = -1) -> Value:
+        if axis != -1:
+            return self._channel_norm(x, name, eps, axis)
+        if name is None:
+            return self.node(
+                "LayerNormalization", x, self.constant(np.ones(1, np.float32)), axis=-1, epsilon=eps
+            )
+        weight, bias = self.weight(f"{name}.weight"), self.weight(f"{name}.bias")
+        return self.node("LayerNormalization", x, weight, bias, axis=-1, epsilon=eps)
+
+    def _channel_norm(self, x: Value, name: str | None, eps: float, axis: int) -> Value:
+        """Layer norm over the channels of (B, C, T) without transposing."""
+        axes = self.integers(axis)
+        x = x - self.node("ReduceMean", x, axes)
+        variance = self.node("ReduceMean", x * x, axes)
+        x = self.node("Div", x, self.node("Sqrt", variance + eps))
+        if name is None:
+            return x
+        return x * self._column(f"{name}.weight") + self._column(f"{name}.bias")
+
+    def _column(self, name: str) -> Value:
+        """A vector as (C, 1), to broadcast over time."""
+        return self.initializer(f"{name}.column", self.weights[name].astype(np.float32)[:, None])
+
+    def group_norm(self, x: Value, name: str, eps: float, valid: Value | None) -> Value:
+        if valid is None:
+            weight, bias = self.weight(f"{name}.weight"), self.weight(f"{name}.bias")
+            return self.node("InstanceNormalization", x, weight, bias, epsilon=eps)
+        valid = self.reshape(valid, (0, 1, -1))
+        axes = self.integers(2)
+        count = self.node("ReduceSum", valid, axes)
+        x = x - self.node("Div", self.node("ReduceSum", x * valid, axes), count)
+        variance = self.node("Div", self.node("ReduceSum", x * x * valid, axes), count)
+        x = self.node("Div", x, self.node("Sqrt", variance + eps))
+        return x * self._column(f"{name}.weight") + self._column(f"{name}.bias")
+
+    def activation(self, x: Value, kind: str) -> Value:
+        return self.node({"gelu": "Gelu", "relu": "Relu"}[kind], x)
+
+    def sigmoid(self, x: Value) -> Value:
+        return self.node("Sigmoid", x)
+
+    def softmax(self, x: Value) -> Value:
+        return self.node("Softmax", x, axis=-1)
+
+    def matmul(self, a: Value, b: Value) -> Value:
+        return self.node("MatMul", a, b)
+
+    def sum(self, x: Value, axis: int) -> Value:
+        return self.node("ReduceSum", x, self.integers(axis), keepdims=0)
+
+    def clip(self, x: Value, low: int, high: int) -> Value:
+        limits = (self.constant(np.asarray(value, dtype=x.dtype)) for value in (low, high))
+        return self.node("Clip", x, *limits, dtype=x.dtype)
+
+    def reshape(self, x: Value, shape: Sequence[int]) -> Value:
+        return self.node("Reshape", x, self.integers(*shape), dtype=x.dtype)
+
+    def transpose(self, x: Value, axes: Sequence[int]) -> Value:
+        return self.node("Transpose", x, perm=list(axes), dtype=x.dtype)
+
+    def slice(self, x: Value, axis: int, start: int, end: int) -> Value:
+        return self.node(
+            "Slice", x, self.integers(start), self.integers(end), self.integers(axis), dtype=x.dtype
+        )
+
+    def gather(self, table: Value, indices: Value) -> Value:
+        return self.node("Gather", table, indices, axis=0, dtype=table.dtype)
+
+    def positions(self, x: Value, axis: int) -> Value:
+        size = self.node("Shape", x, start=axis, end=axis + 1, dtype=np.int64)
+        count = self.node("Squeeze", size, dtype=np.int64)
+        zero, one = (self.constant(np.asarray(value, dtype=np.int64)) for value in (0, 1))
+        return self.node("Range", zero, count, one, dtype=np.int64)
+
+    def valid(self, lengths: Value, x: Value, axis: int) -> Value:
+        before = self.node("Less", self.positions(x, axis), self.reshape(lengths, (-1, 1)), dtype=np.bool_)
+        return self.node("Cast", before, to=TensorProto.FLOAT)
+
+    def dropout(self, x: Value, probability: float) -> Value:
+        return x
+
+    def mask_spans(self, x: Value) -> Value:
+        return x

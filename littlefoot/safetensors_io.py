@@ -1,0 +1,99 @@
+"""Reading and writing safetensors files as numpy arrays, bfloat16 included.
+
+Arrays are views of a memory map: nothing is copied until it is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+import os
+import struct
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from littlefoot.errors import CheckpointError
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+_DTYPES: dict[str, npt.DTypeLike] = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": np.uint16,
+    "I64": np.int64,
+    "I32": np.int32,
+    "I16": np.int16,
+    "I8": np.int8,
+    "U8": np.uint8,
+    "BOOL": np.bool_,
+}
+_HEADER_LIMIT = 100_000_000
+
+
+def read(path: Path) -> tuple[Arrays, dict[str, str]]:
+    """The tensors of a file, bfloat16 widened to float32, and its metadata.
+
+    Raises CheckpointError naming the file and what is wrong with it.
+    """
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size < 8:
+                raise CheckpointError(f"{path}: not a safetensors file, or cut off: it has {size} bytes")
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
+    (length,) = struct.unpack("<Q", data[:8])
+    if length > min(size - 8, _HEADER_LIMIT):
+        raise CheckpointError(
+            f"{path}: not a safetensors file, or cut off: its header is longer than the file"
+        )
+    try:
+        header = json.loads(data[8 : 8 + length])
+        metadata = header.pop("__metadata__", {})
+        return {name: _tensor(data, 8 + length, entry) for name, entry in header.items()}, dict(metadata)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+        raise CheckpointError(f"{path}: damaged safetensors header, or cut off ({error})") from error
+
+
+def _tensor(data: mmap.mmap, base: int, entry: Mapping[str, Any]) -> npt.NDArray[Any]:
+    start, end = entry["data_offsets"]
+    shape = tuple(entry["shape"])
+    if entry["dtype"] not in _DTYPES:
+        raise ValueError(f"tensors of type {entry['dtype']} are not supported")
+    dtype = np.dtype(_DTYPES[entry["dtype"]])
+    count = int(np.prod(shape, dtype=np.int64))
+    if any(size < 0 for size in shape) or start < 0 or count * dtype.itemsize != end - start:
+        raise ValueError("a tensor's shape and size disagree")
+    array = np.frombuffer(data, dtype, count, base + start).reshape(shape)
+    if entry["dtype"] == "BF16":  # the upper half of a float32
+        return (array.astype(np.uint32) << 16).view(np.float32)
+    return array
+
+
+def write(path: Path, arrays: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, str]) -> None:
+    """Write a file and make sure that it is on the disk."""
+    from safetensors.numpy import save_file
+
+    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path, dict(metadata))
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def checksums(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, str]:
+    """A digest of each tensor's type, shape and bytes."""
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(arrays, pool.map(_checksum, arrays.values()), strict=True))
+
+
+def _checksum(array: npt.NDArray[Any]) -> str:
+    digest = hashlib.sha256(f"{array.dtype.name} {array.shape}".encode())
+    digest.update(memoryview(np.ascontiguousarray(array)).cast("B") if array.size else b"")
+    return digest.hexdigest()[:32]

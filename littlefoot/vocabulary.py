@@ -1,0 +1,92 @@
+"""The tokens of a CTC model and the text they spell."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from littlefoot.errors import CheckpointError, ManifestError
+
+WORD_DELIMITER = "|"
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """V tokens in the order of the logits."""
+
+    tokens: tuple[str, ...]
+    blank: int = 0
+    """Index of the CTC blank (``<pad>`` in Hugging Face vocabularies)."""
+    word_delimiter: str = WORD_DELIMITER
+    _index: dict[str, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_index", {token: index for index, token in enumerate(self.tokens)})
+        if len(self._index) != len(self.tokens):
+            twice = [token for token, count in Counter(self.tokens).items() if count > 1]
+            raise CheckpointError(f"vocabulary: tokens stand in it twice: {', '.join(map(repr, twice))}")
+        if not 0 <= self.blank < len(self.tokens):
+            raise CheckpointError(
+                f"vocabulary: the blank {self.blank} is outside its {len(self.tokens)} tokens"
+            )
+
+    @classmethod
+    def from_dict(cls, vocabulary: Mapping[str, Any], blank: int, language: str | None = None) -> Vocabulary:
+        """From the content of ``vocab.json``: token -> index, or one such table for each language (MMS).
+
+        Raises CheckpointError for gaps, doubles and unknown languages.
+        """
+        if vocabulary and all(isinstance(value, Mapping) for value in vocabulary.values()):
+            if language is None:
+                language = "eng" if "eng" in vocabulary else next(iter(vocabulary))
+            if language not in vocabulary:
+                known = sorted(vocabulary)
+                raise CheckpointError(
+                    f"language '{language}' is not in the vocabulary: it has {len(known)}, "
+                    f"such as {', '.join(known[:8])}"
+                )
+            vocabulary = vocabulary[language]
+        by_index: dict[int, str] = {}
+        for token, index in vocabulary.items():
+            if not isinstance(index, int) or isinstance(index, bool):
+                raise CheckpointError(f"vocabulary: the index of {token!r} must be an integer, not {index!r}")
+            if index in by_index:
+                raise CheckpointError(
+                    f"vocabulary: {by_index[index]!r} and {token!r} both have the index {index}"
+                )
+            by_index[index] = token
+        if not by_index:
+            raise CheckpointError("vocabulary: it holds no tokens")
+        if sorted(by_index) != list(range(len(by_index))):
+            raise CheckpointError(f"vocabulary: the indices must be 0 to {len(by_index) - 1} without gaps")
+        delimiter = WORD_DELIMITER if WORD_DELIMITER in vocabulary else " "
+        return cls(tuple(by_index[index] for index in range(len(by_index))), blank, delimiter)
+
+    def to_dict(self) -> dict[str, int]:
+        """The content of ``vocab.json``."""
+        return dict(self._index)
+
+    def encode(self, text: str) -> list[int]:
+        """The tokens of a text, one for each character.
+
+        Raises ManifestError naming the characters that are not in the alphabet.
+        """
+        if missing := self.unknown(text):
+            raise ManifestError(
+                f"characters outside of the model's alphabet: {' '.join(sorted(missing))} in '{text[:60]}'"
+            )
+        return [self._index[character] for character in self._spelled(text)]
+
+    def unknown(self, text: str) -> set[str]:
+        """The characters of a text that the alphabet lacks."""
+        return {character for character in self._spelled(text) if character not in self._index}
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of tokens whose repetitions and blanks are already gone."""
+        text = "".join(self.tokens[index] for index in ids)
+        return " ".join(text.replace(self.word_delimiter, " ").split())
+
+    def _spelled(self, text: str) -> str:
+        return self.word_delimiter.join(text.split())
