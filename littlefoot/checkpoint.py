@@ -100,8 +100,8 @@ def _load_checkpoint(directory: Path, language: str | None) -> Artifact:
     values = read_json(directory / artifact.CONFIG)
     if values.get("model_type") not in FAMILIES:
         raise CheckpointError(
-            f"model_type '{values.get('model_type')}' is not supported: littlefoot reads {', '.join(FAMILIES)} "
-            "checkpoints fine-tuned with CTC"
+            f"model_type '{values.get('model_type')}' is not supported: "
+            f"littlefoot reads {', '.join(FAMILIES)} checkpoints fine-tuned with CTC"
         )
     for setting, meaning in (
         ("add_adapter", "a convolutional adapter"),

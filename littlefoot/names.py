@@ -33,7 +33,7 @@ _NORMED = (
 
 
 def from_checkpoint(tensors: Mapping[str, npt.NDArray[Any]], config: ModelConfig) -> Arrays:
-    """Strip the prefix and fold the weight norm, in float32: w = g * v / |v|, |v| over all but the kernel axis."""
+    """Strip the prefix and fold the weight norm: w = g * v / |v|, with |v| over all but the kernel axis."""
     prefix = _PREFIXES[config.model_type]
     weights = {name.removeprefix(prefix): array for name, array in tensors.items()}
     for length, direction in _NORMED:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from littlefoot.decode.align import align, word_times
-from littlefoot.decode.greedy import best_path, greedy
+from littlefoot.decode.greedy import best_path, best_tokens, greedy
 from littlefoot.decode.segments import segments
 from littlefoot.errors import EngineError
 from littlefoot.results import Segment, Word
@@ -173,7 +173,7 @@ def test_alignment_is_the_best_of_all_paths(seed: int, frames: int, blank: int, 
 @given(seed=st.integers(0, 2**32), frames=st.integers(1, 50))
 def test_aligning_the_greedy_text_gives_the_greedy_spans(seed: int, frames: int) -> None:
     logits = np.random.default_rng(seed).normal(size=(frames, len(ENGLISH.tokens))).astype(np.float32)
-    found = best_path(logits, ENGLISH.blank)
+    found = best_path(*best_tokens(logits, ENGLISH), ENGLISH.blank)
     aligned = align(logits, found.tokens.tolist(), ENGLISH)
     assert np.array_equal(aligned.starts, found.starts)
     assert np.array_equal(aligned.ends, found.ends)

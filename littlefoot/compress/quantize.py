@@ -13,7 +13,7 @@ a few loud channels do not take the range of all.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from typing import Any
@@ -23,14 +23,10 @@ import numpy.typing as npt
 
 from littlefoot.artifact import Artifact
 from littlefoot.compress.calibration import Array, LayerInput, collect
+from littlefoot.compress.gate import Comparison, compare, run, speedup
+from littlefoot.compress.rounding import InputScale, fit, round_weight
 from littlefoot.errors import ConfigError
 from littlefoot.runtime import graph
-
-CLIP_RATIOS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
-"""Shares of the seen range that are tried: cutting rare peaks off makes all other values finer."""
-SMOOTHING_STRENGTHS = (0.5, 0.7)
-SMOOTHING_GAIN = 0.7
-"""Smoothing costs a multiplication: it is used where it takes the error below this share."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +38,9 @@ class QuantizeConfig:
     ``dynamic``: scales found at run time; linear layers only, as in Shrinking Bigfoot."""
     keep: tuple[str, ...] = ()
     """Patterns of layer names that stay in higher precision, such as ``feature_extractor.*``."""
+    max_disagreement: float = 0.01
+    """The gate: share of the text that may change on the calibration audio. Beyond it, the parts that
+    hurt most are left in higher precision."""
 
     def __post_init__(self) -> None:
         if self.mode not in ("static", "dynamic"):
@@ -49,37 +48,136 @@ class QuantizeConfig:
 
 
 @dataclass(frozen=True)
-class InputScale:
-    """How the input of a layer is rounded."""
+class Report:
+    """What quantization did and what it cost."""
 
-    scale: np.float32
-    zero_point: np.uint8
-    smoothing: Array | None
-    error: float
-    """Squared error that rounding input and weight leaves in the layers' outputs, as a share of their energy."""
+    comparison: Comparison
+    """The quantized model against the original on the calibration audio."""
+    speedup: float
+    """Time of the original over time of the quantized model, on this processor."""
+    kept: tuple[str, ...]
+    """Layers left in higher precision, by the settings or because they hurt."""
+    harm: dict[str, float]
+    """Logit error of the model with only this part quantized; measured where the gate was missed."""
+
+
+def quantize(
+    artifact: Artifact,
+    clips: Sequence[Array],
+    config: QuantizeConfig,
+    progress: Callable[[str], None] = lambda message: None,
+) -> tuple[Artifact, Report]:
+    """Quantize a model to 8 bits and see to it that it still says the same.
+
+    Args:
+        artifact: full precision.
+        clips: prepared recordings of speech, (T,) float32 each; a few minutes are enough.
+        progress: told what is going on.
+
+    Returns:
+        the quantized artifact and what it cost.
+
+    Raises:
+        ConfigError: an artifact that is quantized already, unknown layers, or silent audio.
+    """
+    if "quantization" in artifact.config.littlefoot:
+        raise ConfigError("the model is quantized already: quantize its full-precision original")
+    progress("running the original model")
+    inputs = collect(artifact, clips)
+    reference = run(artifact, clips)
+
+    def attempt(keep: tuple[str, ...]) -> tuple[Artifact, Comparison]:
+        settings = replace(config, keep=keep)
+        made = (
+            quantize_dynamic(artifact, settings)
+            if config.mode == "dynamic"
+            else quantize_static(artifact, inputs, scales, settings)
+        )
+        return made, compare(reference, run(made, clips), artifact.vocabulary)
+
+    progress("fitting the ranges of all layers")
+    scales = {} if config.mode == "dynamic" else {i.layers: fit(i, artifact.weights) for i in inputs}
+    candidate, comparison = attempt(config.keep)
+    harm: dict[str, float] = {}
+    if comparison.disagreement > config.max_disagreement:
+        progress(
+            f"{100 * comparison.disagreement:.1f} % of the text changed, more than "
+            f"{100 * config.max_disagreement:g} %: looking for the parts that hurt"
+        )
+        names = [name for i in inputs for name in i.layers]
+        harm = _harm(attempt, names)
+        candidate, comparison = _restore(attempt, config, harm, names)
+    kept = tuple(candidate.config.littlefoot["quantization"]["kept"])
+    ratio = speedup(artifact, candidate, np.concatenate(list(clips))[: 10 * 16_000])
+    figures = {
+        "logit_error": round(comparison.logit_error, 5),
+        "disagreement": round(comparison.disagreement, 5),
+        "speedup": round(ratio, 2),
+    }
+    section = candidate.config.littlefoot
+    section = {**section, "quantization": {**section["quantization"], **figures}}
+    candidate = replace(candidate, config=candidate.config.replace(littlefoot=section))
+    return candidate, Report(comparison, ratio, kept, harm)
+
+
+Attempt = Callable[[tuple[str, ...]], tuple[Artifact, Comparison]]
+
+
+def _harm(attempt: Attempt, names: Sequence[str]) -> dict[str, float]:
+    """The logit error of quantizing each part alone: a convolution, or one half of a Transformer block."""
+    parts = {name.rpartition(".")[0] if name.startswith("encoder.layers") else name for name in names}
+    harm = {}
+    for part in sorted(parts):
+        others = tuple(name for name in names if not _in_part(name, part))
+        harm[part] = attempt(others)[1].logit_error
+    return dict(sorted(harm.items(), key=lambda item: -item[1]))
+
+
+def _restore(
+    attempt: Attempt, config: QuantizeConfig, harm: dict[str, float], names: Sequence[str]
+) -> tuple[Artifact, Comparison]:
+    """Keep the fewest of the most harmful parts in higher precision with which the gate is met."""
+
+    def keeping(count: int) -> tuple[Artifact, Comparison]:
+        parts = list(harm)[:count]
+        kept = tuple(name for name in names if any(_in_part(name, part) for part in parts))
+        return attempt(config.keep + kept)
+
+    low, high = 0, len(harm)  # the gate is missed with ``low`` parts, and met with all
+    while high - low > 1:
+        middle = (low + high) // 2
+        if keeping(middle)[1].disagreement > config.max_disagreement:
+            low = middle
+        else:
+            high = middle
+    return keeping(high)
+
+
+def _in_part(name: str, part: str) -> bool:
+    return name == part or name.startswith(f"{part}.")
 
 
 def quantize_static(
-    artifact: Artifact, inputs: Sequence[LayerInput], config: QuantizeConfig
-) -> tuple[Artifact, dict[str, float]]:
+    artifact: Artifact,
+    inputs: Sequence[LayerInput],
+    scales: Mapping[tuple[str, ...], InputScale],
+    config: QuantizeConfig,
+) -> Artifact:
     """Quantize all layers to 8 bits but those that ``config.keep`` names.
 
     Args:
         artifact: full precision.
         inputs: from ``collect``.
-
-    Returns:
-        the quantized artifact, and each quantized layer's ``InputScale.error``.
+        scales: for each of ``inputs`` what ``fit`` found, by its layers.
     """
     weights = dict(artifact.weights)
-    errors: dict[str, float] = {}
     names = [name for layer_input in inputs for name in layer_input.layers]
     kept = kept_layers(names, config.keep)
     for layer_input in inputs:
         layers = [name for name in layer_input.layers if name not in kept]
         if not layers:
             continue
-        found = fit(replace(layer_input, layers=tuple(layers)), artifact.weights)
+        found = scales[layer_input.layers]
         for name in layers:
             weight = artifact.weights[f"{name}.weight"].astype(np.float32)
             if found.smoothing is not None:
@@ -88,8 +186,7 @@ def quantize_static(
             weights[f"{name}.weight"], weights[f"{name}.weight_scale"] = round_weight(weight)
             weights[f"{name}.input_scale"] = np.array(found.scale, np.float32)
             weights[f"{name}.input_zero_point"] = np.array(found.zero_point, np.uint8)
-            errors[name] = found.error
-    return _labelled(artifact, weights, {"bits": 8, "mode": "static", "kept": sorted(kept)}), errors
+    return _labelled(artifact, weights, {"bits": 8, "mode": "static", "kept": sorted(kept)})
 
 
 def quantize_dynamic(artifact: Artifact, config: QuantizeConfig) -> Artifact:
@@ -122,77 +219,8 @@ def kept_layers(names: Iterable[str], patterns: Iterable[str]) -> set[str]:
     return kept
 
 
-def round_weight(weight: Array) -> tuple[npt.NDArray[np.int8], Array]:
-    """(C', ...) float32 -> int8 of the same shape, and the scale (C',) of each output channel."""
-    largest = np.abs(weight).reshape(len(weight), -1).max(axis=1)
-    scale = np.maximum(largest / 127, np.finfo(np.float32).tiny).astype(np.float32)
-    rounded = np.rint(weight / scale.reshape(-1, *[1] * (weight.ndim - 1)))
-    return np.clip(rounded, -127, 127).astype(np.int8), scale
-
-
-def fit(layer_input: LayerInput, weights: Mapping[str, npt.NDArray[Any]]) -> InputScale:
-    """Find the range of a layer's input that leaves the smallest error in its output.
-
-    Tries cutting the range, and smoothing on top where the layer is linear.
-    """
-    stacked = np.concatenate([weights[f"{name}.weight"].astype(np.float32) for name in layer_input.layers])
-    best = _best_range(layer_input.rows, stacked, layer_input.low, layer_input.high, None)
-    if stacked.ndim == 2:
-        loudest = np.maximum(np.abs(layer_input.rows).max(axis=0), 1e-5)  # (C,)
-        strongest = np.maximum(np.abs(stacked).max(axis=0), 1e-5)  # (C,)
-        for strength in SMOOTHING_STRENGTHS:
-            smoothing = (strongest ** (1 - strength) / loudest**strength).astype(np.float32)
-            rows = layer_input.rows * smoothing
-            smoothed = _best_range(rows, stacked / smoothing, float(rows.min()), float(rows.max()), smoothing)
-            if smoothed.error < best.error * (SMOOTHING_GAIN if best.smoothing is None else 1.0):
-                best = smoothed
-    return best
-
-
-def _best_range(rows: Array, weight: Array, low: float, high: float, smoothing: Array | None) -> InputScale:
-    exact = _product(rows, weight)
-    energy = float(np.square(exact).sum()) or 1.0
-    stored, weight_scale = round_weight(weight)
-    rounded_weight = stored * weight_scale.reshape(-1, *[1] * (weight.ndim - 1))
-    best = None
-    for ratio in CLIP_RATIOS:
-        scale, zero_point = input_scale(low * ratio, high * ratio)
-        difference = exact - _product(round_input(rows, scale, zero_point), rounded_weight)
-        error = float(np.square(difference).sum()) / energy
-        if best is None or error < best.error:
-            best = InputScale(scale, zero_point, smoothing, error)
-    assert best is not None  # CLIP_RATIOS is not empty
-    return best
-
-
-def input_scale(low: float, high: float) -> tuple[np.float32, np.uint8]:
-    """Scale and zero point that map [low, high], widened to hold 0, to 0 ... 255."""
-    low, high = min(low, 0.0), max(high, 0.0)
-    scale = np.float32(max((high - low) / 255, np.finfo(np.float32).tiny))
-    return scale, np.uint8(np.clip(np.rint(-low / scale), 0, 255))
-
-
-def round_input(rows: Array, scale: np.float32, zero_point: np.uint8) -> Array:
-    """What is left of an input after 8 bits, float32 of the same shape."""
-    stored = np.clip(np.rint(rows / scale) + np.float32(zero_point), 0, 255)
-    return (stored - np.float32(zero_point)) * scale
-
-
-def _product(rows: Array, weight: Array) -> Array:
-    """A layer on sampled rows: (N, C) x (C', C), or windows (N, C, K) x (C', C / groups, K)."""
-    if weight.ndim == 2:
-        return rows @ weight.T
-    channels, kernel = weight.shape[1:]
-    groups = rows.shape[1] // channels
-    windows = rows.reshape(len(rows), groups, channels * kernel).transpose(1, 0, 2)  # (G, N, C / G * K)
-    return windows @ weight.reshape(groups, -1, channels * kernel).transpose(0, 2, 1)
-
-
 def _labelled(
     artifact: Artifact, weights: dict[str, npt.NDArray[Any]], quantization: dict[str, Any]
 ) -> Artifact:
     section = {**artifact.config.littlefoot, "quantization": quantization}
     return replace(artifact, weights=weights, config=artifact.config.replace(littlefoot=section))
-
-
-__all__ = ["InputScale", "QuantizeConfig", "collect", "fit", "quantize_dynamic", "quantize_static"]

@@ -34,23 +34,28 @@ def greedy(
     Raises:
         EngineError: the logits do not fit the vocabulary or are not finite.
     """
-    found = words(best_path(checked(logits, vocabulary), vocabulary.blank), vocabulary, frame_seconds, offset)
+    spans = best_path(*best_tokens(logits, vocabulary), vocabulary.blank)
+    found = words(spans, vocabulary, frame_seconds, offset)
     return Hypothesis(separator(vocabulary).join(word.word for word in found), found)
 
 
-def best_path(logits: NDArray[np.floating], blank: int) -> Spans:
-    """Runs of the same best token, blanks left out.
+def best_tokens(
+    logits: NDArray[np.floating], vocabulary: TokenSet
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The best token of every frame (F,), and the natural logarithm of its posterior (F,).
 
-    Args:
-        logits: (F, V), finite.
-        blank: index of the blank.
+    All that greedy decoding needs of logits (F, V): a long recording keeps these and drops the logits.
     """
-    if not len(logits):
+    checked(logits, vocabulary)
+    best = logits.max(axis=1, keepdims=True)
+    return logits.argmax(axis=1), -np.log(np.exp(logits - best).sum(axis=1, dtype=np.float64))
+
+
+def best_path(tokens: NDArray[np.int64], log_posteriors: NDArray[np.float64], blank: int) -> Spans:
+    """Runs of the same best token, blanks left out; both arguments as ``best_tokens`` gives them."""
+    if not len(tokens):
         none = np.zeros(0, np.int64)
         return Spans(none, none, none, np.zeros(0))
-    tokens = logits.argmax(axis=1)  # (F,)
-    best = logits.max(axis=1, keepdims=True)
-    log_posteriors = -np.log(np.exp(logits - best).sum(axis=1, dtype=np.float64))  # (F,) of the best token
     starts = np.flatnonzero(np.diff(tokens, prepend=-1))  # (R,) where runs begin
     ends = np.append(starts[1:], len(tokens))
     sums = np.add.reduceat(log_posteriors, starts)

@@ -10,7 +10,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-
 from littlefoot.artifact import Artifact
 from littlefoot.safetensors_io import checksums
 

@@ -36,7 +36,6 @@ def create(
     name: str = "auto",
     threads: int | None = None,
     precision: str = "auto",
-    window: int | None = None,
 ) -> Engine:
     """The engine ``name`` with the artifact loaded.
 
@@ -45,7 +44,6 @@ def create(
         threads: processor threads, all by default.
         precision: of what is not quantized. ``f32``, ``bf16`` (OpenVINO, on processors that have it), or
             ``auto``: bf16 for a quantized artifact where the processor has it, f32 otherwise.
-        window: a length in samples that will come often; it gets a model of its own, fixed to that length.
 
     Raises:
         EngineError: an unknown name, or the engine refused the model.
@@ -56,7 +54,7 @@ def create(
     if name == "auto":
         name = "openvino" if find_spec("openvino") else "onnxruntime"
     if name == "openvino":
-        return OpenVINOEngine(artifact, threads, precision, window)
+        return OpenVINOEngine(artifact, threads, precision)
     if name == "onnxruntime":
         return ONNXRuntimeEngine(artifact, threads)
     raise EngineError(f"engine '{name}' is unknown: use auto, openvino or onnxruntime")
@@ -67,58 +65,47 @@ class OpenVINOEngine:
 
     name = "openvino"
 
-    def __init__(self, artifact: Artifact, threads: int | None, precision: str, window: int | None) -> None:
+    def __init__(self, artifact: Artifact, threads: int | None, precision: str) -> None:
         import openvino
 
-        self._artifact = artifact
-        self._window = window
-        self._core = openvino.Core()
-        capabilities = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        core = openvino.Core()
+        capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         has_bf16 = "BF16" in capabilities
         if precision == "bf16" and not has_bf16:
             raise EngineError("precision bf16: this processor has no bfloat16 instructions, use f32")
-        quantized = "quantization" in artifact.config.littlefoot
-        self.precision = (
-            "bf16" if precision == "bf16" or (precision == "auto" and quantized and has_bf16) else "f32"
-        )
-        self._options: dict[str, Any] = {
-            "INFERENCE_PRECISION_HINT": self.precision,
+        if precision == "auto":
+            precision = "bf16" if "quantization" in artifact.config.littlefoot and has_bf16 else "f32"
+        self.precision = precision
+        options: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": precision,
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads or len(os.sched_getaffinity(0)),
         }
-        device = self._core.get_property("CPU", "FULL_DEVICE_NAME")
-        self._key = cache.key(artifact, device=device, capabilities=sorted(capabilities), **self._options)
-        self._requests: dict[int | None, Any] = {}
+        device = core.get_property("CPU", "FULL_DEVICE_NAME")
+        key = cache.key(artifact, device=device, capabilities=sorted(capabilities), **options)
+        self._request = _compile(core, artifact, options, key).create_infer_request()
 
     def run(self, waveform: Array) -> Array:
-        request = self._request(len(waveform) if len(waveform) == self._window else None)
-        result = request.infer([waveform[None]], share_inputs=True)[0]
+        result = self._request.infer([waveform[None]], share_inputs=True)[0]
         return np.array(result[0], dtype=np.float32)
 
-    def _request(self, samples: int | None) -> Any:
-        """An inference request for a fixed length, or for any."""
-        if samples not in self._requests:
-            self._requests[samples] = self._compile(samples).create_infer_request()
-        return self._requests[samples]
 
-    def _compile(self, samples: int | None) -> Any:
-        entry = f"{self._key}-{samples or 'any'}.blob"
-        if (blob := cache.load(entry)) is not None:
-            try:
-                return self._core.import_model(blob, "CPU", self._options)
-            except RuntimeError:  # written by another build of the engine, or damaged
-                cache.discard(entry)
-        from littlefoot.runtime import graph
-
-        model = openvino_model(self._core, graph.build(self._artifact))
-        if samples is not None:
-            model.reshape({"waveform": [1, samples]})
+def _compile(core: Any, artifact: Artifact, options: dict[str, Any], key: str) -> Any:
+    """The compiled model, from the cache where it is there."""
+    entry = f"{key}.blob"
+    if (blob := cache.load(entry)) is not None:
         try:
-            compiled = self._core.compile_model(model, "CPU", self._options)
-        except RuntimeError as error:
-            raise EngineError(f"OpenVINO refused the model: {error}") from error
-        cache.store(entry, compiled.export_model().getvalue())
-        return compiled
+            return core.import_model(blob, "CPU", options)
+        except RuntimeError:  # damaged, or written by another build of the engine
+            cache.discard(entry)
+    from littlefoot.runtime import graph
+
+    try:
+        compiled = core.compile_model(openvino_model(core, graph.build(artifact)), "CPU", options)
+    except RuntimeError as error:
+        raise EngineError(f"OpenVINO refused the model: {error}") from error
+    cache.store(entry, compiled.export_model().getvalue())
+    return compiled
 
 
 def observe(network: Graph, clips: Iterable[Array]) -> Iterator[dict[str, Array]]:

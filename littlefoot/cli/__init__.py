@@ -1,0 +1,59 @@
+"""The command line. Results go to stdout, messages to stderr; a file for each command.
+
+Exit codes: 0 done, 1 an input failed, 2 wrong usage. Command modules import what is heavy inside of
+their functions, so that ``littlefoot --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from littlefoot.cli.doctor import doctor
+from littlefoot.cli.info import info
+from littlefoot.cli.train import train
+from littlefoot.errors import ConfigError, LittlefootError
+
+app = typer.Typer(
+    name="littlefoot",
+    help="Make wav2vec 2.0-family speech recognisers small and fast, and run them without PyTorch.",
+    epilog="Add --debug to any command for the full traceback of an error.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+for command in (train, info, doctor):
+    app.command()(command)
+
+
+@app.callback(invoke_without_command=True)
+def root(version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False) -> None:
+    if version:
+        from littlefoot import __version__
+
+        typer.echo(f"littlefoot {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """The entry point of the command ``littlefoot``."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1
+    logging.basicConfig(level=logging.INFO if debug else logging.WARNING, format="littlefoot: %(message)s")
+    try:
+        app(arguments)
+    except LittlefootError as error:
+        if debug:
+            raise
+        typer.echo(f"littlefoot: {error}", err=True)
+        sys.exit(2 if isinstance(error, ConfigError) else 1)
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,74 @@
+"""``littlefoot info``: what a model is, without running it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from littlefoot.artifact import Artifact
+
+
+def info(
+    model: Annotated[str | None, typer.Argument(help="A model; without one, the bundled models.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show a model's size, geometry and origin."""
+    from littlefoot import checkpoint
+
+    if model is None:
+        rows = [describe(name, checkpoint.load(name)) for name in checkpoint.bundled()]
+        if as_json:
+            typer.echo(json.dumps(rows, indent=2))
+            return
+        for row in rows:
+            typer.echo(f"{row['name']:<24} {row['bytes'] / 1e6:7.1f} MB  {row['parameters'] / 1e6:7.2f} M parameters")
+        return
+    row = describe(model, checkpoint.load(model))
+    if as_json:
+        typer.echo(json.dumps(row, indent=2))
+        return
+    for key, value in row.items():
+        typer.echo(f"{key.replace('_', ' '):<22} {_shown(key, value)}")
+
+
+def describe(name: str, artifact: Artifact) -> dict[str, Any]:
+    """The figures of ``info``; bytes are those of the weights as stored."""
+    parts: dict[str, int] = {"front_end": 0, "transformer": 0, "head": 0}
+    kinds: dict[int, int] = {}
+    for tensor, array in artifact.weights.items():
+        front = tensor.startswith(("feature_extractor", "feature_projection"))
+        part = "front_end" if front else "head" if tensor.startswith("lm_head") else "transformer"
+        parts[part] += array.nbytes
+        kinds[8 * array.itemsize] = kinds.get(8 * array.itemsize, 0) + array.size
+    config = artifact.config
+    return {
+        "name": name,
+        "model_type": config.model_type,
+        "parameters": artifact.parameters,
+        "bytes": sum(parts.values()),
+        "bytes_by_part": parts,
+        "bits": max(kinds, key=lambda bits: kinds[bits]),
+        "layers": config.num_hidden_layers,
+        "hidden_size": config.hidden_size,
+        "vocabulary": config.vocab_size,
+        "frame_ms": config.frame_ms,
+        "receptive_field_ms": config.receptive_field / 16,
+        "recipe": config.littlefoot.get("recipe"),
+        "teacher": config.littlefoot.get("teacher"),
+        "quantization": config.littlefoot.get("quantization"),
+    }
+
+
+def _shown(key: str, value: Any) -> str:
+    if key == "bytes":
+        return f"{value / 1e6:.2f} MB"
+    if key == "bytes_by_part":
+        return ", ".join(f"{part.replace('_', ' ')} {size / 1e6:.2f} MB" for part, size in value.items())
+    if key == "parameters":
+        return f"{value / 1e6:.2f} M"
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {v}" for k, v in value.items())
+    return "-" if value is None else str(value)
