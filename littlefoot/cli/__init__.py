@@ -13,9 +13,14 @@ from typing import Annotated
 
 import typer
 
+from littlefoot.cli.demo import demo
 from littlefoot.cli.doctor import doctor
+from littlefoot.cli.eval import evaluate
+from littlefoot.cli.export import export
 from littlefoot.cli.info import info
+from littlefoot.cli.quantize import quantize
 from littlefoot.cli.train import train
+from littlefoot.cli.transcribe import transcribe
 from littlefoot.errors import ConfigError, LittlefootError
 
 app = typer.Typer(
@@ -27,7 +32,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (train, info, doctor):
+app.command()(transcribe)
+app.command("eval")(evaluate)
+for command in (quantize, train, export, info, doctor, demo):
     app.command()(command)
 
 

@@ -33,7 +33,9 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     else:
         _print(report)
     if missing := [name for name, found in report["packages"].items() if found is None]:
-        typer.echo(f"littlefoot: missing: {', '.join(missing)}; install with: pip install littlefoot", err=True)
+        typer.echo(
+            f"littlefoot: missing: {', '.join(missing)}; install with: pip install littlefoot", err=True
+        )
         raise typer.Exit(1)
 
 

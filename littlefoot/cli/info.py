@@ -24,7 +24,9 @@ def info(
             typer.echo(json.dumps(rows, indent=2))
             return
         for row in rows:
-            typer.echo(f"{row['name']:<24} {row['bytes'] / 1e6:7.1f} MB  {row['parameters'] / 1e6:7.2f} M parameters")
+            typer.echo(
+                f"{row['name']:<24} {row['bytes'] / 1e6:7.1f} MB  {row['parameters'] / 1e6:7.2f} M parameters"
+            )
         return
     row = describe(model, checkpoint.load(model))
     if as_json:

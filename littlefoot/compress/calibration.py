@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from littlefoot import audio, manifest
 from littlefoot.artifact import Artifact
 from littlefoot.errors import ConfigError
 from littlefoot.runtime import graph
@@ -19,6 +21,8 @@ Array = npt.NDArray[np.float32]
 CLIP_SECONDS = 4
 """Longer audio is cut: a few frames of many recordings say more than many frames of one."""
 MAX_ROWS = 512
+MAX_CLIPS = 64
+MAX_CLIP_SECONDS = 15.0
 _MAX_VALUES = 4_000_000
 
 
@@ -89,3 +93,31 @@ def _sample(
     windows = windows[:, ::stride].transpose(1, 0, 2)  # (F, C, K), a view
     chosen = windows[generator.integers(len(windows), size=count)]
     return np.pad(chosen, ((0, 0), (0, 0), (0, shape[2] - chosen.shape[2]))).astype(np.float32)
+
+
+def load_clips(sources: Sequence[Path], artifact: Artifact) -> list[Array]:
+    """Calibration audio prepared for the model: (T,) float32 each, at most MAX_CLIPS of MAX_CLIP_SECONDS.
+
+    Args:
+        sources: manifests (their training splits, or all where they have none) and recordings.
+
+    Raises:
+        AudioError, ManifestError: a source cannot be read.
+    """
+    paths: list[Path] = []
+    for source in sources:
+        if source.is_dir() or source.suffix in (".tsv", ".jsonl"):
+            utterances = manifest.read(source)
+            training = [utterance for utterance in utterances if utterance.split == "train"]
+            paths += [utterance.path for utterance in training or utterances]
+        else:
+            paths.append(source)
+    chosen = paths
+    if len(paths) > MAX_CLIPS:  # spread over all sources
+        generator = np.random.default_rng(0)
+        chosen = [paths[index] for index in sorted(generator.choice(len(paths), MAX_CLIPS, replace=False))]
+    clips = []
+    for path in chosen:
+        clip = next(audio.blocks(path, MAX_CLIP_SECONDS))
+        clips.append(audio.normalize(clip) if artifact.preprocessor.get("do_normalize", True) else clip)
+    return clips

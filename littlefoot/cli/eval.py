@@ -1,0 +1,58 @@
+"""``littlefoot eval``: word and character error rates on a manifest."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from littlefoot.cli import options
+
+if TYPE_CHECKING:
+    from littlefoot.evaluation import Evaluation
+
+
+def evaluate(
+    model: options.Model,
+    manifest: Annotated[list[Path], typer.Argument(help="Manifests, or folders that hold one.")],
+    split: Annotated[str, typer.Option("--split", help="Which part of the manifests.")] = "test",
+    engine: options.Engine = "auto",
+    threads: options.Threads = None,
+    precision: options.Precision = "auto",
+    language: options.Language = None,
+    as_json: options.Json = False,
+) -> None:
+    """Measure WER and CER with 95 % bootstrap intervals."""
+    from littlefoot import manifest as manifests
+    from littlefoot.cli.progress import bar
+    from littlefoot.evaluation import evaluate_recognizer
+    from littlefoot.runtime import recognizer
+
+    utterances = manifests.read(manifest, split)
+    loaded = recognizer.load(model, engine, threads, precision, language)
+    with bar("transcribing", len(utterances)) as advance:
+        result = evaluate_recognizer(loaded, utterances, advance)
+    for failure in result.failed:
+        typer.echo(f"littlefoot: {failure}", err=True)
+    typer.echo(json.dumps(result.to_dict(), indent=2) if as_json else _table(result), nl=as_json)
+    if result.failed:
+        raise typer.Exit(1)
+
+
+def _table(result: Evaluation) -> str:
+    lines = [f"{'set':<18} {'utterances':>10} {'words':>7}   WER %  (95 %)            CER %  (95 %)\n"]
+    rows = dict(result.per_set)
+    if len(rows) > 1:
+        rows["all"] = result.score
+    for name, score in rows.items():
+        rates = "  ".join(
+            f"{100 * rate:6.2f}  ({100 * low:5.2f} - {100 * high:5.2f})"
+            for rate, (low, high) in ((score.wer, score.wer_interval), (score.cer, score.cer_interval))
+        )
+        mark = " *" if name in result.pseudo_labelled else ""
+        lines.append(f"{name + mark:<18} {score.utterances:>10} {score.words:>7}  {rates}\n")
+    if result.pseudo_labelled:
+        lines.append("* references by other recognisers: agreement with them, not errors against the truth\n")
+    return "".join(lines)

@@ -1,0 +1,56 @@
+"""``littlefoot export``: the model as a file for other tools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from littlefoot.cli import options
+from littlefoot.errors import ArtifactError, ConfigError
+
+FORMATS = ("onnx", "openvino", "hf")
+
+
+def export(
+    model: options.Model,
+    out: Annotated[Path, typer.Option("-o", "--out", help="File (onnx, openvino) or directory (hf).")],
+    to: Annotated[str, typer.Option("--to", help="onnx, openvino (an .xml with its .bin) or hf.")] = "onnx",
+    language: options.Language = None,
+) -> None:
+    """Write exactly the network that littlefoot runs, or a checkpoint that transformers loads.
+
+    The ONNX and OpenVINO networks take `waveform` (batch, samples), 16 kHz float32, with zero mean and unit
+    variance if the model's preprocessor_config.json says do_normalize, and give `logits` (batch, frames,
+    vocabulary). Both lengths are free.
+    """
+    if to not in FORMATS:
+        raise ConfigError(f"--to {to} is unknown: use one of {', '.join(FORMATS)}")
+    if out.exists():
+        raise ArtifactError(f"{out} exists: choose another output, or remove it")
+    from littlefoot import artifact, checkpoint
+
+    loaded = checkpoint.load(model, language)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if to == "hf":
+        if "quantization" in loaded.config.littlefoot:
+            raise ConfigError(
+                "transformers cannot load a quantized artifact: export its full-precision original"
+            )
+        artifact.save(loaded, out)
+    else:
+        from littlefoot.runtime import graph
+
+        network = graph.build(loaded)
+        if to == "onnx":
+            network.save(out)
+        else:
+            import openvino
+
+            from littlefoot.runtime.engine import openvino_model
+
+            target = out.with_suffix(".xml")
+            openvino.save_model(openvino_model(openvino.Core(), network), target, compress_to_fp16=False)
+            out = target
+    typer.echo(f"littlefoot: saved {out}", err=True)

@@ -1,0 +1,84 @@
+"""``littlefoot quantize``: an 8-bit model from a full-precision one, without PyTorch."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from littlefoot.cli import options
+from littlefoot.errors import ConfigError
+
+if TYPE_CHECKING:
+    from littlefoot.compress.quantize import Report
+
+
+def quantize(
+    model: options.Model,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Directory of the quantized artifact.")],
+    bits: Annotated[int, typer.Option("--bits", help="8.")] = 8,
+    calibrate: Annotated[
+        list[Path] | None,
+        typer.Option("--calibrate", help="A manifest or recording to calibrate with; may be repeated."),
+    ] = None,
+    mode: Annotated[
+        str,
+        typer.Option(
+            "--mode", help="static: everything in 8 bits; dynamic: linear layers only (Shrinking Bigfoot)."
+        ),
+    ] = "static",
+    keep: Annotated[
+        list[str] | None, typer.Option("--keep", help="Pattern of layers that stay in higher precision.")
+    ] = None,
+    max_disagreement: Annotated[
+        float,
+        typer.Option(
+            help="Share of the calibration text that may change; harmful layers are kept beyond it."
+        ),
+    ] = 0.01,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an artifact.")] = False,
+    language: options.Language = None,
+    as_json: options.Json = False,
+) -> None:
+    """Quantize MODEL to 8 bits, check that it still says the same, and time it on this processor."""
+    if bits != 8:
+        raise ConfigError(f"--bits {bits} is not supported: use 8")
+    from littlefoot import artifact, checkpoint
+    from littlefoot.compress.calibration import load_clips
+    from littlefoot.compress.quantize import QuantizeConfig
+    from littlefoot.compress.quantize import quantize as run
+
+    config = QuantizeConfig(mode, tuple(keep or ()), max_disagreement)
+    original = checkpoint.load(model, language)
+    clips = load_clips(calibrate or [checkpoint.BUNDLED / "samples"], original)
+    made, report = run(
+        original, clips, config, lambda message: typer.echo(f"littlefoot: {message}", err=True)
+    )
+    artifact.save(made, out, overwrite)
+    sizes = [(sum(array.nbytes for array in a.weights.values())) for a in (original, made)]
+    if as_json:
+        typer.echo(json.dumps({"bytes_before": sizes[0], "bytes": sizes[1], **asdict(report)}, indent=2))
+    else:
+        typer.echo(_summary(report, *sizes), nl=False)
+        typer.echo(f"littlefoot: saved {out}", err=True)
+
+
+def _summary(report: Report, before: int, after: int) -> str:
+    comparison = report.comparison
+    lines = [
+        f"size          {before / 1e6:.2f} MB -> {after / 1e6:.2f} MB, {before / after:.2f}x smaller\n",
+        f"text changed  {100 * comparison.disagreement:.2f} % of {comparison.characters} characters\n",
+        f"logit error   {100 * comparison.logit_error:.2f} % of their spread\n",
+    ]
+    if report.speedup > 1:
+        lines.append(f"speed         {report.speedup:.2f}x the original's on this processor\n")
+    else:
+        lines.append(
+            f"speed         NOT FASTER on this processor: {report.speedup:.2f}x the original's; "
+            "use it for its size only\n"
+        )
+    lines.extend(f"kept          {name} in higher precision\n" for name in report.kept)
+    return "".join(lines)

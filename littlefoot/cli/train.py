@@ -1,0 +1,51 @@
+"""``littlefoot train``: CTC training from a checkpoint or from a recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from littlefoot.errors import ConfigError, MissingExtraError
+
+
+def train(
+    model: Annotated[
+        str, typer.Argument(help="A model to fine-tune, or a recipe (YAML).", metavar="MODEL|CONFIG.yaml")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Directory of the trained model.")],
+    data: Annotated[
+        list[Path] | None,
+        typer.Option("--data", help="Manifest with splits 'train' and 'dev'; may be repeated."),
+    ] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a setting, for example train.lr=1e-3.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the newest checkpoint.")] = False,
+) -> None:
+    """Train a CTC model: fine-tune MODEL, or follow CONFIG.yaml, which may start from random weights."""
+    from littlefoot import manifest
+    from littlefoot.model import train_config
+
+    if model.endswith((".yaml", ".yml")):
+        recipe = train_config.load_recipe(Path(model), overrides or [])
+    else:
+        sections = train_config.apply_overrides({"model": model, "train": {}}, overrides or [])
+        settings = train_config.TrainConfig.from_dict(sections["train"])
+        recipe = train_config.Recipe(model, (), settings, ())
+    manifests = [*recipe.data, *(data or [])]
+    if not manifests:
+        raise ConfigError("there is nothing to train on: name a manifest with --data")
+
+    try:
+        import accelerate  # noqa: F401
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError("littlefoot train", str(error.name), "train") from error
+    from littlefoot.model import train as trainer
+
+    wer = trainer.train(trainer.make_model(recipe), manifest.read(manifests), recipe.train, out, resume)
+    typer.echo(
+        f"saved {out}" + ("" if wer is None else f", mean WER on the dev sets {100 * wer:.1f} %"), err=True
+    )

@@ -1,0 +1,70 @@
+"""``littlefoot transcribe``: recordings to text, JSON or subtitles."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from littlefoot.cli import options
+from littlefoot.errors import ConfigError, LittlefootError
+
+if TYPE_CHECKING:
+    from littlefoot.runtime.recognizer import Recognizer
+
+EXTENSIONS = {"text": ".txt", "json": ".json", "srt": ".srt", "vtt": ".vtt"}
+
+
+def transcribe(
+    model: options.Model,
+    audio: Annotated[list[str], typer.Argument(help="Recordings; - reads one from standard input.")],
+    form: Annotated[str, typer.Option("--format", help="text, json, srt or vtt.")] = "text",
+    output_dir: Annotated[
+        Path | None, typer.Option("--output-dir", help="Write a file for each recording here.")
+    ] = None,
+    engine: options.Engine = "auto",
+    threads: options.Threads = None,
+    precision: options.Precision = "auto",
+    language: options.Language = None,
+) -> None:
+    """Transcribe recordings of any length.
+
+    Several recordings: text lines begin with the file's name and a tab, JSON is one object on each line.
+    A recording that fails is reported, the others are done, and the exit code is 1.
+    """
+    if form not in EXTENSIONS:
+        raise ConfigError(f"--format {form} is unknown: use one of {', '.join(EXTENSIONS)}")
+    if len(audio) > 1 and form in ("srt", "vtt") and output_dir is None:
+        raise ConfigError(f"several recordings as {form} need --output-dir: each makes a file of its own")
+    from littlefoot.runtime import recognizer
+
+    loaded = recognizer.load(model, engine, threads, precision, language)
+    if output_dir is not None:
+        output_dir.mkdir(parents=True, exist_ok=True)
+    failures = 0
+    for name in audio:
+        try:
+            _one(loaded, name, form, output_dir, named=len(audio) > 1)
+        except LittlefootError as error:
+            failures += 1
+            typer.echo(f"littlefoot: {error}", err=True)
+    if failures:
+        if len(audio) > 1:
+            typer.echo(f"littlefoot: {failures} of {len(audio)} recordings failed", err=True)
+        raise typer.Exit(1)
+
+
+def _one(loaded: Recognizer, name: str, form: str, output_dir: Path | None, named: bool) -> None:
+    from littlefoot.writers import WRITERS
+
+    result = loaded.transcribe(sys.stdin.buffer.read() if name == "-" else name)
+    written = WRITERS[form](result, name)
+    if output_dir is not None:
+        stem = "stdin" if name == "-" else Path(name).stem
+        (output_dir / f"{stem}{EXTENSIONS[form]}").write_text(written, encoding="utf-8")
+    elif named and form == "text":
+        typer.echo(f"{name}\t{written}", nl=False)
+    else:
+        typer.echo(written, nl=False)

@@ -1,0 +1,64 @@
+"""Does a compressed model still say the same, and is it really faster?"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from littlefoot.artifact import Artifact
+from littlefoot.compress.calibration import Array
+from littlefoot.decode.greedy import greedy
+from littlefoot.metrics import character_errors
+from littlefoot.runtime.engine import create
+from littlefoot.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How far a model's output is from the original's, on the same audio."""
+
+    logit_error: float
+    """Root mean square of the difference, as a share of the original's spread."""
+    disagreement: float
+    """Character error rate of its text against the original's text, as a fraction."""
+    characters: int
+    """Characters in the original's text."""
+
+
+def run(artifact: Artifact, clips: Sequence[Array], precision: str = "auto") -> list[Array]:
+    """The logits (F, V) of each prepared clip (T,)."""
+    engine = create(artifact, "openvino", precision=precision)
+    return [engine.run(clip) for clip in clips]
+
+
+def compare(reference: Sequence[Array], candidate: Sequence[Array], vocabulary: Vocabulary) -> Comparison:
+    """Compare two models' logits on the same clips."""
+    exact, found = np.concatenate(reference), np.concatenate(candidate)
+    spread = float(np.std(exact - exact.mean(axis=1, keepdims=True))) or 1.0
+    error = float(np.sqrt(np.square(found - exact, dtype=np.float64).mean())) / spread
+    texts = (
+        (greedy(a, vocabulary, 1.0).text, greedy(b, vocabulary, 1.0).text)
+        for a, b in zip(reference, candidate, strict=True)
+    )
+    errors, characters = np.sum([character_errors(said, says) for said, says in texts], axis=0)
+    return Comparison(error, float(errors / max(characters, 1)), int(characters))
+
+
+def speedup(original: Artifact, candidate: Artifact, clip: Array, rounds: int = 5) -> float:
+    """Time of the original over time of the candidate on this processor: median of interleaved pairs."""
+    engines = [create(artifact, "openvino") for artifact in (original, candidate)]
+    for engine in engines:
+        engine.run(clip)
+    ratios = []
+    for _ in range(rounds):
+        seconds = []
+        for engine in engines:
+            start = time.perf_counter()
+            engine.run(clip)
+            seconds.append(time.perf_counter() - start)
+        ratios.append(seconds[0] / seconds[1])
+    return statistics.median(ratios)

@@ -1,0 +1,67 @@
+"""Word errors of a recogniser on a manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from littlefoot.errors import LittlefootError
+from littlefoot.manifest import Utterance
+from littlefoot.metrics import Score, evaluate
+from littlefoot.runtime.recognizer import Recognizer
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores over all utterances and for each set."""
+
+    score: Score
+    per_set: dict[str, Score]
+    pseudo_labelled: frozenset[str]
+    """Sets whose references were made by other recognisers: their error rates are agreement, not truth."""
+    failed: list[str]
+    """What could not be recognised, and why."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The keys of ``littlefoot eval --json``."""
+        per_set = {
+            name: {**asdict(score), "pseudo_labelled": name in self.pseudo_labelled}
+            for name, score in self.per_set.items()
+        }
+        return {**asdict(self.score), "failed": len(self.failed), "failures": self.failed, "per_set": per_set}
+
+
+def evaluate_recognizer(
+    recognizer: Recognizer,
+    utterances: Sequence[Utterance],
+    progress: Callable[[int], None] = lambda done: None,
+) -> Evaluation:
+    """Transcribe every utterance and score the texts. Unreadable recordings are left out and listed.
+
+    Raises LittlefootError if none could be recognised.
+    """
+    texts: dict[str, tuple[list[str], list[str]]] = {}  # set -> references, hypotheses
+    failed = []
+    for done, utterance in enumerate(utterances, start=1):
+        try:
+            said = recognizer.transcribe(utterance.path).text
+        except LittlefootError as error:
+            failed.append(f"{utterance.id}: {error}")
+        else:
+            references, hypotheses = texts.setdefault(utterance.set_name, ([], []))
+            references.append(utterance.text)
+            hypotheses.append(said)
+        progress(done)
+    if not texts:
+        raise LittlefootError(
+            f"none of {len(utterances)} recordings could be recognised; the first: {failed[0]}"
+        )
+    references = [text for pair in texts.values() for text in pair[0]]
+    hypotheses = [text for pair in texts.values() for text in pair[1]]
+    return Evaluation(
+        score=evaluate(references, hypotheses),
+        per_set={name: evaluate(*pair) for name, pair in texts.items()},
+        pseudo_labelled=frozenset(u.set_name for u in utterances if u.disagreement is not None),
+        failed=failed,
+    )

@@ -1,0 +1,134 @@
+"""Speech in, text out: what users of the library call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from littlefoot import audio, checkpoint
+from littlefoot.artifact import Artifact
+from littlefoot.config import SAMPLE_RATE
+from littlefoot.decode.greedy import best_path, best_tokens
+from littlefoot.decode.segments import segments
+from littlefoot.decode.spans import separator, words
+from littlefoot.results import Transcription
+from littlefoot.runtime.engine import Engine, create
+
+Array = npt.NDArray[np.float32]
+
+WINDOW_SECONDS = 20.0
+"""Longer audio is recognised in windows of this length, so that memory stays bounded."""
+CONTEXT_SECONDS = 2.0
+"""What a window sees of its neighbours on each side without deciding about it."""
+
+
+class Recognizer:
+    """A loaded model. Made by ``littlefoot.load``; may be used for any number of recordings."""
+
+    def __init__(self, artifact: Artifact, engine: Engine) -> None:
+        self.config = artifact.config
+        self.vocabulary = artifact.vocabulary
+        self.engine = engine
+        self._normalize = bool(artifact.preprocessor.get("do_normalize", True))
+
+    def transcribe(self, source: str | Path | bytes | BinaryIO | Array) -> Transcription:
+        """Recognise a recording of any length.
+
+        Args:
+            source: a file, its bytes, or samples (T,) float32 at 16 kHz.
+
+        Raises:
+            AudioError: it cannot be read.
+        """
+        tokens: list[npt.NDArray[np.int64]] = []
+        log_posteriors: list[npt.NDArray[np.float64]] = []
+        samples = 0
+
+        def counted(blocks: Iterable[Array]) -> Iterator[Array]:
+            nonlocal samples
+            for block in blocks:
+                samples += len(block)
+                yield block
+
+        for logits in self._logits_of_windows(counted(audio.blocks(source, WINDOW_SECONDS))):
+            best, posterior = best_tokens(logits, self.vocabulary)
+            tokens.append(best)
+            log_posteriors.append(posterior)
+        duration = samples / SAMPLE_RATE
+        if not tokens:
+            return Transcription("", [], [], duration)
+        spans = best_path(np.concatenate(tokens), np.concatenate(log_posteriors), self.vocabulary.blank)
+        found = words(spans, self.vocabulary, self.config.frame_ms / 1000)
+        between = separator(self.vocabulary)
+        text = between.join(word.word for word in found)
+        return Transcription(text, segments(found, between), found, duration)
+
+    def logits(self, waveform: Array) -> Array:
+        """Samples (T,) float32 at 16 kHz -> logits (F, V) before the softmax.
+
+        F is 0 for less audio than the receptive field. Audio beyond WINDOW_SECONDS is recognised in
+        overlapping windows.
+        """
+        parts = list(self._logits_of_windows([audio.read(waveform)]))
+        return np.concatenate(parts) if parts else np.zeros((0, self.config.vocab_size), np.float32)
+
+    def _logits_of_windows(self, blocks: Iterable[Array]) -> Iterator[Array]:
+        stride = self.config.stride
+        for window in windows(blocks, self.config.frames, stride):
+            prepared = audio.normalize(window.samples) if self._normalize else window.samples
+            yield self.engine.run(prepared)[window.first_frame : window.end_frame]
+
+
+class Window(NamedTuple):
+    """A stretch of audio and the frames that are decided in it."""
+
+    samples: Array
+    first_frame: int
+    end_frame: int
+
+
+def windows(blocks: Iterable[Array], frames: Callable[[int], int], stride: int) -> Iterator[Window]:
+    """Cut audio that arrives in blocks into overlapping windows whose decided frames join without a gap.
+
+    Args:
+        blocks: consecutive samples, (N,) each.
+        frames: samples -> frames, ``ModelConfig.frames``.
+        stride: samples from frame to frame.
+    """
+    context = round(CONTEXT_SECONDS * SAMPLE_RATE / stride)  # in frames
+    size = round(WINDOW_SECONDS * SAMPLE_RATE / stride) * stride
+    held = np.zeros(0, np.float32)
+    first = 0  # frame of ``held`` from which nothing is decided yet
+    for block in blocks:
+        held = np.concatenate([held, block])
+        while len(held) > size:
+            end = size // stride - context
+            yield Window(held[:size], first, end)
+            held = held[(end - context) * stride :]
+            first = context
+    if (count := frames(len(held))) > first:
+        yield Window(held, first, count)
+
+
+def load(
+    model: str | Path,
+    engine: str = "auto",
+    threads: int | None = None,
+    precision: str = "auto",
+    language: str | None = None,
+) -> Recognizer:
+    """Load a model for recognition.
+
+    Args:
+        model: a bundled name, the directory of an artifact or checkpoint, or a Hub id.
+        engine: ``auto``, ``openvino`` or ``onnxruntime``.
+        threads: processor threads, all by default.
+        precision: of what is not quantized, ``auto``, ``f32`` or ``bf16``.
+        language: for MMS, whose adapter and alphabet to take.
+    """
+    artifact = checkpoint.load(model, language=language)
+    return Recognizer(artifact, create(artifact, engine, threads, precision))
