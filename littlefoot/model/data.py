@@ -1,0 +1,264 @@
+"""Training data: which utterances, in which order, and how they become batches.
+
+Everything random is drawn from generators seeded by (seed, epoch, utterance), so the batches of an
+epoch are the same whenever and by however many threads they are made: resumed training sees exactly
+what uninterrupted training would have seen.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from littlefoot import audio
+from littlefoot.config import SAMPLE_RATE, ModelConfig
+from littlefoot.errors import LittlefootError, TrainingError
+from littlefoot.manifest import Utterance
+from littlefoot.model.augment import add_noise, change_gain, change_speed, mask_spans
+from littlefoot.model.train_config import TrainConfig
+from littlefoot.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One utterance's turn in an epoch."""
+
+    index: int
+    """Which utterance of the training set."""
+    turn: int
+    """Counts the turns of the same utterance in the same epoch."""
+    speed: float
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one forward and backward pass takes: B utterances padded to T samples, F frames."""
+
+    waveforms: Tensor
+    """(B, T) float32, zeros after each length."""
+    lengths: Tensor
+    """(B,) samples."""
+    targets: Tensor
+    """(sum of target_lengths,) token ids."""
+    target_lengths: Tensor
+    """(B,)"""
+    time_mask: Tensor
+    """(B, F) bool"""
+    feature_mask: Tensor
+    """(B, D) bool"""
+    seconds: float
+    """Of speech, without the padding."""
+
+
+class TrainingSet:
+    """The usable utterances among those given, and their batches.
+
+    ``left_out`` counts the utterances not used, by reason; ``unreadable`` maps the paths of files that
+    turned out unreadable to what was wrong with them. ``parts`` is the number of batches in a step.
+    """
+
+    def __init__(
+        self,
+        utterances: Iterable[Utterance],
+        vocabulary: Vocabulary,
+        model: ModelConfig,
+        train: TrainConfig,
+        do_normalize: bool,
+        parts: int = 1,
+    ) -> None:
+        self.model, self.train, self.do_normalize = model, train, do_normalize
+        self.parts = parts
+        self.left_out: Counter[str] = Counter()
+        self.unreadable: dict[str, str] = {}
+        self._cache: dict[int, npt.NDArray[np.int16]] = {}
+
+        kept: list[tuple[Utterance, list[int], float]] = []
+        for utterance in utterances:
+            try:
+                seconds = utterance.seconds or audio.duration(utterance.path)
+            except LittlefootError as error:
+                self.unreadable[str(utterance.path)] = str(error)
+                self.left_out["unreadable audio"] += 1
+                continue
+            targets = None if vocabulary.unknown(utterance.text) else vocabulary.encode(utterance.text)
+            reason = self._unusable(utterance, targets, seconds)
+            if reason:
+                self.left_out[reason] += 1
+            elif targets is not None:
+                kept.append((utterance, targets, seconds))
+        if not kept:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in self.left_out.items()) or "none given"
+            raise TrainingError(f"no utterance is left to train on ({reasons}): check the manifests")
+        self.utterances = [utterance for utterance, _, _ in kept]
+        self.targets = [targets for _, targets, _ in kept]
+        self.seconds = np.array([seconds for _, _, seconds in kept])
+        self.needed = np.array([frames_needed(targets) for targets in self.targets])
+
+    def _unusable(self, utterance: Utterance, targets: list[int] | None, seconds: float) -> str | None:
+        """Why an utterance cannot be trained on, or None."""
+        if not utterance.text.strip():
+            return "empty text"
+        if targets is None:
+            return "text outside the alphabet"
+        if (utterance.disagreement or 0.0) > self.train.max_disagreement:
+            return f"disagreement above {self.train.max_disagreement:g}"
+        if seconds > self.train.max_seconds:
+            return f"longer than {self.train.max_seconds:g} s"
+        if self.model.frames(int(seconds * SAMPLE_RATE)) < frames_needed(targets):
+            return "text longer than its frames"
+        return None
+
+    def epoch(self, number: int) -> list[list[Draw]]:
+        """The batches of an epoch, in order.
+
+        Utterances of about equal length share a batch. The first epoch goes from short to long, which gets
+        CTC off the ground sooner; later ones take the batches in random order.
+        """
+        rng = np.random.default_rng((self.train.seed, number))
+        weights = [self.train.set_weights.get(u.set_name, 1.0) for u in self.utterances]
+        # An offset per utterance that moves on by the golden ratio each epoch: weight 0.5 is every other one.
+        offsets = np.random.default_rng(self.train.seed).random(len(weights)) + number * 0.618034
+        turns = np.floor(np.array(weights) + offsets % 1.0).astype(int)
+        index = np.repeat(np.arange(len(turns)), turns)
+        turn = np.concatenate([np.arange(count) for count in turns])
+        speed = rng.choice(np.array(self.train.speeds), len(index))
+        seconds = self.seconds[index] / speed
+        frames = np.array([self.model.frames(int(s * SAMPLE_RATE) - 1) for s in seconds])
+        too_fast = frames < self.needed[index]
+        speed = np.where(too_fast, 1.0, speed)
+        seconds = np.where(too_fast, self.seconds[index], seconds)
+
+        key = seconds if number == 0 else seconds * rng.uniform(0.95, 1.05, len(seconds))
+        limit = self.train.batch_seconds / self.parts
+        batches: list[list[Draw]] = [[]]
+        longest = 0.0
+        for i in np.argsort(key, kind="stable"):
+            longest = max(longest, seconds[i])
+            if batches[-1] and longest * (len(batches[-1]) + 1) > limit:
+                batches.append([])
+                longest = seconds[i]
+            batches[-1].append(Draw(int(index[i]), int(turn[i]), float(speed[i])))
+        if number > 0:
+            rng.shuffle(batches)
+        return batches
+
+    def load(self, epoch: int, draws: Sequence[Draw]) -> Batch:
+        """Read, augment, mask and pad one batch.
+
+        Files that cannot be read are left out of it; if none is left, the batch is a second of silence
+        without text, so that all processes of a distributed run still take the same steps.
+        """
+        waveforms: list[npt.NDArray[np.float32]] = []
+        targets: list[list[int]] = []
+        rngs: list[np.random.Generator] = []
+        for draw in draws:
+            rng = np.random.default_rng((self.train.seed, epoch, draw.index, draw.turn))
+            waveform = self._audio(draw.index)
+            if waveform is None:
+                continue
+            waveform = self._augment(waveform, draw.speed, rng)
+            if self.model.frames(len(waveform)) < self.needed[draw.index]:
+                self._report(draw.index, "is shorter than its manifest says: too short for its text")
+                continue
+            waveforms.append(waveform)
+            targets.append(self.targets[draw.index])
+            rngs.append(rng)
+        if not waveforms:
+            waveforms, targets = [np.zeros(SAMPLE_RATE, np.float32)], [[]]
+            rngs = [np.random.default_rng(0)]
+        return self._collate(waveforms, targets, rngs)
+
+    def batches(self, epoch: int, parts: Sequence[Sequence[Draw]]) -> Iterator[Batch]:
+        """Load batches ahead of their use, in their order, on ``train.loaders`` threads."""
+        with ThreadPoolExecutor(self.train.loaders) as pool:
+            ahead: deque[Future[Batch]] = deque()
+            try:
+                for part in parts:
+                    ahead.append(pool.submit(self.load, epoch, part))
+                    if len(ahead) > 2 * self.train.loaders:
+                        yield ahead.popleft().result()
+                while ahead:
+                    yield ahead.popleft().result()
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def _audio(self, index: int) -> npt.NDArray[np.float32] | None:
+        """(T,) samples of an utterance, None if the file cannot be read."""
+        if index in self._cache:
+            return self._cache[index].astype(np.float32) / 32768.0
+        try:
+            waveform = audio.read(self.utterances[index].path)
+        except LittlefootError as error:
+            self._report(index, str(error))
+            return None
+        if self.train.cache_audio:
+            samples = np.clip(np.rint(waveform * 32768.0), -32768, 32767).astype(np.int16)
+            self._cache[index] = samples
+            return samples.astype(np.float32) / 32768.0  # the same the first time as from the cache
+        return waveform
+
+    def _report(self, index: int, problem: str) -> None:
+        self.unreadable[str(self.utterances[index].path)] = problem
+        if len(self.unreadable) > self.train.max_unreadable:
+            raise TrainingError(
+                f"more than {self.train.max_unreadable} audio files cannot be used, the last one "
+                f"{self.utterances[index].path}: {problem}. Check the manifests, or raise train.max_unreadable"
+            )
+
+    def _augment(
+        self, waveform: npt.NDArray[np.float32], speed: float, rng: np.random.Generator
+    ) -> npt.NDArray[np.float32]:
+        waveform = change_speed(waveform, speed)
+        waveform = change_gain(waveform, self.train.gain_db, rng)
+        if rng.random() < self.train.noise_probability:
+            waveform = add_noise(waveform, self.train.noise_snr_db, rng)
+        return audio.normalize(waveform) if self.do_normalize else waveform
+
+    def _collate(
+        self,
+        waveforms: list[npt.NDArray[np.float32]],
+        targets: list[list[int]],
+        rngs: list[np.random.Generator],
+    ) -> Batch:
+        train, lengths = self.train, [len(waveform) for waveform in waveforms]
+        padded = pad(waveforms)
+        time_mask = np.zeros((len(lengths), self.model.frames(padded.shape[1])), dtype=np.bool_)
+        feature_mask = np.zeros((len(lengths), self.model.hidden_size), dtype=np.bool_)
+        for row, (length, rng) in enumerate(zip(lengths, rngs, strict=True)):
+            frames = self.model.frames(length)
+            time_mask[row, :frames] = mask_spans(
+                frames, train.time_mask_fraction, train.time_mask_frames, rng
+            )
+            feature_mask[row] = mask_spans(
+                self.model.hidden_size, train.feature_mask_fraction, train.feature_mask_channels, rng
+            )
+        return Batch(
+            waveforms=torch.from_numpy(padded),
+            lengths=torch.tensor(lengths),
+            targets=torch.tensor([token for tokens in targets for token in tokens], dtype=torch.int64),
+            target_lengths=torch.tensor([len(tokens) for tokens in targets]),
+            time_mask=torch.from_numpy(time_mask),
+            feature_mask=torch.from_numpy(feature_mask),
+            seconds=sum(lengths) / SAMPLE_RATE,
+        )
+
+
+def pad(waveforms: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+    """Waveforms of different lengths as one array (B, T), zeros after each."""
+    padded = np.zeros((len(waveforms), max(len(waveform) for waveform in waveforms)), dtype=np.float32)
+    for row, waveform in zip(padded, waveforms, strict=True):
+        row[: len(waveform)] = waveform
+    return padded
+
+
+def frames_needed(targets: Sequence[int]) -> int:
+    """Frames that CTC needs at least: one per token, and a blank between two equal ones."""
+    return len(targets) + sum(a == b for a, b in itertools.pairwise(targets))

@@ -1,0 +1,349 @@
+"""CTC training (Graves et al. 2006): one loop, from a checkpoint or from random weights.
+
+Runs on accelerate, so the same code trains on a CPU, a GPU or many of either. Nothing random depends on
+what came before: order and augmentation are functions of (seed, epoch, utterance), dropout of
+(seed, step). So a checkpoint is the weights, the optimizer's moments and three counters, and a resumed
+run takes bit for bit the steps that an uninterrupted one would have taken.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from littlefoot import artifact
+from littlefoot.config import ModelConfig
+from littlefoot.errors import TrainingError
+from littlefoot.manifest import Utterance
+from littlefoot.model.data import Batch, TrainingSet
+from littlefoot.model.module import CTCModel, from_pretrained
+from littlefoot.model.progress import Reporter, drop_rows_after
+from littlefoot.model.train_config import Recipe, TrainConfig
+from littlefoot.model.training_state import CheckpointStore
+from littlefoot.model.validation import DevSet, ctc_loss
+from littlefoot.vocabulary import Vocabulary
+
+
+@dataclass
+class Position:
+    """Where a run stands."""
+
+    step: int = 0
+    """Optimizer steps taken."""
+    epoch: int = 0
+    batch: int = 0
+    """Batches of this epoch taken by each process."""
+    best_wer: float = math.inf
+    """Lowest mean WER on the dev sets so far."""
+    bad_steps: int = 0
+    """Steps skipped because the gradient was not finite."""
+
+
+def train(
+    model: CTCModel, utterances: Sequence[Utterance], config: TrainConfig, out: Path, resume: bool = False
+) -> float | None:
+    """Train on the rows of split ``train``, choose by those of split ``dev``, save an artifact to ``out``.
+
+    Checkpoints, the best model so far (``best``, an artifact too) and ``metrics.jsonl`` go to the directory
+    ``<out>-training``. SIGTERM and Ctrl-C save a checkpoint before training stops.
+
+    Returns:
+        The saved model's WER on the dev sets (their mean, a fraction), None without dev utterances.
+
+    Raises:
+        TrainingError: nothing to train on, a run already there (without ``resume``), interruption, gradients
+            that stay non-finite, or too many unreadable files.
+    """
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    accelerator = Accelerator(mixed_precision=precision(config))
+    work = out.with_name(out.name + "-training")
+    store = CheckpointStore(work, config.keep_checkpoints)
+    if not resume and (store.steps() or out.exists()):
+        there = work if store.steps() else out
+        raise TrainingError(f"{there} is there already: continue with --resume, or choose another output")
+    work.mkdir(parents=True, exist_ok=True)
+
+    do_normalize = bool(model.preprocessor.get("do_normalize", True))
+    parts = accelerator.num_processes * config.accumulate
+    data = TrainingSet(
+        part(utterances, "train"), model.vocabulary, model.config, config, do_normalize, parts
+    )
+    dev_rows = [u for u in part(utterances, "dev") if u.set_name in (config.dev_sets or [u.set_name])]
+    main = accelerator.is_main_process
+    dev = DevSet(dev_rows if main else [], model.vocabulary, do_normalize, 2 * config.batch_seconds)
+
+    model.to(accelerator.device).train()
+    if config.freeze_front_end:
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(not name.startswith("feature_extractor."))
+    average = copy.deepcopy(model).requires_grad_(False)  # the moving average of the weights
+    parallel, optimizer = accelerator.prepare(model, make_optimizer(model, config))
+    at = Position()
+
+    notes: list[str] = []
+    if resume and (state := store.load(notes.append)):
+        model.load_state_dict(state["model"])
+        average.load_state_dict(state["average"])
+        optimizer.load_state_dict(state["optimizer"])
+        at = Position(**state["position"])
+        notes.append(f"resumed after step {at.step}")
+        if main:
+            drop_rows_after(work / "metrics.jsonl", at.step)
+
+    def checkpoint() -> None:
+        state = {
+            "model": model.state_dict(),
+            "average": average.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "position": dataclasses.asdict(at),
+        }
+        if main:
+            store.save(at.step, state)
+
+    window = Window()
+    bad_in_a_row = 0
+    saved = time.monotonic()
+    with Reporter(work / "metrics.jsonl", config.steps, at.step, not main) as reporter, interrupts() as stop:
+        for note in [*describe(data, dev, model), *notes]:
+            reporter.message(note)
+        for batches in steps(data, config, at, accelerator.process_index):
+            seed_dropout(config.seed, at.step, accelerator.process_index)
+            lr = learning_rate(config, at.step)
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+
+            for batch in batches:
+                batch = to_device(batch, accelerator.device)
+                logits, frames = parallel(batch.waveforms, batch.lengths, batch.time_mask, batch.feature_mask)
+                loss = ctc_loss(logits, frames, batch.targets, batch.target_lengths, model.vocabulary.blank)
+                accelerator.backward(loss / len(batches))
+                window.add(float(loss.detach()), batch.seconds)
+            norm = float(accelerator.clip_grad_norm_(model.parameters(), config.clip_norm))
+            if math.isfinite(norm):
+                optimizer.step()
+                update_average(average, model, config.ema_decay, at.step)
+                bad_in_a_row = 0
+            else:
+                at.bad_steps += 1
+                bad_in_a_row += 1
+            optimizer.zero_grad()
+            at.step += 1
+            at.batch += len(batches)
+
+            if bad_in_a_row > config.max_bad_steps:
+                raise TrainingError(
+                    f"the gradient was not finite for {bad_in_a_row} steps in a row at step {at.step}: lower "
+                    "train.lr, set train.mixed_precision=no, or look for damaged audio in the manifests"
+                )
+            if at.step % config.log_every == 0:
+                reporter.row(
+                    {"step": at.step, "epoch": at.epoch, **window.take(accelerator.num_processes), "lr": lr}
+                    | {"grad_norm": norm, "bad_steps": at.bad_steps}
+                )
+            last = at.step == config.steps
+            stopping = agreed(stop.requested, accelerator)
+            if main and (at.step % config.eval_every == 0 or last):
+                keep_best(average, dev, work, at, reporter, accelerator)
+            if time.monotonic() - saved > 60 * config.checkpoint_minutes or last or stopping:
+                checkpoint()
+                saved = time.monotonic()
+            if stopping and not last:
+                raise TrainingError(f"stopped after step {at.step}: continue with --resume")
+        for path, problem in data.unreadable.items():
+            reporter.message(f"not used: {path}: {problem}")
+    accelerator.wait_for_everyone()
+    if main:
+        artifact.save(artifact.load(work / "best"), out, overwrite=True)
+    accelerator.wait_for_everyone()
+    return at.best_wer if dev.size else None
+
+
+def make_model(recipe: Recipe) -> CTCModel:
+    """The model a recipe starts from."""
+    if isinstance(recipe.model, str):
+        return from_pretrained(recipe.model)
+    config = ModelConfig.from_dict(recipe.model)
+    return CTCModel.from_config(config, Vocabulary(recipe.vocabulary, config.pad_token_id), seed=recipe.train.seed)
+
+
+def part(utterances: Sequence[Utterance], split: str) -> list[Utterance]:
+    """The rows of one split, LibriSpeech's names (``train-clean-100``) included."""
+    return [u for u in utterances if u.split == split or u.split.startswith(split + "-")]
+
+
+def steps(data: TrainingSet, config: TrainConfig, at: Position, process: int) -> Iterator[list[Batch]]:
+    """The batches of each remaining step on this process, epoch after epoch; counts ``at.epoch`` on."""
+    while at.step < config.steps:
+        plan = data.epoch(at.epoch)
+        whole = len(plan) - len(plan) % data.parts  # every step takes the same number of batches
+        if not whole:
+            raise TrainingError(
+                f"an epoch has {len(plan)} batches, but one step takes {data.parts}: lower train.batch_seconds "
+                "or train.accumulate, or give more speech"
+            )
+        share = plan[process : whole : data.parts // config.accumulate]
+        batches = data.batches(at.epoch, share[at.batch :])
+        for first in batches:
+            yield [first, *(next(batches) for _ in range(config.accumulate - 1))]
+            if at.step >= config.steps:
+                return
+        at.epoch, at.batch = at.epoch + 1, 0
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """Linear warm-up to ``lr``, then the schedule's decay to zero at ``steps``."""
+    if step < config.warmup_steps:
+        return config.lr * (step + 1) / config.warmup_steps
+    done = (step - config.warmup_steps) / max(config.steps - config.warmup_steps, 1)
+    if config.schedule == "cosine":
+        return config.lr * 0.5 * (1 + math.cos(math.pi * done))
+    return config.lr * (1 - done) if config.schedule == "linear" else config.lr
+
+
+def make_optimizer(model: CTCModel, config: TrainConfig) -> torch.optim.Optimizer:
+    """AdamW (Loshchilov & Hutter 2019) with weight decay on matrices only."""
+    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    decayed = [p for name, p in trained if p.ndim > 1]
+    plain = [p for name, p in trained if p.ndim <= 1]
+    groups: list[dict[str, Any]] = [
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.98), fused=True)
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, model: nn.Module, decay: float, step: int) -> None:
+    """Move the averaged weights towards the model's; faster in the first steps."""
+    decay = min(decay, (1 + step) / (10 + step))
+    for mean, value in zip(average.parameters(), model.parameters(), strict=True):
+        mean.lerp_(value, 1 - decay)
+
+
+def keep_best(
+    average: CTCModel,
+    dev: DevSet,
+    work: Path,
+    at: Position,
+    reporter: Reporter,
+    accelerator: Accelerator,
+) -> None:
+    """Evaluate the averaged weights, and save them as ``best`` where they are."""
+    if dev.size == 0:
+        artifact.save(average.to_artifact(), work / "best", overwrite=True)
+        return
+    score = dev.score(average, accelerator.autocast)
+    reporter.row(
+        {"step": at.step, "dev_loss": score.loss, "dev_wer": score.mean_wer}
+        | {f"wer_{name}": value for name, value in score.wer.items()}
+        | {f"cer_{name}": value for name, value in score.cer.items()}
+    )
+    if score.mean_wer < at.best_wer:
+        at.best_wer = score.mean_wer
+        artifact.save(average.to_artifact(), work / "best", overwrite=True)
+
+
+def agreed(request: bool, accelerator: Accelerator) -> bool:
+    """Whether any process requests it, so that all of them stop after the same step."""
+    if accelerator.num_processes == 1:
+        return request
+    votes = accelerator.reduce(torch.tensor(float(request), device=accelerator.device), reduction="sum")
+    return bool(votes > 0)
+
+
+class Window:
+    """Means since the last row of metrics."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+        self.seconds = 0.0
+        self.began = time.monotonic()
+
+    def add(self, loss: float, seconds: float) -> None:
+        self.losses.append(loss)
+        self.seconds += seconds
+
+    def take(self, processes: int) -> dict[str, float]:
+        """Loss, and seconds of speech per second of wall time over all processes; begins a new window."""
+        now = time.monotonic()
+        speed = self.seconds * processes / (now - self.began)
+        values = {"loss": sum(self.losses) / len(self.losses), "audio_seconds_per_second": speed}
+        self.losses, self.seconds, self.began = [], 0.0, now
+        return values
+
+
+def precision(config: TrainConfig) -> str:
+    """``bf16`` or ``no``."""
+    if config.mixed_precision != "auto":
+        return config.mixed_precision
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
+    capabilities = torch.cpu.get_capabilities()
+    return "bf16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "no"
+
+
+def seed_dropout(seed: int, step: int, process: int) -> None:
+    torch.manual_seed((seed * 1_000_003 + step) * 1_009 + process)
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    moved = {
+        name: value.to(device, non_blocking=True)
+        for name, value in vars(batch).items()
+        if isinstance(value, torch.Tensor)
+    }
+    return dataclasses.replace(batch, **moved)
+
+
+def describe(data: TrainingSet, dev: DevSet, model: CTCModel) -> list[str]:
+    """What the run starts with, for its log."""
+    parameters = sum(p.numel() for p in model.parameters())
+    hours = data.seconds.sum() / 3600
+    lines = [f"{parameters / 1e6:.2f} million parameters, {model.config.frame_ms:g} ms frames"]
+    lines += [f"{len(data.utterances)} utterances, {hours:.2f} h to train on; {dev.size} dev utterances"]
+    lines += [f"left out: {count} with {reason}" for reason, count in data.left_out.items()]
+    if dev.skipped:
+        lines.append(f"left out: {dev.skipped} dev utterances whose audio cannot be read")
+    return lines
+
+
+class StopRequest:
+    """Whether the user has asked the run to end."""
+
+    requested = False
+
+
+@contextmanager
+def interrupts() -> Iterator[StopRequest]:
+    """Note SIGTERM and SIGINT instead of dying in the middle of a step; a second one does end it."""
+    stop = StopRequest()
+    if threading.current_thread() is not threading.main_thread():  # which alone may handle signals
+        yield stop
+        return
+    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def request(number: int, frame: object) -> None:
+        stop.requested = True
+        signal.signal(number, previous[number])
+
+    try:
+        for number in previous:
+            signal.signal(number, request)
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

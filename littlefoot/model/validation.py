@@ -1,0 +1,118 @@
+"""Dev loss and word errors of a model during training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from littlefoot import audio
+from littlefoot.config import SAMPLE_RATE
+from littlefoot.errors import LittlefootError
+from littlefoot.manifest import Utterance
+from littlefoot.metrics import evaluate
+from littlefoot.model.data import pad
+from littlefoot.model.module import CTCModel
+from littlefoot.vocabulary import Vocabulary
+
+
+def ctc_loss(logits: Tensor, frames: Tensor, targets: Tensor, target_lengths: Tensor, blank: int) -> Tensor:
+    """CTC loss in nats per character: the batch's sum over its number of characters.
+
+    So every character of a batch counts the same, whether its utterance is short or long. In float32 also
+    under autocast; a text that does not fit its frames counts as zero.
+
+    Args: logits (B, F, V), frames (B,), targets (sum of target_lengths,), target_lengths (B,).
+    """
+    log_probs = torch.log_softmax(logits.float(), dim=-1).transpose(0, 1)  # (F, B, V)
+    total = F.ctc_loss(
+        log_probs, targets, frames, target_lengths, blank=blank, reduction="sum", zero_infinity=True
+    )
+    return total / target_lengths.sum().clamp(min=1)
+
+
+@dataclass
+class DevScore:
+    loss: float
+    """Nats per character over all sets."""
+    wer: dict[str, float] = field(default_factory=dict)
+    """By set."""
+    cer: dict[str, float] = field(default_factory=dict)
+    """By set."""
+
+    @property
+    def mean_wer(self) -> float:
+        """Mean over the sets, each counting the same whatever its size."""
+        return float(np.mean(list(self.wer.values())))
+
+
+class DevSet:
+    """The dev utterances, decoded once and kept in memory as 16-bit samples."""
+
+    def __init__(
+        self, utterances: Sequence[Utterance], vocabulary: Vocabulary, do_normalize: bool, batch_seconds: float
+    ) -> None:
+        self.vocabulary, self.do_normalize = vocabulary, do_normalize
+        self.skipped = 0
+        rows = []
+        for utterance in utterances:
+            try:
+                samples = audio.read(utterance.path)
+            except LittlefootError:
+                self.skipped += 1
+                continue
+            rows.append((utterance, np.clip(np.rint(samples * 32768), -32768, 32767).astype(np.int16)))
+        rows.sort(key=lambda row: len(row[1]))
+        self._batches: list[list[tuple[Utterance, np.ndarray]]] = [[]]
+        for row in rows:
+            if self._batches[-1] and len(row[1]) * len(self._batches[-1]) > batch_seconds * SAMPLE_RATE:
+                self._batches.append([])
+            self._batches[-1].append(row)
+        self.size = len(rows)
+
+    @torch.no_grad()
+    def score(self, model: CTCModel, autocast: Callable[[], AbstractContextManager[None]]) -> DevScore:
+        """Greedy decoding of every dev utterance; the model is left in evaluation mode."""
+        model.eval()
+        device = next(model.parameters()).device
+        loss, characters = 0.0, 0
+        pairs: dict[str, tuple[list[str], list[str]]] = {}
+        for batch in self._batches:
+            waveforms = [samples.astype(np.float32) / 32768 for _, samples in batch]
+            lengths = torch.tensor([len(waveform) for waveform in waveforms], device=device)
+            if self.do_normalize:
+                waveforms = [audio.normalize(waveform) for waveform in waveforms]
+            with autocast():
+                logits, frames = model(torch.from_numpy(pad(waveforms)).to(device), lengths)
+            targets = [self._targets(utterance.text) for utterance, _ in batch]
+            flat = torch.tensor([token for tokens in targets for token in tokens], device=device)
+            target_lengths = torch.tensor([len(tokens) for tokens in targets], device=device)
+            mean = ctc_loss(logits, frames, flat, target_lengths, self.vocabulary.blank)
+            loss += float(mean) * int(target_lengths.sum())
+            characters += int(target_lengths.sum())
+            best = logits.argmax(-1).cpu().numpy()
+            for (utterance, _), ids, count in zip(batch, best, frames.tolist(), strict=True):
+                references, hypotheses = pairs.setdefault(utterance.set_name, ([], []))
+                references.append(utterance.text)
+                hypotheses.append(greedy_text(ids[:count], self.vocabulary))
+        score = DevScore(loss / max(characters, 1))
+        for name, (references, hypotheses) in sorted(pairs.items()):
+            result = evaluate(references, hypotheses)
+            score.wer[name], score.cer[name] = result.wer, result.cer
+        return score
+
+    def _targets(self, text: str) -> list[int]:
+        """Nothing for a text outside the alphabet: it counts in the word errors, not in the loss."""
+        return [] if self.vocabulary.unknown(text) else self.vocabulary.encode(text)
+
+
+def greedy_text(best: np.ndarray, vocabulary: Vocabulary) -> str:
+    """Text of the best token of every frame (F,): repeats merged, blanks dropped."""
+    starts = np.flatnonzero(np.diff(best, prepend=-1))
+    tokens = best[starts]
+    return vocabulary.decode(tokens[tokens != vocabulary.blank].tolist())
