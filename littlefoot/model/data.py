@@ -95,15 +95,15 @@ class TrainingSet:
             elif targets is not None:
                 kept.append((utterance, targets, seconds))
         if not kept:
-            reasons = ", ".join(f"{count} {reason}" for reason, count in self.left_out.items()) or "none given"
-            raise TrainingError(f"no utterance is left to train on ({reasons}): check the manifests")
+            reasons = ", ".join(f"{count} with {reason}" for reason, count in self.left_out.items())
+            raise TrainingError(f"nothing to train on (left out: {reasons or 'none'}): check the manifests")
         self.utterances = [utterance for utterance, _, _ in kept]
         self.targets = [targets for _, targets, _ in kept]
         self.seconds = np.array([seconds for _, _, seconds in kept])
         self.needed = np.array([frames_needed(targets) for targets in self.targets])
 
     def _unusable(self, utterance: Utterance, targets: list[int] | None, seconds: float) -> str | None:
-        """Why an utterance cannot be trained on, or None."""
+        """Why an utterance cannot be trained on, or None; ``targets`` is None for an unknown character."""
         if not utterance.text.strip():
             return "empty text"
         if targets is None:
@@ -111,7 +111,7 @@ class TrainingSet:
         if (utterance.disagreement or 0.0) > self.train.max_disagreement:
             return f"disagreement above {self.train.max_disagreement:g}"
         if seconds > self.train.max_seconds:
-            return f"longer than {self.train.max_seconds:g} s"
+            return f"audio longer than {self.train.max_seconds:g} s"
         if self.model.frames(int(seconds * SAMPLE_RATE)) < frames_needed(targets):
             return "text longer than its frames"
         return None
@@ -193,7 +193,7 @@ class TrainingSet:
     def _audio(self, index: int) -> npt.NDArray[np.float32] | None:
         """(T,) samples of an utterance, None if the file cannot be read."""
         if index in self._cache:
-            return self._cache[index].astype(np.float32) / 32768.0
+            return _floats(self._cache[index])
         try:
             waveform = audio.read(self.utterances[index].path)
         except LittlefootError as error:
@@ -202,15 +202,16 @@ class TrainingSet:
         if self.train.cache_audio:
             samples = np.clip(np.rint(waveform * 32768.0), -32768, 32767).astype(np.int16)
             self._cache[index] = samples
-            return samples.astype(np.float32) / 32768.0  # the same the first time as from the cache
+            return _floats(samples)  # the same now as from the cache later
         return waveform
 
     def _report(self, index: int, problem: str) -> None:
         self.unreadable[str(self.utterances[index].path)] = problem
         if len(self.unreadable) > self.train.max_unreadable:
             raise TrainingError(
-                f"more than {self.train.max_unreadable} audio files cannot be used, the last one "
-                f"{self.utterances[index].path}: {problem}. Check the manifests, or raise train.max_unreadable"
+                f"{len(self.unreadable)} audio files cannot be used, the last one "
+                f"{self.utterances[index].path}: {problem}; "
+                "check the manifests, or raise train.max_unreadable"
             )
 
     def _augment(
@@ -249,6 +250,11 @@ class TrainingSet:
             feature_mask=torch.from_numpy(feature_mask),
             seconds=sum(lengths) / SAMPLE_RATE,
         )
+
+
+def _floats(samples: npt.NDArray[np.int16]) -> npt.NDArray[np.float32]:
+    """16-bit samples (T,) as samples in -1..1."""
+    return samples.astype(np.float32) / np.float32(32768)
 
 
 def pad(waveforms: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:

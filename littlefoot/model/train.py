@@ -22,12 +22,14 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import nn
 
 from littlefoot import artifact
 from littlefoot.config import ModelConfig
 from littlefoot.errors import TrainingError
 from littlefoot.manifest import Utterance
+from littlefoot.model.card import model_card, training_record
 from littlefoot.model.data import Batch, TrainingSet
 from littlefoot.model.module import CTCModel, from_pretrained
 from littlefoot.model.progress import Reporter, drop_rows_after
@@ -69,6 +71,7 @@ def train(
     """
     if config.threads:
         torch.set_num_threads(config.threads)
+    AcceleratorState._reset_state()  # or a second run in this process could not have another precision
     accelerator = Accelerator(mixed_precision=precision(config))
     work = out.with_name(out.name + "-training")
     store = CheckpointStore(work, config.keep_checkpoints)
@@ -79,9 +82,7 @@ def train(
 
     do_normalize = bool(model.preprocessor.get("do_normalize", True))
     parts = accelerator.num_processes * config.accumulate
-    data = TrainingSet(
-        part(utterances, "train"), model.vocabulary, model.config, config, do_normalize, parts
-    )
+    data = TrainingSet(part(utterances, "train"), model.vocabulary, model.config, config, do_normalize, parts)
     dev_rows = [u for u in part(utterances, "dev") if u.set_name in (config.dev_sets or [u.set_name])]
     main = accelerator.is_main_process
     dev = DevSet(dev_rows if main else [], model.vocabulary, do_normalize, 2 * config.batch_seconds)
@@ -150,14 +151,12 @@ def train(
                     "train.lr, set train.mixed_precision=no, or look for damaged audio in the manifests"
                 )
             if at.step % config.log_every == 0:
-                reporter.row(
-                    {"step": at.step, "epoch": at.epoch, **window.take(accelerator.num_processes), "lr": lr}
-                    | {"grad_norm": norm, "bad_steps": at.bad_steps}
-                )
+                row = {"step": at.step, "epoch": at.epoch, **window.take(accelerator), "lr": lr}
+                reporter.row({**row, "grad_norm": norm, "bad_steps": at.bad_steps})
             last = at.step == config.steps
             stopping = agreed(stop.requested, accelerator)
             if main and (at.step % config.eval_every == 0 or last):
-                keep_best(average, dev, work, at, reporter, accelerator)
+                reporter.row(keep_best(average, data, dev, work, at, accelerator))
             if time.monotonic() - saved > 60 * config.checkpoint_minutes or last or stopping:
                 checkpoint()
                 saved = time.monotonic()
@@ -175,9 +174,13 @@ def train(
 def make_model(recipe: Recipe) -> CTCModel:
     """The model a recipe starts from."""
     if isinstance(recipe.model, str):
-        return from_pretrained(recipe.model)
-    config = ModelConfig.from_dict(recipe.model)
-    return CTCModel.from_config(config, Vocabulary(recipe.vocabulary, config.pad_token_id), seed=recipe.train.seed)
+        model = from_pretrained(recipe.model)
+    else:
+        config = ModelConfig.from_dict(recipe.model)
+        vocabulary = Vocabulary(recipe.vocabulary, config.pad_token_id)
+        model = CTCModel.from_config(config, vocabulary, seed=recipe.train.seed)
+    model.card = recipe.card
+    return model
 
 
 def part(utterances: Sequence[Utterance], split: str) -> list[Utterance]:
@@ -192,8 +195,8 @@ def steps(data: TrainingSet, config: TrainConfig, at: Position, process: int) ->
         whole = len(plan) - len(plan) % data.parts  # every step takes the same number of batches
         if not whole:
             raise TrainingError(
-                f"an epoch has {len(plan)} batches, but one step takes {data.parts}: lower train.batch_seconds "
-                "or train.accumulate, or give more speech"
+                f"an epoch has {len(plan)} batches, but one step takes {data.parts}: "
+                "lower train.batch_seconds or train.accumulate, or give more speech"
             )
         share = plan[process : whole : data.parts // config.accumulate]
         batches = data.batches(at.epoch, share[at.batch :])
@@ -235,26 +238,24 @@ def update_average(average: nn.Module, model: nn.Module, decay: float, step: int
 
 
 def keep_best(
-    average: CTCModel,
-    dev: DevSet,
-    work: Path,
-    at: Position,
-    reporter: Reporter,
-    accelerator: Accelerator,
-) -> None:
-    """Evaluate the averaged weights, and save them as ``best`` where they are."""
-    if dev.size == 0:
-        artifact.save(average.to_artifact(), work / "best", overwrite=True)
-        return
-    score = dev.score(average, accelerator.autocast)
-    reporter.row(
+    average: CTCModel, data: TrainingSet, dev: DevSet, work: Path, at: Position, accelerator: Accelerator
+) -> dict[str, Any]:
+    """Evaluate the averaged weights, and save them as ``best`` where they are; a row of metrics."""
+    score = dev.score(average, accelerator.autocast) if dev.size else None
+    if score is None or score.mean_wer < at.best_wer:
+        record = training_record(data, at.step, at.epoch, score)
+        made = average.to_artifact()
+        config = made.config.replace(littlefoot={**made.config.littlefoot, "training": record})
+        made = dataclasses.replace(made, config=config, card=model_card(made.card, record))
+        artifact.save(made, work / "best", overwrite=True)
+    if score is None:
+        return {"step": at.step}
+    at.best_wer = min(at.best_wer, score.mean_wer)
+    return (
         {"step": at.step, "dev_loss": score.loss, "dev_wer": score.mean_wer}
         | {f"wer_{name}": value for name, value in score.wer.items()}
         | {f"cer_{name}": value for name, value in score.cer.items()}
     )
-    if score.mean_wer < at.best_wer:
-        at.best_wer = score.mean_wer
-        artifact.save(average.to_artifact(), work / "best", overwrite=True)
 
 
 def agreed(request: bool, accelerator: Accelerator) -> bool:
@@ -277,13 +278,15 @@ class Window:
         self.losses.append(loss)
         self.seconds += seconds
 
-    def take(self, processes: int) -> dict[str, float]:
-        """Loss, and seconds of speech per second of wall time over all processes; begins a new window."""
+    def take(self, accelerator: Accelerator) -> dict[str, float]:
+        """Loss, and seconds of speech per second of wall time, over all processes; begins a new window."""
         now = time.monotonic()
-        speed = self.seconds * processes / (now - self.began)
-        values = {"loss": sum(self.losses) / len(self.losses), "audio_seconds_per_second": speed}
+        values = torch.tensor([sum(self.losses) / len(self.losses), self.seconds / (now - self.began)])
+        if accelerator.num_processes > 1:
+            values = accelerator.reduce(values.to(accelerator.device), reduction="mean")
+        loss, speed = values.tolist()
         self.losses, self.seconds, self.began = [], 0.0, now
-        return values
+        return {"loss": loss, "audio_seconds_per_second": speed * accelerator.num_processes}
 
 
 def precision(config: TrainConfig) -> str:
@@ -301,7 +304,7 @@ def seed_dropout(seed: int, step: int, process: int) -> None:
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    moved = {
+    moved: dict[str, Any] = {
         name: value.to(device, non_blocking=True)
         for name, value in vars(batch).items()
         if isinstance(value, torch.Tensor)
@@ -338,7 +341,7 @@ def interrupts() -> Iterator[StopRequest]:
 
     def request(number: int, frame: object) -> None:
         stop.requested = True
-        signal.signal(number, previous[number])
+        signal.signal(number, previous[signal.Signals(number)])
 
     try:
         for number in previous:

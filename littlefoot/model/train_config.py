@@ -99,8 +99,9 @@ class TrainConfig:
     """Training stops after so many steps in a row whose gradient is not finite."""
 
     def __post_init__(self) -> None:
-        positive = ("steps", "lr", "clip_norm", "batch_seconds", "accumulate", "loaders", "log_every")
-        for name in (*positive, "eval_every", "keep_checkpoints", "time_mask_frames", "feature_mask_channels"):
+        positive = """steps lr clip_norm batch_seconds accumulate loaders log_every eval_every
+            keep_checkpoints time_mask_frames feature_mask_channels max_seconds"""
+        for name in positive.split():
             if getattr(self, name) <= 0:
                 raise ConfigError(f"train.{name} must be greater than 0, not {getattr(self, name)}")
         for name in ("time_mask_fraction", "feature_mask_fraction", "noise_probability"):
@@ -144,6 +145,8 @@ class Recipe:
     train: TrainConfig
     data: tuple[Path, ...]
     """Manifests; in the file, relative to it."""
+    card: str = ""
+    """What the model card starts with, in Markdown."""
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -171,6 +174,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         vocabulary=tuple(str(token) for token in vocabulary),
         train=TrainConfig.from_dict(recipe.get("train") or {}),
         data=tuple(path.parent / str(manifest) for manifest in data),
+        card=str(recipe.get("card", "")),
     )
 
 

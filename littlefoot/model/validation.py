@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -55,7 +56,11 @@ class DevSet:
     """The dev utterances, decoded once and kept in memory as 16-bit samples."""
 
     def __init__(
-        self, utterances: Sequence[Utterance], vocabulary: Vocabulary, do_normalize: bool, batch_seconds: float
+        self,
+        utterances: Sequence[Utterance],
+        vocabulary: Vocabulary,
+        do_normalize: bool,
+        batch_seconds: float,
     ) -> None:
         self.vocabulary, self.do_normalize = vocabulary, do_normalize
         self.skipped = 0
@@ -68,7 +73,7 @@ class DevSet:
                 continue
             rows.append((utterance, np.clip(np.rint(samples * 32768), -32768, 32767).astype(np.int16)))
         rows.sort(key=lambda row: len(row[1]))
-        self._batches: list[list[tuple[Utterance, np.ndarray]]] = [[]]
+        self._batches: list[list[tuple[Utterance, npt.NDArray[np.int16]]]] = [[]]
         for row in rows:
             if self._batches[-1] and len(row[1]) * len(self._batches[-1]) > batch_seconds * SAMPLE_RATE:
                 self._batches.append([])
@@ -83,7 +88,7 @@ class DevSet:
         loss, characters = 0.0, 0
         pairs: dict[str, tuple[list[str], list[str]]] = {}
         for batch in self._batches:
-            waveforms = [samples.astype(np.float32) / 32768 for _, samples in batch]
+            waveforms = [samples.astype(np.float32) / np.float32(32768) for _, samples in batch]
             lengths = torch.tensor([len(waveform) for waveform in waveforms], device=device)
             if self.do_normalize:
                 waveforms = [audio.normalize(waveform) for waveform in waveforms]
@@ -111,7 +116,7 @@ class DevSet:
         return [] if self.vocabulary.unknown(text) else self.vocabulary.encode(text)
 
 
-def greedy_text(best: np.ndarray, vocabulary: Vocabulary) -> str:
+def greedy_text(best: npt.NDArray[np.int64], vocabulary: Vocabulary) -> str:
     """Text of the best token of every frame (F,): repeats merged, blanks dropped."""
     starts = np.flatnonzero(np.diff(best, prepend=-1))
     tokens = best[starts]

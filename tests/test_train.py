@@ -1,0 +1,234 @@
+"""Training learns, survives being killed, and says clearly what is wrong with its input."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tones import write_recipe, write_set
+
+from littlefoot import artifact, manifest
+from littlefoot.errors import ConfigError, TrainingError
+from littlefoot.model import train as trainer
+from littlefoot.model.train_config import TrainConfig, load_recipe
+from littlefoot.model.training_state import CheckpointStore
+
+QUIET: dict[str, Any] = {"speeds": [1.0], "time_mask_fraction": 0.0, "feature_mask_fraction": 0.0}
+
+
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_set(tmp_path_factory.mktemp("data"))
+
+
+def run(recipe_path: Path, out: Path, resume: bool = False, overrides: tuple[str, ...] = ()) -> float | None:
+    recipe = load_recipe(recipe_path, overrides)
+    model = trainer.make_model(recipe)
+    return trainer.train(model, manifest.read(recipe.data), recipe.train, out, resume)
+
+
+def rows(out: Path) -> list[dict[str, Any]]:
+    lines = (out.with_name(out.name + "-training") / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_a_tiny_model_learns_a_handful_of_utterances(tones: Path, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, tones, steps=250, ema_decay=0.9, **QUIET)
+    wer = run(recipe, tmp_path / "out")
+    assert wer is not None
+    assert wer <= 0.25
+    losses = [row["loss"] for row in rows(tmp_path / "out") if "loss" in row]
+    assert losses[-1] < 0.3 < 2 < losses[0]
+    trained = artifact.load(tmp_path / "out")
+    record = trained.config.littlefoot["training"]
+    assert record["data"]["tones"]["utterances"] == 12
+    assert record["dev"]["wer"]["tones"] == wer
+    assert "| tones | 12 |" in trained.card
+
+
+def test_killed_training_resumes_bit_for_bit(tones: Path, tmp_path: Path) -> None:
+    # Dropout, masks and speed changes are all on; a checkpoint is written after every step.
+    recipe = write_recipe(tmp_path, tones, steps=60, checkpoint_minutes=0.0, log_every=1)
+    run(recipe, tmp_path / "whole")
+
+    out = tmp_path / "killed"
+    command = [sys.executable, "-c", "from littlefoot.cli import main; main()"]
+    command += ["train", str(recipe), "-o", str(out)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    store = CheckpointStore(tmp_path / "killed-training", keep=2)
+    deadline = time.monotonic() + 60
+    while max(store.steps(), default=0) < 15 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert 15 <= max(store.steps()) < 60
+    assert not out.exists()
+
+    run(recipe, out, resume=True)
+    whole, resumed = artifact.load(tmp_path / "whole"), artifact.load(out)
+    for name, weight in whole.weights.items():
+        np.testing.assert_array_equal(weight, resumed.weights[name], err_msg=name)
+    assert [row["loss"] for row in rows(tmp_path / "whole") if "loss" in row] == [
+        row["loss"] for row in rows(out) if "loss" in row
+    ]
+
+
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, keep=2)
+    for step in (1, 2, 3):
+        store.save(step, {"weight": torch.full((100,), float(step))})
+    assert store.steps() == [2, 3]
+    newest = tmp_path / "step-00000003.pt"
+    damaged = bytearray(newest.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    newest.write_bytes(damaged)
+
+    warnings: list[str] = []
+    state = store.load(warnings.append)
+    assert state is not None
+    assert state["weight"][0] == 2
+    assert re.search("step-00000003.pt is damaged: falling back", warnings[0])
+    assert store.steps() == [2]
+
+
+def test_only_damaged_checkpoints_are_an_error_and_none_is_a_fresh_start(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, keep=2)
+    assert store.load(print) is None
+    store.save(1, {})
+    (tmp_path / "step-00000001.sha256").unlink()
+    with pytest.raises(TrainingError, match="all checkpoints .* are damaged"):
+        store.load(lambda warning: None)
+
+
+def test_an_unfinished_checkpoint_does_not_count(tmp_path: Path) -> None:
+    (tmp_path / "step-00000009.partial").write_bytes(b"half")
+    assert CheckpointStore(tmp_path, keep=2).steps() == []
+
+
+def test_sigterm_saves_a_checkpoint(tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    update = trainer.update_average
+
+    def interrupted(average: Any, model: Any, decay: float, step: int) -> None:
+        update(average, model, decay, step)
+        if step == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(trainer, "update_average", interrupted)
+    with pytest.raises(TrainingError, match="stopped after step 5: continue with --resume"):
+        run(write_recipe(tmp_path, tones, steps=50), tmp_path / "out")
+    assert CheckpointStore(tmp_path / "out-training", keep=2).steps() == [5]
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_run_already_there_is_not_overwritten(tones: Path, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, tones, steps=2)
+    run(recipe, tmp_path / "out")
+    with pytest.raises(TrainingError, match="--resume"):
+        run(recipe, tmp_path / "out")
+    run(recipe, tmp_path / "out", resume=True)  # has nothing left to do
+    assert [row["step"] for row in rows(tmp_path / "out")] == [2]
+
+
+def test_non_finite_gradients_are_skipped_then_stop_training(
+    tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loss = trainer.ctc_loss
+    calls = 0
+
+    def sometimes_nan(*arguments: Any) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        return loss(*arguments) * (float("nan") if calls == 2 or calls > 5 else 1.0)
+
+    monkeypatch.setattr(trainer, "ctc_loss", sometimes_nan)
+    recipe = write_recipe(tmp_path, tones, steps=50, log_every=1, max_bad_steps=3)
+    with pytest.raises(TrainingError, match="not finite for 4 steps in a row"):
+        run(recipe, tmp_path / "out")
+    assert [row["bad_steps"] for row in rows(tmp_path / "out")] == [0, 1, 1, 1, 1, 2, 3, 4][: calls - 1]
+
+
+def test_accumulated_parts_of_a_step_train_like_a_whole_one(tones: Path, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, tones, steps=100, **QUIET)
+    run(recipe, tmp_path / "whole")
+    run(recipe, tmp_path / "parts", overrides=("train.accumulate=2",))
+    last = [rows(tmp_path / name)[-2]["loss"] for name in ("whole", "parts")]
+    assert last[1] == pytest.approx(last[0], abs=0.4)
+
+
+def test_a_frozen_front_end_stays_as_it_is(tones: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(write_recipe(tmp_path, tones, steps=3, ema_decay=0.0, freeze_front_end=True))
+    model = trainer.make_model(recipe)
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    trainer.train(model, manifest.read(recipe.data), recipe.train, tmp_path / "out")
+    changed = {name for name, weight in model.state_dict().items() if not torch.equal(weight, before[name])}
+    assert not any(name.startswith("feature_extractor.") for name in changed)
+    assert "lm_head.weight" in changed
+
+
+def test_a_trained_model_is_fine_tuned_from_its_directory(tones: Path, tmp_path: Path) -> None:
+    run(write_recipe(tmp_path, tones, steps=2), tmp_path / "first")
+    recipe = tmp_path / "second.yaml"
+    recipe.write_text(f"model: {tmp_path / 'first'}\ndata: [{tones}]\ntrain: {{steps: 2, threads: 1}}\n")
+    run(recipe, tmp_path / "second")
+    assert artifact.load(tmp_path / "second").vocabulary == artifact.load(tmp_path / "first").vocabulary
+
+
+@pytest.mark.parametrize(("schedule", "half"), [("cosine", 0.5), ("linear", 0.5), ("constant", 1.0)])
+def test_learning_rate_rises_then_decays(schedule: str, half: float) -> None:
+    config = TrainConfig(lr=1.0, steps=300, warmup_steps=100, schedule=schedule)
+    rates = [trainer.learning_rate(config, step) for step in range(300)]
+    assert rates[0] == pytest.approx(0.01)
+    assert rates[49] == pytest.approx(0.5)
+    assert max(rates) == rates[99] == 1.0
+    assert rates[200] == pytest.approx(half)
+    assert rates[299] < 0.01 or schedule == "constant"
+
+
+def test_weight_decay_is_for_matrices_only(tones: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(write_recipe(tmp_path, tones))
+    decayed, plain = trainer.make_optimizer(trainer.make_model(recipe), recipe.train).param_groups
+    assert decayed["weight_decay"] > 0 == plain["weight_decay"]
+    assert {p.ndim for p in plain["params"]} == {1}
+    assert 1 not in {p.ndim for p in decayed["params"]}
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.warmup_step=3", "unknown setting 'train.warmup_step': did you mean 'train.warmup_steps'"),
+        ("train.lr=fast", "train.lr: .*not 'fast'"),
+        ("train.steps=0", "train.steps must be greater than 0"),
+        ("train.schedule=stairs", "train.schedule must be one of cosine, linear, constant"),
+        ("data.x=1", "the section must be 'model' or 'train'"),
+        ("train.lr", "write section.key=value"),
+        ("model.hidden_size=33", "hidden_size 33 cannot be divided"),
+    ],
+)
+def test_impossible_settings_are_refused_by_name(
+    tones: Path, tmp_path: Path, override: str, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        trainer.make_model(load_recipe(write_recipe(tmp_path, tones), [override]))
+
+
+def test_settings_can_be_changed_on_the_command_line(tones: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(write_recipe(tmp_path, tones), ["train.lr=1e-3", "train.set_weights={tones: 2}"])
+    assert recipe.train.lr == 1e-3
+    assert recipe.train.set_weights == {"tones": 2.0}
+
+
+def test_the_bundled_models_recipe_is_valid() -> None:
+    recipe = load_recipe(Path(__file__).parents[1] / "recipes" / "littlefoot-en.yaml")
+    model = trainer.make_model(recipe)
+    assert model.config.frame_ms == 30
+    assert model.vocabulary.unknown("IT'S A QUIZ") == set()
