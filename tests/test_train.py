@@ -106,7 +106,7 @@ def test_only_damaged_checkpoints_are_an_error_and_none_is_a_fresh_start(tmp_pat
     assert store.load(print) is None
     store.save(1, {})
     (tmp_path / "step-00000001.sha256").unlink()
-    with pytest.raises(TrainingError, match="all checkpoints .* are damaged"):
+    with pytest.raises(TrainingError, match="all checkpoints in"):
         store.load(lambda warning: None)
 
 
