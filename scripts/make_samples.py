@@ -1,0 +1,97 @@
+"""Make the sample clips that come with the package: littlefoot/bundled/samples.
+
+They are synthesised, so that nobody's recording is in the package. Needs the programs flite and espeak-ng
+(Debian packages of the same names):
+
+    python scripts/make_samples.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from littlefoot import audio
+
+SAMPLES = Path(__file__).parent.parent / "littlefoot" / "bundled" / "samples"
+
+PEAK = 0.5
+PAUSE_SECONDS = 0.3
+COMPRESSION_LEVEL = 0.9  # of 0 to 1: about 24 kbit/s
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One sample: a voice of a synthesiser saying a text."""
+
+    id: str
+    program: str
+    voice: str
+    text: str
+
+
+CLIPS = (
+    Clip("latte", "flite", "slt", "GIVE ME A LARGE LATTE WITH SOME MILK"),
+    Clip("digits", "flite", "rms", "ONE TWO THREE FOUR FIVE SIX SEVEN"),
+    Clip("garden", "flite", "awb", "THE OLD MAN WALKED INTO THE GARDEN"),
+    Clip("mocha", "flite", "rms", "CAN I GET A DOUBLE SHOT MOCHA WITH BROWN SUGAR"),
+    Clip("window", "flite", "slt", "SHE OPENED THE WINDOW AND LOOKED OUTSIDE"),
+    Clip("numbers", "espeak-ng", "en-us", "NINE EIGHT ZERO SEVEN TWO"),
+)
+
+
+def main() -> None:
+    """Synthesise every clip and write the manifest."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("-o", "--out", type=Path, default=SAMPLES)
+    out = parser.parse_args().out
+    out.mkdir(parents=True, exist_ok=True)
+    rows = ["id\tpath\tseconds\tspeaker\tsplit\ttext"]
+    for clip in CLIPS:
+        waveform = padded(synthesise(clip))
+        path = out / f"{clip.id}.ogg"
+        soundfile.write(
+            path,
+            waveform,
+            audio.SAMPLE_RATE,
+            format="OGG",
+            subtype="OPUS",
+            compression_level=COMPRESSION_LEVEL,
+        )
+        seconds = len(waveform) / audio.SAMPLE_RATE
+        rows.append(
+            f"{clip.id}\t{path.name}\t{seconds:.3f}\t{clip.program}-{clip.voice}\tsamples\t{clip.text}"
+        )
+        print(f"{path.name}: {seconds:.1f} s, {path.stat().st_size / 1e3:.1f} kB")
+    (out / "manifest.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+
+
+def synthesise(clip: Clip) -> np.ndarray:
+    """The clip's text in its voice, (T,) float32 at 16 kHz."""
+    text = clip.text.lower()  # capitals might be spelled out
+    with tempfile.TemporaryDirectory() as directory:
+        wave = str(Path(directory) / "speech.wav")
+        if clip.program == "flite":
+            command = ["flite", "-voice", clip.voice, "-t", text, "-o", wave]
+        else:
+            command = ["espeak-ng", "-v", clip.voice, "-s", "140", "-w", wave, text]
+        subprocess.run(command, check=True)
+        return audio.read(wave)
+
+
+def padded(waveform: np.ndarray) -> np.ndarray:
+    """At an even level, with a short silence before and after."""
+    pause = np.zeros(int(PAUSE_SECONDS * audio.SAMPLE_RATE), np.float32)
+    return np.concatenate([pause, waveform * (PEAK / np.abs(waveform).max()), pause])
+
+
+if __name__ == "__main__":
+    main()
