@@ -265,7 +265,8 @@ def relative_buckets(num_buckets: int, max_distance: int) -> npt.NDArray[np.int6
     ratio = np.log(np.maximum(size, 1).astype(np.float32) / np.float32(exact))
     ratio = ratio / np.float32(math.log(max_distance / exact)) * np.float32(half - exact)
     far = np.minimum((np.float32(exact) + ratio).astype(np.int64), half - 1)
-    return np.where(size < exact, size, far) + half * (distance > 0)
+    buckets: npt.NDArray[np.int64] = np.where(size < exact, size, far) + half * (distance > 0)
+    return buckets
 
 
 def _position_gate(ops: Ops, name: str, x: Tensor) -> Tensor:

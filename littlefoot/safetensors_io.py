@@ -95,5 +95,5 @@ def checksums(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, str]:
 
 def _checksum(array: npt.NDArray[Any]) -> str:
     digest = hashlib.sha256(f"{array.dtype.name} {array.shape}".encode())
-    digest.update(memoryview(np.ascontiguousarray(array)).cast("B") if array.size else b"")
+    digest.update(np.ascontiguousarray(array).view(np.uint8).data if array.size else b"")
     return digest.hexdigest()[:32]

@@ -28,7 +28,8 @@ def demo() -> None:
     seconds = sum(map(len, clips)) / audio.SAMPLE_RATE
     with tempfile.TemporaryDirectory() as directory:
         artifact.save(made, Path(directory) / "int8")
-        texts, rows = {}, []
+        texts: dict[str, list[str]] = {}
+        rows: list[tuple[str, float, float]] = []
         for name, source in ((MODEL, MODEL), (f"{MODEL}, 8 bits", Path(directory) / "int8")):
             recognizer = load(source)
             recognizer.transcribe(clips[0])  # the first run allocates

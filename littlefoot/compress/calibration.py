@@ -84,12 +84,14 @@ def _sample(
     count: int,
     generator: np.random.Generator,
 ) -> Array:
-    """Random frames of a linear layer's input (1, F, C) -> (N, C), or a convolution's windows (N, C, K)."""
+    """Random frames of a linear layer's input (1, F, C) -> (N, C), or a convolution's windows of
+    (1, C, 1, T) -> (N, C, K)."""
     if len(shape) == 2:
         rows = array.reshape(-1, array.shape[-1])
         return rows[generator.integers(len(rows), size=count)].astype(np.float32)
     assert stride is not None  # a convolution has one
-    windows = np.lib.stride_tricks.sliding_window_view(array[0], min(shape[2], array.shape[2]), axis=1)
+    image = array[0, :, 0]  # (C, T)
+    windows = np.lib.stride_tricks.sliding_window_view(image, min(shape[2], image.shape[1]), axis=1)
     windows = windows[:, ::stride].transpose(1, 0, 2)  # (F, C, K), a view
     chosen = windows[generator.integers(len(windows), size=count)]
     return np.pad(chosen, ((0, 0), (0, 0), (0, shape[2] - chosen.shape[2]))).astype(np.float32)

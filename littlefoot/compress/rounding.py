@@ -76,14 +76,15 @@ def _best_range(rows: Array, weight: Array, low: float, high: float, smoothing: 
 def input_scale(low: float, high: float) -> tuple[np.float32, np.uint8]:
     """Scale and zero point that map [low, high], widened to hold 0, to 0 ... 255."""
     low, high = min(low, 0.0), max(high, 0.0)
-    scale = np.float32(max((high - low) / 255, np.finfo(np.float32).tiny))
+    scale = np.float32(max((high - low) / 255, float(np.finfo(np.float32).tiny)))
     return scale, np.uint8(np.clip(np.rint(-low / scale), 0, 255))
 
 
 def round_input(rows: Array, scale: np.float32, zero_point: np.uint8) -> Array:
     """What is left of an input after 8 bits, float32 of the same shape."""
     stored = np.clip(np.rint(rows / scale) + np.float32(zero_point), 0, 255)
-    return (stored - np.float32(zero_point)) * scale
+    rounded: Array = (stored - np.float32(zero_point)) * scale
+    return rounded
 
 
 def _product(rows: Array, weight: Array) -> Array:
