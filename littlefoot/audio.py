@@ -19,7 +19,7 @@ from littlefoot import containers
 from littlefoot.errors import AudioError
 
 if TYPE_CHECKING:
-    import soundfile  # type: ignore[import-untyped]
+    import soundfile
 
 SAMPLE_RATE = 16000
 """Samples per second of everything this module returns."""
@@ -262,7 +262,7 @@ def _decode(source: str | os.PathLike[str] | bytes | BinaryIO) -> Iterator[Wavef
         if file.samplerate == SAMPLE_RATE:
             yield from pieces
             return
-        import soxr  # type: ignore[import-untyped]
+        import soxr
 
         resampler = soxr.ResampleStream(file.samplerate, SAMPLE_RATE, 1, dtype="float32")
         given = 0

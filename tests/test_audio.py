@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import soundfile  # type: ignore[import-untyped]
+import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -227,12 +227,26 @@ def test_a_missing_ogg_page_is_refused() -> None:
     pages = [i for i in range(len(whole)) if whole[i : i + 4] == b"OggS"]
     with pytest.raises(AudioError, match="page 3 is missing"):
         audio.read(whole[: pages[3]] + whole[pages[4] :])
+    with pytest.raises(AudioError, match="truncated: its Ogg stream has no last page"):
+        audio.read(whole[: pages[-1]])
+    assert np.array_equal(audio.read(whole + b"TAG" + bytes(125)), audio.read(whole))
 
 
 def test_chained_ogg_streams_are_refused_as_only_the_first_could_be_read() -> None:
     other = encode(speechlike(1.0), kind="opus")
     with pytest.raises(AudioError, match="more than one Ogg stream"):
         audio.read(WHOLE["opus"] + other)
+
+
+def test_an_mp3_without_a_length_header_is_read_if_its_bit_rate_is_constant_and_refused_if_cut() -> None:
+    samples = speechlike(5.0)
+    whole = encode(samples, kind="mp3", bitrate_mode="CONSTANT", compression_level=0.5)
+    length_header, _ = containers._mp3_frame(whole)
+    got = audio.read(b"ID3\4\0\0\0\0\1\2" + bytes(130) + whole[length_header:] + b"TAG" + bytes(125))
+    assert len(samples) <= len(got) < len(samples) + 3000  # the encoder's padding included
+    assert audio.duration(whole[length_header:]) == len(got) / 16000
+    with pytest.raises(AudioError, match="last MP3 frame is incomplete"):
+        audio.read(whole[length_header:-100])
 
 
 def test_an_mp3_is_refused_when_the_decoder_stops_before_its_end() -> None:

@@ -156,7 +156,11 @@ def test_one_split(folder: Path, tmp_path: Path) -> None:
             '{"id":"a"}\n[]'.replace('"a"', '"a","path":"a","seconds":1,"speaker":"","split":"","text":""'),
             "line 2",
         ),
-        ("{" + '"a":[' * 100_000, "line 1: is not JSON"),
+        ('{"a":' + "[" * 100_000 + "]" * 100_000 + "}", "line 1: is not JSON"),
+        (
+            '{"id": "a", "path": "a", "seconds": 1%s, "speaker": "", "split": "", "text": ""}' % ("0" * 400),
+            "seconds is 1000",
+        ),
     ],
 )
 def test_a_malformed_manifest_is_refused(tmp_path: Path, content: str | bytes, message: str) -> None:
