@@ -1,0 +1,179 @@
+"""Our engines against the peers, on the same random weights and audio, side by side in one run.
+
+    python benchmarks/speed.py base
+    python benchmarks/speed.py large --rounds 7
+    python benchmarks/speed.py front-end
+
+Every round runs every contender once; a row shows the median time and the median of the ratios round by round
+against the first row. The peers take part where they are installed: pip install torch transformers nncf.
+Random weights are right for speed, which does not depend on them, and say nothing about accuracy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from littlefoot import checkpoint
+from littlefoot.artifact import Artifact
+from littlefoot.compress.calibration import collect
+from littlefoot.compress.quantize import QuantizeConfig, quantize_static
+from littlefoot.compress.rounding import fit
+from littlefoot.runtime.engine import create
+
+BASE: dict[str, Any] = {}
+LARGE = {
+    "hidden_size": 1024,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "intermediate_size": 4096,
+    "feat_extract_norm": "layer",
+    "do_stable_layer_norm": True,
+    "conv_bias": True,
+}
+# What is left around the front end is too small to matter.
+STUB = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 64}
+GROUP_FRONT = {**STUB, "num_conv_pos_embeddings": 4}
+LAYER_FRONT = {**GROUP_FRONT, "feat_extract_norm": "layer", "conv_bias": True}
+
+Contender = Callable[[], object]
+
+
+def random_checkpoint(settings: dict[str, Any], directory: Path) -> Any:
+    """A random wav2vec 2.0 model in transformers, and saved where littlefoot can load it."""
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    model = transformers.Wav2Vec2ForCTC(transformers.Wav2Vec2Config(**settings)).eval()
+    model.save_pretrained(directory)
+    tokens = ["<pad>", "<s>", "</s>", "<unk>", "|", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ'"]
+    (directory / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}))
+    return model
+
+
+def noise(seconds: float, seed: int = 0) -> np.ndarray:
+    """(T,) float32 of unit variance at 16 kHz."""
+    return np.random.default_rng(seed).standard_normal(int(seconds * 16_000)).astype(np.float32)
+
+
+def int8(artifact: Artifact) -> Artifact:
+    """Our static int8, without the quality gate, which random weights cannot pass or fail."""
+    inputs = collect(artifact, [noise(4, seed) for seed in (1, 2)])
+    scales = {i.layers: fit(i, artifact.weights) for i in inputs}
+    return quantize_static(artifact, inputs, scales, QuantizeConfig())
+
+
+def ours(artifact: Artifact, quantized: Artifact, waveform: np.ndarray, threads: int) -> dict[str, Contender]:
+    """Our engine in three precisions."""
+    contenders: dict[str, Contender] = {}
+    for name, model, precision in (
+        ("littlefoot int8, rest bf16", quantized, "bf16"),
+        ("littlefoot int8, rest f32", quantized, "f32"),
+        ("littlefoot bf16", artifact, "bf16"),
+        ("littlefoot f32", artifact, "f32"),
+    ):
+        engine = create(model, "openvino", threads, precision)
+        contenders[name] = lambda engine=engine: engine.run(waveform)
+    return contenders
+
+
+def peers(model: Any, waveform: np.ndarray, threads: int) -> dict[str, Contender]:
+    """transformers on torch, OpenVINO with a traced export, and that quantized by NNCF."""
+    import openvino
+    import torch
+
+    torch.set_num_threads(threads)
+    batch = torch.from_numpy(waveform)[None]
+
+    def run_torch() -> object:
+        with torch.inference_mode():
+            return model(batch).logits
+
+    contenders: dict[str, Contender] = {"transformers, torch f32": run_torch}
+    core = openvino.Core()
+    traced = openvino.convert_model(model, example_input=batch)
+    traced.reshape({traced.input(0): list(batch.shape)})  # fixed shapes are its fastest form
+    networks = [("OpenVINO traced f32", traced, "f32"), ("OpenVINO traced bf16", traced, "bf16")]
+    if find_spec("nncf"):
+        import nncf
+
+        data = nncf.Dataset([noise(len(waveform) / 16_000, seed)[None] for seed in (1, 2)])
+        quantized = nncf.quantize(
+            traced, data, model_type=nncf.ModelType.TRANSFORMER, preset=nncf.QuantizationPreset.MIXED
+        )
+        networks += [("NNCF int8, rest bf16", quantized, "bf16"), ("NNCF int8, rest f32", quantized, "f32")]
+    for name, network, precision in networks:
+        settings = {
+            "INFERENCE_PRECISION_HINT": precision,
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": threads,
+        }
+        request = core.compile_model(network, "CPU", settings).create_infer_request()
+        contenders[name] = lambda request=request: request.infer([waveform[None]], share_inputs=True)
+    return contenders
+
+
+def prepare(what: str, seconds: float, threads: int) -> dict[str, Contender]:
+    """All contenders of a comparison, by name."""
+    waveform = noise(seconds)
+    contenders: dict[str, Contender] = {}
+    with tempfile.TemporaryDirectory() as directory:
+        if what == "front-end":
+            for name, settings in (("group norm", GROUP_FRONT), ("layer norm", LAYER_FRONT)):
+                random_checkpoint(settings, Path(directory) / name)
+                artifact = checkpoint.load(Path(directory) / name)
+                for kind, run in ours(artifact, int8(artifact), waveform, threads).items():
+                    contenders[f"{name}: {kind}"] = run
+            return contenders
+        model = random_checkpoint(LARGE if what == "large" else BASE, Path(directory) / what)
+        artifact = checkpoint.load(Path(directory) / what)
+        return {**ours(artifact, int8(artifact), waveform, threads), **peers(model, waveform, threads)}
+
+
+def measure(contenders: dict[str, Contender], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each contender in each round, after one round that does not count."""
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for number in range(rounds + 1):
+        for name, run in contenders.items():
+            start = time.perf_counter()
+            run()
+            if number:
+                times[name].append(time.perf_counter() - start)
+    return times
+
+
+def report(times: dict[str, list[float]], seconds: float) -> str:
+    """A table; the ratio is time over the first row's time, so above 1 is slower than it."""
+    first = next(iter(times.values()))
+    lines = ["| contender | seconds, median (min - max) | ratio to the first | x real time |", "|---|---|---|---|"]
+    for name, values in times.items():
+        middle = statistics.median(values)
+        ratio = statistics.median(value / base for value, base in zip(values, first, strict=True))
+        spread = f"{min(values):.3f} - {max(values):.3f}"
+        lines.append(f"| {name} | {middle:.3f} ({spread}) | {ratio:.2f} | {seconds / middle:.0f} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("base", "large", "front-end"))
+    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=11)
+    arguments = parser.parse_args()
+    contenders = prepare(arguments.what, arguments.seconds, arguments.threads)
+    print(report(measure(contenders, arguments.rounds), arguments.seconds))
+
+
+if __name__ == "__main__":
+    main()
