@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from littlefoot import names, safetensors_io
+from littlefoot import atomic, names, safetensors_io
 from littlefoot.config import ModelConfig
 from littlefoot.errors import ArtifactError, LittlefootError
 from littlefoot.vocabulary import Vocabulary
@@ -87,28 +85,22 @@ def check_weights(weights: dict[str, npt.NDArray[Any]], config: ModelConfig) -> 
 def save(artifact: Artifact, directory: str | Path, overwrite: bool = False) -> Path:
     """Write an artifact. It is complete or it is not there: a temporary directory is renamed into place.
 
-    Raises ArtifactError if the directory exists and is no artifact, or ``overwrite`` is not given.
+    ``overwrite`` replaces an artifact; anything else but an empty directory is never replaced.
+
+    Raises ArtifactError if something stands there already, or if it cannot be written.
     """
-    target = Path(directory)
-    if target.exists() and not (overwrite and (is_artifact(target) or not any(target.iterdir()))):
-        reason = "is a littlefoot artifact already" if is_artifact(target) else "exists and is no artifact"
-        raise ArtifactError(f"{target} {reason}: choose another output, or remove it")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
-        _write(artifact, temporary)
-        temporary.chmod(0o755)
-        if target.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
-            target.replace(old)
-            temporary.replace(target)
-            shutil.rmtree(old)
-        else:
-            temporary.replace(target)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    return target
+        target = Path(directory).resolve()
+        if is_artifact(target):
+            if not overwrite:
+                raise ArtifactError(f"{directory} is a littlefoot artifact already: choose another output")
+        elif target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise ArtifactError(f"{directory} exists and is no artifact: choose another output, or remove it")
+        with atomic.directory(target) as temporary:
+            _write(artifact, temporary)
+    except OSError as error:
+        raise ArtifactError(f"{directory} cannot be written: {error.strerror or error}") from error
+    return Path(directory)
 
 
 def _write(artifact: Artifact, directory: Path) -> None:
@@ -174,33 +166,40 @@ def load(directory: str | Path) -> Artifact:
 
 
 def _read(directory: Path) -> Artifact:
-    config = ModelConfig.from_dict(read_json(directory / CONFIG))
-    version = config.littlefoot.get("format_version")
+    values = read_json(directory / CONFIG)
+    section = values.get("littlefoot")
+    version = section.get("format_version") if isinstance(section, dict) else None
     if version != FORMAT_VERSION:
         raise ArtifactError(
             f"format version {version} is unknown to this littlefoot, which reads version {FORMAT_VERSION}: "
             "install a newer one, or make the artifact again"
         )
+    config = ModelConfig.from_dict(values)
     tensors, metadata = safetensors_io.read(directory / WEIGHTS)
+    _verify(tensors, metadata)
+    weights = names.from_checkpoint(tensors, config)
+    check_weights(weights, config)  # before vocab_size is believed
+    vocabulary, preprocessor = read_text_side(directory, config)
+    card = directory / CARD
+    text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
+    return Artifact(config, weights, vocabulary, preprocessor, text)
+
+
+def _verify(tensors: dict[str, npt.NDArray[Any]], metadata: dict[str, str]) -> None:
+    """Compare tensors with the checksums that were stored with them."""
     try:
         expected = json.loads(metadata["checksums"])
-    except (KeyError, ValueError) as error:
-        raise ArtifactError(
-            f"{WEIGHTS} has no checksums: it is damaged or was not written by littlefoot"
-        ) from error
+    except (KeyError, ValueError, TypeError, RecursionError):
+        expected = None
+    if not isinstance(expected, dict):
+        raise ArtifactError(f"{WEIGHTS} has no checksums: it is damaged or was not written by littlefoot")
     found = safetensors_io.checksums(tensors)
     damaged = [name for name in {**expected, **found} if expected.get(name) != found.get(name)]
     if damaged:
-        raise ArtifactError(f"damaged tensors (wrong checksum, missing or added): {_some(sorted(damaged))}")
-    vocabulary, preprocessor = read_text_side(directory, config)
-    card = directory / CARD
-    return Artifact(
-        config,
-        names.from_checkpoint(tensors, config),
-        vocabulary,
-        preprocessor,
-        card.read_text(encoding="utf-8", errors="replace") if card.exists() else "",
-    )
+        raise ArtifactError(
+            f"damaged tensors (wrong checksum, missing or added): {_some(sorted(damaged))}: "
+            "get or make the artifact again"
+        )
 
 
 def read_text_side(
@@ -208,18 +207,33 @@ def read_text_side(
 ) -> tuple[Vocabulary, dict[str, Any]]:
     """The vocabulary and the preprocessor settings of an artifact or checkpoint."""
     vocabulary = Vocabulary.from_dict(read_json(directory / VOCABULARY), config.pad_token_id, language)
-    tokenizer = directory / TOKENIZER
-    if tokenizer.exists():
-        delimiter = read_json(tokenizer).get("word_delimiter_token")
-        if isinstance(delimiter, str) and delimiter in vocabulary.tokens:
-            vocabulary = replace(vocabulary, word_delimiter=delimiter)
-    preprocessor = read_json(directory / PREPROCESSOR) if (directory / PREPROCESSOR).exists() else {}
+    tokenizer = _optional(directory / TOKENIZER)
+    delimiter = tokenizer.get("word_delimiter_token")
+    if isinstance(delimiter, str) and delimiter in vocabulary.tokens:
+        vocabulary = replace(vocabulary, word_delimiter=delimiter)
+    extra = _optional(directory / "added_tokens.json")
+    added = {index: token for token, index in extra.items() if isinstance(index, int)}
+    vocabulary = vocabulary.padded(added, config.vocab_size)
+    preprocessor = _optional(directory / PREPROCESSOR)
+    if not preprocessor:  # transformers 5 saves all of a processor in one file
+        preprocessor = _optional(directory / "processor_config.json").get("feature_extractor", {})
+        if not isinstance(preprocessor, dict):
+            raise ArtifactError("processor_config.json: feature_extractor must be an object")
     preprocessor = {"do_normalize": True, "sampling_rate": 16_000, **preprocessor}
+    if not isinstance(preprocessor["do_normalize"], bool):
+        raise ArtifactError(
+            f"{PREPROCESSOR}: do_normalize must be true or false, not {preprocessor['do_normalize']!r}"
+        )
     if preprocessor["sampling_rate"] != 16_000:
         raise ArtifactError(
-            f"{PREPROCESSOR}: sampling_rate is {preprocessor['sampling_rate']}, but only 16000 Hz is supported"
+            f"{PREPROCESSOR}: sampling_rate is {preprocessor['sampling_rate']}, "
+            "but only 16000 Hz is supported"
         )
     return vocabulary, preprocessor
+
+
+def _optional(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.exists() else {}
 
 
 def read_json(path: Path) -> dict[str, Any]:

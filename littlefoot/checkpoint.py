@@ -14,6 +14,7 @@ from littlefoot import artifact, names, safetensors_io
 from littlefoot.artifact import Artifact, read_json, read_text_side
 from littlefoot.config import FAMILIES, ModelConfig
 from littlefoot.errors import CheckpointError, LittlefootError, MissingExtraError
+from littlefoot.vocabulary import choose_language
 from littlefoot.weights import expected_weights
 
 log = logging.getLogger("littlefoot")
@@ -31,6 +32,9 @@ _HARMLESS = {
     "final_proj.": "pre-training",
     "masked_spec_embed": "used in training only",
 }
+
+# Built into this family, whatever its config.json says.
+_DATA2VEC = {"do_stable_layer_norm": False, "feat_extract_norm": "layer"}
 
 
 def bundled() -> list[str]:
@@ -52,6 +56,10 @@ def load(source: str | Path, language: str | None = None) -> Artifact:
     """
     directory = locate(source, language)
     if artifact.is_artifact(directory):
+        if language is not None:
+            raise CheckpointError(
+                f"{source}: language '{language}' cannot be chosen: an artifact knows one language only"
+            )
         return artifact.load(directory)
     try:
         return _load_checkpoint(directory, language)
@@ -64,19 +72,28 @@ def load(source: str | Path, language: str | None = None) -> Artifact:
 def locate(source: str | Path, language: str | None = None) -> Path:
     """The directory of a model; one from the Hub is downloaded first."""
     path = Path(source)
-    if path.is_dir():
+    kind = _kind(path) if str(source) else None
+    if kind == "directory":
         if not (path / artifact.CONFIG).exists():
             raise CheckpointError(f"{source}: the directory has no config.json, so it holds no model")
         return path
-    if path.exists():
+    if kind == "file":
         raise CheckpointError(f"{source}: is a file; give the directory of an artifact or checkpoint")
     if str(source) in bundled():
         return BUNDLED / str(source)
     if str(source).count("/") != 1 or str(source).startswith((".", "/", "~")):
         raise CheckpointError(
-            f"{source}: neither a directory nor a bundled model ({', '.join(bundled()) or 'none here'}) nor a Hub id"
+            f"{source}: neither a directory nor a bundled model ({', '.join(bundled()) or 'none here'}) "
+            "nor a Hub id"
         )
     return _download(str(source), language)
+
+
+def _kind(path: Path) -> str | None:
+    try:
+        return "directory" if path.is_dir() else "file" if path.exists() else None
+    except OSError:  # too long for a file name, or in a directory that may not be read
+        return None
 
 
 def _download(repository: str, language: str | None) -> Path:
@@ -88,17 +105,17 @@ def _download(repository: str, language: str | None) -> Path:
         if not any(directory.glob("model*.safetensors")):
             directory = Path(snapshot_download(repository, allow_patterns=[*wanted, "pytorch_model*.bin"]))
     except Exception as error:  # the Hub's and the network's many errors
+        reason = next(iter(str(error).strip().splitlines()), "")
         raise CheckpointError(
             f"{repository}: no such directory, and it cannot be had from the Hub ({type(error).__name__}: "
-            f"{str(error).strip().splitlines()[0]}). Check the name and the network, "
-            "or download it elsewhere and give its directory"
+            f"{reason}). Check the name and the network, or download it elsewhere and give its directory"
         ) from error
     return directory
 
 
 def _load_checkpoint(directory: Path, language: str | None) -> Artifact:
     values = read_json(directory / artifact.CONFIG)
-    if values.get("model_type") not in FAMILIES:
+    if values.get("model_type") not in list(FAMILIES):  # a list, as the value may be unhashable
         raise CheckpointError(
             f"model_type '{values.get('model_type')}' is not supported: "
             f"littlefoot reads {', '.join(FAMILIES)} checkpoints fine-tuned with CTC"
@@ -110,13 +127,12 @@ def _load_checkpoint(directory: Path, language: str | None) -> Artifact:
         if values.get(setting):
             raise CheckpointError(f"{setting}: models with {meaning} are not supported")
     values.pop("littlefoot", None)
+    if values["model_type"] == "data2vec-audio":
+        values |= _DATA2VEC
     config = ModelConfig.from_dict(values)
     tensors = _read_tensors(directory)
-    adapter = directory / f"adapter.{language or 'eng'}.safetensors"
-    if config.adapter_attn_dim is not None and adapter.exists():
-        tensors.update(safetensors_io.read(adapter)[0])
-    elif language is not None and config.adapter_attn_dim is not None:
-        raise CheckpointError(f"{adapter.name} is missing: the checkpoint has no adapter for '{language}'")
+    if config.adapter_attn_dim is not None:
+        tensors.update(_adapter(directory, language))
     weights = names.from_checkpoint(tensors, config)
     if "lm_head.weight" not in weights:
         raise CheckpointError(
@@ -127,6 +143,17 @@ def _load_checkpoint(directory: Path, language: str | None) -> Artifact:
     weights = _only_needed(weights, config)
     vocabulary, preprocessor = read_text_side(directory, config, language)
     return Artifact(config, weights, vocabulary, preprocessor)
+
+
+def _adapter(directory: Path, language: str | None) -> Arrays:
+    """MMS: what a language adds to the common weights; nothing if the language was not asked for."""
+    chosen = choose_language(read_json(directory / artifact.VOCABULARY), language)
+    path = directory / f"adapter.{chosen}.safetensors"
+    if path.exists():
+        return safetensors_io.read(path)[0]
+    if language is not None:
+        raise CheckpointError(f"{path.name} is missing: the checkpoint has no adapter for '{language}'")
+    return {}
 
 
 def _only_needed(weights: Arrays, config: ModelConfig) -> Arrays:
@@ -157,8 +184,8 @@ def _read_tensors(directory: Path) -> Arrays:
             return reader(directory / whole)
         if (directory / index).exists():
             shards = read_json(directory / index).get("weight_map")
-            if not isinstance(shards, dict):
-                raise CheckpointError(f"{index} has no weight_map")
+            if not isinstance(shards, dict) or not all(isinstance(shard, str) for shard in shards.values()):
+                raise CheckpointError(f"{index} has no weight_map from tensors to files")
             tensors: Arrays = {}
             for shard in sorted(set(shards.values())):
                 if not (directory / shard).exists():

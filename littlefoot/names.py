@@ -40,8 +40,10 @@ def from_checkpoint(tensors: Mapping[str, npt.NDArray[Any]], config: ModelConfig
         if length in weights and direction in weights:
             g = weights.pop(length).astype(np.float32)  # (1, 1, K)
             v = weights.pop(direction).astype(np.float32)  # (D, D / groups, K)
-            norm = np.sqrt(np.square(v, dtype=np.float64).sum(axis=(0, 1), keepdims=True))
-            weights[f"{_POSITIONAL}weight"] = (v * (g / norm)).astype(np.float32)
+            norm = _norm(v)
+            # exactly 1 where the direction kept its length, as in our own files: what is saved comes back
+            ratio = np.divide(g, norm, out=np.zeros_like(g), where=norm > 0)
+            weights[f"{_POSITIONAL}weight"] = v * ratio
     return weights
 
 
@@ -51,8 +53,14 @@ def to_checkpoint(weights: Mapping[str, npt.NDArray[Any]], config: ModelConfig) 
     positional = weights.get(f"{_POSITIONAL}weight")
     if positional is not None and np.issubdtype(positional.dtype, np.floating):
         length, direction = _NORMED[0]
-        norm = np.sqrt(np.square(positional, dtype=np.float64).sum(axis=(0, 1), keepdims=True))
-        weights[length] = norm.astype(np.float32)
+        weights[length] = _norm(positional)
         weights[direction] = weights.pop(f"{_POSITIONAL}weight")
     prefix = _PREFIXES[config.model_type]
     return {name if name.startswith(_HEAD) else prefix + name: array for name, array in weights.items()}
+
+
+def _norm(direction: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """(D, D / groups, K) -> (1, 1, K)."""
+    squares = np.square(direction, dtype=np.float64).sum(axis=(0, 1), keepdims=True)
+    norm: npt.NDArray[np.float32] = np.sqrt(squares).astype(np.float32)
+    return norm

@@ -38,16 +38,9 @@ class Vocabulary:
 
         Raises CheckpointError for gaps, doubles and unknown languages.
         """
-        if vocabulary and all(isinstance(value, Mapping) for value in vocabulary.values()):
-            if language is None:
-                language = "eng" if "eng" in vocabulary else next(iter(vocabulary))
-            if language not in vocabulary:
-                known = sorted(vocabulary)
-                raise CheckpointError(
-                    f"language '{language}' is not in the vocabulary: it has {len(known)}, "
-                    f"such as {', '.join(known[:8])}"
-                )
-            vocabulary = vocabulary[language]
+        chosen = choose_language(vocabulary, language)
+        if chosen is not None:
+            vocabulary = vocabulary[chosen]
         by_index: dict[int, str] = {}
         for token, index in vocabulary.items():
             if not isinstance(index, int) or isinstance(index, bool):
@@ -75,7 +68,8 @@ class Vocabulary:
         """
         if missing := self.unknown(text):
             raise ManifestError(
-                f"characters outside of the model's alphabet: {' '.join(sorted(missing))} in '{text[:60]}'"
+                f"characters outside of the model's alphabet: {' '.join(map(repr, sorted(missing)))} "
+                f"in '{text[:60]}': leave them out, or spell them in its letters"
             )
         return [self._index[character] for character in self._spelled(text)]
 
@@ -88,5 +82,36 @@ class Vocabulary:
         text = "".join(self.tokens[index] for index in ids)
         return " ".join(text.replace(self.word_delimiter, " ").split())
 
+    def padded(self, added: Mapping[int, str], size: int) -> Vocabulary:
+        """With ``size`` tokens: tokens that a tokenizer added later, and placeholders for unused outputs."""
+        tokens = list(self.tokens)
+        for index in range(len(tokens), size):
+            token = added.get(index, "")
+            tokens.append(token if token and token not in tokens else f"<unused-{index}>")
+        return Vocabulary(tuple(tokens), self.blank, self.word_delimiter)
+
     def _spelled(self, text: str) -> str:
         return self.word_delimiter.join(text.split())
+
+
+def choose_language(vocabulary: Mapping[str, Any], language: str | None) -> str | None:
+    """The language to take from the content of ``vocab.json``; None where it has only one, unnamed.
+
+    Without a wish, English; without English, the first. Raises CheckpointError for a language that the
+    vocabulary does not have.
+    """
+    if not vocabulary or not all(isinstance(value, Mapping) for value in vocabulary.values()):
+        if language is not None:
+            raise CheckpointError(
+                f"language '{language}' cannot be chosen: the model knows one language only"
+            )
+        return None
+    if language is None:
+        return "eng" if "eng" in vocabulary else next(iter(vocabulary))
+    if language not in vocabulary:
+        known = sorted(vocabulary)
+        raise CheckpointError(
+            f"language '{language}' is not in the vocabulary: it has {len(known)}, "
+            f"such as {', '.join(known[:8])}"
+        )
+    return language

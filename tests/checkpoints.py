@@ -1,0 +1,61 @@
+"""Checkpoint directories as transformers and its users leave them, for the tests."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+TOKENS = ("<pad>", "<s>", "</s>", "<unk>", "|", "E", "T", "A", "O", "N", "I", "'")
+POSITIONAL = "encoder.pos_conv_embed.conv."
+
+
+def write(model: transformers.PreTrainedModel, directory: Path, **options: Any) -> Path:
+    """Save a model with the alphabet ``TOKENS``; options go to ``save_pretrained``."""
+    model.save_pretrained(directory, **options)
+    write_json(directory / "vocab.json", {token: index for index, token in enumerate(TOKENS)})
+    write_json(directory / "preprocessor_config.json", {"do_normalize": True, "sampling_rate": 16_000})
+    return directory
+
+
+def write_json(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def change_config(directory: Path, **changes: Any) -> None:
+    """Change keys of ``config.json``."""
+    path = directory / "config.json"
+    write_json(path, {**json.loads(path.read_text(encoding="utf-8")), **changes})
+
+
+def tensors(directory: Path) -> dict[str, torch.Tensor]:
+    """The tensors of ``model.safetensors``."""
+    return dict(load_file(directory / "model.safetensors"))
+
+
+def write_tensors(directory: Path, content: Mapping[str, torch.Tensor]) -> None:
+    """Replace ``model.safetensors``."""
+    save_file(
+        {name: tensor.contiguous() for name, tensor in content.items()},
+        directory / "model.safetensors",
+        {"format": "pt"},
+    )
+
+
+def reference_weights(model: transformers.PreTrainedModel) -> dict[str, np.ndarray]:
+    """A model's weights by the encoder's names, the weight norm folded by PyTorch."""
+    prefix = f"{model.base_model_prefix}."
+    weights = {name.removeprefix(prefix): value for name, value in model.state_dict().items()}
+    normed = [name for name in weights if name.startswith(f"{POSITIONAL}parametrizations")]
+    for name in normed:
+        del weights[name]
+    if normed:
+        convolution = model.base_model.encoder.pos_conv_embed.conv
+        weights[f"{POSITIONAL}weight"] = convolution.weight.detach()
+    return {name: value.numpy() for name, value in weights.items()}

@@ -1,0 +1,442 @@
+"""Checkpoints come in whole, from wherever transformers left them, or are refused by name."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import numpy as np
+import pytest
+import torch
+import transformers
+from checkpoints import (
+    POSITIONAL,
+    TOKENS,
+    change_config,
+    reference_weights,
+    tensors,
+    write,
+    write_json,
+    write_tensors,
+)
+from families import FAMILIES, make, speechlike
+from safetensors.torch import save_file
+
+from littlefoot import artifact, checkpoint
+from littlefoot.errors import ArtifactError, CheckpointError, MissingExtraError
+from littlefoot.weights import expected_weights
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """A tiny wav2vec 2.0 checkpoint."""
+    return write(make("wav2vec2-base"), tmp_path / "model")
+
+
+def assert_same_weights(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+    assert set(found) == set(expected)
+    for name, weight in found.items():
+        np.testing.assert_allclose(weight, expected[name], rtol=1e-6, atol=1e-7, err_msg=name)
+
+
+# What is read
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_weight_of_every_family_is_read(family: str, tmp_path: Path) -> None:
+    model = make(family)
+    loaded = checkpoint.load(write(model, tmp_path / "model"))
+    assert_same_weights(loaded.weights, reference_weights(model))
+    assert loaded.vocabulary.tokens == TOKENS
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_expected_weights_are_those_of_transformers(family: str, tmp_path: Path) -> None:
+    model = make(family)
+    loaded = checkpoint.load(write(model, tmp_path / "model"))
+    shapes = {name: weight.shape for name, weight in reference_weights(model).items()}
+    shapes.pop("masked_spec_embed", None)
+    assert expected_weights(loaded.config) == shapes
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_transformers_loads_what_was_saved(family: str, tmp_path: Path) -> None:
+    model = make(family)
+    saved = artifact.save(checkpoint.load(write(model, tmp_path / "model")), tmp_path / "artifact")
+    again, report = type(model).from_pretrained(saved, output_loading_info=True)
+    assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")), report
+    waveform = torch.from_numpy(speechlike(0.7))[None]
+    with torch.no_grad():
+        difference = (again.eval()(waveform).logits - model(waveform).logits).abs().max()
+    assert difference < 1e-5
+
+
+def test_the_processor_of_transformers_loads_what_was_saved(directory: Path, tmp_path: Path) -> None:
+    write_json(directory / "preprocessor_config.json", {"do_normalize": False, "sampling_rate": 16_000})
+    saved = artifact.save(checkpoint.load(directory), tmp_path / "artifact")
+    processor = transformers.Wav2Vec2Processor.from_pretrained(saved)
+    assert processor.feature_extractor.do_normalize is False
+    assert processor.tokenizer.get_vocab() == {token: index for index, token in enumerate(TOKENS)}
+    assert processor.tokenizer.decode([6, 0, 5, 5, 0, 5, 4, 7]) == "TEE A"
+
+
+def test_shards_are_joined(tmp_path: Path) -> None:
+    model = make("wav2vec2-large")
+    directory = write(model, tmp_path / "model", max_shard_size="20KB")
+    assert not (directory / "model.safetensors").exists()
+    assert_same_weights(checkpoint.load(directory).weights, reference_weights(model))
+
+
+def as_pickle(directory: Path, shards: int = 1) -> None:
+    """Replace model.safetensors by pytorch_model.bin, or by that many shards of it."""
+    content = tensors(directory)
+    (directory / "model.safetensors").unlink()
+    if shards == 1:
+        torch.save(content, directory / "pytorch_model.bin")
+        return
+    places = {name: f"pytorch_model-{number % shards}.bin" for number, name in enumerate(content)}
+    for place in set(places.values()):
+        torch.save({name: content[name] for name in content if places[name] == place}, directory / place)
+    write_json(directory / "pytorch_model.bin.index.json", {"weight_map": places})
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_pickles_are_read(directory: Path, shards: int) -> None:
+    expected = checkpoint.load(directory).weights
+    as_pickle(directory, shards)
+    assert_same_weights(checkpoint.load(directory).weights, expected)
+
+
+def test_both_styles_of_weight_norm_are_folded(directory: Path) -> None:
+    expected = checkpoint.load(directory).weights
+    content = tensors(directory)
+    for new, old in (("original0", "weight_g"), ("original1", "weight_v")):
+        name = f"wav2vec2.{POSITIONAL}parametrizations.weight.{new}"
+        content[f"wav2vec2.{POSITIONAL}{old}"] = content.pop(name)
+    write_tensors(directory, content)
+    assert_same_weights(checkpoint.load(directory).weights, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_half_precision_keeps_its_values(directory: Path, dtype: torch.dtype) -> None:
+    content = {name: tensor.to(dtype) for name, tensor in tensors(directory).items()}
+    write_tensors(directory, content)
+    loaded = checkpoint.load(directory).weights
+    head = content["lm_head.weight"].float().numpy()
+    np.testing.assert_array_equal(loaded["lm_head.weight"].astype(np.float32), head)
+
+
+def test_what_only_pretraining_needs_is_named_in_one_line(
+    directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = ("quantizer.codevectors", "project_q.weight", "project_hid.bias")
+    write_tensors(directory, {**tensors(directory), **{name: torch.ones(3) for name in names}})
+    with caplog.at_level(logging.INFO, "littlefoot"):
+        loaded = checkpoint.load(directory)
+    assert not set(names) & set(loaded.weights)
+    (record,) = caplog.records
+    assert record.levelno < logging.WARNING
+    assert "pre-training" in record.message
+    assert all(name in record.message for name in names)
+
+
+def test_a_complete_checkpoint_loads_in_silence(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "littlefoot"):
+        checkpoint.load(directory)
+    assert not caplog.records
+
+
+# Settings beside the weights
+
+
+def test_the_processor_file_of_transformers_5_is_read(directory: Path) -> None:
+    (directory / "preprocessor_config.json").unlink()
+    tokenizer = transformers.Wav2Vec2CTCTokenizer(str(directory / "vocab.json"))
+    extractor = transformers.Wav2Vec2FeatureExtractor(do_normalize=False)
+    transformers.Wav2Vec2Processor(extractor, tokenizer).save_pretrained(directory)
+    assert not (directory / "preprocessor_config.json").exists()
+    loaded = checkpoint.load(directory)
+    assert loaded.preprocessor["do_normalize"] is False
+    assert loaded.vocabulary.tokens == TOKENS
+
+
+def test_added_tokens_belong_to_the_vocabulary(directory: Path) -> None:
+    write_json(directory / "vocab.json", {token: index for index, token in enumerate(TOKENS[:10])})
+    write_json(directory / "added_tokens.json", {"<x>": 10, "<y>": 11})
+    assert checkpoint.load(directory).vocabulary.tokens == (*TOKENS[:10], "<x>", "<y>")
+
+
+def test_outputs_without_a_token_get_a_placeholder(directory: Path) -> None:
+    write_json(directory / "vocab.json", {token: index for index, token in enumerate(TOKENS[:10])})
+    loaded = checkpoint.load(directory).vocabulary.tokens
+    assert loaded[:10] == TOKENS[:10]
+    assert len(loaded) == 12
+
+
+def test_other_sampling_rates_are_refused(directory: Path) -> None:
+    write_json(directory / "preprocessor_config.json", {"sampling_rate": 8000})
+    with pytest.raises(CheckpointError, match=r"sampling_rate is 8000.*16000"):
+        checkpoint.load(directory)
+
+
+def test_settings_that_data2vec_ignores_change_nothing(tmp_path: Path) -> None:
+    directory = write(make("data2vec-audio"), tmp_path / "model")
+    change_config(directory, do_stable_layer_norm=True, feat_extract_norm="group")
+    config = checkpoint.load(directory).config
+    assert config.feat_extract_norm == "layer"
+    assert not config.do_stable_layer_norm
+
+
+# MMS
+
+
+@pytest.fixture
+def mms(tmp_path: Path) -> tuple[Path, dict[str, dict[str, torch.Tensor]]]:
+    """A checkpoint with adapters and alphabets for two languages; German has fewer letters."""
+    directory = write(make("mms"), tmp_path / "model")
+    adapters = {}
+    for seed, (language, outputs) in enumerate((("eng", 12), ("deu", 7))):
+        torch.manual_seed(seed)
+        content = {
+            name: torch.randn_like(tensor)
+            for name, tensor in tensors(directory).items()
+            if "adapter_layer" in name
+        }
+        content["lm_head.weight"] = torch.randn(outputs, 32)
+        content["lm_head.bias"] = torch.randn(outputs)
+        save_file(content, directory / f"adapter.{language}.safetensors")
+        adapters[language] = content
+    alphabets = {"deu": TOKENS[:7], "eng": TOKENS}
+    write_json(
+        directory / "vocab.json",
+        {language: {token: index for index, token in enumerate(a)} for language, a in alphabets.items()},
+    )
+    return directory, adapters
+
+
+@pytest.mark.parametrize(
+    ("language", "taken", "letters"), [("deu", "deu", 7), ("eng", "eng", 12), (None, "eng", 12)]
+)
+def test_the_adapter_and_alphabet_of_the_language_are_taken(
+    mms: tuple[Path, dict[str, dict[str, torch.Tensor]]], language: str | None, taken: str, letters: int
+) -> None:
+    directory, adapters = mms
+    loaded = checkpoint.load(directory, language)
+    assert len(loaded.vocabulary.tokens) == letters == loaded.config.vocab_size
+    for name, tensor in adapters[taken].items():
+        np.testing.assert_array_equal(loaded.weights[name.removeprefix("wav2vec2.")], tensor.numpy())
+
+
+def test_without_english_the_only_language_is_taken(mms: tuple[Path, Any]) -> None:
+    directory, adapters = mms
+    vocabulary = json.loads((directory / "vocab.json").read_text())
+    write_json(directory / "vocab.json", {"deu": vocabulary["deu"]})
+    (directory / "adapter.eng.safetensors").unlink()
+    loaded = checkpoint.load(directory)
+    np.testing.assert_array_equal(loaded.weights["lm_head.bias"], adapters["deu"]["lm_head.bias"].numpy())
+
+
+def test_an_unknown_language_is_refused_with_examples(mms: tuple[Path, Any]) -> None:
+    with pytest.raises(CheckpointError, match=r"'xyz'.*deu, eng"):
+        checkpoint.load(mms[0], "xyz")
+
+
+def test_a_missing_adapter_is_named(mms: tuple[Path, Any]) -> None:
+    (mms[0] / "adapter.deu.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"adapter\.deu\.safetensors is missing"):
+        checkpoint.load(mms[0], "deu")
+
+
+def test_a_language_for_a_model_that_has_one_is_refused(directory: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"language 'deu'.*one language"):
+        checkpoint.load(directory, "deu")
+
+
+# What is refused
+
+
+def without(directory: Path, name: str) -> None:
+    content = tensors(directory)
+    del content[name]
+    write_tensors(directory, content)
+
+
+def test_a_missing_weight_is_named(directory: Path) -> None:
+    without(directory, "wav2vec2.encoder.layers.1.attention.k_proj.weight")
+    with pytest.raises(CheckpointError, match=r"missing: encoder\.layers\.1\.attention\.k_proj\.weight"):
+        checkpoint.load(directory)
+
+
+def test_a_weight_of_another_shape_is_named(directory: Path) -> None:
+    content = tensors(directory)
+    content["wav2vec2.feature_projection.projection.weight"] = torch.zeros(32, 31)
+    write_tensors(directory, content)
+    with pytest.raises(CheckpointError, match=r"projection\.weight has shape \(32, 31\).* needs \(32, 32\)"):
+        checkpoint.load(directory)
+
+
+def test_a_weight_that_belongs_to_nothing_is_named(directory: Path) -> None:
+    write_tensors(directory, {**tensors(directory), "wav2vec2.encoder.gate": torch.zeros(3)})
+    with pytest.raises(CheckpointError, match=r"encoder\.gate"):
+        checkpoint.load(directory)
+
+
+def test_half_a_weight_norm_is_named(directory: Path) -> None:
+    without(directory, f"wav2vec2.{POSITIONAL}parametrizations.weight.original0")
+    with pytest.raises(CheckpointError, match=r"pos_conv_embed\.conv"):
+        checkpoint.load(directory)
+
+
+def test_a_pretrained_checkpoint_has_no_head(directory: Path) -> None:
+    without(directory, "lm_head.weight")
+    with pytest.raises(CheckpointError, match="no CTC head"):
+        checkpoint.load(directory)
+
+
+@pytest.mark.parametrize("model_type", ["whisper", "wav2vec2-conformer", "bert", None, ["wav2vec2"], 3])
+def test_other_architectures_are_refused(directory: Path, model_type: object) -> None:
+    change_config(directory, model_type=model_type)
+    with pytest.raises(CheckpointError, match=r"model_type .* is not supported: .*wav2vec2, hubert"):
+        checkpoint.load(directory)
+
+
+@pytest.mark.parametrize("setting", ["add_adapter", "conv_pos_batch_norm"])
+def test_unsupported_settings_are_named(directory: Path, setting: str) -> None:
+    change_config(directory, **{setting: True})
+    with pytest.raises(CheckpointError, match=setting):
+        checkpoint.load(directory)
+
+
+@pytest.mark.parametrize(
+    ("name", "match"),
+    [("config.json", "no config.json"), ("model.safetensors", "no weights"), ("vocab.json", "vocab.json")],
+)
+def test_a_missing_file_is_named(directory: Path, name: str, match: str) -> None:
+    (directory / name).unlink()
+    with pytest.raises(CheckpointError, match=match):
+        checkpoint.load(directory)
+
+
+@pytest.mark.parametrize("index", [{"weight_map": {"lm_head.weight": 3}}, {"weight_map": 3}, {}])
+def test_a_damaged_index_is_refused(directory: Path, index: object) -> None:
+    (directory / "model.safetensors").unlink()
+    write_json(directory / "model.safetensors.index.json", index)
+    with pytest.raises(CheckpointError, match="weight_map"):
+        checkpoint.load(directory)
+
+
+def test_a_missing_shard_is_named(tmp_path: Path) -> None:
+    directory = write(make("wav2vec2-large"), tmp_path / "model", max_shard_size="20KB")
+    shard = sorted(directory.glob("model-*.safetensors"))[1]
+    shard.unlink()
+    with pytest.raises(CheckpointError, match=rf"{shard.name} is missing"):
+        checkpoint.load(directory)
+
+
+class Touch:
+    """Unpickling it would create a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.path),)
+
+
+def test_a_pickle_runs_no_code(directory: Path, tmp_path: Path) -> None:
+    as_pickle(directory)
+    torch.save({"lm_head.weight": Touch(tmp_path / "ran")}, directory / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin"):
+        checkpoint.load(directory)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off", b"\x80\x02}q\x00."])
+def test_a_damaged_pickle_is_refused(directory: Path, content: bytes) -> None:
+    as_pickle(directory)
+    (directory / "pytorch_model.bin").write_bytes(content)
+    with pytest.raises(CheckpointError):
+        checkpoint.load(directory)
+
+
+def test_a_pickle_without_torch_names_the_extra(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    as_pickle(directory)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'littlefoot\[train\]'"):
+        checkpoint.load(directory)
+
+
+# Where it is looked for
+
+
+def test_a_damaged_artifact_is_not_taken_for_a_checkpoint(directory: Path, tmp_path: Path) -> None:
+    saved = artifact.save(checkpoint.load(directory), tmp_path / "artifact")
+    (saved / "model.safetensors").unlink()
+    with pytest.raises(ArtifactError, match=r"model\.safetensors"):
+        checkpoint.load(saved)
+
+
+@pytest.mark.parametrize(
+    "source", ["", "nothing", "/no/where", "./no/where", "a/b/c", "x" * 5000, "a\0b", "~/models"]
+)
+def test_a_model_that_is_nowhere_is_named(source: str) -> None:
+    with pytest.raises(CheckpointError, match="neither a directory nor a bundled model"):
+        checkpoint.load(source)
+
+
+def test_a_file_is_no_model(directory: Path) -> None:
+    with pytest.raises(CheckpointError, match="is a file; give the directory"):
+        checkpoint.load(directory / "model.safetensors")
+
+
+def test_a_hub_id_is_downloaded(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = []
+
+    def download(repository: str, allow_patterns: list[str]) -> str:
+        assert repository == "someone/some-model"
+        wanted.append(allow_patterns)
+        return str(directory)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    loaded = checkpoint.load("someone/some-model")
+    assert loaded.vocabulary.tokens == TOKENS
+    assert len(wanted) == 1
+    assert not any(pattern.endswith(".bin") for pattern in wanted[0])
+
+
+def test_pickles_are_downloaded_only_where_nothing_else_is(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted: list[list[str]] = []
+
+    def download(repository: str, allow_patterns: list[str]) -> str:
+        if not wanted:
+            as_pickle(directory)
+        wanted.append(allow_patterns)
+        return str(directory)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    checkpoint.load("someone/some-model")
+    assert [any(pattern.endswith(".bin") for pattern in patterns) for patterns in wanted] == [False, True]
+
+
+@pytest.mark.parametrize("message", ["", "no\nnetwork"])
+def test_a_failed_download_names_the_id_and_a_remedy(message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(repository: str, allow_patterns: list[str]) -> str:
+        raise OSError(message)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    with pytest.raises(CheckpointError, match=r"^someone/some-model: .*give its directory$"):
+        checkpoint.load("someone/some-model")
+
+
+def test_offline_a_hub_id_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(CheckpointError, match=r"^someone/some-model: .*give its directory$"):
+        checkpoint.load("someone/some-model")
