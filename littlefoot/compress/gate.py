@@ -31,7 +31,7 @@ class Comparison:
 
 def run(artifact: Artifact, clips: Sequence[Array], precision: str = "auto") -> list[Array]:
     """The logits (F, V) of each prepared clip (T,)."""
-    engine = create(artifact, "openvino", precision=precision)
+    engine = create(artifact, precision=precision)
     return [engine.run(clip) for clip in clips]
 
 
@@ -50,7 +50,7 @@ def compare(reference: Sequence[Array], candidate: Sequence[Array], vocabulary: 
 
 def speedup(original: Artifact, candidate: Artifact, clip: Array, rounds: int = 5) -> float:
     """Time of the original over time of the candidate on this processor: median of interleaved pairs."""
-    engines = [create(artifact, "openvino") for artifact in (original, candidate)]
+    engines = [create(artifact) for artifact in (original, candidate)]
     for engine in engines:
         engine.run(clip)
     ratios = []

@@ -65,6 +65,7 @@ class OnnxOps:
     strides: dict[str, int] = field(default_factory=dict)
     """The stride of every convolution."""
     _rounded: dict[tuple[str, str, str], Value] = field(default_factory=dict)
+    _dynamic: dict[str, tuple[str, Value, str]] = field(default_factory=dict)
 
     def node(
         self, kind: str, *inputs: Value | str, dtype: npt.DTypeLike = np.float32, **attributes: Any
@@ -117,10 +118,31 @@ class OnnxOps:
         return self._image("Conv", *inputs, strides=[1, stride], pads=[0, start, 0, end], group=groups)
 
     def linear(self, x: Value, name: str) -> Value:
-        y = self.node("MatMul", self._layer_input(x, name), self._layer_weight(name, transposed=True))
+        if self.weights[f"{name}.weight"].dtype == np.int8 and f"{name}.input_scale" not in self.weights:
+            y = self._dynamic_product(x, name)
+        else:
+            y = self.node("MatMul", self._layer_input(x, name), self._layer_weight(name, transposed=True))
         if f"{name}.bias" in self.weights:
             y = y + self.weight(f"{name}.bias")
         return y
+
+    def _dynamic_product(self, x: Value, name: str) -> Value:
+        """Product with an input that is rounded to 8 bits by its own range, found at run time."""
+        self.layer_inputs[name] = x
+        if x.name not in self._dynamic:
+            stored, scale, zero_point = (
+                f"dynamic_{len(self.nodes)}_{part}" for part in ("x", "scale", "zero")
+            )
+            self.nodes.append(
+                helper.make_node("DynamicQuantizeLinear", [x.name], [stored, scale, zero_point])
+            )
+            self._dynamic[x.name] = (stored, Value(self, scale, np.dtype(np.float32)), zero_point)
+        stored, input_scale, zero_point = self._dynamic[x.name]
+        weight = self.initializer(f"{name}.weight.T", self.weights[f"{name}.weight"].T)
+        total = self.node("MatMulInteger", stored, weight, zero_point, dtype=np.int32)
+        return self.node("Cast", total, to=TensorProto.FLOAT) * (
+            input_scale * self.weight(f"{name}.weight_scale")
+        )
 
     def _layer_input(self, x: Value, name: str) -> Value:
         """Round the input of a statically quantized layer to 8 bits, once for all layers that share it."""
