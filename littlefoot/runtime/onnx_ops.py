@@ -64,7 +64,7 @@ class OnnxOps:
     """The input of every convolution and linear layer, for calibration."""
     strides: dict[str, int] = field(default_factory=dict)
     """The stride of every convolution."""
-    _rounded: dict[tuple[str, str, str], Value] = field(default_factory=dict)
+    _rounded: dict[tuple[str, ...], Value] = field(default_factory=dict)
     _dynamic: dict[str, tuple[str, Value, str]] = field(default_factory=dict)
 
     def node(
@@ -147,15 +147,15 @@ class OnnxOps:
     def _layer_input(self, x: Value, name: str) -> Value:
         """Round the input of a statically quantized layer to 8 bits, once for all layers that share it."""
         self.layer_inputs[name] = x
-        if f"{name}.input_smoothing" in self.weights:
-            x = x * self.initializer(f"{name}.input_smoothing", self.weights[f"{name}.input_smoothing"])
         if f"{name}.input_scale" not in self.weights:
             return x
-        scale = self.constant(self.weights[f"{name}.input_scale"])
-        zero_point = self.constant(self.weights[f"{name}.input_zero_point"])
-        key = (x.name, scale.name, zero_point.name)
+        parts = ("input_scale", "input_zero_point", "input_smoothing")
+        found = [self.weights[f"{name}.{part}"] for part in parts if f"{name}.{part}" in self.weights]
+        scale, zero_point, *smoothing = (self.constant(array) for array in found)
+        key = (x.name, *(value.name for value in (scale, zero_point, *smoothing)))
         if key not in self._rounded:
-            stored = self.node("QuantizeLinear", x, scale, zero_point, dtype=np.uint8)
+            smooth = x * smoothing[0] if smoothing else x
+            stored = self.node("QuantizeLinear", smooth, scale, zero_point, dtype=np.uint8)
             restored = self.node("DequantizeLinear", stored, scale, zero_point)
             self._rounded[key] = replace(restored, image=x.image)
         return self._rounded[key]
