@@ -89,6 +89,8 @@ def save(artifact: Artifact, directory: str | Path, overwrite: bool = False) -> 
 
     Raises ArtifactError if something stands there already, or if it cannot be written.
     """
+    from safetensors import SafetensorError
+
     try:
         target = Path(directory).resolve()
         if is_artifact(target):
@@ -98,8 +100,8 @@ def save(artifact: Artifact, directory: str | Path, overwrite: bool = False) -> 
             raise ArtifactError(f"{directory} exists and is no artifact: choose another output, or remove it")
         with atomic.directory(target) as temporary:
             _write(artifact, temporary)
-    except OSError as error:
-        raise ArtifactError(f"{directory} cannot be written: {error.strerror or error}") from error
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(f"{directory} cannot be written ({error}): choose another output") from error
     return Path(directory)
 
 

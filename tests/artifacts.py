@@ -1,0 +1,40 @@
+"""Tiny artifacts with random weights, made without PyTorch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from littlefoot.artifact import Artifact
+from littlefoot.config import ModelConfig
+from littlefoot.vocabulary import Vocabulary
+from littlefoot.weights import expected_weights
+
+TOKENS = ("<pad>", "<s>", "</s>", "<unk>", "|", "E", "T", "A", "O", "N", "É", "'")
+
+
+def tiny(seed: int = 0, **changes: Any) -> Artifact:
+    """A wav2vec 2.0 artifact of a few thousand parameters; changes go to its configuration."""
+    settings: dict[str, Any] = {
+        "model_type": "wav2vec2",
+        "vocab_size": len(TOKENS),
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 24,
+        "conv_dim": [8, 8],
+        "conv_kernel": [10, 4],
+        "conv_stride": [5, 4],
+        "num_conv_pos_embeddings": 6,
+        "num_conv_pos_embedding_groups": 4,
+        "littlefoot": {"recipe": "test"},
+    }
+    config = ModelConfig.from_dict({**settings, **changes})
+    generator = np.random.default_rng(seed)
+    weights = {
+        name: generator.standard_normal(shape).astype(np.float32)
+        for name, shape in expected_weights(config).items()
+    }
+    preprocessor = {"do_normalize": False, "sampling_rate": 16_000}
+    return Artifact(config, weights, Vocabulary(TOKENS), preprocessor, "# A card\n")
