@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from littlefoot.cli import options
 from littlefoot.errors import ArtifactError, ConfigError
+
+if TYPE_CHECKING:
+    from littlefoot.artifact import Artifact
 
 FORMATS = ("onnx", "openvino", "hf")
 
@@ -17,6 +21,7 @@ def export(
     model: options.Model,
     out: Annotated[Path, typer.Option("-o", "--out", help="File (onnx, openvino) or directory (hf).")],
     to: Annotated[str, typer.Option("--to", help="onnx, openvino (an .xml with its .bin) or hf.")] = "onnx",
+    half: Annotated[bool, typer.Option("--half", help="hf: store the weights as float16.")] = False,
     language: options.Language = None,
 ) -> None:
     """Write exactly the network that littlefoot runs, or a checkpoint that transformers loads.
@@ -27,6 +32,8 @@ def export(
     """
     if to not in FORMATS:
         raise ConfigError(f"--to {to} is unknown: use one of {', '.join(FORMATS)}")
+    if half and to != "hf":
+        raise ConfigError("--half is for --to hf: engines choose their own precision")
     if out.exists():
         raise ArtifactError(f"{out} exists: choose another output, or remove it")
     from littlefoot import artifact, checkpoint
@@ -38,7 +45,7 @@ def export(
             raise ConfigError(
                 "transformers cannot load a quantized artifact: export its full-precision original"
             )
-        artifact.save(loaded, out)
+        artifact.save(_halved(loaded) if half else loaded, out)
     else:
         from littlefoot.runtime import graph
 
@@ -54,3 +61,10 @@ def export(
             openvino.save_model(openvino_model(openvino.Core(), network), target, compress_to_fp16=False)
             out = target
     typer.echo(f"littlefoot: saved {out}", err=True)
+
+
+def _halved(loaded: Artifact) -> Artifact:
+    import numpy as np
+
+    weights = {name: weight.astype(np.float16) for name, weight in loaded.weights.items()}
+    return replace(loaded, weights=weights)

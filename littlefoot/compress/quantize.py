@@ -107,7 +107,7 @@ def quantize(
         names = [name for i in inputs for name in i.layers]
         harm = _harm(attempt, names)
         candidate, comparison = _restore(attempt, config, harm, names)
-    kept = tuple(candidate.config.littlefoot["quantization"]["kept"])
+    kept: tuple[str, ...] = tuple(candidate.config.littlefoot["quantization"]["kept"])
     ratio = speedup(artifact, candidate, np.concatenate(list(clips))[: 10 * 16_000])
     figures = {
         "logit_error": round(comparison.logit_error, 5),
@@ -116,8 +116,22 @@ def quantize(
     }
     section = candidate.config.littlefoot
     section = {**section, "quantization": {**section["quantization"], **figures}}
-    candidate = replace(candidate, config=candidate.config.replace(littlefoot=section))
-    return candidate, Report(comparison, ratio, kept, harm)
+    report = Report(comparison, ratio, kept, harm)
+    config_with_figures = candidate.config.replace(littlefoot=section)
+    return replace(candidate, config=config_with_figures, card=artifact.card + _card(config, report)), report
+
+
+def _card(config: QuantizeConfig, report: Report) -> str:
+    """What the model card says about quantization."""
+    kept = ", ".join(report.kept) or "none"
+    return (
+        "\n## 8 bits\n\n"
+        f"Quantized after training with littlefoot, mode {config.mode}. "
+        "Measured on the calibration audio against the full-precision model: "
+        f"{100 * report.comparison.disagreement:.2f} % of {report.comparison.characters} characters changed, "
+        f"logit error {100 * report.comparison.logit_error:.2f} % of their spread. "
+        f"Layers left in higher precision: {kept}.\n"
+    )
 
 
 Attempt = Callable[[tuple[str, ...]], tuple[Artifact, Comparison]]
