@@ -54,13 +54,19 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO if debug else logging.WARNING, format="littlefoot: %(message)s")
     try:
         app(arguments)
-    except LittlefootError as error:
-        if debug:
-            raise
-        typer.echo(f"littlefoot: {error}", err=True)
-        sys.exit(2 if isinstance(error, ConfigError) else 1)
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        if debug:
+            raise
+        typer.echo(f"littlefoot: {_message(error)}", err=True)
+        sys.exit(2 if isinstance(error, ConfigError) else 1)
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, LittlefootError | OSError):
+        return str(error)
+    return f"unexpected {type(error).__name__}: {error}: a fault of littlefoot; --debug shows where"

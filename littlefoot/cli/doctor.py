@@ -8,7 +8,20 @@ from typing import Annotated, Any
 
 import typer
 
-CORE = ("numpy", "safetensors", "openvino", "onnx", "soundfile", "soxr", "jiwer", "pydantic", "typer")
+CORE = (
+    "numpy",
+    "safetensors",
+    "openvino",
+    "onnx",
+    "soundfile",
+    "soxr",
+    "jiwer",
+    "pydantic",
+    "pyyaml",
+    "typer",
+    "rich",
+    "huggingface-hub",
+)
 EXTRAS = {
     "train": (("torch", "accelerate"), "littlefoot train, and pickled checkpoints"),
     "onnxruntime": (("onnxruntime",), "--engine onnxruntime"),
@@ -54,7 +67,7 @@ def examine() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": _processor(),
-        "threads": len(os.sched_getaffinity(0)),
+        "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "instructions": {name: use for name, use in INSTRUCTIONS.items() if name in _flags()},
         "packages": {name: _version(name) for name in CORE},
         "extras": {
@@ -76,7 +89,7 @@ def _print(report: dict[str, Any]) -> None:
     typer.echo(f"{'models':<12} {', '.join(report['models']) or 'none'}")
     typer.echo(f"{'cache':<12} {report['cache']['directory']}, {report['cache']['bytes'] / 1e6:.1f} MB")
     for name, version in report["packages"].items():
-        typer.echo(f"  {name:<12} {version or 'MISSING'}")
+        typer.echo(f"  {name:<16} {version or 'MISSING'}")
     for extra, content in report["extras"].items():
         found = content["packages"]
         if all(found.values()):
