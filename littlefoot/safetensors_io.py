@@ -1,6 +1,7 @@
 """Reading and writing safetensors files as numpy arrays, bfloat16 included.
 
-Arrays are views of a memory map: nothing is copied until it is used.
+Arrays are views of a private memory map: nothing is copied until it is used, and engines that insist on
+writable memory can share it.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def read(path: Path) -> tuple[Arrays, dict[str, str]]:
             size = os.fstat(file.fileno()).st_size
             if size < 8:
                 raise CheckpointError(f"{path}: not a safetensors file, or cut off: it has {size} bytes")
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
     (length,) = struct.unpack("<Q", data[:8])
@@ -82,7 +83,7 @@ def write(path: Path, arrays: Mapping[str, npt.NDArray[Any]], metadata: Mapping[
     """Write a file and make sure that it is on the disk."""
     from safetensors.numpy import save_file
 
-    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path, dict(metadata))
+    save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, path, dict(metadata))
     with path.open("rb") as file:
         os.fsync(file.fileno())
 

@@ -9,6 +9,9 @@ Tensors of a quantized layer NAME in the artifact: ``NAME.weight`` int8, ``NAME.
 if static, ``NAME.input_scale``, ``NAME.input_zero_point`` and optionally ``NAME.input_smoothing`` (C,):
 a factor on the input's channels whose inverse is in the weight (SmoothQuant, Xiao et al. 2023), so that
 a few loud channels do not take the range of all.
+
+The first convolution stays as it is: its input is the waveform, of which 8 bits leave quiet speech only a
+few steps, and it is cheap.
 """
 
 from __future__ import annotations
@@ -27,6 +30,9 @@ from littlefoot.compress.gate import Comparison, compare, run, speedup
 from littlefoot.compress.rounding import InputScale, fit, round_weight
 from littlefoot.errors import ConfigError
 from littlefoot.runtime import graph
+
+
+WAVEFORM_LAYER = "feature_extractor.conv_layers.0.conv"
 
 
 @dataclass(frozen=True)
@@ -186,7 +192,7 @@ def quantize_static(
     """
     weights = dict(artifact.weights)
     names = [name for layer_input in inputs for name in layer_input.layers]
-    kept = kept_layers(names, config.keep)
+    kept = kept_layers(names, config.keep) | {WAVEFORM_LAYER}
     for layer_input in inputs:
         layers = [name for name in layer_input.layers if name not in kept]
         if not layers:

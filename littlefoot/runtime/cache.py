@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import tempfile
+import zlib
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ from littlefoot.safetensors_io import checksums
 
 LIMIT_BYTES = 4_000_000_000
 """The oldest entries are removed beyond this size."""
+
+_CHECKSUM_BYTES = 4
 
 _GRAPH_SOURCES = ("encoder.py", "runtime/onnx_ops.py", "runtime/graph.py")
 
@@ -44,32 +48,48 @@ def key(artifact: Artifact, **settings: Any) -> str:
 
 
 def load(name: str) -> bytes | None:
-    """The entry's bytes, or None. Reading it marks it as recently used."""
+    """The entry's bytes, or None if it is not there or damaged. Reading it marks it as recently used."""
     path = directory() / name
     try:
-        data = path.read_bytes()
-        path.touch()
+        with path.open("rb") as file:
+            checksum, data = file.read(_CHECKSUM_BYTES), file.read()
     except OSError:
         return None
+    if checksum != _checksum(data):
+        discard(name)
+        return None
+    with suppress(OSError):  # a cache that may only be read serves as well
+        path.touch()
     return data
 
 
 def store(name: str, data: bytes) -> None:
     """Keep an entry. A cache that cannot be written is no error: the next start is slower, that is all."""
     folder = directory()
+    temporary = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
+            temporary = Path(file.name)
+            file.write(_checksum(data))
             file.write(data)
-        Path(file.name).replace(folder / name)
+        temporary.replace(folder / name)
         _prune(folder)
     except OSError:
-        return
+        if temporary is not None:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
 
 def discard(name: str) -> None:
     """Remove an entry that turned out to be unusable."""
-    (directory() / name).unlink(missing_ok=True)
+    with suppress(OSError):
+        (directory() / name).unlink(missing_ok=True)
+
+
+def _checksum(data: bytes) -> bytes:
+    """Guards against damage on the disk, which engines do not notice and answer with wrong numbers."""
+    return zlib.crc32(data).to_bytes(_CHECKSUM_BYTES, "little")
 
 
 def _prune(folder: Path) -> None:

@@ -94,7 +94,7 @@ class OnnxOps:
     def initializer(self, name: str, array: npt.NDArray[Any]) -> Value:
         """A constant under a name of its own; adding it again gives the first one."""
         if name not in self.initializers:
-            self.initializers[name] = np.ascontiguousarray(array)
+            self.initializers[name] = np.asarray(array, order="C")
         return Value(self, name, array.dtype)
 
     def constant(self, value: npt.NDArray[Any]) -> Value:
@@ -112,8 +112,13 @@ class OnnxOps:
     ) -> Value:
         self.strides[name] = stride
         inputs = [self._layer_input(self._as_image(x), name), self._layer_weight(name)]
+        weight = self.weights[f"{name}.weight"]
         if f"{name}.bias" in self.weights:
             inputs.append(self.weight(f"{name}.bias"))
+        elif weight.dtype == np.int8:
+            # OpenVINO 2026.4 moves the scales of an 8-bit convolution without bias past a norm over channels,
+            # which is wrong. A bias holds them in place; one of zeros would be optimised away.
+            inputs.append(self.constant(np.full(len(weight), 1e-12, np.float32)))
         start, end = padding
         return self._image("Conv", *inputs, strides=[1, stride], pads=[0, start, 0, end], group=groups)
 
