@@ -71,6 +71,11 @@ def check_weights(weights: dict[str, npt.NDArray[Any]], config: ModelConfig) -> 
                 f"the weight {name} has shape {weights[name].shape}, but the model needs {shape}"
             )
     layers = {name.removesuffix(".weight") for name in expected if name.endswith(".weight")}
+    layers |= {
+        f"encoder.layers.{layer}.attention.scores.{side}"
+        for layer in range(config.num_hidden_layers)
+        for side in ("left", "right")
+    }
     unknown = [
         name
         for name in weights

@@ -52,7 +52,9 @@ class Ops(Protocol):
     def softmax(self, x: Tensor) -> Tensor:
         """Over the last axis."""
 
-    def matmul(self, a: Tensor, b: Tensor) -> Tensor: ...
+    def matmul(self, a: Tensor, b: Tensor, name: str | None = None) -> Tensor:
+        """A product of two values; one with a name may be quantized."""
+
     def sum(self, x: Tensor, axis: int) -> Tensor: ...
     def clip(self, x: Tensor, low: int, high: int) -> Tensor: ...
     def reshape(self, x: Tensor, shape: Sequence[int]) -> Tensor:
@@ -213,7 +215,9 @@ def _attention(
     key = ops.reshape(ops.linear(x, f"{name}.k_proj"), split)
     value = ops.reshape(ops.linear(x, f"{name}.v_proj"), split)
 
-    scores = ops.matmul(ops.transpose(query, (0, 2, 1, 3)), ops.transpose(key, (0, 2, 3, 1)))  # (B, H, F, F)
+    query = ops.transpose(query, (0, 2, 1, 3))  # (B, H, F, K)
+    key = ops.transpose(key, (0, 2, 3, 1))  # (B, H, K, F)
+    scores = ops.matmul(query, key, f"{name}.scores")  # (B, H, F, F)
     if position_bias is not None:
         gate = _position_gate(ops, name, ops.reshape(x, split))  # (B, H, F, 1)
         scores = scores + gate * position_bias

@@ -21,6 +21,7 @@ Array = npt.NDArray[np.float32]
 CLIP_SECONDS = 4
 """Longer audio is cut: a few frames of many recordings say more than many frames of one."""
 MAX_ROWS = 512
+SINGLE_VALUES = 65536
 MAX_CLIPS = 64
 MAX_CLIP_SECONDS = 15.0
 _MAX_VALUES = 4_000_000
@@ -35,7 +36,8 @@ class LayerInput:
     """Smallest value seen."""
     high: float
     rows: Array
-    """(N, C) frames for linear layers, (N, C, K) windows for a convolution; a random sample."""
+    """A random sample: (N, C) frames for linear layers, (N, C, K) windows for a convolution, (N, 1) single
+    values for a factor of a product."""
 
 
 def collect(artifact: Artifact, clips: Iterable[Array], seed: int = 0) -> list[LayerInput]:
@@ -44,8 +46,8 @@ def collect(artifact: Artifact, clips: Iterable[Array], seed: int = 0) -> list[L
     Raises ConfigError where there is no audio, or only silence.
     """
     network = graph.build(artifact, observe=True)
-    kernels = {
-        name: (artifact.weights[f"{name}.weight"].shape, network.strides.get(name))
+    shapes = {
+        name: artifact.weights[f"{name}.weight"].shape if f"{name}.weight" in artifact.weights else (1, 1)
         for names in network.observed.values()
         for name in names
     }
@@ -62,9 +64,10 @@ def collect(artifact: Artifact, clips: Iterable[Array], seed: int = 0) -> list[L
         for value, array in values.items():
             low[value] = min(low[value], float(array.min()))
             high[value] = max(high[value], float(array.max()))
-            shape, stride = kernels[network.observed[value][0]]
-            count = _budget(shape, len(usable))
-            samples[value].append(_sample(array, shape, stride, count, generator))
+            name = network.observed[value][0]
+            count = _budget(shapes[name], len(usable))
+            stride = network.strides.get(name)
+            samples[value].append(_sample(array, shapes[name], stride, count, generator))
     return [
         LayerInput(tuple(names), low[value], high[value], np.concatenate(samples[value]))
         for value, names in network.observed.items()
@@ -74,7 +77,8 @@ def collect(artifact: Artifact, clips: Iterable[Array], seed: int = 0) -> list[L
 def _budget(shape: tuple[int, ...], clips: int) -> int:
     """Rows to take from each clip."""
     row = int(np.prod(shape[1:]))
-    return max(1, min(MAX_ROWS, _MAX_VALUES // row) // clips)
+    rows = SINGLE_VALUES if row == 1 else min(MAX_ROWS, _MAX_VALUES // row)
+    return max(1, rows // clips)
 
 
 def _sample(
@@ -84,10 +88,10 @@ def _sample(
     count: int,
     generator: np.random.Generator,
 ) -> Array:
-    """Random frames of a linear layer's input (1, F, C) -> (N, C), or a convolution's windows of
-    (1, C, 1, T) -> (N, C, K)."""
+    """Random frames of a linear layer's input (1, F, C) -> (N, C), a convolution's windows of
+    (1, C, 1, T) -> (N, C, K), or single values (N, 1)."""
     if len(shape) == 2:
-        rows = array.reshape(-1, array.shape[-1])
+        rows = array.reshape(-1, shape[1])
         return rows[generator.integers(len(rows), size=count)].astype(np.float32)
     assert stride is not None  # a convolution has one
     image = array[0, :, 0]  # (C, T)

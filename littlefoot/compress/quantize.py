@@ -6,7 +6,8 @@ Inputs of a layer: asymmetric, one scale and zero point: x ~ scale * (q - zero_p
 Shrinking Bigfoot, Peng et al. 2021: linear layers only).
 
 Tensors of a quantized layer NAME in the artifact: ``NAME.weight`` int8, ``NAME.weight_scale`` (C',) and,
-if static, ``NAME.input_scale``, ``NAME.input_zero_point`` and optionally ``NAME.input_smoothing`` (C,):
+if static, ``NAME.input_scale``, ``NAME.input_zero_point`` (uint8, or int8 for the two factors of the
+attention scores, NAME.left and NAME.right, which have no weight) and optionally ``NAME.input_smoothing`` (C,):
 a factor on the input's channels whose inverse is in the weight (SmoothQuant, Xiao et al. 2023), so that
 a few loud channels do not take the range of all.
 
@@ -30,7 +31,6 @@ from littlefoot.compress.gate import Comparison, compare, run, speedup
 from littlefoot.compress.rounding import InputScale, fit, round_weight
 from littlefoot.errors import ConfigError
 from littlefoot.runtime import graph
-
 
 WAVEFORM_LAYER = "feature_extractor.conv_layers.0.conv"
 
@@ -199,25 +199,23 @@ def quantize_static(
             continue
         found = scales[layer_input.layers]
         for name in layers:
+            weights[f"{name}.input_scale"] = np.array(found.scale)
+            weights[f"{name}.input_zero_point"] = np.array(found.zero_point)
+            if f"{name}.weight" not in artifact.weights:  # a factor of a product
+                continue
             weight = artifact.weights[f"{name}.weight"].astype(np.float32)
             if found.smoothing is not None:
                 weights[f"{name}.input_smoothing"] = found.smoothing
                 weight = weight / found.smoothing
             weights[f"{name}.weight"], weights[f"{name}.weight_scale"] = round_weight(weight)
-            weights[f"{name}.input_scale"] = np.array(found.scale, np.float32)
-            weights[f"{name}.input_zero_point"] = np.array(found.zero_point, np.uint8)
     return _labelled(artifact, weights, {"bits": 8, "mode": "static", "kept": sorted(kept)})
 
 
 def quantize_dynamic(artifact: Artifact, config: QuantizeConfig) -> Artifact:
     """Quantize the weights of the linear layers; their inputs are quantized at run time."""
     observed = graph.build(artifact).observed
-    names = [
-        name
-        for layers in observed.values()
-        for name in layers
-        if artifact.weights[f"{name}.weight"].ndim == 2
-    ]
+    layers = [name for names in observed.values() for name in names if f"{name}.weight" in artifact.weights]
+    names = [name for name in layers if artifact.weights[f"{name}.weight"].ndim == 2]
     kept = kept_layers(names, config.keep)
     weights = dict(artifact.weights)
     for name in names:

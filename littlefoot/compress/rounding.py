@@ -23,7 +23,8 @@ class InputScale:
     """How the input of a layer is rounded."""
 
     scale: np.float32
-    zero_point: np.uint8
+    zero_point: np.uint8 | np.int8
+    """uint8: levels 0 ... 255. int8, always 0: levels -128 ... 127."""
     smoothing: Array | None
     """(C,) factor on the input's channels, None without."""
     error: float
@@ -41,8 +42,11 @@ def round_weight(weight: Array) -> tuple[npt.NDArray[np.int8], Array]:
 def fit(layer_input: LayerInput, weights: Mapping[str, npt.NDArray[Any]]) -> InputScale:
     """Find the range of a layer's input that leaves the smallest error in its output.
 
-    Tries cutting the range, and smoothing on top where the layer is linear.
+    Tries cutting the range, and smoothing on top where the layer is linear. A factor of a product has no
+    weight: its range, symmetric as 8-bit products need it, is that with the smallest error of its own.
     """
+    if f"{layer_input.layers[0]}.weight" not in weights:
+        return _best_symmetric_range(layer_input)
     stacked = np.concatenate([weights[f"{name}.weight"].astype(np.float32) for name in layer_input.layers])
     best = _best_range(layer_input.rows, stacked, layer_input.low, layer_input.high, None)
     if stacked.ndim == 2:
@@ -71,6 +75,18 @@ def _best_range(rows: Array, weight: Array, low: float, high: float, smoothing: 
             best = InputScale(scale, zero_point, smoothing, error)
     assert best is not None  # CLIP_RATIOS is not empty
     return best
+
+
+def _best_symmetric_range(layer_input: LayerInput) -> InputScale:
+    values, largest = layer_input.rows, max(abs(layer_input.low), abs(layer_input.high), 1e-6)
+    energy = float(np.square(values).sum()) or 1.0
+    fits = []
+    for ratio in CLIP_RATIOS:
+        scale = np.float32(largest * ratio / 127)
+        rounded = np.clip(np.rint(values / scale), -128, 127) * scale
+        error = float(np.square(values - rounded).sum()) / energy
+        fits.append(InputScale(scale, np.int8(0), None, error))
+    return min(fits, key=lambda found: found.error)
 
 
 def input_scale(low: float, high: float) -> tuple[np.float32, np.uint8]:

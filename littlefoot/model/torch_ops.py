@@ -71,7 +71,7 @@ class TorchOps:
     def softmax(self, x: Tensor) -> Tensor:
         return torch.softmax(x, dim=-1)
 
-    def matmul(self, a: Tensor, b: Tensor) -> Tensor:
+    def matmul(self, a: Tensor, b: Tensor, name: str | None = None) -> Tensor:
         return a @ b
 
     def sum(self, x: Tensor, axis: int) -> Tensor:

@@ -61,7 +61,7 @@ class OnnxOps:
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     initializers: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
     layer_inputs: dict[str, Value] = field(default_factory=dict)
-    """The input of every convolution and linear layer, for calibration."""
+    """The input of every convolution and linear layer and of every named product, for calibration."""
     strides: dict[str, int] = field(default_factory=dict)
     """The stride of every convolution."""
     _rounded: dict[tuple[str, ...], Value] = field(default_factory=dict)
@@ -160,7 +160,7 @@ class OnnxOps:
         key = (x.name, *(value.name for value in (scale, zero_point, *smoothing)))
         if key not in self._rounded:
             smooth = x * smoothing[0] if smoothing else x
-            stored = self.node("QuantizeLinear", smooth, scale, zero_point, dtype=np.uint8)
+            stored = self.node("QuantizeLinear", smooth, scale, zero_point, dtype=zero_point.dtype)
             restored = self.node("DequantizeLinear", stored, scale, zero_point)
             self._rounded[key] = replace(restored, image=x.image)
         return self._rounded[key]
@@ -226,7 +226,9 @@ class OnnxOps:
     def softmax(self, x: Value) -> Value:
         return self.node("Softmax", x, axis=-1)
 
-    def matmul(self, a: Value, b: Value) -> Value:
+    def matmul(self, a: Value, b: Value, name: str | None = None) -> Value:
+        if name is not None:
+            a, b = self._layer_input(a, f"{name}.left"), self._layer_input(b, f"{name}.right")
         return self.node("MatMul", a, b)
 
     def sum(self, x: Value, axis: int) -> Value:
