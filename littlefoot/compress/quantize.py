@@ -7,7 +7,8 @@ Shrinking Bigfoot, Peng et al. 2021: linear layers only).
 
 Tensors of a quantized layer NAME in the artifact: ``NAME.weight`` int8, ``NAME.weight_scale`` (C',) and,
 if static, ``NAME.input_scale``, ``NAME.input_zero_point`` (uint8, or int8 for the two factors of the
-attention scores, NAME.left and NAME.right, which have no weight) and optionally ``NAME.input_smoothing`` (C,):
+attention scores, NAME.left and NAME.right, which have no weight) and optionally
+``NAME.input_smoothing`` (C,):
 a factor on the input's channels whose inverse is in the weight (SmoothQuant, Xiao et al. 2023), so that
 a few loud channels do not take the range of all.
 
