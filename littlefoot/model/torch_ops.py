@@ -57,7 +57,7 @@ class TorchOps:
         if valid is None:
             return F.group_norm(x, x.shape[1], weight, bias, eps)
         x, valid = x.float(), valid.float()[:, None]  # (B, C, T), (B, 1, T): sums over seconds need float32
-        count = valid.sum(-1, keepdim=True)
+        count = valid.sum(-1, keepdim=True).clamp(min=1)  # of no frames NaN would reach all gradients
         centred = x - (x * valid).sum(-1, keepdim=True) / count
         variance = (centred.square() * valid).sum(-1, keepdim=True) / count
         return centred * torch.rsqrt(variance + eps) * weight[:, None] + bias[:, None]
