@@ -57,19 +57,45 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }
 
+_FULL_FRONT_END: dict[str, Any] = {
+    "vocab_size": 12,
+    "conv_dim": [512] * 7,
+    "conv_kernel": [10, 3, 3, 3, 3, 2, 2],
+    "conv_stride": [5, 2, 2, 2, 2, 2, 2],
+    "num_feat_extract_layers": 7,
+    "num_conv_pos_embedding_groups": 16,
+}
+_BASE = {
+    **_FULL_FRONT_END,
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+}
+_LARGE = {
+    **_FULL_FRONT_END,
+    "hidden_size": 1024,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "intermediate_size": 4096,
+}
+_POSITIONS = {"num_conv_pos_embeddings": 128}
+
+# family -> the settings of its published size
 FULL_SIZE: dict[str, dict[str, Any]] = {
-    "base": {},
-    "large": {
-        "hidden_size": 1024,
-        "num_hidden_layers": 24,
-        "num_attention_heads": 16,
-        "intermediate_size": 4096,
-    },
+    "wav2vec2-base": {**_BASE, **_POSITIONS},
+    "wav2vec2-large": {**_LARGE, **_POSITIONS},
+    "mms": {**_LARGE, **_POSITIONS, "adapter_attn_dim": 16},
+    "hubert-base": {**_BASE, **_POSITIONS},
+    "hubert-large": {**_LARGE, **_POSITIONS},
+    "wavlm-base": {**_BASE, **_POSITIONS, "num_buckets": 320, "max_bucket_distance": 800},
+    "wavlm-large": {**_LARGE, **_POSITIONS, "num_buckets": 320, "max_bucket_distance": 800},
+    "data2vec-audio": {**_BASE, "num_conv_pos_embeddings": 5, "conv_pos_kernel_size": 19},
 }
 
 
 def make(family: str, seed: int = 0, **changes: Any) -> transformers.PreTrainedModel:
-    """A random CTC model of a family, in evaluation mode, with every parameter away from its initial value."""
+    """A random CTC model of a family for evaluation, every parameter away from its initial value."""
     architecture, settings = FAMILIES[family]
     config_class = getattr(transformers, f"{architecture}Config")
     model_class = getattr(transformers, f"{architecture}ForCTC")
