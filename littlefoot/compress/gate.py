@@ -31,7 +31,7 @@ class Comparison:
 
 def run(artifact: Artifact, clips: Sequence[Array], precision: str = "auto") -> list[Array]:
     """The logits (F, V) of each prepared clip (T,)."""
-    engine = create(artifact, precision=precision)
+    engine = create(artifact, precision=precision, cached=False)  # dozens are tried, and would fill the cache
     return [engine.run(clip) for clip in clips]
 
 

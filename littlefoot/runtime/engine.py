@@ -36,6 +36,7 @@ def create(
     name: str = "auto",
     threads: int | None = None,
     precision: str = "auto",
+    cached: bool = True,
 ) -> Engine:
     """The engine ``name`` with the artifact loaded.
 
@@ -44,18 +45,23 @@ def create(
         threads: processor threads, all by default.
         precision: of what is not quantized. ``f32``, ``bf16`` (OpenVINO, on processors that have it), or
             ``auto``: bf16 for a quantized artifact where the processor has it, f32 otherwise.
+        cached: keep the compiled model on disk; not worth it for a model that is tried once.
 
     Raises:
-        EngineError: an unknown name, or the engine refused the model.
-        MissingExtraError: the engine is not installed.
+        ConfigError: an unknown precision.
+        EngineError: an unknown name, a precision that the engine or processor does not have, OpenVINO is
+            not installed, or the engine refused the model.
+        MissingExtraError: ONNX Runtime is not installed.
     """
     if precision not in PRECISIONS:
         raise ConfigError(f"precision '{precision}' is unknown: use one of {', '.join(PRECISIONS)}")
     if name == "auto":
         name = _best_engine(artifact)
     if name == "openvino":
-        return OpenVINOEngine(artifact, threads, precision)
+        return OpenVINOEngine(artifact, threads, precision, cached)
     if name == "onnxruntime":
+        if precision == "bf16":
+            raise EngineError("precision bf16: onnxruntime computes in f32, use that or the engine openvino")
         return ONNXRuntimeEngine(artifact, threads)
     raise EngineError(f"engine '{name}' is unknown: use auto, openvino or onnxruntime")
 
@@ -73,7 +79,12 @@ class OpenVINOEngine:
 
     name = "openvino"
 
-    def __init__(self, artifact: Artifact, threads: int | None, precision: str) -> None:
+    def __init__(self, artifact: Artifact, threads: int | None, precision: str, cached: bool = True) -> None:
+        if find_spec("openvino") is None:
+            raise EngineError(
+                "the engine openvino is not installed: install it with: pip install openvino, "
+                "or use the engine onnxruntime"
+            )
         import openvino
 
         core = openvino.Core()
@@ -89,31 +100,38 @@ class OpenVINOEngine:
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads or len(os.sched_getaffinity(0)),
         }
-        device = core.get_property("CPU", "FULL_DEVICE_NAME")
-        key = cache.key(artifact, device=device, capabilities=sorted(capabilities), **options)
-        self._request = _compile(core, artifact, options, key).create_infer_request()
+        if cached:
+            device = core.get_property("CPU", "FULL_DEVICE_NAME")
+            key = cache.key(artifact, device=device, capabilities=sorted(capabilities), **options)
+            compiled = _from_cache(core, artifact, options, f"{key}.blob")
+        else:
+            compiled = _compile(core, artifact, options)
+        self._request = compiled.create_infer_request()
 
     def run(self, waveform: Array) -> Array:
         result = self._request.infer([waveform[None]], share_inputs=True)[0]
         return np.array(result[0], dtype=np.float32)
 
 
-def _compile(core: Any, artifact: Artifact, options: dict[str, Any], key: str) -> Any:
+def _from_cache(core: Any, artifact: Artifact, options: dict[str, Any], entry: str) -> Any:
     """The compiled model, from the cache where it is there."""
-    entry = f"{key}.blob"
     if (blob := cache.load(entry)) is not None:
         try:
             return core.import_model(blob, "CPU", options)
-        except RuntimeError:  # damaged, or written by another build of the engine
+        except RuntimeError:  # written by another build of the engine
             cache.discard(entry)
+    compiled = _compile(core, artifact, options)
+    cache.store(entry, compiled.export_model().getvalue())
+    return compiled
+
+
+def _compile(core: Any, artifact: Artifact, options: dict[str, Any]) -> Any:
     from littlefoot.runtime import graph
 
     try:
-        compiled = core.compile_model(openvino_model(core, graph.build(artifact)), "CPU", options)
+        return core.compile_model(openvino_model(core, graph.build(artifact)), "CPU", options)
     except RuntimeError as error:
         raise EngineError(f"OpenVINO refused the model: {error}") from error
-    cache.store(entry, compiled.export_model().getvalue())
-    return compiled
 
 
 def observe(network: Graph, clips: Iterable[Array]) -> Iterator[dict[str, Array]]:
