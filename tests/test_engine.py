@@ -1,0 +1,288 @@
+"""Engines: what they refuse, and that the cache of compiled models is quick, safe and never wrong."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import artifacts
+import numpy as np
+import openvino
+import pytest
+from families import speechlike
+
+from littlefoot.artifact import Artifact
+from littlefoot.errors import ConfigError, EngineError, MissingExtraError
+from littlefoot.runtime import cache, engine, onnx_ops
+
+WAVEFORM = speechlike(0.5)
+
+
+@pytest.fixture
+def artifact() -> Artifact:
+    return artifacts.tiny()
+
+
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> list[Artifact]:
+    """The artifacts that were compiled rather than taken from the cache."""
+    seen: list[Artifact] = []
+    original = engine._compile
+
+    def counted(core: Any, artifact: Artifact, options: dict[str, Any]) -> Any:
+        seen.append(artifact)
+        return original(core, artifact, options)
+
+    monkeypatch.setattr(engine, "_compile", counted)
+    return seen
+
+
+@pytest.fixture
+def has_bf16() -> bool:
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def run(artifact: Artifact, **options: Any) -> np.ndarray:
+    """Logits by a new OpenVINO engine, as a new process would make it."""
+    return engine.create(artifact, "openvino", **{"threads": 1, "precision": "f32", **options}).run(WAVEFORM)
+
+
+def missing(name: str) -> Callable[[str], object]:
+    return lambda asked: None if asked == name else importlib.util.find_spec(asked)
+
+
+# The cache
+
+
+def test_a_second_start_takes_the_compiled_model_from_the_cache(
+    artifact: Artifact, compiled: list[Artifact], cache_directory: Path
+) -> None:
+    first, second = run(artifact), run(artifact)
+    assert len(compiled) == 1
+    assert len(list(cache_directory.glob("*.blob"))) == 1
+    np.testing.assert_array_equal(first, second)
+
+
+def test_a_model_that_is_tried_once_stays_out_of_the_cache(
+    artifact: Artifact, compiled: list[Artifact], cache_directory: Path
+) -> None:
+    run(artifact, cached=False)
+    assert len(compiled) == 1
+    assert not cache_directory.exists()
+
+
+def flip(data: bytes) -> bytes:
+    """Damage in one place."""
+    place = len(data) // 4
+    return data[:place] + bytes(byte ^ 255 for byte in data[place : place + 64]) + data[place + 64 :]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        flip,
+        lambda data: data[: len(data) // 2],
+        lambda data: data[:3],
+        lambda data: b"",
+        lambda data: bytes(len(data)),
+        lambda data: b"rubbish" * 1000,
+    ],
+    ids=["flipped", "cut", "cut in the checksum", "empty", "zeros", "rubbish"],
+)
+def test_a_damaged_entry_is_discarded_and_rebuilt(
+    damage: Callable[[bytes], bytes], artifact: Artifact, compiled: list[Artifact], cache_directory: Path
+) -> None:
+    expected = run(artifact)
+    (entry,) = cache_directory.glob("*.blob")
+    entry.write_bytes(damage(entry.read_bytes()))
+    np.testing.assert_array_equal(run(artifact), expected)
+    assert len(compiled) == 2
+    np.testing.assert_array_equal(run(artifact), expected)
+    assert len(compiled) == 2
+    assert cache.load(entry.name) is not None
+
+
+def test_an_entry_that_the_engine_does_not_know_is_rebuilt(
+    artifact: Artifact, compiled: list[Artifact], cache_directory: Path
+) -> None:
+    expected = run(artifact)
+    (entry,) = cache_directory.glob("*.blob")
+    cache.store(entry.name, b"from another build of the engine")
+    np.testing.assert_array_equal(run(artifact), expected)
+    assert len(compiled) == 2
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(
+    artifact: Artifact, compiled: list[Artifact], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = run(artifact, cached=False)
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")
+    for place in (blocked, blocked / "below", Path("/proc/littlefoot")):
+        monkeypatch.setenv("LITTLEFOOT_CACHE", str(place))
+        np.testing.assert_array_equal(run(artifact), expected)
+    assert len(compiled) == 4
+
+
+def test_a_cache_that_may_only_be_read_serves(
+    artifact: Artifact, compiled: list[Artifact], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(artifact)
+
+    def forbidden(*args: object, **kwargs: object) -> None:
+        raise PermissionError("read-only")
+
+    monkeypatch.setattr(Path, "touch", forbidden)
+    monkeypatch.setattr(Path, "unlink", forbidden)
+    run(artifact)
+    assert len(compiled) == 1
+
+
+def test_a_full_disk_leaves_nothing_behind(cache_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Path, target: Path) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    cache.store("entry.blob", b"content")
+    assert list(cache_directory.iterdir()) == []
+    assert cache.load("entry.blob") is None
+
+
+def test_the_oldest_entries_make_room(cache_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "LIMIT_BYTES", 250)
+    for age, name in ((30, "oldest"), (20, "older")):
+        cache.store(name, bytes(96))
+        then = (cache_directory / name).stat().st_mtime - age
+        os.utime(cache_directory / name, (then, then))
+    assert cache.load("oldest") == bytes(96)  # which makes it the youngest
+    cache.store("new", bytes(96))
+    assert cache.load("older") is None
+    assert cache.load("oldest") == cache.load("new") == bytes(96)
+
+
+def test_the_key_changes_with_all_that_the_compiled_model_depends_on(
+    artifact: Artifact, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings = {"INFERENCE_NUM_THREADS": 2, "INFERENCE_PRECISION_HINT": "f32"}
+    first = "feature_extractor.conv_layers.0.conv.weight"
+    touched = artifact.weights[first].copy()
+    touched.flat[-1] += 1e-6
+    keys = [
+        cache.key(artifact, **settings),
+        cache.key(replace(artifact, weights={**artifact.weights, first: touched}), **settings),
+        cache.key(replace(artifact, config=artifact.config.replace(layer_norm_eps=1e-4)), **settings),
+        cache.key(artifact, **{**settings, "INFERENCE_NUM_THREADS": 1}),
+        cache.key(artifact, **{**settings, "INFERENCE_PRECISION_HINT": "bf16"}),
+    ]
+    for source in cache._GRAPH_SOURCES:
+        package = tmp_path / source.replace("/", "-")
+        for name in cache._GRAPH_SOURCES:
+            copy = package / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(Path(cache.__file__).parent.parent.joinpath(name).read_bytes())
+        with (package / source).open("a") as file:
+            file.write("# changed")
+        with monkeypatch.context() as patch:
+            patch.setattr(cache, "__file__", str(package / "runtime" / "cache.py"))
+            keys.append(cache.key(artifact, **settings))
+    monkeypatch.setattr(cache, "version", lambda package: "2099.1")
+    keys.append(cache.key(artifact, **settings))
+    assert len(set(keys)) == len(keys)
+
+
+def test_the_key_does_not_change_with_what_the_network_does_not_read(artifact: Artifact) -> None:
+    described = artifact.config.replace(littlefoot={"recipe": "another"})
+    assert cache.key(artifact) == cache.key(replace(artifact, config=described, card="Another card"))
+
+
+def test_threads_and_precision_have_entries_of_their_own(
+    artifact: Artifact, cache_directory: Path, has_bf16: bool
+) -> None:
+    run(artifact)
+    run(artifact, threads=2)
+    assert len(list(cache_directory.glob("*.blob"))) == 2
+    if has_bf16:
+        run(artifact, precision="bf16")
+        assert len(list(cache_directory.glob("*.blob"))) == 3
+
+
+def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LITTLEFOOT_CACHE", str(tmp_path / "own"))
+    assert cache.directory() == tmp_path / "own"
+    monkeypatch.delenv("LITTLEFOOT_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache.directory() == tmp_path / "littlefoot"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache.directory() == Path.home() / ".cache" / "littlefoot"
+
+
+# What is asked for
+
+
+def test_both_engines_give_the_same_logits(artifact: Artifact) -> None:
+    a, b = (engine.create(artifact, name, precision="f32") for name in ("openvino", "onnxruntime"))
+    assert (a.name, b.name) == ("openvino", "onnxruntime")
+    np.testing.assert_allclose(a.run(WAVEFORM), b.run(WAVEFORM), atol=1e-3)
+
+
+def test_an_unknown_engine_is_refused(artifact: Artifact) -> None:
+    with pytest.raises(EngineError, match=r"'tensorrt' is unknown: use auto, openvino or onnxruntime"):
+        engine.create(artifact, "tensorrt")
+
+
+def test_an_unknown_precision_is_refused(artifact: Artifact) -> None:
+    with pytest.raises(ConfigError, match=r"'fp8' is unknown: use one of auto, f32, bf16"):
+        engine.create(artifact, precision="fp8")
+
+
+def test_bf16_is_not_taken_for_f32_in_silence(
+    artifact: Artifact, has_bf16: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(EngineError, match="onnxruntime computes in f32"):
+        engine.create(artifact, "onnxruntime", precision="bf16")
+    if has_bf16:
+        assert np.abs(run(artifact, precision="bf16") - run(artifact)).max() > 1e-4
+    else:
+        with pytest.raises(EngineError, match="no bfloat16 instructions"):
+            run(artifact, precision="bf16")
+
+
+def test_full_precision_stays_in_f32_by_default(artifact: Artifact) -> None:
+    np.testing.assert_array_equal(run(artifact, precision="auto"), run(artifact))
+
+
+def test_onnx_runtime_that_is_not_installed_is_named_with_its_extra(
+    artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "find_spec", missing("onnxruntime"))
+    with pytest.raises(MissingExtraError, match=r"pip install 'littlefoot\[onnxruntime\]'"):
+        engine.create(artifact, "onnxruntime")
+
+
+def test_openvino_that_is_not_installed_is_named(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "find_spec", missing("openvino"))
+    with pytest.raises(EngineError, match="pip install openvino"):
+        engine.create(artifact, "openvino")
+    assert engine.create(artifact).name == "onnxruntime"
+
+
+def test_auto_takes_the_faster_engine(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert engine.create(artifact).name == "openvino"
+    section = {"quantization": {"bits": 8, "mode": "dynamic", "kept": []}}
+    dynamic = replace(artifact, config=artifact.config.replace(littlefoot=section))
+    assert engine.create(dynamic).name == "onnxruntime"
+    monkeypatch.setattr(engine, "find_spec", missing("onnxruntime"))
+    assert engine.create(dynamic).name == "openvino"
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+def test_a_network_that_the_engine_refuses_is_an_error_of_ours(
+    name: str, artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx_ops.OnnxOps, "softmax", lambda ops, x: ops.node("NoSuchOperator", x))
+    with pytest.raises(EngineError, match="refused the model"):
+        engine.create(artifact, name)
