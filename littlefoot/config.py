@@ -21,6 +21,19 @@ FAMILIES = {
 
 ACTIVATIONS = ("gelu", "relu")
 
+MAX_LAYERS = 1000
+"""More can only be damage, and would take all memory."""
+
+_POSITIVE = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "num_conv_pos_embeddings",
+    "num_conv_pos_embedding_groups",
+    "conv_pos_kernel_size",
+)
+
 # Where a family's own default differs from wav2vec 2.0's.
 _FAMILY_DEFAULTS: dict[str, dict[str, Any]] = {
     "data2vec-audio": {"feat_extract_norm": "layer", "num_conv_pos_embeddings": 5},
@@ -85,7 +98,7 @@ class ModelConfig:
     """Keys of ``config.json`` that the encoder does not read; written back as they were."""
 
     def __post_init__(self) -> None:
-        if self.model_type not in FAMILIES:
+        if self.model_type not in list(FAMILIES):  # a list, as the value may be unhashable
             raise ConfigError(
                 f"model_type '{self.model_type}' is not supported: use one of {', '.join(FAMILIES)}"
             )
@@ -94,9 +107,11 @@ class ModelConfig:
                 f"conv_dim, conv_kernel and conv_stride must have one entry per layer, but have "
                 f"{len(self.conv_dim)}, {len(self.conv_kernel)} and {len(self.conv_stride)}"
             )
-        for name in ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"):
+        for name in _POSITIVE:
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.num_hidden_layers > MAX_LAYERS:
+            raise ConfigError(f"num_hidden_layers is {self.num_hidden_layers}, but {MAX_LAYERS} is the most")
         if min(*self.conv_dim, *self.conv_kernel, *self.conv_stride) < 1:
             raise ConfigError("conv_dim, conv_kernel and conv_stride must be at least 1 in every layer")
         if self.hidden_size % self.num_attention_heads:
@@ -126,7 +141,8 @@ class ModelConfig:
         if "model_type" not in values:
             raise ConfigError("the configuration has no model_type: it is not a model's config.json")
         known = {f.name: f for f in dataclasses.fields(cls)}
-        merged = {**_FAMILY_DEFAULTS.get(values["model_type"], {}), **values}
+        family = values["model_type"]
+        merged = {**(_FAMILY_DEFAULTS.get(family, {}) if isinstance(family, str) else {}), **values}
         arguments: dict[str, Any] = {"extra": {}}
         for key, value in merged.items():
             if key == "extra" or key not in known:
@@ -192,7 +208,7 @@ def _checked(key: str, value: Any, annotation: object) -> Any:
         return tuple(value)
     if kind == "int" and _is_int(value):
         return value
-    if kind == "float" and isinstance(value, int | float) and not isinstance(value, bool):
+    if kind == "float" and (_is_int(value) or isinstance(value, float)) and abs(value) < 1e30:
         return float(value)
     if kind == "bool" and isinstance(value, bool):
         return value

@@ -67,6 +67,8 @@ def read(path: Path) -> tuple[Arrays, dict[str, str]]:
 def _tensor(data: mmap.mmap, base: int, entry: Mapping[str, Any]) -> npt.NDArray[Any]:
     start, end = entry["data_offsets"]
     shape = tuple(entry["shape"])
+    if not all(type(number) is int for number in (start, end, *shape)):
+        raise ValueError("a tensor's shape and place must be integers")
     if entry["dtype"] not in _DTYPES:
         raise ValueError(f"tensors of type {entry['dtype']} are not supported")
     dtype = np.dtype(_DTYPES[entry["dtype"]])

@@ -62,6 +62,13 @@ def test_a_model_is_quantized_and_transcribes_without_torch(model: Path, tmp_pat
     assert '"duration": 2.0' in done.stdout
 
 
+def test_training_without_torch_names_the_extra(tmp_path: Path) -> None:
+    done = littlefoot_without_torch("train", "model", "-o", tmp_path / "out", "--data", tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("littlefoot: littlefoot train needs the package 'accelerate'")
+    assert "pip install 'littlefoot[train]'" in done.stderr
+
+
 def test_recognition_leaves_torch_alone_where_it_is_installed(model: Path, tmp_path: Path) -> None:
     done = python(
         """

@@ -25,6 +25,11 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the newest checkpoint.")] = False,
 ) -> None:
     """Train a CTC model: fine-tune MODEL, or follow CONFIG.yaml, which may start from random weights."""
+    try:
+        import accelerate  # noqa: F401
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError("littlefoot train", str(error.name), "train") from error
     from littlefoot import manifest
     from littlefoot.model import train_config
 
@@ -38,11 +43,6 @@ def train(
     if not manifests:
         raise ConfigError("there is nothing to train on: name a manifest with --data")
 
-    try:
-        import accelerate  # noqa: F401
-        import torch  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError("littlefoot train", str(error.name), "train") from error
     from littlefoot.model import train as trainer
 
     wer = trainer.train(trainer.make_model(recipe), manifest.read(manifests), recipe.train, out, resume)

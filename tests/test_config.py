@@ -1,0 +1,80 @@
+"""The configuration takes what checkpoints hold, counts frames as the front end does, refuses nonsense."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from littlefoot.config import ModelConfig
+from littlefoot.errors import ConfigError
+
+
+def test_a_configuration_comes_back_through_json() -> None:
+    config = ModelConfig.from_dict(
+        {
+            "model_type": "wavlm",
+            "num_buckets": 64,
+            "ctc_loss_reduction": "mean",
+            "littlefoot": {"recipe": "r"},
+        }
+    )
+    assert ModelConfig.from_dict(json.loads(json.dumps(config.to_dict()))).to_dict() == config.to_dict()
+    assert config.extra == {"ctc_loss_reduction": "mean"}
+
+
+def test_the_standard_front_end() -> None:
+    config = ModelConfig()
+    assert (config.stride, config.receptive_field, config.frame_ms) == (320, 400, 20.0)
+    assert [config.frames(samples) for samples in (0, 399, 400, 719, 720, 16_000)] == [0, 0, 1, 1, 2, 49]
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 12), st.integers(1, 5)), min_size=1, max_size=4), st.integers(0, 3000)
+)
+def test_frames_are_those_that_fit(layers: list[tuple[int, int]], samples: int) -> None:
+    kernels, strides = zip(*layers, strict=True)
+    config = ModelConfig(conv_dim=(4,) * len(layers), conv_kernel=kernels, conv_stride=strides)
+    fitting = (samples - config.receptive_field) // config.stride + 1
+    assert config.frames(samples) == max(0, fitting)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("model_type", "whisper"),
+        ("model_type", ["wav2vec2"]),
+        ("model_type", None),
+        ("hidden_size", 0),
+        ("hidden_size", 770),
+        ("hidden_size", "768"),
+        ("num_hidden_layers", 10**9),
+        ("num_hidden_layers", True),
+        ("num_attention_heads", 0),
+        ("num_conv_pos_embedding_groups", 0),
+        ("num_conv_pos_embeddings", 0),
+        ("conv_dim", []),
+        ("conv_dim", [512]),
+        ("conv_stride", [5, 2, 2, 2, 2, 2, 0]),
+        ("layer_norm_eps", float("nan")),
+        ("layer_norm_eps", float("inf")),
+        ("layer_norm_eps", 10**400),
+        ("layer_norm_eps", None),
+        ("feat_extract_norm", "batch"),
+        ("hidden_act", "swish"),
+        ("pad_token_id", 32),
+        ("pad_token_id", None),
+        ("littlefoot", []),
+    ],
+)
+def test_nonsense_is_refused_by_key(key: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=key):
+        ModelConfig.from_dict({"model_type": "wav2vec2", key: value})
+
+
+def test_without_a_type_it_is_no_model() -> None:
+    with pytest.raises(ConfigError, match="no model_type"):
+        ModelConfig.from_dict({})
