@@ -155,7 +155,10 @@ def measure(contenders: dict[str, Contender], rounds: int) -> dict[str, list[flo
 def report(times: dict[str, list[float]], seconds: float) -> str:
     """A table; the ratio is time over the first row's time, so above 1 is slower than it."""
     first = next(iter(times.values()))
-    lines = ["| contender | seconds, median (min - max) | ratio to the first | x real time |", "|---|---|---|---|"]
+    lines = [
+        "| contender | seconds, median (min - max) | ratio to the first | x real time |",
+        "|---|---|---|---|",
+    ]
     for name, values in times.items():
         middle = statistics.median(values)
         ratio = statistics.median(value / base for value, base in zip(values, first, strict=True))
@@ -165,7 +168,7 @@ def report(times: dict[str, list[float]], seconds: float) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("what", choices=("base", "large", "front-end"))
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--threads", type=int, default=2)
