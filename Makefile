@@ -2,7 +2,7 @@
 PYTHON ?= python3
 SETUP = pyproject.toml constraints.txt Makefile
 
-.PHONY: test test-all lint demo bench clean
+.PHONY: test test-all lint demo bench samples clean
 
 test: .venv/stamp lint
 	.venv/bin/python -m pytest -q -m "not slow"
@@ -20,7 +20,14 @@ demo: .venv-demo/stamp
 	.venv-demo/bin/littlefoot demo
 
 bench: .venv/stamp
-	.venv/bin/python benchmarks/speed.py
+	.venv/bin/python benchmarks/speed.py base
+	.venv/bin/python benchmarks/speed.py large --rounds 7
+	.venv/bin/python benchmarks/speed.py front-end
+	.venv/bin/python benchmarks/process.py
+
+# The bundled clips are synthesised; needs espeak-ng and flite.
+samples: .venv/stamp
+	.venv/bin/python scripts/make_samples.py
 
 .venv/stamp: $(SETUP)
 	$(PYTHON) -m venv --clear .venv
