@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from littlefoot.artifact import Artifact
 from littlefoot.config import ModelConfig
+from littlefoot.runtime import engine
 from littlefoot.vocabulary import Vocabulary
 from littlefoot.weights import expected_weights
 
@@ -38,3 +40,18 @@ def tiny(seed: int = 0, **changes: Any) -> Artifact:
     }
     preprocessor = {"do_normalize": False, "sampling_rate": 16_000}
     return Artifact(config, weights, Vocabulary(TOKENS), preprocessor, "# A card\n")
+
+
+def talkative(artifact: Artifact, waveform: np.ndarray) -> Artifact:
+    """With an output layer that makes each token the best of some frames of a waveform (T,).
+
+    Random models otherwise say the same at all times.
+    """
+    logits = engine.create(artifact, "openvino", threads=1, precision="f32", cached=False).run(waveform)
+    spread = logits.std(axis=0)
+    weight, bias = (artifact.weights[f"lm_head.{part}"] for part in ("weight", "bias"))
+    changed = {
+        "lm_head.weight": weight / spread[:, None],
+        "lm_head.bias": (bias - logits.mean(axis=0)) / spread,
+    }
+    return replace(artifact, weights={**artifact.weights, **changed})

@@ -76,8 +76,8 @@ def test_a_model_that_is_tried_once_stays_out_of_the_cache(
 
 
 def flip(data: bytes) -> bytes:
-    """Damage in one place."""
-    place = len(data) // 4
+    """Damage that OpenVINO does not notice and answers with wrong numbers."""
+    place = len(data) // 100
     return data[:place] + bytes(byte ^ 255 for byte in data[place : place + 64]) + data[place + 64 :]
 
 
