@@ -119,8 +119,8 @@ class TrainingSet:
     def epoch(self, number: int) -> list[list[Draw]]:
         """The batches of an epoch, in order.
 
-        Utterances of about equal length share a batch. The first epoch goes from short to long, which gets
-        CTC off the ground sooner; later ones take the batches in random order.
+        Utterances of about equal length share a batch. With ``short_first`` the first epoch goes from short
+        to long, which gets CTC off the ground sooner; all others take the batches in random order.
         """
         rng = np.random.default_rng((self.train.seed, number))
         weights = [self.train.set_weights.get(u.set_name, 1.0) for u in self.utterances]
@@ -136,7 +136,8 @@ class TrainingSet:
         speed = np.where(too_fast, 1.0, speed)
         seconds = np.where(too_fast, self.seconds[index], seconds)
 
-        key = seconds if number == 0 else seconds * rng.uniform(0.95, 1.05, len(seconds))
+        in_order = number == 0 and self.train.short_first
+        key = seconds if in_order else seconds * rng.uniform(0.95, 1.05, len(seconds))
         limit = self.train.batch_seconds / self.parts
         batches: list[list[Draw]] = [[]]
         longest = 0.0
@@ -146,7 +147,7 @@ class TrainingSet:
                 batches.append([])
                 longest = seconds[i]
             batches[-1].append(Draw(int(index[i]), int(turn[i]), float(speed[i])))
-        if number > 0:
+        if not in_order:
             rng.shuffle(batches)
         return batches
 
