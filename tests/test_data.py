@@ -70,6 +70,8 @@ def test_the_first_epoch_goes_from_short_to_long(utterances: list[Utterance]) ->
     assert lengths == sorted(lengths)
     later = [batch.lengths.max() for batch in all_batches(training_set(utterances), 1)]
     assert later != sorted(later)
+    unordered = [batch.lengths.max() for batch in all_batches(training_set(utterances, short_first=False), 0)]
+    assert unordered != sorted(unordered)
 
 
 @pytest.mark.parametrize("parts", [1, 2])

@@ -41,7 +41,7 @@ class TrainConfig:
     batch_seconds: float = 48.0
     """Padded length of what one optimizer step takes, over all processes."""
     short_first: bool = True
-    """Go from short to long utterances in the first epoch: a help for random weights, not for trained ones."""
+    """Go from short to long utterances in the first epoch: a help for random weights only."""
     accumulate: int = 1
     """Batches in which each process takes its part of a step: more of them need less memory."""
     set_weights: dict[str, float] = field(default_factory=dict)
