@@ -90,6 +90,7 @@ def quantize(
     if "quantization" in artifact.config.littlefoot:
         raise ConfigError("the model is quantized already: quantize its full-precision original")
     progress("running the original model")
+    clips = [clip for clip in clips if len(clip) >= artifact.config.receptive_field]
     inputs = collect(artifact, clips)
     reference = run(artifact, clips)
 
@@ -111,11 +112,11 @@ def quantize(
             f"{100 * comparison.disagreement:.1f} % of the text changed, more than "
             f"{100 * config.max_disagreement:g} %: looking for the parts that hurt"
         )
-        names = [name for i in inputs for name in i.layers]
-        harm = _harm(attempt, names)
+        names = quantized_layers(candidate)
+        harm = _harm(attempt, config, names)
         candidate, comparison = _restore(attempt, config, harm, names)
     kept: tuple[str, ...] = tuple(candidate.config.littlefoot["quantization"]["kept"])
-    ratio = speedup(artifact, candidate, np.concatenate(list(clips))[: 10 * 16_000])
+    ratio = speedup(artifact, candidate, np.concatenate(clips)[: 10 * 16_000])
     figures = {
         "logit_error": round(comparison.logit_error, 5),
         "disagreement": round(comparison.disagreement, 5),
@@ -144,13 +145,16 @@ def _card(config: QuantizeConfig, report: Report) -> str:
 Attempt = Callable[[tuple[str, ...]], tuple[Artifact, Comparison]]
 
 
-def _harm(attempt: Attempt, names: Sequence[str]) -> dict[str, float]:
+def _harm(attempt: Attempt, config: QuantizeConfig, names: Sequence[str]) -> dict[str, float]:
     """The logit error of quantizing each part alone: a convolution, or one half of a Transformer block."""
-    parts = {name.rpartition(".")[0] if name.startswith("encoder.layers") else name for name in names}
+    parts = {
+        ".".join(name.split(".")[:4]) if name.startswith("encoder.layers.") else name  # as in ...0.attention
+        for name in names
+    }
     harm = {}
     for part in sorted(parts):
         others = tuple(name for name in names if not _in_part(name, part))
-        harm[part] = attempt(others)[1].logit_error
+        harm[part] = attempt(config.keep + others)[1].logit_error
     return dict(sorted(harm.items(), key=lambda item: -item[1]))
 
 
@@ -210,6 +214,15 @@ def quantize_static(
                 weight = weight / found.smoothing
             weights[f"{name}.weight"], weights[f"{name}.weight_scale"] = round_weight(weight)
     return _labelled(artifact, weights, {"bits": 8, "mode": "static", "kept": sorted(kept)})
+
+
+def quantized_layers(artifact: Artifact) -> list[str]:
+    """The layers and factors of products that are computed in 8 bits."""
+    scales = (".weight_scale", ".input_scale")
+    found = (
+        name.removesuffix(scale) for name in artifact.weights for scale in scales if name.endswith(scale)
+    )
+    return list(dict.fromkeys(found))
 
 
 def quantize_dynamic(artifact: Artifact, config: QuantizeConfig) -> Artifact:
