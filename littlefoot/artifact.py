@@ -96,18 +96,26 @@ def save(artifact: Artifact, directory: str | Path, overwrite: bool = False) -> 
     """
     from safetensors import SafetensorError
 
+    check_output(directory, overwrite)
     try:
-        target = Path(directory).resolve()
+        with atomic.directory(Path(directory).resolve()) as temporary:
+            _write(artifact, temporary)
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(f"{directory} cannot be written ({error}): choose another output") from error
+    return Path(directory)
+
+
+def check_output(directory: str | Path, overwrite: bool = False) -> None:
+    """What ``save`` refuses, for those who work long before they save. Raises ArtifactError."""
+    target = Path(directory)
+    try:
         if is_artifact(target):
             if not overwrite:
                 raise ArtifactError(f"{directory} is a littlefoot artifact already: choose another output")
         elif target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise ArtifactError(f"{directory} exists and is no artifact: choose another output, or remove it")
-        with atomic.directory(target) as temporary:
-            _write(artifact, temporary)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         raise ArtifactError(f"{directory} cannot be written ({error}): choose another output") from error
-    return Path(directory)
 
 
 def _write(artifact: Artifact, directory: Path) -> None:

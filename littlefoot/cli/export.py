@@ -34,6 +34,7 @@ def export(
         raise ConfigError(f"--to {to} is unknown: use one of {', '.join(FORMATS)}")
     if half and to != "hf":
         raise ConfigError("--half is for --to hf: engines choose their own precision")
+    out = out.with_suffix(".xml") if to == "openvino" else out
     if out.exists():
         raise ArtifactError(f"{out} exists: choose another output, or remove it")
     from littlefoot import artifact, checkpoint
@@ -57,9 +58,7 @@ def export(
 
             from littlefoot.runtime.engine import openvino_model
 
-            target = out.with_suffix(".xml")
-            openvino.save_model(openvino_model(openvino.Core(), network), target, compress_to_fp16=False)
-            out = target
+            openvino.save_model(openvino_model(openvino.Core(), network), out, compress_to_fp16=False)
     typer.echo(f"littlefoot: saved {out}", err=True)
 
 

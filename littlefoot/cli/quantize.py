@@ -51,6 +51,7 @@ def quantize(
     from littlefoot.compress.quantize import QuantizeConfig
     from littlefoot.compress.quantize import quantize as run
 
+    artifact.check_output(out, overwrite)  # before minutes of work
     config = QuantizeConfig(mode, tuple(keep or ()), max_disagreement)
     original = checkpoint.load(model, language)
     clips = load_clips(calibrate or [checkpoint.BUNDLED / "samples"], original)

@@ -38,6 +38,8 @@ def transcribe(
         raise ConfigError(f"--format {form} is unknown: use one of {', '.join(EXTENSIONS)}")
     if len(audio) > 1 and form in ("srt", "vtt") and output_dir is None:
         raise ConfigError(f"several recordings as {form} need --output-dir: each makes a file of its own")
+    if output_dir is not None:
+        _refuse_collisions(audio, form)
     from littlefoot.runtime import recognizer
 
     loaded = recognizer.load(model, engine, threads, precision, language)
@@ -56,14 +58,30 @@ def transcribe(
         raise typer.Exit(1)
 
 
+def _refuse_collisions(audio: list[str], form: str) -> None:
+    """One transcription must not replace another."""
+    written: dict[str, str] = {}
+    for name in audio:
+        target = _file_name(name, form)
+        if target in written:
+            raise ConfigError(
+                f"{written[target]} and {name} would both be written to {target}: "
+                "transcribe them into different directories"
+            )
+        written[target] = name
+
+
+def _file_name(name: str, form: str) -> str:
+    return ("stdin" if name == "-" else Path(name).stem) + EXTENSIONS[form]
+
+
 def _one(loaded: Recognizer, name: str, form: str, output_dir: Path | None, named: bool) -> None:
     from littlefoot.writers import WRITERS
 
     result = loaded.transcribe(sys.stdin.buffer.read() if name == "-" else name)
     written = WRITERS[form](result, name)
     if output_dir is not None:
-        stem = "stdin" if name == "-" else Path(name).stem
-        (output_dir / f"{stem}{EXTENSIONS[form]}").write_text(written, encoding="utf-8")
+        (output_dir / _file_name(name, form)).write_text(written, encoding="utf-8")
     elif named and form == "text":
         typer.echo(f"{name}\t{written}", nl=False)
     else:
