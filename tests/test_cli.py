@@ -7,40 +7,17 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import pytest
 from artifacts import tiny
+from conftest import Result, Run
 
 import littlefoot
 from littlefoot import artifact, checkpoint, cli
 from littlefoot.errors import CheckpointError, LittlefootError
 
 COMMANDS = ("transcribe", "eval", "quantize", "train", "export", "info", "doctor", "demo")
-
-
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-class Run(Protocol):
-    def __call__(self, *arguments: str | Path) -> Result: ...
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Call the command line in this process."""
-
-    def call(*arguments: str | Path) -> Result:
-        monkeypatch.setattr(sys, "argv", ["littlefoot", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        code = stopped.value.code
-        return Result(0 if code is None else int(code), *capsys.readouterr())
-
-    return call
 
 
 @pytest.fixture
