@@ -1,0 +1,436 @@
+"""The commands on a tiny random model and generated recordings, from end to end."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import artifacts
+import checkpoints
+import numpy as np
+import onnxruntime
+import openvino
+import oracle
+import pytest
+import soundfile
+import torch
+import transformers
+from conftest import Run
+from families import speechlike
+
+import littlefoot
+from littlefoot import artifact, audio, checkpoint
+from littlefoot.artifact import Artifact
+from littlefoot.compress import calibration
+
+SECONDS = (0.6, 0.9, 1.2)
+
+
+@pytest.fixture(scope="module")
+def made() -> Artifact:
+    """A random model that talks."""
+    return artifacts.talkative(oracle.tiny("wav2vec2-base").artifact, speechlike(1.0))
+
+
+@pytest.fixture
+def model(made: Artifact, tmp_path: Path) -> Path:
+    return artifact.save(made, tmp_path / "model")
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> list[Path]:
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    paths = [folder / f"clip{index}.wav" for index in range(len(SECONDS))]
+    for index, (path, seconds) in enumerate(zip(paths, SECONDS, strict=True)):
+        soundfile.write(path, 0.1 * speechlike(seconds, index), 16_000)
+    return paths
+
+
+@pytest.fixture
+def rubbish(tmp_path: Path) -> Path:
+    path = tmp_path / "rubbish.wav"
+    path.write_bytes(b"no audio at all")
+    return path
+
+
+@pytest.fixture
+def texts(model: Path, clips: list[Path]) -> list[str]:
+    """What the library makes of the clips."""
+    loaded = littlefoot.load(str(model))
+    found = [loaded.transcribe(clip).text for clip in clips]
+    assert all(found)
+    assert len(set(found)) == len(found)
+    return found
+
+
+def manifest(directory: Path, clips: list[Path], texts: list[str], split: str = "test") -> Path:
+    rows = ["id\tpath\tseconds\tspeaker\tsplit\ttext"]
+    rows += [
+        f"{index}\t{clip}\t1\tnobody\t{split}\t{text}"
+        for index, (clip, text) in enumerate(zip(clips, texts, strict=True))
+    ]
+    directory.mkdir(exist_ok=True)
+    path = directory / "manifest.tsv"
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return path
+
+
+# transcribe
+
+
+def test_one_recording_gives_its_text(run: Run, model: Path, clips: list[Path], texts: list[str]) -> None:
+    assert run("transcribe", model, clips[0]) == (0, f"{texts[0]}\n", "")
+
+
+def test_several_recordings_have_their_names(
+    run: Run, model: Path, clips: list[Path], texts: list[str]
+) -> None:
+    lines = "".join(f"{clip}\t{text}\n" for clip, text in zip(clips, texts, strict=True))
+    assert run("transcribe", model, *clips) == (0, lines, "")
+
+
+def test_json_is_one_object_on_each_line(run: Run, model: Path, clips: list[Path], texts: list[str]) -> None:
+    result = run("transcribe", model, *clips, "--format", "json")
+    records = [json.loads(line) for line in result.out.splitlines()]
+    assert result.code == 0
+    assert [record["text"] for record in records] == texts
+    assert [record["duration"] for record in records] == list(SECONDS)
+    for record, clip in zip(records, clips, strict=True):
+        assert set(record) == {"file", "text", "duration", "segments", "words"}
+        assert record["file"] == str(clip)
+        assert set(record["segments"][0]) == {"start", "end", "text"}
+        assert set(record["words"][0]) == {"start", "end", "word", "confidence"}
+
+
+@pytest.mark.parametrize(("form", "start"), [("srt", "1\n00:00:0"), ("vtt", "WEBVTT\n\n00:00:0")])
+def test_subtitles(run: Run, model: Path, clips: list[Path], form: str, start: str) -> None:
+    result = run("transcribe", model, clips[0], "--format", form)
+    assert result.code == 0
+    assert result.out.startswith(start)
+    assert " --> " in result.out
+
+
+@pytest.mark.parametrize("form", ["srt", "vtt"])
+def test_subtitles_of_several_recordings_need_a_directory(
+    run: Run, model: Path, clips: list[Path], form: str
+) -> None:
+    result = run("transcribe", model, *clips, "--format", form)
+    assert result.code == 2
+    assert "--output-dir" in result.err
+
+
+@pytest.mark.parametrize(
+    ("form", "suffix"), [("text", "txt"), ("json", "json"), ("srt", "srt"), ("vtt", "vtt")]
+)
+def test_a_directory_gets_a_file_for_each_recording(
+    run: Run, model: Path, clips: list[Path], tmp_path: Path, form: str, suffix: str
+) -> None:
+    out = tmp_path / "new" / "out"
+    assert run("transcribe", model, *clips[:2], "--format", form, "--output-dir", out) == (0, "", "")
+    assert sorted(path.name for path in out.iterdir()) == [f"clip0.{suffix}", f"clip1.{suffix}"]
+    assert (out / f"clip0.{suffix}").read_text() == run("transcribe", model, clips[0], "--format", form).out
+
+
+def test_recordings_that_would_share_a_file_are_refused(
+    run: Run, model: Path, clips: list[Path], tmp_path: Path
+) -> None:
+    other = tmp_path / clips[0].name
+    other.write_bytes(clips[1].read_bytes())
+    result = run("transcribe", model, clips[0], other, "--output-dir", tmp_path / "out")
+    assert result.code == 2
+    assert "both be written to clip0.txt" in result.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_bad_recording_leaves_the_others_alone(
+    run: Run, model: Path, clips: list[Path], texts: list[str], rubbish: Path
+) -> None:
+    result = run("transcribe", model, clips[0], rubbish, "missing.wav", clips[1])
+    assert result.code == 1
+    assert result.out == f"{clips[0]}\t{texts[0]}\n{clips[1]}\t{texts[1]}\n"
+    first, second, total = result.err.splitlines()
+    assert str(rubbish) in first
+    assert "missing.wav" in second
+    assert total == "littlefoot: 2 of 4 recordings failed"
+
+
+def test_standard_input_is_a_recording(
+    run: Run,
+    model: Path,
+    clips: list[Path],
+    texts: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    def give() -> None:
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(clips[0].read_bytes())))
+
+    give()
+    assert run("transcribe", model, "-") == (0, f"{texts[0]}\n", "")
+    give()
+    assert run("transcribe", model, "-", "--output-dir", tmp_path) == (0, "", "")
+    assert (tmp_path / "stdin.txt").read_text() == f"{texts[0]}\n"
+
+
+def test_nothing_on_standard_input_is_a_failed_recording(
+    run: Run, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO()))
+    result = run("transcribe", model, "-")
+    assert (result.code, result.out) == (1, "")
+    assert "empty" in result.err
+
+
+def test_the_other_engine_says_the_same(run: Run, model: Path, clips: list[Path], texts: list[str]) -> None:
+    result = run("transcribe", model, clips[0], "--engine", "onnxruntime", "--threads", "1")
+    assert result == (0, f"{texts[0]}\n", "")
+
+
+# eval
+
+
+def test_texts_that_are_right_have_no_errors(
+    run: Run, model: Path, clips: list[Path], texts: list[str], tmp_path: Path
+) -> None:
+    path = manifest(tmp_path / "own", clips, texts)
+    result = run("eval", model, path, "--json")
+    assert result.code == 0
+    found = json.loads(result.out)
+    keys = {"wer", "cer", "wer_interval", "cer_interval", "utterances", "words"}
+    assert set(found) >= keys | {"failed", "per_set"}
+    assert (found["wer"], found["cer"], found["failed"], found["utterances"]) == (0, 0, 0, 3)
+    assert found["words"] == sum(len(text.split()) for text in texts)
+    assert set(found["per_set"]) == {"own"}
+    assert set(found["per_set"]["own"]) >= keys
+
+
+def test_errors_are_counted_over_all_sets(
+    run: Run, model: Path, clips: list[Path], texts: list[str], tmp_path: Path
+) -> None:
+    right = manifest(tmp_path / "right", clips[:1], texts[:1])
+    wrong = manifest(tmp_path / "wrong", clips[1:2], ["QQQ " * len(texts[1].split())])
+    found = json.loads(run("eval", model, right, wrong, "--json").out)
+    first, second = len(texts[0].split()), len(texts[1].split())
+    assert found["per_set"]["right"]["wer"] == 0
+    assert found["per_set"]["wrong"]["wer"] == 1
+    assert found["wer"] == pytest.approx(second / (first + second))
+    table = run("eval", model, right, wrong).out.splitlines()
+    assert [line.split()[0] for line in table] == ["set", "right", "wrong", "all"]
+
+
+def test_a_missing_recording_is_counted_and_reported(
+    run: Run, model: Path, clips: list[Path], texts: list[str], rubbish: Path, tmp_path: Path
+) -> None:
+    recordings = [clips[0], tmp_path / "missing.wav", rubbish]
+    path = manifest(tmp_path / "own", recordings, texts)
+    result = run("eval", model, path, "--json")
+    found = json.loads(result.out)
+    assert result.code == 1
+    assert (found["failed"], found["utterances"], found["wer"]) == (2, 1, 0)
+    assert [line.split(":")[1].strip() for line in result.err.splitlines()] == ["1", "2"]  # their ids
+    assert "missing.wav" in result.err
+
+
+def test_no_recording_at_all_is_an_error(run: Run, model: Path, tmp_path: Path) -> None:
+    path = manifest(tmp_path / "own", [tmp_path / "missing.wav"], ["E"])
+    result = run("eval", model, path)
+    assert (result.code, result.out) == (1, "")
+    assert "none of 1 recordings could be recognised" in result.err
+
+
+def test_the_split_is_chosen(
+    run: Run, model: Path, clips: list[Path], texts: list[str], tmp_path: Path
+) -> None:
+    path = manifest(tmp_path / "own", clips, texts, split="dev")
+    assert run("eval", model, path, "--split", "dev").code == 0
+    result = run("eval", model, path)
+    assert result.code == 1
+    assert "no utterance is in split 'test'" in result.err
+
+
+# quantize
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiny layers are fitted on fewer samples."""
+    monkeypatch.setattr(calibration, "MAX_ROWS", 128)
+    monkeypatch.setattr(calibration, "SINGLE_VALUES", 4096)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_model_is_quantized_and_transcribes(
+    run: Run, model: Path, clips: list[Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "int8"
+    calibrate = [part for clip in clips for part in ("--calibrate", clip)]
+    result = run("quantize", model, "-o", out, *calibrate, "--max-disagreement", "0.3", "--json")
+    assert result.code == 0
+    report = json.loads(result.out)
+    assert report["bytes"] < 0.45 * report["bytes_before"]
+    assert report["comparison"]["disagreement"] <= 0.3
+    assert report["speedup"] > 0
+    assert artifact.load(out).weights["lm_head.weight"].dtype == np.int8
+    assert run("transcribe", out, clips[0]).out.strip()
+    info = json.loads(run("info", out, "--json").out)
+    assert info["bits"] == 8
+
+    again = run("quantize", model, "-o", out, "--calibrate", clips[0])
+    assert again.code == 1
+    assert "is a littlefoot artifact already" in again.err
+    twice = run("quantize", out, "-o", tmp_path / "twice", "--calibrate", clips[0])
+    assert twice.code == 2
+    assert "quantized already" in twice.err
+    plain = run(
+        "quantize",
+        model,
+        "-o",
+        out,
+        "--calibrate",
+        clips[0],
+        "--overwrite",
+        "--mode",
+        "dynamic",
+        "--keep",
+        "lm_head",
+        "--max-disagreement",
+        "1",
+    )
+    assert plain.code == 0
+    assert "smaller" in plain.out
+    assert "lm_head in higher precision" in plain.out
+    assert artifact.load(out).config.littlefoot["quantization"]["mode"] == "dynamic"
+
+
+def test_an_output_that_exists_is_refused_before_the_work(
+    run: Run, model: Path, clips: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*arguments: object) -> None:
+        raise AssertionError("the work has begun")
+
+    monkeypatch.setattr(calibration, "collect", never)
+    monkeypatch.setattr(checkpoint, "load", never)
+    for out in (model, clips[0].parent, clips[0]):
+        result = run("quantize", model, "-o", out, "--calibrate", clips[0])
+        assert result.code == 1
+        assert "choose another output" in result.err
+
+
+def test_silence_does_not_calibrate(run: Run, model: Path, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "silence.wav", np.zeros(16_000), 16_000)
+    result = run("quantize", model, "-o", tmp_path / "int8", "--calibrate", tmp_path / "silence.wav")
+    assert result.code == 2
+    assert "empty or silent" in result.err
+    assert not (tmp_path / "int8").exists()
+
+
+# export
+
+
+@pytest.fixture(params=["full precision", "int8"])
+def exported(request: pytest.FixtureRequest, made: Artifact, tmp_path: Path) -> Path:
+    """The directory of a model to export."""
+    if request.param == "full precision":
+        return artifact.save(made, tmp_path / "model")
+    from littlefoot.compress.quantize import QuantizeConfig, quantize_static
+    from littlefoot.compress.rounding import fit
+
+    inputs = calibration.collect(made, [speechlike(0.5)])
+    scales = {each.layers: fit(each, made.weights) for each in inputs}
+    return artifact.save(quantize_static(made, inputs, scales, QuantizeConfig()), tmp_path / "model")
+
+
+@pytest.mark.usefixtures("quick")
+def test_an_exported_onnx_network_is_what_littlefoot_runs(run: Run, exported: Path, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "model.onnx"
+    assert run("export", exported, "-o", out, "--to", "onnx").code == 0
+    session = onnxruntime.InferenceSession(out, providers=["CPUExecutionProvider"])
+    recognizer = littlefoot.load(str(exported), engine="onnxruntime")
+    for seconds in (0.3, 1.1):
+        waveform = 0.1 * speechlike(seconds)
+        (logits,) = session.run(["logits"], {"waveform": audio.normalize(waveform)[None]})
+        np.testing.assert_allclose(logits[0], recognizer.logits(waveform), atol=1e-4)
+
+
+@pytest.mark.usefixtures("quick")
+def test_an_exported_openvino_network_is_what_littlefoot_runs(
+    run: Run, exported: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "model.xml"
+    assert run("export", exported, "-o", out, "--to", "openvino").code == 0
+    assert (tmp_path / "model.bin").exists()
+    compiled = openvino.Core().compile_model(out, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    recognizer = littlefoot.load(str(exported), engine="openvino", precision="f32")
+    for seconds in (0.3, 1.1):
+        waveform = 0.1 * speechlike(seconds)
+        logits = compiled({"waveform": audio.normalize(waveform)[None]})["logits"]
+        np.testing.assert_allclose(logits[0], recognizer.logits(waveform), atol=1e-4)
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_an_exported_checkpoint_is_loaded_by_transformers(
+    run: Run, model: Path, made: Artifact, tmp_path: Path, half: bool
+) -> None:
+    out = tmp_path / "hf"
+    assert run("export", model, "-o", out, "--to", "hf", *["--half"] * half).code == 0
+    loaded = transformers.AutoModelForCTC.from_pretrained(out, dtype=torch.float32).eval()
+    processor = transformers.AutoFeatureExtractor.from_pretrained(out)
+    waveform = 0.1 * speechlike(0.8)
+    values = processor(waveform, sampling_rate=16_000, return_tensors="pt").input_values
+    with torch.no_grad():
+        logits = loaded(values).logits[0].numpy()
+    tolerance = 0.2 if half else 1e-3
+    np.testing.assert_allclose(logits, littlefoot.load(str(model)).logits(waveform), atol=tolerance)
+    assert run("transcribe", out, "missing.wav").code == 1  # and littlefoot loads it as well
+
+
+def test_a_checkpoint_is_exported_too(run: Run, tmp_path: Path) -> None:
+    directory = checkpoints.write(oracle.tiny("wavlm-base").model, tmp_path / "checkpoint")
+    assert run("export", directory, "-o", tmp_path / "model.onnx").code == 0
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    waveform = speechlike(0.4)
+    (logits,) = session.run(["logits"], {"waveform": waveform[None]})
+    np.testing.assert_allclose(logits[0], oracle.tiny("wavlm-base").logits(waveform), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("to", "given", "written"),
+    [
+        ("onnx", "m.onnx", "m.onnx"),
+        ("openvino", "m", "m.xml"),
+        ("openvino", "m.xml", "m.xml"),
+        ("hf", "m", "m"),
+    ],
+)
+def test_an_export_replaces_nothing(
+    run: Run, model: Path, tmp_path: Path, to: str, given: str, written: str
+) -> None:
+    (tmp_path / written).write_text("mine")
+    result = run("export", model, "-o", tmp_path / given, "--to", to)
+    assert result.code == 1
+    assert f"{written} exists" in result.err
+    assert (tmp_path / written).read_text() == "mine"
+
+
+def test_a_quantized_model_is_no_checkpoint(run: Run, made: Artifact, tmp_path: Path) -> None:
+    from littlefoot.compress.quantize import QuantizeConfig, quantize_dynamic
+
+    artifact.save(quantize_dynamic(made, QuantizeConfig(mode="dynamic")), tmp_path / "int8")
+    result = run("export", tmp_path / "int8", "-o", tmp_path / "hf", "--to", "hf")
+    assert result.code == 2
+    assert "full-precision original" in result.err
+
+
+# demo
+
+
+@pytest.mark.skipif("littlefoot-en" not in checkpoint.bundled(), reason="littlefoot-en is not in the package")
+def test_the_demo_prints_one_table(run: Run) -> None:
+    result = run("demo")
+    assert result.code == 0
+    assert "x real time" in result.out
+    assert "littlefoot-en, 8 bits" in result.out
