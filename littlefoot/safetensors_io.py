@@ -86,6 +86,7 @@ def write(path: Path, arrays: Mapping[str, npt.NDArray[Any]], metadata: Mapping[
     from safetensors.numpy import save_file
 
     save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, path, dict(metadata))
+    path.chmod(0o644)  # safetensors writes for the owner alone
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
