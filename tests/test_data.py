@@ -15,7 +15,7 @@ from littlefoot import manifest
 from littlefoot.config import ModelConfig
 from littlefoot.errors import TrainingError
 from littlefoot.manifest import Utterance
-from littlefoot.model.data import Batch, Draw, TrainingSet, frames_needed
+from littlefoot.model.data import Batch, Draw, TrainingSet, frames_needed, padded_length
 from littlefoot.model.train_config import TrainConfig, load_recipe
 from littlefoot.vocabulary import Vocabulary
 
@@ -81,6 +81,18 @@ def test_batches_keep_to_their_padded_length(utterances: list[Utterance], parts:
     for epoch in (0, 1):
         for batch in all_batches(data, epoch):
             assert batch.waveforms.numel() <= 1.01 * 3.0 / parts * 16_000
+
+
+def test_there_are_few_lengths_of_batches_and_little_padding(utterances: list[Utterance]) -> None:
+    samples = np.arange(4_000, 480_000, 37)
+    padded = padded_length(samples)
+    assert len(set(padded.tolist())) <= 6 * np.log2(480 / 4) + 2
+    assert (padded >= samples).all()
+    assert (padded < 1.13 * samples).all()
+    assert padded_length([16_000, 32_000]).tolist() == [16_000, 32_000]
+    for batch in all_batches(training_set(utterances), 1):
+        assert batch.waveforms.shape[1] == padded_length(int(batch.lengths.max()))
+        assert not batch.waveforms[0, batch.lengths[0] :].any()
 
 
 def test_every_utterance_is_drawn_as_often_as_its_set_weighs(utterances: list[Utterance]) -> None:
@@ -165,7 +177,7 @@ def test_a_batch_without_a_readable_file_is_silence(utterances: list[Utterance],
 
 def test_a_file_shorter_than_its_manifest_says_is_left_out(utterances: list[Utterance]) -> None:
     lying = dataclasses.replace(utterances[0], seconds=10.0, text="ABC" * 60)
-    data = training_set([utterances[1], lying], batch_seconds=20.0)
+    data = training_set([utterances[1], lying], batch_seconds=24.0)
     (batch,) = all_batches(data, 0)
     assert batch.target_lengths.tolist() == [len(data.targets[0])]
     assert "too short for its text" in data.unreadable[str(lying.path)]
