@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import os
 import tempfile
 import zlib
@@ -11,6 +12,9 @@ from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from littlefoot.artifact import Artifact
 from littlefoot.safetensors_io import checksums
@@ -47,20 +51,23 @@ def key(artifact: Artifact, **settings: Any) -> str:
     return digest.hexdigest()[:32]
 
 
-def load(name: str) -> bytes | None:
-    """The entry's bytes, or None if it is not there or damaged. Reading it marks it as recently used."""
+def load(name: str) -> npt.NDArray[np.uint8] | None:
+    """The entry's bytes (N,), mapped from the disk, or None if it is not there or damaged.
+
+    Reading it marks it as recently used.
+    """
     path = directory() / name
     try:
         with path.open("rb") as file:
-            checksum, data = file.read(_CHECKSUM_BYTES), file.read()
-    except OSError:
+            data = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY), np.uint8)
+    except (OSError, ValueError):  # ValueError: an empty file
         return None
-    if checksum != _checksum(data):
+    if bytes(data[:_CHECKSUM_BYTES]) != _checksum(data[_CHECKSUM_BYTES:]):
         discard(name)
         return None
     with suppress(OSError):  # a cache that may only be read serves as well
         path.touch()
-    return data
+    return data[_CHECKSUM_BYTES:]
 
 
 def store(name: str, data: bytes) -> None:
@@ -71,7 +78,7 @@ def store(name: str, data: bytes) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
             temporary = Path(file.name)
-            file.write(_checksum(data))
+            file.write(_checksum(np.frombuffer(data, np.uint8)))
             file.write(data)
         temporary.replace(folder / name)
         _prune(folder)
@@ -87,9 +94,9 @@ def discard(name: str) -> None:
         (directory() / name).unlink(missing_ok=True)
 
 
-def _checksum(data: bytes) -> bytes:
+def _checksum(data: npt.NDArray[np.uint8]) -> bytes:
     """Guards against damage on the disk, which engines do not notice and answer with wrong numbers."""
-    return zlib.crc32(data).to_bytes(_CHECKSUM_BYTES, "little")
+    return zlib.crc32(data.data).to_bytes(_CHECKSUM_BYTES, "little")
 
 
 def _prune(folder: Path) -> None:

@@ -103,26 +103,29 @@ class OpenVINOEngine:
         if cached:
             device = core.get_property("CPU", "FULL_DEVICE_NAME")
             key = cache.key(artifact, device=device, capabilities=sorted(capabilities), **options)
-            compiled = _from_cache(core, artifact, options, f"{key}.blob")
+            compiled, memory = _from_cache(core, artifact, options, f"{key}.blob")
         else:
-            compiled = _compile(core, artifact, options)
+            compiled, memory = _compile(core, artifact, options), None
         self._request = compiled.create_infer_request()
+        self._memory = memory  # which the compiled model reads and does not own
 
     def run(self, waveform: Array) -> Array:
         result = self._request.infer([waveform[None]], share_inputs=True)[0]
         return np.array(result[0], dtype=np.float32)
 
 
-def _from_cache(core: Any, artifact: Artifact, options: dict[str, Any], entry: str) -> Any:
-    """The compiled model, from the cache where it is there."""
+def _from_cache(core: Any, artifact: Artifact, options: dict[str, Any], entry: str) -> tuple[Any, object]:
+    """The compiled model, from the cache where it is there, and the memory that must live as long."""
+    import openvino
+
     if (blob := cache.load(entry)) is not None:
         try:
-            return core.import_model(blob, "CPU", options)
+            return core.import_model(openvino.Tensor(blob, shared_memory=True), "CPU", options), blob
         except RuntimeError:  # written by another build of the engine
             cache.discard(entry)
     compiled = _compile(core, artifact, options)
     cache.store(entry, compiled.export_model().getvalue())
-    return compiled
+    return compiled, None
 
 
 def _compile(core: Any, artifact: Artifact, options: dict[str, Any]) -> Any:
