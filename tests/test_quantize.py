@@ -135,12 +135,20 @@ def test_values_beyond_the_range_are_cut_to_it() -> None:
     np.testing.assert_allclose(rounded, [-1, 3], atol=float(scale))
 
 
+def seen(rows: np.ndarray) -> LayerInput:
+    """The input of a layer of which all frames (N, C) or windows (N, C, K) are known."""
+    frames = rows if rows.ndim == 2 else rows.transpose(0, 2, 1).reshape(-1, rows.shape[1])
+    return LayerInput(("layer",), frames.min(axis=0), frames.max(axis=0), rows)
+
+
 def plain(layer_input: LayerInput, weights: dict[str, np.ndarray]) -> float:
     """The error of the range that was seen, without cutting or smoothing."""
     stacked = np.concatenate([weights[f"{name}.weight"] for name in layer_input.layers])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rounding, "CLIP_RATIOS", (1.0,))
-        return rounding._best_range(layer_input.rows, stacked, layer_input.low, layer_input.high, None).error
+        return rounding._best_range(
+            layer_input.rows, stacked, float(layer_input.low.min()), float(layer_input.high.max()), None
+        ).error
 
 
 @given(seed=st.integers(0, 1000), outlier=st.sampled_from([1.0, 30.0, 1000.0]), linear=st.booleans())
@@ -150,7 +158,7 @@ def test_fitting_is_never_worse_than_the_range_that_was_seen(seed: int, outlier:
     rows[:, 0] *= outlier
     rows.flat[0] *= outlier
     weight = generator.standard_normal((6, 8) if linear else (6, 8, 3)).astype(np.float32)
-    given_input = LayerInput(("layer",), float(rows.min()), float(rows.max()), rows)
+    given_input = seen(rows)
     weights = {"layer.weight": weight}
     assert fit(given_input, weights).error <= plain(given_input, weights) + 1e-12
 
@@ -159,10 +167,10 @@ def test_rare_peaks_are_cut_off() -> None:
     rows = np.random.default_rng(0).standard_normal((500, 8)).astype(np.float32)
     rows[0, 0] = 40.0
     weight = np.eye(8, dtype=np.float32)
-    given_input = LayerInput(("layer",), float(rows.min()), float(rows.max()), rows)
+    given_input = seen(rows)
     found = fit(given_input, {"layer.weight": weight})
     assert found.error < plain(given_input, {"layer.weight": weight})
-    assert found.scale < input_scale(given_input.low, given_input.high)[0]
+    assert found.scale < input_scale(float(rows.min()), float(rows.max()))[0]
 
 
 def test_a_loud_channel_is_smoothed() -> None:
@@ -171,11 +179,25 @@ def test_a_loud_channel_is_smoothed() -> None:
     rows[:, 3] *= 200
     weight = generator.standard_normal((8, 16)).astype(np.float32)
     weight[:, 3] /= 200
-    given_input = LayerInput(("layer",), float(rows.min()), float(rows.max()), rows)
+    given_input = seen(rows)
     found = fit(given_input, {"layer.weight": weight})
     assert found.smoothing is not None
     assert found.smoothing[3] < found.smoothing[0]
     assert found.error < 0.01 * plain(given_input, {"layer.weight": weight})
+
+
+def test_smoothing_leaves_room_for_peaks_that_were_not_sampled() -> None:
+    generator = np.random.default_rng(0)
+    rows = generator.standard_normal((200, 16)).astype(np.float32)
+    rows[:, 3] *= 200
+    weight = generator.standard_normal((8, 16)).astype(np.float32)
+    weight[:, 3] /= 200
+    given_input = seen(rows)
+    given_input.high[5] = 50 * np.abs(rows[:, 5]).max()  # channel 5 is loud in rare frames only
+    found = fit(given_input, {"layer.weight": weight})
+    assert found.smoothing is not None
+    highest = (255 - float(found.zero_point)) * found.scale / found.smoothing[5]
+    assert highest > min(rounding.CLIP_RATIOS) * given_input.high[5]
 
 
 @pytest.mark.parametrize("groups", [1, 2, 4])
@@ -200,9 +222,11 @@ def test_the_product_that_is_fitted_is_that_of_the_convolution(groups: int) -> N
 def test_calibration_sees_the_inputs_of_all_layers(base: Calibrated) -> None:
     for each in base.inputs:
         weight = base.artifact.weights.get(f"{each.layers[0]}.weight")
-        assert each.low < each.high
-        assert each.low <= each.rows.min()
-        assert each.rows.max() <= each.high
+        frames = each.rows if each.rows.ndim == 2 else each.rows.transpose(0, 2, 1)  # (..., C)
+        assert each.low.shape == each.high.shape == frames.shape[-1:]
+        assert (each.low <= frames).all()
+        assert (frames <= each.high).all()
+        assert (each.low < each.high).any()
         if weight is None:  # a factor of a product
             assert each.rows.shape[1] == 1
         elif weight.ndim == 2:

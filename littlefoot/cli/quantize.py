@@ -38,7 +38,7 @@ def quantize(
         typer.Option(
             help="Share of the calibration text that may change; harmful layers are kept beyond it."
         ),
-    ] = 0.01,
+    ] = 0.02,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an artifact.")] = False,
     language: options.Language = None,
     as_json: options.Json = False,

@@ -18,8 +18,6 @@ from littlefoot.runtime.engine import observe
 
 Array = npt.NDArray[np.float32]
 
-CLIP_SECONDS = 4
-"""Longer audio is cut: a few frames of many recordings say more than many frames of one."""
 MAX_ROWS = 512
 SINGLE_VALUES = 65536
 MAX_CLIPS = 64
@@ -32,9 +30,9 @@ class LayerInput:
     """The input that one or more layers share (query, key and value read the same tensor)."""
 
     layers: tuple[str, ...]
-    low: float
-    """Smallest value seen."""
-    high: float
+    low: Array
+    """(C,) smallest value seen in each channel, in all of the audio; (1,) for a factor of a product."""
+    high: Array
     rows: Array
     """A random sample: (N, C) frames for linear layers, (N, C, K) windows for a convolution, (N, 1) single
     values for a factor of a product."""
@@ -53,18 +51,18 @@ def collect(artifact: Artifact, clips: Iterable[Array], seed: int = 0) -> list[L
     }
     generator = np.random.default_rng(seed)
     shortest = artifact.config.receptive_field
-    usable = [clip[: CLIP_SECONDS * 16_000] for clip in clips]
-    usable = [clip for clip in usable if len(clip) >= shortest and np.ptp(clip) > 0]
+    usable = [clip for clip in clips if len(clip) >= shortest and np.ptp(clip) > 0]
     if not usable:
         raise ConfigError("the calibration audio is empty or silent: give recordings of speech")
     samples: dict[str, list[Array]] = {value: [] for value in network.observed}
-    low = dict.fromkeys(network.observed, np.inf)
-    high = dict.fromkeys(network.observed, -np.inf)
+    low: dict[str, Array] = {}
+    high: dict[str, Array] = {}
     for values in observe(network, usable):
         for value, array in values.items():
-            low[value] = min(low[value], float(array.min()))
-            high[value] = max(high[value], float(array.max()))
             name = network.observed[value][0]
+            smallest, largest = _extremes(array, shapes[name])
+            low[value] = np.minimum(low.get(value, smallest), smallest)
+            high[value] = np.maximum(high.get(value, largest), largest)
             count = _budget(shapes[name], len(usable))
             stride = network.strides.get(name)
             samples[value].append(_sample(array, shapes[name], stride, count, generator))
@@ -72,6 +70,17 @@ def collect(artifact: Artifact, clips: Iterable[Array], seed: int = 0) -> list[L
         LayerInput(tuple(names), low[value], high[value], np.concatenate(samples[value]))
         for value, names in network.observed.items()
     ]
+
+
+def _extremes(array: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
+    """The smallest and the largest value of each channel of a layer's input, (C,) each."""
+    if shape == (1, 1):  # a factor of a product
+        channels = array.reshape(-1, 1)
+    elif len(shape) == 2:
+        channels = array.reshape(-1, shape[1])
+    else:  # (1, C, 1, T)
+        channels = array[0, :, 0].T
+    return channels.min(axis=0), channels.max(axis=0)
 
 
 def _budget(shape: tuple[int, ...], clips: int) -> int:

@@ -45,7 +45,7 @@ class QuantizeConfig:
     ``dynamic``: scales found at run time; linear layers only, as in Shrinking Bigfoot."""
     keep: tuple[str, ...] = ()
     """Patterns of layer names that stay in higher precision, such as ``feature_extractor.*``."""
-    max_disagreement: float = 0.01
+    max_disagreement: float = 0.02
     """The gate: share of the text that may change on the calibration audio. Beyond it, the parts that
     hurt most are left in higher precision."""
 

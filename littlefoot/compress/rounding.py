@@ -48,14 +48,16 @@ def fit(layer_input: LayerInput, weights: Mapping[str, npt.NDArray[Any]]) -> Inp
     if f"{layer_input.layers[0]}.weight" not in weights:
         return _best_symmetric_range(layer_input)
     stacked = np.concatenate([weights[f"{name}.weight"].astype(np.float32) for name in layer_input.layers])
-    best = _best_range(layer_input.rows, stacked, layer_input.low, layer_input.high, None)
+    low, high = layer_input.low, layer_input.high
+    best = _best_range(layer_input.rows, stacked, float(low.min()), float(high.max()), None)
     if stacked.ndim == 2:
-        loudest = np.maximum(np.abs(layer_input.rows).max(axis=0), 1e-5)  # (C,)
+        # Of all frames: a channel that is loud in a few frames only would leave the range after smoothing.
+        loudest = np.maximum(np.maximum(-low, high), 1e-5)  # (C,)
         strongest = np.maximum(np.abs(stacked).max(axis=0), 1e-5)  # (C,)
         for strength in SMOOTHING_STRENGTHS:
             smoothing = (strongest ** (1 - strength) / loudest**strength).astype(np.float32)
-            rows = layer_input.rows * smoothing
-            smoothed = _best_range(rows, stacked / smoothing, float(rows.min()), float(rows.max()), smoothing)
+            ends = float((low * smoothing).min()), float((high * smoothing).max())
+            smoothed = _best_range(layer_input.rows * smoothing, stacked / smoothing, *ends, smoothing)
             if smoothed.error < best.error * (SMOOTHING_GAIN if best.smoothing is None else 1.0):
                 best = smoothed
     return best
@@ -78,7 +80,8 @@ def _best_range(rows: Array, weight: Array, low: float, high: float, smoothing: 
 
 
 def _best_symmetric_range(layer_input: LayerInput) -> InputScale:
-    values, largest = layer_input.rows, max(abs(layer_input.low), abs(layer_input.high), 1e-6)
+    values = layer_input.rows
+    largest = max(float(-layer_input.low.min()), float(layer_input.high.max()), 1e-6)
     energy = float(np.square(values).sum()) or 1.0
     fits = []
     for ratio in CLIP_RATIOS:
