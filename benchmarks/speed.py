@@ -137,7 +137,10 @@ def prepare(what: str, seconds: float, threads: int) -> dict[str, Contender]:
             return contenders
         model = random_checkpoint(LARGE if what == "large" else BASE, Path(directory) / what)
         artifact = checkpoint.load(Path(directory) / what)
-        return {**ours(artifact, int8(artifact), waveform, threads), **peers(model, waveform, threads)}
+        quantized = int8(artifact)
+        before, after = (sum(w.nbytes for w in a.weights.values()) / 1e6 for a in (artifact, quantized))
+        print(f"weights: {before:.1f} MB in float32, {after:.1f} MB in int8, {before / after:.2f}x smaller\n")
+        return {**ours(artifact, quantized, waveform, threads), **peers(model, waveform, threads)}
 
 
 def measure(contenders: dict[str, Contender], rounds: int) -> dict[str, list[float]]:
