@@ -22,7 +22,7 @@ from littlefoot import audio
 from littlefoot.config import SAMPLE_RATE, ModelConfig
 from littlefoot.errors import LittlefootError, TrainingError
 from littlefoot.manifest import Utterance
-from littlefoot.model.augment import add_noise, change_gain, change_speed, mask_spans
+from littlefoot.model.augment import Augmenter, mask_spans
 from littlefoot.model.train_config import TrainConfig
 from littlefoot.vocabulary import Vocabulary
 
@@ -77,7 +77,8 @@ class TrainingSet:
         self.model, self.train, self.do_normalize = model, train, do_normalize
         self.parts = parts
         self.left_out: Counter[str] = Counter()
-        self.unreadable: dict[str, str] = {}
+        self.augment = Augmenter(train)
+        self.unreadable = self.augment.unreadable
         self._cache: dict[int, npt.NDArray[np.int16]] = {}
 
         kept: list[tuple[Utterance, list[int], float]] = []
@@ -162,7 +163,8 @@ class TrainingSet:
             waveform = self._audio(draw.index)
             if waveform is None:
                 continue
-            waveform = self._augment(waveform, draw.speed, rng)
+            waveform = self.augment(waveform, draw.speed, rng)
+            waveform = audio.normalize(waveform) if self.do_normalize else waveform
             if self.model.frames(len(waveform)) < self.needed[draw.index]:
                 self._report(draw.index, "is shorter than its manifest says: too short for its text")
                 continue
@@ -211,15 +213,6 @@ class TrainingSet:
                 f"{self.utterances[index].path}: {problem}; "
                 "check the manifests, or raise train.max_unreadable"
             )
-
-    def _augment(
-        self, waveform: npt.NDArray[np.float32], speed: float, rng: np.random.Generator
-    ) -> npt.NDArray[np.float32]:
-        waveform = change_speed(waveform, speed)
-        waveform = change_gain(waveform, self.train.gain_db, rng)
-        if rng.random() < self.train.noise_probability:
-            waveform = add_noise(waveform, self.train.noise_snr_db, rng)
-        return audio.normalize(waveform) if self.do_normalize else waveform
 
     def _collate(
         self,

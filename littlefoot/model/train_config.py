@@ -64,9 +64,19 @@ class TrainConfig:
     gain_db: float = 6.0
     """Level is changed by up to this much in either direction."""
     noise_probability: float = 0.0
-    """Share of utterances that get white noise."""
+    """Share of utterances that get noise."""
+    noise_folder: str | None = None
+    """Recordings of noise, in any depth of folders; white noise without."""
     noise_snr_db: tuple[float, float] = (10.0, 40.0)
     """Range of the signal-to-noise ratio."""
+    room_probability: float = 0.0
+    """Share of utterances played in a room."""
+    room_folder: str | None = None
+    """Impulse responses of rooms, in any depth of folders."""
+    telephone_probability: float = 0.0
+    """Share of utterances limited to the band of a telephone, 300 to 3400 Hz."""
+    codec_probability: float = 0.0
+    """Share of utterances that pass through mu-law, GSM, Vorbis, Opus or MP3."""
     time_mask_fraction: float = 0.05
     """Share of frames replaced by the mask embedding (SpecAugment, Park et al. 2019)."""
     time_mask_frames: int = 5
@@ -106,9 +116,13 @@ class TrainConfig:
         for name in positive.split():
             if getattr(self, name) <= 0:
                 raise ConfigError(f"train.{name} must be greater than 0, not {getattr(self, name)}")
-        for name in ("time_mask_fraction", "feature_mask_fraction", "noise_probability"):
+        shares = """time_mask_fraction feature_mask_fraction noise_probability room_probability
+            telephone_probability codec_probability"""
+        for name in shares.split():
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"train.{name} must lie between 0 and 1, not {getattr(self, name)}")
+        if self.room_probability and not self.room_folder:
+            raise ConfigError("train.room_probability needs impulse responses: set train.room_folder")
         if not 0 <= self.ema_decay < 1:
             raise ConfigError(f"train.ema_decay must be at least 0 and less than 1, not {self.ema_decay}")
         if not self.speeds or min(self.speeds) <= 0:
