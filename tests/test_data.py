@@ -137,6 +137,12 @@ def test_what_cannot_be_used_is_left_out_and_counted(utterances: list[Utterance]
     assert list(data.unreadable) == ["gone.wav"]
 
 
+def test_characters_outside_the_alphabet_are_counted_by_utterance(utterances: list[Utterance]) -> None:
+    texts = ["ABZZ", "Z\u00e9", "AB"]
+    data = training_set([dataclasses.replace(utterances[0], text=text) for text in texts])
+    assert data.unknown == {"Z": 2, "\u00e9": 1}
+
+
 def test_nothing_usable_is_an_error_that_says_why(utterances: list[Utterance]) -> None:
     with pytest.raises(TrainingError, match="1 with empty text"):
         training_set([dataclasses.replace(utterances[0], text="")])

@@ -183,6 +183,13 @@ def test_a_trained_model_is_fine_tuned_from_its_directory(tones: Path, tmp_path:
     assert artifact.load(tmp_path / "second").vocabulary == artifact.load(tmp_path / "first").vocabulary
 
 
+def test_dev_rows_that_are_trained_on_are_warned_about(tones: Path) -> None:
+    rows = manifest.read(tones)  # whose dev split repeats four of the training split
+    (warning,) = trainer.overlap(rows)
+    assert "4 of 4 dev utterances" in warning
+    assert not trainer.overlap([u for u in rows if u.split == "train"])
+
+
 @pytest.mark.parametrize(("schedule", "half"), [("cosine", 0.5), ("linear", 0.5), ("constant", 1.0)])
 def test_learning_rate_rises_then_decays(schedule: str, half: float) -> None:
     config = TrainConfig(lr=1.0, steps=300, warmup_steps=100, schedule=schedule)

@@ -61,7 +61,8 @@ class Batch:
 class TrainingSet:
     """The usable utterances among those given, and their batches.
 
-    ``left_out`` counts the utterances not used, by reason; ``unreadable`` maps the paths of files that
+    ``left_out`` counts the utterances not used, by reason, and ``unknown`` those in which each character
+    outside the alphabet occurs; ``unreadable`` maps the paths of files that
     turned out unreadable to what was wrong with them. ``parts`` is the number of batches in a step.
     """
 
@@ -77,6 +78,7 @@ class TrainingSet:
         self.model, self.train, self.do_normalize = model, train, do_normalize
         self.parts = parts
         self.left_out: Counter[str] = Counter()
+        self.unknown: Counter[str] = Counter()
         self.augment = Augmenter(train)
         self.unreadable = self.augment.unreadable
         self._cache: dict[int, npt.NDArray[np.int16]] = {}
@@ -89,7 +91,9 @@ class TrainingSet:
                 self.unreadable[str(utterance.path)] = str(error)
                 self.left_out["unreadable audio"] += 1
                 continue
-            targets = None if vocabulary.unknown(utterance.text) else vocabulary.encode(utterance.text)
+            unknown = vocabulary.unknown(utterance.text)
+            self.unknown.update(unknown)
+            targets = None if unknown else vocabulary.encode(utterance.text)
             reason = self._unusable(utterance, targets, seconds)
             if reason:
                 self.left_out[reason] += 1

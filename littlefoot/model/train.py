@@ -119,7 +119,7 @@ def train(
     bad_in_a_row = 0
     saved = time.monotonic()
     with Reporter(work / "metrics.jsonl", config.steps, at.step, not main) as reporter, interrupts() as stop:
-        for note in [*describe(data, dev, model), *notes]:
+        for note in [*describe(data, dev, model), *overlap(utterances), *notes]:
             reporter.message(note)
         for batches in steps(data, config, at, accelerator.process_index):
             seed_dropout(config.seed, at.step, accelerator.process_index)
@@ -186,6 +186,21 @@ def make_model(recipe: Recipe) -> CTCModel:
 def part(utterances: Sequence[Utterance], split: str) -> list[Utterance]:
     """The rows of one split, LibriSpeech's names (``train-clean-100``) included."""
     return [u for u in utterances if u.split == split or u.split.startswith(split + "-")]
+
+
+def overlap(utterances: Sequence[Utterance]) -> list[str]:
+    """A warning for each split with rows whose speaker and text are trained on: its error rates flatter."""
+    trained = {(u.set_name, u.speaker, u.text) for u in part(utterances, "train")}
+    lines = []
+    for split in ("dev", "test"):
+        rows = part(utterances, split)
+        shared = [u for u in rows if (u.set_name, u.speaker, u.text) in trained]
+        if shared:
+            lines.append(
+                f"warning: {len(shared)} of {len(rows)} {split} utterances have a speaker and text that are "
+                f"trained on too, such as {shared[0].id} of {shared[0].set_name}: expect fewer errors on them"
+            )
+    return lines
 
 
 def steps(data: TrainingSet, config: TrainConfig, at: Position, process: int) -> Iterator[list[Batch]]:
@@ -319,6 +334,9 @@ def describe(data: TrainingSet, dev: DevSet, model: CTCModel) -> list[str]:
     lines = [f"{parameters / 1e6:.2f} million parameters, {model.config.frame_ms:g} ms frames"]
     lines += [f"{len(data.utterances)} utterances, {hours:.2f} h to train on; {dev.size} dev utterances"]
     lines += [f"left out: {count} with {reason}" for reason, count in data.left_out.items()]
+    if data.unknown:
+        found = ", ".join(f"{character!r} in {count}" for character, count in data.unknown.most_common(20))
+        lines.append(f"outside the alphabet: {found}{', ...' if len(data.unknown) > 20 else ''}")
     if dev.skipped:
         lines.append(f"left out: {dev.skipped} dev utterances whose audio cannot be read")
     return lines
