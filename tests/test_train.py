@@ -183,6 +183,14 @@ def test_a_trained_model_is_fine_tuned_from_its_directory(tones: Path, tmp_path:
     assert artifact.load(tmp_path / "second").vocabulary == artifact.load(tmp_path / "first").vocabulary
 
 
+def test_training_ends_early_when_the_dev_errors_stay(tones: Path, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, tones, steps=40, eval_every=2, patience=3, lr=1e-9)
+    wer = run(recipe, tmp_path / "out")
+    steps = [row["step"] for row in rows(tmp_path / "out") if "dev_wer" in row]
+    assert steps == [2, 4, 6, 8]  # the first is the best
+    assert wer == artifact.load(tmp_path / "out").config.littlefoot["training"]["dev"]["wer"]["tones"]
+
+
 def test_dev_rows_that_are_trained_on_are_warned_about(tones: Path) -> None:
     rows = manifest.read(tones)  # whose dev split repeats four of the training split
     (warning,) = trainer.overlap(rows)

@@ -50,6 +50,7 @@ class Position:
     """Batches of this epoch taken by each process."""
     best_wer: float = math.inf
     """Lowest mean WER on the dev sets so far."""
+    evaluations_since_best: int = 0
     bad_steps: int = 0
     """Steps skipped because the gradient was not finite."""
 
@@ -155,13 +156,19 @@ def train(
                 reporter.row({**row, "grad_norm": norm, "bad_steps": at.bad_steps})
             last = at.step == config.steps
             stopping = agreed(stop.requested, accelerator)
-            if main and (at.step % config.eval_every == 0 or last):
-                reporter.row(keep_best(average, data, dev, work, at, accelerator))
+            if at.step % config.eval_every == 0 or last:
+                if main:
+                    reporter.row(keep_best(average, data, dev, work, at, accelerator))
+                if config.patience and agreed(at.evaluations_since_best >= config.patience, accelerator):
+                    reporter.message(f"no lower dev WER in {config.patience} evaluations: training ends")
+                    last = True
             if time.monotonic() - saved > 60 * config.checkpoint_minutes or last or stopping:
                 checkpoint()
                 saved = time.monotonic()
             if stopping and not last:
                 raise TrainingError(f"stopped after step {at.step}: continue with --resume")
+            if last:
+                break
         for path, problem in data.unreadable.items():
             reporter.message(f"not used: {path}: {problem}")
     accelerator.wait_for_everyone()
@@ -265,6 +272,7 @@ def keep_best(
         artifact.save(made, work / "best", overwrite=True)
     if score is None:
         return {"step": at.step}
+    at.evaluations_since_best = 0 if score.mean_wer < at.best_wer else at.evaluations_since_best + 1
     at.best_wer = min(at.best_wer, score.mean_wer)
     return (
         {"step": at.step, "dev_loss": score.loss, "dev_wer": score.mean_wer}

@@ -103,6 +103,8 @@ class TrainConfig:
     """Steps between two rows of metrics."""
     eval_every: int = 500
     """Steps between two evaluations on the dev splits."""
+    patience: int = 0
+    """Training ends early after so many evaluations in a row without a lower dev WER; 0: never."""
     checkpoint_minutes: float = 5.0
     """Wall time between two checkpoints."""
     keep_checkpoints: int = 2
@@ -127,6 +129,8 @@ class TrainConfig:
             raise ConfigError(f"train.ema_decay must be at least 0 and less than 1, not {self.ema_decay}")
         if not self.speeds or min(self.speeds) <= 0:
             raise ConfigError("train.speeds must list one or more factors greater than 0")
+        if self.patience < 0:
+            raise ConfigError(f"train.patience must be 0 or more, not {self.patience}")
         if min(self.set_weights.values(), default=0) < 0:
             raise ConfigError("train.set_weights must not be negative")
         for name, allowed in (
