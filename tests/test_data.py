@@ -29,14 +29,14 @@ def utterances(tmp_path_factory: pytest.TempPathFactory) -> list[Utterance]:
 
 
 def training_set(utterances: list[Utterance], **train: Any) -> TrainingSet:
-    config = TrainConfig(**{"batch_seconds": 3.0, **train})
+    config = TrainConfig(**{"batch_seconds": 3.0, "loaders": 0, **train})
     return TrainingSet(
         utterances, Vocabulary(tuple(VOCABULARY)), ModelConfig.from_dict(MODEL), config, do_normalize=True
     )
 
 
 def all_batches(data: TrainingSet, epoch: int) -> list[Batch]:
-    return list(data.batches(epoch, data.epoch(epoch)))
+    return list(data.batches((epoch, draws) for draws in data.epoch(epoch)))
 
 
 def same(a: Batch, b: Batch) -> bool:
@@ -49,9 +49,10 @@ def same(a: Batch, b: Batch) -> bool:
 def test_batches_are_the_same_again_whatever_the_number_of_loaders(utterances: list[Utterance]) -> None:
     settings: dict[str, Any] = {"noise_probability": 0.5, "time_mask_fraction": 0.3}
     first = all_batches(training_set(utterances, **settings), 3)
-    again = all_batches(training_set(utterances, **settings, loaders=3), 3)
-    assert len(first) == len(again) > 1
-    assert all(same(a, b) for a, b in zip(first, again, strict=True))
+    for loaders in (1, 2):
+        again = all_batches(training_set(utterances, **settings, loaders=loaders), 3)
+        assert len(first) == len(again) > 1
+        assert all(same(a, b) for a, b in zip(first, again, strict=True))
 
 
 def test_another_seed_or_epoch_gives_other_batches(utterances: list[Utterance]) -> None:
@@ -72,6 +73,15 @@ def test_the_first_epoch_goes_from_short_to_long(utterances: list[Utterance]) ->
     assert later != sorted(later)
     unordered = [batch.lengths.max() for batch in all_batches(training_set(utterances, short_first=False), 0)]
     assert unordered != sorted(unordered)
+
+
+@pytest.mark.parametrize("loaders", [0, 2])
+def test_batches_of_several_epochs_come_in_order(utterances: list[Utterance], loaders: int) -> None:
+    data = training_set(utterances, loaders=loaders)
+    turns = [(epoch, draws) for epoch in (1, 2) for draws in data.epoch(epoch)]
+    batches = list(data.batches(turns))
+    assert [batch.epoch for batch in batches] == [epoch for epoch, _ in turns]
+    assert all(same(batch, data.load(*turn)) for batch, turn in zip(batches, turns, strict=True))
 
 
 @pytest.mark.parametrize("parts", [1, 2])

@@ -57,8 +57,9 @@ def test_a_tiny_model_learns_a_handful_of_utterances(tones: Path, tmp_path: Path
 
 
 def test_killed_training_resumes_bit_for_bit(tones: Path, tmp_path: Path) -> None:
-    # Dropout, masks and speed changes are all on; a checkpoint is written after every step.
-    recipe = write_recipe(tmp_path, tones, steps=60, checkpoint_minutes=0.0, log_every=1)
+    # Dropout, masks and speed changes are all on; a checkpoint is written after every step; audio is loaded
+    # ahead by a process of its own.
+    recipe = write_recipe(tmp_path, tones, steps=60, checkpoint_minutes=0.0, log_every=1, loaders=1)
     run(recipe, tmp_path / "whole")
 
     out = tmp_path / "killed"
@@ -128,6 +129,22 @@ def test_sigterm_saves_a_checkpoint(tones: Path, tmp_path: Path, monkeypatch: py
         run(write_recipe(tmp_path, tones, steps=50), tmp_path / "out")
     assert CheckpointStore(tmp_path / "out-training", keep=2).steps() == [5]
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_ctrl_c_reaches_the_loaders_too_and_still_saves_a_checkpoint(tones: Path, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, tones, steps=100_000, loaders=1, log_every=1, checkpoint_minutes=100.0)
+    command = [sys.executable, "-c", "from littlefoot.cli import main; main()"]
+    command += ["train", str(recipe), "-o", str(tmp_path / "out")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    metrics = tmp_path / "out-training" / "metrics.jsonl"
+    deadline = time.monotonic() + 60
+    while not metrics.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert re.search(r"stopped after step \d+: continue with --resume", errors)
+    assert len(CheckpointStore(tmp_path / "out-training", keep=2).steps()) == 1
 
 
 def test_a_run_already_there_is_not_overwritten(tones: Path, tmp_path: Path) -> None:

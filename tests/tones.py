@@ -37,6 +37,7 @@ TRAIN: dict[str, Any] = {
     "eval_every": 1000,
     "mixed_precision": "no",
     "threads": 1,
+    "loaders": 0,
 }
 
 

@@ -8,15 +8,17 @@ what uninterrupted training would have seen.
 from __future__ import annotations
 
 import itertools
-from collections import Counter, deque
+import signal
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from littlefoot import audio
 from littlefoot.config import SAMPLE_RATE, ModelConfig
@@ -56,9 +58,16 @@ class Batch:
     """(B, D) bool"""
     seconds: float
     """Of speech, without the padding."""
+    epoch: int
+    unreadable: dict[str, str]
+    """The paths of files that were left out of it, and what was wrong with them."""
 
 
-class TrainingSet:
+Turn = tuple[int, Sequence[Draw]]
+"""An epoch's number, and one of its batches."""
+
+
+class TrainingSet(Dataset[Batch]):
     """The usable utterances among those given, and their batches.
 
     ``left_out`` counts the utterances not used, by reason, and ``unknown`` those in which each character
@@ -80,7 +89,7 @@ class TrainingSet:
         self.left_out: Counter[str] = Counter()
         self.unknown: Counter[str] = Counter()
         self.augment = Augmenter(train)
-        self.unreadable = self.augment.unreadable
+        self.unreadable: dict[str, str] = {}
         self._cache: dict[int, npt.NDArray[np.int16]] = {}
 
         kept: list[tuple[Utterance, list[int], float]] = []
@@ -162,15 +171,18 @@ class TrainingSet:
         waveforms: list[npt.NDArray[np.float32]] = []
         targets: list[list[int]] = []
         rngs: list[np.random.Generator] = []
+        unreadable: dict[str, str] = {}
         for draw in draws:
+            path = str(self.utterances[draw.index].path)
             rng = np.random.default_rng((self.train.seed, epoch, draw.index, draw.turn))
-            waveform = self._audio(draw.index)
-            if waveform is None:
+            try:
+                waveform = self.augment(self._audio(draw.index), draw.speed, rng)
+            except LittlefootError as error:
+                unreadable[path] = str(error)
                 continue
-            waveform = self.augment(waveform, draw.speed, rng)
             waveform = audio.normalize(waveform) if self.do_normalize else waveform
             if self.model.frames(len(waveform)) < self.needed[draw.index]:
-                self._report(draw.index, "is shorter than its manifest says: too short for its text")
+                unreadable[path] = "is shorter than its manifest says: too short for its text"
                 continue
             waveforms.append(waveform)
             targets.append(self.targets[draw.index])
@@ -178,51 +190,55 @@ class TrainingSet:
         if not waveforms:
             waveforms, targets = [np.zeros(SAMPLE_RATE, np.float32)], [[]]
             rngs = [np.random.default_rng(0)]
-        return self._collate(waveforms, targets, rngs)
+        unreadable |= self.augment.unreadable
+        return self._collate(waveforms, targets, rngs, epoch, unreadable)
 
-    def batches(self, epoch: int, parts: Sequence[Sequence[Draw]]) -> Iterator[Batch]:
-        """Load batches ahead of their use, in their order, on ``train.loaders`` threads."""
-        with ThreadPoolExecutor(self.train.loaders) as pool:
-            ahead: deque[Future[Batch]] = deque()
-            try:
-                for part in parts:
-                    ahead.append(pool.submit(self.load, epoch, part))
-                    if len(ahead) > 2 * self.train.loaders:
-                        yield ahead.popleft().result()
-                while ahead:
-                    yield ahead.popleft().result()
-            finally:
-                pool.shutdown(cancel_futures=True)
+    def __getitem__(self, turn: Turn) -> Batch:
+        return self.load(*turn)
 
-    def _audio(self, index: int) -> npt.NDArray[np.float32] | None:
-        """(T,) samples of an utterance, None if the file cannot be read."""
+    def batches(self, turns: Iterable[Turn]) -> Iterator[Batch]:
+        """Load batches in their order, ahead of their use, in ``train.loaders`` processes.
+
+        Raises TrainingError where more files than ``train.max_unreadable`` cannot be used.
+        """
+        loaders = self.train.loaders
+        loader: DataLoader[Batch] = DataLoader(
+            self,
+            batch_size=None,
+            sampler=turns,
+            num_workers=loaders,
+            prefetch_factor=2 if loaders else None,
+            collate_fn=_as_it_is,
+            worker_init_fn=_leave_signals_to_the_trainer,
+        )
+        for batch in loader:
+            self.unreadable.update(batch.unreadable)
+            if len(self.unreadable) > self.train.max_unreadable:
+                path, problem = list(self.unreadable.items())[-1]
+                raise TrainingError(
+                    f"{len(self.unreadable)} audio files cannot be used, the last one {path}: {problem}; "
+                    "check the manifests, or raise train.max_unreadable"
+                )
+            yield batch
+
+    def _audio(self, index: int) -> npt.NDArray[np.float32]:
+        """(T,) samples of an utterance."""
         if index in self._cache:
             return _floats(self._cache[index])
-        try:
-            waveform = audio.read(self.utterances[index].path)
-        except LittlefootError as error:
-            self._report(index, str(error))
-            return None
+        waveform = audio.read(self.utterances[index].path)
         if self.train.cache_audio:
             samples = np.clip(np.rint(waveform * 32768.0), -32768, 32767).astype(np.int16)
             self._cache[index] = samples
             return _floats(samples)  # the same now as from the cache later
         return waveform
 
-    def _report(self, index: int, problem: str) -> None:
-        self.unreadable[str(self.utterances[index].path)] = problem
-        if len(self.unreadable) > self.train.max_unreadable:
-            raise TrainingError(
-                f"{len(self.unreadable)} audio files cannot be used, the last one "
-                f"{self.utterances[index].path}: {problem}; "
-                "check the manifests, or raise train.max_unreadable"
-            )
-
     def _collate(
         self,
         waveforms: list[npt.NDArray[np.float32]],
         targets: list[list[int]],
         rngs: list[np.random.Generator],
+        epoch: int,
+        unreadable: dict[str, str],
     ) -> Batch:
         train, lengths = self.train, [len(waveform) for waveform in waveforms]
         padded = pad(waveforms)
@@ -244,7 +260,19 @@ class TrainingSet:
             time_mask=torch.from_numpy(time_mask),
             feature_mask=torch.from_numpy(feature_mask),
             seconds=sum(lengths) / SAMPLE_RATE,
+            epoch=epoch,
+            unreadable=unreadable,
         )
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def _leave_signals_to_the_trainer(worker: int) -> None:
+    """Ctrl-C and a kill of the process group reach the loaders too, which the last step still needs."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _floats(samples: npt.NDArray[np.int16]) -> npt.NDArray[np.float32]:

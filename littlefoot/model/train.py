@@ -30,7 +30,7 @@ from littlefoot.config import ModelConfig
 from littlefoot.errors import TrainingError
 from littlefoot.manifest import Utterance
 from littlefoot.model.card import model_card, training_record
-from littlefoot.model.data import Batch, TrainingSet
+from littlefoot.model.data import Batch, TrainingSet, Turn
 from littlefoot.model.module import CTCModel, from_pretrained
 from littlefoot.model.progress import Reporter, drop_rows_after
 from littlefoot.model.train_config import Recipe, TrainConfig
@@ -212,21 +212,27 @@ def overlap(utterances: Sequence[Utterance]) -> list[str]:
 
 def steps(data: TrainingSet, config: TrainConfig, at: Position, process: int) -> Iterator[list[Batch]]:
     """The batches of each remaining step on this process, epoch after epoch; counts ``at.epoch`` on."""
+
+    def turns() -> Iterator[Turn]:
+        epoch, done = at.epoch, at.batch
+        while True:
+            plan = data.epoch(epoch)
+            whole = len(plan) - len(plan) % data.parts  # every step takes the same number of batches
+            if not whole:
+                raise TrainingError(
+                    f"an epoch has {len(plan)} batches, but one step takes {data.parts}: "
+                    "lower train.batch_seconds or train.accumulate, or give more speech"
+                )
+            share = plan[process : whole : data.parts // config.accumulate]
+            yield from ((epoch, draws) for draws in share[done:])
+            epoch, done = epoch + 1, 0
+
+    batches = data.batches(turns())
     while at.step < config.steps:
-        plan = data.epoch(at.epoch)
-        whole = len(plan) - len(plan) % data.parts  # every step takes the same number of batches
-        if not whole:
-            raise TrainingError(
-                f"an epoch has {len(plan)} batches, but one step takes {data.parts}: "
-                "lower train.batch_seconds or train.accumulate, or give more speech"
-            )
-        share = plan[process : whole : data.parts // config.accumulate]
-        batches = data.batches(at.epoch, share[at.batch :])
-        for first in batches:
-            yield [first, *(next(batches) for _ in range(config.accumulate - 1))]
-            if at.step >= config.steps:
-                return
-        at.epoch, at.batch = at.epoch + 1, 0
+        taken = [next(batches) for _ in range(config.accumulate)]
+        if taken[0].epoch != at.epoch:
+            at.epoch, at.batch = taken[0].epoch, 0
+        yield taken
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:

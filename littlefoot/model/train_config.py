@@ -94,9 +94,10 @@ class TrainConfig:
     threads: int | None = None
     """Threads of each process for PyTorch's operations on the CPU; None leaves PyTorch's own choice."""
     loaders: int = 1
-    """Threads that read and augment audio ahead of the model. The result does not depend on it."""
+    """Processes that read and augment audio ahead of the model, for each process that trains; 0: none, it
+    does so itself. The result does not depend on it."""
     cache_audio: bool = False
-    """Keep decoded audio in memory: 115 MB per hour of speech."""
+    """Keep decoded audio in memory, in each loader: 115 MB per hour of speech."""
 
     # What it writes.
     log_every: int = 20
@@ -113,7 +114,7 @@ class TrainConfig:
     """Training stops after so many steps in a row whose gradient is not finite."""
 
     def __post_init__(self) -> None:
-        positive = """steps lr clip_norm batch_seconds accumulate loaders log_every eval_every
+        positive = """steps lr clip_norm batch_seconds accumulate log_every eval_every
             keep_checkpoints time_mask_frames feature_mask_channels max_seconds"""
         for name in positive.split():
             if getattr(self, name) <= 0:
@@ -129,8 +130,9 @@ class TrainConfig:
             raise ConfigError(f"train.ema_decay must be at least 0 and less than 1, not {self.ema_decay}")
         if not self.speeds or min(self.speeds) <= 0:
             raise ConfigError("train.speeds must list one or more factors greater than 0")
-        if self.patience < 0:
-            raise ConfigError(f"train.patience must be 0 or more, not {self.patience}")
+        for name in ("patience", "loaders"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"train.{name} must be 0 or more, not {getattr(self, name)}")
         if min(self.set_weights.values(), default=0) < 0:
             raise ConfigError("train.set_weights must not be negative")
         for name, allowed in (
