@@ -182,6 +182,26 @@ def test_accumulated_parts_of_a_step_train_like_a_whole_one(tones: Path, tmp_pat
     assert last[1] == pytest.approx(last[0], abs=0.4)
 
 
+def test_two_processes_train_like_one(tones: Path, tmp_path: Path) -> None:
+    # With accumulate=2 one process takes the same two batches per step as two processes take one each.
+    still = ["model.hidden_dropout=0", "model.final_dropout=0", "model.attention_dropout=0"]
+    still += ["model.activation_dropout=0", "model.feat_proj_dropout=0"]
+    recipe = write_recipe(tmp_path, tones, steps=20, log_every=1, **QUIET)
+    run(recipe, tmp_path / "one", overrides=(*still, "train.accumulate=2"))
+
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
+    command += ["-m", "littlefoot", "train", str(recipe), "-o", str(tmp_path / "two")]
+    command += [argument for setting in still for argument in ("--set", setting)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+
+    one, two = ([row["loss"] for row in rows(tmp_path / name) if "loss" in row] for name in ("one", "two"))
+    assert len(one) == 20
+    np.testing.assert_allclose(two, one, rtol=1e-3)
+    assert one[-1] < one[0]
+
+
 def test_a_frozen_front_end_stays_as_it_is(tones: Path, tmp_path: Path) -> None:
     recipe = load_recipe(write_recipe(tmp_path, tones, steps=3, ema_decay=0.0, freeze_front_end=True))
     model = trainer.make_model(recipe)
