@@ -1,4 +1,4 @@
-"""``python -m littlefoot``, for launchers that take a module: ``accelerate launch -m littlefoot train ...``."""
+"""``python -m littlefoot``, for launchers that take a module: ``accelerate launch -m littlefoot``."""
 
 from littlefoot.cli import main
 

@@ -23,7 +23,7 @@ from littlefoot import artifact as artifact_files
 from littlefoot.artifact import Artifact
 from littlefoot.compress import calibration, gate, rounding
 from littlefoot.compress.calibration import LayerInput, collect, load_clips
-from littlefoot.compress.gate import compare
+from littlefoot.compress.gate import Comparison, compare
 from littlefoot.compress.quantize import (
     WAVEFORM_LAYER,
     QuantizeConfig,
@@ -489,6 +489,13 @@ def test_models_are_compared_by_logits_and_text(base: Calibrated) -> None:
     assert compare(base.logits, mute, vocabulary).disagreement == 1
 
 
+def test_few_changed_letters_are_no_evidence_and_many_are() -> None:
+    assert not Comparison(0.01, 5 / 200, 200).exceeds(0.02)
+    assert not Comparison(0.01, 50 / 3000, 3000).exceeds(0.02)
+    assert Comparison(0.01, 80 / 3000, 3000).exceeds(0.02)
+    assert not Comparison(0.0, 0.0, 0).exceeds(0.0)
+
+
 def test_a_model_that_passes_the_gate_is_quantized_throughout(base: Calibrated) -> None:
     messages: list[str] = []
     made, report = quantize(base.artifact, CLIPS, QuantizeConfig(max_disagreement=0.5), messages.append)
@@ -513,7 +520,7 @@ def test_the_gate_finds_the_part_that_hurts_and_restores_it_alone(
     assert report.kept == (WAVEFORM_LAYER, HARMFUL)
     assert next(iter(report.harm)) == HARMFUL
     assert report.harm[HARMFUL] > 10 * sorted(report.harm.values())[-2]
-    assert report.comparison.disagreement <= 0.1
+    assert not report.comparison.exceeds(0.1)
     assert made.weights[f"{HARMFUL}.weight"].dtype == np.float32
     assert made.weights["lm_head.weight"].dtype == np.int8
     assert HARMFUL in made.card
@@ -539,7 +546,7 @@ def test_the_gate_measures_parts_of_a_block_and_none_that_are_kept(fragile: Arti
 
 def test_a_strict_gate_restores_as_much_as_it_takes(base: Calibrated) -> None:
     made, report = quantize(base.artifact, CLIPS, QuantizeConfig(mode="dynamic", max_disagreement=0.002))
-    assert report.comparison.disagreement <= 0.002
+    assert not report.comparison.exceeds(0.002)
     assert 0 < len(report.kept) < len(report.harm) * 3
     assert list(report.harm.values()) == sorted(report.harm.values(), reverse=True)
     assert quantized_layers(made)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Sequence
@@ -27,6 +28,15 @@ class Comparison:
     """Character error rate of its text against the original's text, as a fraction."""
     characters: int
     """Characters in the original's text."""
+
+    def exceeds(self, disagreement: float) -> bool:
+        """Whether more than this share of the text changed, so clearly that it is no accident.
+
+        That is, the lower end of a one-sided 95 % interval lies above it (changes counted as Poisson events):
+        five letters of two hundred say little, eighty of three thousand do.
+        """
+        changed = self.disagreement * self.characters
+        return changed - 1.645 * math.sqrt(changed) > disagreement * self.characters
 
 
 def run(artifact: Artifact, clips: Sequence[Array], precision: str = "auto") -> list[Array]:

@@ -46,8 +46,8 @@ class QuantizeConfig:
     keep: tuple[str, ...] = ()
     """Patterns of layer names that stay in higher precision, such as ``feature_extractor.*``."""
     max_disagreement: float = 0.02
-    """The gate: share of the text that may change on the calibration audio. Beyond it, the parts that
-    hurt most are left in higher precision."""
+    """The gate: share of the text that may change on the calibration audio. Clearly beyond it, the parts
+    that hurt most are left in higher precision."""
 
     def __post_init__(self) -> None:
         if self.mode not in ("static", "dynamic"):
@@ -107,7 +107,7 @@ def quantize(
     scales = {} if config.mode == "dynamic" else {i.layers: fit(i, artifact.weights) for i in inputs}
     candidate, comparison = attempt(config.keep)
     harm: dict[str, float] = {}
-    if comparison.disagreement > config.max_disagreement:
+    if comparison.exceeds(config.max_disagreement):
         progress(
             f"{100 * comparison.disagreement:.1f} % of the text changed, more than "
             f"{100 * config.max_disagreement:g} %: looking for the parts that hurt"
@@ -171,7 +171,7 @@ def _restore(
     low, high = 0, len(harm)  # the gate is missed with ``low`` parts, and met with all
     while high - low > 1:
         middle = (low + high) // 2
-        if keeping(middle)[1].disagreement > config.max_disagreement:
+        if keeping(middle)[1].exceeds(config.max_disagreement):
             low = middle
         else:
             high = middle
