@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from littlefoot.errors import LittlefootError
 from littlefoot.manifest import Utterance
-from littlefoot.metrics import Score, evaluate
+from littlefoot.metrics import Score, SlotRecall, evaluate, slot_word_recall, slot_words
 from littlefoot.runtime.recognizer import Recognizer
 
 
@@ -20,6 +21,8 @@ class Evaluation:
     per_set: dict[str, Score]
     pseudo_labelled: frozenset[str]
     """Sets whose references were made by other recognisers: their error rates are agreement, not truth."""
+    slot_recall: dict[str, SlotRecall]
+    """Of the sets whose utterances have slots."""
     failed: list[str]
     """What could not be recognised, and why."""
 
@@ -29,6 +32,8 @@ class Evaluation:
             name: {**asdict(score), "pseudo_labelled": name in self.pseudo_labelled}
             for name, score in self.per_set.items()
         }
+        for name, recall in self.slot_recall.items():
+            per_set[name] |= {"slot_word_recall": recall.rate, "slot_word_recall_interval": recall.interval}
         return {**asdict(self.score), "failed": len(self.failed), "failures": self.failed, "per_set": per_set}
 
 
@@ -39,11 +44,13 @@ def evaluate_recognizer(
 ) -> Evaluation:
     """Transcribe every utterance and score the texts. Unreadable recordings are left out and listed.
 
-    Raises LittlefootError if none could be recognised.
+    Raises LittlefootError if none could be recognised, or slots cannot be read.
     """
+    slots = [slot_words(utterance.slots) if utterance.slots else None for utterance in utterances]
     texts: dict[str, tuple[list[str], list[str]]] = {}  # set -> references, hypotheses
+    meant: dict[str, tuple[list[Counter[str]], list[str]]] = {}  # set -> words of slots, hypotheses
     failed = []
-    for done, utterance in enumerate(utterances, start=1):
+    for done, (utterance, words) in enumerate(zip(utterances, slots, strict=True), start=1):
         try:
             said = recognizer.transcribe(utterance.path).text
         except LittlefootError as error:
@@ -52,6 +59,9 @@ def evaluate_recognizer(
             references, hypotheses = texts.setdefault(utterance.set_name, ([], []))
             references.append(utterance.text)
             hypotheses.append(said)
+            if words:
+                meant.setdefault(utterance.set_name, ([], []))[0].append(words)
+                meant[utterance.set_name][1].append(said)
         progress(done)
     if not texts:
         raise LittlefootError(
@@ -63,5 +73,6 @@ def evaluate_recognizer(
         score=evaluate(references, hypotheses),
         per_set={name: evaluate(*pair) for name, pair in texts.items()},
         pseudo_labelled=frozenset(u.set_name for u in utterances if u.disagreement is not None),
+        slot_recall={name: slot_word_recall(*pair) for name, pair in meant.items()},
         failed=failed,
     )

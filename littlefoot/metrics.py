@@ -4,7 +4,9 @@ Errors are the substitutions, deletions and insertions of the cheapest alignment
 by jiwer); a rate is all errors of a set over all words (characters) of its references.
 """
 
+import json
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -112,6 +114,51 @@ def evaluate(
         utterances=len(pairs),
         words=int(counts[:, 0, 1].sum()),
     )
+
+
+@dataclass(frozen=True)
+class SlotRecall:
+    """How much of what was meant is in the text, for sets of spoken commands."""
+
+    rate: float
+    """Share of the words of the slots' values that were recognised."""
+    interval: tuple[float, float]
+    """95 % bootstrap interval over utterances."""
+    words: int
+    """Words of all slots."""
+
+
+def slot_words(slots: str) -> Counter[str]:
+    """How often each word is meant by the slots of an utterance, a JSON object of text values.
+
+    Raises LittlefootError if they are something else.
+    """
+    try:
+        return Counter(normalize_text(" ".join(json.loads(slots).values())).split())
+    except (ValueError, AttributeError, TypeError) as error:
+        raise LittlefootError(f"the slots {slots!r:.80} are no JSON object of texts") from error
+
+
+def slot_word_recall(
+    meant: Sequence[Counter[str]], hypotheses: Sequence[str], resamples: int = 1000, seed: int = 0
+) -> SlotRecall:
+    """The share of the words of all slots that occur in the hypotheses, as often as they are meant.
+
+    Args:
+        meant: ``slot_words`` of each utterance, at least one of them not empty.
+        hypotheses: what was recognised, in the same order.
+        resamples, seed: of the bootstrap, as in ``evaluate``.
+    """
+    found = [
+        (words & Counter(normalize_text(said).split())).total()
+        for words, said in zip(meant, hypotheses, strict=True)
+    ]
+    counts = np.array([found, [words.total() for words in meant]])  # (2, N)
+    draws = np.random.default_rng(seed).integers(len(meant), size=(resamples, len(meant)))
+    rates = counts[0][draws].sum(axis=1) / np.maximum(counts[1][draws].sum(axis=1), 1)
+    low, high = np.percentile(rates, [2.5, 97.5])
+    total = counts.sum(axis=1)
+    return SlotRecall(float(total[0] / total[1]), (float(low), float(high)), int(total[1]))
 
 
 def _rates(totals: NDArray[np.int64]) -> NDArray[np.float64]:

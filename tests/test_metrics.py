@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from littlefoot.errors import LittlefootError
-from littlefoot.metrics import character_errors, evaluate, normalize_text, word_errors
+from littlefoot.metrics import (
+    character_errors,
+    evaluate,
+    normalize_text,
+    slot_word_recall,
+    slot_words,
+    word_errors,
+)
 
 
 @pytest.mark.parametrize(
@@ -86,3 +93,22 @@ def test_what_cannot_be_scored_is_refused() -> None:
         evaluate(["a", "b"], ["a"])
     with pytest.raises(LittlefootError, match="no utterances"):
         evaluate([], [])
+
+
+def test_slot_words_are_found_as_often_as_they_are_meant() -> None:
+    meant = [
+        slot_words('{"drink": "iced mocha", "size": "large"}'),
+        slot_words('{"a": "milk", "b": "soy milk"}'),
+    ]
+    said = ["a large iced tea", "milk and more"]
+    recall = slot_word_recall(meant, said)
+    assert recall.words == 6
+    assert recall.rate == pytest.approx(3 / 6)
+    assert recall.interval == pytest.approx((1 / 3, 2 / 3))
+    assert slot_word_recall(meant, ["LARGE ICED MOCHA", "soy milk milk"]).rate == 1.0
+
+
+@pytest.mark.parametrize("slots", ["", "[1]", "3", '{"a": 1}', "{", '"text"'])
+def test_slots_that_are_no_object_of_texts_are_refused(slots: str) -> None:
+    with pytest.raises(LittlefootError, match="slots"):
+        slot_words(slots)

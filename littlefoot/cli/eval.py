@@ -53,6 +53,12 @@ def _table(result: Evaluation) -> str:
         )
         mark = " *" if name in result.pseudo_labelled else ""
         lines.append(f"{name + mark:<18} {score.utterances:>10} {score.words:>7}  {rates}\n")
+    for name, recall in result.slot_recall.items():
+        low, high = recall.interval
+        lines.append(
+            f"{name}: {100 * recall.rate:.2f} % ({100 * low:.2f} - {100 * high:.2f}) "
+            f"of {recall.words} slot words recognised\n"
+        )
     if result.pseudo_labelled:
         lines.append("* references by other recognisers: agreement with them, not errors against the truth\n")
     return "".join(lines)
