@@ -12,7 +12,6 @@ import artifacts
 import checkpoints
 import numpy as np
 import onnxruntime
-import openvino
 import oracle
 import pytest
 import soundfile
@@ -25,6 +24,7 @@ import littlefoot
 from littlefoot import artifact, audio, checkpoint
 from littlefoot.artifact import Artifact
 from littlefoot.compress import calibration
+from littlefoot.runtime.engine import openvino_core
 
 SECONDS = (0.6, 0.9, 1.2)
 
@@ -363,7 +363,7 @@ def test_an_exported_openvino_network_is_what_littlefoot_runs(
     out = tmp_path / "model.xml"
     assert run("export", exported, "-o", out, "--to", "openvino").code == 0
     assert (tmp_path / "model.bin").exists()
-    compiled = openvino.Core().compile_model(out, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = openvino_core().compile_model(out, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     recognizer = littlefoot.load(str(exported), engine="openvino", precision="f32")
     for seconds in (0.3, 1.1):
         waveform = 0.1 * speechlike(seconds)

@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
-import openvino
 import pytest
 from families import FAMILIES, FULL_SIZE, speechlike
 from oracle import Oracle, build, padded, tiny
 
 from littlefoot.runtime import graph
-from littlefoot.runtime.engine import ONNXRuntimeEngine, OpenVINOEngine, openvino_model
+from littlefoot.runtime.engine import ONNXRuntimeEngine, OpenVINOEngine, openvino_core, openvino_model
 
 TOLERANCE = 1e-4
 """1e-3 is promised."""
@@ -42,8 +41,8 @@ def onnx_runtime(network: onnx.ModelProto | Path) -> Run:
 
 
 def open_vino(network: graph.Graph | Path) -> Run:
-    core = openvino.Core()
-    model = core.read_model(network) if isinstance(network, Path) else openvino_model(core, network)
+    core = openvino_core()
+    model = core.read_model(network) if isinstance(network, Path) else openvino_model(network)
     compiled = core.compile_model(
         model, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
     )

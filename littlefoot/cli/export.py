@@ -58,7 +58,7 @@ def export(
 
             from littlefoot.runtime.engine import openvino_model
 
-            openvino.save_model(openvino_model(openvino.Core(), network), out, compress_to_fp16=False)
+            openvino.save_model(openvino_model(network), out, compress_to_fp16=False)
     typer.echo(f"littlefoot: saved {out}", err=True)
 
 

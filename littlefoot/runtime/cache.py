@@ -24,6 +24,13 @@ LIMIT_BYTES = 4_000_000_000
 
 _CHECKSUM_BYTES = 4
 
+_mappings: dict[tuple[int, int, int], mmap.mmap] = {}
+"""Every mapped entry, by device, inode and size, for as long as the process lives.
+
+Engines read the memory until their last object is gone and hold no reference to it; when that is, a garbage
+collector does not say. Pages that nobody reads cost no memory, and two engines of one model share theirs.
+"""
+
 _GRAPH_SOURCES = ("encoder.py", "runtime/onnx_ops.py", "runtime/graph.py")
 
 
@@ -52,14 +59,19 @@ def key(artifact: Artifact, **settings: Any) -> str:
 
 
 def load(name: str) -> npt.NDArray[np.uint8] | None:
-    """The entry's bytes (N,), mapped from the disk, or None if it is not there or damaged.
+    """The entry's bytes (N,), or None if it is not there or damaged.
 
-    Reading it marks it as recently used.
+    They are mapped from the disk and stay valid until the process ends. Reading marks the entry as recently
+    used.
     """
     path = directory() / name
     try:
         with path.open("rb") as file:
-            data = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY), np.uint8)
+            stat = os.fstat(file.fileno())
+            identity = (stat.st_dev, stat.st_ino, stat.st_size)
+            if identity not in _mappings:
+                _mappings[identity] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        data = np.frombuffer(_mappings[identity], np.uint8)
     except (OSError, ValueError):  # ValueError: an empty file
         return None
     if bytes(data[:_CHECKSUM_BYTES]) != _checksum(data[_CHECKSUM_BYTES:]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
@@ -85,9 +86,7 @@ class OpenVINOEngine:
                 "the engine openvino is not installed: install it with: pip install openvino, "
                 "or use the engine onnxruntime"
             )
-        import openvino
-
-        core = openvino.Core()
+        core = openvino_core()
         capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         has_bf16 = "BF16" in capabilities
         if precision == "bf16" and not has_bf16:
@@ -103,56 +102,66 @@ class OpenVINOEngine:
         if cached:
             device = core.get_property("CPU", "FULL_DEVICE_NAME")
             key = cache.key(artifact, device=device, capabilities=sorted(capabilities), **options)
-            compiled, memory = _from_cache(core, artifact, options, f"{key}.blob")
+            compiled = _from_cache(artifact, options, f"{key}.blob")
         else:
-            compiled, memory = _compile(core, artifact, options), None
+            compiled = _compile(artifact, options)
         self._request = compiled.create_infer_request()
-        self._memory = memory  # which the compiled model reads and does not own
 
     def run(self, waveform: Array) -> Array:
         result = self._request.infer([waveform[None]], share_inputs=True)[0]
         return np.array(result[0], dtype=np.float32)
 
 
-def _from_cache(core: Any, artifact: Artifact, options: dict[str, Any], entry: str) -> tuple[Any, object]:
-    """The compiled model, from the cache where it is there, and the memory that must live as long."""
+@functools.cache
+def openvino_core() -> Any:
+    """The process's one ``openvino.Core``.
+
+    On processors with AMX each core gives the process a stack for signal handlers and takes it back at its
+    end. Of two cores that overlap and end in the order in which they began, the second puts back the stack of
+    the first, which is gone: the next signal, Ctrl-C for one, is then a segmentation fault.
+    """
+    import openvino
+
+    return openvino.Core()
+
+
+def _from_cache(artifact: Artifact, options: dict[str, Any], entry: str) -> Any:
+    """The compiled model, from the cache where it is there."""
     import openvino
 
     if (blob := cache.load(entry)) is not None:
         try:
-            return core.import_model(openvino.Tensor(blob, shared_memory=True), "CPU", options), blob
+            return openvino_core().import_model(openvino.Tensor(blob, shared_memory=True), "CPU", options)
         except RuntimeError:  # written by another build of the engine
             cache.discard(entry)
-    compiled = _compile(core, artifact, options)
+    compiled = _compile(artifact, options)
     cache.store(entry, compiled.export_model().getvalue())
-    return compiled, None
+    return compiled
 
 
-def _compile(core: Any, artifact: Artifact, options: dict[str, Any]) -> Any:
+def _compile(artifact: Artifact, options: dict[str, Any]) -> Any:
     from littlefoot.runtime import graph
 
     try:
-        return core.compile_model(openvino_model(core, graph.build(artifact)), "CPU", options)
+        return openvino_core().compile_model(openvino_model(graph.build(artifact)), "CPU", options)
     except RuntimeError as error:
         raise EngineError(f"OpenVINO refused the model: {error}") from error
 
 
 def observe(network: Graph, clips: Iterable[Array]) -> Iterator[dict[str, Array]]:
     """Run clips (T,) through a graph built with ``observe``; yields the tensors that its layers read."""
-    import openvino
-
-    core = openvino.Core()
-    compiled = core.compile_model(openvino_model(core, network), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    options = {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = openvino_core().compile_model(openvino_model(network), "CPU", options)
     for clip in clips:
         results = compiled(clip[None])
         yield {name: results[name] for name in network.observed}
 
 
-def openvino_model(core: Any, network: Graph) -> Any:
+def openvino_model(network: Graph) -> Any:
     """A graph as an OpenVINO model that shares the weights' memory."""
     import openvino
 
-    model = core.read_model(network.skeleton().SerializeToString())
+    model = openvino_core().read_model(network.skeleton().SerializeToString())
     large = network.large
     for parameter in model.get_parameters():
         name = parameter.get_friendly_name()
