@@ -116,7 +116,7 @@ class OpenVINOEngine:
 def openvino_core() -> Any:
     """The process's one ``openvino.Core``.
 
-    On processors with AMX each core gives the process a stack for signal handlers and takes it back at its
+    Each core gives the process a stack for signal handlers, which AMX needs, and takes it back at its
     end. Of two cores that overlap and end in the order in which they began, the second puts back the stack of
     the first, which is gone: the next signal, Ctrl-C for one, is then a segmentation fault.
     """
