@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
 
 from littlefoot.errors import ConfigError
 
@@ -192,13 +195,16 @@ class ModelConfig:
     def head_dim(self) -> int:
         return self.hidden_size // self.num_attention_heads
 
-    def frames(self, samples: int) -> int:
+    @overload
+    def frames(self, samples: int) -> int: ...
+    @overload
+    def frames(self, samples: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]: ...
+    def frames(self, samples: int | npt.NDArray[np.int64]) -> int | npt.NDArray[np.int64]:
         """Frames that the front end makes of so many samples; 0 for less than the receptive field."""
+        frames = np.asarray(samples)
         for kernel, stride in zip(self.conv_kernel, self.conv_stride, strict=True):
-            if samples < kernel:
-                return 0
-            samples = (samples - kernel) // stride + 1
-        return samples
+            frames = np.maximum((frames - kernel) // stride + 1, 0)
+        return frames if frames.ndim else int(frames)
 
 
 def _checked(key: str, value: Any, annotation: object) -> Any:

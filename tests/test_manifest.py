@@ -100,6 +100,7 @@ def test_a_librispeech_folder(tmp_path: Path, top: str) -> None:
         set_name=Path(top).name,
     )
     assert second.text == "BUT"
+    assert list(manifest.index(tmp_path / top)) == [first, second]
 
 
 def test_several_at_once_keep_their_order_and_may_repeat_ids(folder: Path, tmp_path: Path) -> None:
@@ -118,6 +119,32 @@ def test_one_split(folder: Path, tmp_path: Path) -> None:
     assert [u.id for u in manifest.read([only_train, folder], split="test")] == ["b"]
     with pytest.raises(ManifestError, match=r"no utterance is in split 'dev': choose one of: test, train"):
         manifest.read(folder, split="dev")
+
+
+def test_an_index_holds_the_same_rows(folder: Path, tmp_path: Path) -> None:
+    rows = "\n\r\n".join(f"{i}\t{i}.ogg\t1\tann\t{s}\tG\u00d6 {i}" for i, s in enumerate("xyxyz"))
+    table = write(tmp_path, b"\xef\xbb\xbf" + (HEADER + rows).encode())
+    values = {"path": "a", "seconds": 1, "speaker": "s", "split": "train-other-500", "text": "ONE"}
+    lines = write(tmp_path, "".join(json.dumps({"id": str(i), **values}) + "\n" for i in range(3)), "l.jsonl")
+    paths = [table, folder, lines]
+    corpus = manifest.index(paths)
+    whole = manifest.read(paths)
+    assert list(corpus) == whole
+    assert [corpus[i] for i in range(len(corpus))] == whole
+    assert corpus[-1] == whole[-1]
+    assert list(corpus[2:6]) == whole[2:6]
+    assert list(corpus.of_split("x")) == [u for u in whole if u.split == "x"]
+    assert [u.id for u in corpus.of_split("train")] == ["a", "0", "1", "2"]
+    assert not corpus.of_split("test-clean")
+    with pytest.raises(IndexError):
+        corpus[len(corpus)]
+
+
+def test_a_manifest_that_changed_after_it_was_indexed_is_an_error(folder: Path) -> None:
+    corpus = manifest.index(folder)
+    write(folder, HEADER + "\n" + ROWS, "manifest.tsv")
+    with pytest.raises(ManifestError, match=r"byte \d+ \(was it changed since\?\)"):
+        corpus[1]
 
 
 @pytest.mark.parametrize(
@@ -168,6 +195,8 @@ def test_a_malformed_manifest_is_refused(tmp_path: Path, content: str | bytes, m
     with pytest.raises(ManifestError, match=message) as caught:
         manifest.read(path)
     assert str(path) in str(caught.value)
+    with pytest.raises(ManifestError, match=message):
+        manifest.index(path)
 
 
 def test_what_is_no_manifest_is_refused(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(recipe_path: Path, out: Path, resume: bool = False, overrides: tuple[str, ...] = ()) -> float | None:
     recipe = load_recipe(recipe_path, overrides)
     model = trainer.make_model(recipe)
-    return trainer.train(model, manifest.read(recipe.data), recipe.train, out, resume)
+    return trainer.train(model, manifest.index(recipe.data), recipe.train, out, resume)
 
 
 def rows(out: Path) -> list[dict[str, Any]]:
@@ -206,7 +206,7 @@ def test_a_frozen_front_end_stays_as_it_is(tones: Path, tmp_path: Path) -> None:
     recipe = load_recipe(write_recipe(tmp_path, tones, steps=3, ema_decay=0.0, freeze_front_end=True))
     model = trainer.make_model(recipe)
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
-    trainer.train(model, manifest.read(recipe.data), recipe.train, tmp_path / "out")
+    trainer.train(model, manifest.index(recipe.data), recipe.train, tmp_path / "out")
     changed = {name for name, weight in model.state_dict().items() if not torch.equal(weight, before[name])}
     assert not any(name.startswith("feature_extractor.") for name in changed)
     assert "lm_head.weight" in changed
@@ -229,10 +229,10 @@ def test_training_ends_early_when_the_dev_errors_stay(tones: Path, tmp_path: Pat
 
 
 def test_dev_rows_that_are_trained_on_are_warned_about(tones: Path) -> None:
-    rows = manifest.read(tones)  # whose dev split repeats four of the training split
+    rows = manifest.index(tones)  # whose dev split repeats four of the training split
     (warning,) = trainer.overlap(rows)
     assert "4 of 4 dev utterances" in warning
-    assert not trainer.overlap([u for u in rows if u.split == "train"])
+    assert not trainer.overlap(rows.of_split("train"))
 
 
 @pytest.mark.parametrize(("schedule", "half"), [("cosine", 0.5), ("linear", 0.5), ("constant", 1.0)])

@@ -45,7 +45,7 @@ def train(
 
     from littlefoot.model import train as trainer
 
-    wer = trainer.train(trainer.make_model(recipe), manifest.read(manifests), recipe.train, out, resume)
+    wer = trainer.train(trainer.make_model(recipe), manifest.index(manifests), recipe.train, out, resume)
     typer.echo(
         f"saved {out}" + ("" if wer is None else f", mean WER on the dev sets {100 * wer:.1f} %"), err=True
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict
 from typing import Any
 
@@ -12,18 +11,11 @@ from littlefoot.model.validation import DevScore
 
 def training_record(data: TrainingSet, step: int, epoch: int, score: DevScore | None) -> dict[str, Any]:
     """For ``littlefoot.training`` in config.json: settings, sets, their fingerprint, what was measured."""
-    sets: dict[str, dict[str, Any]] = {}
-    digest = hashlib.sha256()
-    for utterance, seconds in zip(data.utterances, data.seconds, strict=True):
-        row = sets.setdefault(utterance.set_name, {"utterances": 0, "seconds": 0.0})
-        row["utterances"] += 1
-        row["seconds"] = round(row["seconds"] + float(seconds), 3)
-        digest.update(f"{utterance.set_name}\t{utterance.id}\t{utterance.text}\n".encode())
     return {
         "step": step,
         "epoch": epoch,
-        "data": sets,
-        "data_sha256": digest.hexdigest(),
+        "data": {name: asdict(size) for name, size in data.sets.items()},
+        "data_sha256": data.digest,
         "dev": None if score is None else asdict(score),
         "settings": asdict(data.train),
     }

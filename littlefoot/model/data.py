@@ -1,18 +1,20 @@
 """Training data: which utterances, in which order, and how they become batches.
 
 Everything random is drawn from generators seeded by (seed, epoch, utterance), so the batches of an
-epoch are the same whenever and by however many threads they are made: resumed training sees exactly
+epoch are the same whenever and by however many processes they are made: resumed training sees exactly
 what uninterrupted training would have seen.
 """
 
 from __future__ import annotations
 
-import itertools
+import hashlib
+import operator
 import signal
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -67,9 +69,49 @@ Turn = tuple[int, Sequence[Draw]]
 """An epoch's number, and one of its batches."""
 
 
+class Epoch(Sequence[list[Draw]]):
+    """The batches of an epoch, kept as arrays: ``begins`` (N + 1,) says where each begins among the draws."""
+
+    def __init__(
+        self,
+        index: npt.NDArray[np.int64],
+        turn: npt.NDArray[np.int64],
+        speed: npt.NDArray[np.float64],
+        begins: npt.NDArray[np.int64],
+        order: npt.NDArray[np.int64],
+    ) -> None:
+        self._index, self._turn, self._speed = index, turn, speed
+        self._begins, self._order = begins, order
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    @overload
+    def __getitem__(self, number: int) -> list[Draw]: ...
+    @overload
+    def __getitem__(self, number: slice) -> Epoch: ...
+    def __getitem__(self, number: int | slice) -> list[Draw] | Epoch:
+        if isinstance(number, slice):
+            return Epoch(self._index, self._turn, self._speed, self._begins, self._order[number])
+        batch = self._order[number]
+        draws = slice(self._begins[batch], self._begins[batch + 1])
+        columns = self._index[draws].tolist(), self._turn[draws].tolist(), self._speed[draws].tolist()
+        return [Draw(*values) for values in zip(*columns, strict=True)]
+
+
+@dataclass(frozen=True)
+class SetSize:
+    """How much of a set is trained on."""
+
+    utterances: int
+    seconds: float
+
+
 class TrainingSet(Dataset[Batch]):
     """The usable utterances among those given, and their batches.
 
+    Of each utterance only its length, the frames it needs and its set are kept: texts and audio are read from
+    the disk when its turn comes. ``sets`` has the size of each set, ``digest`` is a SHA-256 of its texts.
     ``left_out`` counts the utterances not used, by reason, and ``unknown`` those in which each character
     outside the alphabet occurs; ``unreadable`` maps the paths of files that
     turned out unreadable to what was wrong with them. ``parts`` is the number of batches in a step.
@@ -77,13 +119,14 @@ class TrainingSet(Dataset[Batch]):
 
     def __init__(
         self,
-        utterances: Iterable[Utterance],
+        utterances: Sequence[Utterance],
         vocabulary: Vocabulary,
         model: ModelConfig,
         train: TrainConfig,
         do_normalize: bool,
         parts: int = 1,
     ) -> None:
+        self.utterances, self.vocabulary = utterances, vocabulary
         self.model, self.train, self.do_normalize = model, train, do_normalize
         self.parts = parts
         self.left_out: Counter[str] = Counter()
@@ -92,8 +135,10 @@ class TrainingSet(Dataset[Batch]):
         self.unreadable: dict[str, str] = {}
         self._cache: dict[int, npt.NDArray[np.int16]] = {}
 
-        kept: list[tuple[Utterance, list[int], float]] = []
-        for utterance in utterances:
+        digest = hashlib.sha256()
+        numbers: dict[str, int] = {}
+        rows, lengths, needed, set_numbers = array("q"), array("d"), array("q"), array("q")
+        for row, utterance in enumerate(utterances):
             try:
                 seconds = utterance.seconds or audio.duration(utterance.path)
             except LittlefootError as error:
@@ -102,65 +147,74 @@ class TrainingSet(Dataset[Batch]):
                 continue
             unknown = vocabulary.unknown(utterance.text)
             self.unknown.update(unknown)
-            targets = None if unknown else vocabulary.encode(utterance.text)
-            reason = self._unusable(utterance, targets, seconds)
-            if reason:
+            if reason := self._unusable(utterance, unknown, seconds):
                 self.left_out[reason] += 1
-            elif targets is not None:
-                kept.append((utterance, targets, seconds))
-        if not kept:
+                continue
+            rows.append(row)
+            lengths.append(seconds)
+            needed.append(frames_needed(vocabulary.encode(utterance.text)))
+            set_numbers.append(numbers.setdefault(utterance.set_name, len(numbers)))
+            digest.update(f"{utterance.set_name}\t{utterance.id}\t{utterance.text}\n".encode())
+
+        self.seconds, self.needed = np.array(lengths), np.array(needed, np.int64)
+        fits = model.frames((self.seconds * SAMPLE_RATE).astype(np.int64)) >= self.needed
+        if not fits.all():
+            self.left_out["text longer than its frames"] += int((~fits).sum())
+        if not fits.any():
             reasons = ", ".join(f"{count} with {reason}" for reason, count in self.left_out.items())
             raise TrainingError(f"nothing to train on (left out: {reasons or 'none'}): check the manifests")
-        self.utterances = [utterance for utterance, _, _ in kept]
-        self.targets = [targets for _, targets, _ in kept]
-        self.seconds = np.array([seconds for _, _, seconds in kept])
-        self.needed = np.array([frames_needed(targets) for targets in self.targets])
+        self.rows = np.array(rows, np.int64)[fits]  # (N,) places of the usable ones among the utterances
+        self.seconds, self.needed = self.seconds[fits], self.needed[fits]
+        of_set = np.array(set_numbers, np.int64)[fits]
+        self.digest = digest.hexdigest()
+        self.sets = {
+            name: SetSize(int((of_set == number).sum()), float(self.seconds[of_set == number].sum()))
+            for name, number in numbers.items()
+        }
+        self._weights = np.array([train.set_weights.get(name, 1.0) for name in numbers])[of_set]
 
-    def _unusable(self, utterance: Utterance, targets: list[int] | None, seconds: float) -> str | None:
-        """Why an utterance cannot be trained on, or None; ``targets`` is None for an unknown character."""
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def _unusable(self, utterance: Utterance, unknown: set[str], seconds: float) -> str | None:
+        """Why an utterance cannot be trained on, whatever the model's frames; None if it can."""
         if not utterance.text.strip():
             return "empty text"
-        if targets is None:
+        if unknown:
             return "text outside the alphabet"
         if (utterance.disagreement or 0.0) > self.train.max_disagreement:
             return f"disagreement above {self.train.max_disagreement:g}"
         if seconds > self.train.max_seconds:
             return f"audio longer than {self.train.max_seconds:g} s"
-        if self.model.frames(int(seconds * SAMPLE_RATE)) < frames_needed(targets):
-            return "text longer than its frames"
         return None
 
-    def epoch(self, number: int) -> list[list[Draw]]:
+    def epoch(self, number: int) -> Epoch:
         """The batches of an epoch, in order.
 
         Utterances with the same ``padded_length`` share a batch. With ``short_first`` the first epoch goes
         from short to long, which gets CTC off the ground sooner; all others take the batches in random order.
         """
         rng = np.random.default_rng((self.train.seed, number))
-        weights = [self.train.set_weights.get(u.set_name, 1.0) for u in self.utterances]
         # An offset per utterance that moves on by the golden ratio each epoch: weight 0.5 is every other one.
-        offsets = np.random.default_rng(self.train.seed).random(len(weights)) + number * 0.618034
-        turns = np.floor(np.array(weights) + offsets % 1.0).astype(int)
+        offsets = np.random.default_rng(self.train.seed).random(len(self)) + number * 0.618034
+        turns = np.floor(self._weights + offsets % 1.0).astype(np.int64)
         index = np.repeat(np.arange(len(turns)), turns)
-        turn = np.concatenate([np.arange(count) for count in turns])
+        turn = np.arange(len(index)) - np.repeat(np.cumsum(turns) - turns, turns)
         speed = rng.choice(np.array(self.train.speeds), len(index))
         seconds = self.seconds[index] / speed
-        frames = np.array([self.model.frames(int(s * SAMPLE_RATE) - 1) for s in seconds])
+        frames = self.model.frames((seconds * SAMPLE_RATE).astype(np.int64) - 1)
         too_fast = frames < self.needed[index]
         speed = np.where(too_fast, 1.0, speed)
         seconds = np.where(too_fast, self.seconds[index], seconds)
 
         in_order = number == 0 and self.train.short_first
         padded = padded_length(np.ceil(seconds * SAMPLE_RATE)) / SAMPLE_RATE
-        limit = self.train.batch_seconds / self.parts
-        batches: list[list[Draw]] = [[]]
-        for i in np.lexsort((seconds if in_order else rng.random(len(seconds)), padded)):
-            if batches[-1] and padded[i] * (len(batches[-1]) + 1) > limit:
-                batches.append([])
-            batches[-1].append(Draw(int(index[i]), int(turn[i]), float(speed[i])))
+        draws = np.lexsort((seconds if in_order else rng.random(len(seconds)), padded))
+        begins = _fill(padded[draws].tolist(), self.train.batch_seconds / self.parts)
+        order = np.arange(len(begins) - 1)
         if not in_order:
-            rng.shuffle(batches)
-        return batches
+            rng.shuffle(order)
+        return Epoch(index[draws], turn[draws], speed[draws], begins, order)
 
     def load(self, epoch: int, draws: Sequence[Draw]) -> Batch:
         """Read, augment, mask and pad one batch.
@@ -173,10 +227,11 @@ class TrainingSet(Dataset[Batch]):
         rngs: list[np.random.Generator] = []
         unreadable: dict[str, str] = {}
         for draw in draws:
-            path = str(self.utterances[draw.index].path)
+            utterance = self.utterances[int(self.rows[draw.index])]
+            path = str(utterance.path)
             rng = np.random.default_rng((self.train.seed, epoch, draw.index, draw.turn))
             try:
-                waveform = self.augment(self._audio(draw.index), draw.speed, rng)
+                waveform = self.augment(self._audio(draw.index, utterance), draw.speed, rng)
             except LittlefootError as error:
                 unreadable[path] = str(error)
                 continue
@@ -185,7 +240,7 @@ class TrainingSet(Dataset[Batch]):
                 unreadable[path] = "is shorter than its manifest says: too short for its text"
                 continue
             waveforms.append(waveform)
-            targets.append(self.targets[draw.index])
+            targets.append(self.vocabulary.encode(utterance.text))
             rngs.append(rng)
         if not waveforms:
             waveforms, targets = [np.zeros(SAMPLE_RATE, np.float32)], [[]]
@@ -221,11 +276,11 @@ class TrainingSet(Dataset[Batch]):
                 )
             yield batch
 
-    def _audio(self, index: int) -> npt.NDArray[np.float32]:
+    def _audio(self, index: int, utterance: Utterance) -> npt.NDArray[np.float32]:
         """(T,) samples of an utterance."""
         if index in self._cache:
             return _floats(self._cache[index])
-        waveform = audio.read(self.utterances[index].path)
+        waveform = audio.read(utterance.path)
         if self.train.cache_audio:
             samples = np.clip(np.rint(waveform * 32768.0), -32768, 32767).astype(np.int16)
             self._cache[index] = samples
@@ -265,6 +320,15 @@ class TrainingSet(Dataset[Batch]):
         )
 
 
+def _fill(padded: list[float], limit: float) -> npt.NDArray[np.int64]:
+    """Where batches of ascending lengths begin, and the end: as many as fit into ``limit``, at least one."""
+    begins = [0]
+    for i, length in enumerate(padded):
+        if i > begins[-1] and length * (i - begins[-1] + 1) > limit:
+            begins.append(i)
+    return np.array([*begins, len(padded)])
+
+
 def _as_it_is(batch: Any) -> Any:
     return batch
 
@@ -301,4 +365,4 @@ def pad(waveforms: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]
 
 def frames_needed(targets: Sequence[int]) -> int:
     """Frames that CTC needs at least: one per token, and a blank between two equal ones."""
-    return len(targets) + sum(a == b for a, b in itertools.pairwise(targets))
+    return len(targets) + int(sum(map(operator.eq, targets, targets[1:])))

@@ -14,7 +14,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ from torch import nn
 from littlefoot import artifact
 from littlefoot.config import ModelConfig
 from littlefoot.errors import TrainingError
-from littlefoot.manifest import Utterance
+from littlefoot.manifest import Corpus, Utterance
 from littlefoot.model.card import model_card, training_record
 from littlefoot.model.data import Batch, TrainingSet, Turn
 from littlefoot.model.module import CTCModel, from_pretrained
@@ -56,7 +56,7 @@ class Position:
 
 
 def train(
-    model: CTCModel, utterances: Sequence[Utterance], config: TrainConfig, out: Path, resume: bool = False
+    model: CTCModel, corpus: Corpus, config: TrainConfig, out: Path, resume: bool = False
 ) -> float | None:
     """Train on the rows of split ``train``, choose by those of split ``dev``, save an artifact to ``out``.
 
@@ -83,8 +83,9 @@ def train(
 
     do_normalize = bool(model.preprocessor.get("do_normalize", True))
     parts = accelerator.num_processes * config.accumulate
-    data = TrainingSet(part(utterances, "train"), model.vocabulary, model.config, config, do_normalize, parts)
-    dev_rows = [u for u in part(utterances, "dev") if u.set_name in (config.dev_sets or [u.set_name])]
+    trained = corpus.of_split("train")
+    data = TrainingSet(trained, model.vocabulary, model.config, config, do_normalize, parts)
+    dev_rows = [u for u in corpus.of_split("dev") if u.set_name in (config.dev_sets or [u.set_name])]
     main = accelerator.is_main_process
     dev = DevSet(dev_rows if main else [], model.vocabulary, do_normalize, 2 * config.batch_seconds)
 
@@ -120,7 +121,7 @@ def train(
     bad_in_a_row = 0
     saved = time.monotonic()
     with Reporter(work / "metrics.jsonl", config.steps, at.step, not main) as reporter, interrupts() as stop:
-        for note in [*describe(data, dev, model), *overlap(utterances), *notes]:
+        for note in [*describe(data, dev, model), *overlap(corpus), *notes]:
             reporter.message(note)
         for batches in steps(data, config, at, accelerator.process_index):
             seed_dropout(config.seed, at.step, accelerator.process_index)
@@ -190,22 +191,21 @@ def make_model(recipe: Recipe) -> CTCModel:
     return model
 
 
-def part(utterances: Sequence[Utterance], split: str) -> list[Utterance]:
-    """The rows of one split, LibriSpeech's names (``train-clean-100``) included."""
-    return [u for u in utterances if u.split == split or u.split.startswith(split + "-")]
-
-
-def overlap(utterances: Sequence[Utterance]) -> list[str]:
+def overlap(corpus: Corpus) -> list[str]:
     """A warning for each split with rows whose speaker and text are trained on: its error rates flatter."""
-    trained = {(u.set_name, u.speaker, u.text) for u in part(utterances, "train")}
+
+    def key(utterance: Utterance) -> tuple[str, str, str]:
+        return utterance.set_name, utterance.speaker, utterance.text
+
+    held_out = {split: list(corpus.of_split(split)) for split in ("dev", "test")}
+    asked = {key(utterance) for rows in held_out.values() for utterance in rows}
+    shared = asked & {key(utterance) for utterance in corpus.of_split("train") if key(utterance) in asked}
     lines = []
-    for split in ("dev", "test"):
-        rows = part(utterances, split)
-        shared = [u for u in rows if (u.set_name, u.speaker, u.text) in trained]
-        if shared:
+    for split, rows in held_out.items():
+        if found := [utterance for utterance in rows if key(utterance) in shared]:
             lines.append(
-                f"warning: {len(shared)} of {len(rows)} {split} utterances have a speaker and text that are "
-                f"trained on too, such as {shared[0].id} of {shared[0].set_name}: expect fewer errors on them"
+                f"warning: {len(found)} of {len(rows)} {split} utterances have a speaker and text that are "
+                f"trained on too, such as {found[0].id} of {found[0].set_name}: expect fewer errors on them"
             )
     return lines
 
@@ -346,7 +346,7 @@ def describe(data: TrainingSet, dev: DevSet, model: CTCModel) -> list[str]:
     parameters = sum(p.numel() for p in model.parameters())
     hours = data.seconds.sum() / 3600
     lines = [f"{parameters / 1e6:.2f} million parameters, {model.config.frame_ms:g} ms frames"]
-    lines += [f"{len(data.utterances)} utterances, {hours:.2f} h to train on; {dev.size} dev utterances"]
+    lines += [f"{len(data)} utterances, {hours:.2f} h to train on; {dev.size} dev utterances"]
     lines += [f"left out: {count} with {reason}" for reason, count in data.left_out.items()]
     if data.unknown:
         found = ", ".join(f"{character!r} in {count}" for character, count in data.unknown.most_common(20))
