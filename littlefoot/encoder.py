@@ -13,8 +13,9 @@ K = D / H, V vocabulary.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -32,6 +33,9 @@ MASKED_SCORE = -1e9
 
 class Ops(Protocol):
     """The operations a backend offers. ``name`` is the weights' name without .weight / .bias."""
+
+    def segment(self, name: str, part: Callable[..., Tensor], *values: Any) -> Tensor:
+        """``part(*values)``, a part of the network that uses only weights below ``name``."""
 
     def conv1d(
         self, x: Tensor, name: str, stride: int = 1, padding: tuple[int, int] = (0, 0), groups: int = 1
@@ -120,10 +124,14 @@ def encode(ops: Ops, config: ModelConfig, waveform: Tensor, lengths: Tensor | No
     padding_score = None
     if valid is not None:
         padding_score = ops.reshape((valid - 1.0) * -MASKED_SCORE, (0, 1, 1, -1))  # (B, 1, 1, F)
-    position_bias = _relative_positions(ops, config, x) if config.model_type == "wavlm" else None
+    position_bias = None
+    if config.model_type == "wavlm":
+        name = "encoder.layers.0.attention.rel_attn_embed"
+        position_bias = ops.segment(name, partial(_relative_positions, ops, config, name), x)
     hidden_states = [x]
     for layer in range(config.num_hidden_layers):
-        x = _block(ops, config, f"encoder.layers.{layer}", x, padding_score, position_bias)
+        name = f"encoder.layers.{layer}"
+        x = ops.segment(name, partial(_block, ops, config, name), x, padding_score, position_bias)
         hidden_states.append(x)
 
     if config.do_stable_layer_norm:
@@ -138,17 +146,24 @@ def _front_end(
     """(B, T) -> (B, F, C), and the lengths in frames."""
     x = ops.reshape(waveform, (0, 1, -1))  # (B, 1, T)
     for layer, (kernel, stride) in enumerate(zip(config.conv_kernel, config.conv_stride, strict=True)):
-        name = f"feature_extractor.conv_layers.{layer}"
-        x = ops.conv1d(x, f"{name}.conv", stride)
         if lengths is not None:
             lengths = (lengths - kernel) // stride + 1
-        if config.feat_extract_norm == "layer":
-            x = ops.layer_norm(x, f"{name}.layer_norm", CNN_NORM_EPS, axis=1)
-        elif layer == 0:
-            valid = None if lengths is None else ops.valid(lengths, x, axis=2)
-            x = ops.group_norm(x, f"{name}.layer_norm", CNN_NORM_EPS, valid)
-        x = ops.activation(x, config.feat_extract_activation)
+        name = f"feature_extractor.conv_layers.{layer}"
+        x = ops.segment(name, partial(_convolution, ops, config, name, layer), x, lengths)
     return ops.transpose(x, (0, 2, 1)), lengths
+
+
+def _convolution(
+    ops: Ops, config: ModelConfig, name: str, layer: int, x: Tensor, lengths: Tensor | None
+) -> Tensor:
+    """One layer of the front end: (B, C, T) -> (B, C', T'); ``lengths`` (B,) in its output's frames."""
+    x = ops.conv1d(x, f"{name}.conv", config.conv_stride[layer])
+    if config.feat_extract_norm == "layer":
+        x = ops.layer_norm(x, f"{name}.layer_norm", CNN_NORM_EPS, axis=1)
+    elif layer == 0:
+        valid = None if lengths is None else ops.valid(lengths, x, axis=2)
+        x = ops.group_norm(x, f"{name}.layer_norm", CNN_NORM_EPS, valid)
+    return ops.activation(x, config.feat_extract_activation)
 
 
 def _positions(ops: Ops, config: ModelConfig, x: Tensor, frame_mask: Tensor | None) -> Tensor:
@@ -244,11 +259,11 @@ def _adapter(ops: Ops, name: str, x: Tensor) -> Tensor:
     return ops.linear(x, f"{name}.linear_2")
 
 
-def _relative_positions(ops: Ops, config: ModelConfig, x: Tensor) -> Tensor:
+def _relative_positions(ops: Ops, config: ModelConfig, name: str, x: Tensor) -> Tensor:
     """WavLM's bucketed relative position bias, computed once for all blocks: (H, F, F)."""
     limit = config.max_bucket_distance
     buckets = ops.constant(relative_buckets(config.num_buckets, limit))  # (2 * limit + 1,)
-    table = ops.gather(ops.weight("encoder.layers.0.attention.rel_attn_embed.weight"), buckets)
+    table = ops.gather(ops.weight(f"{name}.weight"), buckets)
     frame = ops.positions(x, axis=1)  # (F,)
     distance = ops.reshape(frame, (1, -1)) - ops.reshape(frame, (-1, 1))  # (F, F)
     bias = ops.gather(table, ops.clip(distance, -limit, limit) + limit)  # (F, F, H)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -117,14 +118,14 @@ def test_an_unfinished_checkpoint_does_not_count(tmp_path: Path) -> None:
 
 
 def test_sigterm_saves_a_checkpoint(tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    update = trainer.update_average
+    update = trainer.MovingAverage.update
 
     def interrupted(average: Any, model: Any, decay: float, step: int) -> None:
         update(average, model, decay, step)
         if step == 4:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(trainer, "update_average", interrupted)
+    monkeypatch.setattr(trainer.MovingAverage, "update", interrupted)
     with pytest.raises(TrainingError, match="stopped after step 5: continue with --resume"):
         run(write_recipe(tmp_path, tones, steps=50), tmp_path / "out")
     assert CheckpointStore(tmp_path / "out-training", keep=2).steps() == [5]
@@ -182,24 +183,67 @@ def test_accumulated_parts_of_a_step_train_like_a_whole_one(tones: Path, tmp_pat
     assert last[1] == pytest.approx(last[0], abs=0.4)
 
 
-def test_two_processes_train_like_one(tones: Path, tmp_path: Path) -> None:
-    # With accumulate=2 one process takes the same two batches per step as two processes take one each.
-    still = ["model.hidden_dropout=0", "model.final_dropout=0", "model.attention_dropout=0"]
-    still += ["model.activation_dropout=0", "model.feat_proj_dropout=0"]
-    recipe = write_recipe(tmp_path, tones, steps=20, log_every=1, **QUIET)
-    run(recipe, tmp_path / "one", overrides=(*still, "train.accumulate=2"))
+NO_DROPOUT = [
+    f"model.{name}_dropout=0" for name in ("hidden", "final", "attention", "activation", "feat_proj")
+]
 
+
+def run_two_processes(recipe: Path, out: Path, *arguments: str) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
-    command += ["-m", "littlefoot", "train", str(recipe), "-o", str(tmp_path / "two")]
-    command += [argument for setting in still for argument in ("--set", setting)]
+    command += ["-m", "littlefoot", "train", str(recipe), "-o", str(out), *arguments]
+    command += [argument for setting in NO_DROPOUT for argument in ("--set", setting)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert ran.returncode == 0, ran.stderr[-2000:]
 
-    one, two = ([row["loss"] for row in rows(tmp_path / name) if "loss" in row] for name in ("one", "two"))
+
+def losses(out: Path) -> list[float]:
+    return [row["loss"] for row in rows(out) if "loss" in row]
+
+
+@pytest.mark.parametrize("shard", ["false", "true"])
+def test_two_processes_train_like_one(shard: str, tones: Path, tmp_path: Path) -> None:
+    # With accumulate=2 one process takes the same two batches per step as two processes take one each.
+    recipe = write_recipe(tmp_path, tones, steps=20, log_every=1, **QUIET)
+    run(recipe, tmp_path / "one", overrides=(*NO_DROPOUT, "train.accumulate=2"))
+    one = losses(tmp_path / "one")
     assert len(one) == 20
-    np.testing.assert_allclose(two, one, rtol=1e-3)
     assert one[-1] < one[0]
+
+    run_two_processes(recipe, tmp_path / "two", "--set", f"train.shard={shard}")
+    np.testing.assert_allclose(losses(tmp_path / "two"), one, rtol=1e-3)
+
+
+def test_sharded_training_resumes_where_it_was(tones: Path, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, tones, steps=16, log_every=1, shard=True, **QUIET)
+    run_two_processes(recipe, tmp_path / "whole")
+    out = tmp_path / "parts"
+    run_two_processes(recipe, out, "--set", "train.schedule=constant", "--set", "train.steps=8")
+    shutil.rmtree(out)
+    run_two_processes(recipe, out, "--resume")
+    np.testing.assert_allclose(losses(out)[8:], losses(tmp_path / "whole")[8:], rtol=1e-3)
+
+
+def test_recomputed_activations_give_the_same_gradient_from_less_memory(tones: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(write_recipe(tmp_path, tones), ["model.num_hidden_layers=6"])
+    model = trainer.make_model(recipe)
+    waveforms, lengths = torch.randn(2, 16_000), torch.tensor([16_000, 12_000])
+    gradients, kept = [], []
+    for model.recompute in (False, True):
+        model.zero_grad()
+        saved: dict[int, int] = {}
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda t, saved=saved: (saved.update({t.data_ptr(): t.nbytes}), t)[1], lambda t: t
+        ):
+            torch.manual_seed(0)
+            logits, _ = model.train()(waveforms, lengths)
+        logits.square().mean().backward()
+        gradients.append({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None})
+        kept.append(sum(saved.values()))
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient)
+    assert kept[1] < 0.5 * kept[0]
 
 
 def test_a_frozen_front_end_stays_as_it_is(tones: Path, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def train(
 ) -> None:
     """Train a CTC model: fine-tune MODEL, or follow CONFIG.yaml, which may start from random weights."""
     try:
-        import accelerate  # noqa: F401
+        import accelerate
         import torch  # noqa: F401
     except ImportError as error:
         raise MissingExtraError("littlefoot train", str(error.name), "train") from error
@@ -46,6 +46,6 @@ def train(
     from littlefoot.model import train as trainer
 
     wer = trainer.train(trainer.make_model(recipe), manifest.index(manifests), recipe.train, out, resume)
-    typer.echo(
-        f"saved {out}" + ("" if wer is None else f", mean WER on the dev sets {100 * wer:.1f} %"), err=True
-    )
+    if accelerate.PartialState().is_main_process:
+        score = "" if wer is None else f", mean WER on the dev sets {100 * wer:.1f} %"
+        typer.echo(f"saved {out}{score}", err=True)

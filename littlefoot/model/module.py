@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint as checkpoint_activations
 
 from littlefoot import checkpoint
 from littlefoot.artifact import Artifact
@@ -20,12 +22,45 @@ from littlefoot.vocabulary import Vocabulary
 from littlefoot.weights import expected_weights
 
 
+class Segment(nn.Module):
+    """A part of the network: parameters, and a call that lets PyTorch's hooks know when they are used."""
+
+    def forward(self, part: Callable[..., Tensor], *values: Any) -> Tensor:
+        return part(*values)
+
+
+class Parameters(Mapping[str, Tensor]):
+    """A module's parameters by name, as they are when asked for: shards are whole only in their segment."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._places = {
+            f"{path}.{leaf}".lstrip("."): (owner._parameters, leaf)
+            for path, owner in module.named_modules()
+            for leaf in owner._parameters
+        }
+
+    def __getitem__(self, name: str) -> Tensor:
+        parameters, leaf = self._places[name]
+        return cast(Tensor, parameters[leaf])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
 class CTCModel(nn.Module):
     """A CTC recogniser of any supported family.
 
     Parameters carry the names of Hugging Face checkpoints without the model's prefix, so that
     ``state_dict()``, an artifact and ``encode`` speak of the same tensors.
+
+    With ``recompute``, training keeps only what enters each block and convolution and computes the rest
+    again for the gradient (Chen et al. 2016): a fraction of the memory for about a third more time.
     """
+
+    recompute = False
 
     def __init__(
         self,
@@ -49,7 +84,7 @@ class CTCModel(nn.Module):
             parent: nn.Module = self
             for part in path:
                 if part not in parent._modules:
-                    parent.add_module(part, nn.Module())
+                    parent.add_module(part, Segment())
                 parent = parent.get_submodule(part)
             parent.register_parameter(leaf, nn.Parameter(value))
 
@@ -83,8 +118,14 @@ class CTCModel(nn.Module):
         feature_mask: Tensor | None = None,
     ) -> EncoderOutput:
         """As ``forward``, with the hidden states and the front end's features."""
-        ops = TorchOps(dict(self.named_parameters()), self.training, time_mask, feature_mask)
+        ops = TorchOps(Parameters(self), self.training, time_mask, feature_mask, self._run)
         return encode(ops, self.config, waveforms, lengths)
+
+    def _run(self, name: str, part: Callable[..., Tensor], *values: Any) -> Tensor:
+        segment = self.get_submodule(name)
+        if self.recompute and self.training:
+            return cast(Tensor, checkpoint_activations(segment, part, *values, use_reentrant=False))
+        return cast(Tensor, segment(part, *values))
 
     @classmethod
     def from_artifact(cls, artifact: Artifact) -> CTCModel:
@@ -112,6 +153,10 @@ class CTCModel(nn.Module):
         weights = {name: _initial(name, shape, config, generator) for name, shape in shapes.items()}
         preprocessor = {"sampling_rate": 16_000, "do_normalize": do_normalize}
         return cls(config, vocabulary, preprocessor, weights)
+
+    def with_weights(self, weights: dict[str, Tensor]) -> CTCModel:
+        """The same model with other weights, by the names of its own; it shares their memory."""
+        return CTCModel(self.config, self.vocabulary, self.preprocessor, weights, self.card)
 
     def to_artifact(self) -> Artifact:
         """Copies of the weights on the CPU as an artifact, ready to be saved."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy.typing as npt
@@ -16,7 +16,8 @@ class TorchOps:
 
     ``training`` switches dropout on. ``time_mask`` (B, F) and ``feature_mask`` (B, D) are boolean
     SpecAugment masks over the projected features: masked frames become ``masked_spec_embed``,
-    masked channels zero.
+    masked channels zero. ``run`` calls the segments of the network, ``run(name, part, *values)``; without
+    it they are called as they are.
     """
 
     def __init__(
@@ -25,11 +26,16 @@ class TorchOps:
         training: bool = False,
         time_mask: Tensor | None = None,
         feature_mask: Tensor | None = None,
+        run: Callable[..., Tensor] | None = None,
     ) -> None:
         self.weights = weights
         self.training = training
         self.time_mask = time_mask
         self.feature_mask = feature_mask
+        self.run = run
+
+    def segment(self, name: str, part: Callable[..., Tensor], *values: Any) -> Tensor:
+        return part(*values) if self.run is None else self.run(name, part, *values)
 
     def weight(self, name: str) -> Tensor:
         return self.weights[name]

@@ -8,7 +8,6 @@ run takes bit for bit the steps that an uninterrupted one would have taken.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import math
 import signal
@@ -29,10 +28,12 @@ from littlefoot import artifact
 from littlefoot.config import ModelConfig
 from littlefoot.errors import TrainingError
 from littlefoot.manifest import Corpus, Utterance
+from littlefoot.model.average import MovingAverage
 from littlefoot.model.card import model_card, training_record
 from littlefoot.model.data import Batch, TrainingSet, Turn
 from littlefoot.model.module import CTCModel, from_pretrained
 from littlefoot.model.progress import Reporter, drop_rows_after
+from littlefoot.model.sharding import place, place_optimizer_state, shard, whole, whole_state
 from littlefoot.model.train_config import Recipe, TrainConfig
 from littlefoot.model.training_state import CheckpointStore
 from littlefoot.model.validation import DevSet, ctc_loss
@@ -90,30 +91,37 @@ def train(
     dev = DevSet(dev_rows if main else [], model.vocabulary, do_normalize, 2 * config.batch_seconds)
 
     model.to(accelerator.device).train()
+    model.recompute = config.recompute
     if config.freeze_front_end:
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(not name.startswith("feature_extractor."))
-    average = copy.deepcopy(model).requires_grad_(False)  # the moving average of the weights
-    parallel, optimizer = accelerator.prepare(model, make_optimizer(model, config))
+    if config.shard:
+        shard(model)
+    average = MovingAverage(model)
+    parallel = model if config.shard else accelerator.prepare(model)
+    optimizer = make_optimizer(model, config)
     at = Position()
 
     notes: list[str] = []
     if resume and (state := store.load(notes.append)):
-        model.load_state_dict(state["model"])
-        average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
+        for name, parameter in model.named_parameters():
+            place(state["model"][name], parameter)
+        average.load(state["average"])
+        place_optimizer_state(optimizer, state["optimizer"])
         at = Position(**state["position"])
         notes.append(f"resumed after step {at.step}")
         if main:
             drop_rows_after(work / "metrics.jsonl", at.step)
 
     def checkpoint() -> None:
-        state = {
-            "model": model.state_dict(),
-            "average": average.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "position": dataclasses.asdict(at),
-        }
+        state = whole_state(
+            {
+                "model": dict(model.named_parameters()),
+                "average": average.weights(),
+                "optimizer": optimizer.state_dict(),
+                "position": dataclasses.asdict(at),
+            }
+        )
         if main:
             store.save(at.step, state)
 
@@ -131,14 +139,17 @@ def train(
 
             for batch in batches:
                 batch = to_device(batch, accelerator.device)
-                logits, frames = parallel(batch.waveforms, batch.lengths, batch.time_mask, batch.feature_mask)
+                with accelerator.autocast():
+                    logits, frames = parallel(
+                        batch.waveforms, batch.lengths, batch.time_mask, batch.feature_mask
+                    )
                 loss = ctc_loss(logits, frames, batch.targets, batch.target_lengths, model.vocabulary.blank)
                 accelerator.backward(loss / len(batches))
                 window.add(float(loss.detach()), batch.seconds)
-            norm = float(accelerator.clip_grad_norm_(model.parameters(), config.clip_norm))
+            norm = float(whole(nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)))
             if math.isfinite(norm):
                 optimizer.step()
-                update_average(average, model, config.ema_decay, at.step)
+                average.update(model, config.ema_decay, at.step)
                 bad_in_a_row = 0
             else:
                 at.bad_steps += 1
@@ -158,8 +169,9 @@ def train(
             last = at.step == config.steps
             stopping = agreed(stop.requested, accelerator)
             if at.step % config.eval_every == 0 or last:
+                weights = average.weights()
                 if main:
-                    reporter.row(keep_best(average, data, dev, work, at, accelerator))
+                    reporter.row(keep_best(model.with_weights(weights), data, dev, work, at, accelerator))
                 if config.patience and agreed(at.evaluations_since_best >= config.patience, accelerator):
                     reporter.message(f"no lower dev WER in {config.patience} evaluations: training ends")
                     last = True
@@ -255,14 +267,6 @@ def make_optimizer(model: CTCModel, config: TrainConfig) -> torch.optim.Optimize
         {"params": plain, "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.98), fused=True)
-
-
-@torch.no_grad()
-def update_average(average: nn.Module, model: nn.Module, decay: float, step: int) -> None:
-    """Move the averaged weights towards the model's; faster in the first steps."""
-    decay = min(decay, (1 + step) / (10 + step))
-    for mean, value in zip(average.parameters(), model.parameters(), strict=True):
-        mean.lerp_(value, 1 - decay)
 
 
 def keep_best(

@@ -91,6 +91,11 @@ class TrainConfig:
     """Decides initial weights, order, augmentation and dropout."""
     mixed_precision: str = "auto"
     """``bf16``, ``no``, or ``auto``: bf16 where the processor computes in it."""
+    recompute: bool = False
+    """Gradient checkpointing: less memory for activations, about a third more time."""
+    shard: bool = False
+    """Spread weights, gradients and optimizer over the processes (FSDP), for models too large for one of
+    them."""
     threads: int | None = None
     """Threads of each process for PyTorch's operations on the CPU; None leaves PyTorch's own choice."""
     loaders: int = 1

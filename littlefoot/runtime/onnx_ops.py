@@ -11,7 +11,7 @@ A weight decides by its type how its layer is computed: floating point as it is,
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -66,6 +66,9 @@ class OnnxOps:
     """The stride of every convolution."""
     _rounded: dict[tuple[str, ...], Value] = field(default_factory=dict)
     _dynamic: dict[str, tuple[str, Value, str]] = field(default_factory=dict)
+
+    def segment(self, name: str, part: Callable[..., Value], *values: Any) -> Value:
+        return part(*values)
 
     def node(
         self, kind: str, *inputs: Value | str, dtype: npt.DTypeLike = np.float32, **attributes: Any
