@@ -23,6 +23,7 @@ from littlefoot.errors import ConfigError, TrainingError
 from littlefoot.model import train as trainer
 from littlefoot.model.train_config import TrainConfig, load_recipe
 from littlefoot.model.training_state import CheckpointStore
+from littlefoot.model.validation import DevScore, DevSet
 
 QUIET: dict[str, Any] = {"speeds": [1.0], "time_mask_fraction": 0.0, "feature_mask_fraction": 0.0}
 
@@ -270,6 +271,32 @@ def test_training_ends_early_when_the_dev_errors_stay(tones: Path, tmp_path: Pat
     steps = [row["step"] for row in rows(tmp_path / "out") if "dev_wer" in row]
     assert steps == [2, 4, 6, 8]  # the first is the best
     assert wer == artifact.load(tmp_path / "out").config.littlefoot["training"]["dev"]["wer"]["tones"]
+
+
+def test_the_mean_of_the_best_models_is_taken_where_it_is_better(
+    tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = write_recipe(tmp_path, tones, steps=5, eval_every=1, average_best=3)
+    scores = iter([0.9, 0.5, 0.8, 0.6, 0.7, 0.4])
+    monkeypatch.setattr(DevSet, "score", lambda *_: score(next(scores)))
+
+    def score(wer: float) -> DevScore:
+        return DevScore(1.0, {"tones": wer}, {"tones": wer})
+
+    assert run(recipe, tmp_path / "out") == 0.4
+    kept = sorted((tmp_path / "out-training" / "best").iterdir())
+    assert [path.name for path in kept] == ["step-00000002", "step-00000004", "step-00000005"]
+    parts = [artifact.load(path) for path in kept]
+    out = artifact.load(tmp_path / "out")
+    for name, weight in out.weights.items():
+        np.testing.assert_allclose(weight, np.mean([p.weights[name] for p in parts], axis=0), atol=1e-6)
+    assert out.config.littlefoot["training"]["dev"]["wer"] == {"tones": 0.4}
+
+    scores = iter([0.9, 0.5, 0.8, 0.6, 0.7, 0.55])  # now the mean is worse than the best
+    assert run(recipe, tmp_path / "again") == 0.5
+    best = artifact.load(tmp_path / "again-training" / "best" / "step-00000002")
+    again = artifact.load(tmp_path / "again")
+    assert all(np.array_equal(weight, best.weights[name]) for name, weight in again.weights.items())
 
 
 def test_dev_rows_that_are_trained_on_are_warned_about(tones: Path) -> None:

@@ -29,10 +29,10 @@ from littlefoot.config import ModelConfig
 from littlefoot.errors import TrainingError
 from littlefoot.manifest import Corpus, Utterance
 from littlefoot.model.average import MovingAverage
-from littlefoot.model.card import model_card, training_record
 from littlefoot.model.data import Batch, TrainingSet, Turn
 from littlefoot.model.module import CTCModel, from_pretrained
 from littlefoot.model.progress import Reporter, drop_rows_after
+from littlefoot.model.selection import Selection
 from littlefoot.model.sharding import place, place_optimizer_state, shard, whole, whole_state
 from littlefoot.model.train_config import Recipe, TrainConfig
 from littlefoot.model.training_state import CheckpointStore
@@ -61,11 +61,12 @@ def train(
 ) -> float | None:
     """Train on the rows of split ``train``, choose by those of split ``dev``, save an artifact to ``out``.
 
-    Checkpoints, the best model so far (``best``, an artifact too) and ``metrics.jsonl`` go to the directory
+    Checkpoints, the best models so far (artifacts too, in ``best``) and ``metrics.jsonl`` go to the directory
     ``<out>-training``. SIGTERM and Ctrl-C save a checkpoint before training stops.
 
     Returns:
-        The saved model's WER on the dev sets (their mean, a fraction), None without dev utterances.
+        The saved model's WER on the dev sets (their mean, a fraction); None without dev utterances, and in
+        all processes but the main one.
 
     Raises:
         TrainingError: nothing to train on, a run already there (without ``resume``), interruption, gradients
@@ -89,6 +90,10 @@ def train(
     dev_rows = [u for u in corpus.of_split("dev") if u.set_name in (config.dev_sets or [u.set_name])]
     main = accelerator.is_main_process
     dev = DevSet(dev_rows if main else [], model.vocabulary, do_normalize, 2 * config.batch_seconds)
+
+    selection = Selection(
+        work / "best", config.average_best, data, dev, accelerator.autocast, accelerator.device
+    )
 
     model.to(accelerator.device).train()
     model.recompute = config.recompute
@@ -171,7 +176,7 @@ def train(
             if at.step % config.eval_every == 0 or last:
                 weights = average.weights()
                 if main:
-                    reporter.row(keep_best(model.with_weights(weights), data, dev, work, at, accelerator))
+                    reporter.row(evaluate(selection, model.with_weights(weights), at))
                 if config.patience and agreed(at.evaluations_since_best >= config.patience, accelerator):
                     reporter.message(f"no lower dev WER in {config.patience} evaluations: training ends")
                     last = True
@@ -185,10 +190,12 @@ def train(
         for path, problem in data.unreadable.items():
             reporter.message(f"not used: {path}: {problem}")
     accelerator.wait_for_everyone()
+    wer = None
     if main:
-        artifact.save(artifact.load(work / "best"), out, overwrite=True)
+        made, wer = selection.choose()
+        artifact.save(made, out, overwrite=True)
     accelerator.wait_for_everyone()
-    return at.best_wer if dev.size else None
+    return wer
 
 
 def make_model(recipe: Recipe) -> CTCModel:
@@ -269,17 +276,9 @@ def make_optimizer(model: CTCModel, config: TrainConfig) -> torch.optim.Optimize
     return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.98), fused=True)
 
 
-def keep_best(
-    average: CTCModel, data: TrainingSet, dev: DevSet, work: Path, at: Position, accelerator: Accelerator
-) -> dict[str, Any]:
-    """Evaluate the averaged weights, and save them as ``best`` where they are; a row of metrics."""
-    score = dev.score(average, accelerator.autocast) if dev.size else None
-    if score is None or score.mean_wer < at.best_wer:
-        record = training_record(data, at.step, at.epoch, score)
-        made = average.to_artifact()
-        config = made.config.replace(littlefoot={**made.config.littlefoot, "training": record})
-        made = dataclasses.replace(made, config=config, card=model_card(made.card, record))
-        artifact.save(made, work / "best", overwrite=True)
+def evaluate(selection: Selection, model: CTCModel, at: Position) -> dict[str, Any]:
+    """Offer a model to the selection; a row of metrics."""
+    score = selection.offer(model, at.step, at.epoch)
     if score is None:
         return {"step": at.step}
     at.evaluations_since_best = 0 if score.mean_wer < at.best_wer else at.evaluations_since_best + 1

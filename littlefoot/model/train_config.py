@@ -109,6 +109,8 @@ class TrainConfig:
     """Steps between two rows of metrics."""
     eval_every: int = 500
     """Steps between two evaluations on the dev splits."""
+    average_best: int = 1
+    """The mean of so many of the best models is tried at the end, and saved if it has a lower dev WER."""
     patience: int = 0
     """Training ends early after so many evaluations in a row without a lower dev WER; 0: never."""
     checkpoint_minutes: float = 5.0
@@ -119,7 +121,7 @@ class TrainConfig:
     """Training stops after so many steps in a row whose gradient is not finite."""
 
     def __post_init__(self) -> None:
-        positive = """steps lr clip_norm batch_seconds accumulate log_every eval_every
+        positive = """steps lr clip_norm batch_seconds accumulate log_every eval_every average_best
             keep_checkpoints time_mask_frames feature_mask_channels max_seconds"""
         for name in positive.split():
             if getattr(self, name) <= 0:

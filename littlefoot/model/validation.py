@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
@@ -37,6 +37,11 @@ def ctc_loss(logits: Tensor, frames: Tensor, targets: Tensor, target_lengths: Te
     return total / target_lengths.sum().clamp(min=1)
 
 
+def mean_wer(wer: Mapping[str, float]) -> float:
+    """Mean over the sets, each counting the same whatever its size."""
+    return float(np.mean(list(wer.values())))
+
+
 @dataclass
 class DevScore:
     loss: float
@@ -48,8 +53,7 @@ class DevScore:
 
     @property
     def mean_wer(self) -> float:
-        """Mean over the sets, each counting the same whatever its size."""
-        return float(np.mean(list(self.wer.values())))
+        return mean_wer(self.wer)
 
 
 class DevSet:
