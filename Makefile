@@ -2,7 +2,7 @@
 PYTHON ?= python3
 SETUP = pyproject.toml constraints.txt Makefile
 
-.PHONY: test test-all lint demo bench samples clean
+.PHONY: test test-all lint demo bench results samples clean
 
 test: .venv/stamp lint
 	.venv/bin/python -m pytest -q -m "not slow"
@@ -24,6 +24,11 @@ bench: .venv/stamp
 	.venv/bin/python benchmarks/speed.py large --rounds 7
 	.venv/bin/python benchmarks/speed.py front-end
 	.venv/bin/python benchmarks/process.py
+
+# Error rates of the bundled model, into RESULTS.md.
+DATA ?= ../shared/data
+results: .venv/stamp
+	.venv/bin/python benchmarks/accuracy.py $(DATA) --write RESULTS.md
 
 # The bundled clips are synthesised; needs espeak-ng and flite.
 samples: .venv/stamp
