@@ -199,6 +199,13 @@ def test_a_file_shorter_than_its_manifest_says_is_left_out(utterances: list[Utte
     assert "too short for its text" in data.unreadable[str(lying.path)]
 
 
+def test_a_file_longer_than_its_manifest_says_is_left_out(utterances: list[Utterance]) -> None:
+    lying = dataclasses.replace(utterances[0], seconds=0.1, text="A")
+    data = training_set([utterances[1], lying])
+    assert sum(len(batch.lengths) for batch in all_batches(data, 0)) == 1
+    assert "but its manifest says 0.1 s" in data.unreadable[str(lying.path)]
+
+
 @pytest.mark.skipif(not SHARED.is_dir(), reason=f"the recordings of {SHARED} are not here")
 def test_the_bundled_models_frames_are_short_enough_for_spoken_digits() -> None:
     recipe = load_recipe(RECIPE)

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +70,7 @@ def test_killed_training_resumes_bit_for_bit(tones: Path, tmp_path: Path) -> Non
     command += ["train", str(recipe), "-o", str(out)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     store = CheckpointStore(tmp_path / "killed-training", keep=2)
-    deadline = time.monotonic() + 60
-    while max(store.steps(), default=0) < 15 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: max(store.steps(), default=0) >= 15)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert 15 <= max(store.steps()) < 60
@@ -189,13 +188,18 @@ NO_DROPOUT = [
 ]
 
 
-def run_two_processes(recipe: Path, out: Path, *arguments: str) -> None:
+def start_two_processes(recipe: Path, out: Path, *arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
     command += ["-m", "littlefoot", "train", str(recipe), "-o", str(out), *arguments]
     command += [argument for setting in NO_DROPOUT for argument in ("--set", setting)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    assert ran.returncode == 0, ran.stderr[-2000:]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def run_two_processes(recipe: Path, out: Path, *arguments: str) -> None:
+    process = start_two_processes(recipe, out, *arguments)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors[-2000:]
 
 
 def losses(out: Path) -> list[float]:
@@ -213,6 +217,42 @@ def test_two_processes_train_like_one(shard: str, tones: Path, tmp_path: Path) -
 
     run_two_processes(recipe, tmp_path / "two", "--set", f"train.shard={shard}")
     np.testing.assert_allclose(losses(tmp_path / "two"), one, rtol=1e-3)
+
+
+@pytest.mark.parametrize("rank", [1, pytest.param(0, marks=pytest.mark.slow)])
+def test_when_one_process_is_killed_all_end_and_resume_where_they_were(
+    rank: int, tones: Path, tmp_path: Path
+) -> None:
+    recipe = write_recipe(tmp_path, tones, steps=40, log_every=1, checkpoint_minutes=0.0, **QUIET)
+    run_two_processes(recipe, tmp_path / "whole")
+
+    out = tmp_path / "killed"
+    process = start_two_processes(recipe, out)
+    store = CheckpointStore(tmp_path / "killed-training", keep=2)
+    wait_until(lambda: max(store.steps(), default=0) >= 10)
+    ranks = [pid for pid in children(process.pid) if environment_of(pid).get("RANK") == str(rank)]
+    os.kill(ranks[0], signal.SIGKILL)
+    process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert 10 <= max(store.steps()) < 40
+    assert not out.exists()
+    run_two_processes(recipe, out, "--resume")
+    np.testing.assert_allclose(losses(out), losses(tmp_path / "whole"), rtol=1e-6)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def children(process: int) -> list[int]:
+    return [int(pid) for pid in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+def environment_of(process: int) -> dict[str, str]:
+    pairs = Path(f"/proc/{process}/environ").read_text().rstrip("\0").split("\0")
+    return dict(pair.split("=", 1) for pair in pairs)
 
 
 def test_sharded_training_resumes_where_it_was(tones: Path, tmp_path: Path) -> None:

@@ -30,6 +30,9 @@ from littlefoot.model.augment import Augmenter, mask_spans
 from littlefoot.model.train_config import TrainConfig
 from littlefoot.vocabulary import Vocabulary
 
+LENGTH_TOLERANCE = 1.1
+"""How much longer than its manifest says a recording may be."""
+
 
 @dataclass(frozen=True)
 class Draw:
@@ -231,10 +234,15 @@ class TrainingSet(Dataset[Batch]):
             path = str(utterance.path)
             rng = np.random.default_rng((self.train.seed, epoch, draw.index, draw.turn))
             try:
-                waveform = self.augment(self._audio(draw.index, utterance), draw.speed, rng)
+                samples = self._audio(draw.index, utterance)
             except LittlefootError as error:
                 unreadable[path] = str(error)
                 continue
+            seconds, stated = len(samples) / SAMPLE_RATE, float(self.seconds[draw.index])
+            if seconds > LENGTH_TOLERANCE * stated + 0.5:  # it might be an hour, and not fit into memory
+                unreadable[path] = f"lasts {seconds:.1f} s, but its manifest says {stated:.1f} s"
+                continue
+            waveform = self.augment(samples, draw.speed, rng)
             waveform = audio.normalize(waveform) if self.do_normalize else waveform
             if self.model.frames(len(waveform)) < self.needed[draw.index]:
                 unreadable[path] = "is shorter than its manifest says: too short for its text"

@@ -100,10 +100,11 @@ def train(
     if config.freeze_front_end:
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(not name.startswith("feature_extractor."))
-    if config.shard:
+    sharded = config.shard and accelerator.num_processes > 1
+    if sharded:
         shard(model)
     average = MovingAverage(model)
-    parallel = model if config.shard else accelerator.prepare(model)
+    parallel = model if sharded else accelerator.prepare(model)
     optimizer = make_optimizer(model, config)
     at = Position()
 
