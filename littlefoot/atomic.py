@@ -1,4 +1,4 @@
-"""Directories that appear whole or not at all."""
+"""Directories and files that appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -40,6 +40,27 @@ def directory(target: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)  # half of the new one, or the old one
 
 
+@contextmanager
+def file(target: Path) -> Iterator[Path]:
+    """A path to write to, whose file takes the place of ``target`` when the block ends without an error.
+
+    Whoever looks at ``target``, after a kill at any moment too, finds the old file or the new one. Raises
+    OSError.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())
+        _sync(temporary)
+        temporary.replace(target)
+        _sync(target.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def _exchange(first: Path, second: Path) -> bool:
     """Swap two directories in one step; False where the system or the file system cannot."""
     if sys.platform != "linux":
@@ -52,7 +73,7 @@ def _exchange(first: Path, second: Path) -> bool:
 
 
 def _sync(path: Path) -> None:
-    """Make sure that a directory's entries are on the disk, where the system can."""
+    """Make sure that a file or a directory's entries are on the disk, where the system can."""
     if os.name == "nt":
         return
     descriptor = os.open(path, os.O_RDONLY)

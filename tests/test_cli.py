@@ -17,7 +17,7 @@ import littlefoot
 from littlefoot import artifact, checkpoint, cli
 from littlefoot.errors import CheckpointError, LittlefootError
 
-COMMANDS = ("transcribe", "eval", "quantize", "train", "export", "info", "doctor", "demo")
+COMMANDS = ("transcribe", "eval", "quantize", "train", "export", "info", "doctor", "demo", "lm")
 
 
 @pytest.fixture

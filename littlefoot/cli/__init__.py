@@ -18,6 +18,7 @@ from littlefoot.cli.doctor import doctor
 from littlefoot.cli.eval import evaluate
 from littlefoot.cli.export import export
 from littlefoot.cli.info import info
+from littlefoot.cli.lm import lm
 from littlefoot.cli.quantize import quantize
 from littlefoot.cli.train import train
 from littlefoot.cli.transcribe import transcribe
@@ -36,6 +37,7 @@ app.command()(transcribe)
 app.command("eval")(evaluate)
 for command in (quantize, train, export, info, doctor, demo):
     app.command()(command)
+app.add_typer(lm, name="lm")
 
 
 @app.callback(invoke_without_command=True)

@@ -1,0 +1,134 @@
+"""``littlefoot lm``: n-gram language models."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, BinaryIO
+
+import typer
+
+from littlefoot.cli import options
+from littlefoot.errors import ConfigError, LittlefootError
+
+STANDARD_INPUT = Path("-")
+
+lm = typer.Typer(help="Make language models.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@lm.command()
+def build(
+    texts: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Text files, a sentence on each line; - for standard input; or manifests, of which the rows "
+            "of split train are read.",
+            metavar="TEXT",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="ARPA file.")],
+    order: Annotated[int, typer.Option("--order", help="The longest n-gram.")] = 3,
+    prune: Annotated[
+        str,
+        typer.Option(
+            "--prune",
+            help="Leave out n-grams that occur at most this often, for each order: 0,0,1 drops trigrams seen "
+            "once. The last number holds for all higher orders.",
+        ),
+    ] = "0",
+    as_json: options.Json = False,
+) -> None:
+    """Estimate an n-gram model of the words of TEXT by modified Kneser-Ney smoothing."""
+    from littlefoot.decode import ngram
+
+    if out.exists():
+        raise LittlefootError(f"{out} exists: choose another output, or remove it")
+    seen: Counter[str] = Counter()
+    model = ngram.estimate(_counted(_sentences(texts), seen), order, _thresholds(prune))
+    ngram.write_arpa(model, out)
+    ngrams = [len(table.last) for table in model.tables]
+    size = out.stat().st_size
+    if as_json:
+        typer.echo(json.dumps({**seen, "ngrams": ngrams, "bytes": size}, indent=2))
+    else:
+        typer.echo(_table(seen, ngrams, size), nl=False)
+    typer.echo(f"littlefoot: saved {out}", err=True)
+
+
+def _table(seen: Counter[str], ngrams: list[int], size: int) -> str:
+    rows = {**seen, **{f"{order}-grams": count for order, count in enumerate(ngrams, start=1)}}
+    lines = [f"{name:<10} {count:>12}\n" for name, count in rows.items()]
+    return "".join([*lines, f"{'size':<10} {size / 1e6:>12.2f} MB\n"])
+
+
+def _thresholds(prune: str) -> list[int]:
+    try:
+        return [int(number) for number in prune.split(",")]
+    except ValueError as error:
+        raise ConfigError(f"--prune {prune} is no list of numbers such as 0,0,1") from error
+
+
+def _counted(sentences: Iterable[list[str]], seen: Counter[str]) -> Iterator[list[str]]:
+    for words in sentences:
+        seen["sentences"] += 1
+        seen["words"] += len(words)
+        yield words
+
+
+def _sentences(paths: Iterable[Path]) -> Iterator[list[str]]:
+    """The words of every text that has some, in the form in which texts are compared.
+
+    Raises:
+        LittlefootError: a file cannot be read, holds no words, or a mark that language models use themselves.
+    """
+    from littlefoot.decode.ngram import SPECIAL
+    from littlefoot.metrics import normalize_text
+
+    for path in paths:
+        empty = True
+        for where, text in _texts(path):
+            for mark in SPECIAL:
+                if mark in text.lower():
+                    raise LittlefootError(
+                        f"{where}: holds {mark}, which has a meaning of its own in language models: remove it"
+                    )
+            if words := normalize_text(text).split():
+                empty = False
+                yield words
+        if empty:
+            raise LittlefootError(f"{_name(path)} holds no words: give text with a sentence on each line")
+
+
+def _texts(path: Path) -> Iterator[tuple[str, str]]:
+    """Where each text stands, and the text."""
+    if path.suffix in (".tsv", ".jsonl") or path.is_dir():
+        from littlefoot import manifest
+
+        for utterance in manifest.index(path).of_split("train"):
+            yield f"{path}, utterance {utterance.id}", utterance.text
+    elif path == STANDARD_INPUT:
+        yield from _lines(sys.stdin.buffer, _name(path))
+    else:
+        try:
+            with path.open("rb") as file:
+                yield from _lines(file, _name(path))
+        except OSError as error:
+            raise LittlefootError(
+                f"{path}: cannot be read ({error}): check the path and its rights"
+            ) from error
+
+
+def _lines(file: BinaryIO, name: str) -> Iterator[tuple[str, str]]:
+    for number, line in enumerate(file, start=1):
+        where = f"{name}, line {number}"
+        try:
+            yield where, line.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise LittlefootError(f"{where}: is not UTF-8 text: save the file as UTF-8") from error
+
+
+def _name(path: Path) -> str:
+    return "standard input" if path == STANDARD_INPUT else str(path)
