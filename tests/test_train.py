@@ -21,7 +21,9 @@ from tones import write_recipe, write_set
 
 from littlefoot import artifact, manifest
 from littlefoot.errors import ConfigError, TrainingError
+from littlefoot.model import objective
 from littlefoot.model import train as trainer
+from littlefoot.model.objective import CTC
 from littlefoot.model.train_config import TrainConfig, load_recipe
 from littlefoot.model.training_state import CheckpointStore
 from littlefoot.model.validation import DevScore, DevSet
@@ -37,7 +39,7 @@ def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(recipe_path: Path, out: Path, resume: bool = False, overrides: tuple[str, ...] = ()) -> float | None:
     recipe = load_recipe(recipe_path, overrides)
     model = trainer.make_model(recipe)
-    return trainer.train(model, manifest.index(recipe.data), recipe.train, out, resume)
+    return trainer.train(CTC(model), manifest.index(recipe.data), recipe.train, out, resume)
 
 
 def rows(out: Path) -> list[dict[str, Any]]:
@@ -160,7 +162,7 @@ def test_a_run_already_there_is_not_overwritten(tones: Path, tmp_path: Path) -> 
 def test_non_finite_gradients_are_skipped_then_stop_training(
     tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loss = trainer.ctc_loss
+    loss = objective.ctc_loss
     calls = 0
 
     def sometimes_nan(*arguments: Any) -> torch.Tensor:
@@ -168,7 +170,7 @@ def test_non_finite_gradients_are_skipped_then_stop_training(
         calls += 1
         return loss(*arguments) * (float("nan") if calls == 2 or calls > 5 else 1.0)
 
-    monkeypatch.setattr(trainer, "ctc_loss", sometimes_nan)
+    monkeypatch.setattr(objective, "ctc_loss", sometimes_nan)
     recipe = write_recipe(tmp_path, tones, steps=50, log_every=1, max_bad_steps=3)
     with pytest.raises(TrainingError, match="not finite for 4 steps in a row"):
         run(recipe, tmp_path / "out")
@@ -291,7 +293,7 @@ def test_a_frozen_front_end_stays_as_it_is(tones: Path, tmp_path: Path) -> None:
     recipe = load_recipe(write_recipe(tmp_path, tones, steps=3, ema_decay=0.0, freeze_front_end=True))
     model = trainer.make_model(recipe)
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
-    trainer.train(model, manifest.index(recipe.data), recipe.train, tmp_path / "out")
+    trainer.train(CTC(model), manifest.index(recipe.data), recipe.train, tmp_path / "out")
     changed = {name for name, weight in model.state_dict().items() if not torch.equal(weight, before[name])}
     assert not any(name.startswith("feature_extractor.") for name in changed)
     assert "lm_head.weight" in changed

@@ -44,8 +44,10 @@ def train(
         raise ConfigError("there is nothing to train on: name a manifest with --data")
 
     from littlefoot.model import train as trainer
+    from littlefoot.model.objective import CTC
 
-    wer = trainer.train(trainer.make_model(recipe), manifest.index(manifests), recipe.train, out, resume)
+    objective = CTC(trainer.make_model(recipe))
+    wer = trainer.train(objective, manifest.index(manifests), recipe.train, out, resume)
     if accelerate.PartialState().is_main_process:
         score = "" if wer is None else f", mean WER on the dev sets {100 * wer:.1f} %"
         typer.echo(f"saved {out}{score}", err=True)

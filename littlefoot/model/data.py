@@ -118,6 +118,7 @@ class TrainingSet(Dataset[Batch]):
     ``left_out`` counts the utterances not used, by reason, and ``unknown`` those in which each character
     outside the alphabet occurs; ``unreadable`` maps the paths of files that
     turned out unreadable to what was wrong with them. ``parts`` is the number of batches in a step.
+    Without ``needs_text`` only recordings matter: texts that cannot be used count as empty.
     """
 
     def __init__(
@@ -128,10 +129,11 @@ class TrainingSet(Dataset[Batch]):
         train: TrainConfig,
         do_normalize: bool,
         parts: int = 1,
+        needs_text: bool = True,
     ) -> None:
         self.utterances, self.vocabulary = utterances, vocabulary
         self.model, self.train, self.do_normalize = model, train, do_normalize
-        self.parts = parts
+        self.parts, self.needs_text = parts, needs_text
         self.left_out: Counter[str] = Counter()
         self.unknown: Counter[str] = Counter()
         self.augment = Augmenter(train)
@@ -148,14 +150,14 @@ class TrainingSet(Dataset[Batch]):
                 self.unreadable[str(utterance.path)] = str(error)
                 self.left_out["unreadable audio"] += 1
                 continue
-            unknown = vocabulary.unknown(utterance.text)
+            unknown = vocabulary.unknown(utterance.text) if needs_text else set()
             self.unknown.update(unknown)
             if reason := self._unusable(utterance, unknown, seconds):
                 self.left_out[reason] += 1
                 continue
             rows.append(row)
             lengths.append(seconds)
-            needed.append(frames_needed(vocabulary.encode(utterance.text)))
+            needed.append(frames_needed(self._targets(utterance)))
             set_numbers.append(numbers.setdefault(utterance.set_name, len(numbers)))
             digest.update(f"{utterance.set_name}\t{utterance.id}\t{utterance.text}\n".encode())
 
@@ -181,7 +183,7 @@ class TrainingSet(Dataset[Batch]):
 
     def _unusable(self, utterance: Utterance, unknown: set[str], seconds: float) -> str | None:
         """Why an utterance cannot be trained on, whatever the model's frames; None if it can."""
-        if not utterance.text.strip():
+        if self.needs_text and not utterance.text.strip():
             return "empty text"
         if unknown:
             return "text outside the alphabet"
@@ -248,7 +250,7 @@ class TrainingSet(Dataset[Batch]):
                 unreadable[path] = "is shorter than its manifest says: too short for its text"
                 continue
             waveforms.append(waveform)
-            targets.append(self.vocabulary.encode(utterance.text))
+            targets.append(self._targets(utterance))
             rngs.append(rng)
         if not waveforms:
             waveforms, targets = [np.zeros(SAMPLE_RATE, np.float32)], [[]]
@@ -283,6 +285,11 @@ class TrainingSet(Dataset[Batch]):
                     "check the manifests, or raise train.max_unreadable"
                 )
             yield batch
+
+    def _targets(self, utterance: Utterance) -> list[int]:
+        if not self.needs_text and self.vocabulary.unknown(utterance.text):
+            return []
+        return self.vocabulary.encode(utterance.text)
 
     def _audio(self, index: int, utterance: Utterance) -> npt.NDArray[np.float32]:
         """(T,) samples of an utterance."""

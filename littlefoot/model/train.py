@@ -1,4 +1,4 @@
-"""CTC training (Graves et al. 2006): one loop, from a checkpoint or from random weights.
+"""Training: one loop for every objective, from a checkpoint or from random weights.
 
 Runs on accelerate, so the same code trains on a CPU, a GPU or many of either. Nothing random depends on
 what came before: order and augmentation are functions of (seed, epoch, utterance), dropout of
@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from torch import nn
+from torch import Tensor, nn
 
 from littlefoot import artifact
 from littlefoot.config import ModelConfig
@@ -31,12 +31,13 @@ from littlefoot.manifest import Corpus, Utterance
 from littlefoot.model.average import MovingAverage
 from littlefoot.model.data import Batch, TrainingSet, Turn
 from littlefoot.model.module import CTCModel, from_pretrained
+from littlefoot.model.objective import Objective
 from littlefoot.model.progress import Reporter, drop_rows_after
 from littlefoot.model.selection import Selection
 from littlefoot.model.sharding import place, place_optimizer_state, shard, whole, whole_state
 from littlefoot.model.train_config import Recipe, TrainConfig
 from littlefoot.model.training_state import CheckpointStore
-from littlefoot.model.validation import DevSet, ctc_loss
+from littlefoot.model.validation import DevSet
 from littlefoot.vocabulary import Vocabulary
 
 
@@ -57,9 +58,9 @@ class Position:
 
 
 def train(
-    model: CTCModel, corpus: Corpus, config: TrainConfig, out: Path, resume: bool = False
+    objective: Objective, corpus: Corpus, config: TrainConfig, out: Path, resume: bool = False
 ) -> float | None:
-    """Train on the rows of split ``train``, choose by those of split ``dev``, save an artifact to ``out``.
+    """Train a model on the rows of split ``train``, choose by those of ``dev``, save an artifact to ``out``.
 
     Checkpoints, the best models so far (artifacts too, in ``best``) and ``metrics.jsonl`` go to the directory
     ``<out>-training``. SIGTERM and Ctrl-C save a checkpoint before training stops.
@@ -83,10 +84,13 @@ def train(
         raise TrainingError(f"{there} is there already: continue with --resume, or choose another output")
     work.mkdir(parents=True, exist_ok=True)
 
+    model = objective.model
     do_normalize = bool(model.preprocessor.get("do_normalize", True))
     parts = accelerator.num_processes * config.accumulate
     trained = corpus.of_split("train")
-    data = TrainingSet(trained, model.vocabulary, model.config, config, do_normalize, parts)
+    data = TrainingSet(
+        trained, model.vocabulary, model.config, config, do_normalize, parts, objective.needs_text
+    )
     dev_rows = [u for u in corpus.of_split("dev") if u.set_name in (config.dev_sets or [u.set_name])]
     main = accelerator.is_main_process
     dev = DevSet(dev_rows if main else [], model.vocabulary, do_normalize, 2 * config.batch_seconds)
@@ -95,23 +99,23 @@ def train(
         work / "best", config.average_best, data, dev, accelerator.autocast, accelerator.device
     )
 
-    model.to(accelerator.device).train()
+    objective.to(accelerator.device).train()
     model.recompute = config.recompute
     if config.freeze_front_end:
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(not name.startswith("feature_extractor."))
     sharded = config.shard and accelerator.num_processes > 1
     if sharded:
-        shard(model)
+        shard(objective)
     average = MovingAverage(model)
-    parallel = model if sharded else accelerator.prepare(model)
-    optimizer = make_optimizer(model, config)
+    parallel = objective if sharded else accelerator.prepare(objective)
+    optimizer = make_optimizer(objective, config)
     at = Position()
 
     notes: list[str] = []
     if resume and (state := store.load(notes.append)):
-        for name, parameter in model.named_parameters():
-            place(state["model"][name], parameter)
+        for name, parameter in objective.named_parameters():
+            place(state["parameters"][name], parameter)
         average.load(state["average"])
         place_optimizer_state(optimizer, state["optimizer"])
         at = Position(**state["position"])
@@ -122,7 +126,7 @@ def train(
     def checkpoint() -> None:
         state = whole_state(
             {
-                "model": dict(model.named_parameters()),
+                "parameters": dict(objective.named_parameters()),
                 "average": average.weights(),
                 "optimizer": optimizer.state_dict(),
                 "position": dataclasses.asdict(at),
@@ -146,13 +150,10 @@ def train(
             for batch in batches:
                 batch = to_device(batch, accelerator.device)
                 with accelerator.autocast():
-                    logits, frames = parallel(
-                        batch.waveforms, batch.lengths, batch.time_mask, batch.feature_mask
-                    )
-                loss = ctc_loss(logits, frames, batch.targets, batch.target_lengths, model.vocabulary.blank)
-                accelerator.backward(loss / len(batches))
-                window.add(float(loss.detach()), batch.seconds)
-            norm = float(whole(nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)))
+                    losses = parallel(batch)
+                accelerator.backward(losses["loss"] / len(batches))
+                window.add(losses, batch.seconds)
+            norm = float(whole(nn.utils.clip_grad_norm_(objective.parameters(), config.clip_norm)))
             if math.isfinite(norm):
                 optimizer.step()
                 average.update(model, config.ema_decay, at.step)
@@ -265,7 +266,7 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     return config.lr * (1 - done) if config.schedule == "linear" else config.lr
 
 
-def make_optimizer(model: CTCModel, config: TrainConfig) -> torch.optim.Optimizer:
+def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     """AdamW (Loshchilov & Hutter 2019) with weight decay on matrices only."""
     trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     decayed = [p for name, p in trained if p.ndim > 1]
@@ -303,23 +304,28 @@ class Window:
     """Means since the last row of metrics."""
 
     def __init__(self) -> None:
-        self.losses: list[float] = []
+        self.losses: list[dict[str, Tensor]] = []
         self.seconds = 0.0
         self.began = time.monotonic()
 
-    def add(self, loss: float, seconds: float) -> None:
-        self.losses.append(loss)
+    def add(self, losses: dict[str, Tensor], seconds: float) -> None:
+        self.losses.append({name: value.detach() for name, value in losses.items()})
         self.seconds += seconds
 
     def take(self, accelerator: Accelerator) -> dict[str, float]:
-        """Loss, and seconds of speech per second of wall time, over all processes; begins a new window."""
+        """Losses, and seconds of speech per second of wall time, over all processes; begins a new window."""
         now = time.monotonic()
-        values = torch.tensor([sum(self.losses) / len(self.losses), self.seconds / (now - self.began)])
+        names = list(self.losses[0])
+        means = [float(torch.stack([row[name] for row in self.losses]).mean()) for name in names]
+        values = torch.tensor([*means, self.seconds / (now - self.began)])
         if accelerator.num_processes > 1:
             values = accelerator.reduce(values.to(accelerator.device), reduction="mean")
-        loss, speed = values.tolist()
+        *means, speed = values.tolist()
         self.losses, self.seconds, self.began = [], 0.0, now
-        return {"loss": loss, "audio_seconds_per_second": speed * accelerator.num_processes}
+        return {
+            **dict(zip(names, means, strict=True)),
+            "audio_seconds_per_second": speed * accelerator.num_processes,
+        }
 
 
 def precision(config: TrainConfig) -> str:

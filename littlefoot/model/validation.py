@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from littlefoot import audio
 from littlefoot.config import SAMPLE_RATE
@@ -19,22 +17,8 @@ from littlefoot.manifest import Utterance
 from littlefoot.metrics import evaluate
 from littlefoot.model.data import pad
 from littlefoot.model.module import CTCModel
+from littlefoot.model.objective import ctc_loss
 from littlefoot.vocabulary import Vocabulary
-
-
-def ctc_loss(logits: Tensor, frames: Tensor, targets: Tensor, target_lengths: Tensor, blank: int) -> Tensor:
-    """CTC loss in nats per character: the batch's sum over its number of characters.
-
-    So every character of a batch counts the same, whether its utterance is short or long. In float32 also
-    under autocast; a text that does not fit its frames counts as zero.
-
-    Args: logits (B, F, V), frames (B,), targets (sum of target_lengths,), target_lengths (B,).
-    """
-    log_probs = torch.log_softmax(logits.float(), dim=-1).transpose(0, 1)  # (F, B, V)
-    total = F.ctc_loss(
-        log_probs, targets, frames, target_lengths, blank=blank, reduction="sum", zero_infinity=True
-    )
-    return total / target_lengths.sum().clamp(min=1)
 
 
 def mean_wer(wer: Mapping[str, float]) -> float:
