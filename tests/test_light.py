@@ -15,6 +15,9 @@ from littlefoot import artifact
 
 TESTS = Path(__file__).parent
 
+WITH_TORCH = ("littlefoot.model", "littlefoot.compress.student")
+"""Packages and modules of training, which may import PyTorch."""
+
 BLOCK = """
 import sys
 class Block:
@@ -44,7 +47,7 @@ def test_every_module_outside_of_training_imports_without_torch() -> None:
         f"""{BLOCK}
 import importlib, pkgutil, littlefoot
 for module in pkgutil.walk_packages(littlefoot.__path__, "littlefoot.", onerror=lambda name: None):
-    if not module.name.startswith("littlefoot.model"):
+    if not module.name.startswith({WITH_TORCH}):
         importlib.import_module(module.name)
         print(module.name)
 """

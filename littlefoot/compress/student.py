@@ -1,0 +1,228 @@
+"""A smaller model made of the weights of a larger one: fewer layers, narrower widths, another front end.
+
+Layers are chosen as in Shrinking Bigfoot (Peng et al. 2021). Of a narrower axis (hidden channels,
+feed-forward units, heads, channels of a convolution) those are kept whose weights are largest: the norm of
+everything that is read from or written to them, a measure that needs no data.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from littlefoot.config import ModelConfig
+from littlefoot.errors import ConfigError
+from littlefoot.model.module import CTCModel
+
+GROUPED = "hidden channels of a group"
+
+# Outputs and inputs of the linear layers of a Transformer layer.
+_LINEAR: dict[str, tuple[str | None, str | None]] = {
+    "q_proj": ("heads", "hidden"),
+    "k_proj": ("heads", "hidden"),
+    "v_proj": ("heads", "hidden"),
+    "out_proj": ("hidden", "heads"),
+    "intermediate_dense": ("ffn", "hidden"),
+    "output_dense": ("hidden", "ffn"),
+    "norm": ("hidden", None),
+    "linear_1": (None, "hidden"),
+    "linear_2": ("hidden", None),
+}
+
+INITIALISATIONS = ("every_k", "first_k", "last_k")
+
+
+@dataclass(frozen=True)
+class StudentConfig:
+    """How a student differs from its teacher. What is None stays."""
+
+    layers: int | tuple[int, ...] | None = None
+    """How many Transformer layers, or which of the teacher's (from 0)."""
+    initialisation: str = "every_k"
+    """Which layers a number takes: ``every_k`` (0, k, 2k, ... with k the depths' integer ratio), ``first_k``
+    or ``last_k``."""
+    hidden_size: int | None = None
+    num_attention_heads: int | None = None
+    intermediate_size: int | None = None
+    conv_dim: tuple[int, ...] | None = None
+    conv_kernel: tuple[int, ...] | None = None
+    """Convolutions whose kernel differs from the teacher's begin random, and so do those it lacks."""
+    conv_stride: tuple[int, ...] | None = None
+    faithful: bool = False
+    """Leave the positional convolution and the encoder's last norm random, as the authors' code did."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.initialisation not in INITIALISATIONS:
+            raise ConfigError(
+                f"initialisation '{self.initialisation}' is unknown: use one of {', '.join(INITIALISATIONS)}"
+            )
+
+
+def make_student(teacher: CTCModel, student: StudentConfig) -> CTCModel:
+    """A new model with the student's geometry and as much of the teacher as fits into it.
+
+    Raises ConfigError for a geometry that is impossible or larger than the teacher's.
+    """
+    chosen = chosen_layers(teacher.config.num_hidden_layers, student)
+    config = geometry(teacher.config, student, len(chosen))
+    made = CTCModel.from_config(config, teacher.vocabulary, seed=student.seed)
+    made.preprocessor = dict(teacher.preprocessor)
+    weights = dict(teacher.named_parameters())
+    kept = kept_indices(weights, teacher.config, config, chosen)
+    with torch.no_grad():
+        for name, parameter in made.named_parameters():
+            if not _stays_random(name, teacher.config, config, student.faithful):
+                source = _of_teacher(name, chosen)
+                parameter.copy_(_select(weights[source], axes(source, teacher.config), kept))
+    return made
+
+
+def _stays_random(name: str, teacher: ModelConfig, student: ModelConfig, faithful: bool) -> bool:
+    if name.startswith(("encoder.pos_conv_embed", "encoder.layer_norm")):
+        return faithful
+    if match := re.match(r"feature_extractor\.conv_layers\.(\d+)", name):
+        layer = int(match[1])
+        return student.conv_kernel[layer : layer + 1] != teacher.conv_kernel[layer : layer + 1]
+    if name.startswith("feature_projection"):
+        return len(student.conv_dim) != len(teacher.conv_dim)
+    return False
+
+
+def _of_teacher(name: str, chosen: tuple[int, ...]) -> str:
+    """The teacher's name of a student's weight."""
+    match = re.match(r"encoder\.layers\.(\d+)\.(.*)", name)
+    if (
+        match is None or "rel_attn_embed" in name
+    ):  # WavLM's positions, which all layers share, stand in layer 0
+        return name
+    return f"encoder.layers.{chosen[int(match[1])]}.{match[2]}"
+
+
+def _select(weight: Tensor, axes: tuple[str | None, ...], kept: Mapping[str, Tensor]) -> Tensor:
+    """The part of a teacher's weight that its student keeps."""
+    for dimension, axis in enumerate(axes):
+        if axis == GROUPED and "hidden" in kept:
+            # Each output channel reads the input channels of its own group; the same number is kept in each.
+            size = weight.shape[1]
+            groups = kept["hidden"] // size
+            width = len(kept["hidden"]) // int(groups[-1] + 1)
+            inner = kept["hidden"].reshape(-1, width) % size  # (groups, width)
+            weight = weight.take_along_dim(inner[groups][:, :, None], dim=1)
+        elif axis is not None and axis in kept:
+            weight = weight.index_select(dimension, kept[axis])
+    return weight
+
+
+def chosen_layers(depth: int, student: StudentConfig) -> tuple[int, ...]:
+    """The teacher's layers that the student's begin as."""
+    if student.layers is None:
+        return tuple(range(depth))
+    if not isinstance(student.layers, int):
+        if not student.layers or not all(0 <= layer < depth for layer in student.layers):
+            raise ConfigError(f"layers {list(student.layers)}: choose from the teacher's, 0 to {depth - 1}")
+        return student.layers
+    count = student.layers
+    if not 1 <= count <= depth:
+        raise ConfigError(f"layers {count}: the teacher has {depth}, and a student needs at least one")
+    if student.initialisation == "every_k":
+        return tuple(range(0, depth, depth // count))[:count]
+    return tuple(range(count)) if student.initialisation == "first_k" else tuple(range(depth - count, depth))
+
+
+def geometry(teacher: ModelConfig, student: StudentConfig, layers: int) -> ModelConfig:
+    """The student's configuration; raises ConfigError where it cannot be made from the teacher's."""
+    names = (
+        "hidden_size",
+        "num_attention_heads",
+        "intermediate_size",
+        "conv_dim",
+        "conv_kernel",
+        "conv_stride",
+    )
+    changes = {name: value for name in names if (value := getattr(student, name)) is not None}
+    config = teacher.replace(num_hidden_layers=layers, littlefoot={}, **changes)
+    for name in ("hidden_size", "num_attention_heads", "intermediate_size", "head_dim"):
+        mine, theirs = getattr(config, name), getattr(teacher, name)
+        if mine > theirs:
+            raise ConfigError(f"the student's {name} {mine} is larger than the teacher's {theirs}")
+    if config.model_type == "wavlm" and config.hidden_size != teacher.hidden_size:
+        raise ConfigError(
+            "a WavLM student keeps its teacher's hidden_size and heads: all layers share their positions"
+        )
+    for layer, (mine, theirs) in enumerate(zip(config.conv_dim, teacher.conv_dim, strict=False)):
+        if mine > theirs:
+            raise ConfigError(f"the student's conv_dim[{layer}] {mine} is larger than the teacher's {theirs}")
+    return config
+
+
+def kept_indices(
+    weights: Mapping[str, Tensor], teacher: ModelConfig, student: ModelConfig, chosen: tuple[int, ...]
+) -> dict[str, Tensor]:
+    """Which indices of the teacher's axes the student keeps, ascending, for each axis that gets narrower."""
+    kept: dict[str, Tensor] = {}
+
+    def narrow(axis: str, size: int, groups: int = 1) -> None:
+        """Keep ``size`` indices, the same number in each of ``groups`` equal parts of the axis."""
+        scores = importance(weights, teacher, axis)
+        if size < len(scores):
+            parts = scores.reshape(groups, -1)
+            best = parts.topk(size // groups, dim=1).indices.sort(dim=1).values
+            kept[axis] = (best + torch.arange(groups)[:, None] * parts.shape[1]).flatten()
+
+    narrow("hidden", student.hidden_size, student.num_conv_pos_embedding_groups)
+    for layer, width in enumerate(student.conv_dim[: len(teacher.conv_dim)]):
+        narrow(f"conv{layer}", width)
+    for layer in chosen:
+        narrow(f"ffn{layer}", student.intermediate_size)
+        channels = importance(weights, teacher, f"heads{layer}").reshape(teacher.num_attention_heads, -1)
+        heads = channels.sum(1).topk(student.num_attention_heads).indices.sort().values
+        inner = channels[heads].topk(student.head_dim, dim=1).indices.sort(dim=1).values
+        if channels.numel() > student.hidden_size:
+            kept[f"heads{layer}"] = (inner + heads[:, None] * teacher.head_dim).flatten()
+    return kept
+
+
+def importance(weights: Mapping[str, Tensor], config: ModelConfig, axis: str) -> Tensor:
+    """For each index of an axis, the log of its weights' norm, summed over all matrices that have it."""
+    scores = []
+    for name, weight in weights.items():
+        for dimension, found in enumerate(axes(name, config)):
+            if found == axis and weight.ndim > 1:
+                others = [d for d in range(weight.ndim) if d != dimension]
+                scores.append(weight.detach().float().norm(dim=others).clamp(min=1e-12).log())
+    return torch.stack(scores).sum(0)
+
+
+def axes(name: str, config: ModelConfig) -> tuple[str | None, ...]:
+    """What each dimension of a weight counts; None for what a student cannot have fewer of.
+
+    ``hidden`` channels, the units ``ffn7`` and the heads' channels ``heads7`` of layer 7, the channels
+    ``conv3`` of convolution 3, and ``GROUPED``: the hidden channels of a group of the positional convolution.
+    """
+    matrix = name.endswith("weight")
+    last = f"conv{len(config.conv_dim) - 1}"
+    if match := re.match(r"feature_extractor\.conv_layers\.(\d+)\.(conv|layer_norm)", name):
+        layer = int(match[1])
+        before = f"conv{layer - 1}" if layer else None
+        return (f"conv{layer}", before, None) if matrix and match[2] == "conv" else (f"conv{layer}",)
+    if name.startswith("feature_projection.layer_norm"):
+        return (last,)
+    if name.startswith("feature_projection.projection"):
+        return ("hidden", last) if matrix else ("hidden",)
+    if name.startswith("encoder.pos_conv_embed"):
+        return ("hidden", GROUPED, None) if matrix else ("hidden",)
+    if name.startswith("lm_head"):
+        return (None, "hidden") if matrix else (None,)
+    if "rel_pos" in name or "rel_attn" in name:  # WavLM's
+        return (None, None, None, None)
+    if match := re.match(r"encoder\.layers\.(\d+)\.\w+\.(\w+)\.", name):
+        outputs, inputs = (
+            f"{axis}{match[1]}" if axis in ("heads", "ffn") else axis for axis in _LINEAR[match[2]]
+        )
+        return (outputs, inputs) if matrix and match[2] != "norm" else (outputs,)
+    return ("hidden",)  # norms and the mask embedding

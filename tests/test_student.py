@@ -1,0 +1,209 @@
+"""Students begin as parts of their teachers, and impossible ones are refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import oracle
+import pytest
+import torch
+from families import FAMILIES, speechlike
+
+from littlefoot.compress.student import StudentConfig, axes, chosen_layers, importance, make_student
+from littlefoot.config import ModelConfig
+from littlefoot.errors import ConfigError
+from littlefoot.model.module import CTCModel
+from littlefoot.vocabulary import Vocabulary
+from littlefoot.weights import expected_weights
+
+LARGE: dict[str, Any] = {
+    "model_type": "wav2vec2",
+    "hidden_size": 1024,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "intermediate_size": 4096,
+    "feat_extract_norm": "layer",
+    "do_stable_layer_norm": True,
+    "conv_bias": True,
+}
+WAVEFORM = torch.from_numpy(speechlike(0.5))[None]
+LENGTH = torch.tensor([WAVEFORM.shape[1]])
+
+
+def teacher(family: str = "wav2vec2-large", **changes: Any) -> CTCModel:
+    settings = {**oracle.tiny(family).artifact.config.to_dict(), "num_hidden_layers": 6, **changes}
+    config = ModelConfig.from_dict(settings)
+    vocabulary = Vocabulary(tuple(f"t{i}" for i in range(config.vocab_size)), config.pad_token_id)
+    return CTCModel.from_config(config, vocabulary, seed=3).eval()
+
+
+@pytest.mark.parametrize(
+    ("depth", "layers", "how", "expected"),
+    [
+        (24, 12, "every_k", range(0, 24, 2)),
+        (12, 4, "every_k", (0, 3, 6, 9)),
+        (12, 5, "every_k", (0, 2, 4, 6, 8)),
+        (12, 4, "first_k", (0, 1, 2, 3)),
+        (12, 4, "last_k", (8, 9, 10, 11)),
+        (12, (11, 0, 5), "every_k", (11, 0, 5)),
+        (12, None, "every_k", range(12)),
+    ],
+)
+def test_layers_are_chosen_as_in_the_paper(depth: int, layers: Any, how: str, expected: Any) -> None:
+    assert chosen_layers(depth, StudentConfig(layers, how)) == tuple(expected)
+
+
+def test_four_layers_of_large_have_the_papers_parameters() -> None:
+    config = ModelConfig.from_dict({**LARGE, "num_hidden_layers": 4})
+    count = sum(int(np.prod(shape)) for shape in expected_weights(config).values())
+    assert count == 63_545_888  # the paper's 63.54 million
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_dimension_of_every_weight_has_its_axis(family: str) -> None:
+    config = oracle.tiny(family).artifact.config
+    sizes = {"hidden": config.hidden_size, "heads": config.hidden_size, "ffn": config.intermediate_size}
+    for name, shape in {**expected_weights(config), "masked_spec_embed": (config.hidden_size,)}.items():
+        for axis, size in zip(axes(name, config), shape, strict=False):
+            kind = "" if axis is None else axis.rstrip("0123456789")
+            if kind in sizes:
+                assert size == sizes[kind], name
+            elif kind == "conv":
+                assert size == config.conv_dim[int(str(axis)[4:])], name
+            elif axis is None and "rel_attn" not in name:
+                assert size not in (config.hidden_size, config.intermediate_size), name
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_student_with_all_layers_is_its_teacher(family: str) -> None:
+    original = teacher(family)
+    student = make_student(original, StudentConfig()).eval()
+    torch.testing.assert_close(student(WAVEFORM, LENGTH), original(WAVEFORM, LENGTH))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_student_computes_with_the_chosen_layers(family: str) -> None:
+    original = teacher(family)
+    student = make_student(original, StudentConfig(2)).eval()
+    assert student.config.num_hidden_layers == 2
+    mine, theirs = dict(student.named_parameters()), dict(original.named_parameters())
+    same = "feed_forward.output_dense.weight"
+    assert torch.equal(mine[f"encoder.layers.1.{same}"], theirs[f"encoder.layers.3.{same}"])
+    hidden = student.encode(WAVEFORM).hidden_states
+    torch.testing.assert_close(hidden[1], original.encode(WAVEFORM).hidden_states[1])
+
+
+@pytest.mark.parametrize(
+    "family", ["wav2vec2-base", "wav2vec2-large", "mms", "data2vec-audio", "hubert-base"]
+)
+def test_a_student_may_be_narrower_everywhere(family: str) -> None:
+    original = teacher(family)
+    config = original.config
+    student = make_student(
+        original,
+        StudentConfig(
+            layers=3,
+            hidden_size=config.hidden_size // 2,
+            num_attention_heads=config.num_attention_heads // 2,
+            intermediate_size=config.intermediate_size // 3,
+            conv_dim=(*config.conv_dim[:-1], config.conv_dim[-1] // 2),
+        ),
+    )
+    shapes = {name: tuple(weight.shape) for name, weight in student.named_parameters()}
+    assert expected_weights(student.config).items() <= shapes.items()
+    logits, _ = student.eval()(WAVEFORM, LENGTH)
+    assert logits.std(1).min() > 0
+
+
+def test_units_and_heads_that_do_nothing_are_left_out() -> None:
+    original = teacher()
+    config = original.config
+    random = torch.Generator().manual_seed(0)
+    units = torch.randperm(config.intermediate_size, generator=random)[: config.intermediate_size // 2]
+    heads = torch.randperm(config.num_attention_heads, generator=random)[: config.num_attention_heads // 2]
+    channels = (heads[:, None] * config.head_dim + torch.arange(config.head_dim)).flatten()
+    silent = {"ffn2": units, "heads1": channels}
+    weights = dict(original.named_parameters())
+    with torch.no_grad():
+        for name, weight in weights.items():
+            for dimension, axis in enumerate(axes(name, config)):
+                if axis in silent:
+                    weight.index_fill_(dimension, silent[axis], 0.0)
+    for axis, indices in silent.items():
+        least = importance(weights, config, axis).argsort()[: len(indices)]
+        assert set(least.tolist()) == set(indices.tolist())
+    student = make_student(original, StudentConfig(intermediate_size=config.intermediate_size // 2))
+    x = torch.randn(1, 4, config.hidden_size)
+    torch.testing.assert_close(feed_forward(student, x), feed_forward(original, x))
+
+
+def feed_forward(model: CTCModel, x: torch.Tensor) -> torch.Tensor:
+    """The third layer's."""
+    weights = {n.removeprefix("encoder.layers.2.feed_forward."): p for n, p in model.named_parameters()}
+    units = torch.nn.functional.gelu(
+        x @ weights["intermediate_dense.weight"].T + weights["intermediate_dense.bias"]
+    )
+    return units @ weights["output_dense.weight"].T + weights["output_dense.bias"]
+
+
+def test_the_positional_convolution_keeps_its_groups() -> None:
+    original = teacher()
+    config = original.config
+    half = {"hidden_size": config.hidden_size // 2, "num_attention_heads": config.num_attention_heads // 2}
+    student = make_student(original, StudentConfig(**half))
+    name = "encoder.pos_conv_embed.conv"
+    bias, small_bias = original.get_parameter(f"{name}.bias"), student.get_parameter(f"{name}.bias")
+    with torch.no_grad():
+        bias.copy_(torch.arange(len(bias)))
+    small_bias = make_student(original, StudentConfig(**half)).get_parameter(f"{name}.bias")
+    kept = small_bias.long()
+    weight, small = original.get_parameter(f"{name}.weight"), student.get_parameter(f"{name}.weight")
+    size = weight.shape[1]
+    for row, channel in enumerate(kept.tolist()):
+        group = channel // size
+        inputs = [c - group * size for c in kept.tolist() if c // size == group]
+        assert torch.equal(small[row], weight[channel][inputs])
+
+
+def test_a_faithful_student_has_a_random_positional_convolution() -> None:
+    original = teacher()
+    for faithful in (False, True):
+        student = make_student(original, StudentConfig(2, faithful=faithful))
+        name = "encoder.pos_conv_embed.conv.weight"
+        assert torch.equal(student.get_parameter(name), original.get_parameter(name)) is not faithful
+        assert torch.equal(student.get_parameter("lm_head.weight"), original.get_parameter("lm_head.weight"))
+
+
+def test_another_front_end_begins_random_where_it_differs() -> None:
+    original = teacher()
+    kernel = list(original.config.conv_kernel)
+    kernel[1] += 1
+    stride = list(original.config.conv_stride)
+    stride[-1] += 1
+    student = make_student(original, StudentConfig(conv_kernel=tuple(kernel), conv_stride=tuple(stride)))
+    for layer, same in ((0, True), (1, False), (2, True)):
+        mine, theirs = (
+            model.get_parameter(f"feature_extractor.conv_layers.{layer}.conv.weight")
+            for model in (student, original)
+        )
+        assert (mine.shape == theirs.shape and torch.equal(mine, theirs)) is same
+    assert student(WAVEFORM, LENGTH)[0].isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"layers": 7}, "layers 7: the teacher has 6"),
+        ({"layers": 0}, "layers 0"),
+        ({"layers": (0, 6)}, r"layers \[0, 6\]: choose from the teacher's, 0 to 5"),
+        ({"layers": 2, "initialisation": "middle_k"}, "initialisation 'middle_k' is unknown"),
+        ({"hidden_size": 10_000}, "cannot be divided|larger than the teacher's"),
+        ({"intermediate_size": 10_000}, "intermediate_size 10000 is larger than the teacher's"),
+        ({"conv_dim": (10_000,) * 3}, "must have one entry per layer|larger than the teacher's"),
+        ({"num_attention_heads": 3}, "cannot be divided into 3 heads"),
+    ],
+)
+def test_impossible_students_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_student(teacher(), StudentConfig(**settings))
