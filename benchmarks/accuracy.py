@@ -13,7 +13,7 @@ from pathlib import Path
 
 from littlefoot import checkpoint, manifest
 from littlefoot.artifact import Artifact
-from littlefoot.compress.calibration import load_clips
+from littlefoot.compress.calibration import load_clips, recordings
 from littlefoot.compress.quantize import QuantizeConfig, quantize
 from littlefoot.evaluation import Evaluation, evaluate_recognizer
 from littlefoot.metrics import Score
@@ -36,7 +36,7 @@ def main() -> None:
     options = parser.parse_args()
 
     original = checkpoint.load(options.model)
-    clips = load_clips([options.data / name for name in CALIBRATION], original)
+    clips = load_clips(recordings([options.data / name for name in CALIBRATION]), original)
     small, _ = quantize(original, clips, QuantizeConfig(), print)
     made = table([measure(a, options.data, options.split) for a in (original, small)], options.split)
     print(made)

@@ -10,6 +10,7 @@ A full-precision artifact is also a checkpoint that transformers loads.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import dataclass, field, replace
@@ -158,6 +159,14 @@ def _write_text(path: Path, text: str) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
+
+
+def fingerprint(artifact: Artifact) -> str:
+    """A SHA-256 of all that decides what a model says."""
+    digest = hashlib.sha256(json.dumps(safetensors_io.checksums(artifact.weights), sort_keys=True).encode())
+    settings = {**artifact.config.to_dict(), "littlefoot": None, "preprocessor": artifact.preprocessor}
+    digest.update(json.dumps([settings, artifact.vocabulary.tokens], sort_keys=True).encode())
+    return digest.hexdigest()
 
 
 def is_artifact(directory: Path) -> bool:

@@ -20,6 +20,8 @@ from littlefoot.weights import expected_weights
 log = logging.getLogger("littlefoot")
 
 BUNDLED = Path(__file__).parent / "bundled"
+SAMPLES = BUNDLED / "samples"
+"""A manifest of recordings that come with the package."""
 
 Arrays = dict[str, npt.NDArray[Any]]
 

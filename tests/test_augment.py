@@ -161,7 +161,7 @@ def test_everything_at_once_is_the_same_again_for_the_same_generator(recordings:
 def test_unreadable_noise_is_noted_and_left_out(recordings: Path) -> None:
     (recordings / "deep" / "a.wav").write_bytes(b"RIFF, not")
     settings = {"noise_probability": 1.0, "noise_folder": str(recordings), "gain_db": 0.0}
-    augment = Augmenter(TrainConfig.from_dict(settings))
+    augment = Augmenter(TrainConfig(**settings))
     speech = np.ones(800, np.float32)
     np.testing.assert_array_equal(augment(speech, 1.0, rng()), speech)
     assert list(augment.unreadable) == [str(recordings / "deep" / "a.wav")]
@@ -170,6 +170,6 @@ def test_unreadable_noise_is_noted_and_left_out(recordings: Path) -> None:
 def test_folders_without_recordings_are_refused_by_name(tmp_path: Path) -> None:
     for setting in ("noise_folder", "room_folder"):
         with pytest.raises(ConfigError, match=setting):
-            Augmenter(TrainConfig.from_dict({setting: str(tmp_path)}))
+            Augmenter(TrainConfig(**{setting: str(tmp_path)}))
     with pytest.raises(ConfigError, match="room_folder"):
         TrainConfig(room_probability=0.5)

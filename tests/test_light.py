@@ -15,7 +15,14 @@ from littlefoot import artifact
 
 TESTS = Path(__file__).parent
 
-WITH_TORCH = ("littlefoot.model", "littlefoot.compress.student")
+WITH_TORCH = (
+    "littlefoot.model",
+    "littlefoot.compress.distill",
+    "littlefoot.compress.frames",
+    "littlefoot.compress.losses",
+    "littlefoot.compress.student",
+    "littlefoot.compress.teacher",
+)
 """Packages and modules of training, which may import PyTorch."""
 
 BLOCK = """

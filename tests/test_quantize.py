@@ -22,7 +22,7 @@ from hypothesis.extra import numpy as arrays
 from littlefoot import artifact as artifact_files
 from littlefoot.artifact import Artifact
 from littlefoot.compress import calibration, gate, rounding
-from littlefoot.compress.calibration import LayerInput, collect, load_clips
+from littlefoot.compress.calibration import LayerInput, collect, load_clips, recordings
 from littlefoot.compress.gate import Comparison, compare
 from littlefoot.compress.quantize import (
     WAVEFORM_LAYER,
@@ -262,7 +262,7 @@ def test_calibration_audio_comes_from_training_splits_and_recordings(
         soundfile.write(tmp_path / f"{index}.wav", 0.1 * CLIPS[index], 16_000, "FLOAT")
         rows.append(f"{index}\t{index}.wav\t0.8\tnobody\t{split}\tE")
     (tmp_path / "manifest.tsv").write_text("\n".join(rows) + "\n")
-    found = load_clips([tmp_path, tmp_path / "1.wav"], base.artifact)
+    found = load_clips(recordings([tmp_path, tmp_path / "1.wav"]), base.artifact)
     assert len(found) == 3
     for clip, index in zip(found, (0, 2, 1), strict=True):
         normalized = (CLIPS[index] - CLIPS[index].mean()) / CLIPS[index].std()
@@ -270,7 +270,7 @@ def test_calibration_audio_comes_from_training_splits_and_recordings(
     with pytest.raises(AudioError):
         load_clips([tmp_path / "missing.wav"], base.artifact)
     with pytest.raises(ManifestError):
-        load_clips([tmp_path / "missing.tsv"], base.artifact)
+        recordings([tmp_path / "missing.tsv"])
 
 
 def test_calibration_takes_a_part_of_many_and_long_recordings(

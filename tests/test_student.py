@@ -48,6 +48,9 @@ def teacher(family: str = "wav2vec2-large", **changes: Any) -> CTCModel:
         (12, 4, "last_k", (8, 9, 10, 11)),
         (12, (11, 0, 5), "every_k", (11, 0, 5)),
         (12, None, "every_k", range(12)),
+        (12, 0.5, "every_k", range(0, 12, 2)),
+        (8, 1 / 3, "every_k", (0, 2, 4)),
+        (24, 0.1667, "every_k", range(0, 20, 4)),
     ],
 )
 def test_layers_are_chosen_as_in_the_paper(depth: int, layers: Any, how: str, expected: Any) -> None:

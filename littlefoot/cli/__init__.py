@@ -20,6 +20,7 @@ from littlefoot.cli.export import export
 from littlefoot.cli.info import info
 from littlefoot.cli.lm import lm
 from littlefoot.cli.quantize import quantize
+from littlefoot.cli.shrink import shrink
 from littlefoot.cli.train import train
 from littlefoot.cli.transcribe import transcribe
 from littlefoot.errors import ConfigError, LittlefootError
@@ -35,7 +36,7 @@ app = typer.Typer(
 )
 app.command()(transcribe)
 app.command("eval")(evaluate)
-for command in (quantize, train, export, info, doctor, demo):
+for command in (quantize, shrink, train, export, info, doctor, demo):
     app.command()(command)
 app.add_typer(lm, name="lm")
 

@@ -14,7 +14,7 @@ MODEL = "littlefoot-en"
 def demo() -> None:
     """Quantize the bundled English model to 8 bits and transcribe the sample clips with both."""
     from littlefoot import artifact, audio, checkpoint, manifest
-    from littlefoot.compress.calibration import load_clips
+    from littlefoot.compress.calibration import load_clips, recordings
     from littlefoot.compress.quantize import QuantizeConfig, quantize
     from littlefoot.metrics import evaluate
     from littlefoot.runtime.recognizer import load
@@ -22,7 +22,7 @@ def demo() -> None:
     samples = checkpoint.BUNDLED / "samples"
     original = checkpoint.load(MODEL)
     typer.echo(f"quantizing {MODEL} to 8 bits ...", err=True)
-    made, _ = quantize(original, load_clips([samples], original), QuantizeConfig())
+    made, _ = quantize(original, load_clips(recordings([samples]), original), QuantizeConfig())
     utterances = manifest.read(samples)
     clips = [audio.read(utterance.path) for utterance in utterances]
     seconds = sum(map(len, clips)) / audio.SAMPLE_RATE

@@ -47,14 +47,14 @@ def quantize(
     if bits != 8:
         raise ConfigError(f"--bits {bits} is not supported: use 8")
     from littlefoot import artifact, checkpoint
-    from littlefoot.compress.calibration import load_clips
+    from littlefoot.compress.calibration import load_clips, recordings
     from littlefoot.compress.quantize import QuantizeConfig
     from littlefoot.compress.quantize import quantize as run
 
     artifact.check_output(out, overwrite)  # before minutes of work
     config = QuantizeConfig(mode, tuple(keep or ()), max_disagreement)
     original = checkpoint.load(model, language)
-    clips = load_clips(calibrate or [checkpoint.BUNDLED / "samples"], original)
+    clips = load_clips(recordings(calibrate or [checkpoint.SAMPLES]), original)
     made, report = run(
         original, clips, config, lambda message: typer.echo(f"littlefoot: {message}", err=True)
     )

@@ -30,15 +30,15 @@ def train(
         import torch  # noqa: F401
     except ImportError as error:
         raise MissingExtraError("littlefoot train", str(error.name), "train") from error
-    from littlefoot import manifest
+    from littlefoot import manifest, settings
     from littlefoot.model import train_config
 
     if model.endswith((".yaml", ".yml")):
         recipe = train_config.load_recipe(Path(model), overrides or [])
     else:
         sections = train_config.apply_overrides({"model": model, "train": {}}, overrides or [])
-        settings = train_config.TrainConfig.from_dict(sections["train"])
-        recipe = train_config.Recipe(model, (), settings, ())
+        config = settings.read(train_config.TrainConfig, sections["train"], "train.")
+        recipe = train_config.Recipe(model, (), config, ())
     manifests = [*recipe.data, *(data or [])]
     if not manifests:
         raise ConfigError("there is nothing to train on: name a manifest with --data")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -110,29 +110,39 @@ def _sample(
     return np.pad(chosen, ((0, 0), (0, 0), (0, shape[2] - chosen.shape[2]))).astype(np.float32)
 
 
-def load_clips(sources: Sequence[Path], artifact: Artifact) -> list[Array]:
-    """Calibration audio prepared for the model: (T,) float32 each, at most MAX_CLIPS of MAX_CLIP_SECONDS.
+def recordings(sources: Sequence[Path]) -> list[Path]:
+    """Recordings of ``sources``: files, and manifests (the training split, or all where there is none).
 
-    Args:
-        sources: manifests (their training splits, or all where they have none) and recordings.
-
-    Raises:
-        AudioError, ManifestError: a source cannot be read.
+    Raises ManifestError for a manifest that cannot be read.
     """
     paths: list[Path] = []
     for source in sources:
         if source.is_dir() or source.suffix in (".tsv", ".jsonl"):
-            utterances = manifest.read(source)
-            training = [utterance for utterance in utterances if utterance.split == "train"]
-            paths += [utterance.path for utterance in training or utterances]
+            corpus = manifest.index(source)
+            paths += [utterance.path for utterance in corpus.of_split("train") or corpus]
         else:
             paths.append(source)
-    chosen = paths
-    if len(paths) > MAX_CLIPS:  # spread over all sources
-        generator = np.random.default_rng(0)
-        chosen = [paths[index] for index in sorted(generator.choice(len(paths), MAX_CLIPS, replace=False))]
+    return paths
+
+
+T = TypeVar("T")
+
+
+def some(items: Sequence[T]) -> list[T]:
+    """All items, or MAX_CLIPS of them spread over the list, the same every time."""
+    if len(items) <= MAX_CLIPS:
+        return list(items)
+    generator = np.random.default_rng(0)
+    return [items[int(i)] for i in sorted(generator.choice(len(items), MAX_CLIPS, replace=False))]
+
+
+def load_clips(paths: Sequence[Path], artifact: Artifact) -> list[Array]:
+    """Calibration audio prepared for the model: (T,) float32 each, at most MAX_CLIPS of MAX_CLIP_SECONDS.
+
+    Raises AudioError for a recording that cannot be read.
+    """
     clips = []
-    for path in chosen:
+    for path in some(paths):
         clip = next(audio.blocks(path, MAX_CLIP_SECONDS))
         clips.append(audio.normalize(clip) if artifact.preprocessor.get("do_normalize", True) else clip)
     return clips

@@ -27,8 +27,10 @@ import numpy as np
 import numpy.typing as npt
 
 from littlefoot.artifact import Artifact
-from littlefoot.compress.calibration import Array, LayerInput, collect
+from littlefoot.checkpoint import SAMPLES
+from littlefoot.compress.calibration import Array, LayerInput, collect, load_clips, recordings, some
 from littlefoot.compress.gate import Comparison, compare, run, speedup
+from littlefoot.compress.methods import Step
 from littlefoot.compress.rounding import InputScale, fit, round_weight
 from littlefoot.errors import ConfigError
 from littlefoot.runtime import graph
@@ -127,6 +129,15 @@ def quantize(
     report = Report(comparison, ratio, kept, harm)
     config_with_figures = candidate.config.replace(littlefoot=section)
     return replace(candidate, config=config_with_figures, card=artifact.card + _card(config, report)), report
+
+
+def quantize_step(artifact: Artifact, config: QuantizeConfig, step: Step) -> Artifact:
+    """``quantize`` as a step of a recipe, calibrated with its speech or with the bundled clips."""
+    if step.corpus is None:
+        paths = recordings([SAMPLES])
+    else:
+        paths = [utterance.path for utterance in some(step.corpus.of_split("train") or step.corpus)]
+    return quantize(artifact, load_clips(paths, artifact), config, step.progress)[0]
 
 
 def _card(config: QuantizeConfig, report: Report) -> str:

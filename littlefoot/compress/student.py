@@ -7,6 +7,7 @@ everything that is read from or written to them, a measure that needs no data.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -40,8 +41,8 @@ INITIALISATIONS = ("every_k", "first_k", "last_k")
 class StudentConfig:
     """How a student differs from its teacher. What is None stays."""
 
-    layers: int | tuple[int, ...] | None = None
-    """How many Transformer layers, or which of the teacher's (from 0)."""
+    layers: int | float | tuple[int, ...] | None = None
+    """How many Transformer layers, which share of the teacher's (0.5; rounded up), or which ones (from 0)."""
     initialisation: str = "every_k"
     """Which layers a number takes: ``every_k`` (0, k, 2k, ... with k the depths' integer ratio), ``first_k``
     or ``last_k``."""
@@ -122,11 +123,15 @@ def chosen_layers(depth: int, student: StudentConfig) -> tuple[int, ...]:
     """The teacher's layers that the student's begin as."""
     if student.layers is None:
         return tuple(range(depth))
-    if not isinstance(student.layers, int):
+    if isinstance(student.layers, tuple):
         if not student.layers or not all(0 <= layer < depth for layer in student.layers):
             raise ConfigError(f"layers {list(student.layers)}: choose from the teacher's, 0 to {depth - 1}")
         return student.layers
     count = student.layers
+    if isinstance(count, float):
+        if not 0 < count <= 1:
+            raise ConfigError(f"layers {count}: a share of the teacher's lies between 0 and 1")
+        count = math.ceil(round(count * depth, 6))
     if not 1 <= count <= depth:
         raise ConfigError(f"layers {count}: the teacher has {depth}, and a student needs at least one")
     if student.initialisation == "every_k":

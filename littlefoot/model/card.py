@@ -9,9 +9,12 @@ from littlefoot.model.data import TrainingSet
 from littlefoot.model.validation import DevScore
 
 
-def training_record(data: TrainingSet, step: int, epoch: int, score: DevScore | None) -> dict[str, Any]:
+def training_record(
+    method: str, data: TrainingSet, step: int, epoch: int, score: DevScore | None
+) -> dict[str, Any]:
     """For ``littlefoot.training`` in config.json: settings, sets, their fingerprint, what was measured."""
     return {
+        "method": method,
         "step": step,
         "epoch": epoch,
         "data": {name: asdict(size) for name, size in data.sets.items()},
@@ -25,7 +28,7 @@ def model_card(introduction: str, record: dict[str, Any]) -> str:
     """README.md: the recipe's own words, then what was trained on and what was measured."""
     lines = [introduction.strip() or "# Speech recogniser trained with littlefoot", "", "## Training", ""]
     lines += [
-        f"{record['step']} steps ({record['epoch']} full epochs) of CTC on:",
+        f"{record['step']} steps ({record['epoch']} full epochs) of {record['method']} on:",
         "",
         "| set | utterances | hours |",
         "|---|---|---|",

@@ -61,6 +61,8 @@ class Batch:
     """(B, F) bool"""
     feature_mask: Tensor
     """(B, D) bool"""
+    rows: Tensor
+    """(B,) places of the utterances in the training set; -1 for the silence of a batch without any."""
     seconds: float
     """Of speech, without the padding."""
     epoch: int
@@ -167,6 +169,8 @@ class TrainingSet(Dataset[Batch]):
             self.left_out["text longer than its frames"] += int((~fits).sum())
         if not fits.any():
             reasons = ", ".join(f"{count} with {reason}" for reason, count in self.left_out.items())
+            unknown = ", ".join(repr(character) for character, _ in self.unknown.most_common(10))
+            reasons += f"; outside the alphabet: {unknown}" if unknown else ""
             raise TrainingError(f"nothing to train on (left out: {reasons or 'none'}): check the manifests")
         self.rows = np.array(rows, np.int64)[fits]  # (N,) places of the usable ones among the utterances
         self.seconds, self.needed = self.seconds[fits], self.needed[fits]
@@ -230,6 +234,7 @@ class TrainingSet(Dataset[Batch]):
         waveforms: list[npt.NDArray[np.float32]] = []
         targets: list[list[int]] = []
         rngs: list[np.random.Generator] = []
+        rows: list[int] = []
         unreadable: dict[str, str] = {}
         for draw in draws:
             utterance = self.utterances[int(self.rows[draw.index])]
@@ -252,11 +257,12 @@ class TrainingSet(Dataset[Batch]):
             waveforms.append(waveform)
             targets.append(self._targets(utterance))
             rngs.append(rng)
+            rows.append(draw.index)
         if not waveforms:
             waveforms, targets = [np.zeros(SAMPLE_RATE, np.float32)], [[]]
-            rngs = [np.random.default_rng(0)]
+            rngs, rows = [np.random.default_rng(0)], [-1]
         unreadable |= self.augment.unreadable
-        return self._collate(waveforms, targets, rngs, epoch, unreadable)
+        return self._collate(waveforms, targets, rngs, rows, epoch, unreadable)
 
     def __getitem__(self, turn: Turn) -> Batch:
         return self.load(*turn)
@@ -307,6 +313,7 @@ class TrainingSet(Dataset[Batch]):
         waveforms: list[npt.NDArray[np.float32]],
         targets: list[list[int]],
         rngs: list[np.random.Generator],
+        rows: list[int],
         epoch: int,
         unreadable: dict[str, str],
     ) -> Batch:
@@ -329,6 +336,7 @@ class TrainingSet(Dataset[Batch]):
             target_lengths=torch.tensor([len(tokens) for tokens in targets]),
             time_mask=torch.from_numpy(time_mask),
             feature_mask=torch.from_numpy(feature_mask),
+            rows=torch.tensor(rows),
             seconds=sum(lengths) / SAMPLE_RATE,
             epoch=epoch,
             unreadable=unreadable,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -19,6 +21,8 @@ class Objective(nn.Module):
 
     needs_text = True
     """Whether utterances without a text are of no use."""
+    method = "CTC"
+    """What the model card calls it."""
 
     def __init__(self, model: CTCModel) -> None:
         super().__init__()
@@ -26,6 +30,9 @@ class Objective(nn.Module):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         raise NotImplementedError
+
+    def inspect(self, row: dict[str, Any]) -> None:
+        """Look at a row of metrics, the same in every process; a TrainingError ends the run."""
 
 
 class CTC(Objective):
@@ -45,8 +52,13 @@ def ctc_loss(logits: Tensor, frames: Tensor, targets: Tensor, target_lengths: Te
 
     Args: logits (B, F, V), frames (B,), targets (sum of target_lengths,), target_lengths (B,).
     """
+    losses = ctc_losses(logits, frames, targets, target_lengths, blank)
+    return losses.sum() / target_lengths.sum().clamp(min=1)
+
+
+def ctc_losses(logits: Tensor, frames: Tensor, targets: Tensor, target_lengths: Tensor, blank: int) -> Tensor:
+    """CTC loss of each utterance in nats, (B,); arguments and rules as in ``ctc_loss``."""
     log_probs = torch.log_softmax(logits.float(), dim=-1).transpose(0, 1)  # (F, B, V)
-    total = F.ctc_loss(
-        log_probs, targets, frames, target_lengths, blank=blank, reduction="sum", zero_infinity=True
+    return F.ctc_loss(
+        log_probs, targets, frames, target_lengths, blank=blank, reduction="none", zero_infinity=True
     )
-    return total / target_lengths.sum().clamp(min=1)

@@ -6,11 +6,10 @@ import dataclasses
 import json
 import re
 import shutil
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator
 
 from littlefoot import artifact
 from littlefoot.artifact import Artifact
@@ -27,13 +26,14 @@ class Selection:
         self,
         directory: Path,
         keep: int,
+        method: str,
         data: TrainingSet,
         dev: DevSet,
-        autocast: Callable[[], AbstractContextManager[None]],
-        device: torch.device,
+        accelerator: Accelerator,
     ) -> None:
-        self.directory, self.keep = directory, keep if dev.size else 1
-        self.data, self.dev, self.autocast, self.device = data, dev, autocast, device
+        self.directory, self.keep, self.method = directory, keep if dev.size else 1, method
+        self.data, self.dev = data, dev
+        self.autocast, self.device = accelerator.autocast, accelerator.device
 
     def offer(self, model: CTCModel, step: int, epoch: int) -> DevScore | None:
         """Evaluate a model and keep it if it is good enough; its score, None without a dev set."""
@@ -74,7 +74,7 @@ class Selection:
 
     def _described(self, model: CTCModel, step: int, epoch: int, score: DevScore | None) -> Artifact:
         """The model as an artifact whose card and config say how it was trained."""
-        record = training_record(self.data, step, epoch, score)
+        record = training_record(self.method, self.data, step, epoch, score)
         made = model.to_artifact()
         config = made.config.replace(littlefoot={**made.config.littlefoot, "training": record})
         return dataclasses.replace(made, config=config, card=model_card(made.card, record))

@@ -95,9 +95,7 @@ def train(
     main = accelerator.is_main_process
     dev = DevSet(dev_rows if main else [], model.vocabulary, do_normalize, 2 * config.batch_seconds)
 
-    selection = Selection(
-        work / "best", config.average_best, data, dev, accelerator.autocast, accelerator.device
-    )
+    selection = Selection(work / "best", config.average_best, objective.method, data, dev, accelerator)
 
     objective.to(accelerator.device).train()
     model.recompute = config.recompute
@@ -173,6 +171,7 @@ def train(
             if at.step % config.log_every == 0:
                 row = {"step": at.step, "epoch": at.epoch, **window.take(accelerator), "lr": lr}
                 reporter.row({**row, "grad_norm": norm, "bad_steps": at.bad_steps})
+                objective.inspect(row)
             last = at.step == config.steps
             stopping = agreed(stop.requested, accelerator)
             if at.step % config.eval_every == 0 or last:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
 
+from littlefoot import settings
 from littlefoot.errors import ConfigError
 
 
@@ -151,17 +150,6 @@ class TrainConfig:
                     f"train.{name} must be one of {', '.join(allowed)}, not '{getattr(self, name)}'"
                 )
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
-        """Read the ``train:`` section. Raises ConfigError naming the setting that is wrong."""
-        _refuse_unknown(values, [f.name for f in fields(cls)], "train.")
-        try:
-            return TypeAdapter(cls).validate_python(dict(values))
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise ConfigError(f"train.{where}: {first['msg']}, not {first['input']!r}") from None
-
 
 @dataclass(frozen=True)
 class Recipe:
@@ -190,7 +178,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     if not isinstance(values, dict):
         raise ConfigError(f"{path} is not a training recipe: it needs the sections 'model' and 'train'")
     recipe = apply_overrides(values, overrides)
-    _refuse_unknown(recipe, [f.name for f in fields(Recipe)], "")
+    settings.refuse_unknown(recipe, [f.name for f in fields(Recipe)], "")
     model, vocabulary, data = recipe.get("model"), recipe.get("vocabulary", []), recipe.get("data", [])
     if not isinstance(model, str | dict):
         raise ConfigError(f"{path}: 'model' must be a model's name or a section of its settings")
@@ -201,7 +189,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     return Recipe(
         model=model,
         vocabulary=tuple(str(token) for token in vocabulary),
-        train=TrainConfig.from_dict(recipe.get("train") or {}),
+        train=settings.read(TrainConfig, recipe.get("train"), "train."),
         data=tuple(path.parent / str(manifest) for manifest in data),
         card=str(recipe.get("card", "")),
     )
@@ -225,10 +213,3 @@ def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {override}: '{text}' is not a YAML value") from error
     return result
-
-
-def _refuse_unknown(values: Mapping[str, Any], known: list[str], prefix: str) -> None:
-    for key in values:
-        if key not in known:
-            close = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)[0]
-            raise ConfigError(f"unknown setting '{prefix}{key}': did you mean '{prefix}{close}'?")

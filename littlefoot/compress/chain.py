@@ -1,0 +1,73 @@
+"""Running a recipe: each method on the model that the one before it made, every one of which is kept."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from littlefoot import artifact as artifacts
+from littlefoot.artifact import Artifact, fingerprint
+from littlefoot.compress.methods import Step, method
+from littlefoot.compress.recipe import Recipe
+from littlefoot.errors import ConfigError
+from littlefoot.manifest import Corpus
+
+
+def run(
+    model: Artifact,
+    recipe: Recipe,
+    corpus: Corpus | None,
+    directory: Path,
+    teacher: str,
+    resume: bool = False,
+    progress: Callable[[str], None] = lambda message: None,
+) -> Artifact:
+    """Make a model smaller.
+
+    Args:
+        corpus: speech, for methods that train or calibrate.
+        directory: what each step made stays here, as an artifact ``NUMBER-METHOD/model``.
+        teacher: what the model is called in the artifacts made of it.
+        resume: continue an interrupted run: finished steps are not done again.
+        progress: told what is going on.
+
+    Raises:
+        ConfigError: something stands in the directory (without ``resume``), or was made of another model.
+        LittlefootError: what the methods raise.
+    """
+    main = os.environ.get("RANK", "0") == "0"  # of several processes that train, one writes
+    if main and directory.exists() and any(directory.iterdir()) and not resume:
+        raise ConfigError(f"{directory} is there already: continue with --resume, or choose another output")
+    origin = {"name": teacher, "parameters": model.parameters, "sha256": fingerprint(model)}
+    before = list(model.config.littlefoot.get("recipe", []))
+    for number, step in enumerate(recipe.steps, 1):
+        folder = directory / f"{number}-{step.method}"
+        history = {"recipe": [*before, *(s.written() for s in recipe.steps[:number])], "teacher": origin}
+        if (done := _finished(folder / "model", history)) is not None:
+            progress(f"step {number}, {step.method}: done before")
+            model = done
+            continue
+        progress(f"step {number} of {len(recipe.steps)}: {step.method}")
+        made = method(step.method).run(model, step.config, Step(corpus, folder, resume, progress))
+        config = made.config.replace(littlefoot={**made.config.littlefoot, **history})
+        model = replace(made, config=config)
+        if main:
+            artifacts.save(model, folder / "model", overwrite=True)
+    return model
+
+
+def _finished(path: Path, history: dict[str, Any]) -> Artifact | None:
+    """What an earlier run left as a step's result. Raises ConfigError if it was made otherwise."""
+    if not artifacts.is_artifact(path):
+        return None
+    there = artifacts.load(path)
+    if "teacher" not in there.config.littlefoot:  # trained, but interrupted before it got its history
+        return None
+    for key, wanted in history.items():
+        if there.config.littlefoot[key] != wanted:
+            what = "of another model" if key == "teacher" else "with other settings"
+            raise ConfigError(f"{path} was made {what}: remove it, or choose another output")
+    return there

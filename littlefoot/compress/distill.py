@@ -1,0 +1,310 @@
+"""Distillation: a smaller student learns to say what its teacher says.
+
+Shrinking Bigfoot (Peng et al. 2021) is ``kl`` and ``feature_penalty`` with a student of fewer layers; the
+other losses are those of later work (see ``littlefoot.compress.losses``). Apart from ``ctc`` none of them
+needs texts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from torch import Tensor, nn
+
+from littlefoot import artifact as artifacts
+from littlefoot import audio
+from littlefoot.artifact import Artifact
+from littlefoot.compress import losses
+from littlefoot.compress.frames import interpolate, peaks, same_frames
+from littlefoot.compress.methods import Step
+from littlefoot.compress.student import StudentConfig, make_student
+from littlefoot.compress.teacher import LiveTeacher, Targets, Teacher, cached
+from littlefoot.errors import ConfigError, LittlefootError, TrainingError
+from littlefoot.model import train as trainer
+from littlefoot.model.data import Batch, TrainingSet
+from littlefoot.model.module import CTCModel
+from littlefoot.model.objective import Objective, ctc_losses
+from littlefoot.model.train_config import TrainConfig
+
+LayerPairs = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """How much each loss counts; 0 leaves it out."""
+
+    kl: float = 1.0
+    """KL divergence of the frames' posteriors from the teacher's."""
+    temperature: float = 1.0
+    """Both posteriors of ``kl`` are those of logits divided by this."""
+    logit_mse: float = 0.0
+    logit_cosine: float = 0.0
+    feature_penalty: float = 0.0
+    """Mean square of the student's convolutional features."""
+    hidden_mse: float = 0.0
+    """Mean squared difference of hidden states, through a learned projection."""
+    hidden_l1: float = 0.0
+    hidden_cosine: float = 0.0
+    temporal_relation: float = 0.0
+    """Difference of the hidden states' Gram matrices over time (STaR); needs no projection."""
+    layers: LayerPairs = ()
+    """Which hidden states are compared: [student's, teacher's] pairs, 0 being what enters the first layer.
+    Empty spreads the student's layers evenly: the last ones are always a pair."""
+    ctc: float = 0.0
+    """CTC of the transcripts, per character."""
+    adaptive: bool = False
+    """Weigh ``kl``, ``logit_mse`` and ``logit_cosine`` by utterance (AdaKD): less where the teacher's own CTC
+    loss per character is low, or, without texts, its entropy per frame."""
+    frames: str = "peaks"
+    """Where the front ends' frames differ, the logits that a student's frame learns: ``peaks``, those of the
+    teacher's frame nearby that is least blank, or ``interpolate``. Hidden states are interpolated."""
+
+    def __post_init__(self) -> None:
+        for name in (*LOGIT_LOSSES, *HIDDEN_LOSSES, "feature_penalty", "ctc"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"loss.{name} must not be negative, but is {getattr(self, name)}")
+        if self.temperature <= 0:
+            raise ConfigError(f"loss.temperature must be greater than 0, not {self.temperature}")
+        if self.frames not in ("peaks", "interpolate"):
+            raise ConfigError(f"loss.frames must be peaks or interpolate, not '{self.frames}'")
+        if not any(getattr(self, name) for name in (*LOGIT_LOSSES, *HIDDEN_LOSSES, "ctc")):
+            raise ConfigError("loss has no term to learn from: give one of them a weight, such as loss.kl=1")
+
+    def hidden(self) -> bool:
+        """Whether hidden states are compared."""
+        return any(getattr(self, name) for name in HIDDEN_LOSSES)
+
+
+LOGIT_LOSSES = ("kl", "logit_mse", "logit_cosine")
+PROJECTED_LOSSES = ("hidden_mse", "hidden_l1", "hidden_cosine")
+HIDDEN_LOSSES = (*PROJECTED_LOSSES, "temporal_relation")
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """Settings of one distillation."""
+
+    student: StudentConfig = field(default_factory=StudentConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    cache_top_k: int | None = None
+    """Keep the teacher's outputs on the disk: the likeliest so many tokens of each frame in 16 bits, 0 for
+    all of them. None: the teacher listens along, to what augmentation made of the speech."""
+    collapse_steps: int = 2000
+    """Training stops when the student said nothing but blank for so many steps."""
+
+    def __post_init__(self) -> None:
+        if self.cache_top_k is None:
+            return
+        if self.cache_top_k < 0:
+            raise ConfigError(f"cache_top_k must be 0 or more, not {self.cache_top_k}")
+        if self.loss.hidden():
+            raise ConfigError("a cache holds no hidden states: leave out cache_top_k, or the hidden losses")
+        if self.cache_top_k and (self.loss.logit_mse or self.loss.logit_cosine):
+            raise ConfigError(
+                "logit_mse and logit_cosine need all logits: set cache_top_k to 0 or leave it out"
+            )
+        if self.train.speeds != [1.0]:
+            raise ConfigError("what a cache holds was said at speed 1: set train.speeds to [1.0]")
+
+
+def distill(teacher: Artifact, config: DistillConfig, step: Step) -> Artifact:
+    """Make a student and train it on what its teacher says of the speech.
+
+    Raises:
+        ConfigError: a geometry or losses that are impossible, before anything is trained.
+        TrainingError: a student that says the same to everything, at the start or for too long, data in
+            another alphabet, and what ``littlefoot.model.train.train`` raises.
+    """
+    teacher_model = CTCModel.from_artifact(teacher)
+    student = make_student(teacher_model, config.student)
+    student.card = teacher.card
+    data = training_set(student, config, step)
+    check_alive(student, data)
+    live: Teacher = LiveTeacher(teacher_model)
+    if config.cache_top_k is not None:
+        state = PartialState()
+        with state.main_process_first():
+            live = cached(
+                step.directory / "teacher", teacher, data, config.cache_top_k, state.device, step.progress
+            )
+    objective = Distillation(student, live, teacher_model, config)
+    out = step.directory / "model"
+    trainer.train(objective, step.speech(), config.train, out, step.resume)
+    return artifacts.load(out)
+
+
+class Distillation(Objective):
+    """A student, and how far it is from its teacher. The projections of hidden states are trained with it."""
+
+    method = "distillation"
+
+    def __init__(
+        self, student: CTCModel, teacher: Teacher, teacher_model: CTCModel, config: DistillConfig
+    ) -> None:
+        super().__init__(student)
+        self.loss, self.collapse_steps = config.loss, config.collapse_steps
+        self.needs_text = config.loss.ctc > 0
+        self._teacher, self._theirs = teacher, teacher_model.config
+        self._collapsed_since: int | None = None
+        self.pairs: LayerPairs = ()
+        if config.loss.hidden():
+            self.pairs = layer_pairs(
+                student.config.num_hidden_layers, self._theirs.num_hidden_layers, self.loss
+            )
+        self.projections = nn.ModuleList()
+        if any(getattr(config.loss, name) for name in PROJECTED_LOSSES):
+            self.projections.extend(
+                _projection(student.config.hidden_size, self._theirs.hidden_size) for _ in self.pairs
+            )
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """The weighted sum and each of its terms, unweighted; and ``blank``, the share of blank frames."""
+        model, loss = self.model, self.loss
+        output = model.encode(batch.waveforms, batch.lengths, batch.time_mask, batch.feature_mask)
+        assert output.frame_lengths is not None  # lengths were given
+        logits, frames = output.logits, output.frame_lengths
+        positions = torch.arange(logits.shape[1], device=logits.device)
+        valid = (positions < frames[:, None]).float()  # (B, F)
+        targets = self._teacher(batch)
+        theirs = self._at_my_frames(targets.logits, targets, logits.shape[1], loss.frames)
+        weights = self._weights(batch, targets) if loss.adaptive else None
+
+        terms: dict[str, Tensor] = {}
+        if loss.kl:
+            terms["kl"] = losses.kl_divergence(logits, theirs, valid, loss.temperature, weights)
+        if loss.logit_mse:
+            terms["logit_mse"] = losses.logit_mse(logits, theirs, valid, weights)
+        if loss.logit_cosine:
+            terms["logit_cosine"] = losses.logit_cosine(logits, theirs, valid, weights)
+        if loss.feature_penalty:
+            terms["feature_penalty"] = losses.feature_penalty(output.features, valid)
+        terms.update(self._hidden_terms(output.hidden_states, targets, valid))
+        if loss.ctc:
+            each = ctc_losses(logits, frames, batch.targets, batch.target_lengths, model.vocabulary.blank)
+            terms["ctc"] = each.sum() / batch.target_lengths.sum().clamp(min=1)
+
+        total = torch.stack([getattr(loss, name) * value for name, value in terms.items()]).sum()
+        silent = (logits.argmax(-1) == model.vocabulary.blank).float()
+        return {"loss": total, **terms, "blank": losses.frame_mean(silent, valid)}
+
+    def _hidden_terms(
+        self, hidden_states: list[Tensor], targets: Targets, valid: Tensor
+    ) -> dict[str, Tensor]:
+        """The mean over all pairs of layers of each loss on hidden states."""
+        sums: dict[str, list[Tensor]] = {name: [] for name in HIDDEN_LOSSES if getattr(self.loss, name)}
+        for number, (mine, theirs) in enumerate(self.pairs):
+            assert targets.hidden_states is not None  # a cache, which has none, is refused
+            state = hidden_states[mine]
+            wanted = self._at_my_frames(targets.hidden_states[theirs], targets, state.shape[1], "interpolate")
+            projected = self.projections[number](state) if self.projections else state
+            for name, values in sums.items():
+                values.append(
+                    getattr(losses, name)(projected if name in PROJECTED_LOSSES else state, wanted, valid)
+                )
+        return {name: torch.stack(values).mean() for name, values in sums.items()}
+
+    def _at_my_frames(self, values: Tensor, targets: Targets, frames: int, how: str) -> Tensor:
+        """A teacher's (B, F', D) at the student's frames, (B, frames, D)."""
+        if same_frames(self._theirs, self.model.config) and values.shape[1] == frames:
+            return values
+        if how == "interpolate":
+            return interpolate(values, self._theirs, self.model.config, frames, targets.frames)
+        blank = self.model.vocabulary.blank
+        return peaks(values, self._theirs, self.model.config, frames, targets.frames, blank)
+
+    def _weights(self, batch: Batch, targets: Targets) -> Tensor:
+        """(B,): how much the teacher's word counts."""
+        if self.needs_text:
+            blank = self.model.vocabulary.blank
+            total = ctc_losses(targets.logits, targets.frames, batch.targets, batch.target_lengths, blank)
+            return losses.utterance_weights(total / batch.target_lengths.clamp(min=1))
+        log_posteriors = torch.log_softmax(targets.logits.float(), -1)
+        entropy = -(log_posteriors.exp() * log_posteriors).sum(-1)  # (B, F)
+        heard = torch.arange(entropy.shape[1], device=entropy.device) < targets.frames[:, None]
+        return losses.utterance_weights((entropy * heard).sum(1) / targets.frames.clamp(min=1))
+
+    def inspect(self, row: dict[str, Any]) -> None:
+        """Raises TrainingError when the student has said nothing but blank for ``collapse_steps`` steps."""
+        if row["blank"] < 0.9999:
+            self._collapsed_since = None
+            return
+        if self._collapsed_since is None:
+            self._collapsed_since = row["step"]
+        if row["step"] - self._collapsed_since >= self.collapse_steps:
+            raise TrainingError(
+                f"the student has said nothing but blank from step {self._collapsed_since} to {row['step']}: "
+                "lower train.lr, keep more layers, or give loss.ctc some weight"
+            )
+
+
+def _projection(student: int, teacher: int) -> nn.Linear:
+    """From the student's width to the teacher's; the identity to begin with, as far as they have it."""
+    projection = nn.Linear(student, teacher)
+    nn.init.eye_(projection.weight)
+    nn.init.zeros_(projection.bias)
+    return projection
+
+
+def layer_pairs(mine: int, theirs: int, loss: LossConfig) -> LayerPairs:
+    """The [student's, teacher's] hidden states that are compared.
+
+    Raises ConfigError for layers that one of them does not have.
+    """
+    if not loss.layers:
+        return tuple((layer, round(layer * theirs / mine)) for layer in range(1, mine + 1))
+    for pair in loss.layers:
+        if not (0 <= pair[0] <= mine and 0 <= pair[1] <= theirs):
+            raise ConfigError(
+                f"loss.layers {list(pair)}: the student has states 0 to {mine}, the teacher 0 to {theirs}"
+            )
+    return loss.layers
+
+
+def training_set(student: CTCModel, config: DistillConfig, step: Step) -> TrainingSet:
+    """The speech that the student will learn from.
+
+    Raises TrainingError where texts are needed and most of them are outside of the teacher's alphabet.
+    """
+    rows = step.speech().of_split("train")
+    do_normalize = bool(student.preprocessor.get("do_normalize", True))
+    data = TrainingSet(
+        rows, student.vocabulary, student.config, config.train, do_normalize, needs_text=config.loss.ctc > 0
+    )
+    outside = data.left_out["text outside the alphabet"]
+    if 2 * outside > len(rows):
+        found = ", ".join(repr(character) for character, _ in data.unknown.most_common(10))
+        raise TrainingError(
+            f"{outside} of {len(rows)} texts have characters that the teacher's alphabet lacks ({found}): "
+            "take a teacher of this language, change the texts, or set loss.ctc to 0, which needs no texts"
+        )
+    return data
+
+
+@torch.no_grad()
+def check_alive(student: CTCModel, data: TrainingSet, recordings: int = 3) -> None:
+    """Raises TrainingError if a student says the same to every frame of real speech: it could not learn."""
+    heard = 0
+    for row in data.rows:
+        try:
+            waveform = audio.read(data.utterances[int(row)].path)
+        except LittlefootError:
+            continue  # the trainer counts them
+        waveform = audio.normalize(waveform) if data.do_normalize else waveform
+        if student.config.frames(len(waveform)) < 2:
+            continue
+        logits = student.eval().encode(torch.from_numpy(np.ascontiguousarray(waveform))[None]).logits[0]
+        if not torch.isfinite(logits).all():
+            raise TrainingError("the fresh student's outputs are not finite: the teacher is damaged")
+        if logits.std(0).max() > 1e-4 * (1 + logits.abs().max()):
+            return
+        heard += 1
+        if heard == recordings:
+            raise TrainingError(
+                f"the fresh student says the same to every frame of {heard} recordings: choose other layers "
+                "(student.initialisation), or do not leave so much of it random"
+            )

@@ -1,0 +1,63 @@
+"""The registry of compression methods, and what a method is given.
+
+A method is a config class and a function ``(artifact, config, step) -> artifact``. It knows nothing of the
+others: a recipe chains them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from littlefoot.artifact import Artifact
+from littlefoot.errors import ConfigError, MissingExtraError
+from littlefoot.manifest import Corpus
+
+METHODS = {
+    "distill": ("littlefoot.compress.distill", "DistillConfig", "distill"),
+    "quantize": ("littlefoot.compress.quantize", "QuantizeConfig", "quantize_step"),
+}
+"""Module, config class and function of each method; imported when used, as some need PyTorch."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a method works with besides the model."""
+
+    corpus: Corpus | None
+    """Speech; None where none was given."""
+    directory: Path
+    """For what it keeps on the disk: checkpoints, caches."""
+    resume: bool
+    """Whether to continue what an interrupted run left there."""
+    progress: Callable[[str], None]
+    """To be told what is going on."""
+
+    def speech(self) -> Corpus:
+        """The speech, for methods that cannot do without. Raises ConfigError where there is none."""
+        if self.corpus is None:
+            raise ConfigError("this recipe trains a model: name speech to train on with --data")
+        return self.corpus
+
+
+@dataclass(frozen=True)
+class Method:
+    """A compression method."""
+
+    config: type[Any]
+    run: Callable[[Artifact, Any, Step], Artifact]
+
+
+def method(name: str) -> Method:
+    """Raises ConfigError for an unknown one, MissingExtraError where PyTorch is needed and missing."""
+    if name not in METHODS:
+        raise ConfigError(f"there is no method '{name}': use one of {', '.join(METHODS)}")
+    module_name, config, function = METHODS[name]
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(f"the method {name}", str(error.name), "train") from error
+    return Method(getattr(module, config), getattr(module, function))

@@ -1,0 +1,208 @@
+"""What a teacher says of a batch: computed on the fly, or read from a cache on the disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from littlefoot import atomic, audio
+from littlefoot.artifact import Artifact, fingerprint
+from littlefoot.errors import LittlefootError, TrainingError
+from littlefoot.model.data import Batch, TrainingSet, pad
+from littlefoot.model.module import CTCModel
+
+INDEX, OUTPUTS, BEGINS = "index.json", "outputs.bin", "begins.npy"
+
+
+@dataclass(frozen=True)
+class Targets:
+    """A teacher's outputs for B utterances, on its own frames."""
+
+    logits: Tensor
+    """(B, F, V), or log posteriors."""
+    frames: Tensor
+    """(B,)"""
+    hidden_states: list[Tensor] | None
+    """(B, F, D) before the first layer and after each; None from a cache."""
+
+
+class Teacher(Protocol):
+    """Anything that knows what a teacher says."""
+
+    def __call__(self, batch: Batch) -> Targets: ...
+
+
+class LiveTeacher:
+    """A teacher that listens to every batch, as it is after augmentation but without masks or dropout.
+
+    No module of the student's objective: its weights are neither trained, averaged nor saved, and every
+    process has all of them.
+    """
+
+    def __init__(self, model: CTCModel) -> None:
+        self.model = model.eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch) -> Targets:
+        self.model.to(batch.waveforms.device)
+        output = self.model.encode(batch.waveforms, batch.lengths)
+        assert output.frame_lengths is not None  # lengths were given
+        return Targets(output.logits, output.frame_lengths, output.hidden_states)
+
+
+class CachedTeacher:
+    """A teacher's log posteriors for every utterance of a training set, made once and kept on the disk.
+
+    With ``top_k`` the likeliest tokens of each frame are kept in 16 bits, and what is left of the
+    probability is spread evenly over the others; without, all of them.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        index = json.loads((directory / INDEX).read_text(encoding="utf-8"))
+        self._vocabulary_size, self._top_k = index["vocabulary_size"], index["top_k"]
+        self._begins = np.load(directory / BEGINS)  # (N + 1,)
+        width = _record_width(self._vocabulary_size, self._top_k)
+        self._outputs = np.memmap(directory / OUTPUTS, np.uint16, "r").reshape(
+            -1, width
+        )  # (all frames, record)
+
+    def __call__(self, batch: Batch) -> Targets:
+        rows = [self._row(int(row)) for row in batch.rows]
+        longest = max(len(row) for row in rows)
+        logits = np.zeros((len(rows), longest, self._vocabulary_size), np.float32)
+        for place, row in zip(logits, rows, strict=True):
+            place[: len(row)] = row
+        device = batch.waveforms.device
+        frames = torch.tensor([len(row) for row in rows], device=device)
+        return Targets(torch.from_numpy(logits).to(device), frames, None)
+
+    def _row(self, row: int) -> npt.NDArray[np.float32]:
+        """Log posteriors (F, V) of an utterance; of none, of a batch without any, a frame."""
+        if row < 0:
+            return np.zeros((1, self._vocabulary_size), np.float32)
+        records = np.array(self._outputs[self._begins[row] : self._begins[row + 1]])
+        return _unpacked(records, self._vocabulary_size, self._top_k)
+
+
+def cached(
+    directory: Path,
+    artifact: Artifact,
+    data: TrainingSet,
+    top_k: int,
+    device: torch.device,
+    progress: Callable[[str], None],
+) -> CachedTeacher:
+    """The cache in a directory, made first if there is none.
+
+    Args:
+        top_k: tokens kept of each frame; 0 for all.
+        progress: told its size before it is made.
+
+    Raises:
+        TrainingError: a cache that another teacher, other audio or other settings made, or too small a disk.
+    """
+    index: dict[str, Any] = {
+        "teacher_sha256": fingerprint(artifact),
+        "audio_sha256": audio_fingerprint(data),
+        "top_k": min(top_k, artifact.config.vocab_size),
+        "vocabulary_size": artifact.config.vocab_size,
+    }
+    if (directory / INDEX).exists():
+        there = json.loads((directory / INDEX).read_text(encoding="utf-8"))
+        names = {"teacher_sha256": "another teacher", "audio_sha256": "other audio", "top_k": "another top_k"}
+        for key, name in names.items():
+            if there[key] != index[key]:
+                raise TrainingError(f"{directory} was made with {name}: remove it, or choose another output")
+        return CachedTeacher(directory)
+    width = _record_width(index["vocabulary_size"], index["top_k"])
+    frames = artifact.config.frames((data.seconds * audio.SAMPLE_RATE).astype(np.int64) + 1)
+    estimate = int(frames.sum()) * 2 * width
+    progress(f"keeping the teacher's outputs in {directory}: {estimate / 1e6:.1f} MB")
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    if (free := shutil.disk_usage(directory.parent).free) < 1.1 * estimate:
+        raise TrainingError(
+            f"{directory} needs {estimate / 1e6:.0f} MB, but {free / 1e6:.0f} MB are free: lower cache_top_k"
+        )
+    _fill(directory, artifact, data, index, device)
+    return CachedTeacher(directory)
+
+
+def _fill(
+    directory: Path, artifact: Artifact, data: TrainingSet, index: dict[str, Any], device: torch.device
+) -> None:
+    """Run the teacher over all utterances. Files that cannot be read get one frame: training skips them."""
+    model = CTCModel.from_artifact(artifact).eval().to(device)
+    begins = [0]
+    with atomic.directory(directory) as temporary:
+        with (temporary / OUTPUTS).open("wb") as file:
+            for row in data.rows:
+                try:
+                    waveform = audio.read(data.utterances[int(row)].path)
+                    log_posteriors = _log_posteriors(model, waveform, data.do_normalize)
+                except LittlefootError:
+                    log_posteriors = np.zeros((1, index["vocabulary_size"]), np.float32)
+                file.write(_packed(log_posteriors, index["top_k"]).tobytes())
+                begins.append(begins[-1] + len(log_posteriors))
+        np.save(temporary / BEGINS, np.array(begins))
+        (temporary / INDEX).write_text(json.dumps(index, indent=2), encoding="utf-8")
+
+
+@torch.no_grad()
+def _log_posteriors(
+    model: CTCModel, waveform: npt.NDArray[np.float32], do_normalize: bool
+) -> npt.NDArray[np.float32]:
+    if model.config.frames(len(waveform)) < 1:
+        return np.zeros((1, model.config.vocab_size), np.float32)
+    device = next(model.parameters()).device
+    waveform = audio.normalize(waveform) if do_normalize else waveform
+    lengths = torch.tensor([len(waveform)], device=device)
+    logits, frames = model(torch.from_numpy(pad([waveform])).to(device), lengths)
+    result: npt.NDArray[np.float32] = torch.log_softmax(logits[0, : int(frames[0])], -1).cpu().numpy()
+    return result
+
+
+def _record_width(vocabulary_size: int, top_k: int) -> int:
+    """16-bit numbers kept of a frame."""
+    return 2 * top_k if top_k else vocabulary_size
+
+
+def _packed(log_posteriors: npt.NDArray[np.float32], top_k: int) -> npt.NDArray[np.uint16]:
+    """(F, V) as 16-bit numbers (F, record): tokens, then the float16 of their log posteriors; or all."""
+    if not top_k:
+        return log_posteriors.astype(np.float16).view(np.uint16)
+    tokens = np.argsort(-log_posteriors, axis=1, kind="stable")[:, :top_k]
+    values = np.take_along_axis(log_posteriors, tokens, 1).astype(np.float16)
+    return np.concatenate([tokens.astype(np.uint16), values.view(np.uint16)], 1)
+
+
+def _unpacked(records: npt.NDArray[np.uint16], vocabulary_size: int, top_k: int) -> npt.NDArray[np.float32]:
+    """Log posteriors (F, V) of what ``_packed`` made."""
+    if not top_k:
+        return records.view(np.float16).astype(np.float32)
+    tokens = records[:, :top_k].astype(np.int64)
+    values = np.ascontiguousarray(records[:, top_k:]).view(np.float16).astype(np.float32)
+    others = max(vocabulary_size - top_k, 1)
+    left = np.clip(1 - np.exp(values).sum(1), 1e-6, None) / others
+    result = np.repeat(np.log(left)[:, None], vocabulary_size, 1).astype(np.float32)
+    np.put_along_axis(result, tokens, values, 1)
+    return result
+
+
+def audio_fingerprint(data: TrainingSet) -> str:
+    """A SHA-256 of the recordings' names and sizes, in their order."""
+    digest = hashlib.sha256()
+    for row in data.rows:
+        utterance = data.utterances[int(row)]
+        size = utterance.path.stat().st_size if utterance.path.exists() else -1
+        digest.update(f"{utterance.set_name}\t{utterance.id}\t{utterance.path.name}\t{size}\n".encode())
+    return digest.hexdigest()

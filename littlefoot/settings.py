@@ -1,0 +1,47 @@
+"""Settings from YAML: dataclasses filled from mappings, with errors that name the setting."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any, TypeVar, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from littlefoot.errors import ConfigError
+
+Settings = TypeVar("Settings")
+
+
+def read(kind: type[Settings], values: Mapping[str, Any] | None, prefix: str) -> Settings:
+    """Fill a dataclass, and those inside of it. ``prefix``, such as ``train.``, precedes names in errors.
+
+    Raises ConfigError naming the setting that is unknown or wrong.
+    """
+    values = {} if values is None else values
+    _check_names(kind, values, prefix)
+    try:
+        return TypeAdapter(kind).validate_python(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{prefix}{where}: {first['msg']}, not {first['input']!r}") from None
+
+
+def _check_names(kind: type[Any], values: object, prefix: str) -> None:
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{prefix.rstrip('.')} must be a section of settings, not {values!r}")
+    refuse_unknown(values, [f.name for f in fields(kind)], prefix)
+    hints = get_type_hints(kind)
+    for name, value in values.items():
+        if is_dataclass(hints[name]) and value is not None:
+            _check_names(hints[name], value, f"{prefix}{name}.")
+
+
+def refuse_unknown(names: Iterable[object], known: list[str], prefix: str) -> None:
+    """Raises ConfigError for the first name that is not known, with the known one that is closest to it."""
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.0)[0]
+            raise ConfigError(f"unknown setting '{prefix}{name}': did you mean '{prefix}{close}'?")

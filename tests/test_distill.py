@@ -1,0 +1,476 @@
+"""Students learn what their teachers say, and what cannot work is refused before it starts."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from tones import MODEL, TRAIN, VOCABULARY, write_set
+
+from littlefoot import artifact, manifest
+from littlefoot.artifact import Artifact
+from littlefoot.compress import load_recipe, losses, run
+from littlefoot.compress.distill import (
+    Distillation,
+    DistillConfig,
+    LossConfig,
+    check_alive,
+    distill,
+    layer_pairs,
+)
+from littlefoot.compress.frames import frame_times, interpolate, peaks
+from littlefoot.compress.methods import Step
+from littlefoot.compress.student import StudentConfig, make_student
+from littlefoot.compress.teacher import LiveTeacher, cached
+from littlefoot.config import ModelConfig
+from littlefoot.errors import ConfigError, TrainingError
+from littlefoot.model import train as trainer
+from littlefoot.model.data import TrainingSet
+from littlefoot.model.module import CTCModel
+from littlefoot.model.objective import CTC
+from littlefoot.model.train_config import TrainConfig
+from littlefoot.vocabulary import Vocabulary
+
+QUIET: dict[str, Any] = {**TRAIN, "speeds": [1.0], "time_mask_fraction": 0.0, "feature_mask_fraction": 0.0}
+ALL = ("kl", "logit_mse", "logit_cosine", "feature_penalty", "ctc")
+HIDDEN = ("hidden_mse", "hidden_l1", "hidden_cosine", "temporal_relation")
+
+
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_set(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def teacher(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """A model of four layers that knows the tones."""
+    model = untrained(num_hidden_layers=4)
+    out = tmp_path_factory.mktemp("teacher") / "model"
+    settings = TrainConfig(**{**QUIET, "steps": 250, "ema_decay": 0.9})
+    wer = trainer.train(CTC(model), manifest.index(tones), settings, out)
+    assert wer is not None
+    assert wer < 0.3
+    return artifact.load(out)
+
+
+def untrained(**changes: Any) -> CTCModel:
+    config = ModelConfig.from_dict({**MODEL, **changes})
+    return CTCModel.from_config(config, Vocabulary(tuple(VOCABULARY), 0), seed=1)
+
+
+def step(tones: Path | None, directory: Path, resume: bool = False) -> Step:
+    corpus = None if tones is None else manifest.index(tones)
+    return Step(corpus, directory, resume, lambda message: None)
+
+
+def a_batch(model: CTCModel, tones: Path, count: int = 4) -> Any:
+    rows = manifest.index(tones).of_split("train")
+    data = TrainingSet(rows, model.vocabulary, model.config, TrainConfig(**QUIET), True)
+    return data.load(0, data.epoch(0)[0][:count])
+
+
+# Losses
+
+
+def frames(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=torch.float64)
+
+
+VALID = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, 0.0]], dtype=torch.float64)
+
+
+def test_kl_is_what_its_formula_says() -> None:
+    student, teacher = frames(2, 3, 5), frames(2, 3, 5).flip(0)
+    expected = 0.0
+    for b, f in [(0, 0), (0, 1), (0, 2), (1, 0)]:
+        p, q = torch.softmax(teacher[b, f] / 2, 0), torch.softmax(student[b, f] / 2, 0)
+        expected += float((p * (p / q).log()).sum())
+    found = losses.kl_divergence(student, teacher, VALID, 2.0)
+    assert float(found) == pytest.approx(4 * expected / 4, rel=1e-5)
+
+
+def test_gram_matrices_are_compared_where_both_frames_are_speech() -> None:
+    student, teacher = frames(2, 3, 4), frames(2, 3, 6)
+    expected = []
+    for b, count in [(0, 3), (1, 1)]:
+        for i in range(count):
+            for j in range(count):
+                mine = torch.cosine_similarity(student[b, i], student[b, j], dim=0)
+                theirs = torch.cosine_similarity(teacher[b, i], teacher[b, j], dim=0)
+                expected.append(float((mine - theirs) ** 2))
+    found = losses.temporal_relation(student, teacher, VALID)
+    assert float(found) == pytest.approx(np.mean(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "loss", [losses.kl_divergence, losses.logit_mse, losses.logit_cosine, losses.hidden_l1, losses.hidden_mse]
+)
+def test_losses_are_zero_for_equals_and_do_not_see_padding(loss: Any) -> None:
+    values = frames(2, 3, 5)
+    assert float(loss(values, values, VALID)) == pytest.approx(0, abs=1e-6)
+    other = values + 1 + frames(2, 3, 5).flip(2)
+    changed = other.clone()
+    changed[1, 1:] = 1e6
+    assert float(loss(values, changed, VALID)) == pytest.approx(float(loss(values, other, VALID)))
+
+
+def test_difficult_utterances_count_more() -> None:
+    weights = losses.utterance_weights(torch.tensor([1e-9, 1.0, 4.0, 1e12]))
+    torch.testing.assert_close(weights, torch.tensor([0.0, np.exp(-1.0), np.exp(-0.5), 1.0]).float())
+
+
+# Frames at different rates
+
+
+FAST = ModelConfig.from_dict({**MODEL, "conv_stride": [10, 8, 2]})
+SLOW = ModelConfig.from_dict({**MODEL, "conv_kernel": [20, 8, 8], "conv_stride": [10, 8, 4]})
+
+
+def test_hidden_states_are_interpolated_at_the_middle_of_frames() -> None:
+    count = 40
+    values = torch.stack([frame_times(FAST, count)] * 2)[:, :, None]  # each frame says when it is
+    found = interpolate(values, FAST, SLOW, 19, torch.tensor([40, 12]))[:, :, 0]
+    wanted = frame_times(SLOW, 19)
+    torch.testing.assert_close(found[0], wanted.clamp(max=float(values[0, -1, 0])))
+    torch.testing.assert_close(found[1], wanted.clamp(max=float(values[0, 11, 0])))
+
+
+def test_no_spike_is_lost_on_a_slower_student() -> None:
+    spikes = [3, 9, 20, 31]
+    logits = torch.zeros(1, 40, 8)
+    logits[:, :, 0] = 5.0
+    for token, frame in enumerate(spikes, 2):
+        logits[0, frame, token] = 9.0
+    found = peaks(logits, FAST, SLOW, 19, torch.tensor([40]), 0)
+    best = found[0].argmax(-1)
+    assert best[best != 0].tolist() == [2, 3, 4, 5]
+    at = frame_times(SLOW, 19)[best != 0]
+    assert (at - frame_times(FAST, 40)[spikes]).abs().max() <= SLOW.stride / 2 + 1
+
+
+def test_a_faster_student_gets_the_nearest_frame() -> None:
+    logits = frames(1, 10, 8).float()
+    found = peaks(logits, SLOW, FAST, 20, torch.tensor([6]), 0)
+    times = frame_times(SLOW, 10)
+    for place, time in enumerate(frame_times(FAST, 20)):
+        nearest = min(int((times - time).abs().argmin()), 5)
+        ties = [
+            i for i in (nearest, min(nearest + 1, 5)) if abs(times[i] - time) - abs(times[nearest] - time) < 1
+        ]
+        assert any(torch.equal(found[0, place], logits[0, i]) for i in ties)
+
+
+# The objective
+
+
+def objective(teacher: Artifact, student: StudentConfig, loss: LossConfig) -> Distillation:
+    model = CTCModel.from_artifact(teacher)
+    made = make_student(model, student)
+    return Distillation(made, LiveTeacher(model), model, DistillConfig(student, loss))
+
+
+def test_a_student_that_is_its_teacher_has_nothing_to_learn(teacher: Artifact, tones: Path) -> None:
+    weights = dict.fromkeys((*ALL[:3], *HIDDEN), 1.0)
+    found = objective(teacher, StudentConfig(), LossConfig(**weights)).eval()(
+        a_batch(CTCModel.from_artifact(teacher), tones)
+    )
+    found = {name: value.detach() for name, value in found.items()}
+    for name in weights:
+        nothing = float(np.log1p(np.exp(-1))) if name == "hidden_cosine" else 0.0
+        assert float(found[name]) == pytest.approx(nothing, abs=1e-5), name
+
+
+def test_the_loss_is_the_weighted_sum_of_its_terms(teacher: Artifact, tones: Path) -> None:
+    weights = {name: 0.5 + index for index, name in enumerate((*ALL, *HIDDEN))}
+    student = StudentConfig(layers=2, hidden_size=16, num_attention_heads=1, conv_stride=(10, 8, 5))
+    made = objective(teacher, student, LossConfig(**weights, adaptive=True))
+    made.model.train()
+    batch = a_batch(made.model, tones)
+    found = made(batch)
+    total = sum(weight * float(found[name].detach()) for name, weight in weights.items())
+    assert float(found["loss"].detach()) == pytest.approx(total, rel=1e-5)
+    found["loss"].backward()
+    for name, parameter in made.named_parameters():
+        assert name == "model.masked_spec_embed" or parameter.grad is not None, name
+    assert not any(name.startswith("_teacher") for name, _ in made.named_parameters())
+
+
+def test_all_hidden_states_have_a_partner() -> None:
+    assert layer_pairs(2, 12, LossConfig()) == ((1, 6), (2, 12))
+    assert layer_pairs(12, 24, LossConfig()) == tuple((i, 2 * i) for i in range(1, 13))
+    assert layer_pairs(2, 4, LossConfig(layers=((0, 0), (2, 3)))) == ((0, 0), (2, 3))
+    with pytest.raises(ConfigError, match=r"loss.layers \[3, 4\]: the student has states 0 to 2"):
+        layer_pairs(2, 4, LossConfig(layers=((3, 4),)))
+
+
+# The method
+
+
+def settings(**train: Any) -> TrainConfig:
+    return TrainConfig(**{**QUIET, "steps": 120, "ema_decay": 0.9, **train})
+
+
+@pytest.mark.parametrize("cache_top_k", [None, 3])
+def test_a_student_learns_without_texts(
+    teacher: Artifact, tones: Path, tmp_path: Path, cache_top_k: int | None
+) -> None:
+    silent = tmp_path / "silent.tsv"
+    lines = tones.read_text(encoding="utf-8").splitlines()
+    rows = [line.split("\t") for line in lines]
+    told = [
+        [*row[:1], str(tones.parent / row[1]), *row[2:5], "" if row[4] == "train" else row[5]]
+        for row in rows[1:]
+    ]
+    silent.write_text("\n".join("\t".join(row) for row in [rows[0], *told]) + "\n", encoding="utf-8")
+    config = DistillConfig(StudentConfig(layers=2), train=settings(), cache_top_k=cache_top_k)
+    made = distill(teacher, config, step(silent, tmp_path))
+    record = made.config.littlefoot["training"]
+    assert made.config.num_hidden_layers == 2
+    assert record["method"] == "distillation"
+    assert record["dev"]["wer"][tmp_path.name] < 0.5
+    metrics = (tmp_path / "model-training" / "metrics.jsonl").read_text().splitlines()
+    kl = [row["kl"] for row in map(json.loads, metrics) if "kl" in row]
+    assert kl[-1] < 0.3 * kl[0]
+
+
+def test_a_slower_student_learns(teacher: Artifact, tones: Path, tmp_path: Path) -> None:
+    student = StudentConfig(layers=2, conv_kernel=(20, 8, 6), conv_stride=(10, 8, 6))
+    config = DistillConfig(student, train=settings(steps=200))
+    made = distill(teacher, config, step(tones, tmp_path))
+    assert made.config.frame_ms == 1.5 * teacher.config.frame_ms
+    assert made.config.littlefoot["training"]["dev"]["cer"]["tones"] < 0.5
+
+
+def test_what_a_cache_keeps_is_what_the_teacher_says(teacher: Artifact, tones: Path, tmp_path: Path) -> None:
+    model = CTCModel.from_artifact(teacher)
+    rows = manifest.index(tones).of_split("train")
+    quiet = TrainConfig(**{**QUIET, "gain_db": 0.0})
+    data = TrainingSet(rows, model.vocabulary, model.config, quiet, True)
+    batch = data.load(0, data.epoch(0)[0])
+    live = LiveTeacher(model)(batch)
+    exact = torch.log_softmax(live.logits, -1)
+    told: list[str] = []
+    for top_k, tolerance in ((0, 0.01), (4, 0.01)):
+        directory = tmp_path / str(top_k)
+        kept = cached(directory, teacher, data, top_k, torch.device("cpu"), told.append)(batch)
+        assert kept.frames.tolist() == live.frames.tolist()
+        for row, count in enumerate(kept.frames.tolist()):
+            mine, theirs = kept.logits[row, :count].exp(), exact[row, :count].exp()
+            torch.testing.assert_close(mine, theirs, atol=tolerance, rtol=0)
+            torch.testing.assert_close(mine.sum(-1), torch.ones(count), atol=0.01, rtol=0)
+        cached(directory, teacher, data, top_k, torch.device("cpu"), told.append)
+    assert len(told) == 2  # the size, before each was made
+    stated = float(told[1].split()[-2])
+    actual = (tmp_path / "4" / "outputs.bin").stat().st_size / 1e6
+    assert stated == pytest.approx(actual, abs=0.1)
+
+
+def test_a_cache_of_another_teacher_or_other_audio_is_refused(
+    teacher: Artifact, tones: Path, tmp_path: Path
+) -> None:
+    model = CTCModel.from_artifact(teacher)
+    rows = manifest.index(tones).of_split("train")
+    data, fewer = (
+        TrainingSet(some, model.vocabulary, model.config, TrainConfig(**QUIET), True)
+        for some in (rows, rows[:5])
+    )
+    cpu = torch.device("cpu")
+    cached(tmp_path / "cache", teacher, data, 4, cpu, print)
+    other = dataclasses.replace(teacher, weights={k: v + np.float32(0.5) for k, v in teacher.weights.items()})
+    with pytest.raises(TrainingError, match="was made with another teacher"):
+        cached(tmp_path / "cache", other, data, 4, cpu, print)
+    with pytest.raises(TrainingError, match="was made with other audio"):
+        cached(tmp_path / "cache", teacher, fewer, 4, cpu, print)
+    with pytest.raises(TrainingError, match="was made with another top_k"):
+        cached(tmp_path / "cache", teacher, data, 3, cpu, print)
+
+
+def test_a_student_that_says_the_same_to_everything_is_refused(
+    teacher: Artifact, tones: Path, tmp_path: Path
+) -> None:
+    student = make_student(CTCModel.from_artifact(teacher), StudentConfig(layers=2))
+    with torch.no_grad():
+        student.get_parameter("lm_head.weight").zero_()
+    rows = manifest.index(tones).of_split("train")
+    data = TrainingSet(rows, student.vocabulary, student.config, TrainConfig(**QUIET), True)
+    with pytest.raises(TrainingError, match="says the same to every frame of 3 recordings"):
+        check_alive(student, data)
+
+
+def test_a_collapse_to_blanks_ends_the_run(teacher: Artifact) -> None:
+    made = objective(teacher, StudentConfig(layers=2), LossConfig())
+    made.collapse_steps = 30
+    made.inspect({"step": 10, "blank": 1.0})
+    made.inspect({"step": 30, "blank": 0.9})
+    made.inspect({"step": 40, "blank": 1.0})
+    made.inspect({"step": 60, "blank": 1.0})
+    with pytest.raises(TrainingError, match="nothing but blank from step 40 to 70"):
+        made.inspect({"step": 70, "blank": 1.0})
+
+
+@pytest.mark.parametrize("foreigners", ["ABCD", "AB"])
+def test_texts_in_another_alphabet_are_refused_before_training(
+    teacher: Artifact, tones: Path, tmp_path: Path, foreigners: str
+) -> None:
+    foreign = tmp_path / "foreign.tsv"
+    text = tones.read_text(encoding="utf-8")
+    for letter in foreigners:
+        text = text.replace(letter, "Ж")
+    rows = [line.split("\t") for line in text.splitlines()]
+    moved = [[row[0], str(tones.parent / row[1]), *row[2:]] for row in rows[1:]]
+    foreign.write_text("\n".join("\t".join(row) for row in [rows[0], *moved]) + "\n", encoding="utf-8")
+    config = DistillConfig(StudentConfig(layers=2), LossConfig(ctc=1.0), settings())
+    with pytest.raises(TrainingError, match=r"alphabet.*Ж"):
+        distill(teacher, config, step(foreign, tmp_path))
+    assert not (tmp_path / "model-training").exists()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: LossConfig(kl=-1), "loss.kl must not be negative"),
+        (lambda: LossConfig(kl=0), "no term to learn from"),
+        (lambda: LossConfig(temperature=0), "temperature must be greater than 0"),
+        (lambda: LossConfig(frames="mean"), "must be peaks or interpolate"),
+        (
+            lambda: DistillConfig(loss=LossConfig(hidden_l1=1), cache_top_k=4),
+            "a cache holds no hidden states",
+        ),
+        (lambda: DistillConfig(loss=LossConfig(logit_mse=1), cache_top_k=4), "need all logits"),
+        (lambda: DistillConfig(cache_top_k=4), "at speed 1"),
+        (lambda: DistillConfig(cache_top_k=-1), "0 or more"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(make: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make()
+
+
+# Recipes
+
+
+def write(path: Path, *steps: Any, **others: Any) -> Path:
+    path.write_text(yaml.safe_dump({"steps": list(steps), **others}), encoding="utf-8")
+    return path
+
+
+def chain(tmp_path: Path) -> Path:
+    train = {**QUIET, "steps": 40, "ema_decay": 0.9}
+    return write(
+        tmp_path / "chain.yaml",
+        {"distill": {"student": {"layers": 2}, "train": train}},
+        {"distill": {"student": {"layers": 1}, "train": train}},
+        "quantize",
+    )
+
+
+def test_a_chain_keeps_every_student_and_resumes(teacher: Artifact, tones: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(chain(tmp_path))
+    told: list[str] = []
+    made = run(teacher, recipe, manifest.index(tones), tmp_path / "work", "tones", progress=told.append)
+    assert [list(entry) for entry in made.config.littlefoot["recipe"]] == [
+        ["distill"],
+        ["distill"],
+        ["quantize"],
+    ]
+    assert made.config.littlefoot["teacher"]["name"] == "tones"
+    assert made.config.num_hidden_layers == 1
+    assert made.weights["encoder.layers.0.attention.q_proj.weight"].dtype == np.int8
+    between = artifact.load(tmp_path / "work" / "1-distill" / "model")
+    assert between.config.num_hidden_layers == 2
+    assert len(between.config.littlefoot["recipe"]) == 1
+
+    with pytest.raises(ConfigError, match="continue with --resume"):
+        run(teacher, recipe, manifest.index(tones), tmp_path / "work", "tones")
+    again = run(teacher, recipe, None, tmp_path / "work", "tones", resume=True, progress=told.append)
+    assert told[-3:] == [
+        "step 1, distill: done before",
+        "step 2, distill: done before",
+        "step 3, quantize: done before",
+    ]
+    for name, weight in made.weights.items():
+        np.testing.assert_array_equal(weight, again.weights[name])
+    other = load_recipe(tmp_path / "chain.yaml", ["2.train.lr=1e-9"])
+    with pytest.raises(ConfigError, match="2-distill/model was made with other settings"):
+        run(teacher, other, None, tmp_path / "work", "tones", resume=True)
+
+
+def test_a_step_that_was_interrupted_goes_on(teacher: Artifact, tones: Path, tmp_path: Path) -> None:
+    whole = distill(
+        teacher, DistillConfig(StudentConfig(layers=1), train=settings()), step(tones, tmp_path / "a")
+    )
+    killed = settings(checkpoint_minutes=0.0)
+    config = DistillConfig(StudentConfig(layers=1), train=killed)
+    interrupted = Distillation.inspect
+
+    def stop(self: Distillation, row: dict[str, Any]) -> None:
+        if row["step"] == 70:
+            raise TrainingError("power cut")
+
+    try:
+        Distillation.inspect = stop  # type: ignore[method-assign]
+        with pytest.raises(TrainingError, match="power cut"):
+            distill(teacher, config, step(tones, tmp_path / "b"))
+    finally:
+        Distillation.inspect = interrupted  # type: ignore[method-assign]
+    resumed = distill(teacher, config, step(tones, tmp_path / "b", resume=True))
+    for name, weight in whole.weights.items():
+        np.testing.assert_array_equal(weight, resumed.weights[name], err_msg=name)
+
+
+def test_settings_of_steps_are_changed_by_name_and_number(tmp_path: Path) -> None:
+    path = chain(tmp_path)
+    recipe = load_recipe(path, ["distill.train.lr=0.5", "2.student.layers=[3, 1]", "quantize.mode=dynamic"])
+    first, second, third = (entry.config for entry in recipe.steps)
+    assert first.train.lr == second.train.lr == 0.5
+    assert second.student.layers == (3, 1)
+    assert third.mode == "dynamic"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"steps": []}, "needs 'steps'"),
+        ({"step": ["quantize"]}, "needs 'steps'"),
+        ({"steps": ["squeeze"]}, "there is no method 'squeeze': use one of distill"),
+        ({"steps": [{"distill": {"students": {}}}]}, "'distill.students': did you mean 'distill.student'"),
+        (
+            {"steps": [{"distill": {"loss": {"kll": 1}}}]},
+            "'distill.loss.kll': did you mean 'distill.loss.kl'",
+        ),
+        ({"steps": [{"distill": {"student": 3}}]}, "distill.student must be a section of settings, not 3"),
+        ({"steps": [{"distill": {"loss": {"kl": "much"}}}]}, "distill.loss.kl: .* not 'much'"),
+        ({"steps": [{"distill": {}, "quantize": {}}]}, "a step is one method"),
+        ({"steps": ["quantize"], "title": "x"}, "unknown setting 'title'"),
+    ],
+)
+def test_recipes_that_cannot_work_are_refused(tmp_path: Path, content: Any, message: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    with pytest.raises(ConfigError, match=message):
+        load_recipe(path)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("distill.train.lr", "write step.key=value"),
+        ("lowbit.bits=2", r"no step 'lowbit', but 1 \(distill\), 2 \(distill\), 3 \(quantize\)"),
+        ("distill.train.lr=[", "is not a YAML value"),
+        ("4.train.lr=1", "no step '4'"),
+    ],
+)
+def test_overrides_that_cannot_work_are_refused(tmp_path: Path, override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_recipe(chain(tmp_path), [override])
+
+
+def test_training_without_speech_is_refused(teacher: Artifact, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="name speech to train on with --data"):
+        run(teacher, load_recipe(chain(tmp_path)), None, tmp_path / "work", "tones")
