@@ -97,9 +97,7 @@ def _stays_random(name: str, teacher: ModelConfig, student: ModelConfig, faithfu
 def _of_teacher(name: str, chosen: tuple[int, ...]) -> str:
     """The teacher's name of a student's weight."""
     match = re.match(r"encoder\.layers\.(\d+)\.(.*)", name)
-    if (
-        match is None or "rel_attn_embed" in name
-    ):  # WavLM's positions, which all layers share, stand in layer 0
+    if match is None or "rel_attn_embed" in name:  # WavLM's positions, of all layers, stand in layer 0
         return name
     return f"encoder.layers.{chosen[int(match[1])]}.{match[2]}"
 

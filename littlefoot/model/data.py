@@ -169,8 +169,9 @@ class TrainingSet(Dataset[Batch]):
             self.left_out["text longer than its frames"] += int((~fits).sum())
         if not fits.any():
             reasons = ", ".join(f"{count} with {reason}" for reason, count in self.left_out.items())
-            unknown = ", ".join(repr(character) for character, _ in self.unknown.most_common(10))
-            reasons += f"; outside the alphabet: {unknown}" if unknown else ""
+            if self.unknown:
+                found = ", ".join(repr(character) for character, _ in self.unknown.most_common(10))
+                reasons += f"; outside the alphabet: {found}"
             raise TrainingError(f"nothing to train on (left out: {reasons or 'none'}): check the manifests")
         self.rows = np.array(rows, np.int64)[fits]  # (N,) places of the usable ones among the utterances
         self.seconds, self.needed = self.seconds[fits], self.needed[fits]
@@ -191,7 +192,7 @@ class TrainingSet(Dataset[Batch]):
             return "empty text"
         if unknown:
             return "text outside the alphabet"
-        if (utterance.disagreement or 0.0) > self.train.max_disagreement:
+        if self.needs_text and (utterance.disagreement or 0.0) > self.train.max_disagreement:
             return f"disagreement above {self.train.max_disagreement:g}"
         if seconds > self.train.max_seconds:
             return f"audio longer than {self.train.max_seconds:g} s"
