@@ -64,9 +64,9 @@ def untrained(**changes: Any) -> CTCModel:
     return CTCModel.from_config(config, Vocabulary(tuple(VOCABULARY), 0), seed=1)
 
 
-def step(tones: Path | None, directory: Path, resume: bool = False) -> Step:
+def step(first: Artifact, tones: Path | None, directory: Path, resume: bool = False) -> Step:
     corpus = None if tones is None else manifest.index(tones)
-    return Step(corpus, directory, resume, lambda message: None)
+    return Step(first, corpus, directory, resume, lambda message: None)
 
 
 def a_batch(model: CTCModel, tones: Path, count: int = 4) -> Any:
@@ -172,7 +172,7 @@ def test_a_faster_student_gets_the_nearest_frame() -> None:
 def objective(teacher: Artifact, student: StudentConfig, loss: LossConfig) -> Distillation:
     model = CTCModel.from_artifact(teacher)
     made = make_student(model, student)
-    return Distillation(made, LiveTeacher(model), model, DistillConfig(student, loss))
+    return Distillation(made, LiveTeacher(model), model.config, loss, collapse_steps=30)
 
 
 def test_a_student_that_is_its_teacher_has_nothing_to_learn(teacher: Artifact, tones: Path) -> None:
@@ -229,7 +229,7 @@ def test_a_student_learns_without_texts(
     ]
     silent.write_text("\n".join("\t".join(row) for row in [rows[0], *told]) + "\n", encoding="utf-8")
     config = DistillConfig(StudentConfig(layers=2), train=settings(), cache_top_k=cache_top_k)
-    made = distill(teacher, config, step(silent, tmp_path))
+    made = distill(teacher, config, step(teacher, silent, tmp_path))
     record = made.config.littlefoot["training"]
     assert made.config.num_hidden_layers == 2
     assert record["method"] == "distillation"
@@ -242,7 +242,7 @@ def test_a_student_learns_without_texts(
 def test_a_slower_student_learns(teacher: Artifact, tones: Path, tmp_path: Path) -> None:
     student = StudentConfig(layers=2, conv_kernel=(20, 8, 6), conv_stride=(10, 8, 6))
     config = DistillConfig(student, train=settings(steps=200))
-    made = distill(teacher, config, step(tones, tmp_path))
+    made = distill(teacher, config, step(teacher, tones, tmp_path))
     assert made.config.frame_ms == 1.5 * teacher.config.frame_ms
     assert made.config.littlefoot["training"]["dev"]["cer"]["tones"] < 0.5
 
@@ -305,7 +305,6 @@ def test_a_student_that_says_the_same_to_everything_is_refused(
 
 def test_a_collapse_to_blanks_ends_the_run(teacher: Artifact) -> None:
     made = objective(teacher, StudentConfig(layers=2), LossConfig())
-    made.collapse_steps = 30
     made.inspect({"step": 10, "blank": 1.0})
     made.inspect({"step": 30, "blank": 0.9})
     made.inspect({"step": 40, "blank": 1.0})
@@ -327,7 +326,7 @@ def test_texts_in_another_alphabet_are_refused_before_training(
     foreign.write_text("\n".join("\t".join(row) for row in [rows[0], *moved]) + "\n", encoding="utf-8")
     config = DistillConfig(StudentConfig(layers=2), LossConfig(ctc=1.0), settings())
     with pytest.raises(TrainingError, match=r"alphabet.*Ж"):
-        distill(teacher, config, step(foreign, tmp_path))
+        distill(teacher, config, step(teacher, foreign, tmp_path))
     assert not (tmp_path / "model-training").exists()
 
 
@@ -403,7 +402,9 @@ def test_a_chain_keeps_every_student_and_resumes(teacher: Artifact, tones: Path,
 
 def test_a_step_that_was_interrupted_goes_on(teacher: Artifact, tones: Path, tmp_path: Path) -> None:
     whole = distill(
-        teacher, DistillConfig(StudentConfig(layers=1), train=settings()), step(tones, tmp_path / "a")
+        teacher,
+        DistillConfig(StudentConfig(layers=1), train=settings()),
+        step(teacher, tones, tmp_path / "a"),
     )
     killed = settings(checkpoint_minutes=0.0)
     config = DistillConfig(StudentConfig(layers=1), train=killed)
@@ -416,10 +417,10 @@ def test_a_step_that_was_interrupted_goes_on(teacher: Artifact, tones: Path, tmp
     try:
         Distillation.inspect = stop  # type: ignore[method-assign]
         with pytest.raises(TrainingError, match="power cut"):
-            distill(teacher, config, step(tones, tmp_path / "b"))
+            distill(teacher, config, step(teacher, tones, tmp_path / "b"))
     finally:
         Distillation.inspect = interrupted  # type: ignore[method-assign]
-    resumed = distill(teacher, config, step(tones, tmp_path / "b", resume=True))
+    resumed = distill(teacher, config, step(teacher, tones, tmp_path / "b", resume=True))
     for name, weight in whole.weights.items():
         np.testing.assert_array_equal(weight, resumed.weights[name], err_msg=name)
 

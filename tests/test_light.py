@@ -20,6 +20,7 @@ WITH_TORCH = (
     "littlefoot.compress.distill",
     "littlefoot.compress.frames",
     "littlefoot.compress.losses",
+    "littlefoot.compress.prune",
     "littlefoot.compress.student",
     "littlefoot.compress.teacher",
 )

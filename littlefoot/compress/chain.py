@@ -41,6 +41,7 @@ def run(
     main = os.environ.get("RANK", "0") == "0"  # of several processes that train, one writes
     if main and directory.exists() and any(directory.iterdir()) and not resume:
         raise ConfigError(f"{directory} is there already: continue with --resume, or choose another output")
+    first = model
     origin = {"name": teacher, "parameters": model.parameters, "sha256": fingerprint(model)}
     before = list(model.config.littlefoot.get("recipe", []))
     for number, step in enumerate(recipe.steps, 1):
@@ -51,7 +52,7 @@ def run(
             model = done
             continue
         progress(f"step {number} of {len(recipe.steps)}: {step.method}")
-        made = method(step.method).run(model, step.config, Step(corpus, folder, resume, progress))
+        made = method(step.method).run(model, step.config, Step(first, corpus, folder, resume, progress))
         config = made.config.replace(littlefoot={**made.config.littlefoot, **history})
         model = replace(made, config=config)
         if main:

@@ -23,6 +23,7 @@ from littlefoot.compress.frames import interpolate, peaks, same_frames
 from littlefoot.compress.methods import Step
 from littlefoot.compress.student import StudentConfig, make_student
 from littlefoot.compress.teacher import LiveTeacher, Targets, Teacher, cached
+from littlefoot.config import ModelConfig
 from littlefoot.errors import ConfigError, LittlefootError, TrainingError
 from littlefoot.model import train as trainer
 from littlefoot.model.data import Batch, TrainingSet
@@ -91,6 +92,9 @@ class DistillConfig:
     student: StudentConfig = field(default_factory=StudentConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    teacher: str = "previous"
+    """Who teaches: ``previous``, the model that the student is made of, or ``first``, the one that the recipe
+    began with."""
     cache_top_k: int | None = None
     """Keep the teacher's outputs on the disk: the likeliest so many tokens of each frame in 16 bits, 0 for
     all of them. None: the teacher listens along, to what augmentation made of the speech."""
@@ -98,6 +102,8 @@ class DistillConfig:
     """Training stops when the student said nothing but blank for so many steps."""
 
     def __post_init__(self) -> None:
+        if self.teacher not in ("previous", "first"):
+            raise ConfigError(f"teacher must be previous or first, not '{self.teacher}'")
         if self.cache_top_k is None:
             return
         if self.cache_top_k < 0:
@@ -112,27 +118,27 @@ class DistillConfig:
             raise ConfigError("what a cache holds was said at speed 1: set train.speeds to [1.0]")
 
 
-def distill(teacher: Artifact, config: DistillConfig, step: Step) -> Artifact:
-    """Make a student and train it on what its teacher says of the speech.
+def distill(model: Artifact, config: DistillConfig, step: Step) -> Artifact:
+    """Make a student of a model and train it on what its teacher says of the speech.
 
     Raises:
         ConfigError: a geometry or losses that are impossible, before anything is trained.
         TrainingError: a student that says the same to everything, at the start or for too long, data in
             another alphabet, and what ``littlefoot.model.train.train`` raises.
     """
-    teacher_model = CTCModel.from_artifact(teacher)
-    student = make_student(teacher_model, config.student)
-    student.card = teacher.card
-    data = training_set(student, config, step)
+    teacher = step.first if config.teacher == "first" else model
+    student = make_student(CTCModel.from_artifact(model), config.student)
+    student.card = model.card
+    data = training_set(student, config.loss, config.train, step)
     check_alive(student, data)
-    live: Teacher = LiveTeacher(teacher_model)
+    says: Teacher = LiveTeacher(CTCModel.from_artifact(teacher))
     if config.cache_top_k is not None:
         state = PartialState()
         with state.main_process_first():
-            live = cached(
+            says = cached(
                 step.directory / "teacher", teacher, data, config.cache_top_k, state.device, step.progress
             )
-    objective = Distillation(student, live, teacher_model, config)
+    objective = Distillation(student, says, teacher.config, config.loss, config.collapse_steps)
     out = step.directory / "model"
     trainer.train(objective, step.speech(), config.train, out, step.resume)
     return artifacts.load(out)
@@ -144,20 +150,23 @@ class Distillation(Objective):
     method = "distillation"
 
     def __init__(
-        self, student: CTCModel, teacher: Teacher, teacher_model: CTCModel, config: DistillConfig
+        self,
+        student: CTCModel,
+        teacher: Teacher,
+        teacher_config: ModelConfig,
+        loss: LossConfig,
+        collapse_steps: int,
     ) -> None:
         super().__init__(student)
-        self.loss, self.collapse_steps = config.loss, config.collapse_steps
-        self.needs_text = config.loss.ctc > 0
-        self._teacher, self._theirs = teacher, teacher_model.config
+        self.loss, self.collapse_steps = loss, collapse_steps
+        self.needs_text = loss.ctc > 0
+        self._teacher, self._theirs = teacher, teacher_config
         self._collapsed_since: int | None = None
         self.pairs: LayerPairs = ()
-        if config.loss.hidden():
-            self.pairs = layer_pairs(
-                student.config.num_hidden_layers, self._theirs.num_hidden_layers, self.loss
-            )
+        if loss.hidden():
+            self.pairs = layer_pairs(student.config.num_hidden_layers, self._theirs.num_hidden_layers, loss)
         self.projections = nn.ModuleList()
-        if any(getattr(config.loss, name) for name in PROJECTED_LOSSES):
+        if any(getattr(loss, name) for name in PROJECTED_LOSSES):
             self.projections.extend(
                 _projection(student.config.hidden_size, self._theirs.hidden_size) for _ in self.pairs
             )
@@ -265,16 +274,14 @@ def layer_pairs(mine: int, theirs: int, loss: LossConfig) -> LayerPairs:
     return loss.layers
 
 
-def training_set(student: CTCModel, config: DistillConfig, step: Step) -> TrainingSet:
+def training_set(student: CTCModel, loss: LossConfig, train: TrainConfig, step: Step) -> TrainingSet:
     """The speech that the student will learn from.
 
     Raises TrainingError where texts are needed and most of them are outside of the teacher's alphabet.
     """
     rows = step.speech().of_split("train")
     do_normalize = bool(student.preprocessor.get("do_normalize", True))
-    data = TrainingSet(
-        rows, student.vocabulary, student.config, config.train, do_normalize, needs_text=config.loss.ctc > 0
-    )
+    data = TrainingSet(rows, student.vocabulary, student.config, train, do_normalize, needs_text=loss.ctc > 0)
     outside = data.left_out["text outside the alphabet"]
     if 2 * outside > len(rows):
         found = ", ".join(repr(character) for character, _ in data.unknown.most_common(10))

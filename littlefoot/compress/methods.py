@@ -17,6 +17,7 @@ from littlefoot.errors import ConfigError, MissingExtraError
 from littlefoot.manifest import Corpus
 
 METHODS = {
+    "prune": ("littlefoot.compress.prune", "PruneConfig", "prune"),
     "distill": ("littlefoot.compress.distill", "DistillConfig", "distill"),
     "quantize": ("littlefoot.compress.quantize", "QuantizeConfig", "quantize_step"),
 }
@@ -27,6 +28,8 @@ METHODS = {
 class Step:
     """What a method works with besides the model."""
 
+    first: Artifact
+    """The model that the recipe began with."""
     corpus: Corpus | None
     """Speech; None where none was given."""
     directory: Path

@@ -80,7 +80,7 @@ def make_student(teacher: CTCModel, student: StudentConfig) -> CTCModel:
         for name, parameter in made.named_parameters():
             if not _stays_random(name, teacher.config, config, student.faithful):
                 source = _of_teacher(name, chosen)
-                parameter.copy_(_select(weights[source], axes(source, teacher.config), kept))
+                parameter.copy_(select(weights[source], axes(source, teacher.config), kept))
     return made
 
 
@@ -103,7 +103,7 @@ def _of_teacher(name: str, chosen: tuple[int, ...]) -> str:
     return f"encoder.layers.{chosen[int(match[1])]}.{match[2]}"
 
 
-def _select(weight: Tensor, axes: tuple[str | None, ...], kept: Mapping[str, Tensor]) -> Tensor:
+def select(weight: Tensor, axes: tuple[str | None, ...], kept: Mapping[str, Tensor]) -> Tensor:
     """The part of a teacher's weight that its student keeps."""
     for dimension, axis in enumerate(axes):
         if axis == GROUPED and "hidden" in kept:

@@ -61,6 +61,8 @@ class CTCModel(nn.Module):
     """
 
     recompute = False
+    ops: Callable[..., TorchOps] = TorchOps
+    """What plays the encoder; a compression method may put its own in the instance's place."""
 
     def __init__(
         self,
@@ -118,7 +120,7 @@ class CTCModel(nn.Module):
         feature_mask: Tensor | None = None,
     ) -> EncoderOutput:
         """As ``forward``, with the hidden states and the front end's features."""
-        ops = TorchOps(Parameters(self), self.training, time_mask, feature_mask, self._run)
+        ops = self.ops(Parameters(self), self.training, time_mask, feature_mask, self._run)
         return encode(ops, self.config, waveforms, lengths)
 
     def _run(self, name: str, part: Callable[..., Tensor], *values: Any) -> Tensor:
@@ -156,7 +158,9 @@ class CTCModel(nn.Module):
 
     def with_weights(self, weights: dict[str, Tensor]) -> CTCModel:
         """The same model with other weights, by the names of its own; it shares their memory."""
-        return CTCModel(self.config, self.vocabulary, self.preprocessor, weights, self.card)
+        made = CTCModel(self.config, self.vocabulary, self.preprocessor, weights, self.card)
+        made.ops = self.ops
+        return made
 
     def to_artifact(self) -> Artifact:
         """Copies of the weights on the CPU as an artifact, ready to be saved."""

@@ -23,6 +23,10 @@ class Objective(nn.Module):
     """Whether utterances without a text are of no use."""
     method = "CTC"
     """What the model card calls it."""
+    keeps_newest = False
+    """Whether a run's last model is taken rather than its best: where the goal moves while it learns."""
+    step = 0
+    """Optimizer steps taken so far; the training loop counts."""
 
     def __init__(self, model: CTCModel) -> None:
         super().__init__()

@@ -16,22 +16,25 @@ from littlefoot.artifact import Artifact
 from littlefoot.model.card import model_card, training_record
 from littlefoot.model.data import TrainingSet
 from littlefoot.model.module import CTCModel
+from littlefoot.model.objective import Objective
 from littlefoot.model.validation import DevScore, DevSet, mean_wer
 
 
 class Selection:
-    """The best ``keep`` models so far, as artifacts in a directory; without a dev set the newest one."""
+    """The best ``keep`` models so far, as artifacts in a directory; or only the newest."""
 
     def __init__(
         self,
         directory: Path,
         keep: int,
-        method: str,
+        objective: Objective,
         data: TrainingSet,
         dev: DevSet,
         accelerator: Accelerator,
     ) -> None:
-        self.directory, self.keep, self.method = directory, keep if dev.size else 1, method
+        self.directory, self.method = directory, objective.method
+        self.newest = objective.keeps_newest or not dev.size
+        self.keep = 1 if self.newest else keep
         self.data, self.dev = data, dev
         self.autocast, self.device = accelerator.autocast, accelerator.device
 
@@ -39,7 +42,7 @@ class Selection:
         """Evaluate a model and keep it if it is good enough; its score, None without a dev set."""
         score = self.dev.score(model, self.autocast) if self.dev.size else None
         there = self._ranked()
-        if score is None or len(there) < self.keep or score.mean_wer < there[-1][0]:
+        if score is None or self.newest or len(there) < self.keep or score.mean_wer < there[-1][0]:
             made = self._described(model, step, epoch, score)
             artifact.save(made, self.directory / f"step-{step:08d}", overwrite=True)
             for _, path in self._ranked()[self.keep :]:
@@ -80,11 +83,12 @@ class Selection:
         return dataclasses.replace(made, config=config, card=model_card(made.card, record))
 
     def _ranked(self) -> list[tuple[float, Path]]:
-        """Mean WER and directory of each model, the best first; without a dev set the newest first."""
-        found = []
+        """Mean WER and directory of each model, the best first, or the newest; WER 0 without a dev set."""
+        found: list[tuple[float, int, Path]] = []
         for path in self.directory.glob("step-*"):
             if match := re.fullmatch(r"step-(\d{8})", path.name):
                 config = json.loads((path / "config.json").read_text(encoding="utf-8"))
                 dev, step = config["littlefoot"]["training"]["dev"], int(match[1])
-                found.append((mean_wer(dev["wer"]), step, path) if dev else (0.0, -step, path))
-        return [(wer, path) for wer, _, path in sorted(found)]
+                found.append((mean_wer(dev["wer"]) if dev else 0.0, step, path))
+        found.sort(key=lambda row: (-row[1],) if self.newest else row[:2])
+        return [(wer, path) for wer, _, path in found]

@@ -95,7 +95,7 @@ def train(
     main = accelerator.is_main_process
     dev = DevSet(dev_rows if main else [], model.vocabulary, do_normalize, 2 * config.batch_seconds)
 
-    selection = Selection(work / "best", config.average_best, objective.method, data, dev, accelerator)
+    selection = Selection(work / "best", config.average_best, objective, data, dev, accelerator)
 
     objective.to(accelerator.device).train()
     model.recompute = config.recompute
@@ -141,6 +141,7 @@ def train(
             reporter.message(note)
         for batches in steps(data, config, at, accelerator.process_index):
             seed_dropout(config.seed, at.step, accelerator.process_index)
+            objective.step = at.step
             lr = learning_rate(config, at.step)
             for group in optimizer.param_groups:
                 group["lr"] = lr

@@ -1,0 +1,319 @@
+"""Structured pruning: which heads, feed-forward units and channels can go is learned, then they are removed.
+
+As DPHuBERT (Peng et al. 2023): every head, unit and channel has a hard concrete gate (Louizos et al. 2018);
+gates and weights are trained together on the distillation losses, under a Lagrangian that makes the expected
+size what was asked for. What remains is a smaller model of the same kind, which a distillation from the first
+model (``distill: {teacher: first}``) lets recover.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from littlefoot import artifact as artifacts
+from littlefoot.artifact import Artifact
+from littlefoot.compress.distill import Distillation, LossConfig, training_set
+from littlefoot.compress.methods import Step
+from littlefoot.compress.student import axes, select
+from littlefoot.compress.teacher import LiveTeacher, Teacher
+from littlefoot.config import SAMPLE_RATE, ModelConfig
+from littlefoot.errors import ConfigError
+from littlefoot.model import train as trainer
+from littlefoot.model.data import Batch
+from littlefoot.model.module import CTCModel
+from littlefoot.model.torch_ops import TorchOps
+from littlefoot.model.train_config import TrainConfig
+
+BETA, LOW, HIGH = 2 / 3, -0.1, 1.1
+"""Temperature and range of the stretched distribution before it is clipped to 0 ... 1."""
+
+INITIAL_LOG_ODDS = 4.0
+PACE = 20.0
+"""Gates move so many times as fast as the weights."""
+
+STIFFNESS = 20.0
+"""What the square of a missed sparsity costs, in nats per frame."""
+
+MULTIPLE = 8
+"""Units and channels remain in multiples of this, which is what processors compute."""
+
+
+@dataclass(frozen=True)
+class PruneConfig:
+    """Settings of one pruning."""
+
+    sparsity: float = 0.5
+    """The share of the model that goes."""
+    measure: str = "operations"
+    """Of what: ``parameters``, or ``operations`` (multiplications with weights per second of speech)."""
+    parts: tuple[str, ...] = ("heads", "ffn", "conv")
+    """What may go: attention ``heads``, feed-forward units ``ffn``, the front end's channels ``conv``."""
+    ramp: float = 0.5
+    """The share of the steps over which the goal rises to ``sparsity``."""
+    loss: LossConfig = field(default_factory=LossConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    collapse_steps: int = 2000
+
+    def __post_init__(self) -> None:
+        if not 0 < self.sparsity < 1:
+            raise ConfigError(f"sparsity must lie between 0 and 1, not {self.sparsity}")
+        if not 0 <= self.ramp <= 1:
+            raise ConfigError(f"ramp must lie between 0 and 1, not {self.ramp}")
+        if self.measure not in ("parameters", "operations"):
+            raise ConfigError(f"measure must be parameters or operations, not '{self.measure}'")
+        if not self.parts or not set(self.parts) <= {"heads", "ffn", "conv"}:
+            raise ConfigError(f"parts must be some of heads, ffn and conv, not {', '.join(self.parts)}")
+
+
+def prune(model: Artifact, config: PruneConfig, step: Step) -> Artifact:
+    """Learn what can go, with the model itself as the teacher, and remove it.
+
+    Raises:
+        ConfigError: a sparsity that what may go cannot give, or heads of a WavLM.
+        TrainingError: as ``littlefoot.compress.distill.distill``.
+    """
+    student = CTCModel.from_artifact(model)
+    gates = Gates(student.config, config.parts)
+    check_reachable(student.config, gates, config)
+    training_set(student, config.loss, config.train, step)
+    objective = Pruning(student, LiveTeacher(CTCModel.from_artifact(model)), gates, config)
+    out = step.directory / "model"
+    trainer.train(objective, step.speech(), config.train, out, step.resume)
+    made = remove(CTCModel.from_artifact(artifacts.load(out)), gates).to_artifact()
+    left = 1 - size(made.config, {}, config.measure) / size(model.config, {}, config.measure)
+    step.progress(f"{100 * left:.1f} % of the {config.measure} went")
+    return made
+
+
+class Gates(nn.Module):
+    """A hard concrete gate for each index of the axes that may shrink: ``heads3``, ``ffn3``, ``conv3``."""
+
+    def __init__(self, config: ModelConfig, parts: tuple[str, ...]) -> None:
+        super().__init__()
+        if "heads" in parts and config.model_type == "wavlm":
+            raise ConfigError("the heads of a WavLM cannot be pruned, as all layers share their positions")
+        counts = {
+            **{f"heads{i}": config.attention_heads(i) for i in range(config.num_hidden_layers)},
+            **{f"ffn{i}": config.feed_forward_units(i) for i in range(config.num_hidden_layers)},
+            **{f"conv{i}": channels for i, channels in enumerate(config.conv_dim)},
+        }
+        self._scaled_log_odds = nn.ParameterDict(
+            {
+                axis: nn.Parameter(torch.full((count,), INITIAL_LOG_ODDS / PACE))
+                for axis, count in counts.items()
+                if axis.rstrip("0123456789") in parts
+            }
+        )
+
+    def log_odds(self) -> dict[str, Tensor]:
+        """By axis."""
+        return {axis: PACE * value for axis, value in self._scaled_log_odds.items()}
+
+    def expected(self) -> dict[str, Tensor]:
+        """How many of each axis are expected to stay: the sum of P(gate > 0)."""
+        shift = BETA * math.log(-LOW / HIGH)
+        return {axis: torch.sigmoid(value - shift).sum() for axis, value in self.log_odds().items()}
+
+    def drawn(self) -> dict[str, Tensor]:
+        """Random gates in 0 ... 1, most of them exactly 0 or 1, with gradients to their log odds."""
+        result = {}
+        for axis, log_odds in self.log_odds().items():
+            uniform = torch.rand_like(log_odds).clamp(1e-6, 1 - 1e-6)
+            soft = torch.sigmoid((torch.logit(uniform) + log_odds) / BETA)
+            result[axis] = (soft * (HIGH - LOW) + LOW).clamp(0, 1)
+        return result
+
+    @torch.no_grad()
+    def settled(self) -> dict[str, Tensor]:
+        """The gates without chance: the expected number of the highest stays, the others are 0."""
+        result = {}
+        for (axis, log_odds), expected in zip(self.log_odds().items(), self.expected().values(), strict=True):
+            multiple = 1 if axis.startswith("heads") else min(MULTIPLE, len(log_odds))
+            count = max(multiple, round(float(expected) / multiple) * multiple)
+            kept = log_odds.topk(min(count, len(log_odds))).indices
+            values = (torch.sigmoid(log_odds) * (HIGH - LOW) + LOW).clamp(1e-3, 1)
+            result[axis] = torch.zeros_like(log_odds).index_copy(0, kept, values[kept])
+        return result
+
+
+class GatedOps(TorchOps):
+    """The encoder's operations with gates: drawn anew for each call in training, settled otherwise.
+
+    A gate scales what its head, unit or channel gives to the next layer; norms over channels count only those
+    whose gate is open. So a model with settled gates computes what it computes when the closed ones are gone.
+    """
+
+    def __init__(self, gates: Gates, config: ModelConfig, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._gates = gates.drawn() if self.training else gates.settled()
+        self._config = config
+
+    def conv1d(
+        self, x: Tensor, name: str, stride: int = 1, padding: tuple[int, int] = (0, 0), groups: int = 1
+    ) -> Tensor:
+        y = super().conv1d(x, name, stride, padding, groups)
+        normed = f"{name.removesuffix('.conv')}.layer_norm.weight" in self.weights
+        return y if normed else self._gated(y, name, 1)
+
+    def group_norm(self, x: Tensor, name: str, eps: float, valid: Tensor | None) -> Tensor:
+        return self._gated(super().group_norm(x, name, eps, valid), name, 1)
+
+    def layer_norm(self, x: Tensor, name: str | None, eps: float, axis: int = -1) -> Tensor:
+        gate = None if name is None else self._gates.get(_channels(name, self._config))
+        if name is None or gate is None:
+            return super().layer_norm(x, name, eps, axis)
+        x, is_open = x.movedim(axis, -1).float(), (gate.detach() > 0).float()
+        count = is_open.sum().clamp(min=1)
+        centred = (x - (x * is_open).sum(-1, keepdim=True) / count) * is_open
+        y = centred * torch.rsqrt(centred.square().sum(-1, keepdim=True) / count + eps)
+        y = (y * self.weights[f"{name}.weight"] + self.weights[f"{name}.bias"]) * is_open
+        if not name.startswith("feature_projection"):  # whose inputs were scaled already
+            y = y * gate
+        return y.movedim(-1, axis)
+
+    def linear(self, x: Tensor, name: str) -> Tensor:
+        if match := re.match(
+            r"encoder\.layers\.(\d+)\.(attention\.out_proj|feed_forward\.output_dense)$", name
+        ):
+            axis = ("heads" if match[2].endswith("out_proj") else "ffn") + match[1]
+            if axis in self._gates:
+                x = x * self._gates[axis].repeat_interleave(x.shape[-1] // len(self._gates[axis]))
+        return super().linear(x, name)
+
+    def _gated(self, x: Tensor, name: str, axis: int) -> Tensor:
+        gate = self._gates.get(_channels(name, self._config))
+        return x if gate is None else x * gate.reshape([-1 if d == axis else 1 for d in range(x.ndim)])
+
+
+def _channels(name: str, config: ModelConfig) -> str:
+    """The axis of the channels that a convolution or norm of the front end gives; else an empty text."""
+    if match := re.match(r"feature_extractor\.conv_layers\.(\d+)\.", name):
+        return f"conv{match[1]}"
+    return f"conv{len(config.conv_dim) - 1}" if name == "feature_projection.layer_norm" else ""
+
+
+class Pruning(Distillation):
+    """Distillation of a gated model from its own full self, and the price of what is more than asked for."""
+
+    keeps_newest = True
+    method = "pruning by distillation"
+
+    def __init__(self, model: CTCModel, teacher: Teacher, gates: Gates, config: PruneConfig) -> None:
+        super().__init__(model, teacher, model.config, config.loss, config.collapse_steps)
+        self.gates, self.config = gates, config
+        self.multiplier = nn.Parameter(torch.zeros(1))
+        model.ops = partial(GatedOps, gates, model.config)
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """The distillation's terms, and ``sparsity``, the share of the model that is expected to go."""
+        terms = super().forward(batch)
+        config = self.model.config
+        sparsity = 1 - size(config, self.gates.expected(), self.config.measure) / size(
+            config, {}, self.config.measure
+        )
+        goal = self.config.sparsity
+        if self.step < (ramp := self.config.ramp * self.config.train.steps):
+            goal *= self.step / ramp
+        miss = sparsity - goal
+        multiplier = self.multiplier[0]
+        # An augmented Lagrangian: descent for the gates, ascent for the multiplier.
+        penalty = multiplier.detach() * miss + STIFFNESS * miss.square()
+        ascent = multiplier * miss.detach()
+        return {**terms, "loss": terms["loss"] + penalty - ascent + ascent.detach(), "sparsity": sparsity}
+
+
+def size(config: ModelConfig, kept: Mapping[str, Any], measure: str) -> Any:
+    """Parameters of the large matrices, or multiplications with them per second of speech.
+
+    ``kept`` says how many heads, units and channels stay, by axis; those not in it stay all.
+    """
+
+    def channels(layer: int) -> Any:
+        return 1 if layer < 0 else kept.get(f"conv{layer}", config.conv_dim[layer])
+
+    total: Any = 0.0
+    rate = float(SAMPLE_RATE)  # outputs per second
+    for layer, (kernel, stride) in enumerate(zip(config.conv_kernel, config.conv_stride, strict=True)):
+        rate /= stride
+        total = total + channels(layer - 1) * channels(layer) * kernel * (
+            rate if measure == "operations" else 1
+        )
+    frames = rate if measure == "operations" else 1
+    width = config.hidden_size
+    grouped = width // config.num_conv_pos_embedding_groups
+    positions = width * grouped * config.num_conv_pos_embeddings
+    if config.model_type == "data2vec-audio":
+        positions = width * grouped * config.conv_pos_kernel_size * config.num_conv_pos_embeddings
+    total = total + frames * (
+        channels(len(config.conv_dim) - 1) * width + positions + width * config.vocab_size
+    )
+    for layer in range(config.num_hidden_layers):
+        heads = kept.get(f"heads{layer}", config.attention_heads(layer))
+        units = kept.get(f"ffn{layer}", config.feed_forward_units(layer))
+        total = total + frames * width * (4 * heads * config.head_dim + 2 * units)
+    return total
+
+
+def check_reachable(config: ModelConfig, gates: Gates, prune_config: PruneConfig) -> None:
+    """Raises ConfigError if even without all that may go the model is larger than asked for."""
+    least = {axis: 1 if axis.startswith("heads") else MULTIPLE for axis in gates.log_odds()}
+    most = 1 - size(config, least, prune_config.measure) / size(config, {}, prune_config.measure)
+    if prune_config.sparsity >= most:
+        raise ConfigError(
+            f"sparsity {prune_config.sparsity} cannot be reached: {', '.join(prune_config.parts)} are "
+            f"{100 * most:.0f} % of the model's {prune_config.measure}"
+        )
+
+
+@torch.no_grad()
+def remove(model: CTCModel, gates: Gates) -> CTCModel:
+    """The model without what has a closed gate; the values of open gates go into the weights."""
+    settled = gates.settled()
+    config = model.config
+    kept: dict[str, Tensor] = {}
+    counts: dict[str, int] = {}
+    scales: dict[str, Tensor] = {}
+    for axis, gate in settled.items():
+        kept[axis] = gate.nonzero()[:, 0]
+        counts[axis], scales[axis] = len(kept[axis]), gate
+        if axis.startswith("heads"):
+            inner = torch.arange(config.head_dim)
+            kept[axis] = (kept[axis][:, None] * config.head_dim + inner).flatten()
+            scales[axis] = gate.repeat_interleave(config.head_dim)
+
+    layers = range(config.num_hidden_layers)
+    heads = tuple(counts.get(f"heads{i}", config.attention_heads(i)) for i in layers)
+    smaller = config.replace(
+        conv_dim=tuple(counts.get(f"conv{i}", n) for i, n in enumerate(config.conv_dim)),
+        layer_attention_heads=heads if any(axis.startswith("heads") for axis in counts) else (),
+        layer_intermediate_size=tuple(counts.get(f"ffn{i}", config.feed_forward_units(i)) for i in layers),
+        littlefoot={},
+    )
+    weights = {}
+    for name, weight in model.named_parameters():
+        value = weight.detach()
+        if (axis := _scaled(name, config)) in scales:
+            value = value * (scales[axis] if value.ndim < 3 else scales[axis][:, None, None])
+        weights[name] = select(value, axes(name, config), kept).contiguous()
+    return CTCModel(smaller, model.vocabulary, model.preprocessor, weights, model.card)
+
+
+def _scaled(name: str, config: ModelConfig) -> str:
+    """The axis whose gates multiply a weight, along its last dimension or a kernel's first; or none."""
+    if match := re.match(
+        r"encoder\.layers\.(\d+)\.(attention\.out_proj|feed_forward\.output_dense)\.weight", name
+    ):
+        return ("heads" if match[2].endswith("out_proj") else "ffn") + match[1]
+    match = re.match(r"feature_extractor\.conv_layers\.(\d+)\.(conv|layer_norm)\.", name)
+    if match is None:
+        return ""
+    normed = config.feat_extract_norm == "layer" or match[1] == "0"
+    return f"conv{match[1]}" if normed == (match[2] == "layer_norm") else ""

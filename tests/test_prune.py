@@ -1,0 +1,168 @@
+"""What pruning removes is what its gates closed, and the model gets as small as was asked for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import oracle
+import pytest
+import torch
+from families import speechlike
+from tones import MODEL, TRAIN, VOCABULARY, write_set
+
+from littlefoot import manifest
+from littlefoot.artifact import Artifact
+from littlefoot.compress.methods import Step
+from littlefoot.compress.prune import GatedOps, Gates, PruneConfig, prune, remove, size
+from littlefoot.config import ModelConfig
+from littlefoot.errors import ConfigError
+from littlefoot.model import train as trainer
+from littlefoot.model.module import CTCModel
+from littlefoot.model.objective import CTC
+from littlefoot.model.train_config import TrainConfig
+from littlefoot.runtime.engine import create
+from littlefoot.vocabulary import Vocabulary
+
+QUIET: dict[str, Any] = {**TRAIN, "speeds": [1.0], "time_mask_fraction": 0.0, "feature_mask_fraction": 0.0}
+ALL = ("heads", "ffn", "conv")
+WAVEFORMS = torch.from_numpy(np.stack([speechlike(0.5), np.pad(speechlike(0.3), (0, 3200))]))
+LENGTHS = torch.tensor([8000, 4800])
+
+
+def model_of(family: str) -> CTCModel:
+    settings = {**oracle.tiny(family).artifact.config.to_dict(), "intermediate_size": 32}
+    config = ModelConfig.from_dict(settings)
+    vocabulary = Vocabulary(tuple(f"t{i}" for i in range(config.vocab_size)), config.pad_token_id)
+    return CTCModel.from_config(config, vocabulary, seed=3).eval()
+
+
+def with_random_gates(config: ModelConfig, parts: tuple[str, ...]) -> Gates:
+    """Some closed, some open, some between."""
+    gates = Gates(config, parts)
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in gates.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.15)
+    return gates
+
+
+@pytest.mark.parametrize(
+    ("family", "parts"),
+    [
+        ("wav2vec2-base", ALL),
+        ("wav2vec2-large", ALL),
+        ("mms", ALL),
+        ("hubert-base", ALL),
+        ("data2vec-audio", ALL),
+        ("wavlm-large", ("ffn", "conv")),
+        ("wav2vec2-large", ("heads",)),
+        ("wav2vec2-base", ("conv",)),
+    ],
+)
+def test_a_gated_model_computes_what_it_does_without_the_closed_parts(
+    family: str, parts: tuple[str, ...]
+) -> None:
+    model = model_of(family)
+    gates = with_random_gates(model.config, parts)
+    model.ops = lambda *arguments: GatedOps(gates, model.config, *arguments)
+    made = remove(model, gates).eval()
+    assert size(made.config, {}, "parameters") < size(model.config, {}, "parameters")
+    with torch.no_grad():
+        gated, frames = model(WAVEFORMS, LENGTHS)
+        alone, _ = made(WAVEFORMS, LENGTHS)
+    for row, count in enumerate(frames.tolist()):
+        torch.testing.assert_close(alone[row, :count], gated[row, :count], atol=2e-5, rtol=1e-4)
+    artifact = made.to_artifact()
+    found = create(artifact, precision="f32").run(WAVEFORMS[0].numpy())
+    np.testing.assert_allclose(found, alone[0].numpy(), atol=1e-3)
+
+
+def test_gates_are_open_as_often_as_expected() -> None:
+    gates = with_random_gates(model_of("wav2vec2-base").config, ALL)
+    torch.manual_seed(0)
+    expected = {axis: float(value.detach()) for axis, value in gates.expected().items()}
+    with torch.no_grad():
+        drawn = [gates.drawn() for _ in range(2000)]
+    for axis, wanted in expected.items():
+        counts = torch.stack([(draw[axis] > 0).float().sum() for draw in drawn])
+        assert abs(float(counts.mean()) - wanted) < 4 * float(counts.std()) / 2000**0.5 + 1e-3
+        assert all(draw[axis].min() >= 0 and draw[axis].max() <= 1 for draw in drawn[:50])
+    torch.stack(list(gates.expected().values())).sum().backward()
+    assert all(parameter.grad is not None for parameter in gates.parameters())
+
+
+@pytest.mark.parametrize("family", ["wav2vec2-base", "mms", "data2vec-audio"])
+def test_size_counts_the_large_matrices(family: str) -> None:
+    model = model_of(family)
+    counted = sum(
+        p.numel()
+        for n, p in model.named_parameters()
+        if p.ndim > 1 and "adapter" not in n and "mask" not in n
+    )
+    assert size(model.config, {}, "parameters") == counted
+    config = model.config
+    frames = 16_000 / config.stride
+    base = size(config, {}, "operations")
+    without = config.replace(num_hidden_layers=config.num_hidden_layers - 1)
+    layer = 4 * config.hidden_size**2 + 2 * config.hidden_size * config.intermediate_size
+    assert base - size(without, {}, "operations") == pytest.approx(frames * layer)
+
+
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_set(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def teacher(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    config = ModelConfig.from_dict(MODEL)
+    model = CTCModel.from_config(config, Vocabulary(tuple(VOCABULARY), 0), seed=1)
+    settings = TrainConfig(**{**QUIET, "steps": 250, "ema_decay": 0.9})
+    out = tmp_path_factory.mktemp("teacher") / "model"
+    trainer.train(CTC(model), manifest.index(tones), settings, out)
+    return model.to_artifact()
+
+
+@pytest.mark.parametrize("measure", ["parameters", "operations"])
+def test_pruning_makes_the_model_as_small_as_asked(
+    teacher: Artifact, tones: Path, tmp_path: Path, measure: str
+) -> None:
+    told: list[str] = []
+    train = TrainConfig(**{**QUIET, "steps": 300, "ema_decay": 0.9})
+    config = PruneConfig(sparsity=0.4, measure=measure, train=train)
+    step = Step(teacher, manifest.index(tones), tmp_path, False, told.append)
+    made = prune(teacher, config, step)
+    left = size(made.config, {}, measure) / size(teacher.config, {}, measure)
+    assert left == pytest.approx(0.6, abs=0.1)
+    assert told[-1] == f"{100 * (1 - left):.1f} % of the {measure} went"
+    assert sum(w.nbytes for w in made.weights.values()) < sum(w.nbytes for w in teacher.weights.values())
+    lines = (tmp_path / "model-training" / "metrics.jsonl").read_text().splitlines()
+    sparsity = [row["sparsity"] for row in map(json.loads, lines) if "sparsity" in row]
+    assert sparsity[0] < 0.1
+    assert sparsity[-1] == pytest.approx(0.4, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"sparsity": 1.5}, "sparsity must lie between 0 and 1"),
+        ({"ramp": -1}, "ramp must lie between 0 and 1"),
+        ({"measure": "bytes"}, "measure must be parameters or operations"),
+        ({"parts": ("heads", "layers")}, "parts must be some of"),
+        ({"parts": ()}, "parts must be some of"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        PruneConfig(**settings)
+
+
+def test_what_cannot_be_pruned_is_refused(teacher: Artifact, tmp_path: Path) -> None:
+    step = Step(teacher, None, tmp_path, False, print)
+    with pytest.raises(ConfigError, match=r"sparsity 0.9 cannot be reached: heads are \d+ % of the model's"):
+        prune(teacher, PruneConfig(sparsity=0.9, parts=("heads",)), step)
+    with pytest.raises(ConfigError, match="heads of a WavLM cannot be pruned"):
+        Gates(model_of("wavlm-large").config, ALL)
