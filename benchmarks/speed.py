@@ -3,6 +3,7 @@
     python benchmarks/speed.py base
     python benchmarks/speed.py large --rounds 7
     python benchmarks/speed.py front-end
+    python benchmarks/speed.py student --rounds 7
 
 Every round runs every contender once; a row shows the median time and the median of the ratios round by round
 against the first row. The peers take part where they are installed: pip install torch transformers nncf.
@@ -143,6 +144,36 @@ def prepare(what: str, seconds: float, threads: int) -> dict[str, Contender]:
         return {**ours(artifact, quantized, waveform, threads), **peers(model, waveform, threads)}
 
 
+def prepare_student(seconds: float, threads: int) -> dict[str, Contender]:
+    """The LARGE architecture against its student of four layers (Shrinking Bigfoot)."""
+    import torch
+
+    torch.set_num_threads(threads)
+    waveform = noise(seconds)
+    with tempfile.TemporaryDirectory() as directory:
+        model = random_checkpoint(LARGE, Path(directory) / "teacher")
+        teacher = checkpoint.load(Path(directory) / "teacher")
+        random_checkpoint({**LARGE, "num_hidden_layers": 4}, Path(directory) / "student")
+        student = checkpoint.load(Path(directory) / "student")
+        contenders: dict[str, Contender] = {}
+        sizes = {}
+        for name, artifact in (("student", student), ("teacher", teacher)):
+            quantized = int8(artifact)
+            found = ours(artifact, quantized, waveform, threads)
+            contenders |= {f"{name}: {kind}": run for kind, run in found.items()}
+            sizes[name] = sum(w.nbytes for w in artifact.weights.values())
+            sizes[f"{name}, int8"] = sum(w.nbytes for w in quantized.weights.values())
+        for name, size in sizes.items():
+            print(f"{name}: {size / 1e6:.1f} MB, {sizes['teacher'] / size:.2f}x smaller than the teacher")
+        batch = torch.from_numpy(waveform)[None]
+
+        def run_torch() -> object:
+            with torch.inference_mode():
+                return model(batch).logits
+
+        return {**contenders, "teacher: transformers, torch f32": run_torch}
+
+
 def measure(contenders: dict[str, Contender], rounds: int) -> dict[str, list[float]]:
     """Seconds of each contender in each round, after one round that does not count."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
@@ -172,12 +203,15 @@ def report(times: dict[str, list[float]], seconds: float) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("what", choices=("base", "large", "front-end"))
+    parser.add_argument("what", choices=("base", "large", "front-end", "student"))
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=11)
     arguments = parser.parse_args()
-    contenders = prepare(arguments.what, arguments.seconds, arguments.threads)
+    if arguments.what == "student":
+        contenders = prepare_student(arguments.seconds, arguments.threads)
+    else:
+        contenders = prepare(arguments.what, arguments.seconds, arguments.threads)
     print(report(measure(contenders, arguments.rounds), arguments.seconds))
 
 
