@@ -5,7 +5,8 @@
 ``vocab.json``, ``tokenizer_config.json``, ``preprocessor_config.json``
 ``README.md``                the model card
 
-A full-precision artifact is also a checkpoint that transformers loads.
+A full-precision artifact is also a checkpoint that transformers loads, but for
+``ModelConfig.own_settings``.
 """
 
 from __future__ import annotations

@@ -37,6 +37,9 @@ _POSITIVE = (
     "conv_pos_kernel_size",
 )
 
+# Keys that transformers does not know; config.json has them only where they say something.
+_OWN = ("layer_attention_heads", "layer_intermediate_size")
+
 # Where a family's own default differs from wav2vec 2.0's.
 _FAMILY_DEFAULTS: dict[str, dict[str, Any]] = {
     "data2vec-audio": {"feat_extract_norm": "layer", "num_conv_pos_embeddings": 5},
@@ -69,6 +72,10 @@ class ModelConfig:
     num_hidden_layers: int = 12
     num_attention_heads: int = 12
     intermediate_size: int = 3072
+    layer_attention_heads: tuple[int, ...] = ()
+    """Heads that pruning left in each layer, as wide as before; empty: ``num_attention_heads`` in all."""
+    layer_intermediate_size: tuple[int, ...] = ()
+    """Feed-forward units that pruning left in each layer; empty: ``intermediate_size`` in all."""
     hidden_act: str = "gelu"
     do_stable_layer_norm: bool = False
     """True: norms before attention and feed-forward (pre-norm). False: after (post-norm)."""
@@ -121,6 +128,13 @@ class ModelConfig:
             raise ConfigError(
                 f"hidden_size {self.hidden_size} cannot be divided into {self.num_attention_heads} heads"
             )
+        self._check_layers("layer_attention_heads", self.num_attention_heads)
+        self._check_layers("layer_intermediate_size", self.intermediate_size)
+        if self.layer_attention_heads and self.model_type == "wavlm":
+            raise ConfigError(
+                "layer_attention_heads: all layers of a WavLM share one position bias for all heads, "
+                "so each must have all heads"
+            )
         if self.hidden_size % self.num_conv_pos_embedding_groups:
             raise ConfigError(
                 f"hidden_size {self.hidden_size} cannot be divided into "
@@ -137,6 +151,17 @@ class ModelConfig:
             raise ConfigError(
                 f"pad_token_id {self.pad_token_id} is outside the vocabulary of {self.vocab_size} tokens"
             )
+
+    def _check_layers(self, name: str, most: int) -> None:
+        """One entry for each Transformer layer, from 1 to ``most``, or none at all."""
+        sizes = getattr(self, name)
+        if len(sizes) not in (0, self.num_hidden_layers):
+            raise ConfigError(
+                f"{name} must have one entry per layer, but has {len(sizes)} for {self.num_hidden_layers}"
+            )
+        for layer, size in enumerate(sizes):
+            if not 1 <= size <= most:
+                raise ConfigError(f"{name}[{layer}] must lie between 1 and {most}, not {size}")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
@@ -159,6 +184,8 @@ class ModelConfig:
         values: dict[str, Any] = {"architectures": [FAMILIES[self.model_type]], **self.extra}
         for f in dataclasses.fields(self):
             if f.name == "extra" or (f.name == "littlefoot" and not self.littlefoot):
+                continue
+            if f.name in _OWN and f.name not in self.own_settings:
                 continue
             value = getattr(self, f.name)
             values[f.name] = list(value) if isinstance(value, tuple) else value
@@ -194,6 +221,19 @@ class ModelConfig:
     @property
     def head_dim(self) -> int:
         return self.hidden_size // self.num_attention_heads
+
+    def attention_heads(self, layer: int) -> int:
+        """Heads of one Transformer layer, ``head_dim`` channels each."""
+        return self.layer_attention_heads[layer] if self.layer_attention_heads else self.num_attention_heads
+
+    def feed_forward_units(self, layer: int) -> int:
+        """Units between the two feed-forward projections of one Transformer layer."""
+        return self.layer_intermediate_size[layer] if self.layer_intermediate_size else self.intermediate_size
+
+    @property
+    def own_settings(self) -> dict[str, Any]:
+        """The settings of this model, by key, for which transformers cannot load it."""
+        return {name: value for name in _OWN if (value := getattr(self, name)) != getattr(ModelConfig, name)}
 
     @overload
     def frames(self, samples: int) -> int: ...

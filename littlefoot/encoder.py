@@ -6,8 +6,8 @@ operations. ``littlefoot.model.torch_ops`` plays it with tensors and gradients, 
 ``littlefoot.runtime.onnx_ops`` plays it into an ONNX graph, for inference. Weights are looked up by the
 names of Hugging Face checkpoints without the model's prefix.
 
-Shapes: B batch, T samples, C channels of the front end, F frames, D hidden size, H heads,
-K = D / H, V vocabulary.
+Shapes: B batch, T samples, C channels of the front end, F frames, D hidden size, H heads of K channels,
+V vocabulary.
 """
 
 from __future__ import annotations
@@ -224,8 +224,8 @@ def _attention(
     padding_score: Tensor | None,
     position_bias: Tensor | None,
 ) -> Tensor:
-    """Multi-head self-attention: (B, F, D) -> (B, F, D)."""
-    split = (0, -1, config.num_attention_heads, config.head_dim)
+    """Multi-head self-attention: (B, F, D) -> (B, F, D). A pruned layer's weights have fewer heads."""
+    split = (0, 0, -1, config.head_dim)  # (B, F, H, K)
     query = ops.reshape(ops.linear(x, f"{name}.q_proj") * config.head_dim**-0.5, split)
     key = ops.reshape(ops.linear(x, f"{name}.k_proj"), split)
     value = ops.reshape(ops.linear(x, f"{name}.v_proj"), split)
@@ -241,7 +241,7 @@ def _attention(
     attention = ops.dropout(ops.softmax(scores), config.attention_dropout)
 
     x = ops.matmul(attention, ops.transpose(value, (0, 2, 1, 3)))  # (B, H, F, K)
-    x = ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (0, -1, config.hidden_size))
+    x = ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (0, 0, -1))  # (B, F, H * K)
     return ops.dropout(ops.linear(x, f"{name}.out_proj"), config.hidden_dropout)
 
 

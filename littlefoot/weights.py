@@ -49,8 +49,10 @@ def expected_weights(config: ModelConfig) -> dict[str, Shape]:
 
     for layer in range(config.num_hidden_layers):
         name = f"encoder.layers.{layer}"
-        for projection in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            linear(f"{name}.attention.{projection}", width, width)
+        heads = config.attention_heads(layer) * config.head_dim
+        for projection in ("q_proj", "k_proj", "v_proj"):
+            linear(f"{name}.attention.{projection}", width, heads)
+        linear(f"{name}.attention.out_proj", heads, width)
         if config.model_type == "wavlm":
             shapes[f"{name}.attention.gru_rel_pos_const"] = (1, config.num_attention_heads, 1, 1)
             linear(f"{name}.attention.gru_rel_pos_linear", config.head_dim, 8)
@@ -58,8 +60,9 @@ def expected_weights(config: ModelConfig) -> dict[str, Shape]:
                 table = (config.num_buckets, config.num_attention_heads)
                 shapes[f"{name}.attention.rel_attn_embed.weight"] = table
         norm(f"{name}.layer_norm", width)
-        linear(f"{name}.feed_forward.intermediate_dense", width, config.intermediate_size)
-        linear(f"{name}.feed_forward.output_dense", config.intermediate_size, width)
+        units = config.feed_forward_units(layer)
+        linear(f"{name}.feed_forward.intermediate_dense", width, units)
+        linear(f"{name}.feed_forward.output_dense", units, width)
         norm(f"{name}.final_layer_norm", width)
         if config.adapter_attn_dim is not None:
             norm(f"{name}.adapter_layer.norm", width)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -10,13 +10,16 @@ import numpy as np
 import torch
 import transformers
 from checkpoints import TOKENS, reference_weights
-from families import make
+from families import FAMILIES, make
 
 from littlefoot.artifact import Artifact
 from littlefoot.config import ModelConfig
 from littlefoot.vocabulary import Vocabulary
 
 torch.set_num_threads(1)  # more would only wait for each other over such small models
+
+VARIANTS = (*FAMILIES, "pruned")
+"""The families, and what only littlefoot has."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +33,45 @@ class Oracle:
             return self.model(torch.from_numpy(waveform)[None]).logits[0].numpy()
 
 
-def build(family: str, **changes: Any) -> Oracle:
-    """A random model of a family; changes go to the configuration of transformers."""
-    model = make(family, **changes)
+def build(variant: str, **changes: Any) -> Oracle:
+    """A random model; changes go to the configuration of transformers."""
+    if variant == "pruned":
+        return pruned(build("wav2vec2-large", **changes))
+    model = make(variant, **changes)
     config = ModelConfig.from_dict(model.config.to_dict())
     preprocessor = {"do_normalize": True, "sampling_rate": 16_000}
     artifact = Artifact(config, reference_weights(model), Vocabulary(TOKENS), preprocessor)
     return Oracle(model, artifact)
+
+
+def pruned(whole: Oracle) -> Oracle:
+    """The first of three layers has lost two heads, the second units, the third both.
+
+    In transformers what is pruned is still there, but nothing reads it.
+    """
+    config = whole.artifact.config.replace(
+        layer_attention_heads=(2, 4, 1), layer_intermediate_size=(48, 20, 5)
+    )
+    weights = dict(whole.artifact.weights)
+    generator = np.random.default_rng(0)
+    for layer, block in enumerate(whole.model.base_model.encoder.layers):
+        heads = generator.permutation(config.num_attention_heads)[: config.attention_heads(layer)]
+        channels = (heads[:, None] * config.head_dim + np.arange(config.head_dim)).ravel()
+        units = generator.permutation(config.intermediate_size)[: config.feed_forward_units(layer)]
+        name = f"encoder.layers.{layer}"
+        for readers, kept, inner, outer in (
+            (("q_proj", "k_proj", "v_proj"), channels, f"{name}.attention", "out_proj"),
+            (("intermediate_dense",), units, f"{name}.feed_forward", "output_dense"),
+        ):
+            for reader in readers:
+                for part in ("weight", "bias"):
+                    weights[f"{inner}.{reader}.{part}"] = weights[f"{inner}.{reader}.{part}"][kept]
+            weights[f"{inner}.{outer}.weight"] = weights[f"{inner}.{outer}.weight"][:, kept]
+        for linear, kept in ((block.attention.out_proj, channels), (block.feed_forward.output_dense, units)):
+            silent = np.setdiff1d(np.arange(linear.in_features), kept)
+            with torch.no_grad():
+                linear.weight[:, silent] = 0
+    return replace(whole, artifact=replace(whole.artifact, config=config, weights=weights))
 
 
 tiny = cache(build)

@@ -71,6 +71,18 @@ def test_an_artifact_comes_back_bit_for_bit(model_type: str, tmp_path: Path) -> 
     assert found.card == "# A card\n"
 
 
+def test_a_pruned_artifact_comes_back_and_its_shapes_are_checked(tmp_path: Path) -> None:
+    made = tiny(layer_attention_heads=[1, 2], layer_intermediate_size=[24, 3])
+    found = artifact.load(artifact.save(made, tmp_path / "a"))
+    assert_equal(found, made)
+    assert found.config.own_settings == made.config.own_settings
+    assert found.weights["encoder.layers.0.attention.out_proj.weight"].shape == (16, 8)
+    with pytest.raises(
+        ArtifactError, match=r"q_proj.weight has shape \(8, 16\), but the model needs \(16, 16\)"
+    ):
+        replace(made, config=made.config.replace(layer_attention_heads=()))
+
+
 def test_saving_what_was_loaded_changes_nothing(saved: Path, tmp_path: Path) -> None:
     again = artifact.save(artifact.load(saved), tmp_path / "again")
     assert_equal(artifact.load(again), tiny())

@@ -425,6 +425,25 @@ def test_a_quantized_model_is_no_checkpoint(run: Run, made: Artifact, tmp_path: 
     assert "full-precision original" in result.err
 
 
+def test_what_transformers_does_not_know_is_exported_to_engines_only(run: Run, tmp_path: Path) -> None:
+    model = artifact.save(oracle.tiny("pruned").artifact, tmp_path / "pruned")
+    result = run("export", model, "-o", tmp_path / "hf", "--to", "hf")
+    assert result.code == 2
+    assert "transformers has no models with layer_attention_heads, layer_intermediate_size" in result.err
+    assert not (tmp_path / "hf").exists()
+    assert run("export", model, "-o", tmp_path / "model.onnx").code == 0
+
+
+def test_info_tells_the_sizes_of_pruned_layers(run: Run, tmp_path: Path) -> None:
+    pruned = oracle.tiny("pruned").artifact
+    model = artifact.save(pruned, tmp_path / "pruned")
+    found = json.loads(run("info", model, "--json").out)
+    assert (found["layer_attention_heads"], found["layer_intermediate_size"]) == ([2, 4, 1], [48, 20, 5])
+    spare = pruned.weights["masked_spec_embed"].size
+    assert found["parameters"] == sum(weight.size for weight in pruned.weights.values()) - spare
+    assert "layer attention heads  2, 4, 1\n" in run("info", model).out
+
+
 # demo
 
 

@@ -42,6 +42,41 @@ def test_frames_are_those_that_fit(layers: list[tuple[int, int]], samples: int) 
     assert config.frames(samples) == max(0, fitting)
 
 
+def test_layers_have_the_sizes_that_pruning_left_them() -> None:
+    plain = ModelConfig(num_hidden_layers=2)
+    assert [plain.attention_heads(layer) for layer in range(2)] == [12, 12]
+    assert plain.own_settings == {}
+    assert "layer_attention_heads" not in plain.to_dict()  # or transformers would find a key it does not know
+    pruned = plain.replace(layer_attention_heads=(12, 3), layer_intermediate_size=(7, 3072))
+    assert [pruned.attention_heads(layer) for layer in range(2)] == [12, 3]
+    assert [pruned.feed_forward_units(layer) for layer in range(2)] == [7, 3072]
+    assert pruned.head_dim == plain.head_dim
+    assert ModelConfig.from_dict(json.loads(json.dumps(pruned.to_dict()))).own_settings == {
+        "layer_attention_heads": (12, 3),
+        "layer_intermediate_size": (7, 3072),
+    }
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"layer_attention_heads": (12,)},
+            "layer_attention_heads must have one entry per layer, but has 1 for 2",
+        ),
+        (
+            {"layer_attention_heads": (12, 13)},
+            r"layer_attention_heads\[1\] must lie between 1 and 12, not 13",
+        ),
+        ({"layer_intermediate_size": (0, 5)}, r"layer_intermediate_size\[0\] must lie between 1 and 3072"),
+        ({"layer_attention_heads": (12, 3), "model_type": "wavlm"}, "share one position bias"),
+    ],
+)
+def test_layers_of_impossible_sizes_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ModelConfig(num_hidden_layers=2, **settings)
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [
@@ -56,6 +91,8 @@ def test_frames_are_those_that_fit(layers: list[tuple[int, int]], samples: int) 
         ("num_attention_heads", 0),
         ("num_conv_pos_embedding_groups", 0),
         ("num_conv_pos_embeddings", 0),
+        ("layer_attention_heads", 4),
+        ("layer_intermediate_size", ["3072"]),
         ("conv_dim", []),
         ("conv_dim", [512]),
         ("conv_stride", [5, 2, 2, 2, 2, 2, 0]),

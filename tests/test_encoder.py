@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from families import FAMILIES, FULL_SIZE, speechlike
+from families import FULL_SIZE, speechlike
 from hypothesis import given
 from hypothesis import strategies as st
-from oracle import Oracle, build, padded, tiny
+from oracle import VARIANTS, Oracle, build, padded, tiny
 from transformers.models.wavlm.modeling_wavlm import WavLMAttention
 
 from littlefoot.encoder import EncoderOutput, encode, relative_buckets
@@ -21,7 +21,7 @@ TOLERANCE = 1e-4
 SECONDS = (0.02, 0.1, 0.5, 1.3, 4.0)
 
 
-@pytest.fixture(params=FAMILIES)
+@pytest.fixture(params=VARIANTS)
 def oracle(request: pytest.FixtureRequest) -> Oracle:
     return tiny(request.param)
 

@@ -10,8 +10,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from families import FAMILIES, FULL_SIZE, speechlike
-from oracle import Oracle, build, padded, tiny
+from families import FULL_SIZE, speechlike
+from oracle import VARIANTS, Oracle, build, padded, tiny
 
 from littlefoot.runtime import graph
 from littlefoot.runtime.engine import ONNXRuntimeEngine, OpenVINOEngine, openvino_core, openvino_model
@@ -22,7 +22,7 @@ TOLERANCE = 1e-4
 Run = Callable[..., np.ndarray]
 
 
-@pytest.fixture(params=FAMILIES)
+@pytest.fixture(params=VARIANTS)
 def oracle(request: pytest.FixtureRequest) -> Oracle:
     return tiny(request.param)
 

@@ -9,7 +9,7 @@ import oracle
 import pytest
 import torch
 from checkpoints import TOKENS, write
-from families import FAMILIES, TINY, speechlike
+from families import TINY, speechlike
 
 from littlefoot import artifact
 from littlefoot.config import ModelConfig
@@ -29,7 +29,7 @@ def random(seed: int = 0) -> CTCModel:
     )
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", oracle.VARIANTS)
 def test_a_model_goes_out_as_the_artifact_it_came_from(family: str) -> None:
     original = oracle.tiny(family).artifact
     model = CTCModel.from_artifact(original)
@@ -81,7 +81,7 @@ def test_a_vocabulary_of_another_size_is_refused() -> None:
 # Initial values
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", oracle.VARIANTS)
 def test_random_models_have_every_weight_and_finite_logits(family: str) -> None:
     config = oracle.tiny(family).artifact.config
     model = CTCModel.from_config(config, Vocabulary(TOKENS)).eval()

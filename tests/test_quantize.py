@@ -14,7 +14,7 @@ import oracle
 import pytest
 import soundfile
 import torch
-from families import FAMILIES, speechlike
+from families import speechlike
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -295,7 +295,7 @@ def run(artifact: Artifact, name: str) -> list[np.ndarray]:
     return [loaded.run(clip) for clip in CLIPS]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", oracle.VARIANTS)
 def test_a_static_model_says_nearly_the_same_in_both_engines(family: str) -> None:
     model = calibrated(family)
     made = model.quantized()
@@ -306,7 +306,7 @@ def test_a_static_model_says_nearly_the_same_in_both_engines(family: str) -> Non
     assert compare(*runs, made.vocabulary).logit_error < 0.05
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", oracle.VARIANTS)
 def test_a_dynamic_model_says_nearly_the_same_in_both_engines(family: str) -> None:
     model = calibrated(family)
     made = quantize_dynamic(model.artifact, DYNAMIC)
@@ -323,7 +323,7 @@ def layers(artifact: Artifact) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", oracle.VARIANTS)
 def test_static_covers_all_layers_but_the_first(family: str) -> None:
     model = calibrated(family)
     made = model.quantized()
@@ -345,7 +345,7 @@ def test_static_covers_all_layers_but_the_first(family: str) -> None:
             np.testing.assert_array_equal(made.weights[name], weight)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", oracle.VARIANTS)
 def test_dynamic_covers_the_linear_layers_only(family: str) -> None:
     original = calibrated(family).artifact
     made = quantize_dynamic(original, DYNAMIC)
@@ -408,7 +408,7 @@ def test_a_quantized_model_cannot_be_trained(base: Calibrated) -> None:
 # The network
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", oracle.VARIANTS)
 def test_a_shared_input_is_rounded_once(family: str) -> None:
     made = calibrated(family).quantized()
     network = graph.build(made)

@@ -8,7 +8,7 @@ import numpy as np
 import oracle
 import pytest
 import torch
-from families import FAMILIES, speechlike
+from families import speechlike
 
 from littlefoot.compress.student import StudentConfig, axes, chosen_layers, importance, make_student
 from littlefoot.config import ModelConfig
@@ -32,8 +32,14 @@ LENGTH = torch.tensor([WAVEFORM.shape[1]])
 
 
 def teacher(family: str = "wav2vec2-large", **changes: Any) -> CTCModel:
-    settings = {**oracle.tiny(family).artifact.config.to_dict(), "num_hidden_layers": 6, **changes}
-    config = ModelConfig.from_dict(settings)
+    """A random model with the layers of a tiny one twice."""
+    small = oracle.tiny(family).artifact.config
+    config = small.replace(
+        num_hidden_layers=6,
+        layer_attention_heads=2 * small.layer_attention_heads,
+        layer_intermediate_size=2 * small.layer_intermediate_size,
+        **changes,
+    )
     vocabulary = Vocabulary(tuple(f"t{i}" for i in range(config.vocab_size)), config.pad_token_id)
     return CTCModel.from_config(config, vocabulary, seed=3).eval()
 
@@ -60,29 +66,31 @@ def test_four_layers_of_large_have_the_papers_parameters() -> None:
     assert count == 63_545_888  # the paper's 63.54 million
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", oracle.VARIANTS)
 def test_every_dimension_of_every_weight_has_its_axis(family: str) -> None:
     config = oracle.tiny(family).artifact.config
-    sizes = {"hidden": config.hidden_size, "heads": config.hidden_size, "ffn": config.intermediate_size}
+    sizes = {"hidden": config.hidden_size}
+    for layer in range(config.num_hidden_layers):
+        sizes[f"heads{layer}"] = config.attention_heads(layer) * config.head_dim
+        sizes[f"ffn{layer}"] = config.feed_forward_units(layer)
+    for layer, channels in enumerate(config.conv_dim):
+        sizes[f"conv{layer}"] = channels
     for name, shape in {**expected_weights(config), "masked_spec_embed": (config.hidden_size,)}.items():
         for axis, size in zip(axes(name, config), shape, strict=False):
-            kind = "" if axis is None else axis.rstrip("0123456789")
-            if kind in sizes:
-                assert size == sizes[kind], name
-            elif kind == "conv":
-                assert size == config.conv_dim[int(str(axis)[4:])], name
+            if axis in sizes:
+                assert size == sizes[axis], name
             elif axis is None and "rel_attn" not in name:
                 assert size not in (config.hidden_size, config.intermediate_size), name
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", oracle.VARIANTS)
 def test_a_student_with_all_layers_is_its_teacher(family: str) -> None:
     original = teacher(family)
     student = make_student(original, StudentConfig()).eval()
     torch.testing.assert_close(student(WAVEFORM, LENGTH), original(WAVEFORM, LENGTH))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", oracle.VARIANTS)
 def test_a_student_computes_with_the_chosen_layers(family: str) -> None:
     original = teacher(family)
     student = make_student(original, StudentConfig(2)).eval()
@@ -114,6 +122,22 @@ def test_a_student_may_be_narrower_everywhere(family: str) -> None:
     assert expected_weights(student.config).items() <= shapes.items()
     logits, _ = student.eval()(WAVEFORM, LENGTH)
     assert logits.std(1).min() > 0
+
+
+def test_the_layers_of_a_pruned_teacher_bring_their_sizes_along() -> None:
+    original = teacher("pruned")
+    assert original.config.layer_attention_heads == (2, 4, 1, 2, 4, 1)
+    student = make_student(original, StudentConfig(layers=(1, 5), intermediate_size=10))
+    assert student.config.layer_attention_heads == (4, 1)
+    assert student.config.layer_intermediate_size == (10, 5)  # none gets more than it had
+    shapes = {name: tuple(weight.shape) for name, weight in student.named_parameters()}
+    assert expected_weights(student.config).items() <= shapes.items()
+    mine, theirs = dict(student.named_parameters()), dict(original.named_parameters())
+    for part in ("attention.q_proj.weight", "feed_forward.output_dense.weight"):
+        assert torch.equal(mine[f"encoder.layers.1.{part}"], theirs[f"encoder.layers.5.{part}"])
+    narrow = make_student(original, StudentConfig(hidden_size=16, num_attention_heads=2))
+    assert narrow.config.layer_attention_heads == (2, 2, 1, 2, 2, 1)
+    assert narrow.eval()(WAVEFORM, LENGTH)[0].std(1).min() > 0
 
 
 def test_units_and_heads_that_do_nothing_are_left_out() -> None:

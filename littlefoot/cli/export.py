@@ -46,6 +46,10 @@ def export(
             raise ConfigError(
                 "transformers cannot load a quantized artifact: export its full-precision original"
             )
+        if own := loaded.config.own_settings:
+            raise ConfigError(
+                f"transformers has no models with {', '.join(own)}: use --to onnx or --to openvino"
+            )
         artifact.save(_halved(loaded) if half else loaded, out)
     else:
         from littlefoot.runtime import graph

@@ -55,6 +55,7 @@ def describe(name: str, artifact: Artifact) -> dict[str, Any]:
         "bits": max(kinds, key=lambda bits: kinds[bits]),
         "layers": config.num_hidden_layers,
         "hidden_size": config.hidden_size,
+        **config.own_settings,
         "vocabulary": config.vocab_size,
         "frame_ms": config.frame_ms,
         "receptive_field_ms": config.receptive_field / 16,
@@ -73,4 +74,6 @@ def _shown(key: str, value: Any) -> str:
         return f"{value / 1e6:.2f} M"
     if isinstance(value, dict):
         return ", ".join(f"{k} {v}" for k, v in value.items())
+    if isinstance(value, tuple):
+        return ", ".join(str(item) for item in value)
     return "-" if value is None else str(value)

@@ -47,6 +47,7 @@ class StudentConfig:
     or ``last_k``."""
     hidden_size: int | None = None
     num_attention_heads: int | None = None
+    """Of a pruned teacher's layers those that have more get so many; the same of ``intermediate_size``."""
     intermediate_size: int | None = None
     conv_dim: tuple[int, ...] | None = None
     conv_kernel: tuple[int, ...] | None = None
@@ -69,7 +70,7 @@ def make_student(teacher: CTCModel, student: StudentConfig) -> CTCModel:
     Raises ConfigError for a geometry that is impossible or larger than the teacher's.
     """
     chosen = chosen_layers(teacher.config.num_hidden_layers, student)
-    config = geometry(teacher.config, student, len(chosen))
+    config = geometry(teacher.config, student, chosen)
     made = CTCModel.from_config(config, teacher.vocabulary, seed=student.seed)
     made.preprocessor = dict(teacher.preprocessor)
     weights = dict(teacher.named_parameters())
@@ -134,7 +135,7 @@ def chosen_layers(depth: int, student: StudentConfig) -> tuple[int, ...]:
     return tuple(range(count)) if student.initialisation == "first_k" else tuple(range(depth - count, depth))
 
 
-def geometry(teacher: ModelConfig, student: StudentConfig, layers: int) -> ModelConfig:
+def geometry(teacher: ModelConfig, student: StudentConfig, chosen: tuple[int, ...]) -> ModelConfig:
     """The student's configuration; raises ConfigError where it cannot be made from the teacher's."""
     names = (
         "hidden_size",
@@ -145,7 +146,15 @@ def geometry(teacher: ModelConfig, student: StudentConfig, layers: int) -> Model
         "conv_stride",
     )
     changes = {name: value for name in names if (value := getattr(student, name)) is not None}
-    config = teacher.replace(num_hidden_layers=layers, littlefoot={}, **changes)
+    heads = student.num_attention_heads or teacher.num_attention_heads
+    units = student.intermediate_size or teacher.intermediate_size
+    config = teacher.replace(
+        num_hidden_layers=len(chosen),
+        layer_attention_heads=_at_most(heads, teacher.layer_attention_heads, chosen),
+        layer_intermediate_size=_at_most(units, teacher.layer_intermediate_size, chosen),
+        littlefoot={},
+        **changes,
+    )
     for name in ("hidden_size", "num_attention_heads", "intermediate_size", "head_dim"):
         mine, theirs = getattr(config, name), getattr(teacher, name)
         if mine > theirs:
@@ -158,6 +167,11 @@ def geometry(teacher: ModelConfig, student: StudentConfig, layers: int) -> Model
         if mine > theirs:
             raise ConfigError(f"the student's conv_dim[{layer}] {mine} is larger than the teacher's {theirs}")
     return config
+
+
+def _at_most(size: int, sizes: tuple[int, ...], chosen: tuple[int, ...]) -> tuple[int, ...]:
+    """The chosen layers' own sizes, none above ``size``; nothing where the teacher's layers have none."""
+    return tuple(min(size, sizes[layer]) for layer in chosen) if sizes else ()
 
 
 def kept_indices(
@@ -177,12 +191,12 @@ def kept_indices(
     narrow("hidden", student.hidden_size, student.num_conv_pos_embedding_groups)
     for layer, width in enumerate(student.conv_dim[: len(teacher.conv_dim)]):
         narrow(f"conv{layer}", width)
-    for layer in chosen:
-        narrow(f"ffn{layer}", student.intermediate_size)
-        channels = importance(weights, teacher, f"heads{layer}").reshape(teacher.num_attention_heads, -1)
-        heads = channels.sum(1).topk(student.num_attention_heads).indices.sort().values
+    for number, layer in enumerate(chosen):
+        narrow(f"ffn{layer}", student.feed_forward_units(number))
+        channels = importance(weights, teacher, f"heads{layer}").reshape(-1, teacher.head_dim)
+        heads = channels.sum(1).topk(student.attention_heads(number)).indices.sort().values
         inner = channels[heads].topk(student.head_dim, dim=1).indices.sort(dim=1).values
-        if channels.numel() > student.hidden_size:
+        if inner.numel() < channels.numel():
             kept[f"heads{layer}"] = (inner + heads[:, None] * teacher.head_dim).flatten()
     return kept
 
