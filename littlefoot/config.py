@@ -10,6 +10,7 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
+from littlefoot import mel
 from littlefoot.errors import ConfigError
 
 SAMPLE_RATE = 16_000
@@ -27,6 +28,9 @@ ACTIVATIONS = ("gelu", "relu")
 MAX_LAYERS = 1000
 """More can only be damage, and would take all memory."""
 
+MAX_WINDOW = 4096
+"""Samples of a spectrogram's window; its filters take memory by the square of it."""
+
 _POSITIVE = (
     "hidden_size",
     "num_hidden_layers",
@@ -38,7 +42,7 @@ _POSITIVE = (
 )
 
 # Keys that transformers does not know; config.json has them only where they say something.
-_OWN = ("layer_attention_heads", "layer_intermediate_size")
+_OWN = ("feat_extract_first", "layer_attention_heads", "layer_intermediate_size")
 
 # Where a family's own default differs from wav2vec 2.0's.
 _FAMILY_DEFAULTS: dict[str, dict[str, Any]] = {
@@ -57,6 +61,9 @@ class ModelConfig:
     """The CTC blank."""
 
     # Convolutional front end: waveform -> frames.
+    feat_extract_first: str = "conv"
+    """``conv``: the first layer is a convolution as the others. ``log_mel``: it is a log-mel spectrogram,
+    without weights, norm or activation; its entries below are the number of bands, the window and the hop."""
     conv_dim: tuple[int, ...] = (512,) * 7
     conv_kernel: tuple[int, ...] = (10, 3, 3, 3, 3, 2, 2)
     conv_stride: tuple[int, ...] = (5, 2, 2, 2, 2, 2, 2)
@@ -142,6 +149,12 @@ class ModelConfig:
             )
         if self.feat_extract_norm not in ("group", "layer"):
             raise ConfigError(f"feat_extract_norm must be 'group' or 'layer', not '{self.feat_extract_norm}'")
+        if self.feat_extract_first not in ("conv", "log_mel"):
+            raise ConfigError(
+                f"feat_extract_first must be 'conv' or 'log_mel', not '{self.feat_extract_first}'"
+            )
+        if self.feat_extract_first == "log_mel":
+            self._check_log_mel()
         for name in ("hidden_act", "feat_extract_activation"):
             if getattr(self, name) not in ACTIVATIONS:
                 raise ConfigError(
@@ -151,6 +164,20 @@ class ModelConfig:
             raise ConfigError(
                 f"pad_token_id {self.pad_token_id} is outside the vocabulary of {self.vocab_size} tokens"
             )
+
+    def _check_log_mel(self) -> None:
+        if self.feat_extract_norm == "group":
+            raise ConfigError(
+                "feat_extract_first log_mel needs feat_extract_norm 'layer': a group norm would follow the "
+                "first convolution, which it has not"
+            )
+        count, window = self.conv_dim[0], self.conv_kernel[0]
+        if not count < window <= MAX_WINDOW:
+            raise ConfigError(
+                f"conv_dim[0] and conv_kernel[0], {count} bands and a window of {window} samples: a log-mel "
+                f"spectrogram needs more samples than bands, and at most {MAX_WINDOW}"
+            )
+        mel.bands(count, window, SAMPLE_RATE)
 
     def _check_layers(self, name: str, most: int) -> None:
         """One entry for each Transformer layer, from 1 to ``most``, or none at all."""

@@ -21,7 +21,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from littlefoot.config import ModelConfig
+from littlefoot import mel
+from littlefoot.config import SAMPLE_RATE, ModelConfig
 
 Tensor = Any
 """A value of the backend in use. It understands + - * and //, with numpy's broadcasting."""
@@ -42,6 +43,9 @@ class Ops(Protocol):
     ) -> Tensor:
         """(B, C, T) -> (B, C', T')."""
 
+    def fixed_conv1d(self, x: Tensor, kernel: npt.NDArray[np.float32], stride: int = 1) -> Tensor:
+        """(B, C, T) -> (B, C', T') with a constant kernel (C', C, K), which is never quantized."""
+
     def linear(self, x: Tensor, name: str) -> Tensor:
         """(..., C) -> (..., C')."""
 
@@ -52,6 +56,7 @@ class Ops(Protocol):
         """Normalise each channel of (B, C, T) over time, counting only frames where ``valid`` (B, T) is 1."""
 
     def activation(self, x: Tensor, kind: str) -> Tensor: ...
+    def log(self, x: Tensor) -> Tensor: ...
     def sigmoid(self, x: Tensor) -> Tensor: ...
     def softmax(self, x: Tensor) -> Tensor:
         """Over the last axis."""
@@ -148,9 +153,23 @@ def _front_end(
     for layer, (kernel, stride) in enumerate(zip(config.conv_kernel, config.conv_stride, strict=True)):
         if lengths is not None:
             lengths = (lengths - kernel) // stride + 1
+        if layer == 0 and config.feat_extract_first == "log_mel":
+            x = _log_mel(ops, config, x)
+            continue
         name = f"feature_extractor.conv_layers.{layer}"
         x = ops.segment(name, partial(_convolution, ops, config, name, layer), x, lengths)
     return ops.transpose(x, (0, 2, 1)), lengths
+
+
+def _log_mel(ops: Ops, config: ModelConfig, x: Tensor) -> Tensor:
+    """Log-mel spectrogram, scaled to about unit range: (B, 1, T) -> (B, C, F).
+
+    A norm over the bands would take out how loud a frame is, which tells speech from pauses: there is none.
+    """
+    window, hop = config.conv_kernel[0], config.conv_stride[0]
+    x = ops.fixed_conv1d(x, mel.sinusoids(window), hop)  # (B, 2 N, F): real and imaginary parts
+    x = ops.fixed_conv1d(x * x, mel.bands(config.conv_dim[0], window, SAMPLE_RATE))
+    return (ops.log(x + mel.FLOOR) - mel.MEAN) * (1 / mel.DEVIATION)
 
 
 def _convolution(

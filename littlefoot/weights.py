@@ -26,11 +26,12 @@ def expected_weights(config: ModelConfig) -> dict[str, Shape]:
     channels = 1
     for layer, (outputs, kernel) in enumerate(zip(config.conv_dim, config.conv_kernel, strict=True)):
         name = f"feature_extractor.conv_layers.{layer}"
-        shapes[f"{name}.conv.weight"] = (outputs, channels, kernel)
-        if config.conv_bias:
-            shapes[f"{name}.conv.bias"] = (outputs,)
-        if config.feat_extract_norm == "layer" or layer == 0:
-            norm(f"{name}.layer_norm", outputs)
+        if layer > 0 or config.feat_extract_first == "conv":
+            shapes[f"{name}.conv.weight"] = (outputs, channels, kernel)
+            if config.conv_bias:
+                shapes[f"{name}.conv.bias"] = (outputs,)
+            if config.feat_extract_norm == "layer" or layer == 0:
+                norm(f"{name}.layer_norm", outputs)
         channels = outputs
     if config.feat_proj_layer_norm:
         norm("feature_projection.layer_norm", channels)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
+import transformers.audio_utils
 from checkpoints import TOKENS, reference_weights
 from families import FAMILIES, make
 
@@ -18,7 +19,7 @@ from littlefoot.vocabulary import Vocabulary
 
 torch.set_num_threads(1)  # more would only wait for each other over such small models
 
-VARIANTS = (*FAMILIES, "pruned")
+VARIANTS = (*FAMILIES, "pruned", "log-mel")
 """The families, and what only littlefoot has."""
 
 
@@ -37,11 +38,45 @@ def build(variant: str, **changes: Any) -> Oracle:
     """A random model; changes go to the configuration of transformers."""
     if variant == "pruned":
         return pruned(build("wav2vec2-large", **changes))
-    model = make(variant, **changes)
+    if variant == "log-mel":
+        model = make("wav2vec2-large", **{**LOG_MEL, **changes})
+        convolutions = model.base_model.feature_extractor.conv_layers
+        convolutions[0] = LogMel(12, 100, 20)
+        with torch.no_grad():  # noise is much the same at all times: of its bands only changes tell anything
+            convolutions[1].conv.weight -= convolutions[1].conv.weight.mean(dim=2, keepdim=True)
+    else:
+        model = make(variant, **changes)
     config = ModelConfig.from_dict(model.config.to_dict())
     preprocessor = {"do_normalize": True, "sampling_rate": 16_000}
     artifact = Artifact(config, reference_weights(model), Vocabulary(TOKENS), preprocessor)
     return Oracle(model, artifact)
+
+
+LOG_MEL = {
+    "feat_extract_first": "log_mel",
+    "conv_dim": [12, 24, 32],
+    "conv_kernel": [100, 3, 2],
+    "conv_stride": [20, 2, 2],
+}
+
+
+class LogMel(torch.nn.Module):
+    """The spectrogram by a fast Fourier transform in float64, in the place of a first convolution."""
+
+    def __init__(self, bands: int, window: int, hop: int) -> None:
+        super().__init__()
+        self.window, self.hop = window, hop
+        weights = transformers.audio_utils.mel_filter_bank(
+            window // 2 + 1, bands, 0, 8000, 16_000, norm=None, mel_scale="slaney"
+        )
+        self.bands = torch.from_numpy(weights / weights.sum(axis=0))
+
+    def forward(self, waveform: torch.Tensor) -> torch.Tensor:
+        """(B, 1, T) -> (B, C, F)."""
+        hann = torch.hann_window(self.window, periodic=True, dtype=torch.float64)
+        frames = waveform[:, 0].double().unfold(1, self.window, self.hop) * hann
+        power = torch.fft.rfft(frames).abs().square() / hann.square().sum()
+        return ((torch.log(power @ self.bands + 1e-6) + 6) / 5).transpose(1, 2).float()
 
 
 def pruned(whole: Oracle) -> Oracle:

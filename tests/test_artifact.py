@@ -83,6 +83,16 @@ def test_a_pruned_artifact_comes_back_and_its_shapes_are_checked(tmp_path: Path)
         replace(made, config=made.config.replace(layer_attention_heads=()))
 
 
+def test_an_artifact_with_a_spectrogram_has_no_weights_for_it(tmp_path: Path) -> None:
+    made = tiny(feat_extract_first="log_mel", feat_extract_norm="layer", conv_kernel=[100, 4])
+    found = artifact.load(artifact.save(made, tmp_path / "a"))
+    assert_equal(found, made)
+    assert found.config.own_settings == {"feat_extract_first": "log_mel"}
+    assert not any("conv_layers.0" in name for name in found.weights)
+    with pytest.raises(ArtifactError, match=r"missing: feature_extractor.conv_layers.0.conv.weight"):
+        replace(made, config=made.config.replace(feat_extract_first="conv"))
+
+
 def test_saving_what_was_loaded_changes_nothing(saved: Path, tmp_path: Path) -> None:
     again = artifact.save(artifact.load(saved), tmp_path / "again")
     assert_equal(artifact.load(again), tiny())

@@ -425,11 +425,17 @@ def test_a_quantized_model_is_no_checkpoint(run: Run, made: Artifact, tmp_path: 
     assert "full-precision original" in result.err
 
 
-def test_what_transformers_does_not_know_is_exported_to_engines_only(run: Run, tmp_path: Path) -> None:
-    model = artifact.save(oracle.tiny("pruned").artifact, tmp_path / "pruned")
+@pytest.mark.parametrize(
+    ("variant", "own"),
+    [("pruned", "layer_attention_heads, layer_intermediate_size"), ("log-mel", "feat_extract_first")],
+)
+def test_what_transformers_does_not_know_is_exported_to_engines_only(
+    run: Run, tmp_path: Path, variant: str, own: str
+) -> None:
+    model = artifact.save(oracle.tiny(variant).artifact, tmp_path / "model")
     result = run("export", model, "-o", tmp_path / "hf", "--to", "hf")
     assert result.code == 2
-    assert "transformers has no models with layer_attention_heads, layer_intermediate_size" in result.err
+    assert f"transformers has no models with {own}: " in result.err
     assert not (tmp_path / "hf").exists()
     assert run("export", model, "-o", tmp_path / "model.onnx").code == 0
 
@@ -442,6 +448,16 @@ def test_info_tells_the_sizes_of_pruned_layers(run: Run, tmp_path: Path) -> None
     spare = pruned.weights["masked_spec_embed"].size
     assert found["parameters"] == sum(weight.size for weight in pruned.weights.values()) - spare
     assert "layer attention heads  2, 4, 1\n" in run("info", model).out
+
+
+def test_info_tells_of_a_spectrogram(run: Run, tmp_path: Path) -> None:
+    model = artifact.save(oracle.tiny("log-mel").artifact, tmp_path / "model")
+    found = json.loads(run("info", model, "--json").out)
+    assert (found["feat_extract_first"], found["frame_ms"], found["receptive_field_ms"]) == (
+        "log_mel",
+        5.0,
+        180 / 16,
+    )
 
 
 # demo

@@ -77,6 +77,38 @@ def test_layers_of_impossible_sizes_are_refused(settings: dict[str, Any], messag
         ModelConfig(num_hidden_layers=2, **settings)
 
 
+LOG_MEL: dict[str, Any] = {
+    "feat_extract_first": "log_mel",
+    "feat_extract_norm": "layer",
+    "conv_dim": (80, 256, 256),
+    "conv_kernel": (400, 3, 3),
+    "conv_stride": (160, 1, 3),
+}
+
+
+def test_a_spectrogram_counts_frames_as_a_convolution_does() -> None:
+    config = ModelConfig(**LOG_MEL)
+    assert (config.stride, config.receptive_field, config.frame_ms) == (480, 400 + 2 * 160 + 2 * 160, 30.0)
+    assert [config.frames(samples) for samples in (1039, 1040, 1519, 1520)] == [0, 1, 1, 2]
+    assert ModelConfig.from_dict(config.to_dict()).own_settings == {"feat_extract_first": "log_mel"}
+    assert "feat_extract_first" not in ModelConfig().to_dict()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"feat_extract_first": "mfcc"}, "feat_extract_first must be 'conv' or 'log_mel', not 'mfcc'"),
+        ({"feat_extract_norm": "group"}, "log_mel needs feat_extract_norm 'layer'"),
+        ({"conv_kernel": (5000, 3, 3)}, "80 bands and a window of 5000 samples: .* at most 4096"),
+        ({"conv_kernel": (80, 3, 3)}, "needs more samples than bands"),
+        ({"conv_kernel": (200, 3, 3)}, "80 bands needs a longer window than 200 samples: band 0 is empty"),
+    ],
+)
+def test_impossible_spectrograms_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ModelConfig(**{**LOG_MEL, **settings})
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [

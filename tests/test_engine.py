@@ -314,6 +314,14 @@ def test_auto_takes_the_faster_engine(artifact: Artifact, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+def test_a_first_recording_of_one_frame_changes_no_later_one(name: str, artifact: Artifact) -> None:
+    first, other = (engine.create(artifact, name, threads=1, precision="f32") for _ in range(2))
+    assert len(first.run(WAVEFORM[: artifact.config.receptive_field])) == 1
+    for samples in (len(WAVEFORM), 1000):
+        np.testing.assert_allclose(first.run(WAVEFORM[:samples]), other.run(WAVEFORM[:samples]), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
 def test_a_network_that_the_engine_refuses_is_an_error_of_ours(
     name: str, artifact: Artifact, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,8 +33,7 @@ LENGTHS = torch.tensor([8000, 4800])
 
 
 def model_of(family: str) -> CTCModel:
-    settings = {**oracle.tiny(family).artifact.config.to_dict(), "intermediate_size": 32}
-    config = ModelConfig.from_dict(settings)
+    config = oracle.tiny(family).artifact.config
     vocabulary = Vocabulary(tuple(f"t{i}" for i in range(config.vocab_size)), config.pad_token_id)
     return CTCModel.from_config(config, vocabulary, seed=3).eval()
 
@@ -60,6 +59,8 @@ def with_random_gates(config: ModelConfig, parts: tuple[str, ...]) -> Gates:
         ("wavlm-large", ("ffn", "conv")),
         ("wav2vec2-large", ("heads",)),
         ("wav2vec2-base", ("conv",)),
+        ("log-mel", ALL),
+        ("pruned", ("heads", "ffn")),
     ],
 )
 def test_a_gated_model_computes_what_it_does_without_the_closed_parts(

@@ -106,7 +106,7 @@ def test_a_student_computes_with_the_chosen_layers(family: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "family", ["wav2vec2-base", "wav2vec2-large", "mms", "data2vec-audio", "hubert-base"]
+    "family", ["wav2vec2-base", "wav2vec2-large", "mms", "data2vec-audio", "hubert-base", "log-mel"]
 )
 def test_a_student_may_be_narrower_everywhere(family: str) -> None:
     original = teacher(family)
@@ -216,6 +216,38 @@ def test_another_front_end_begins_random_where_it_differs() -> None:
         )
         assert (mine.shape == theirs.shape and torch.equal(mine, theirs)) is same
     assert student(WAVEFORM, LENGTH)[0].isfinite().all()
+
+
+SPECTROGRAM: dict[str, Any] = {  # wider than any teacher's front end
+    "feat_extract_first": "log_mel",
+    "conv_dim": (40, 64),
+    "conv_kernel": (200, 3),
+    "conv_stride": (80, 2),
+}
+
+
+@pytest.mark.parametrize(
+    ("family", "settings"),
+    [
+        ("wav2vec2-base", SPECTROGRAM),
+        ("wav2vec2-large", SPECTROGRAM),
+        ("wavlm-large", SPECTROGRAM),
+        ("log-mel", {"conv_dim": (10, 24, 32)}),
+        ("log-mel", {"feat_extract_first": "conv", "conv_kernel": (10, 3, 2), "conv_stride": (5, 4, 2)}),
+    ],
+)
+def test_what_follows_another_first_layer_begins_random(family: str, settings: dict[str, Any]) -> None:
+    original = teacher(family)
+    student = make_student(original, StudentConfig(layers=2, **settings))
+    random = CTCModel.from_config(student.config, original.vocabulary)
+    assert student.config.feat_extract_norm == "layer"
+    theirs = dict(original.named_parameters())
+    for name, mine in student.named_parameters():
+        begins = random.get_parameter(name) if name.startswith("feature_") else None
+        if begins is None and "layers.1." not in name:
+            begins = theirs[name]
+        assert begins is None or torch.equal(mine, begins), name
+    assert student.eval()(WAVEFORM, LENGTH)[0].std(1).min() > 0
 
 
 @pytest.mark.parametrize(

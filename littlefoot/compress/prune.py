@@ -110,6 +110,7 @@ class Gates(nn.Module):
                 axis: nn.Parameter(torch.full((count,), INITIAL_LOG_ODDS / PACE))
                 for axis, count in counts.items()
                 if axis.rstrip("0123456789") in parts
+                and (axis != "conv0" or config.feat_extract_first == "conv")
             }
         )
 
@@ -243,6 +244,8 @@ def size(config: ModelConfig, kept: Mapping[str, Any], measure: str) -> Any:
     rate = float(SAMPLE_RATE)  # outputs per second
     for layer, (kernel, stride) in enumerate(zip(config.conv_kernel, config.conv_stride, strict=True)):
         rate /= stride
+        if layer == 0 and config.feat_extract_first == "log_mel":  # it has no weights
+            continue
         total = total + channels(layer - 1) * channels(layer) * kernel * (
             rate if measure == "operations" else 1
         )

@@ -13,7 +13,7 @@ a factor on the input's channels whose inverse is in the weight (SmoothQuant, Xi
 a few loud channels do not take the range of all.
 
 The first convolution stays as it is: its input is the waveform, of which 8 bits leave quiet speech only a
-few steps, and it is cheap.
+few steps, and it is cheap. So does a log-mel spectrogram in its place.
 """
 
 from __future__ import annotations
@@ -208,7 +208,7 @@ def quantize_static(
     """
     weights = dict(artifact.weights)
     names = [name for layer_input in inputs for name in layer_input.layers]
-    kept = kept_layers(names, config.keep) | {WAVEFORM_LAYER}
+    kept = kept_layers(names, config.keep) | {WAVEFORM_LAYER}.intersection(names)
     for layer_input in inputs:
         layers = [name for name in layer_input.layers if name not in kept]
         if not layers:

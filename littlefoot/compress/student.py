@@ -50,6 +50,9 @@ class StudentConfig:
     num_attention_heads: int | None = None
     """Of a pruned teacher's layers those that have more get so many; the same of ``intermediate_size``."""
     intermediate_size: int | None = None
+    feat_extract_first: str | None = None
+    """Where it is not the teacher's, and where the number of mel bands changes, all of the front end and the
+    projection begin random and may be of any size. ``log_mel`` brings layer norms with it."""
     conv_dim: tuple[int, ...] | None = None
     conv_kernel: tuple[int, ...] | None = None
     """Convolutions whose kernel differs from the teacher's begin random, and so do those it lacks."""
@@ -87,12 +90,20 @@ def make_student(teacher: CTCModel, student: StudentConfig) -> CTCModel:
 def _stays_random(name: str, teacher: ModelConfig, student: ModelConfig, faithful: bool) -> bool:
     if name.startswith(("encoder.pos_conv_embed", "encoder.layer_norm")):
         return faithful
+    if name.startswith("feature_") and _hears_otherwise(teacher, student):
+        return True
     if match := re.match(r"feature_extractor\.conv_layers\.(\d+)", name):
         layer = int(match[1])
         return student.conv_kernel[layer : layer + 1] != teacher.conv_kernel[layer : layer + 1]
     if name.startswith("feature_projection"):
         return len(student.conv_dim) != len(teacher.conv_dim)
     return False
+
+
+def _hears_otherwise(teacher: ModelConfig, student: ModelConfig) -> bool:
+    """Whether no later convolution of the teacher would know what the student's first layer says."""
+    bands = [config.conv_dim[0] for config in (teacher, student) if config.feat_extract_first == "log_mel"]
+    return len(bands) == 1 or len(set(bands)) == 2
 
 
 def _of_teacher(name: str, chosen: tuple[int, ...]) -> str:
@@ -144,11 +155,14 @@ def geometry(teacher: ModelConfig, student: StudentConfig, chosen: tuple[int, ..
         "hidden_size",
         "num_attention_heads",
         "intermediate_size",
+        "feat_extract_first",
         "conv_dim",
         "conv_kernel",
         "conv_stride",
     )
     changes = {name: value for name in names if (value := getattr(student, name)) is not None}
+    if student.feat_extract_first == "log_mel":
+        changes["feat_extract_norm"] = "layer"
     heads = student.num_attention_heads or teacher.num_attention_heads
     units = student.intermediate_size or teacher.intermediate_size
     config = teacher.replace(
@@ -166,7 +180,8 @@ def geometry(teacher: ModelConfig, student: StudentConfig, chosen: tuple[int, ..
         raise ConfigError(
             "a WavLM student keeps its teacher's hidden_size and heads: all layers share their positions"
         )
-    for layer, (mine, theirs) in enumerate(zip(config.conv_dim, teacher.conv_dim, strict=False)):
+    known = () if _hears_otherwise(teacher, config) else teacher.conv_dim
+    for layer, (mine, theirs) in enumerate(zip(config.conv_dim, known, strict=False)):
         if mine > theirs:
             raise ConfigError(f"the student's conv_dim[{layer}] {mine} is larger than the teacher's {theirs}")
     return config
@@ -192,8 +207,9 @@ def kept_indices(
             kept[axis] = (best + torch.arange(groups)[:, None] * parts.shape[1]).flatten()
 
     narrow("hidden", student.hidden_size, student.num_conv_pos_embedding_groups)
-    for layer, width in enumerate(student.conv_dim[: len(teacher.conv_dim)]):
-        narrow(f"conv{layer}", width)
+    if not _hears_otherwise(teacher, student):
+        for layer, width in enumerate(student.conv_dim[: len(teacher.conv_dim)]):
+            narrow(f"conv{layer}", width)
     for number, layer in enumerate(chosen):
         narrow(f"ffn{layer}", student.feed_forward_units(number))
         channels = importance(weights, teacher, f"heads{layer}").reshape(-1, teacher.head_dim)

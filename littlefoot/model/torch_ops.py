@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
@@ -49,6 +50,12 @@ class TorchOps:
         weight = self.weights[f"{name}.weight"][:, :, None].to(memory_format=torch.channels_last)
         return F.conv2d(x, weight, self.weights.get(f"{name}.bias"), (1, stride), groups=groups).squeeze(2)
 
+    def fixed_conv1d(self, x: Tensor, kernel: npt.NDArray[np.float32], stride: int = 1) -> Tensor:
+        # As a product: reduced precision, of autocast or of convolutions on GPUs, would drown quiet bands.
+        with torch.autocast(x.device.type, enabled=False):
+            windows = x.float().unfold(2, kernel.shape[2], stride)  # (B, C, T', K), a view
+            return torch.einsum("bctk,ock->bot", windows, self.constant(kernel))
+
     def linear(self, x: Tensor, name: str) -> Tensor:
         return F.linear(x, self.weights[f"{name}.weight"], self.weights.get(f"{name}.bias"))
 
@@ -70,6 +77,9 @@ class TorchOps:
 
     def activation(self, x: Tensor, kind: str) -> Tensor:
         return F.gelu(x) if kind == "gelu" else F.relu(x)
+
+    def log(self, x: Tensor) -> Tensor:
+        return x.log()
 
     def sigmoid(self, x: Tensor) -> Tensor:
         return torch.sigmoid(x)

@@ -88,6 +88,9 @@ class OnnxOps:
         """A node whose output is an image."""
         return replace(self.node(kind, *inputs, **attributes), image=True)
 
+    def _elementwise(self, kind: str, x: Value) -> Value:
+        return replace(self.node(kind, x), image=x.image)
+
     def _as_image(self, x: Value) -> Value:
         return x if x.image else self._image("Unsqueeze", x, self.integers(2))
 
@@ -124,6 +127,9 @@ class OnnxOps:
             inputs.append(self.constant(np.full(len(weight), 1e-12, np.float32)))
         start, end = padding
         return self._image("Conv", *inputs, strides=[1, stride], pads=[0, start, 0, end], group=groups)
+
+    def fixed_conv1d(self, x: Value, kernel: npt.NDArray[np.float32], stride: int = 1) -> Value:
+        return self._image("Conv", self._as_image(x), self.constant(kernel[:, :, None]), strides=[1, stride])
 
     def linear(self, x: Value, name: str) -> Value:
         if self.weights[f"{name}.weight"].dtype == np.int8 and f"{name}.input_scale" not in self.weights:
@@ -220,8 +226,10 @@ class OnnxOps:
         return x * self._column(f"{name}.weight") + self._column(f"{name}.bias")
 
     def activation(self, x: Value, kind: str) -> Value:
-        operator = {"gelu": "Gelu", "relu": "Relu"}[kind]
-        return self._image(operator, x) if x.image else self.node(operator, x)
+        return self._elementwise({"gelu": "Gelu", "relu": "Relu"}[kind], x)
+
+    def log(self, x: Value) -> Value:
+        return self._elementwise("Log", x)
 
     def sigmoid(self, x: Value) -> Value:
         return self.node("Sigmoid", x)
