@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from conftest import Run
 from tones import MODEL, TRAIN, VOCABULARY, write_set
 
 from littlefoot import artifact, manifest
 from littlefoot.artifact import Artifact
-from littlefoot.compress import load_recipe, losses, run
+from littlefoot.compress import load_recipe, losses
+from littlefoot.compress import run as run_recipe
 from littlefoot.compress.distill import (
     Distillation,
     DistillConfig,
@@ -372,7 +374,9 @@ def chain(tmp_path: Path) -> Path:
 def test_a_chain_keeps_every_student_and_resumes(teacher: Artifact, tones: Path, tmp_path: Path) -> None:
     recipe = load_recipe(chain(tmp_path))
     told: list[str] = []
-    made = run(teacher, recipe, manifest.index(tones), tmp_path / "work", "tones", progress=told.append)
+    made = run_recipe(
+        teacher, recipe, manifest.index(tones), tmp_path / "work", "tones", progress=told.append
+    )
     assert [list(entry) for entry in made.config.littlefoot["recipe"]] == [
         ["distill"],
         ["distill"],
@@ -386,8 +390,8 @@ def test_a_chain_keeps_every_student_and_resumes(teacher: Artifact, tones: Path,
     assert len(between.config.littlefoot["recipe"]) == 1
 
     with pytest.raises(ConfigError, match="continue with --resume"):
-        run(teacher, recipe, manifest.index(tones), tmp_path / "work", "tones")
-    again = run(teacher, recipe, None, tmp_path / "work", "tones", resume=True, progress=told.append)
+        run_recipe(teacher, recipe, manifest.index(tones), tmp_path / "work", "tones")
+    again = run_recipe(teacher, recipe, None, tmp_path / "work", "tones", resume=True, progress=told.append)
     assert told[-3:] == [
         "step 1, distill: done before",
         "step 2, distill: done before",
@@ -397,7 +401,7 @@ def test_a_chain_keeps_every_student_and_resumes(teacher: Artifact, tones: Path,
         np.testing.assert_array_equal(weight, again.weights[name])
     other = load_recipe(tmp_path / "chain.yaml", ["2.train.lr=1e-9"])
     with pytest.raises(ConfigError, match="2-distill/model was made with other settings"):
-        run(teacher, other, None, tmp_path / "work", "tones", resume=True)
+        run_recipe(teacher, other, None, tmp_path / "work", "tones", resume=True)
 
 
 def test_a_step_that_was_interrupted_goes_on(teacher: Artifact, tones: Path, tmp_path: Path) -> None:
@@ -474,4 +478,25 @@ def test_overrides_that_cannot_work_are_refused(tmp_path: Path, override: str, m
 
 def test_training_without_speech_is_refused(teacher: Artifact, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="name speech to train on with --data"):
-        run(teacher, load_recipe(chain(tmp_path)), None, tmp_path / "work", "tones")
+        run_recipe(teacher, load_recipe(chain(tmp_path)), None, tmp_path / "work", "tones")
+
+
+# The command
+
+
+def test_the_command_makes_a_student(teacher: Artifact, tones: Path, tmp_path: Path, run: Run) -> None:
+    given = artifact.save(teacher, tmp_path / "teacher")
+    recipe = chain(tmp_path)
+    arguments = ["shrink", str(given), "-o", str(tmp_path / "small"), "--recipe", str(recipe)]
+    done = run(*arguments, "--data", str(tones), "--set", "1.train.steps=30")
+    assert done.code == 0, done.err
+    assert "million parameters" in done.err
+    shown = run("info", str(tmp_path / "small"))
+    assert "distill, distill, quantize" in shown.out
+    refused = run(*arguments, "--data", str(tones))
+    assert refused.code == 1
+    assert "is a littlefoot artifact already" in refused.err
+    assert (tmp_path / "small-steps" / "1-distill" / "model" / "config.json").exists()
+    unknown = run(*arguments[:-1], "giant")
+    assert unknown.code == 2
+    assert "there is no recipe 'giant': name a YAML file or one of bigfoot, bigfoot-plus" in unknown.err

@@ -72,6 +72,8 @@ def _shown(key: str, value: Any) -> str:
         return ", ".join(f"{part.replace('_', ' ')} {size / 1e6:.2f} MB" for part, size in value.items())
     if key == "parameters":
         return f"{value / 1e6:.2f} M"
+    if key == "recipe" and value:
+        return ", ".join(name for step in value for name in step)
     if isinstance(value, dict):
         return ", ".join(f"{k} {v}" for k, v in value.items())
     if isinstance(value, tuple):

@@ -17,8 +17,8 @@ from littlefoot.errors import ConfigError, MissingExtraError
 from littlefoot.manifest import Corpus
 
 METHODS = {
-    "prune": ("littlefoot.compress.prune", "PruneConfig", "prune"),
     "distill": ("littlefoot.compress.distill", "DistillConfig", "distill"),
+    "prune": ("littlefoot.compress.prune", "PruneConfig", "prune"),
     "quantize": ("littlefoot.compress.quantize", "QuantizeConfig", "quantize_step"),
 }
 """Module, config class and function of each method; imported when used, as some need PyTorch."""

@@ -1,0 +1,151 @@
+"""Students beside their teacher: errors on all test sets, size and speed, as a table and a plot.
+
+    python benchmarks/students.py ../shared/data littlefoot-en runs/students/bigfoot ... --write RESULTS.md
+
+The first model is the teacher. --truncate 2 adds the teacher with so many of its layers and no training, the
+baseline that costs nothing. Speed is that of one thread on 10 s of audio: every round runs every model once,
+the table has medians and the median of the ratios round by round. --write puts the table between the marks
+<!-- students --> and <!-- /students --> of a file, --plot draws it (needs matplotlib).
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from accuracy import measure as evaluate
+from speed import measure as clock
+from speed import noise
+
+from littlefoot import checkpoint
+from littlefoot.artifact import Artifact
+from littlefoot.evaluation import Evaluation
+from littlefoot.runtime import engine
+
+MARKS = "<!-- students -->\n", "<!-- /students -->\n"
+SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured of a model."""
+
+    name: str
+    artifact: Artifact
+    result: Evaluation
+    seconds: list[float]
+    """Of each round."""
+
+    @property
+    def megabytes(self) -> float:
+        """Of the weights, at the width they are computed with."""
+        arrays = self.artifact.weights.values()
+        return sum(a.size * (4 if a.dtype.kind == "f" else a.itemsize) for a in arrays) / 1e6
+
+    @property
+    def x_realtime(self) -> float:
+        return SECONDS / statistics.median(self.seconds)
+
+
+def main() -> None:
+    """Measure, print, write and draw where asked."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", type=Path, help="folder of sets, each with a manifest.tsv")
+    parser.add_argument("models", nargs="+", help="bundled names or artifacts, the teacher first")
+    parser.add_argument("--truncate", type=int, action="append", default=[], help="layers of a baseline")
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--write", type=Path, help="Markdown file with the marks")
+    parser.add_argument("--plot", type=Path, help="picture to draw, .svg or .png")
+    options = parser.parse_args()
+
+    artifacts = {Path(name).name: checkpoint.load(name) for name in options.models}
+    teacher = next(iter(artifacts.values()))
+    for layers in options.truncate:
+        artifacts[f"first {layers} layers, untrained"] = truncated(teacher, layers, "first_k")
+        artifacts[f"every k-th of {layers} layers, untrained"] = truncated(teacher, layers, "every_k")
+    engines = {name: engine.create(a, threads=1) for name, a in artifacts.items()}
+    waveform = noise(SECONDS)
+    contenders = {name: lambda e=e: e.run(waveform) for name, e in engines.items()}
+    times = clock(contenders, options.rounds)
+    rows = [
+        Row(name, a, evaluate(a, options.data, options.split), times[name]) for name, a in artifacts.items()
+    ]
+    made = table(rows)
+    print(made)
+    if options.write:
+        text = options.write.read_text(encoding="utf-8")
+        before, _, rest = text.partition(MARKS[0])
+        _, _, after = rest.partition(MARKS[1])
+        options.write.write_text(f"{before}{MARKS[0]}{made}{MARKS[1]}{after}", encoding="utf-8")
+    if options.plot:
+        plot(rows, options.plot)
+
+
+def truncated(teacher: Artifact, layers: int, initialisation: str) -> Artifact:
+    """The teacher with some of its layers, otherwise as it is."""
+    from littlefoot.compress.student import StudentConfig, make_student
+    from littlefoot.model.module import CTCModel
+
+    config = StudentConfig(layers=layers, initialisation=initialisation)
+    return make_student(CTCModel.from_artifact(teacher), config).to_artifact()
+
+
+def table(rows: Sequence[Row]) -> str:
+    """A row for each model, in Markdown."""
+    teacher = rows[0]
+    lines = [
+        "| model | layers | parameters | MB | WER % | points lost | CER % | x real time, one thread "
+        "| times as fast |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        score = row.result.score
+        low, high = score.wer_interval
+        ratio = statistics.median(a / b for a, b in zip(teacher.seconds, row.seconds, strict=True))
+        cells = [
+            row.name,
+            str(row.artifact.config.num_hidden_layers),
+            f"{row.artifact.parameters / 1e6:.2f} M",
+            f"{row.megabytes:.2f}",
+            f"{100 * score.wer:.1f} ({100 * low:.1f} - {100 * high:.1f})",
+            f"{100 * (score.wer - teacher.result.score.wer):.1f}",
+            f"{100 * score.cer:.1f}",
+            f"{row.x_realtime:.0f}",
+            f"{ratio:.2f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def plot(rows: Sequence[Row], path: Path) -> None:
+    """WER against size and against speed."""
+    from matplotlib import pyplot
+
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.5), sharey=True)
+    for axes, label, values in (
+        (left, "MB of weights", [row.megabytes for row in rows]),
+        (right, "x real time, one thread", [row.x_realtime for row in rows]),
+    ):
+        for row, value in zip(rows, values, strict=True):
+            score = row.result.score
+            error = [[100 * (score.wer - score.wer_interval[0])], [100 * (score.wer_interval[1] - score.wer)]]
+            axes.errorbar(value, 100 * score.wer, yerr=error, fmt="o", capsize=2)
+            axes.annotate(
+                row.name, (value, 100 * score.wer), xytext=(5, 5), textcoords="offset points", fontsize=8
+            )
+        axes.set_xscale("log")
+        axes.set_xlabel(label)
+        axes.grid(alpha=0.3, which="both")
+    left.set_ylabel("WER %, all test sets, 95 % intervals")
+    figure.tight_layout()
+    figure.savefig(path)
+
+
+if __name__ == "__main__":
+    main()
