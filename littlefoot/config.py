@@ -42,7 +42,15 @@ _POSITIVE = (
 )
 
 # Keys that transformers does not know; config.json has them only where they say something.
-_OWN = ("feat_extract_first", "layer_attention_heads", "layer_intermediate_size")
+_OWN = (
+    "feat_extract_first",
+    "waveform_gain",
+    "layer_attention_heads",
+    "layer_intermediate_size",
+    "chunk_frames",
+    "left_context_frames",
+    "right_context_frames",
+)
 
 # Where a family's own default differs from wav2vec 2.0's.
 _FAMILY_DEFAULTS: dict[str, dict[str, Any]] = {
@@ -69,7 +77,10 @@ class ModelConfig:
     conv_stride: tuple[int, ...] = (5, 2, 2, 2, 2, 2, 2)
     conv_bias: bool = False
     feat_extract_norm: str = "group"
-    """``group``: one group norm over time after the first layer. ``layer``: a layer norm after each."""
+    """``group``: one group norm over time after the first layer. ``layer``: a layer norm after each.
+    ``affine``: each channel of the first layer is scaled and shifted, without a look at other times."""
+    waveform_gain: float = 1.0
+    """The waveform is multiplied by it: for models that hear it as it comes, without normalization."""
     feat_extract_activation: str = "gelu"
     feat_proj_layer_norm: bool = True
     """HuBERT may leave out the norm before the projection."""
@@ -100,6 +111,13 @@ class ModelConfig:
     """WavLM: buckets of the relative position bias."""
     max_bucket_distance: int = 800
     """WavLM: distance in frames beyond which all positions share a bucket."""
+
+    # Streaming.
+    chunk_frames: int = 0
+    """0: every frame attends to all others. Else to those of its own chunk of so many frames, and of
+    ``left_context_frames`` before it; and the positional convolution looks ``right_context_frames`` ahead."""
+    left_context_frames: int = 0
+    right_context_frames: int = 0
 
     # Training.
     hidden_dropout: float = 0.1
@@ -147,8 +165,11 @@ class ModelConfig:
                 f"hidden_size {self.hidden_size} cannot be divided into "
                 f"{self.num_conv_pos_embedding_groups} groups of the positional convolution"
             )
-        if self.feat_extract_norm not in ("group", "layer"):
-            raise ConfigError(f"feat_extract_norm must be 'group' or 'layer', not '{self.feat_extract_norm}'")
+        if self.feat_extract_norm not in ("group", "layer", "affine"):
+            raise ConfigError(
+                f"feat_extract_norm must be 'group', 'layer' or 'affine', not '{self.feat_extract_norm}'"
+            )
+        self._check_streaming()
         if self.feat_extract_first not in ("conv", "log_mel"):
             raise ConfigError(
                 f"feat_extract_first must be 'conv' or 'log_mel', not '{self.feat_extract_first}'"
@@ -163,6 +184,32 @@ class ModelConfig:
         if not 0 <= self.pad_token_id < self.vocab_size:
             raise ConfigError(
                 f"pad_token_id {self.pad_token_id} is outside the vocabulary of {self.vocab_size} tokens"
+            )
+
+    def _check_streaming(self) -> None:
+        for name in ("chunk_frames", "left_context_frames", "right_context_frames"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must be 0 or more, not {getattr(self, name)}")
+        if not self.chunk_frames:
+            if self.left_context_frames or self.right_context_frames:
+                raise ConfigError("left_context_frames and right_context_frames need chunk_frames")
+            return
+        if self.model_type in ("wavlm", "data2vec-audio"):
+            reason = {
+                "wavlm": "its relative positions reach over the whole recording",
+                "data2vec-audio": "its positional convolutions, one on the other, look far ahead",
+            }[self.model_type]
+            raise ConfigError(f"chunk_frames: a {self.model_type} model cannot stream: {reason}")
+        if self.feat_extract_norm == "group":
+            raise ConfigError(
+                "chunk_frames: a group norm over time would wait for the end: set feat_extract_norm to affine"
+            )
+        if not self.left_context_frames:
+            raise ConfigError("chunk_frames needs left_context_frames, at least 1")
+        if self.right_context_frames >= self.num_conv_pos_embeddings:
+            raise ConfigError(
+                f"right_context_frames {self.right_context_frames} must be less than the positional "
+                f"convolution's kernel, {self.num_conv_pos_embeddings}"
             )
 
     def _check_log_mel(self) -> None:
@@ -244,6 +291,15 @@ class ModelConfig:
     def frame_ms(self) -> float:
         """Milliseconds from one frame to the next."""
         return 1000 * self.stride / SAMPLE_RATE
+
+    @property
+    def algorithmic_latency(self) -> int:
+        """Samples from the time of a streaming model's frame to the last sample that may change it.
+
+        Its chunk, what the positional convolution looks ahead, and how far the front end's frames reach.
+        """
+        ahead = self.chunk_frames - 1 + self.right_context_frames
+        return ahead * self.stride + self.receptive_field
 
     @property
     def head_dim(self) -> int:

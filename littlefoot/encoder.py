@@ -55,6 +55,9 @@ class Ops(Protocol):
     def group_norm(self, x: Tensor, name: str, eps: float, valid: Tensor | None) -> Tensor:
         """Normalise each channel of (B, C, T) over time, counting only frames where ``valid`` (B, T) is 1."""
 
+    def affine(self, x: Tensor, name: str) -> Tensor:
+        """Scale and shift each channel of (B, C, T)."""
+
     def activation(self, x: Tensor, kind: str) -> Tensor: ...
     def log(self, x: Tensor) -> Tensor: ...
     def sigmoid(self, x: Tensor) -> Tensor: ...
@@ -70,7 +73,16 @@ class Ops(Protocol):
         """0 keeps a dimension, -1 takes what is left."""
 
     def transpose(self, x: Tensor, axes: Sequence[int]) -> Tensor: ...
-    def slice(self, x: Tensor, axis: int, start: int, end: int) -> Tensor: ...
+    def slice(self, x: Tensor, axis: int, start: int, end: int | None) -> Tensor:
+        """Up to ``end``, from the end where it is negative; all that is left where it is None."""
+
+    def concat(self, values: Sequence[Tensor], axis: int) -> Tensor: ...
+    def last(self, x: Tensor, axis: int, count: int) -> Tensor:
+        """The last ``count`` entries along an axis."""
+
+    def less(self, a: Tensor, b: Tensor) -> Tensor:
+        """1.0 where integers a < b, else 0.0."""
+
     def gather(self, table: Tensor, indices: Tensor) -> Tensor:
         """Rows of ``table``."""
 
@@ -111,13 +123,7 @@ def encode(ops: Ops, config: ModelConfig, waveform: Tensor, lengths: Tensor | No
     features, lengths = _front_end(ops, config, waveform, lengths)  # (B, F, C)
     valid = None if lengths is None else ops.valid(lengths, features, axis=1)  # (B, F)
 
-    x = features
-    if config.feat_proj_layer_norm:
-        x = ops.layer_norm(x, "feature_projection.layer_norm", config.layer_norm_eps)
-    x = ops.linear(x, "feature_projection.projection")  # (B, F, D)
-    x = ops.dropout(x, config.feat_proj_dropout)
-    x = ops.mask_spans(x)
-
+    x = ops.mask_spans(_project(ops, config, features))  # (B, F, D)
     frame_mask = None if valid is None else ops.reshape(valid, (0, -1, 1))  # (B, F, 1)
     if frame_mask is not None:
         x = x * frame_mask
@@ -126,9 +132,12 @@ def encode(ops: Ops, config: ModelConfig, waveform: Tensor, lengths: Tensor | No
         x = ops.layer_norm(x, "encoder.layer_norm", config.layer_norm_eps)
     x = ops.dropout(x, config.hidden_dropout)
 
-    padding_score = None
-    if valid is not None:
-        padding_score = ops.reshape((valid - 1.0) * -MASKED_SCORE, (0, 1, 1, -1))  # (B, 1, 1, F)
+    mask = (
+        None if valid is None else ops.reshape((valid - 1.0) * -MASKED_SCORE, (0, 1, 1, -1))
+    )  # (B, 1, 1, F)
+    if config.chunk_frames:
+        chunks = _chunk_mask(ops, config, x)  # (F, F)
+        mask = chunks if mask is None else mask + chunks
     position_bias = None
     if config.model_type == "wavlm":
         name = "encoder.layers.0.attention.rel_attn_embed"
@@ -136,13 +145,93 @@ def encode(ops: Ops, config: ModelConfig, waveform: Tensor, lengths: Tensor | No
     hidden_states = [x]
     for layer in range(config.num_hidden_layers):
         name = f"encoder.layers.{layer}"
-        x = ops.segment(name, partial(_block, ops, config, name), x, padding_score, position_bias)
+        x = ops.segment(name, partial(_block, ops, config, name), x, mask, position_bias)
         hidden_states.append(x)
 
+    return EncoderOutput(_head(ops, config, x), hidden_states, features, lengths)
+
+
+@dataclass
+class StreamState:
+    """What a chunk needs of the audio before it.
+
+    N is the positional convolution's kernel less one, L the left context.
+    """
+
+    features: Tensor
+    """(B, N, D): the last projected features; at the beginning (B, N - right context, D) of zeros."""
+    keys: list[Tensor]
+    """(B, H, K, L) of each layer, of the frames before the chunk; the last ``seen`` are real."""
+    values: list[Tensor]
+    """(B, H, L, K) of each layer."""
+    seen: Tensor
+    """(B,) integers: frames that the stream has given."""
+
+
+def encode_chunk(
+    ops: Ops, config: ModelConfig, waveform: Tensor, valid: Tensor, state: StreamState
+) -> tuple[Tensor, StreamState]:
+    """The next chunk of a stream: waveform (B, T) -> logits (B, C, V), and the state after it.
+
+    The logits are those that ``encode`` gives for these frames of the whole recording. C is ``chunk_frames``,
+    and less only at the end; ``seen`` is for the caller to count.
+
+    Args:
+        waveform: the samples of all new frames, from the first one's first to the last one's last. The
+            beginning has ``right_context_frames`` more of them than it gives.
+        valid: (B, new frames) 1.0, and 0.0 for those after the end: as many as ``right_context_frames``
+            follow the last real one.
+    """
+    features, _ = _front_end(ops, config, waveform, None)
+    x = _project(ops, config, features) * ops.reshape(valid, (0, -1, 1))
+    x = ops.concat([state.features, x], axis=1)  # (B, N + C, D)
+    behind, ahead = position_padding(config)
+    after = StreamState(ops.last(x, 1, behind + ahead), [], [], state.seen)
+    x = ops.slice(x, 1, behind, -ahead or None) + _position_convolution(ops, config, x, (0, 0))  # (B, C, D)
+    if not config.do_stable_layer_norm:
+        x = ops.layer_norm(x, "encoder.layer_norm", config.layer_norm_eps)
+    for layer, (keys, values) in enumerate(zip(state.keys, state.values, strict=True)):
+        cache = AttentionCache(keys, values, state.seen)
+        name = f"encoder.layers.{layer}"
+        x = ops.segment(name, partial(_block, ops, config, name), x, None, None, cache)
+        after.keys.append(cache.keys)
+        after.values.append(cache.values)
+    return _head(ops, config, x), after
+
+
+@dataclass
+class AttentionCache:
+    """Keys (B, H, K, L) and values (B, H, L, K) of one layer before a chunk, then those before the next."""
+
+    keys: Tensor
+    values: Tensor
+    seen: Tensor
+    """(B,): how many of the frames before, at the end of the L, are real."""
+
+
+def _project(ops: Ops, config: ModelConfig, features: Tensor) -> Tensor:
+    """(B, F, C) -> (B, F, D)."""
+    if config.feat_proj_layer_norm:
+        features = ops.layer_norm(features, "feature_projection.layer_norm", config.layer_norm_eps)
+    return ops.dropout(ops.linear(features, "feature_projection.projection"), config.feat_proj_dropout)
+
+
+def _head(ops: Ops, config: ModelConfig, x: Tensor) -> Tensor:
+    """(B, F, D) -> (B, F, V)."""
     if config.do_stable_layer_norm:
         x = ops.layer_norm(x, "encoder.layer_norm", config.layer_norm_eps)
-    x = ops.dropout(x, config.final_dropout)
-    return EncoderOutput(ops.linear(x, "lm_head"), hidden_states, features, lengths)
+    return ops.linear(ops.dropout(x, config.final_dropout), "lm_head")
+
+
+def _chunk_mask(ops: Ops, config: ModelConfig, x: Tensor) -> Tensor:
+    """(F, F): 0 where a frame, by row, attends to another, by column, and MASKED_SCORE elsewhere."""
+    frame = ops.positions(x, axis=1)
+    begin = ops.reshape(frame // config.chunk_frames * config.chunk_frames, (-1, 1))
+    other = ops.reshape(frame, (1, -1))
+    inside = ops.less(other, begin + config.chunk_frames) * ops.less(
+        begin, other + (config.left_context_frames + 1)
+    )
+    return (inside - 1.0) * -MASKED_SCORE
 
 
 def _front_end(
@@ -150,6 +239,8 @@ def _front_end(
 ) -> tuple[Tensor, Tensor | None]:
     """(B, T) -> (B, F, C), and the lengths in frames."""
     x = ops.reshape(waveform, (0, 1, -1))  # (B, 1, T)
+    if config.waveform_gain != 1.0:
+        x = x * config.waveform_gain
     for layer, (kernel, stride) in enumerate(zip(config.conv_kernel, config.conv_stride, strict=True)):
         if lengths is not None:
             lengths = (lengths - kernel) // stride + 1
@@ -179,6 +270,8 @@ def _convolution(
     x = ops.conv1d(x, f"{name}.conv", config.conv_stride[layer])
     if config.feat_extract_norm == "layer":
         x = ops.layer_norm(x, f"{name}.layer_norm", CNN_NORM_EPS, axis=1)
+    elif config.feat_extract_norm == "affine" and layer == 0:
+        x = ops.affine(x, f"{name}.layer_norm")
     elif layer == 0:
         valid = None if lengths is None else ops.valid(lengths, x, axis=2)
         x = ops.group_norm(x, f"{name}.layer_norm", CNN_NORM_EPS, valid)
@@ -189,11 +282,7 @@ def _positions(ops: Ops, config: ModelConfig, x: Tensor, frame_mask: Tensor | No
     """Convolutional position embedding: (B, F, D) -> (B, F, D)."""
     groups = config.num_conv_pos_embedding_groups
     if config.model_type != "data2vec-audio":
-        kernel = config.num_conv_pos_embeddings
-        x = ops.transpose(x, (0, 2, 1))
-        x = ops.conv1d(x, "encoder.pos_conv_embed.conv", padding=_same(kernel), groups=groups)
-        x = ops.activation(x, config.feat_extract_activation)
-        return ops.transpose(x, (0, 2, 1))
+        return _position_convolution(ops, config, x, position_padding(config))
     for layer in range(config.num_conv_pos_embeddings):
         name = f"encoder.pos_conv_embed.layers.{layer}.conv"
         x = ops.transpose(x, (0, 2, 1))
@@ -206,6 +295,23 @@ def _positions(ops: Ops, config: ModelConfig, x: Tensor, frame_mask: Tensor | No
     return x
 
 
+def _position_convolution(ops: Ops, config: ModelConfig, x: Tensor, padding: tuple[int, int]) -> Tensor:
+    """(B, F, D) -> (B, F', D)."""
+    x = ops.transpose(x, (0, 2, 1))
+    groups = config.num_conv_pos_embedding_groups
+    x = ops.conv1d(x, "encoder.pos_conv_embed.conv", padding=padding, groups=groups)
+    x = ops.activation(x, config.feat_extract_activation)
+    return ops.transpose(x, (0, 2, 1))
+
+
+def position_padding(config: ModelConfig) -> tuple[int, int]:
+    """How many frames the positional convolution looks behind and ahead."""
+    kernel = config.num_conv_pos_embeddings
+    if not config.chunk_frames:
+        return _same(kernel)
+    return kernel - 1 - config.right_context_frames, config.right_context_frames
+
+
 def _same(kernel: int) -> tuple[int, int]:
     """Padding that keeps the length; an even kernel looks one frame less far ahead."""
     return kernel // 2, (kernel - 1) // 2
@@ -216,20 +322,21 @@ def _block(
     config: ModelConfig,
     name: str,
     x: Tensor,
-    padding_score: Tensor | None,
+    mask: Tensor | None,
     position_bias: Tensor | None,
+    cache: AttentionCache | None = None,
 ) -> Tensor:
     """One Transformer block, pre-norm or post-norm: (B, F, D) -> (B, F, D)."""
     eps = config.layer_norm_eps
     if config.do_stable_layer_norm:
         normed = ops.layer_norm(x, f"{name}.layer_norm", eps)
-        x = x + _attention(ops, config, f"{name}.attention", normed, padding_score, position_bias)
+        x = x + _attention(ops, config, f"{name}.attention", normed, mask, position_bias, cache)
         normed = ops.layer_norm(x, f"{name}.final_layer_norm", eps)
         x = x + _feed_forward(ops, config, f"{name}.feed_forward", normed)
         if config.adapter_attn_dim is not None:
             x = x + _adapter(ops, f"{name}.adapter_layer", x)
         return x
-    x = x + _attention(ops, config, f"{name}.attention", x, padding_score, position_bias)
+    x = x + _attention(ops, config, f"{name}.attention", x, mask, position_bias, cache)
     x = ops.layer_norm(x, f"{name}.layer_norm", eps)
     x = x + _feed_forward(ops, config, f"{name}.feed_forward", x)
     return ops.layer_norm(x, f"{name}.final_layer_norm", eps)
@@ -240,8 +347,9 @@ def _attention(
     config: ModelConfig,
     name: str,
     x: Tensor,
-    padding_score: Tensor | None,
+    mask: Tensor | None,
     position_bias: Tensor | None,
+    cache: AttentionCache | None,
 ) -> Tensor:
     """Multi-head self-attention: (B, F, D) -> (B, F, D). A pruned layer's weights have fewer heads."""
     split = (0, 0, -1, config.head_dim)  # (B, F, H, K)
@@ -251,17 +359,33 @@ def _attention(
 
     query = ops.transpose(query, (0, 2, 1, 3))  # (B, H, F, K)
     key = ops.transpose(key, (0, 2, 3, 1))  # (B, H, K, F)
+    value = ops.transpose(value, (0, 2, 1, 3))  # (B, H, F, K)
+    if cache is not None:
+        key, value, mask = _with_cache(ops, config, cache, key, value)  # of L + F frames
     scores = ops.matmul(query, key, f"{name}.scores")  # (B, H, F, F)
     if position_bias is not None:
         gate = _position_gate(ops, name, ops.reshape(x, split))  # (B, H, F, 1)
         scores = scores + gate * position_bias
-    if padding_score is not None:
-        scores = scores + padding_score
+    if mask is not None:
+        scores = scores + mask
     attention = ops.dropout(ops.softmax(scores), config.attention_dropout)
 
-    x = ops.matmul(attention, ops.transpose(value, (0, 2, 1, 3)))  # (B, H, F, K)
+    x = ops.matmul(attention, value)  # (B, H, F, K)
     x = ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (0, 0, -1))  # (B, F, H * K)
     return ops.dropout(ops.linear(x, f"{name}.out_proj"), config.hidden_dropout)
+
+
+def _with_cache(
+    ops: Ops, config: ModelConfig, cache: AttentionCache, key: Tensor, value: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Keys (B, H, K, L + F) and values (B, H, L + F, K) with those before the chunk, and their mask
+    (B, 1, 1, L + F), which hides what lies before the stream's first frame. The cache gets the newest."""
+    left = config.left_context_frames
+    key, value = ops.concat([cache.keys, key], axis=3), ops.concat([cache.values, value], axis=2)
+    cache.keys, cache.values = ops.last(key, 3, left), ops.last(value, 2, left)
+    missing = ops.reshape(cache.seen * -1 + left, (-1, 1))  # (B, 1)
+    mask = ops.less(ops.reshape(ops.positions(value, axis=2), (1, -1)), missing) * MASKED_SCORE
+    return key, value, ops.reshape(mask, (0, 1, 1, -1))
 
 
 def _feed_forward(ops: Ops, config: ModelConfig, name: str, x: Tensor) -> Tensor:

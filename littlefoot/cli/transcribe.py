@@ -28,12 +28,30 @@ def transcribe(
     threads: options.Threads = None,
     precision: options.Precision = "auto",
     language: options.Language = None,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Say what is heard as it comes; - is raw PCM, mic a microphone.")
+    ] = False,
+    chunk_ms: Annotated[
+        float | None, typer.Option("--chunk-ms", help="With --stream: how much is decided at once.")
+    ] = None,
 ) -> None:
     """Transcribe recordings of any length.
 
     Several recordings: text lines begin with the file's name and a tab, JSON is one object on each line.
     A recording that fails is reported, the others are done, and the exit code is 1.
+
+    With --stream a line is printed as soon as a segment ends, and on a terminal what is being said. Standard
+    input is then raw PCM: 16 kHz, mono, 16 bits, little-endian.
     """
+    if chunk_ms is not None and not stream:
+        raise ConfigError("--chunk-ms goes with --stream")
+    if stream:
+        if len(audio) > 1 or output_dir is not None or form not in ("text", "json"):
+            raise ConfigError("--stream takes one recording, and prints it as text or json")
+        from littlefoot.cli import live
+
+        live.transcribe(model, audio[0], form, engine, threads, precision, language, chunk_ms)
+        return
     if form not in EXTENSIONS:
         raise ConfigError(f"--format {form} is unknown: use one of {', '.join(EXTENSIONS)}")
     if len(audio) > 1 and form in ("srt", "vtt") and output_dir is None:

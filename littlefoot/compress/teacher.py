@@ -45,6 +45,8 @@ class Teacher(Protocol):
 class LiveTeacher:
     """A teacher that listens to every batch, as it is after augmentation but without masks or dropout.
 
+    Where it wants waveforms normalized it normalizes them itself, as its student may hear them as they come.
+
     No module of the student's objective: its weights are neither trained, averaged nor saved, and every
     process has all of them.
     """
@@ -55,9 +57,20 @@ class LiveTeacher:
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Targets:
         self.model.to(batch.waveforms.device)
-        output = self.model.encode(batch.waveforms, batch.lengths)
+        waveforms = batch.waveforms
+        if self.model.preprocessor.get("do_normalize", True):
+            waveforms = normalized(waveforms, batch.lengths)
+        output = self.model.encode(waveforms, batch.lengths)
         assert output.frame_lengths is not None  # lengths were given
         return Targets(output.logits, output.frame_lengths, output.hidden_states)
+
+
+def normalized(waveforms: Tensor, lengths: Tensor) -> Tensor:
+    """``littlefoot.audio.normalize`` of a padded batch (B, T): zero mean, unit variance."""
+    valid = (torch.arange(waveforms.shape[1], device=lengths.device) < lengths[:, None]).to(waveforms.dtype)
+    count = lengths[:, None].clamp(min=1)
+    centred = (waveforms - (waveforms * valid).sum(1, keepdim=True) / count) * valid
+    return centred * torch.rsqrt(centred.square().sum(1, keepdim=True) / count + 1e-7)
 
 
 class CachedTeacher:

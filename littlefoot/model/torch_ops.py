@@ -75,6 +75,9 @@ class TorchOps:
         variance = (centred.square() * valid).sum(-1, keepdim=True) / count
         return centred * torch.rsqrt(variance + eps) * weight[:, None] + bias[:, None]
 
+    def affine(self, x: Tensor, name: str) -> Tensor:
+        return x * self.weights[f"{name}.weight"][:, None] + self.weights[f"{name}.bias"][:, None]
+
     def activation(self, x: Tensor, kind: str) -> Tensor:
         return F.gelu(x) if kind == "gelu" else F.relu(x)
 
@@ -102,8 +105,17 @@ class TorchOps:
     def transpose(self, x: Tensor, axes: Sequence[int]) -> Tensor:
         return x.permute(*axes)
 
-    def slice(self, x: Tensor, axis: int, start: int, end: int) -> Tensor:
-        return x.narrow(axis, start, end - start)
+    def slice(self, x: Tensor, axis: int, start: int, end: int | None) -> Tensor:
+        return x[(slice(None),) * axis + (slice(start, end),)]
+
+    def concat(self, values: Sequence[Tensor], axis: int) -> Tensor:
+        return torch.cat(list(values), axis)
+
+    def last(self, x: Tensor, axis: int, count: int) -> Tensor:
+        return x.narrow(axis, x.shape[axis] - count, count)
+
+    def less(self, a: Tensor, b: Tensor) -> Tensor:
+        return (a < b).float()
 
     def gather(self, table: Tensor, indices: Tensor) -> Tensor:
         return table[indices]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
@@ -81,30 +82,7 @@ class OpenVINOEngine:
     name = "openvino"
 
     def __init__(self, artifact: Artifact, threads: int | None, precision: str, cached: bool = True) -> None:
-        if find_spec("openvino") is None:
-            raise EngineError(
-                "the engine openvino is not installed: install it with: pip install openvino, "
-                "or use the engine onnxruntime"
-            )
-        core = openvino_core()
-        capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        has_bf16 = "BF16" in capabilities
-        if precision == "bf16" and not has_bf16:
-            raise EngineError("precision bf16: this processor has no bfloat16 instructions, use f32")
-        if precision == "auto":
-            precision = "bf16" if "quantization" in artifact.config.littlefoot and has_bf16 else "f32"
-        self.precision = precision
-        options: dict[str, Any] = {
-            "INFERENCE_PRECISION_HINT": precision,
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": threads or len(os.sched_getaffinity(0)),
-        }
-        if cached:
-            device = core.get_property("CPU", "FULL_DEVICE_NAME")
-            key = cache.key(artifact, device=device, capabilities=sorted(capabilities), **options)
-            compiled = _from_cache(artifact, options, f"{key}.blob")
-        else:
-            compiled = _compile(artifact, options)
+        self.precision, compiled = _openvino(artifact, threads, precision, cached)
         self._request = compiled.create_infer_request()
         self._two_frames = artifact.config.receptive_field + artifact.config.stride  # samples
         self._begun = False
@@ -116,6 +94,36 @@ class OpenVINOEngine:
         self._begun = True
         result = self._request.infer([waveform[None]], share_inputs=True)[0]
         return np.array(result[0], dtype=np.float32)
+
+
+def _openvino(
+    artifact: Artifact, threads: int | None, precision: str, cached: bool, streaming: bool = False
+) -> tuple[str, Any]:
+    """The precision chosen, and the compiled model: of whole recordings, or of a stream's chunks."""
+    if find_spec("openvino") is None:
+        raise EngineError(
+            "the engine openvino is not installed: install it with: pip install openvino, "
+            "or use the engine onnxruntime"
+        )
+    core = openvino_core()
+    capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    has_bf16 = "BF16" in capabilities
+    if precision == "bf16" and not has_bf16:
+        raise EngineError("precision bf16: this processor has no bfloat16 instructions, use f32")
+    if precision == "auto":
+        precision = "bf16" if "quantization" in artifact.config.littlefoot and has_bf16 else "f32"
+    options: dict[str, Any] = {
+        "INFERENCE_PRECISION_HINT": precision,
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": threads or len(os.sched_getaffinity(0)),
+    }
+    if not cached:
+        return precision, _compile(artifact, options, streaming)
+    device = core.get_property("CPU", "FULL_DEVICE_NAME")
+    key = cache.key(
+        artifact, device=device, capabilities=sorted(capabilities), streaming=streaming, **options
+    )
+    return precision, _from_cache(artifact, options, streaming, f"{key}.blob")
 
 
 @functools.cache
@@ -131,7 +139,7 @@ def openvino_core() -> Any:
     return openvino.Core()
 
 
-def _from_cache(artifact: Artifact, options: dict[str, Any], entry: str) -> Any:
+def _from_cache(artifact: Artifact, options: dict[str, Any], streaming: bool, entry: str) -> Any:
     """The compiled model, from the cache where it is there."""
     import openvino
 
@@ -140,16 +148,17 @@ def _from_cache(artifact: Artifact, options: dict[str, Any], entry: str) -> Any:
             return openvino_core().import_model(openvino.Tensor(blob, shared_memory=True), "CPU", options)
         except RuntimeError:  # written by another build of the engine
             cache.discard(entry)
-    compiled = _compile(artifact, options)
+    compiled = _compile(artifact, options, streaming)
     cache.store(entry, compiled.export_model().getvalue())
     return compiled
 
 
-def _compile(artifact: Artifact, options: dict[str, Any]) -> Any:
+def _compile(artifact: Artifact, options: dict[str, Any], streaming: bool) -> Any:
     from littlefoot.runtime import graph
 
+    network = graph.build_stream(artifact) if streaming else graph.build(artifact)
     try:
-        return openvino_core().compile_model(openvino_model(graph.build(artifact)), "CPU", options)
+        return openvino_core().compile_model(openvino_model(network), "CPU", options)
     except RuntimeError as error:
         raise EngineError(f"OpenVINO refused the model: {error}") from error
 
@@ -185,6 +194,17 @@ class ONNXRuntimeEngine:
     name = "onnxruntime"
 
     def __init__(self, artifact: Artifact, threads: int | None) -> None:
+        self._session = _Session(artifact, threads)
+
+    def run(self, waveform: Array) -> Array:
+        (logits,) = self._session.run({"waveform": waveform[None]})
+        return np.asarray(logits[0], dtype=np.float32)
+
+
+class _Session:
+    """ONNX Runtime's session, and the weights whose memory it shares."""
+
+    def __init__(self, artifact: Artifact, threads: int | None, streaming: bool = False) -> None:
         if find_spec("onnxruntime") is None:
             raise MissingExtraError("the engine onnxruntime", "onnxruntime", "onnxruntime")
         import onnxruntime
@@ -194,8 +214,8 @@ class ONNXRuntimeEngine:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
         options.log_severity_level = 3
-        network = graph.build(artifact)
-        self._weights = network.large  # shared with the session, must live as long
+        network = graph.build_stream(artifact) if streaming else graph.build(artifact)
+        self._weights = network.large  # must live as long as the session
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in self._weights.values()]
         options.add_external_initializers(list(self._weights), values)
         try:
@@ -205,6 +225,44 @@ class ONNXRuntimeEngine:
         except Exception as error:  # its exceptions share no base class of their own
             raise EngineError(f"ONNX Runtime refused the model: {error}") from error
 
-    def run(self, waveform: Array) -> Array:
-        (logits,) = self._session.run(["logits"], {"waveform": waveform[None]})
-        return np.asarray(logits[0], dtype=np.float32)
+    def run(self, inputs: dict[str, Any]) -> list[Any]:
+        outputs: list[Any] = self._session.run(None, inputs)
+        return outputs
+
+
+class StreamEngine(Protocol):
+    """Runs chunks of streams and keeps nothing of them: any number may share it, in threads too."""
+
+    def step(self, inputs: dict[str, Any]) -> list[Array]:
+        """The inputs of ``littlefoot.runtime.graph.build_stream`` by name -> its outputs in their order."""
+
+
+def create_stream(
+    artifact: Artifact, name: str = "auto", threads: int | None = None, precision: str = "auto"
+) -> StreamEngine:
+    """As ``create``, for the chunks of a streaming model."""
+    name = _best_engine(artifact) if name == "auto" else name
+    if name == "openvino":
+        return _OpenVINOStreamEngine(_openvino(artifact, threads, precision, True, True)[1])
+    if name == "onnxruntime":
+        return _ONNXRuntimeStreamEngine(_Session(artifact, threads, True))
+    raise EngineError(f"engine '{name}' is unknown: use auto, openvino or onnxruntime")
+
+
+class _OpenVINOStreamEngine:
+    def __init__(self, compiled: Any) -> None:
+        self._request, self._lock = compiled.create_infer_request(), threading.Lock()
+        self._names = [entry.get_any_name() for entry in compiled.outputs]
+
+    def step(self, inputs: dict[str, Any]) -> list[Array]:
+        with self._lock:
+            results = self._request.infer(inputs, share_inputs=True)
+            return [np.array(results[name]) for name in self._names]
+
+
+class _ONNXRuntimeStreamEngine:
+    def __init__(self, session: _Session) -> None:
+        self._session = session
+
+    def step(self, inputs: dict[str, Any]) -> list[Array]:
+        return self._session.run(inputs)

@@ -13,10 +13,12 @@ import onnx
 from onnx import TensorProto, helper
 
 from littlefoot.artifact import Artifact
-from littlefoot.encoder import encode
+from littlefoot.config import ModelConfig
+from littlefoot.encoder import StreamState, encode, encode_chunk
 from littlefoot.runtime.onnx_ops import IR_VERSION, OPSET, OnnxOps, Value
 
 WAVEFORM, LENGTHS, LOGITS = "waveform", "lengths", "logits"
+VALID, SEEN, FEATURES = "valid", "seen", "features"
 
 _LARGE = 1 << 14
 """Bytes from which an array stays outside of the protobuf: copying all weights into one takes seconds."""
@@ -107,14 +109,79 @@ def build(artifact: Artifact, lengths: bool = False, observe: bool = False) -> G
         inputs.append(_value_info(LENGTHS, np.int64, ["batch"]))
         length = Value(ops, LENGTHS, np.dtype(np.int64))
     result = encode(ops, artifact.config, waveform, length)
-    ops.nodes.append(helper.make_node("Identity", [result.logits.name], [LOGITS], name=LOGITS))
-    outputs = [_value_info(LOGITS, np.float32, ["batch", "frames", artifact.config.vocab_size])]
+    outputs = [_output(ops, LOGITS, result.logits, ["batch", "frames", artifact.config.vocab_size])]
     observed: dict[str, list[str]] = {}
     for layer, value in ops.layer_inputs.items():
         observed.setdefault(value.name, []).append(layer)
     if observe:
         outputs += [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in observed]
     return Graph(ops.nodes, inputs, outputs, ops.initializers, observed, ops.strides)
+
+
+@dataclass(frozen=True)
+class StreamTensor:
+    """A part of a stream's state: ``name`` goes in, ``next.name`` comes out."""
+
+    name: str
+    shape: tuple[int, ...]
+    """Without the batch."""
+    start: tuple[int, ...]
+    """Its shape at the beginning of a stream, where all of it is zero."""
+
+
+def stream_state(config: ModelConfig) -> list[StreamTensor]:
+    """All parts of a stream's state but the number of frames seen."""
+    ahead, width = config.right_context_frames, config.hidden_size
+    tail = config.num_conv_pos_embeddings - 1
+    tensors = [StreamTensor(FEATURES, (tail, width), (tail - ahead, width))]
+    for layer in range(config.num_hidden_layers):
+        heads, left = config.attention_heads(layer), config.left_context_frames
+        for name, shape in (("keys", (config.head_dim, left)), ("values", (left, config.head_dim))):
+            tensors.append(StreamTensor(f"{name}.{layer}", (heads, *shape), (heads, *shape)))
+    return tensors
+
+
+def build_stream(artifact: Artifact) -> Graph:
+    """Emit the network of a streaming model for one chunk (``littlefoot.encoder.encode_chunk``).
+
+    Inputs: ``waveform`` (batch, samples), ``valid`` (batch, new frames), ``seen`` (batch,) int64, and the
+    parts of ``stream_state``. Outputs: ``logits`` (batch, frames, vocabulary), and ``next.NAME`` of each.
+    """
+    ops, config = OnnxOps(artifact.weights), artifact.config
+    tensors = stream_state(config)
+    inputs = [
+        _value_info(WAVEFORM, np.float32, ["batch", "samples"]),
+        _value_info(VALID, np.float32, ["batch", "new_frames"]),
+        _value_info(SEEN, np.int64, ["batch"]),
+    ]
+    for tensor in tensors:
+        shape: tuple[int | str, ...] = (
+            tensor.shape if tensor.shape == tensor.start else ("tail", *tensor.shape[1:])
+        )
+        inputs.append(_value_info(tensor.name, np.float32, ["batch", *shape]))
+    values = {info.name: Value(ops, info.name, np.dtype(np.float32)) for info in inputs}
+    values[SEEN] = Value(ops, SEEN, np.dtype(np.int64))
+    layers = range(config.num_hidden_layers)
+    state = StreamState(
+        values[FEATURES],
+        [values[f"keys.{layer}"] for layer in layers],
+        [values[f"values.{layer}"] for layer in layers],
+        values[SEEN],
+    )
+    logits, after = encode_chunk(ops, config, values[WAVEFORM], values[VALID], state)
+    made = [after.features]
+    for keys, attended in zip(after.keys, after.values, strict=True):
+        made += [keys, attended]
+    outputs = [_output(ops, LOGITS, logits, ["batch", "frames", config.vocab_size])]
+    for tensor, value in zip(tensors, made, strict=True):
+        outputs.append(_output(ops, f"next.{tensor.name}", value, ["batch", *tensor.shape]))
+    return Graph(ops.nodes, inputs, outputs, ops.initializers, {}, ops.strides)
+
+
+def _output(ops: OnnxOps, name: str, value: Value, shape: Iterable[int | str]) -> onnx.ValueInfoProto:
+    """Give a value the name of an output."""
+    ops.nodes.append(helper.make_node("Identity", [value.name], [name], name=name))
+    return _value_info(name, value.dtype, shape)
 
 
 def _value_info(name: str, dtype: npt.DTypeLike, shape: Iterable[int | str]) -> onnx.ValueInfoProto:

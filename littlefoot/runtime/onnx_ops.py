@@ -23,6 +23,9 @@ from onnx import TensorProto, helper
 OPSET = 20
 IR_VERSION = 10
 
+_END = np.iinfo(np.int64).max
+"""The end of a slice that takes all that is left."""
+
 
 @dataclass(frozen=True)
 class Value:
@@ -225,6 +228,9 @@ class OnnxOps:
         x = self._image("Div", x, self._image("Sqrt", variance + eps))
         return x * self._column(f"{name}.weight") + self._column(f"{name}.bias")
 
+    def affine(self, x: Value, name: str) -> Value:
+        return self._as_image(x) * self._column(f"{name}.weight") + self._column(f"{name}.bias")
+
     def activation(self, x: Value, kind: str) -> Value:
         return self._elementwise({"gelu": "Gelu", "relu": "Relu"}[kind], x)
 
@@ -255,10 +261,18 @@ class OnnxOps:
     def transpose(self, x: Value, axes: Sequence[int]) -> Value:
         return self.node("Transpose", self._flat(x), perm=list(axes), dtype=x.dtype)
 
-    def slice(self, x: Value, axis: int, start: int, end: int) -> Value:
-        return self.node(
-            "Slice", x, self.integers(start), self.integers(end), self.integers(axis), dtype=x.dtype
-        )
+    def slice(self, x: Value, axis: int, start: int, end: int | None) -> Value:
+        limits = self.integers(start), self.integers(_END if end is None else end)
+        return self.node("Slice", x, *limits, self.integers(axis), dtype=x.dtype)
+
+    def concat(self, values: Sequence[Value], axis: int) -> Value:
+        return self.node("Concat", *values, axis=axis, dtype=values[0].dtype)
+
+    def last(self, x: Value, axis: int, count: int) -> Value:
+        return self.slice(x, axis, -count, None)
+
+    def less(self, a: Value, b: Value) -> Value:
+        return self.node("Cast", self.node("Less", a, b, dtype=np.bool_), to=TensorProto.FLOAT)
 
     def gather(self, table: Value, indices: Value) -> Value:
         return self.node("Gather", table, indices, axis=0, dtype=table.dtype)
@@ -270,8 +284,7 @@ class OnnxOps:
         return self.node("Range", zero, count, one, dtype=np.int64)
 
     def valid(self, lengths: Value, x: Value, axis: int) -> Value:
-        before = self.node("Less", self.positions(x, axis), self.reshape(lengths, (-1, 1)), dtype=np.bool_)
-        return self.node("Cast", before, to=TensorProto.FLOAT)
+        return self.less(self.positions(x, axis), self.reshape(lengths, (-1, 1)))
 
     def dropout(self, x: Value, probability: float) -> Value:
         return x

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -11,12 +13,17 @@ import numpy.typing as npt
 
 from littlefoot import audio, checkpoint
 from littlefoot.artifact import Artifact
-from littlefoot.config import SAMPLE_RATE
+from littlefoot.config import SAMPLE_RATE, ModelConfig
 from littlefoot.decode.greedy import best_path, best_tokens
 from littlefoot.decode.segments import segments
 from littlefoot.decode.spans import separator, words
+from littlefoot.errors import ConfigError
 from littlefoot.results import Transcription
-from littlefoot.runtime.engine import Engine, create
+from littlefoot.runtime.engine import Engine, StreamEngine, create, create_stream
+from littlefoot.runtime.frames import ChunkedFrames, Frames, WindowedFrames
+from littlefoot.runtime.stream import Stream
+
+log = logging.getLogger("littlefoot")
 
 Array = npt.NDArray[np.float32]
 
@@ -29,10 +36,14 @@ CONTEXT_SECONDS = 2.0
 class Recognizer:
     """A loaded model. Made by ``littlefoot.load``; may be used for any number of recordings."""
 
-    def __init__(self, artifact: Artifact, engine: Engine) -> None:
+    def __init__(
+        self, artifact: Artifact, engine: Engine, chunks: Callable[[], StreamEngine] | None = None
+    ) -> None:
+        """``chunks`` makes the engine of a streaming model's chunks; without it streams use windows."""
         self.config = artifact.config
         self.vocabulary = artifact.vocabulary
         self.engine = engine
+        self._chunks = None if chunks is None else functools.cache(chunks)  # made once, when first used
         self._normalize = bool(artifact.preprocessor.get("do_normalize", True))
 
     def transcribe(self, source: str | Path | bytes | BinaryIO | Array) -> Transcription:
@@ -67,6 +78,33 @@ class Recognizer:
         text = between.join(word.word for word in found)
         return Transcription(text, segments(found, between), found, duration)
 
+    @property
+    def streams(self) -> bool:
+        """Whether the model was made for streaming; others simulate it with windows."""
+        return self._chunks is not None
+
+    def stream(self, chunk_frames: int | None = None) -> Stream:
+        """A live recording to feed. Any number may be open at once; they share the engine.
+
+        Args:
+            chunk_frames: how many frames a streaming model decides at once; None: as it was made. A number
+                that it was not trained with costs errors, and a warning.
+
+        Raises ConfigError for an impossible number, or any with a model that was not made for streaming.
+        """
+        config = self.config
+        frames: Frames
+        if self._chunks is not None:
+            if chunk_frames is not None:
+                _warn_untrained(config, chunk_frames)
+                config = config.replace(chunk_frames=chunk_frames)
+            frames = ChunkedFrames(config, self._chunks())
+        elif chunk_frames is not None:
+            raise ConfigError("this model was not made for streaming: its windows have a fixed length")
+        else:
+            frames = WindowedFrames(config, self.engine, self._normalize)
+        return Stream(frames, self.vocabulary, config.frame_ms / 1000)
+
     def logits(self, waveform: Array) -> Array:
         """Samples (T,) float32 at 16 kHz -> logits (F, V) before the softmax.
 
@@ -81,6 +119,15 @@ class Recognizer:
         for window in windows(blocks, self.config.frames, stride):
             prepared = audio.normalize(window.samples) if self._normalize else window.samples
             yield self.engine.run(prepared)[window.first_frame : window.end_frame]
+
+
+def _warn_untrained(config: ModelConfig, chunk_frames: int) -> None:
+    if chunk_frames < 1:
+        raise ConfigError(f"chunk_frames must be at least 1, not {chunk_frames}")
+    trained = config.littlefoot.get("streaming", {}).get("trained_chunk_frames", [config.chunk_frames])
+    if chunk_frames not in trained:
+        lengths = ", ".join(f"{chunk} ({chunk * config.frame_ms:g} ms)" for chunk in trained)
+        log.warning("chunks of %d frames: the model was trained with %s", chunk_frames, lengths)
 
 
 class Window(NamedTuple):
@@ -131,4 +178,6 @@ def load(
         language: for MMS, whose adapter and alphabet to take.
     """
     artifact = checkpoint.load(model, language=language)
-    return Recognizer(artifact, create(artifact, engine, threads, precision))
+    whole = create(artifact, engine, threads, precision)
+    chunks = functools.partial(create_stream, artifact, whole.name, threads, precision)
+    return Recognizer(artifact, whole, chunks if artifact.config.chunk_frames else None)

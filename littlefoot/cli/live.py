@@ -1,0 +1,123 @@
+"""``littlefoot transcribe --stream``: a recording, standard input or a microphone, line by line."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from littlefoot.config import SAMPLE_RATE
+from littlefoot.errors import AudioError, MissingExtraError
+
+if TYPE_CHECKING:
+    from littlefoot.runtime.stream import Partial, Stream
+
+BLOCK_SECONDS = 0.1
+MICROPHONE = "mic"
+
+
+def transcribe(
+    model: str,
+    source: str,
+    form: str,
+    engine: str,
+    threads: int | None,
+    precision: str,
+    language: str | None,
+    chunk_ms: float | None,
+) -> None:
+    """Print every segment when it ends, and on a terminal what is being said."""
+    from littlefoot.runtime import recognizer
+
+    loaded = recognizer.load(model, engine, threads, precision, language)
+    chunk = None if chunk_ms is None else max(1, round(chunk_ms / loaded.config.frame_ms))
+    stream = loaded.stream(chunk)
+    if not loaded.streams:
+        typer.echo(
+            "littlefoot: this model was not made for streaming: it is simulated by windows that overlap "
+            f"({stream.latency_seconds:g} s late, several times the work)",
+            err=True,
+        )
+    try:
+        for block in _blocks(source):
+            _show(stream.feed(block), form)
+    except KeyboardInterrupt:  # how a microphone ends
+        pass
+    finally:
+        _end(stream, form)
+
+
+def _end(stream: Stream, form: str) -> None:
+    _show(stream.finish(), form)
+    if sys.stderr.isatty():
+        sys.stderr.write("\r\033[K")
+
+
+def _show(partial: Partial, form: str) -> None:
+    terminal = sys.stderr.isatty()
+    if terminal and partial.final:
+        sys.stderr.write("\r\033[K")
+    for segment in partial.final:
+        line = json.dumps(asdict(segment)) if form == "json" else segment.text
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+    if terminal:
+        sys.stderr.write(f"\r\033[K{partial.text[-100:]}")
+        sys.stderr.flush()
+
+
+def _blocks(source: str) -> Iterator[Any]:
+    """Samples (N,), as they come."""
+    from littlefoot import audio
+
+    if source == "-":
+        return _standard_input()
+    if source == MICROPHONE:
+        return _microphone()
+    return audio.blocks(source, BLOCK_SECONDS)
+
+
+def _standard_input() -> Iterator[Any]:
+    """Raw 16-bit PCM. Raises AudioError for what is obviously something else."""
+    import numpy as np
+
+    size, left, first = 2 * round(BLOCK_SECONDS * SAMPLE_RATE), b"", True
+    while data := os.read(sys.stdin.fileno(), size):
+        data = left + data
+        if (first and data[:4] in (b"RIFF", b"fLaC", b"OggS")) or data[:3] == b"ID3":
+            raise AudioError(
+                "standard input is no raw PCM: convert it, for example with "
+                "ffmpeg -i FILE -f s16le -ac 1 -ar 16000 -"
+            )
+        first = False
+        whole = len(data) - len(data) % 2
+        left = data[whole:]
+        yield np.frombuffer(data[:whole], "<i2").astype(np.int16)
+
+
+def _microphone() -> Iterator[Any]:
+    import queue
+
+    try:
+        import sounddevice
+    except (ImportError, OSError) as error:  # OSError: PortAudio is missing
+        raise MissingExtraError("the microphone", "sounddevice", "mic") from error
+    blocks: queue.Queue[Any] = queue.Queue()
+    try:
+        with sounddevice.InputStream(
+            SAMPLE_RATE,
+            round(BLOCK_SECONDS * SAMPLE_RATE),
+            channels=1,
+            dtype="float32",
+            callback=lambda data, *_: blocks.put(data[:, 0].copy()),
+        ):
+            typer.echo("littlefoot: listening; Ctrl-C ends", err=True)
+            while True:
+                yield blocks.get()
+    except sounddevice.PortAudioError as error:
+        raise AudioError(f"the microphone cannot be opened: {error}") from error

@@ -1,0 +1,179 @@
+"""From a model that hears whole recordings to one that hears them as they come.
+
+DistillW2V2's second stage (Fu et al. 2023): attention by chunks with limited history, and what else looks
+ahead in wav2vec 2.0 replaced: the positional convolution looks back, a group norm over time becomes a fixed
+scale per channel, measured on speech, and so does the normalization of the waveform. The streaming student
+learns from the model that it was, or from the recipe's first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from littlefoot import artifact as artifacts
+from littlefoot import audio
+from littlefoot.artifact import Artifact
+from littlefoot.compress.distill import Distillation, LossConfig, training_set
+from littlefoot.compress.methods import Step
+from littlefoot.compress.teacher import LiveTeacher
+from littlefoot.config import ModelConfig
+from littlefoot.encoder import CNN_NORM_EPS, position_padding
+from littlefoot.errors import ConfigError, LittlefootError
+from littlefoot.manifest import Corpus
+from littlefoot.model import train as trainer
+from littlefoot.model.data import Batch
+from littlefoot.model.module import CTCModel
+from littlefoot.model.train_config import TrainConfig
+
+MEASURED_RECORDINGS = 64
+
+
+@dataclass(frozen=True)
+class StreamingConfig:
+    """Settings of the conversion to a streaming model."""
+
+    chunk_frames: int = 24
+    """Frames decided at once: 24 of 20 ms are 480 ms."""
+    left_context_frames: int = 300
+    """Frames before its chunk that a frame sees."""
+    right_context_frames: int = 0
+    """Frames that the positional convolution looks ahead, at the price of as much latency."""
+    other_chunks: tuple[int, ...] = ()
+    """Further chunk lengths to train with, drawn at random, so that the model serves several latencies;
+    0 is a chunk of the whole recording."""
+    teacher: str = "previous"
+    """Who teaches: ``previous`` or ``first``, as in a distillation."""
+    loss: LossConfig = field(default_factory=LossConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    collapse_steps: int = 2000
+
+    def __post_init__(self) -> None:
+        if self.chunk_frames < 1:
+            raise ConfigError(f"chunk_frames must be at least 1, not {self.chunk_frames}")
+        if any(chunk < 0 for chunk in self.other_chunks):
+            raise ConfigError(f"other_chunks must be 0 or more, not {list(self.other_chunks)}")
+        if self.teacher not in ("previous", "first"):
+            raise ConfigError(f"teacher must be previous or first, not '{self.teacher}'")
+
+
+def stream(model: Artifact, config: StreamingConfig, step: Step) -> Artifact:
+    """Convert a model, and train it on what its teacher says of the speech.
+
+    Raises:
+        ConfigError: a model that cannot stream.
+        TrainingError: as ``littlefoot.compress.distill.distill``.
+    """
+    corpus = step.speech()
+    student = convert(CTCModel.from_artifact(model), config, corpus)
+    training_set(student, config.loss, config.train, step)
+    teacher = step.first if config.teacher == "first" else model
+    objective = StreamingDistillation(student, teacher, config)
+    out = step.directory / "model"
+    trainer.train(objective, corpus, config.train, out, step.resume)
+    made = artifacts.load(out)
+    chunks = sorted({config.chunk_frames, *(chunk for chunk in config.other_chunks if chunk)})
+    section = {**made.config.littlefoot, "streaming": {"trained_chunk_frames": chunks}}
+    return replace(made, config=made.config.replace(littlefoot=section))
+
+
+class StreamingDistillation(Distillation):
+    """Distillation of a student that hears every batch with another of its chunk lengths."""
+
+    method = "streaming distillation"
+
+    def __init__(self, student: CTCModel, teacher: Artifact, config: StreamingConfig) -> None:
+        says = LiveTeacher(CTCModel.from_artifact(teacher))
+        super().__init__(student, says, teacher.config, config.loss, config.collapse_steps)
+        self._config = student.config
+        self._chunks = [config.chunk_frames, *config.other_chunks]
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """As of a distillation. The length of chunks is the same in all processes."""
+        longest = batch.time_mask.shape[1]
+        chunk = self._chunks[int(np.random.default_rng(self.step).integers(len(self._chunks)))]
+        self.model.config = self._config.replace(chunk_frames=chunk or longest)
+        try:
+            return super().forward(batch)
+        finally:
+            self.model.config = self._config
+
+
+def convert(model: CTCModel, config: StreamingConfig, corpus: Corpus) -> CTCModel:
+    """A model that can stream, with the weights of one that cannot; not yet trained for it.
+
+    ``corpus`` tells how loud speech is, and what the first convolution makes of it.
+    """
+    theirs = model.config
+    changes: dict[str, Any] = {
+        "chunk_frames": config.chunk_frames,
+        "left_context_frames": config.left_context_frames,
+        "right_context_frames": config.right_context_frames,
+    }
+    clips = [clip for clip in _recordings(corpus) if len(clip) >= theirs.receptive_field]
+    if not clips:
+        raise ConfigError("none of the recordings can be read: check the manifests")
+    if model.preprocessor.get("do_normalize", True):
+        loudness = float(np.median([np.sqrt(np.square(clip).mean()) for clip in clips]))
+        changes["waveform_gain"] = theirs.waveform_gain / max(loudness, 1e-4)
+    weights = {name: value.detach().clone() for name, value in model.named_parameters()}
+    if theirs.feat_extract_norm == "group":
+        changes["feat_extract_norm"] = "affine"
+        ModelConfig.from_dict({**theirs.to_dict(), **changes})  # refuses before anything is measured
+        _settle_group_norm(weights, theirs, changes.get("waveform_gain", 1.0), clips)
+    mine = theirs.replace(littlefoot={}, **changes)
+    name = "encoder.pos_conv_embed.conv.weight"
+    weights[name] = _looking_back(weights[name], position_padding(theirs)[0], position_padding(mine)[0])
+    made = CTCModel(mine, model.vocabulary, {}, weights, model.card)
+    made.preprocessor = {**model.preprocessor, "do_normalize": False}
+    return made
+
+
+def _looking_back(kernel: Tensor, behind: int, further: int) -> Tensor:
+    """A kernel (D, D / G, K) that began ``behind`` frames before its own, beginning further back.
+
+    What it did to each of the frames that it still sees stays the same; what it now sees anew counts nothing.
+    """
+    shift = further - behind
+    moved = torch.zeros_like(kernel)
+    if shift >= 0:
+        moved[:, :, shift:] = kernel[:, :, : kernel.shape[2] - shift]
+    else:
+        moved[:, :, :shift] = kernel[:, :, -shift:]
+    return moved
+
+
+def _recordings(corpus: Corpus) -> list[Any]:
+    """Some of the training speech, (T,) each."""
+    rows = corpus.of_split("train")
+    chosen = np.random.default_rng(0).permutation(len(rows))[:MEASURED_RECORDINGS]
+    clips = []
+    for row in chosen:
+        try:
+            clips.append(audio.read(rows[int(row)].path))
+        except LittlefootError:
+            continue  # the trainer counts them
+    return clips
+
+
+def _settle_group_norm(
+    weights: dict[str, Tensor], config: ModelConfig, gain: float, clips: list[Any]
+) -> None:
+    """Put what the first group norm does to speech, on average, into its scale and shift."""
+    name = "feature_extractor.conv_layers.0"
+    kernel, bias = weights[f"{name}.conv.weight"], weights.get(f"{name}.conv.bias")
+    sums = torch.zeros(len(kernel), dtype=torch.float64)
+    squares, count = torch.zeros_like(sums), 0
+    for clip in clips:
+        waveform = torch.from_numpy(clip)[None, None] * gain
+        y = torch.nn.functional.conv1d(waveform, kernel, bias, config.conv_stride[0])[0].double()  # (C, F)
+        sums, squares, count = sums + y.sum(1), squares + y.square().sum(1), count + y.shape[1]
+    mean = sums / count
+    deviation = torch.sqrt(squares / count - mean * mean + CNN_NORM_EPS)
+    scale = weights[f"{name}.layer_norm.weight"].double() / deviation
+    weights[f"{name}.layer_norm.bias"] = (weights[f"{name}.layer_norm.bias"].double() - scale * mean).float()
+    weights[f"{name}.layer_norm.weight"] = scale.float()

@@ -1,0 +1,123 @@
+"""Samples of a stream in, logits of its frames out, as soon as they are decided."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from littlefoot import audio
+from littlefoot.config import SAMPLE_RATE, ModelConfig
+from littlefoot.runtime.engine import Engine, StreamEngine
+from littlefoot.runtime.graph import SEEN, VALID, WAVEFORM, stream_state
+
+Array = npt.NDArray[np.float32]
+
+
+class Frames(Protocol):
+    """One stream. Its state does not grow."""
+
+    latency_seconds: float
+    """From the time of a frame to the last sample that may change it."""
+
+    def feed(self, samples: Array) -> Array:
+        """More samples (N,) -> logits (F, V) of the frames that they decide; F may be 0."""
+
+    def finish(self) -> Array:
+        """The stream is over: logits (F, V) of the frames that are left."""
+
+
+class ChunkedFrames:
+    """Of a streaming model: exactly the logits that the whole recording would get, chunk by chunk."""
+
+    def __init__(self, config: ModelConfig, engine: StreamEngine) -> None:
+        self._config, self._engine = config, engine
+        self._parts = stream_state(config)
+        self._state = [np.zeros((1, *part.start), np.float32) for part in self._parts]
+        self._seen = 0
+        self._begun = False
+        self._held = np.zeros(0, np.float32)
+        self.latency_seconds = config.algorithmic_latency / SAMPLE_RATE
+
+    def feed(self, samples: Array) -> Array:
+        self._held = np.concatenate([self._held, samples])
+        logits = [np.zeros((0, self._config.vocab_size), np.float32)]
+        while self._config.frames(len(self._held)) >= self._next():
+            logits.append(self._step(self._next()))
+        return np.concatenate(logits)
+
+    def finish(self) -> Array:
+        # Frames of silence stand for what the positional convolution would see after the end: nothing.
+        real = self._config.frames(len(self._held))
+        total = real + (self._config.right_context_frames if real or self._begun else 0)
+        logits = [np.zeros((0, self._config.vocab_size), np.float32)]
+        if total:
+            needed = (total - 1) * self._config.stride + self._config.receptive_field
+            self._held = np.pad(self._held[:needed], (0, max(0, needed - len(self._held))))
+        while total:
+            count = min(self._next(), total)
+            logits.append(self._step(count, min(count, real)))
+            total, real = total - count, max(0, real - count)
+        self._held = self._held[:0]
+        return np.concatenate(logits)
+
+    def _next(self) -> int:
+        """New frames that the next chunk takes."""
+        return self._config.chunk_frames + (0 if self._begun else self._config.right_context_frames)
+
+    def _step(self, count: int, real: int | None = None) -> Array:
+        """Give the network ``count`` frames, of which the first ``real`` are."""
+        config = self._config
+        valid = (np.arange(count) < (count if real is None else real)).astype(np.float32)
+        inputs = {part.name: value for part, value in zip(self._parts, self._state, strict=True)}
+        inputs[WAVEFORM] = self._held[None, : (count - 1) * config.stride + config.receptive_field].copy()
+        inputs[VALID] = valid[None]
+        inputs[SEEN] = np.array([min(self._seen, config.left_context_frames)])
+        logits, *self._state = self._engine.step(inputs)
+        self._held = self._held[count * config.stride :]
+        self._seen += logits.shape[1]
+        self._begun = True
+        return np.asarray(logits[0], dtype=np.float32)
+
+
+class WindowedFrames:
+    """Of any other model: windows that overlap, each of which decides one second.
+
+    That is no streaming: every second of audio is computed ``LEFT + HOP + RIGHT`` times over, and what a
+    frame sees of the past ends at its window's edge.
+    """
+
+    LEFT, HOP, RIGHT = 6.0, 1.0, 1.0
+    """Seconds: context before, decided, context after."""
+
+    def __init__(self, config: ModelConfig, engine: Engine, normalize: bool) -> None:
+        self._config, self._engine, self._normalize = config, engine, normalize
+        self._left, self._hop, self._right = (
+            round(seconds * SAMPLE_RATE / config.stride) for seconds in (self.LEFT, self.HOP, self.RIGHT)
+        )
+        self._held = np.zeros(0, np.float32)
+        self._first = 0  # frame of ``held`` from which nothing is decided yet
+        self.latency_seconds = self.HOP + self.RIGHT
+
+    def feed(self, samples: Array) -> Array:
+        self._held = np.concatenate([self._held, samples])
+        logits = [np.zeros((0, self._config.vocab_size), np.float32)]
+        while self._config.frames(len(self._held)) >= self._first + self._hop + self._right:
+            logits.append(self._decide(self._first + self._hop, self._right))
+        return np.concatenate(logits)
+
+    def finish(self) -> Array:
+        count = self._config.frames(len(self._held))
+        if count <= self._first:
+            return np.zeros((0, self._config.vocab_size), np.float32)
+        return self._decide(count, 0)
+
+    def _decide(self, end: int, context: int) -> Array:
+        """Logits of the frames up to ``end``, seen with so many frames after it."""
+        samples = self._held[: (end + context - 1) * self._config.stride + self._config.receptive_field]
+        logits = self._engine.run(audio.normalize(samples) if self._normalize else samples)[self._first : end]
+        drop = max(0, end - self._left)
+        self._held = self._held[drop * self._config.stride :]
+        self._first = end - drop
+        return logits

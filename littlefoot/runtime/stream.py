@@ -1,0 +1,123 @@
+"""Live recognition: text while somebody speaks."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from littlefoot.decode.greedy import best_path, best_tokens
+from littlefoot.decode.spans import separator, words
+from littlefoot.errors import AudioError
+from littlefoot.results import Segment
+from littlefoot.runtime.frames import Frames
+from littlefoot.vocabulary import Vocabulary
+
+ENDPOINT_SECONDS = 0.8
+"""So long a pause after speech ends a segment."""
+MAX_SECONDS = 30.0
+"""A segment without a pause ends at its last word after this."""
+
+
+class Partial(NamedTuple):
+    """What is known of a stream."""
+
+    text: str
+    """Of the segment that is being spoken; it may still change."""
+    final: list[Segment]
+    """Segments that ended since the last call; they will not change."""
+
+
+class Stream:
+    """One live recording. Made by ``Recognizer.stream``; memory and time per second do not grow.
+
+    ``latency_seconds`` is how long after a sound the model decides about it at the latest, without the time
+    that computing takes.
+    """
+
+    def __init__(self, frames: Frames, vocabulary: Vocabulary, frame_seconds: float) -> None:
+        self.latency_seconds = frames.latency_seconds
+        self._frames, self._vocabulary, self._frame_seconds = frames, vocabulary, frame_seconds
+        self._separator = separator(vocabulary)
+        delimiter = vocabulary.word_delimiter
+        silent = [vocabulary.blank, *([vocabulary.tokens.index(delimiter)] if self._separator else [])]
+        self._silent = np.isin(np.arange(len(vocabulary.tokens)), silent)
+        self._tokens = np.zeros(0, np.int64)  # best tokens of the frames of the segment
+        self._log_posteriors = np.zeros(0)
+        self._begin = 0  # frames before the segment
+        self._finished = False
+
+    def feed(self, samples: npt.NDArray[Any]) -> Partial:
+        """More of the recording.
+
+        Args:
+            samples: (N,) at 16 kHz, float in -1 ... 1 or int16; any number, also none.
+
+        Raises:
+            AudioError: samples of another type or shape, not finite, or after ``finish``. The stream can go
+                on without them.
+        """
+        if self._finished:
+            raise AudioError("the stream is finished: make a new one")
+        return self._decoded(self._frames.feed(_checked(samples)), last=False)
+
+    def finish(self) -> Partial:
+        """The recording is over: the last segments. Raises AudioError when called twice."""
+        if self._finished:
+            raise AudioError("the stream is finished: make a new one")
+        self._finished = True
+        return self._decoded(self._frames.finish(), last=True)
+
+    def _decoded(self, logits: npt.NDArray[np.float32], last: bool) -> Partial:
+        final: list[Segment] = []
+        pause = round(ENDPOINT_SECONDS / self._frame_seconds)
+        longest = round(MAX_SECONDS / self._frame_seconds)
+        best, posteriors = best_tokens(logits, self._vocabulary)
+        for begin in range(0, len(best), pause):  # a long feed may hold many segments
+            part = slice(begin, begin + pause)
+            self._tokens = np.concatenate([self._tokens, best[part]])
+            self._log_posteriors = np.concatenate([self._log_posteriors, posteriors[part]])
+            spoken = np.flatnonzero(~self._silent[self._tokens])
+            if not len(spoken):
+                self._drop(len(self._tokens) - 1)
+            elif len(self._tokens) - spoken[-1] > pause:
+                final += self._segment(len(self._tokens))
+            elif len(self._tokens) > longest:
+                gaps = np.flatnonzero(self._silent[self._tokens])
+                final += self._segment(int(gaps[-1]) + 1 if len(gaps) else len(self._tokens))
+        if last:
+            final += self._segment(len(self._tokens))
+        return Partial(self._separator.join(word.word for word in self._words(len(self._tokens))), final)
+
+    def _segment(self, end: int) -> list[Segment]:
+        """End the segment after so many frames."""
+        found = self._words(end)
+        self._drop(end)
+        if not found:
+            return []
+        return [Segment(found[0].start, found[-1].end, self._separator.join(word.word for word in found))]
+
+    def _words(self, end: int) -> list[Any]:
+        spans = best_path(self._tokens[:end], self._log_posteriors[:end], self._vocabulary.blank)
+        return words(spans, self._vocabulary, self._frame_seconds, self._begin * self._frame_seconds)
+
+    def _drop(self, count: int) -> None:
+        """Forget the first frames."""
+        count = max(count, 0)
+        self._tokens, self._log_posteriors = self._tokens[count:], self._log_posteriors[count:]
+        self._begin += count
+
+
+def _checked(samples: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """(N,) float32. Raises AudioError."""
+    array = np.asarray(samples)
+    if array.ndim != 1:
+        raise AudioError(f"samples of shape {array.shape}: a stream takes one channel, shape (samples,)")
+    if array.dtype == np.int16:
+        return array.astype(np.float32) / np.float32(32768)
+    if array.dtype.kind != "f":
+        raise AudioError(f"samples of type {array.dtype}: a stream takes float32 in -1 ... 1, or int16")
+    if not np.isfinite(array).all():
+        raise AudioError("the samples hold NaN or infinite values")
+    return array.astype(np.float32, copy=False)

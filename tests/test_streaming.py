@@ -1,0 +1,193 @@
+"""Models that heard whole recordings learn to hear them as they come."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import oracle
+import pytest
+import torch
+from conftest import Run
+from families import speechlike
+from tones import MODEL, TRAIN, VOCABULARY, write_set
+
+from littlefoot import artifact, audio, manifest
+from littlefoot.artifact import Artifact
+from littlefoot.compress.methods import Step
+from littlefoot.compress.streaming import StreamingConfig, _looking_back, convert, stream
+from littlefoot.compress.teacher import normalized
+from littlefoot.config import ModelConfig
+from littlefoot.errors import ConfigError
+from littlefoot.model import train as trainer
+from littlefoot.model.module import CTCModel
+from littlefoot.model.objective import CTC
+from littlefoot.model.train_config import TrainConfig
+from littlefoot.runtime import recognizer
+from littlefoot.vocabulary import Vocabulary
+
+QUIET: dict[str, Any] = {**TRAIN, "speeds": [1.0], "time_mask_fraction": 0.0, "feature_mask_fraction": 0.0}
+
+
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_set(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def teacher(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    config = ModelConfig.from_dict(MODEL)
+    model = CTCModel.from_config(config, Vocabulary(tuple(VOCABULARY), 0), seed=1)
+    settings = TrainConfig(**{**QUIET, "steps": 250, "ema_decay": 0.9})
+    trainer.train(CTC(model), manifest.index(tones), settings, tmp_path_factory.mktemp("teacher") / "model")
+    return model.to_artifact()
+
+
+def of_family(family: str) -> CTCModel:
+    config = oracle.tiny(family).artifact.config
+    vocabulary = Vocabulary(tuple(f"t{i}" for i in range(config.vocab_size)), config.pad_token_id)
+    return CTCModel.from_config(config, vocabulary, seed=2).eval()
+
+
+def test_a_batch_is_normalized_as_single_recordings_are() -> None:
+    waveforms = [3 + 0.2 * speechlike(0.5), speechlike(0.3)]
+    lengths = torch.tensor([len(waveform) for waveform in waveforms])
+    batch = torch.zeros(2, 9000)
+    for row, waveform in zip(batch, waveforms, strict=True):
+        row[: len(waveform)] = torch.from_numpy(waveform)
+    found = normalized(batch, lengths)
+    for row, waveform in zip(found, waveforms, strict=True):
+        np.testing.assert_allclose(row[: len(waveform)].numpy(), audio.normalize(waveform), atol=1e-4)
+        assert not row[len(waveform) :].any()
+
+
+def test_the_positional_kernel_keeps_what_it_may_still_see() -> None:
+    kernel = torch.arange(1.0, 9.0)[None, None]  # frames -4 ... 3 before
+    assert _looking_back(kernel, 4, 7)[0, 0].tolist() == [0, 0, 0, 1, 2, 3, 4, 5]
+    assert _looking_back(kernel, 4, 4)[0, 0].tolist() == list(range(1, 9))
+    assert _looking_back(kernel, 7, 5)[0, 0].tolist() == [3, 4, 5, 6, 7, 8, 0, 0]
+
+
+@pytest.mark.parametrize("family", ["wav2vec2-base", "wav2vec2-large", "hubert-base"])
+def test_a_converted_model_with_one_long_chunk_says_what_it_said(family: str, tones: Path) -> None:
+    """But for what the positional convolution no longer sees, which is nothing here."""
+    model = of_family(family)
+    kernel = model.config.num_conv_pos_embeddings
+    with torch.no_grad():  # a kernel that looks back only
+        model.get_parameter("encoder.pos_conv_embed.conv.weight")[:, :, kernel // 2 + 1 :] = 0
+    config = StreamingConfig(chunk_frames=10_000, left_context_frames=1)
+    corpus = manifest.index(tones)
+    made = convert(model, config, corpus).eval()
+    assert made.preprocessor["do_normalize"] is False
+    assert made.config.feat_extract_norm == ("layer" if family == "wav2vec2-large" else "affine")
+    clip = audio.read(next(iter(corpus.of_split("train"))).path)
+    with torch.no_grad():
+        theirs = model.encode(torch.from_numpy(audio.normalize(clip))[None]).logits
+        mine = made.encode(torch.from_numpy(clip)[None]).logits
+    spread = float(theirs.std())
+    assert float((mine - theirs).abs().mean()) < 0.1 * spread
+    twice = convert(made, config, corpus)
+    assert twice.config == made.config
+
+
+def test_families_that_cannot_stream_are_refused(tones: Path) -> None:
+    corpus = manifest.index(tones)
+    for family in ("wavlm-base", "data2vec-audio"):
+        with pytest.raises(ConfigError, match="model cannot stream"):
+            convert(of_family(family), StreamingConfig(), corpus)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"chunk_frames": 0}, "chunk_frames must be at least 1"),
+        ({"other_chunks": (4, -1)}, "other_chunks must be 0 or more"),
+        ({"teacher": "mine"}, "teacher must be previous or first"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        StreamingConfig(**settings)
+
+
+def test_a_model_learns_to_stream(teacher: Artifact, tones: Path, tmp_path: Path) -> None:
+    train = TrainConfig(**{**QUIET, "steps": 200, "ema_decay": 0.9})
+    config = StreamingConfig(4, left_context_frames=20, other_chunks=(2, 0), train=train)
+    made = stream(teacher, config, Step(teacher, manifest.index(tones), tmp_path, False, print))
+    assert made.config.littlefoot["training"]["method"] == "streaming distillation"
+    assert made.config.littlefoot["training"]["dev"]["cer"]["tones"] < 0.4
+    assert made.config.littlefoot["streaming"] == {"trained_chunk_frames": [2, 4]}
+    saved = artifact.save(made, tmp_path / "live")
+    loaded = recognizer.load(saved, precision="f32")
+    assert loaded.streams
+    row = next(iter(manifest.index(tones).of_split("train")))
+    waveform = audio.read(row.path)
+    live = loaded.stream()
+    assert live.latency_seconds == pytest.approx((3 * 320 + 20 + 7 * 10 + 3 * 80) / 16_000)
+    pieces = [live.feed(piece) for piece in np.array_split(waveform, 13)]
+    final = [segment.text for partial in [*pieces, live.finish()] for segment in partial.final]
+    assert " ".join(final) == loaded.transcribe(waveform).text
+    assert any(partial.text for partial in pieces[:-3])
+
+
+# The command
+
+
+@pytest.fixture(scope="module")
+def live(teacher: Artifact, tones: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A streaming model, converted but not trained for it."""
+    made = convert(CTCModel.from_artifact(teacher), StreamingConfig(4, 20), manifest.index(tones))
+    return artifact.save(made.to_artifact(), tmp_path_factory.mktemp("live") / "model")
+
+
+def test_a_file_and_its_samples_on_standard_input_give_the_same_lines(
+    live: Path, tones: Path, run: Run
+) -> None:
+    recording = next(iter(manifest.index(tones).of_split("train"))).path
+    expected = recognizer.load(live).transcribe(str(recording)).text
+    assert expected
+    done = run("transcribe", live, recording, "--stream")
+    assert (done.code, done.out) == (0, f"{expected}\n")
+    as_json = run("transcribe", live, recording, "--stream", "--format", "json")
+    assert json.loads(as_json.out)["text"] == expected
+    samples = np.rint(audio.read(recording) * 32768).astype("<i2").tobytes()
+    piped = piped_into(live, samples)
+    assert (piped.returncode, piped.stdout.decode()) == (0, f"{expected}\n")
+    rubbish = piped_into(live, recording.read_bytes())
+    assert rubbish.returncode == 1
+    assert b"no raw PCM: convert it" in rubbish.stderr
+
+
+def piped_into(model: Path, data: bytes) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "littlefoot", "transcribe", str(model), "-", "--stream"]
+    return subprocess.run(command, input=data, capture_output=True, check=False)
+
+
+def test_other_chunks_than_it_was_trained_with_are_warned_of(
+    live: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    loaded = recognizer.load(live)
+    assert loaded.stream(8).latency_seconds > loaded.stream(4).latency_seconds
+    assert "chunks of 8 frames: the model was trained with 4 (80 ms)" in caplog.text
+    assert len(caplog.records) == 1
+    with pytest.raises(ConfigError, match="at least 1"):
+        loaded.stream(0)
+
+
+def test_what_cannot_be_streamed_is_refused(live: Path, tones: Path, run: Run) -> None:
+    recording = next(iter(manifest.index(tones))).path
+    for options in (["--format", "srt"], ["--output-dir", "out"], [str(recording)]):
+        refused = run("transcribe", live, recording, "--stream", *options)
+        assert refused.code == 2
+        assert "--stream takes one recording" in refused.err
+    assert run("transcribe", live, recording, "--chunk-ms", "100").code == 2
+    assert run("transcribe", live, recording.with_name("missing.wav"), "--stream").code == 1
+
+
+def test_info_knows_the_latency(live: Path, run: Run) -> None:
+    shown = json.loads(run("info", live, "--json").out)
+    assert shown["algorithmic_latency_ms"] == pytest.approx((3 * 320 + 20 + 7 * 10 + 3 * 80) / 16)
