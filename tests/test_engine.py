@@ -35,9 +35,9 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[Artifact]:
     seen: list[Artifact] = []
     original = engine._compile
 
-    def counted(artifact: Artifact, options: dict[str, Any]) -> Any:
+    def counted(artifact: Artifact, options: dict[str, Any], streaming: bool) -> Any:
         seen.append(artifact)
-        return original(artifact, options)
+        return original(artifact, options, streaming)
 
     monkeypatch.setattr(engine, "_compile", counted)
     return seen
