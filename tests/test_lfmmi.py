@@ -23,12 +23,12 @@ from littlefoot.decode import ngram
 from littlefoot.decode.graph import (
     FrameGraph,
     TokenModel,
-    best_path,
     compose,
     ctc_graph,
     linear,
     n_best,
     token_model,
+    viterbi,
 )
 from littlefoot.errors import ConfigError, EngineError, TrainingError
 from littlefoot.model import train as trainer
@@ -136,9 +136,9 @@ def test_the_best_path_is_the_best_of_all() -> None:
     logits = random_logits(6, LABELS)
     scores = path_scores(logits, model())
     graph = ctc_graph(model().graph(), BLANK)
-    assert tuple(best_path(logits.numpy(), graph)) == max(scores, key=lambda path: scores[path])
+    assert tuple(viterbi(logits.numpy(), graph)) == max(scores, key=lambda path: scores[path])
     with pytest.raises(EngineError, match="nothing in the decoding graph has 2 frames"):
-        best_path(logits.numpy()[:2], ctc_graph(linear([1, 1]), BLANK))
+        viterbi(logits.numpy()[:2], ctc_graph(linear([1, 1]), BLANK))
 
 
 # Forward and backward

@@ -221,7 +221,7 @@ def ctc_graph(tokens: TokenGraph, blank: int) -> FrameGraph:
     )
 
 
-def best_path(logits: NDArray[np.floating], graph: FrameGraph) -> Integers:
+def viterbi(logits: NDArray[np.floating], graph: FrameGraph) -> Integers:
     """The labels (F,) of a graph's heaviest path (Viterbi 1967) through logits (F, V).
 
     Raises EngineError where no path has as many frames.

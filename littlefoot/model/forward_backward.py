@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from littlefoot.decode.graph import Floats, FrameGraph, Integers, TokenModel, ctc_graph
 
@@ -31,6 +32,7 @@ class _LogScore(torch.autograd.Function):
         return log_score.to(scores.dtype)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (posteriors,) = ctx.saved_tensors
         return gradient[:, None, None] * posteriors, None, None
@@ -59,7 +61,7 @@ class Denominator:
     one product with a sparse matrix.
 
     With ``leak``, before each frame but the first a path may jump as from a random state, for ``leak`` times
-    its weight (the leaky HMM of Povey et al. 2016, section 3.5): a model that is wrong about a word's
+    its weight (the leaky HMM of Povey et al. 2016): a model that is wrong about a word's
     beginning then says less about its end.
     """
 
@@ -169,12 +171,12 @@ def denominator_posteriors(
 ) -> tuple[Tensor, Tensor]:
     """The log score of each utterance and the posteriors of its labels.
 
+    Of the states at F frames the square root is kept, from which the others are computed again when the
+    backward pass needs them: less memory, and no more time where memory is slow to get.
+
     Args:
         log_probs: (B, F, V) with the sum of exp(log_probs) near 1 at each frame, so that it has no overflow.
         frames: (B,) of each utterance, at least 1.
-
-    It keeps the square root of the F frames' states and computes the others twice, which takes less time than
-    to fetch the memory for all.
 
     Returns:
         (B,) float64, and (B, F, V), zero after an utterance's last frame.
