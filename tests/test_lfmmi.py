@@ -120,6 +120,11 @@ def test_the_probabilities_after_every_history_sum_to_one(order: int, size: int)
     np.testing.assert_allclose(totals, 1.0, rtol=1e-12)
     assert np.isneginf(automaton.log_prob[:, BLANK]).all()
     assert np.isfinite(np.delete(automaton.log_prob, BLANK, axis=1)).all()
+    known = np.exp(estimated.log_prob("1", [ngram.BEGIN]))
+    unknown = np.exp(estimated.log_prob(ngram.UNKNOWN, [ngram.BEGIN]))
+    share = np.exp(automaton.log_prob[automaton.start])
+    assert share[1] == pytest.approx(known if size > 3 else known / (1 - unknown))
+    assert share[3:].sum() == pytest.approx(unknown if size > 3 else 0)
 
 
 def test_a_tree_of_hypotheses_shares_beginnings_and_takes_on_the_models_weights() -> None:
