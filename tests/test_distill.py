@@ -23,6 +23,7 @@ from littlefoot.compress.distill import (
     DistillConfig,
     LossConfig,
     check_alive,
+    denominator_of,
     distill,
     layer_pairs,
 )
@@ -40,7 +41,7 @@ from littlefoot.model.train_config import TrainConfig
 from littlefoot.vocabulary import Vocabulary
 
 QUIET: dict[str, Any] = {**TRAIN, "speeds": [1.0], "time_mask_fraction": 0.0, "feature_mask_fraction": 0.0}
-ALL = ("kl", "logit_mse", "logit_cosine", "feature_penalty", "ctc")
+ALL = ("kl", "logit_mse", "logit_cosine", "sequence_kl", "feature_penalty", "ctc")
 HIDDEN = ("hidden_mse", "hidden_l1", "hidden_cosine", "temporal_relation")
 
 
@@ -171,15 +172,19 @@ def test_a_faster_student_gets_the_nearest_frame() -> None:
 # The objective
 
 
-def objective(teacher: Artifact, student: StudentConfig, loss: LossConfig) -> Distillation:
+def objective(
+    teacher: Artifact, student: StudentConfig, loss: LossConfig, tones: Path | None = None
+) -> Distillation:
     model = CTCModel.from_artifact(teacher)
     made = make_student(model, student)
-    return Distillation(made, LiveTeacher(model), model.config, loss, collapse_steps=30)
+    train = TrainConfig(lfmmi_order=2)
+    denominator = None if tones is None else denominator_of(step(teacher, tones, tones), made, loss, train)
+    return Distillation(made, LiveTeacher(model), model.config, loss, 30, denominator, train)
 
 
 def test_a_student_that_is_its_teacher_has_nothing_to_learn(teacher: Artifact, tones: Path) -> None:
-    weights = dict.fromkeys((*ALL[:3], *HIDDEN), 1.0)
-    found = objective(teacher, StudentConfig(), LossConfig(**weights)).eval()(
+    weights = dict.fromkeys((*ALL[:4], *HIDDEN), 1.0)
+    found = objective(teacher, StudentConfig(), LossConfig(**weights), tones).eval()(
         a_batch(CTCModel.from_artifact(teacher), tones)
     )
     found = {name: value.detach() for name, value in found.items()}
@@ -191,7 +196,7 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn(teacher: Artifact, t
 def test_the_loss_is_the_weighted_sum_of_its_terms(teacher: Artifact, tones: Path) -> None:
     weights = {name: 0.5 + index for index, name in enumerate((*ALL, *HIDDEN))}
     student = StudentConfig(layers=2, hidden_size=16, num_attention_heads=1, conv_stride=(10, 8, 5))
-    made = objective(teacher, student, LossConfig(**weights, adaptive=True))
+    made = objective(teacher, student, LossConfig(**weights, adaptive=True), tones)
     made.model.train()
     batch = a_batch(made.model, tones)
     found = made(batch)

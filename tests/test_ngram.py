@@ -433,3 +433,19 @@ def test_wrong_settings_are_exit_code_2(
     result = run("lm", "build", text, "-o", tmp_path / "out.arpa", *arguments)
     assert (result.code, result.out) == (2, "")
     assert message in result.err
+
+
+@given(CORPORA, st.integers(1, 6))
+def test_a_limit_on_histories_prunes_as_far_as_it_must(corpus: list[str], limit: int) -> None:
+    limited = estimate(corpus, 3, max_histories=limit)
+    assert sum(len(set(table.prefix.tolist())) for table in limited.tables[1:]) <= limit
+    thresholds = range(len("".join(corpus)) + 2)
+    pruned = [estimate(corpus, 3, (0, threshold)) for threshold in thresholds]
+    fitting = next(
+        model
+        for model in pruned
+        if sum(len(set(table.prefix.tolist())) for table in model.tables[1:]) <= limit
+    )
+    assert limited.tokens == fitting.tokens
+    for ours, theirs in zip(limited.tables, fitting.tables, strict=True):
+        assert ours.log_prob.tolist() == theirs.log_prob.tolist()

@@ -1,4 +1,4 @@
-"""``littlefoot train``: CTC training from a checkpoint or from a recipe."""
+"""``littlefoot train``: CTC or LF-MMI training from a checkpoint or from a recipe."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ def train(
         list[Path] | None,
         typer.Option("--data", help="Manifest with splits 'train' and 'dev'; may be repeated."),
     ] = None,
+    loss: Annotated[
+        str | None, typer.Option("--loss", help="What to minimise: ctc or lfmmi; short for train.loss.")
+    ] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="Change a setting, for example train.lr=1e-3.")
     ] = None,
@@ -33,10 +36,11 @@ def train(
     from littlefoot import manifest, settings
     from littlefoot.model import train_config
 
+    changes = [*(overrides or []), *([f"train.loss={loss}"] if loss else [])]
     if model.endswith((".yaml", ".yml")):
-        recipe = train_config.load_recipe(Path(model), overrides or [])
+        recipe = train_config.load_recipe(Path(model), changes)
     else:
-        sections = train_config.apply_overrides({"model": model, "train": {}}, overrides or [])
+        sections = train_config.apply_overrides({"model": model, "train": {}}, changes)
         config = settings.read(train_config.TrainConfig, sections["train"], "train.")
         recipe = train_config.Recipe(model, (), config, ())
     manifests = [*recipe.data, *(data or [])]
@@ -44,10 +48,17 @@ def train(
         raise ConfigError("there is nothing to train on: name a manifest with --data")
 
     from littlefoot.model import train as trainer
-    from littlefoot.model.objective import CTC
+    from littlefoot.model.lfmmi import LFMMI, make_denominator
+    from littlefoot.model.objective import CTC, Objective
 
-    objective = CTC(trainer.make_model(recipe))
-    wer = trainer.train(objective, manifest.index(manifests), recipe.train, out, resume)
+    corpus = manifest.index(manifests)
+    started = trainer.make_model(recipe)
+    objective: Objective = CTC(started)
+    if recipe.train.loss == "lfmmi":
+        denominator = make_denominator(corpus.of_split("train"), started.vocabulary, recipe.train)
+        objective = LFMMI(started, denominator, recipe.train)
+        typer.echo(f"denominator: {denominator}", err=True)
+    wer = trainer.train(objective, corpus, recipe.train, out, resume)
     if accelerate.PartialState().is_main_process:
         score = "" if wer is None else f", mean WER on the dev sets {100 * wer:.1f} %"
         typer.echo(f"saved {out}{score}", err=True)

@@ -27,6 +27,8 @@ from littlefoot.config import ModelConfig
 from littlefoot.errors import ConfigError, LittlefootError, TrainingError
 from littlefoot.model import train as trainer
 from littlefoot.model.data import Batch, TrainingSet
+from littlefoot.model.forward_backward import Denominator
+from littlefoot.model.lfmmi import make_denominator, sequence_kl
 from littlefoot.model.module import CTCModel
 from littlefoot.model.objective import Objective, ctc_losses
 from littlefoot.model.train_config import TrainConfig
@@ -44,6 +46,9 @@ class LossConfig:
     """Both posteriors of ``kl`` are those of logits divided by this."""
     logit_mse: float = 0.0
     logit_cosine: float = 0.0
+    sequence_kl: float = 0.0
+    """KL divergence of the paths through an n-gram of the texts, per frame (DistillW2V2's LF-MMI from a teacher);
+    ``train.lfmmi_order`` and the settings beside it say which n-gram."""
     feature_penalty: float = 0.0
     """Mean square of the student's convolutional features."""
     hidden_mse: float = 0.0
@@ -65,14 +70,14 @@ class LossConfig:
     teacher's frame nearby that is least blank, or ``interpolate``. Hidden states are interpolated."""
 
     def __post_init__(self) -> None:
-        for name in (*LOGIT_LOSSES, *HIDDEN_LOSSES, "feature_penalty", "ctc"):
+        for name in (*LOGIT_LOSSES, *HIDDEN_LOSSES, "sequence_kl", "feature_penalty", "ctc"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"loss.{name} must not be negative, but is {getattr(self, name)}")
         if self.temperature <= 0:
             raise ConfigError(f"loss.temperature must be greater than 0, not {self.temperature}")
         if self.frames not in ("peaks", "interpolate"):
             raise ConfigError(f"loss.frames must be peaks or interpolate, not '{self.frames}'")
-        if not any(getattr(self, name) for name in (*LOGIT_LOSSES, *HIDDEN_LOSSES, "ctc")):
+        if not any(getattr(self, name) for name in (*LOGIT_LOSSES, *HIDDEN_LOSSES, "sequence_kl", "ctc")):
             raise ConfigError("loss has no term to learn from: give one of them a weight, such as loss.kl=1")
 
     def hidden(self) -> bool:
@@ -138,7 +143,10 @@ def distill(model: Artifact, config: DistillConfig, step: Step) -> Artifact:
             says = cached(
                 step.directory / "teacher", teacher, data, config.cache_top_k, state.device, step.progress
             )
-    objective = Distillation(student, says, teacher.config, config.loss, config.collapse_steps)
+    denominator = denominator_of(step, student, config.loss, config.train)
+    objective = Distillation(
+        student, says, teacher.config, config.loss, config.collapse_steps, denominator, config.train
+    )
     out = step.directory / "model"
     trainer.train(objective, step.speech(), config.train, out, step.resume)
     return artifacts.load(out)
@@ -156,8 +164,12 @@ class Distillation(Objective):
         teacher_config: ModelConfig,
         loss: LossConfig,
         collapse_steps: int,
+        denominator: Denominator | None = None,
+        train: TrainConfig | None = None,
     ) -> None:
+        """``denominator`` is for ``loss.sequence_kl``, whose scales ``train`` has."""
         super().__init__(student)
+        self.denominator, self._train = denominator, train or TrainConfig()
         self.loss, self.collapse_steps = loss, collapse_steps
         self.needs_text = loss.ctc > 0
         self._teacher, self._theirs = teacher, teacher_config
@@ -190,6 +202,10 @@ class Distillation(Objective):
             terms["logit_mse"] = losses.logit_mse(logits, theirs, valid, weights)
         if loss.logit_cosine:
             terms["logit_cosine"] = losses.logit_cosine(logits, theirs, valid, weights)
+        if loss.sequence_kl:
+            assert self.denominator is not None  # its maker gave one
+            scales = self._train.lfmmi_acoustic_scale, self._train.lfmmi_l2
+            terms["sequence_kl"] = sequence_kl(logits, theirs, frames, self.denominator, *scales)
         if loss.feature_penalty:
             terms["feature_penalty"] = losses.feature_penalty(output.features, valid)
         terms.update(self._hidden_terms(output.hidden_states, targets, valid))
@@ -272,6 +288,13 @@ def layer_pairs(mine: int, theirs: int, loss: LossConfig) -> LayerPairs:
                 f"loss.layers {list(pair)}: the student has states 0 to {mine}, the teacher 0 to {theirs}"
             )
     return loss.layers
+
+
+def denominator_of(step: Step, student: CTCModel, loss: LossConfig, train: TrainConfig) -> Denominator | None:
+    """The n-gram of the training texts that ``loss.sequence_kl`` needs; None where it counts nothing."""
+    if not loss.sequence_kl:
+        return None
+    return make_denominator(step.speech().of_split("train"), student.vocabulary, train)
 
 
 def training_set(student: CTCModel, loss: LossConfig, train: TrainConfig, step: Step) -> TrainingSet:

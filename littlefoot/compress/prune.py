@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from littlefoot import artifact as artifacts
 from littlefoot.artifact import Artifact
-from littlefoot.compress.distill import Distillation, LossConfig, training_set
+from littlefoot.compress.distill import Distillation, LossConfig, denominator_of, training_set
 from littlefoot.compress.methods import Step
 from littlefoot.compress.student import axes, select
 from littlefoot.compress.teacher import LiveTeacher, Teacher
@@ -28,6 +28,7 @@ from littlefoot.config import SAMPLE_RATE, ModelConfig
 from littlefoot.errors import ConfigError
 from littlefoot.model import train as trainer
 from littlefoot.model.data import Batch
+from littlefoot.model.forward_backward import Denominator
 from littlefoot.model.module import CTCModel
 from littlefoot.model.torch_ops import TorchOps
 from littlefoot.model.train_config import TrainConfig
@@ -84,7 +85,8 @@ def prune(model: Artifact, config: PruneConfig, step: Step) -> Artifact:
     gates = Gates(student.config, config.parts)
     check_reachable(student.config, gates, config)
     training_set(student, config.loss, config.train, step)
-    objective = Pruning(student, LiveTeacher(CTCModel.from_artifact(model)), gates, config)
+    denominator = denominator_of(step, student, config.loss, config.train)
+    objective = Pruning(student, LiveTeacher(CTCModel.from_artifact(model)), gates, config, denominator)
     out = step.directory / "model"
     trainer.train(objective, step.speech(), config.train, out, step.resume)
     made = remove(CTCModel.from_artifact(artifacts.load(out)), gates).to_artifact()
@@ -207,8 +209,17 @@ class Pruning(Distillation):
     keeps_newest = True
     method = "pruning by distillation"
 
-    def __init__(self, model: CTCModel, teacher: Teacher, gates: Gates, config: PruneConfig) -> None:
-        super().__init__(model, teacher, model.config, config.loss, config.collapse_steps)
+    def __init__(
+        self,
+        model: CTCModel,
+        teacher: Teacher,
+        gates: Gates,
+        config: PruneConfig,
+        denominator: Denominator | None = None,
+    ) -> None:
+        super().__init__(
+            model, teacher, model.config, config.loss, config.collapse_steps, denominator, config.train
+        )
         self.gates, self.config = gates, config
         self.multiplier = nn.Parameter(torch.zeros(1))
         model.ops = partial(GatedOps, gates, model.config)

@@ -18,7 +18,7 @@ from torch import Tensor
 from littlefoot import artifact as artifacts
 from littlefoot import audio
 from littlefoot.artifact import Artifact
-from littlefoot.compress.distill import Distillation, LossConfig, training_set
+from littlefoot.compress.distill import Distillation, LossConfig, denominator_of, training_set
 from littlefoot.compress.methods import Step
 from littlefoot.compress.teacher import LiveTeacher
 from littlefoot.config import ModelConfig
@@ -27,6 +27,7 @@ from littlefoot.errors import ConfigError, LittlefootError
 from littlefoot.manifest import Corpus
 from littlefoot.model import train as trainer
 from littlefoot.model.data import Batch
+from littlefoot.model.forward_backward import Denominator
 from littlefoot.model.module import CTCModel
 from littlefoot.model.train_config import TrainConfig
 
@@ -72,7 +73,8 @@ def stream(model: Artifact, config: StreamingConfig, step: Step) -> Artifact:
     student = convert(CTCModel.from_artifact(model), config, corpus)
     training_set(student, config.loss, config.train, step)
     teacher = step.first if config.teacher == "first" else model
-    objective = StreamingDistillation(student, teacher, config)
+    denominator = denominator_of(step, student, config.loss, config.train)
+    objective = StreamingDistillation(student, teacher, config, denominator)
     out = step.directory / "model"
     trainer.train(objective, corpus, config.train, out, step.resume)
     made = artifacts.load(out)
@@ -86,9 +88,17 @@ class StreamingDistillation(Distillation):
 
     method = "streaming distillation"
 
-    def __init__(self, student: CTCModel, teacher: Artifact, config: StreamingConfig) -> None:
+    def __init__(
+        self,
+        student: CTCModel,
+        teacher: Artifact,
+        config: StreamingConfig,
+        denominator: Denominator | None = None,
+    ) -> None:
         says = LiveTeacher(CTCModel.from_artifact(teacher))
-        super().__init__(student, says, teacher.config, config.loss, config.collapse_steps)
+        super().__init__(
+            student, says, teacher.config, config.loss, config.collapse_steps, denominator, config.train
+        )
         self._config = student.config
         self._chunks = [config.chunk_frames, *config.other_chunks]
 

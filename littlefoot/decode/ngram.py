@@ -123,7 +123,12 @@ class NGram:
         return backoff + self._score(numbers[1:])
 
 
-def estimate(sentences: Iterable[Sequence[str]], order: int, prune: Sequence[int] = ()) -> NGram:
+def estimate(
+    sentences: Iterable[Sequence[str]],
+    order: int,
+    prune: Sequence[int] = (),
+    max_histories: int | None = None,
+) -> NGram:
     """Estimate a model from sentences.
 
     The probability of a token after a history interpolates the discounted share of the token among all that
@@ -135,6 +140,8 @@ def estimate(sentences: Iterable[Sequence[str]], order: int, prune: Sequence[int
         order: the longest n-gram, at least 1. Where all sentences are shorter, so is the model.
         prune: leave out n-grams that occur at most this often, a number for each order from 1 on. They do
             not decrease; the first is 0; the last holds for all higher orders.
+        max_histories: raise the thresholds, all to the same number, until at most so many histories of a
+            token or more are followed by a token in the model.
 
     Raises:
         ConfigError: the order or the pruning is impossible.
@@ -143,6 +150,9 @@ def estimate(sentences: Iterable[Sequence[str]], order: int, prune: Sequence[int
     thresholds = _thresholds(order, prune)
     tokens, text = _encode(sentences)
     counts = _count(text, len(tokens), order)
+    if max_histories is not None:
+        least = _threshold(counts, max_histories)
+        thresholds[1:] = [max(threshold, least) for threshold in thresholds[1:]]
     kept = [count.raw > threshold for count, threshold in zip(counts, thresholds, strict=True)]
     probabilities = [np.array([1 / (len(tokens) - 1)])]
     backoffs = []  # backoffs[n]: of histories of n tokens
@@ -266,6 +276,17 @@ def _count(text: NDArray[np.int64], size: int, order: int) -> list[_Counts]:
         index = np.zeros_like(text)
         index[starts] = inverse
     return counts
+
+
+def _threshold(counts: list[_Counts], max_histories: int) -> int:
+    """How often n-grams may occur and be left out, so that few enough histories remain."""
+    most = []  # for each history, how often it occurs with the token that follows it most
+    for count, longer in pairwise(counts):
+        of_history = np.zeros(len(count.raw), np.int64)
+        np.maximum.at(of_history, longer.prefix, longer.raw)
+        most.append(of_history)
+    ranked = np.sort(np.concatenate([np.zeros(1, np.int64), *most]))[::-1]
+    return int(ranked[min(max_histories, len(ranked) - 1)])
 
 
 def _adjusted(counts: list[_Counts]) -> Iterator[NDArray[np.int64]]:

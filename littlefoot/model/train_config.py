@@ -15,7 +15,7 @@ from littlefoot.errors import ConfigError
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Settings of one CTC training run. Times are seconds of audio unless a name says otherwise."""
+    """Settings of one training run. Times are seconds of audio unless a name says otherwise."""
 
     # How long, how fast.
     steps: int = 10_000
@@ -46,6 +46,20 @@ class TrainConfig:
     set_weights: dict[str, float] = field(default_factory=dict)
     """How many times per epoch each utterance of a set is drawn on average (default 1), by the set's
     name: 2.5 means twice, and once more for half of them, another half in each epoch."""
+
+    # What is minimised.
+    loss: str = "ctc"
+    """``ctc``, or ``lfmmi``: lattice-free MMI against an n-gram model of the texts' tokens."""
+    lfmmi_order: int = 4
+    """Longest n-gram of that model."""
+    lfmmi_histories: int = 1000
+    """How many histories it tells apart at most; the time that LF-MMI takes is proportional to it."""
+    lfmmi_acoustic_scale: float = 1.0
+    """Factor of the logits, against the n-grams."""
+    lfmmi_leak: float = 0.0
+    """Coefficient of the leaky HMM: weight of forgetting the history at a frame."""
+    lfmmi_l2: float = 0.0
+    """Penalty on the squares of the logits."""
 
     # Which utterances.
     max_disagreement: float = 0.15
@@ -121,7 +135,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         positive = """steps lr clip_norm batch_seconds accumulate log_every eval_every average_best
-            keep_checkpoints time_mask_frames feature_mask_channels max_seconds"""
+            keep_checkpoints time_mask_frames feature_mask_channels max_seconds lfmmi_order lfmmi_histories
+            lfmmi_acoustic_scale"""
         for name in positive.split():
             if getattr(self, name) <= 0:
                 raise ConfigError(f"train.{name} must be greater than 0, not {getattr(self, name)}")
@@ -136,12 +151,13 @@ class TrainConfig:
             raise ConfigError(f"train.ema_decay must be at least 0 and less than 1, not {self.ema_decay}")
         if not self.speeds or min(self.speeds) <= 0:
             raise ConfigError("train.speeds must list one or more factors greater than 0")
-        for name in ("patience", "loaders"):
+        for name in ("patience", "loaders", "lfmmi_leak", "lfmmi_l2"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"train.{name} must be 0 or more, not {getattr(self, name)}")
         if min(self.set_weights.values(), default=0) < 0:
             raise ConfigError("train.set_weights must not be negative")
         for name, allowed in (
+            ("loss", ("ctc", "lfmmi")),
             ("schedule", ("cosine", "linear", "constant")),
             ("mixed_precision", ("auto", "bf16", "no")),
         ):
