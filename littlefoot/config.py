@@ -47,6 +47,11 @@ _OWN = (
     "waveform_gain",
     "layer_attention_heads",
     "layer_intermediate_size",
+    "layer_blocks",
+    "layer_maps",
+    "layer_norms",
+    "layer_delta_rank",
+    "layer_depth_embedding",
     "chunk_frames",
     "left_context_frames",
     "right_context_frames",
@@ -94,6 +99,16 @@ class ModelConfig:
     """Heads that pruning left in each layer, as wide as before; empty: ``num_attention_heads`` in all."""
     layer_intermediate_size: tuple[int, ...] = ()
     """Feed-forward units that pruning left in each layer; empty: ``intermediate_size`` in all."""
+    layer_blocks: tuple[int, ...] = ()
+    """The layer whose weights each layer uses: itself, or an earlier one; empty: every layer has its own."""
+    layer_maps: tuple[int, ...] = ()
+    """The layer whose attention map each layer uses: itself, or an earlier one; empty: each its own."""
+    layer_norms: bool = False
+    """Layers that share weights have norms of their own."""
+    layer_delta_rank: int = 0
+    """To each shared matrix every layer adds one of its own of this rank; 0: none."""
+    layer_depth_embedding: bool = False
+    """Every layer adds a vector of its own to its input."""
     hidden_act: str = "gelu"
     do_stable_layer_norm: bool = False
     """True: norms before attention and feed-forward (pre-norm). False: after (post-norm)."""
@@ -160,6 +175,7 @@ class ModelConfig:
                 "layer_attention_heads: all layers of a WavLM share one position bias for all heads, "
                 "so each must have all heads"
             )
+        self._check_sharing()
         if self.hidden_size % self.num_conv_pos_embedding_groups:
             raise ConfigError(
                 f"hidden_size {self.hidden_size} cannot be divided into "
@@ -185,6 +201,36 @@ class ModelConfig:
             raise ConfigError(
                 f"pad_token_id {self.pad_token_id} is outside the vocabulary of {self.vocab_size} tokens"
             )
+
+    def _check_sharing(self) -> None:
+        for name in ("layer_blocks", "layer_maps"):
+            sources = getattr(self, name)
+            if len(sources) not in (0, self.num_hidden_layers):
+                raise ConfigError(
+                    f"{name} must have one entry per layer, but has {len(sources)} for "
+                    f"{self.num_hidden_layers}: every layer must be in a group"
+                )
+            for layer, source in enumerate(sources):
+                if not 0 <= source <= layer or sources[source] != source:
+                    raise ConfigError(
+                        f"{name}[{layer}] is {source}: name the layer itself, or an earlier one that does"
+                    )
+                if self.attention_heads(layer) != self.attention_heads(source):
+                    raise ConfigError(
+                        f"{name}: layers {source} and {layer} have {self.attention_heads(source)} and "
+                        f"{self.attention_heads(layer)} heads, so they can share nothing"
+                    )
+                same_units = self.feed_forward_units(layer) == self.feed_forward_units(source)
+                if name == "layer_blocks" and not same_units:
+                    raise ConfigError(
+                        f"{name}: layers {source} and {layer} have different feed-forward units"
+                    )
+        if self.layer_delta_rank < 0:
+            raise ConfigError(f"layer_delta_rank must be 0 or more, not {self.layer_delta_rank}")
+        if not self.layer_blocks and (
+            self.layer_norms or self.layer_delta_rank or self.layer_depth_embedding
+        ):
+            raise ConfigError("layer_norms, layer_delta_rank and layer_depth_embedding need layer_blocks")
 
     def _check_streaming(self) -> None:
         for name in ("chunk_frames", "left_context_frames", "right_context_frames"):
@@ -312,6 +358,14 @@ class ModelConfig:
     def feed_forward_units(self, layer: int) -> int:
         """Units between the two feed-forward projections of one Transformer layer."""
         return self.layer_intermediate_size[layer] if self.layer_intermediate_size else self.intermediate_size
+
+    def block(self, layer: int) -> int:
+        """The layer whose weights a Transformer layer uses."""
+        return self.layer_blocks[layer] if self.layer_blocks else layer
+
+    def map(self, layer: int) -> int:
+        """The layer whose attention map a Transformer layer uses."""
+        return self.layer_maps[layer] if self.layer_maps else layer
 
     @property
     def own_settings(self) -> dict[str, Any]:

@@ -35,8 +35,8 @@ MASKED_SCORE = -1e9
 class Ops(Protocol):
     """The operations a backend offers. ``name`` is the weights' name without .weight / .bias."""
 
-    def segment(self, name: str, part: Callable[..., Tensor], *values: Any) -> Tensor:
-        """``part(*values)``, a part of the network that uses only weights below ``name``."""
+    def segment(self, name: str, part: Callable[..., Any], *values: Any) -> Any:
+        """``part(*values)``, a part of the network that uses weights below ``name``."""
 
     def conv1d(
         self, x: Tensor, name: str, stride: int = 1, padding: tuple[int, int] = (0, 0), groups: int = 1
@@ -143,9 +143,13 @@ def encode(ops: Ops, config: ModelConfig, waveform: Tensor, lengths: Tensor | No
         name = "encoder.layers.0.attention.rel_attn_embed"
         position_bias = ops.segment(name, partial(_relative_positions, ops, config, name), x)
     hidden_states = [x]
-    for layer in range(config.num_hidden_layers):
-        name = f"encoder.layers.{layer}"
-        x = ops.segment(name, partial(_block, ops, config, name), x, mask, position_bias)
+    maps: dict[int, Tensor] = {}
+    for number in range(config.num_hidden_layers):
+        layer = Layer.of(config, number)
+        reused = maps.get(config.map(number))
+        x, maps[number] = ops.segment(
+            layer.block, partial(_block, ops, config, layer), x, mask, position_bias, reused
+        )
         hidden_states.append(x)
 
     return EncoderOutput(_head(ops, config, x), hidden_states, features, lengths)
@@ -160,8 +164,9 @@ class StreamState:
 
     features: Tensor
     """(B, N, D): the last projected features; at the beginning (B, N - right context, D) of zeros."""
-    keys: list[Tensor]
-    """(B, H, K, L) of each layer, of the frames before the chunk; the last ``seen`` are real."""
+    keys: dict[int, Tensor]
+    """(B, H, K, L) of each layer with an attention map of its own, of the frames before the chunk; the last
+    ``seen`` are real."""
     values: list[Tensor]
     """(B, H, L, K) of each layer."""
     seen: Tensor
@@ -186,15 +191,20 @@ def encode_chunk(
     x = _project(ops, config, features) * ops.reshape(valid, (0, -1, 1))
     x = ops.concat([state.features, x], axis=1)  # (B, N + C, D)
     behind, ahead = position_padding(config)
-    after = StreamState(ops.last(x, 1, behind + ahead), [], [], state.seen)
+    after = StreamState(ops.last(x, 1, behind + ahead), {}, [], state.seen)
     x = ops.slice(x, 1, behind, -ahead or None) + _position_convolution(ops, config, x, (0, 0))  # (B, C, D)
     if not config.do_stable_layer_norm:
         x = ops.layer_norm(x, "encoder.layer_norm", config.layer_norm_eps)
-    for layer, (keys, values) in enumerate(zip(state.keys, state.values, strict=True)):
-        cache = AttentionCache(keys, values, state.seen)
-        name = f"encoder.layers.{layer}"
-        x = ops.segment(name, partial(_block, ops, config, name), x, None, None, cache)
-        after.keys.append(cache.keys)
+    maps: dict[int, Tensor] = {}
+    for number in range(config.num_hidden_layers):
+        layer = Layer.of(config, number)
+        reused = maps.get(config.map(number))
+        cache = AttentionCache(state.keys.get(number), state.values[number], state.seen)
+        x, maps[number] = ops.segment(
+            layer.block, partial(_block, ops, config, layer), x, None, None, reused, cache
+        )
+        if cache.keys is not None:
+            after.keys[number] = cache.keys
         after.values.append(cache.values)
     return _head(ops, config, x), after
 
@@ -203,7 +213,8 @@ def encode_chunk(
 class AttentionCache:
     """Keys (B, H, K, L) and values (B, H, L, K) of one layer before a chunk, then those before the next."""
 
-    keys: Tensor
+    keys: Tensor | None
+    """None where the layer uses another's attention map."""
     values: Tensor
     seen: Tensor
     """(B,): how many of the frames before, at the end of the L, are real."""
@@ -317,82 +328,125 @@ def _same(kernel: int) -> tuple[int, int]:
     return kernel // 2, (kernel - 1) // 2
 
 
+@dataclass(frozen=True)
+class Layer:
+    """Where a Transformer layer's weights are: it may share a block, and keep a little of its own."""
+
+    block: str
+    norms: str
+    own: str
+
+    @classmethod
+    def of(cls, config: ModelConfig, number: int) -> Layer:
+        own, block = f"encoder.layers.{number}", f"encoder.layers.{config.block(number)}"
+        return cls(block, own if config.layer_norms else block, own)
+
+
 def _block(
     ops: Ops,
     config: ModelConfig,
-    name: str,
+    layer: Layer,
     x: Tensor,
     mask: Tensor | None,
     position_bias: Tensor | None,
+    reused: Tensor | None,
     cache: AttentionCache | None = None,
-) -> Tensor:
-    """One Transformer block, pre-norm or post-norm: (B, F, D) -> (B, F, D)."""
+) -> tuple[Tensor, Tensor]:
+    """One Transformer block, pre-norm or post-norm: (B, F, D) -> (B, F, D), and its attention map.
+
+    ``reused``: the map (B, H, F, F) of another layer, to be used instead of one of its own.
+    """
     eps = config.layer_norm_eps
+    if config.layer_depth_embedding:
+        x = x + ops.weight(f"{layer.own}.depth_embedding")
     if config.do_stable_layer_norm:
-        normed = ops.layer_norm(x, f"{name}.layer_norm", eps)
-        x = x + _attention(ops, config, f"{name}.attention", normed, mask, position_bias, cache)
-        normed = ops.layer_norm(x, f"{name}.final_layer_norm", eps)
-        x = x + _feed_forward(ops, config, f"{name}.feed_forward", normed)
+        normed = ops.layer_norm(x, f"{layer.norms}.layer_norm", eps)
+        y, attention = _attention(ops, config, layer, normed, mask, position_bias, reused, cache)
+        x = x + y
+        normed = ops.layer_norm(x, f"{layer.norms}.final_layer_norm", eps)
+        x = x + _feed_forward(ops, config, layer, normed)
         if config.adapter_attn_dim is not None:
-            x = x + _adapter(ops, f"{name}.adapter_layer", x)
-        return x
-    x = x + _attention(ops, config, f"{name}.attention", x, mask, position_bias, cache)
-    x = ops.layer_norm(x, f"{name}.layer_norm", eps)
-    x = x + _feed_forward(ops, config, f"{name}.feed_forward", x)
-    return ops.layer_norm(x, f"{name}.final_layer_norm", eps)
+            x = x + _adapter(ops, f"{layer.block}.adapter_layer", x)
+        return x, attention
+    y, attention = _attention(ops, config, layer, x, mask, position_bias, reused, cache)
+    x = ops.layer_norm(x + y, f"{layer.norms}.layer_norm", eps)
+    x = x + _feed_forward(ops, config, layer, x)
+    return ops.layer_norm(x, f"{layer.norms}.final_layer_norm", eps), attention
+
+
+def _linear(ops: Ops, config: ModelConfig, layer: Layer, x: Tensor, part: str) -> Tensor:
+    """A linear layer of the block, and what the layer adds to it of its own."""
+    y = ops.linear(x, f"{layer.block}.{part}")
+    if config.layer_delta_rank:
+        y = y + ops.linear(ops.linear(x, f"{layer.own}.delta.{part}.down"), f"{layer.own}.delta.{part}.up")
+    return y
 
 
 def _attention(
     ops: Ops,
     config: ModelConfig,
-    name: str,
+    layer: Layer,
+    x: Tensor,
+    mask: Tensor | None,
+    position_bias: Tensor | None,
+    reused: Tensor | None,
+    cache: AttentionCache | None,
+) -> tuple[Tensor, Tensor]:
+    """Multi-head self-attention: (B, F, D) -> (B, F, D), and its map (B, H, F, F).
+
+    A pruned layer's weights have fewer heads.
+    """
+    value = _linear(ops, config, layer, x, "attention.v_proj")
+    value = ops.transpose(ops.reshape(value, (0, 0, -1, config.head_dim)), (0, 2, 1, 3))  # (B, H, F, K)
+    if cache is not None:
+        value = ops.concat([cache.values, value], axis=2)  # (B, H, L + F, K)
+        cache.values = ops.last(value, 2, config.left_context_frames)
+    attention = reused
+    if attention is None:
+        attention = _attention_map(ops, config, layer, x, mask, position_bias, cache)
+    x = ops.matmul(ops.dropout(attention, config.attention_dropout), value)  # (B, H, F, K)
+    x = ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (0, 0, -1))  # (B, F, H * K)
+    return ops.dropout(_linear(ops, config, layer, x, "attention.out_proj"), config.hidden_dropout), attention
+
+
+def _attention_map(
+    ops: Ops,
+    config: ModelConfig,
+    layer: Layer,
     x: Tensor,
     mask: Tensor | None,
     position_bias: Tensor | None,
     cache: AttentionCache | None,
 ) -> Tensor:
-    """Multi-head self-attention: (B, F, D) -> (B, F, D). A pruned layer's weights have fewer heads."""
+    """How much each frame, by row, takes of each other: (B, H, F, F); of a stream (B, H, F, L + F)."""
     split = (0, 0, -1, config.head_dim)  # (B, F, H, K)
-    query = ops.reshape(ops.linear(x, f"{name}.q_proj") * config.head_dim**-0.5, split)
-    key = ops.reshape(ops.linear(x, f"{name}.k_proj"), split)
-    value = ops.reshape(ops.linear(x, f"{name}.v_proj"), split)
-
-    query = ops.transpose(query, (0, 2, 1, 3))  # (B, H, F, K)
-    key = ops.transpose(key, (0, 2, 3, 1))  # (B, H, K, F)
-    value = ops.transpose(value, (0, 2, 1, 3))  # (B, H, F, K)
+    query = _linear(ops, config, layer, x, "attention.q_proj") * config.head_dim**-0.5
+    key = _linear(ops, config, layer, x, "attention.k_proj")
+    query = ops.transpose(ops.reshape(query, split), (0, 2, 1, 3))  # (B, H, F, K)
+    key = ops.transpose(ops.reshape(key, split), (0, 2, 3, 1))  # (B, H, K, F)
     if cache is not None:
-        key, value, mask = _with_cache(ops, config, cache, key, value)  # of L + F frames
-    scores = ops.matmul(query, key, f"{name}.scores")  # (B, H, F, F)
+        key = ops.concat([cache.keys, key], axis=3)  # (B, H, K, L + F)
+        cache.keys = ops.last(key, 3, config.left_context_frames)
+        mask = _start_mask(ops, config, key, cache.seen)
+    scores = ops.matmul(query, key, f"{layer.block}.attention.scores")
     if position_bias is not None:
-        gate = _position_gate(ops, name, ops.reshape(x, split))  # (B, H, F, 1)
+        gate = _position_gate(ops, f"{layer.block}.attention", ops.reshape(x, split))  # (B, H, F, 1)
         scores = scores + gate * position_bias
-    if mask is not None:
-        scores = scores + mask
-    attention = ops.dropout(ops.softmax(scores), config.attention_dropout)
-
-    x = ops.matmul(attention, value)  # (B, H, F, K)
-    x = ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (0, 0, -1))  # (B, F, H * K)
-    return ops.dropout(ops.linear(x, f"{name}.out_proj"), config.hidden_dropout)
+    return ops.softmax(scores if mask is None else scores + mask)
 
 
-def _with_cache(
-    ops: Ops, config: ModelConfig, cache: AttentionCache, key: Tensor, value: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Keys (B, H, K, L + F) and values (B, H, L + F, K) with those before the chunk, and their mask
-    (B, 1, 1, L + F), which hides what lies before the stream's first frame. The cache gets the newest."""
-    left = config.left_context_frames
-    key, value = ops.concat([cache.keys, key], axis=3), ops.concat([cache.values, value], axis=2)
-    cache.keys, cache.values = ops.last(key, 3, left), ops.last(value, 2, left)
-    missing = ops.reshape(cache.seen * -1 + left, (-1, 1))  # (B, 1)
-    mask = ops.less(ops.reshape(ops.positions(value, axis=2), (1, -1)), missing) * MASKED_SCORE
-    return key, value, ops.reshape(mask, (0, 1, 1, -1))
+def _start_mask(ops: Ops, config: ModelConfig, key: Tensor, seen: Tensor) -> Tensor:
+    """(B, 1, 1, L + F): MASKED_SCORE for cached keys from before the stream's first frame."""
+    missing = ops.reshape(seen * -1 + config.left_context_frames, (-1, 1))  # (B, 1)
+    before = ops.less(ops.reshape(ops.positions(key, axis=3), (1, -1)), missing)
+    return ops.reshape(before * MASKED_SCORE, (0, 1, 1, -1))
 
 
-def _feed_forward(ops: Ops, config: ModelConfig, name: str, x: Tensor) -> Tensor:
+def _feed_forward(ops: Ops, config: ModelConfig, layer: Layer, x: Tensor) -> Tensor:
     """(B, F, D) -> (B, F, D)."""
-    x = ops.activation(ops.linear(x, f"{name}.intermediate_dense"), config.hidden_act)
+    x = ops.activation(_linear(ops, config, layer, x, "feed_forward.intermediate_dense"), config.hidden_act)
     x = ops.dropout(x, config.activation_dropout)
-    return ops.dropout(ops.linear(x, f"{name}.output_dense"), config.hidden_dropout)
+    return ops.dropout(_linear(ops, config, layer, x, "feed_forward.output_dense"), config.hidden_dropout)
 
 
 def _adapter(ops: Ops, name: str, x: Tensor) -> Tensor:

@@ -48,10 +48,31 @@ def expected_weights(config: ModelConfig) -> dict[str, Shape]:
         shapes["encoder.pos_conv_embed.conv.bias"] = (width,)
     norm("encoder.layer_norm", width)
 
-    for layer in range(config.num_hidden_layers):
+    layers = range(config.num_hidden_layers)
+    attending = {config.block(layer) for layer in layers if config.map(layer) == layer}
+    for layer in layers:
         name = f"encoder.layers.{layer}"
         heads = config.attention_heads(layer) * config.head_dim
-        for projection in ("q_proj", "k_proj", "v_proj"):
+        units = config.feed_forward_units(layer)
+        if config.layer_norms:
+            norm(f"{name}.layer_norm", width)
+            norm(f"{name}.final_layer_norm", width)
+        if config.layer_depth_embedding:
+            shapes[f"{name}.depth_embedding"] = (width,)
+        if rank := config.layer_delta_rank:
+            maps = ("attention.q_proj", "attention.k_proj") if config.map(layer) == layer else ()
+            sizes = {
+                **dict.fromkeys((*maps, "attention.v_proj"), (width, heads)),
+                "attention.out_proj": (heads, width),
+                "feed_forward.intermediate_dense": (width, units),
+                "feed_forward.output_dense": (units, width),
+            }
+            for part, (inputs, outputs) in sizes.items():
+                shapes[f"{name}.delta.{part}.down.weight"] = (rank, inputs)
+                shapes[f"{name}.delta.{part}.up.weight"] = (outputs, rank)
+        if config.block(layer) != layer:
+            continue
+        for projection in ("q_proj", "k_proj", "v_proj") if layer in attending else ("v_proj",):
             linear(f"{name}.attention.{projection}", width, heads)
         linear(f"{name}.attention.out_proj", heads, width)
         if config.model_type == "wavlm":
@@ -60,11 +81,11 @@ def expected_weights(config: ModelConfig) -> dict[str, Shape]:
             if layer == 0:
                 table = (config.num_buckets, config.num_attention_heads)
                 shapes[f"{name}.attention.rel_attn_embed.weight"] = table
-        norm(f"{name}.layer_norm", width)
-        units = config.feed_forward_units(layer)
+        if not config.layer_norms:
+            norm(f"{name}.layer_norm", width)
+            norm(f"{name}.final_layer_norm", width)
         linear(f"{name}.feed_forward.intermediate_dense", width, units)
         linear(f"{name}.feed_forward.output_dense", units, width)
-        norm(f"{name}.final_layer_norm", width)
         if config.adapter_attn_dim is not None:
             norm(f"{name}.adapter_layer.norm", width)
             linear(f"{name}.adapter_layer.linear_1", width, config.adapter_attn_dim)

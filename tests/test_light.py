@@ -21,6 +21,7 @@ WITH_TORCH = (
     "littlefoot.compress.frames",
     "littlefoot.compress.losses",
     "littlefoot.compress.prune",
+    "littlefoot.compress.share",
     "littlefoot.compress.streaming",
     "littlefoot.compress.student",
     "littlefoot.compress.teacher",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -44,6 +46,7 @@ def collect(artifact: Artifact, clips: Iterable[Array], seed: int = 0) -> list[L
     Raises ConfigError where there is no audio, or only silence.
     """
     network = graph.build(artifact, observe=True)
+    groups = _groups(network.observed)
     shapes = {
         name: artifact.weights[f"{name}.weight"].shape if f"{name}.weight" in artifact.weights else (1, 1)
         for names in network.observed.values()
@@ -54,22 +57,37 @@ def collect(artifact: Artifact, clips: Iterable[Array], seed: int = 0) -> list[L
     usable = [clip for clip in clips if len(clip) >= shortest and np.ptp(clip) > 0]
     if not usable:
         raise ConfigError("the calibration audio is empty or silent: give recordings of speech")
-    samples: dict[str, list[Array]] = {value: [] for value in network.observed}
-    low: dict[str, Array] = {}
-    high: dict[str, Array] = {}
+    samples: dict[tuple[str, ...], list[Array]] = {}
+    low: dict[tuple[str, ...], Array] = {}
+    high: dict[tuple[str, ...], Array] = {}
+    uses = Counter(groups.values())
     for values in observe(network, usable):
         for value, array in values.items():
-            name = network.observed[value][0]
+            group = groups[value]
+            name = group[0]
             smallest, largest = _extremes(array, shapes[name])
-            low[value] = np.minimum(low.get(value, smallest), smallest)
-            high[value] = np.maximum(high.get(value, largest), largest)
-            count = _budget(shapes[name], len(usable))
+            low[group] = np.minimum(low.get(group, smallest), smallest)
+            high[group] = np.maximum(high.get(group, largest), largest)
+            count = max(1, _budget(shapes[name], len(usable)) // uses[group])
             stride = network.strides.get(name)
-            samples[value].append(_sample(array, shapes[name], stride, count, generator))
-    return [
-        LayerInput(tuple(names), low[value], high[value], np.concatenate(samples[value]))
-        for value, names in network.observed.items()
-    ]
+            samples.setdefault(group, []).append(_sample(array, shapes[name], stride, count, generator))
+    return [LayerInput(group, low[group], high[group], np.concatenate(samples[group])) for group in samples]
+
+
+def _groups(observed: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    """For each tensor all layers that read it, and those that read what the same layers read elsewhere.
+
+    A layer whose weights stand at several depths reads several tensors, and has one range for all.
+    """
+    group_of: dict[str, set[str]] = {}
+    for layers in observed.values():
+        joined = set(layers).union(*(group_of.get(layer, set()) for layer in layers))
+        for layer in joined:
+            group_of[layer] = joined
+    order = {layer: place for place, layer in enumerate(dict.fromkeys(itertools.chain(*observed.values())))}
+    return {
+        value: tuple(sorted(group_of[layers[0]], key=order.__getitem__)) for value, layers in observed.items()
+    }
 
 
 def _extremes(array: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:

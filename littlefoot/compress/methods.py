@@ -19,6 +19,7 @@ from littlefoot.manifest import Corpus
 METHODS = {
     "distill": ("littlefoot.compress.distill", "DistillConfig", "distill"),
     "prune": ("littlefoot.compress.prune", "PruneConfig", "prune"),
+    "share": ("littlefoot.compress.share", "ShareConfig", "share"),
     "stream": ("littlefoot.compress.streaming", "StreamingConfig", "stream"),
     "quantize": ("littlefoot.compress.quantize", "QuantizeConfig", "quantize_step"),
 }

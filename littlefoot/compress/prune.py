@@ -81,6 +81,10 @@ def prune(model: Artifact, config: PruneConfig, step: Step) -> Artifact:
         ConfigError: a sparsity that what may go cannot give, or heads of a WavLM.
         TrainingError: as ``littlefoot.compress.distill.distill``.
     """
+    if model.config.layer_blocks or model.config.layer_maps:
+        raise ConfigError(
+            "a model whose layers share weights or maps cannot be pruned: prune first, then share"
+        )
     student = CTCModel.from_artifact(model)
     gates = Gates(student.config, config.parts)
     check_reachable(student.config, gates, config)

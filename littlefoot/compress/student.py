@@ -165,6 +165,12 @@ def geometry(teacher: ModelConfig, student: StudentConfig, chosen: tuple[int, ..
         changes["feat_extract_norm"] = "layer"
     heads = student.num_attention_heads or teacher.num_attention_heads
     units = student.intermediate_size or teacher.intermediate_size
+    if teacher.layer_blocks or teacher.layer_maps:
+        if student != StudentConfig(initialisation=student.initialisation, seed=student.seed):
+            raise ConfigError(
+                "layers that share weights keep their geometry: make the student first, then share"
+            )
+        return teacher.replace(littlefoot={})
     config = teacher.replace(
         num_hidden_layers=len(chosen),
         layer_attention_heads=_at_most(heads, teacher.layer_attention_heads, chosen),
@@ -237,6 +243,8 @@ def axes(name: str, config: ModelConfig) -> tuple[str | None, ...]:
     ``hidden`` channels, the units ``ffn7`` and the heads' channels ``heads7`` of layer 7, the channels
     ``conv3`` of convolution 3, and ``GROUPED``: the hidden channels of a group of the positional convolution.
     """
+    if ".delta." in name:  # of layers that share a block, which is not made narrower
+        return (None, None)
     matrix = name.endswith("weight")
     last = f"conv{len(config.conv_dim) - 1}"
     if match := re.match(r"feature_extractor\.conv_layers\.(\d+)\.(conv|layer_norm)", name):

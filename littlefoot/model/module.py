@@ -25,7 +25,7 @@ from littlefoot.weights import expected_weights
 class Segment(nn.Module):
     """A part of the network: parameters, and a call that lets PyTorch's hooks know when they are used."""
 
-    def forward(self, part: Callable[..., Tensor], *values: Any) -> Tensor:
+    def forward(self, part: Callable[..., Any], *values: Any) -> Any:
         return part(*values)
 
 
@@ -123,11 +123,11 @@ class CTCModel(nn.Module):
         ops = self.ops(Parameters(self), self.training, time_mask, feature_mask, self._run)
         return encode(ops, self.config, waveforms, lengths)
 
-    def _run(self, name: str, part: Callable[..., Tensor], *values: Any) -> Tensor:
+    def _run(self, name: str, part: Callable[..., Any], *values: Any) -> Any:
         segment = self.get_submodule(name)
         if self.recompute and self.training:
-            return cast(Tensor, checkpoint_activations(segment, part, *values, use_reentrant=False))
-        return cast(Tensor, segment(part, *values))
+            return checkpoint_activations(segment, part, *values, use_reentrant=False)
+        return segment(part, *values)
 
     @classmethod
     def from_artifact(cls, artifact: Artifact) -> CTCModel:
@@ -181,6 +181,8 @@ def _initial(name: str, shape: tuple[int, ...], config: ModelConfig, generator: 
     value = torch.zeros(shape)
     if "norm" in name:
         return value if name.endswith("bias") else torch.ones(shape)
+    if name.endswith((".up.weight", ".depth_embedding")):
+        return value  # a layer begins as the block that it shares
     if name == "masked_spec_embed":
         return value.uniform_(generator=generator)
     if name.endswith("gru_rel_pos_const"):

@@ -27,7 +27,7 @@ class TorchOps:
         training: bool = False,
         time_mask: Tensor | None = None,
         feature_mask: Tensor | None = None,
-        run: Callable[..., Tensor] | None = None,
+        run: Callable[..., Any] | None = None,
     ) -> None:
         self.weights = weights
         self.training = training
@@ -35,7 +35,7 @@ class TorchOps:
         self.feature_mask = feature_mask
         self.run = run
 
-    def segment(self, name: str, part: Callable[..., Tensor], *values: Any) -> Tensor:
+    def segment(self, name: str, part: Callable[..., Any], *values: Any) -> Any:
         return part(*values) if self.run is None else self.run(name, part, *values)
 
     def weight(self, name: str) -> Tensor:

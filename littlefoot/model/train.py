@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from littlefoot import artifact
 from littlefoot.config import ModelConfig
-from littlefoot.errors import TrainingError
+from littlefoot.errors import ConfigError, TrainingError
 from littlefoot.manifest import Corpus, Utterance
 from littlefoot.model.average import MovingAverage
 from littlefoot.model.data import Batch, TrainingSet, Turn
@@ -103,6 +103,8 @@ def train(
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(not name.startswith("feature_extractor."))
     sharded = config.shard and accelerator.num_processes > 1
+    if sharded and model.config.layer_blocks:
+        raise ConfigError("train.shard: layers that share weights cannot be sharded, and need it least")
     if sharded:
         shard(objective)
     average = MovingAverage(model)

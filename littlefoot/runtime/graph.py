@@ -111,8 +111,9 @@ def build(artifact: Artifact, lengths: bool = False, observe: bool = False) -> G
     result = encode(ops, artifact.config, waveform, length)
     outputs = [_output(ops, LOGITS, result.logits, ["batch", "frames", artifact.config.vocab_size])]
     observed: dict[str, list[str]] = {}
-    for layer, value in ops.layer_inputs.items():
-        observed.setdefault(value.name, []).append(layer)
+    for layer, values in ops.layer_inputs.items():
+        for value in values:
+            observed.setdefault(value.name, []).append(layer)
     if observe:
         outputs += [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in observed]
     return Graph(ops.nodes, inputs, outputs, ops.initializers, observed, ops.strides)
@@ -136,8 +137,10 @@ def stream_state(config: ModelConfig) -> list[StreamTensor]:
     tensors = [StreamTensor(FEATURES, (tail, width), (tail - ahead, width))]
     for layer in range(config.num_hidden_layers):
         heads, left = config.attention_heads(layer), config.left_context_frames
-        for name, shape in (("keys", (config.head_dim, left)), ("values", (left, config.head_dim))):
-            tensors.append(StreamTensor(f"{name}.{layer}", (heads, *shape), (heads, *shape)))
+        shapes = {"keys": (heads, config.head_dim, left), "values": (heads, left, config.head_dim)}
+        if config.map(layer) != layer:
+            del shapes["keys"]
+        tensors += [StreamTensor(f"{name}.{layer}", shape, shape) for name, shape in shapes.items()]
     return tensors
 
 
@@ -164,17 +167,18 @@ def build_stream(artifact: Artifact) -> Graph:
     layers = range(config.num_hidden_layers)
     state = StreamState(
         values[FEATURES],
-        [values[f"keys.{layer}"] for layer in layers],
+        {layer: values[f"keys.{layer}"] for layer in layers if config.map(layer) == layer},
         [values[f"values.{layer}"] for layer in layers],
         values[SEEN],
     )
     logits, after = encode_chunk(ops, config, values[WAVEFORM], values[VALID], state)
-    made = [after.features]
-    for keys, attended in zip(after.keys, after.values, strict=True):
-        made += [keys, attended]
+    made = {FEATURES: after.features}
+    made |= {f"keys.{layer}": value for layer, value in after.keys.items()}
+    made |= {f"values.{layer}": value for layer, value in enumerate(after.values)}
     outputs = [_output(ops, LOGITS, logits, ["batch", "frames", config.vocab_size])]
-    for tensor, value in zip(tensors, made, strict=True):
-        outputs.append(_output(ops, f"next.{tensor.name}", value, ["batch", *tensor.shape]))
+    outputs += [
+        _output(ops, f"next.{tensor.name}", made[tensor.name], ["batch", *tensor.shape]) for tensor in tensors
+    ]
     return Graph(ops.nodes, inputs, outputs, ops.initializers, {}, ops.strides)
 
 

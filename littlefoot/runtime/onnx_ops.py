@@ -63,14 +63,15 @@ class OnnxOps:
     weights: Mapping[str, npt.NDArray[Any]]
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     initializers: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
-    layer_inputs: dict[str, Value] = field(default_factory=dict)
-    """The input of every convolution and linear layer and of every named product, for calibration."""
+    layer_inputs: dict[str, list[Value]] = field(default_factory=dict)
+    """The inputs of every convolution and linear layer and of every named product, for calibration: more than
+    one where layers share weights."""
     strides: dict[str, int] = field(default_factory=dict)
     """The stride of every convolution."""
     _rounded: dict[tuple[str, ...], Value] = field(default_factory=dict)
     _dynamic: dict[str, tuple[str, Value, str]] = field(default_factory=dict)
 
-    def segment(self, name: str, part: Callable[..., Value], *values: Any) -> Value:
+    def segment(self, name: str, part: Callable[..., Any], *values: Any) -> Any:
         return part(*values)
 
     def node(
@@ -122,12 +123,13 @@ class OnnxOps:
         self.strides[name] = stride
         inputs = [self._layer_input(self._as_image(x), name), self._layer_weight(name)]
         weight = self.weights[f"{name}.weight"]
-        if f"{name}.bias" in self.weights:
-            inputs.append(self.weight(f"{name}.bias"))
-        elif weight.dtype == np.int8:
+        bias = self.weights.get(f"{name}.bias")
+        if weight.dtype == np.int8 and (bias is None or not bias.any()):
             # OpenVINO 2026.4 moves the scales of an 8-bit convolution without bias past a norm over channels,
             # which is wrong. A bias holds them in place; one of zeros would be optimised away.
             inputs.append(self.constant(np.full(len(weight), 1e-12, np.float32)))
+        elif bias is not None:
+            inputs.append(self.weight(f"{name}.bias"))
         start, end = padding
         return self._image("Conv", *inputs, strides=[1, stride], pads=[0, start, 0, end], group=groups)
 
@@ -145,7 +147,7 @@ class OnnxOps:
 
     def _dynamic_product(self, x: Value, name: str) -> Value:
         """Product with an input that is rounded to 8 bits by its own range, found at run time."""
-        self.layer_inputs[name] = x
+        self.layer_inputs.setdefault(name, []).append(x)
         if x.name not in self._dynamic:
             stored, scale, zero_point = (
                 f"dynamic_{len(self.nodes)}_{part}" for part in ("x", "scale", "zero")
@@ -163,7 +165,7 @@ class OnnxOps:
 
     def _layer_input(self, x: Value, name: str) -> Value:
         """Round the input of a statically quantized layer to 8 bits, once for all layers that share it."""
-        self.layer_inputs[name] = x
+        self.layer_inputs.setdefault(name, []).append(x)
         if f"{name}.input_scale" not in self.weights:
             return x
         parts = ("input_scale", "input_zero_point", "input_smoothing")

@@ -1,0 +1,251 @@
+"""Sharing: one block for several layers, one attention map for several layers.
+
+W2V2-Light (Kim et al. 2022). Shared blocks make the model smaller and not faster: every layer is still
+computed. A layer that uses the attention map of another has no queries, keys or softmax: that makes it faster
+too. What was lost is learned back by distillation from the model that had its layers to itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from littlefoot import artifact as artifacts
+from littlefoot import audio
+from littlefoot.artifact import Artifact
+from littlefoot.compress import losses
+from littlefoot.compress.distill import Distillation, LossConfig, denominator_of, training_set
+from littlefoot.compress.methods import Step
+from littlefoot.compress.teacher import LiveTeacher
+from littlefoot.config import ModelConfig
+from littlefoot.errors import ConfigError, LittlefootError
+from littlefoot.model import train as trainer
+from littlefoot.model.data import TrainingSet
+from littlefoot.model.module import CTCModel
+from littlefoot.model.train_config import TrainConfig
+
+INITIALISATIONS = ("mean", "middle", "best", "scratch")
+JUDGES = 8
+"""Recordings that choose the best layer of a group."""
+
+
+class SharedDistillation(Distillation):
+    """Distillation of a model whose layers share."""
+
+    method = "distillation with shared layers"
+
+
+@dataclass(frozen=True)
+class ShareConfig:
+    """Settings of sharing."""
+
+    group: int = 0
+    """How many layers share a block; 1: none, 0: all of them, as in the paper."""
+    order: str = "consecutive"
+    """Which: ``consecutive`` layers, or ``cyclic``: blocks come round in turn."""
+    layer_blocks: tuple[int, ...] = ()
+    """Instead of ``group``: for each layer the one whose block it uses, itself or an earlier one."""
+    map_group: int = 1
+    """How many consecutive layers use the first one's attention map; 1: none, 0: all."""
+    layer_maps: tuple[int, ...] = ()
+    """Instead of ``map_group``: for each layer the one whose map it uses."""
+    norms: bool = True
+    """Layers keep their norms."""
+    delta_rank: int = 0
+    """Layers add to each shared matrix one of their own of this rank (LoRA, Hu et al. 2022)."""
+    depth_embedding: bool = False
+    """Layers add a vector of their own to their input."""
+    initialisation: str = "mean"
+    """What a shared block begins as: the ``mean`` of its group's, the ``middle`` one, the ``best`` one (whose
+    sharing changes the model's posteriors least), or random weights (``scratch``)."""
+    teacher: str = "previous"
+    """Who teaches: ``previous`` or ``first``, as in a distillation."""
+    loss: LossConfig = field(default_factory=lambda: LossConfig(kl=1.0, hidden_mse=0.1))
+    train: TrainConfig = field(default_factory=TrainConfig)
+    collapse_steps: int = 2000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.group < 0 or self.map_group < 0:
+            raise ConfigError(f"group and map_group must be 0 or more, not {self.group} and {self.map_group}")
+        if self.order not in ("consecutive", "cyclic"):
+            raise ConfigError(f"order must be consecutive or cyclic, not '{self.order}'")
+        if self.initialisation not in INITIALISATIONS:
+            raise ConfigError(
+                f"initialisation '{self.initialisation}' is unknown: use one of {', '.join(INITIALISATIONS)}"
+            )
+        if self.teacher not in ("previous", "first"):
+            raise ConfigError(f"teacher must be previous or first, not '{self.teacher}'")
+
+
+def share(model: Artifact, config: ShareConfig, step: Step) -> Artifact:
+    """Let layers share, and train the result on what its teacher says of the speech.
+
+    Raises:
+        ConfigError: groups that do not fit the layers, or layers of different shapes in one group.
+        TrainingError: as ``littlefoot.compress.distill.distill``.
+    """
+    original = CTCModel.from_artifact(model)
+    geometry = shared_geometry(original.config, config)
+    data = training_set(original, config.loss, config.train, step)
+    student = make_shared(original, geometry, config, data)
+    teacher = step.first if config.teacher == "first" else model
+    objective = SharedDistillation(
+        student,
+        LiveTeacher(CTCModel.from_artifact(teacher)),
+        teacher.config,
+        config.loss,
+        config.collapse_steps,
+        denominator_of(step, student, config.loss, config.train),
+        config.train,
+    )
+    out = step.directory / "model"
+    trainer.train(objective, step.speech(), config.train, out, step.resume)
+    return artifacts.load(out)
+
+
+def sources(depth: int, group: int, order: str = "consecutive") -> tuple[int, ...]:
+    """For each layer the first one of its group."""
+    size = group or depth
+    if order == "consecutive":
+        return tuple(layer - layer % size for layer in range(depth))
+    return tuple(layer % -(-depth // size) for layer in range(depth))
+
+
+def shared_geometry(theirs: ModelConfig, config: ShareConfig) -> ModelConfig:
+    """The configuration of the shared model. Raises ConfigError where layers cannot share."""
+    if theirs.layer_blocks or theirs.layer_maps:
+        raise ConfigError("the model's layers share already: share those of the model before it")
+    depth = theirs.num_hidden_layers
+    blocks = config.layer_blocks or sources(depth, config.group, config.order)
+    maps = config.layer_maps or sources(depth, config.map_group)
+    alone = tuple(range(depth))
+    if blocks == alone and maps == alone:
+        raise ConfigError("group 1 and map_group 1 share nothing: raise one of them")
+    shares = blocks != alone
+    return theirs.replace(
+        layer_blocks=blocks if shares else (),
+        layer_maps=() if maps == alone else maps,
+        layer_norms=config.norms and shares,
+        layer_delta_rank=config.delta_rank if shares else 0,
+        layer_depth_embedding=config.depth_embedding and shares,
+        littlefoot={},
+    )
+
+
+def make_shared(model: CTCModel, geometry: ModelConfig, config: ShareConfig, data: TrainingSet) -> CTCModel:
+    """A model with the geometry of ``shared_geometry``, its blocks initialised from those of ``model``."""
+    groups: dict[int, list[int]] = {}
+    for layer in range(geometry.num_hidden_layers):
+        groups.setdefault(geometry.block(layer), []).append(layer)
+    chosen: dict[int, list[int]] = groups
+    if config.initialisation == "middle":
+        chosen = {block: [layers[len(layers) // 2]] for block, layers in groups.items()}
+    elif config.initialisation == "best":
+        chosen = {block: [best_layer(model, layers, data)] for block, layers in groups.items()}
+    made = CTCModel.from_config(geometry, model.vocabulary, seed=config.seed)
+    made.preprocessor, made.card = dict(model.preprocessor), model.card
+    weights = {name: value.detach() for name, value in model.named_parameters()}
+    with torch.no_grad():
+        for name, parameter in made.named_parameters():
+            if (value := _initial(name, weights, chosen, config, geometry)) is not None:
+                parameter.copy_(value)
+    return made
+
+
+def _initial(
+    name: str,
+    weights: Mapping[str, Tensor],
+    chosen: Mapping[int, Sequence[int]],
+    config: ShareConfig,
+    geometry: ModelConfig,
+) -> Tensor | None:
+    """A weight of the shared model; None leaves it random, or zero where a layer only adds."""
+    if not name.startswith("encoder.layers."):
+        return weights[name]
+    number, part = name.removeprefix("encoder.layers.").split(".", 1)
+    layer = int(number)
+    if part == "depth_embedding":
+        return None
+    if part.startswith("delta."):
+        if config.initialisation == "scratch":
+            return None
+        *path, side, _ = part.removeprefix("delta.").split(".")
+        matrix = f"{'.'.join(path)}.weight"
+        missing = weights[f"encoder.layers.{layer}.{matrix}"] - _mean(
+            matrix, weights, chosen[geometry.block(layer)]
+        )
+        return low_rank(missing, geometry.layer_delta_rank)[0 if side == "up" else 1]
+    if "norm" in part and geometry.layer_norms:
+        return weights[name]
+    if config.initialisation == "scratch" and geometry.layer_blocks and "rel_attn_embed" not in part:
+        return None
+    return _mean(part, weights, chosen[layer])
+
+
+def _mean(part: str, weights: Mapping[str, Tensor], layers: Sequence[int]) -> Tensor:
+    if "rel_attn_embed" in part:  # WavLM's, which all layers share anyway
+        return weights[f"encoder.layers.0.{part}"]
+    return torch.stack([weights[f"encoder.layers.{layer}.{part}"] for layer in layers]).mean(0)
+
+
+def low_rank(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """The two factors, (C', rank) and (rank, C), of the closest matrix of that rank (Eckart & Young 1936)."""
+    left, values, right = torch.linalg.svd(matrix.double(), full_matrices=False)
+    rank_there = min(rank, len(values))
+    root = values[:rank_there].sqrt()
+    up = torch.zeros(matrix.shape[0], rank)
+    down = torch.zeros(rank, matrix.shape[1])
+    up[:, :rank_there] = (left[:, :rank_there] * root).float()
+    down[:rank_there] = (root[:, None] * right[:rank_there]).float()
+    return up, down
+
+
+@torch.no_grad()
+def best_layer(model: CTCModel, layers: Sequence[int], data: TrainingSet) -> int:
+    """The layer of a group whose weights, used by all of the group, change the model's posteriors least."""
+    if len(layers) == 1:
+        return layers[0]
+    clips = list(_clips(data))
+    alone = range(model.config.num_hidden_layers)
+    geometry = model.config.replace(
+        layer_blocks=tuple(layers[0] if layer in layers else layer for layer in alone), layer_norms=True
+    )
+    weights = {name: value.detach() for name, value in model.named_parameters()}
+    model.eval()
+    expected = [model.encode(clip).logits for clip in clips]
+    divergences = []
+    for candidate in layers:
+        chosen = {layer: [candidate if layer == layers[0] else layer] for layer in alone}
+        made = CTCModel.from_config(geometry, model.vocabulary)
+        for name, parameter in made.named_parameters():
+            value = _initial(name, weights, chosen, ShareConfig(), geometry)
+            assert value is not None  # it has neither deltas nor embeddings
+            parameter.copy_(value)
+        found = [made.eval().encode(clip).logits for clip in clips]
+        each = [
+            losses.kl_divergence(mine, theirs, torch.ones(mine.shape[:2]))
+            for mine, theirs in zip(found, expected, strict=True)
+        ]
+        divergences.append(float(torch.stack(each).mean()))
+    return layers[int(np.argmin(divergences))]
+
+
+def _clips(data: TrainingSet) -> list[Tensor]:
+    """A few recordings, prepared, (1, T) each."""
+    clips: list[Tensor] = []
+    for row in np.random.default_rng(0).permutation(data.rows):
+        try:
+            waveform = audio.read(data.utterances[int(row)].path)
+        except LittlefootError:
+            continue  # the trainer counts them
+        if data.model.frames(len(waveform)) > 0:
+            prepared = audio.normalize(waveform) if data.do_normalize else waveform
+            clips.append(torch.from_numpy(np.ascontiguousarray(prepared))[None])
+        if len(clips) == JUDGES:
+            break
+    return clips
