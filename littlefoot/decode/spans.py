@@ -44,6 +44,10 @@ class Spans:
     log_posteriors: NDArray[np.float64]
     """Sum over the frames of the natural logarithm of the token's posterior."""
 
+    def first(self, count: int) -> "Spans":
+        """Only the first tokens."""
+        return Spans(self.tokens[:count], self.starts[:count], self.ends[:count], self.log_posteriors[:count])
+
 
 def checked(logits: NDArray[np.floating], vocabulary: TokenSet) -> NDArray[np.floating]:
     """The logits themselves, if they have shape (F, V), V tokens, and a finite maximum in every frame.
@@ -60,6 +64,13 @@ def checked(logits: NDArray[np.floating], vocabulary: TokenSet) -> NDArray[np.fl
     if not np.isfinite(logits.max(axis=1)).all():
         raise EngineError("the logits hold NaN or infinite values: the model or its quantization is broken")
     return logits
+
+
+def log_softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    """(F, V) natural logarithms of the posteriors of logits (F, V)."""
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    result: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return result
 
 
 def separator(vocabulary: TokenSet) -> str:
