@@ -11,7 +11,7 @@ class Word:
     start: float
     """Beginning of the first frame of its first character."""
     end: float
-    """End of the last frame of its last character."""
+    """Where the word delimiter begins, or shortly after its last character (``littlefoot.decode.spans``)."""
     confidence: float
     """Geometric mean of the frame posteriors of its characters, 0..1."""
 

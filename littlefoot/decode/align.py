@@ -44,7 +44,7 @@ def align(logits: NDArray[np.floating], tokens: Sequence[int], vocabulary: Token
             " the text is too long for the audio"
         )
     if not len(labels):
-        return Spans(labels, labels, labels, np.zeros(0))
+        return Spans(labels, labels, labels, np.zeros(0), frames)
 
     states = np.full(2 * len(labels) + 1, vocabulary.blank)  # (S,) blank, token, blank, ..., token, blank
     states[1::2] = labels
@@ -52,7 +52,7 @@ def align(logits: NDArray[np.floating], tokens: Sequence[int], vocabulary: Token
     starts = np.searchsorted(path, np.arange(1, len(states), 2), side="left")
     ends = np.searchsorted(path, np.arange(1, len(states), 2), side="right")
     totals = np.append(0.0, np.cumsum(log_posteriors[np.arange(frames), states[path]]))
-    return Spans(labels, starts, ends, totals[ends] - totals[starts])
+    return Spans(labels, starts, ends, totals[ends] - totals[starts], frames)
 
 
 def frames_needed(tokens: Sequence[int]) -> int:
