@@ -367,7 +367,7 @@ def test_useless_lexicons_are_refused(tmp_path: Path) -> None:
     [
         ({"beam": 0}, "a beam of 0 is impossible"),
         ({"alpha": math.nan}, "alpha nan"),
-        ({"alpha": -0.1}, "alpha not below 0"),
+        ({"alpha": -0.1}, "alpha -0.1 is impossible"),
         ({"beta": math.inf}, "beta inf"),
     ],
 )

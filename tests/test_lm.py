@@ -91,6 +91,16 @@ def test_states_are_what_the_future_depends_on() -> None:
     assert estimate(SENTENCES, 1).begin() == ()
 
 
+def test_all_tokens_at_once_have_the_scores_of_each() -> None:
+    for model in (estimate(SENTENCES, 1), estimate(SENTENCES, 4, (0, 0, 1)), estimate(["ab|ba", "b|b"], 5)):
+        tokens = [*model.tokens[:2], *model.tokens[3:9], "never seen"]
+        state = model.begin()
+        for token in tokens[2:] + tokens[2:5]:
+            scores_at_once = model.log_probs(state, tokens).tolist()
+            assert scores_at_once == pytest.approx([model.step(state, each)[0] for each in tokens])
+            _, state = model.step(state, token)
+
+
 def test_special_tokens_that_a_file_lacks_are_nearly_impossible(tmp_path: Path) -> None:
     text = BY_HAND.replace("-2\t<UNK>\n", "").replace("ngram 1=5", "ngram 1=4")
     (tmp_path / "hand.arpa").write_text(text)

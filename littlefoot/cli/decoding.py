@@ -28,9 +28,5 @@ def decoder(
         raise ConfigError("--alpha and --beta weigh a language model: give one with --lm")
     if beam is None and lm is None and hotwords is None and lexicon is None:
         return None
-    config = BeamConfig(
-        beam=BeamConfig.beam if beam is None else beam,
-        alpha=BeamConfig.alpha if alpha is None else alpha,
-        beta=BeamConfig.beta if beta is None else beta,
-    )
+    config = BeamConfig(BeamConfig.beam if beam is None else beam, alpha, beta)
     return recognizer.decoder(config, lm, hotwords, lexicon)

@@ -11,6 +11,7 @@ where P(text | speech) sums over all alignments, and P(text) is the language mod
 count: alignments that differ only in them are alignments of one text. Special tokens count as blanks.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -42,12 +43,12 @@ class BeamConfig:
 
     beam: int = 32
     """How many hypotheses survive each frame."""
-    alpha: float = 0.4
-    """Weight of the language model."""
-    beta: float = 3.0
-    """Added for each word: makes up for what the language model takes from every word."""
+    alpha: float | None = None
+    """Weight of the language model; None: the default of its kind (``littlefoot.decode.fusion``)."""
+    beta: float | None = None
+    """Added for each word, to make up for what a model of words takes from each; None as for alpha."""
     unknown: float = -1.0
-    """Added for each word that the language model does not know."""
+    """Added for each word (character) that the language model does not know."""
     token_floor: float = -7.0
     """Tokens with a smaller log posterior in a frame do not extend hypotheses in that frame."""
     score_range: float = 14.0
@@ -58,11 +59,9 @@ class BeamConfig:
             raise ConfigError(
                 f"a beam of {self.beam} is impossible: it is a number of hypotheses, at least 1"
             )
-        if not np.isfinite([self.alpha, self.beta, self.unknown]).all() or self.alpha < 0:
-            raise ConfigError(
-                f"alpha {self.alpha}, beta {self.beta} and unknown {self.unknown} must be finite numbers,"
-                " alpha not below 0"
-            )
+        for name, value in (("alpha", self.alpha), ("beta", self.beta), ("unknown", self.unknown)):
+            if value is not None and not (math.isfinite(value) and (name != "alpha" or value >= 0)):
+                raise ConfigError(f"{name} {value} is impossible: it is a finite number, alpha at least 0")
 
 
 class BeamDecoder:
@@ -94,8 +93,10 @@ class BeamDecoder:
         self.config = config or BeamConfig()
         self.fusion: WordFusion | TokenFusion | None = None
         if lm is not None:
-            kind = WordFusion if separator(vocabulary) and DELIMITER not in lm else TokenFusion
-            self.fusion = kind(lm, self.config.alpha, self.config.beta, self.config.unknown, vocabulary)
+            of_words = separator(vocabulary) and DELIMITER not in lm
+            self.fusion = (WordFusion if of_words else TokenFusion)(
+                lm, vocabulary, self.config.alpha, self.config.beta, self.config.unknown
+            )
         self.hotwords = HotWords(hotwords, vocabulary) if hotwords else None
         self.lexicon = lexicon
         self.delimiter = -1  # where every token is a word

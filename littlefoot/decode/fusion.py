@@ -1,6 +1,6 @@
 """What a language model adds to the score of a text, token by token of the alphabet (shallow fusion)."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,11 +20,16 @@ _CACHED = 100_000
 class WordFusion:
     """A model of words is asked when a word ends. Contexts hold the letters of the word that is begun."""
 
+    ALPHA, BETA = 0.4, 3.0
+    """Defaults, the best on the dev sets for littlefoot-en (RESULTS.md, section Decoding)."""
+
     def __init__(
-        self, lm: LanguageModel, alpha: float, beta: float, unknown: float, vocabulary: TokenSet
+        self, lm: LanguageModel, vocabulary: TokenSet, alpha: float | None, beta: float | None, unknown: float
     ) -> None:
         """As in ``littlefoot.decode.beam.BeamConfig``; ``vocabulary`` has a word delimiter."""
-        self._lm, self._alpha, self._beta, self._unknown = lm, alpha, beta, unknown
+        self._lm, self._unknown = lm, unknown
+        self._alpha = self.ALPHA if alpha is None else alpha
+        self._beta = self.BETA if beta is None else beta
         self._tokens = vocabulary.tokens
         self._delimiter = vocabulary.tokens.index(vocabulary.word_delimiter)
         self._cache: dict[Context, tuple[float, Context]] = {}
@@ -73,49 +78,67 @@ class TokenFusion:
 
     _BEGUN, _DELIMITED, _FIRST = range(3)
 
+    ALPHA, BETA = 0.9, 0.0
+    """Defaults, the best on the dev sets for littlefoot-en (RESULTS.md, section Decoding)."""
+
     def __init__(
-        self, lm: LanguageModel, alpha: float, beta: float, unknown: float, vocabulary: TokenSet
+        self, lm: LanguageModel, vocabulary: TokenSet, alpha: float | None, beta: float | None, unknown: float
     ) -> None:
         """As in ``littlefoot.decode.beam.BeamConfig``; without a word delimiter every token is a word."""
-        self._lm, self._alpha, self._beta, self._unknown = lm, alpha, beta, unknown
+        self._lm, self._unknown = lm, unknown
+        self._alpha = self.ALPHA if alpha is None else alpha
+        self._beta = self.BETA if beta is None else beta
         self._tokens = vocabulary.tokens
         self._delimiter = vocabulary.tokens.index(vocabulary.word_delimiter) if separator(vocabulary) else -1
-        self._cache: dict[tuple[Context, int], tuple[float, Context]] = {}
+        unknown_tokens = [token not in lm for token in self._tokens]
+        self._added = np.where(unknown_tokens, self._unknown, 0.0)  # (V,)
+        self._gains: dict[Context, NDArray[np.float64]] = {}
+        self._following: dict[tuple[Context, int], Context] = {}
 
     def begin(self) -> Context:
         return self._lm.begin(), self._FIRST
 
     def gains(self, contexts: Sequence[Context], tokens: NDArray[np.int64]) -> NDArray[np.float64]:
         """(B, K) what each of K tokens adds after each of B contexts."""
-        numbers = tokens.tolist()
-        return np.array([[self._step(context, token)[0] for token in numbers] for context in contexts])
+        return np.array([self._row(context) for context in contexts])[:, tokens]
 
     def follow(self, context: Context, token: int) -> Context:
         """The context after a token."""
-        return self._step(context, token)[1]
+        if (known := self._following.get((context, token))) is not None:
+            return known
+        if token == self._delimiter:
+            following = context[0], self._DELIMITED
+        else:
+            _, state = self._lm.step(self._before(context)[0], self._tokens[token])
+            following = state, self._BEGUN if self._delimiter >= 0 else self._FIRST
+        if len(self._following) >= _CACHED:
+            self._following.clear()
+        self._following[context, token] = following
+        return following
 
     def finish(self, context: Context) -> float:
         """What is added where the text ends."""
         return self._alpha * self._lm.step(context[0], END)[0]
 
-    def _step(self, context: Context, token: int) -> tuple[float, Context]:
-        if (known := self._cache.get((context, token))) is not None:
+    def _row(self, context: Context) -> NDArray[np.float64]:
+        """(V,) what each token adds after a context."""
+        if (known := self._gains.get(context)) is not None:
             return known
-        state, place = context
-        if token == self._delimiter:
-            answer = 0.0, (state, self._DELIMITED)
-        else:
-            gain = 0.0
-            if place == self._DELIMITED:
-                gain, state = self._ask(state, DELIMITER)
-            more, state = self._ask(state, self._tokens[token])
-            gain += more + (self._beta if place != self._BEGUN else 0.0)
-            answer = gain, (state, self._BEGUN if self._delimiter >= 0 else self._FIRST)
-        if len(self._cache) >= _CACHED:
-            self._cache.clear()
-        self._cache[context, token] = answer
-        return answer
+        state, gain = self._before(context)
+        row = gain + self._added + self._alpha * self._lm.log_probs(state, self._tokens)
+        if context[1] != self._BEGUN:
+            row += self._beta
+        if self._delimiter >= 0:
+            row[self._delimiter] = 0.0
+        if len(self._gains) * len(row) >= _CACHED * 32:
+            self._gains.clear()
+        self._gains[context] = row
+        return row
 
-    def _ask(self, state: Any, text: str) -> tuple[float, Hashable]:
-        log_prob, following = self._lm.step(state, text)
-        return self._alpha * log_prob + (0.0 if text in self._lm else self._unknown), following
+    def _before(self, context: Context) -> tuple[Any, float]:
+        """The state in which the next token is scored, and what a delimiter before it adds."""
+        state, place = context
+        if place != self._DELIMITED:
+            return state, 0.0
+        log_prob, state = self._lm.step(state, DELIMITER)
+        return state, self._alpha * log_prob

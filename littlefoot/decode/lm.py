@@ -5,10 +5,13 @@ delimiter ``|`` among them.
 """
 
 from collections import Counter
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from littlefoot.decode.arpa import read_arpa
 from littlefoot.decode.ngram import SPECIAL
@@ -30,6 +33,9 @@ class LanguageModel(Protocol):
 
     def step(self, state: Any, token: str) -> tuple[float, Hashable]:
         """The natural logarithm of the probability of a token or ``</s>``, and the state after it."""
+
+    def log_probs(self, state: Any, tokens: Sequence[str]) -> NDArray[np.float64]:
+        """(N,) natural logarithms of the probabilities of each of N tokens after a state."""
 
     def __contains__(self, token: str) -> bool:
         """Whether the model knows a token."""
@@ -59,6 +65,9 @@ class KenLM:
     def step(self, state: Any, token: str) -> tuple[float, Hashable]:
         following: Hashable = self._state()
         return _LN_10 * self._model.BaseScore(state, token, following), following
+
+    def log_probs(self, state: Any, tokens: Sequence[str]) -> NDArray[np.float64]:
+        return np.array([self.step(state, token)[0] for token in tokens])
 
     def __contains__(self, token: str) -> bool:
         return token in self._model

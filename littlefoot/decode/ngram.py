@@ -30,7 +30,7 @@ _FALLBACK = (0.0, 0.5, 1.0, 1.5)
 
 
 State = tuple[int, ...]
-"""The last tokens as numbers, oldest first; at most one less than the order."""
+"""The last tokens as numbers, oldest first: the longest history that the model has."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,24 @@ class NGram:
             The natural logarithm of the token's probability, and the state after it.
         """
         numbers = (*state, self._number.get(token, 0))
-        return self._score(numbers), numbers[max(0, len(numbers) - self.order + 1) :]
+        following = numbers[max(0, len(numbers) - self.order + 1) :]
+        while self._find(following) is None:
+            following = following[1:]
+        return self._score(numbers), following
+
+    def log_probs(self, state: State, tokens: Sequence[str]) -> NDArray[np.float64]:
+        """(N,) natural logarithms of the probabilities of each of N tokens after a state."""
+        numbers = np.array(self._numbers(tokens), np.int64)
+        scores = self.tables[0].log_prob[numbers]
+        for start in reversed(range(len(state))):
+            if (history := self._find(state[start:])) is not None:
+                length = len(state) - start
+                keys = self._keys[length]
+                wanted = history * len(self.tokens) + numbers
+                found = np.minimum(keys.searchsorted(wanted), len(keys) - 1)
+                backed_off = self.tables[length - 1].log_backoff[history] + scores
+                scores = np.where(keys[found] == wanted, self.tables[length].log_prob[found], backed_off)
+        return scores
 
     def __contains__(self, token: str) -> bool:
         return self._number.get(token, 0) > 0
@@ -122,6 +139,8 @@ class NGram:
 
     def _find(self, numbers: Sequence[int]) -> int | None:
         """The index of an n-gram in the table of its order; None where the model does not have it."""
+        if not numbers:
+            return 0
         found = numbers[0]
         for keys, number in zip(self._keys[1:], numbers[1:], strict=False):
             key = found * len(self.tokens) + number
