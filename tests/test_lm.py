@@ -9,7 +9,7 @@ from test_decode import ENGLISH, Tokens
 from test_ngram import SENTENCES
 
 from littlefoot.decode.arpa import read_arpa, write_arpa
-from littlefoot.decode.lm import LanguageModel, load
+from littlefoot.decode.lm import KenLM, LanguageModel, load
 from littlefoot.decode.ngram import BEGIN, END, UNKNOWN, NGram, estimate
 from littlefoot.errors import ConfigError, LittlefootError, MissingExtraError
 
@@ -147,9 +147,14 @@ def test_kenlm_gives_the_same_scores(tmp_path: Path) -> None:
     kenlm = pytest.importorskip("kenlm")
     write_arpa(estimate(SENTENCES, 4, (0, 0, 1)), tmp_path / "model.arpa")
     model, loaded = read_arpa(tmp_path / "model.arpa"), kenlm.Model(str(tmp_path / "model.arpa"))
+    ours = KenLM(tmp_path / "model.arpa")
     for words in (["the", "cat", "ran", "to", "the", "mat"], ["a", "parrot", "sat"], [], ["zebra"] * 5):
         expected = [score for score, _, _ in loaded.full_scores(" ".join(words))]
         assert scores(model, words) == pytest.approx(expected, abs=1e-5)
+        assert scores(ours, words) == pytest.approx(expected, abs=1e-5)
+    assert "cat" in ours
+    assert "parrot" not in ours
+    assert ours.step(ours.begin(), "the")[1] == ours.step(ours.begin(), "the")[1]
 
 
 def test_a_binary_file_needs_kenlm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,6 +182,19 @@ def test_a_model_of_another_alphabet_is_refused_by_its_characters(tmp_path: Path
     cyrillic = saved(estimate([["\u0434\u0430", "\u043d\u0435\u0442"]], 1), tmp_path)
     with pytest.raises(ConfigError, match="'\u0434'"):
         load(cyrillic, ENGLISH)
+
+
+def test_a_binary_file_betrays_its_alphabet_by_its_letters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model.bin").write_bytes(b"mmap lm http://kheafield.com/code format version 5\n\0")
+    for letters, refused in (("abc", True), ("ABC", False), ("Abc", False)):
+        monkeypatch.setattr("littlefoot.decode.lm.KenLM", lambda path, found=letters: estimate([[*found]], 1))
+        if refused:
+            with pytest.raises(ConfigError, match=r"model\.bin: its words are written with 'a' 'b' 'c'"):
+                load(tmp_path / "model.bin", ENGLISH)
+        else:
+            assert "C" in load(tmp_path / "model.bin", ENGLISH) or letters == "Abc"
 
 
 def test_some_foreign_words_do_no_harm(tmp_path: Path) -> None:
