@@ -5,7 +5,7 @@
 
 Language models are made of the training rows of all sets; the hot words are the values of the slots in the
 training rows of coffee. Logits are computed once. --tune prints error rates on dev for settings of the
-language models. Word times are checked on test digits put in a row with known pauses: true times are where
+language models. Word times are checked on digits put in a row with known pauses: true times are where
 the sound of a clip is above -35 dB of its loudest part. The search knows that they are digits.
 """
 
@@ -60,6 +60,7 @@ def main() -> None:
     )
     parser.add_argument("data", type=Path, help="folder of sets, each with a manifest.tsv")
     parser.add_argument("--model", default="littlefoot-en")
+    parser.add_argument("--split", default="test")
     parser.add_argument("--tune", action="store_true", help="settings of language models, on dev")
     parser.add_argument("--write", type=Path, help="Markdown file with the marks")
     options = parser.parse_args()
@@ -85,8 +86,9 @@ def main() -> None:
             "words, hot words": recognizer.decoder(lm=words, hotwords=hot),
             "characters, hot words": recognizer.decoder(lm=characters, hotwords=hot),
         }
-    heard = listen(recognizer, [u for u in rows if u.split == "test"])
-    made = f"{errors(recognizer, heard, decoders)}\n{times(recognizer, rows)}"
+    heard = listen(recognizer, [u for u in rows if u.split == options.split])
+    digits = [u for u in rows if u.set_name == "digits" and u.split == options.split]
+    made = f"{errors(recognizer, heard, decoders)}\n{times(recognizer, digits)}"
     print(made)
     if options.write:
         put(options.write, MARKS, made)
@@ -115,7 +117,7 @@ def errors(recognizer: Recognizer, heard: list[Heard], decoders: dict[str, BeamD
     sets = sorted({h.utterance.set_name for h in heard})
     others = f"all but {SLOTS}"
     lines = [
-        f"| WER %, test | {' | '.join(sets)} | {others} | {SLOTS}: slot words, % | x real time |",
+        f"| WER % | {' | '.join(sets)} | {others} | {SLOTS}: slot words, % | x real time |",
         "|---" * (len(sets) + 4) + "|",
     ]
     for name, decoder in decoders.items():
@@ -155,9 +157,8 @@ def tune(recognizer: Recognizer, heard: list[Heard], words: Path, characters: Pa
             print(f"{lm.stem} alpha {alpha} beta {beta} unknown {unknown}: {wer(score)}", flush=True)
 
 
-def times(recognizer: Recognizer, rows: list[Utterance]) -> str:
+def times(recognizer: Recognizer, digits: list[Utterance]) -> str:
     """How far word times of forced alignment and of the search are from the truth (medians)."""
-    digits = [u for u in rows if u.set_name == "digits" and u.split == "test"]
     frame = recognizer.config.frame_ms / 1000
     vocabulary = recognizer.vocabulary
     decoder = BeamDecoder(vocabulary, frame, lexicon=Lexicon({u.text for u in digits}, vocabulary))
