@@ -47,8 +47,8 @@ class LossConfig:
     logit_mse: float = 0.0
     logit_cosine: float = 0.0
     sequence_kl: float = 0.0
-    """KL divergence of the paths through an n-gram of the texts, per frame (DistillW2V2's LF-MMI from a teacher);
-    ``train.lfmmi_order`` and the settings beside it say which n-gram."""
+    """KL divergence of the paths through an n-gram of the texts, per frame (DistillW2V2); which n-gram say
+    ``train.lfmmi_order`` and the settings beside it."""
     feature_penalty: float = 0.0
     """Mean square of the student's convolutional features."""
     hidden_mse: float = 0.0
