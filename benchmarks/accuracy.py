@@ -41,10 +41,14 @@ def main() -> None:
     made = table([measure(a, options.data, options.split) for a in (original, small)], options.split)
     print(made)
     if options.write:
-        text = options.write.read_text(encoding="utf-8")
-        before, _, rest = text.partition(MARKS[0])
-        _, _, after = rest.partition(MARKS[1])
-        options.write.write_text(f"{before}{MARKS[0]}{made}{MARKS[1]}{after}", encoding="utf-8")
+        put(options.write, MARKS, made)
+
+
+def put(path: Path, marks: tuple[str, str], made: str) -> None:
+    """Replace what stands between the marks of a file."""
+    before, _, rest = path.read_text(encoding="utf-8").partition(marks[0])
+    _, _, after = rest.partition(marks[1])
+    path.write_text(f"{before}{marks[0]}{made}{marks[1]}{after}", encoding="utf-8")
 
 
 def measure(model: Artifact, data: Path, split: str) -> Evaluation:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from littlefoot.decode.beam import BeamDecoder
 from littlefoot.errors import LittlefootError
 from littlefoot.manifest import Utterance
 from littlefoot.metrics import Score, SlotRecall, evaluate, slot_word_recall, slot_words
@@ -41,8 +42,11 @@ def evaluate_recognizer(
     recognizer: Recognizer,
     utterances: Sequence[Utterance],
     progress: Callable[[int], None] = lambda done: None,
+    decoder: BeamDecoder | None = None,
 ) -> Evaluation:
     """Transcribe every utterance and score the texts. Unreadable recordings are left out and listed.
+
+    With a beam search, where a decoder is given, and greedily otherwise.
 
     Raises LittlefootError if none could be recognised, or slots cannot be read.
     """
@@ -52,7 +56,7 @@ def evaluate_recognizer(
     failed = []
     for done, (utterance, words) in enumerate(zip(utterances, slots, strict=True), start=1):
         try:
-            said = recognizer.transcribe(utterance.path).text
+            said = recognizer.transcribe(utterance.path, decoder).text
         except LittlefootError as error:
             failed.append(f"{utterance.id}: {error}")
         else:

@@ -1,6 +1,6 @@
 """What a transcription consists of. All times in seconds from the beginning of the recording."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -11,7 +11,7 @@ class Word:
     start: float
     """Beginning of the first frame of its first character."""
     end: float
-    """End of the last frame of its last character."""
+    """Where the word delimiter begins, or shortly after its last character (``littlefoot.decode.spans``)."""
     confidence: float
     """Geometric mean of the frame posteriors of its characters, 0..1."""
 
@@ -26,6 +26,15 @@ class Segment:
 
 
 @dataclass(frozen=True)
+class Alternative:
+    """One of the best texts that a beam search found."""
+
+    text: str
+    score: float
+    """Natural logarithm: of the probability given the speech, with what language model and hot words add."""
+
+
+@dataclass(frozen=True)
 class Transcription:
     """A recording as text."""
 
@@ -34,3 +43,5 @@ class Transcription:
     words: list[Word]
     duration: float
     """Length of the recording, whether anything was said or not."""
+    alternatives: list[Alternative] = field(default_factory=list)
+    """The best texts, best first, where a beam search was asked for several."""

@@ -19,6 +19,7 @@ def text(transcription: Transcription, file: str | None = None) -> str:
 def to_json(transcription: Transcription, file: str | None = None) -> str:
     """One JSON object: file, text, duration, segments and words; times in seconds to the millisecond.
 
+    And alternatives, where there are some, with their scores.
     It stands on one line, so that several recordings make JSON lines.
     """
     segments = [
@@ -41,6 +42,10 @@ def to_json(transcription: Transcription, file: str | None = None) -> str:
         "segments": segments,
         "words": words,
     }
+    if transcription.alternatives:
+        record["alternatives"] = [
+            {"text": each.text, "score": round(each.score, 4)} for each in transcription.alternatives
+        ]
     return json.dumps(record, ensure_ascii=False) + "\n"
 
 

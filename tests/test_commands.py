@@ -24,6 +24,8 @@ import littlefoot
 from littlefoot import artifact, audio, checkpoint
 from littlefoot.artifact import Artifact
 from littlefoot.compress import calibration
+from littlefoot.decode.arpa import write_arpa
+from littlefoot.decode.ngram import estimate
 from littlefoot.runtime.engine import openvino_core
 
 SECONDS = (0.6, 0.9, 1.2)
@@ -133,6 +135,87 @@ def test_a_directory_gets_a_file_for_each_recording(
     assert run("transcribe", model, *clips[:2], "--format", form, "--output-dir", out) == (0, "", "")
     assert sorted(path.name for path in out.iterdir()) == [f"clip0.{suffix}", f"clip1.{suffix}"]
     assert (out / f"clip0.{suffix}").read_text() == run("transcribe", model, clips[0], "--format", form).out
+
+
+def test_beam_search_with_hot_words_lexicon_and_language_model(
+    run: Run, model: Path, clips: list[Path], texts: list[str], tmp_path: Path
+) -> None:
+    words = tmp_path / "words.txt"
+    words.write_text("\n".join(texts[0].split()))
+    result = run("transcribe", model, clips[0], "--lexicon", words, "--format", "json", "--alternatives", "3")
+    assert result.code == 0
+    record = json.loads(result.out)
+    assert set(record["text"].split()) <= set(texts[0].split())
+    assert record["alternatives"][0]["text"] == record["text"]
+    assert 1 <= len(record["alternatives"]) <= 3
+    arpa = tmp_path / "words.arpa"
+    write_arpa(estimate([text.split() for text in texts], 2), arpa)
+    hot = tmp_path / "hot.txt"
+    hot.write_text(f"{texts[1].split()[0]}\t50\n")
+    boosted = run("transcribe", model, clips[0], "--lm", arpa, "--beam", "8", "--hotwords", hot)
+    assert texts[1].split()[0] in boosted.out.split()
+    rates = {}
+    table = manifest(tmp_path / "set", clips, texts)
+    for name, options in (
+        ("greedy", ()),
+        ("lm", ("--lm", arpa, "--alpha", "0", "--beta", "0")),
+        ("hot", ("--hotwords", hot)),
+    ):
+        result = run("eval", model, table, "--json", *options)
+        assert result.code == 0
+        rates[name] = json.loads(result.out)["wer"]
+    assert rates["greedy"] == 0 <= rates["lm"] < rates["hot"]
+
+
+@pytest.mark.parametrize(
+    ("option", "content", "code", "message"),
+    [
+        ("--lm", None, 1, "given.txt: cannot be read"),
+        (
+            "--lm",
+            "no model\n",
+            1,
+            "given.txt, line 1: the file ends too early: this is no complete ARPA file",
+        ),
+        ("--lm", "\\data\\\nngram 1=1\n\n\\1-grams:\n-1\txyz\n\n\\end\\\n", 2, "'x' 'y' 'z'"),
+        ("--hotwords", None, 1, "given.txt: cannot be read"),
+        ("--hotwords", "tea\tmuch\n", 2, "given.txt, line 1: the weight 'much' is no number"),
+        ("--hotwords", "tea\nx-ray\n", 2, "given.txt, line 2: hot word 'x-ray' holds characters outside"),
+        ("--lexicon", "xyz\n", 2, "need characters such as 'x' 'y' 'z'"),
+    ],
+)
+def test_useless_files_for_decoding_are_named(
+    run: Run,
+    model: Path,
+    clips: list[Path],
+    tmp_path: Path,
+    option: str,
+    content: str | None,
+    code: int,
+    message: str,
+) -> None:
+    if content is not None:
+        (tmp_path / "given.txt").write_text(content)
+    result = run("transcribe", model, clips[0], option, tmp_path / "given.txt")
+    assert (result.code, result.out) == (code, "")
+    assert message in result.err
+    assert result.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--beam", "0"), "a beam of 0 is impossible"),
+        (("--alpha", "0.5"), "give one with --lm"),
+        (("--alternatives", "2"), "--alternatives needs --format json"),
+    ],
+)
+def test_impossible_settings_of_decoding_are_exit_code_2(
+    run: Run, model: Path, clips: list[Path], options: tuple[str, ...], message: str
+) -> None:
+    result = run("transcribe", model, clips[0], *options)
+    assert (result.code, result.out) == (2, "")
+    assert message in result.err
 
 
 def test_recordings_that_would_share_a_file_are_refused(

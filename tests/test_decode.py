@@ -69,12 +69,16 @@ def test_greedy_text(frames: str, text: str) -> None:
     assert greedy(spoken(frames), ENGLISH, 0.02).text == text
 
 
-def test_word_times_reach_from_the_first_to_behind_the_last_frame_of_their_characters() -> None:
-    result = greedy(spoken("__AA_B__|CC_"), ENGLISH, frame_seconds=0.5, offset=10.0)
-    assert [(word.word, word.start, word.end) for word in result.words] == [
-        ("AB", 11.0, 13.0),
-        ("C", 14.5, 15.5),
-    ]
+def test_word_times_reach_from_the_first_frame_to_the_delimiter() -> None:
+    frames = "__AA_B__|CC_" + 20 * "_" + "|A" + 20 * "_"
+    result = greedy(spoken(frames), ENGLISH, frame_seconds=0.02, offset=10.0)
+    times = [(word.word, word.start, word.end) for word in result.words]
+    assert [time[0] for time in times] == ["AB", "C", "A"]
+    # the delimiter at frame 8; 0.2 s after frame 10, for the delimiter comes late; 0.08 s where none comes
+    expected = [(10.04, 10.16), (10.18, 10.22 + 0.2), (10.66, 10.68 + 0.08)]
+    assert [time[1:] for time in times] == [pytest.approx(each) for each in expected]
+    (last,) = greedy(spoken("_A_"), ENGLISH, frame_seconds=0.02).words
+    assert last.end == pytest.approx(0.06)  # where the recording ends
 
 
 def test_confidence_is_the_geometric_mean_of_the_posteriors_of_the_characters() -> None:
@@ -89,8 +93,8 @@ def test_without_a_word_delimiter_every_token_is_a_word_and_no_spaces_are_added(
     result = greedy(spoken("_你你_好好_好", CHINESE), CHINESE, 1.0)
     assert result.text == "你好好"
     assert [(word.word, word.start, word.end) for word in result.words] == [
-        ("你", 1.0, 3.0),
-        ("好", 4.0, 6.0),
+        ("你", 1.0, 3.08),
+        ("好", 4.0, 6.08),
         ("好", 7.0, 8.0),
     ]
 
@@ -99,15 +103,16 @@ def test_the_delimiter_may_be_a_space_and_the_blank_anywhere() -> None:
     assert greedy(spoken("a_b  b", SPACED), SPACED, 0.02).text == "ab b"
 
 
-def greedy_loop(logits: Logits, vocabulary: Tokens) -> list[tuple[str, int, int, float]]:
-    """Greedy decoding frame by frame: (word, first frame, last frame + 1, confidence)."""
+def greedy_loop(logits: Logits, vocabulary: Tokens) -> list[tuple[str, int, float, float]]:
+    """Greedy decoding with frames of a second: (word, start, end, confidence)."""
     posteriors = softmax(logits)
     found = []
-    word, start, end, logs, previous = "", 0, 0, list[float](), -1
+    word, start, end, logs, previous = "", 0, 0.0, list[float](), -1
     for frame, token in enumerate([*posteriors.argmax(axis=1), vocabulary.tokens.index("|")]):
         name = vocabulary.tokens[token]
         if name == "|":
             if word:
+                end = min(frame, end + (0.2 if frame < len(posteriors) else 0.08))
                 found.append((word, start, end, float(np.exp(np.mean(logs)))))
             word, logs = "", []
         elif len(name) == 1:
@@ -185,7 +190,7 @@ def test_words_of_a_known_text_get_times_although_others_were_more_likely() -> N
     a, delimiter, c = (ENGLISH.tokens.index(token) for token in "A|C")
     logits[6, c] = logits[6].max() - 0.1  # C is second best where B was recognised
     got = word_times(logits, [a, delimiter, c], ENGLISH, frame_seconds=0.5, offset=1.0)
-    assert [(word.word, word.start, word.end) for word in got] == [("A", 1.5, 2.5), ("C", 4.0, 4.5)]
+    assert [(word.word, word.start, word.end) for word in got] == [("A", 1.5, 2.7), ("C", 4.0, 4.58)]
 
 
 def test_aligning_nothing_gives_nothing() -> None:

@@ -17,7 +17,8 @@ from conftest import Run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from littlefoot.decode.ngram import BEGIN, END, SPECIAL, UNKNOWN, NGram, estimate, write_arpa
+from littlefoot.decode.arpa import write_arpa
+from littlefoot.decode.ngram import BEGIN, END, SPECIAL, UNKNOWN, NGram, estimate
 from littlefoot.errors import ConfigError, LittlefootError
 
 Gram = tuple[str, ...]
@@ -283,7 +284,7 @@ def test_a_file_that_cannot_be_finished_leaves_the_old_one(
     def full(model: NGram) -> list[str]:
         raise OSError("no space left")
 
-    monkeypatch.setattr("littlefoot.decode.ngram._arpa", full)
+    monkeypatch.setattr("littlefoot.decode.arpa._arpa", full)
     with pytest.raises(LittlefootError, match=r"model\.arpa cannot be written"):
         write_arpa(estimate(SENTENCES, 2), path)
     assert path.read_bytes() == old

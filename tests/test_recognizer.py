@@ -23,6 +23,9 @@ from littlefoot import artifact as artifact_files
 from littlefoot import audio
 from littlefoot.artifact import Artifact
 from littlefoot.config import ModelConfig
+from littlefoot.decode.arpa import write_arpa
+from littlefoot.decode.beam import BeamConfig
+from littlefoot.decode.ngram import estimate
 from littlefoot.errors import AudioError
 from littlefoot.runtime import engine, recognizer
 from littlefoot.runtime.recognizer import Recognizer, windows
@@ -68,7 +71,7 @@ def levels(model: Artifact) -> Recognizer:
     return Recognizer(model, Levels(model.config))
 
 
-def spell(*parts: tuple[float, int]) -> np.ndarray:
+def spell(*parts: tuple[float, float]) -> np.ndarray:
     """Audio for ``Levels``: (seconds, token) after another."""
     return np.concatenate(
         [np.full(round(seconds * RATE), token / 16, np.float32) for seconds, token in parts]
@@ -158,7 +161,7 @@ def test_words_have_their_times_in_the_whole_recording(levels: Recognizer) -> No
     first, second = result.words
     frame = levels.config.frame_ms / 1000
     assert (first.start, first.end) == pytest.approx((25, 26), abs=frame)
-    assert (second.start, second.end) == pytest.approx((57, 57.5), abs=frame)
+    assert (second.start, second.end) == pytest.approx((57, 57.58), abs=frame)
     assert [(segment.text, segment.start) for segment in result.segments] == [
         ("ET", first.start),
         ("A", second.start),
@@ -170,7 +173,7 @@ def test_a_word_across_windows_is_one_word(levels: Recognizer) -> None:
     waveform = spell((14, BLANK), (5, E), (5, T), (1, BLANK))
     result = levels.transcribe(waveform)
     assert [word.word for word in result.words] == ["ET"]
-    assert result.words[0].end - result.words[0].start == pytest.approx(10, abs=0.02)
+    assert result.words[0].end - result.words[0].start == pytest.approx(10.08, abs=0.02)
 
 
 def test_normalisation_is_as_the_preprocessor_says() -> None:
@@ -225,6 +228,60 @@ def test_memory_does_not_grow_with_the_length(levels: Recognizer, tmp_path: Path
         tracemalloc.stop()
     samples_of_ten_minutes = 10 * 60 * RATE * 4
     assert peaks[1] - peaks[0] < samples_of_ten_minutes / 3
+
+
+# Beam search
+
+
+@pytest.fixture
+def short_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recognizer, "WINDOW_SECONDS", 1.0)
+    monkeypatch.setattr(recognizer, "CONTEXT_SECONDS", 0.1)
+
+
+@pytest.mark.usefixtures("short_windows")
+def test_a_beam_search_gives_clear_speech_as_it_is(levels: Recognizer) -> None:
+    waveform = spell((1.2, BLANK), (0.1, E), (0.2, T), (0.1, DELIMITER), (1, BLANK), (0.1, A), (0.2, BLANK))
+    expected = levels.transcribe(waveform)
+    found = levels.transcribe(waveform, levels.decoder(), alternatives=3)
+    assert (found.text, found.segments, found.duration) == (expected.text, expected.segments, 2.9)
+    assert [(w.word, w.start, w.end) for w in found.words] == [
+        (w.word, w.start, w.end) for w in expected.words
+    ]
+    assert [each.text for each in found.alternatives] == ["ET A"]
+    assert levels.transcribe(waveform, levels.decoder()).alternatives == []
+    assert levels.transcribe(np.zeros(1, np.float32), levels.decoder()).text == ""
+
+
+@pytest.mark.usefixtures("short_windows")
+def test_windows_of_a_long_recording_are_one_search(real: Recognizer) -> None:
+    waveform = speechlike(2.5)
+    decoder = real.decoder(BeamConfig(beam=4), hotwords={"tea": 0.5})
+    search = decoder.start()
+    search.feed(real.logits(waveform))
+    found = search.finish(best=2)
+    result = real.transcribe(waveform, decoder, alternatives=2)
+    assert result.words == found.words
+    assert result.alternatives == found.alternatives
+    assert result.text == found.alternatives[0].text
+
+
+def test_a_language_model_and_hot_words_change_what_is_nearly_as_likely(
+    levels: Recognizer, tmp_path: Path
+) -> None:
+    # Between T (6) and A (7), nearer to T.
+    waveform = spell((0.1, BLANK), (0.005, 6.45), (0.1, BLANK))
+    assert levels.transcribe(waveform).text == "T"
+    write_arpa(estimate([["A"]] * 9 + [["T"]], order=2), tmp_path / "words.arpa")
+    (tmp_path / "hot.txt").write_text("a\t50\n")
+    (tmp_path / "words.txt").write_text("A\n")
+    config = BeamConfig(alpha=50, beta=0, token_floor=-np.inf, score_range=np.inf)
+    for decoder in (
+        levels.decoder(config, tmp_path / "words.arpa"),
+        levels.decoder(config, hotwords=tmp_path / "hot.txt"),
+        levels.decoder(config, lexicon=tmp_path / "words.txt"),
+    ):
+        assert levels.transcribe(waveform, decoder).text == "A"
 
 
 # Sources

@@ -1,10 +1,11 @@
 """Output formats: text, JSON, SRT and WebVTT, byte for byte."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
-from littlefoot.results import Segment, Transcription, Word
+from littlefoot.results import Alternative, Segment, Transcription, Word
 from littlefoot.writers import WRITERS
 
 EMPTY = Transcription(text="", segments=[], words=[], duration=1.0)
@@ -42,6 +43,11 @@ def test_json_has_the_promised_keys_on_one_line() -> None:
             {"word": "THERE", "start": 0.3, "end": 1.0, "confidence": 0.5},
         ],
     }
+    several = replace(SPEECH, alternatives=[Alternative("HI", -0.12345), Alternative("HIGH", -2.0)])
+    assert json.loads(WRITERS["json"](several, None))["alternatives"] == [
+        {"text": "HI", "score": -0.1235},
+        {"text": "HIGH", "score": -2.0},
+    ]
     empty: dict[str, object] = {"file": None, "text": "", "duration": 1.0, "segments": [], "words": []}
     assert json.loads(WRITERS["json"](EMPTY, None)) == empty
 

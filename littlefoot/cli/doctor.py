@@ -25,6 +25,7 @@ CORE = (
 EXTRAS = {
     "train": (("torch", "accelerate"), "littlefoot train, and pickled checkpoints"),
     "onnxruntime": (("onnxruntime",), "--engine onnxruntime"),
+    "lm": (("kenlm",), "language models in KenLM's binary format"),
 }
 INSTRUCTIONS = {
     "avx2": "float32",

@@ -22,18 +22,26 @@ def evaluate(
     threads: options.Threads = None,
     precision: options.Precision = "auto",
     language: options.Language = None,
+    beam: options.Beam = None,
+    lm: options.LanguageModel = None,
+    alpha: options.Alpha = None,
+    beta: options.Beta = None,
+    hotwords: options.HotWords = None,
+    lexicon: options.Lexicon = None,
     as_json: options.Json = False,
 ) -> None:
     """Measure WER and CER with 95 % bootstrap intervals."""
     from littlefoot import manifest as manifests
+    from littlefoot.cli.decoding import decoder
     from littlefoot.cli.progress import bar
     from littlefoot.evaluation import evaluate_recognizer
     from littlefoot.runtime import recognizer
 
     utterances = manifests.read(manifest, split)
     loaded = recognizer.load(model, engine, threads, precision, language)
+    search = decoder(loaded, beam, lm, alpha, beta, hotwords, lexicon)
     with bar("transcribing", len(utterances)) as advance:
-        result = evaluate_recognizer(loaded, utterances, advance)
+        result = evaluate_recognizer(loaded, utterances, advance, search)
     for failure in result.failed:
         typer.echo(f"littlefoot: {failure}", err=True)
     typer.echo(json.dumps(result.to_dict(), indent=2) if as_json else _table(result), nl=as_json)

@@ -42,13 +42,13 @@ def build(
     as_json: options.Json = False,
 ) -> None:
     """Estimate an n-gram model of the words of TEXT by modified Kneser-Ney smoothing."""
-    from littlefoot.decode import ngram
+    from littlefoot.decode import arpa, ngram
 
     if out.exists():
         raise LittlefootError(f"{out} exists: choose another output, or remove it")
     seen: Counter[str] = Counter()
     model = ngram.estimate(_counted(_sentences(texts), seen), order, _thresholds(prune))
-    ngram.write_arpa(model, out)
+    arpa.write_arpa(model, out)
     ngrams = [len(table.last) for table in model.tables]
     size = out.stat().st_size
     if as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,3 +18,25 @@ Precision = Annotated[
 ]
 Language = Annotated[str | None, typer.Option("--language", help="Of an MMS model, such as eng.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+# Decoding (littlefoot.cli.decoding)
+Beam = Annotated[
+    int | None,
+    typer.Option(
+        "--beam", help="Hypotheses of a beam search, 32 where other options need one; greedy without."
+    ),
+]
+LanguageModel = Annotated[
+    Path | None, typer.Option("--lm", help="Language model: an ARPA file, or KenLM's binary format.")
+]
+Alpha = Annotated[float | None, typer.Option("--alpha", help="Weight of the language model.")]
+Beta = Annotated[float | None, typer.Option("--beta", help="Added for each word, with a language model.")]
+HotWords = Annotated[
+    Path | None,
+    typer.Option(
+        "--hotwords", help="File of phrases that are likely, each on a line; a tab and a weight may follow."
+    ),
+]
+Lexicon = Annotated[
+    Path | None, typer.Option("--lexicon", help="File of the words that alone can come out, each on a line.")
+]

@@ -12,7 +12,7 @@ from littlefoot.cli import options
 from littlefoot.errors import ConfigError, LittlefootError
 
 if TYPE_CHECKING:
-    from littlefoot.runtime.recognizer import Recognizer
+    from littlefoot.results import Transcription
 
 EXTENSIONS = {"text": ".txt", "json": ".json", "srt": ".srt", "vtt": ".vtt"}
 
@@ -34,6 +34,15 @@ def transcribe(
     chunk_ms: Annotated[
         float | None, typer.Option("--chunk-ms", help="With --stream: how much is decided at once.")
     ] = None,
+    beam: options.Beam = None,
+    lm: options.LanguageModel = None,
+    alpha: options.Alpha = None,
+    beta: options.Beta = None,
+    hotwords: options.HotWords = None,
+    lexicon: options.Lexicon = None,
+    alternatives: Annotated[
+        int, typer.Option("--alternatives", min=0, help="How many of the best texts JSON holds besides.")
+    ] = 0,
 ) -> None:
     """Transcribe recordings of any length.
 
@@ -48,6 +57,8 @@ def transcribe(
     if stream:
         if len(audio) > 1 or output_dir is not None or form not in ("text", "json"):
             raise ConfigError("--stream takes one recording, and prints it as text or json")
+        if beam or lm or hotwords or lexicon or alternatives:
+            raise ConfigError("--stream takes the best token of each frame: leave out --beam and its kin")
         from littlefoot.cli import live
 
         live.transcribe(model, audio[0], form, engine, threads, precision, language, chunk_ms)
@@ -58,15 +69,23 @@ def transcribe(
         raise ConfigError(f"several recordings as {form} need --output-dir: each makes a file of its own")
     if output_dir is not None:
         _refuse_collisions(audio, form)
+    if alternatives and form != "json":
+        raise ConfigError(f"--alternatives needs --format json: {form} has no place for them")
+    from littlefoot.cli.decoding import decoder
+    from littlefoot.decode.beam import BeamConfig
     from littlefoot.runtime import recognizer
 
     loaded = recognizer.load(model, engine, threads, precision, language)
+    if alternatives and beam is None:
+        beam = BeamConfig.beam
+    search = decoder(loaded, beam, lm, alpha, beta, hotwords, lexicon)
     if output_dir is not None:
         output_dir.mkdir(parents=True, exist_ok=True)
     failures = 0
     for name in audio:
         try:
-            _one(loaded, name, form, output_dir, named=len(audio) > 1)
+            result = loaded.transcribe(sys.stdin.buffer.read() if name == "-" else name, search, alternatives)
+            _write(result, name, form, output_dir, named=len(audio) > 1)
         except LittlefootError as error:
             failures += 1
             typer.echo(f"littlefoot: {error}", err=True)
@@ -93,10 +112,9 @@ def _file_name(name: str, form: str) -> str:
     return ("stdin" if name == "-" else Path(name).stem) + EXTENSIONS[form]
 
 
-def _one(loaded: Recognizer, name: str, form: str, output_dir: Path | None, named: bool) -> None:
+def _write(result: Transcription, name: str, form: str, output_dir: Path | None, named: bool) -> None:
     from littlefoot.writers import WRITERS
 
-    result = loaded.transcribe(sys.stdin.buffer.read() if name == "-" else name)
     written = WRITERS[form](result, name)
     if output_dir is not None:
         (output_dir / _file_name(name, form)).write_text(written, encoding="utf-8")

@@ -5,11 +5,12 @@ blanks around every token (Graves et al., ICML 2006, section 4.1, with maximum i
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from littlefoot.decode.spans import Spans, TokenSet, checked, words
+from littlefoot.decode.spans import Spans, TokenSet, checked, log_softmax, words
 from littlefoot.errors import EngineError
 from littlefoot.results import Word
 
@@ -30,22 +31,20 @@ def align(logits: NDArray[np.floating], tokens: Sequence[int], vocabulary: Token
             vocabulary, or the blank; or the tokens need more frames than there are.
     """
     labels = np.asarray(tokens, dtype=np.int64)
-    log_posteriors = _log_softmax(checked(logits, vocabulary))  # (F, V)
+    log_posteriors = log_softmax(checked(logits, vocabulary))  # (F, V)
     frames, size = log_posteriors.shape
     if ((labels < 0) | (labels >= size) | (labels == vocabulary.blank)).any():
         raise EngineError(
             f"tokens to align must be indices below {size} other than the blank, {vocabulary.blank}:"
             f" got {labels.tolist()}"
         )
-    # Equal neighbours need a blank between them, or they would collapse to one.
-    needed = len(labels) + int((labels[1:] == labels[:-1]).sum())
-    if needed > frames:
+    if (needed := frames_needed(tokens)) > frames:
         raise EngineError(
             f"{len(labels)} tokens need at least {needed} frames, there are {frames}:"
             " the text is too long for the audio"
         )
     if not len(labels):
-        return Spans(labels, labels, labels, np.zeros(0))
+        return Spans(labels, labels, labels, np.zeros(0), frames)
 
     states = np.full(2 * len(labels) + 1, vocabulary.blank)  # (S,) blank, token, blank, ..., token, blank
     states[1::2] = labels
@@ -53,7 +52,12 @@ def align(logits: NDArray[np.floating], tokens: Sequence[int], vocabulary: Token
     starts = np.searchsorted(path, np.arange(1, len(states), 2), side="left")
     ends = np.searchsorted(path, np.arange(1, len(states), 2), side="right")
     totals = np.append(0.0, np.cumsum(log_posteriors[np.arange(frames), states[path]]))
-    return Spans(labels, starts, ends, totals[ends] - totals[starts])
+    return Spans(labels, starts, ends, totals[ends] - totals[starts], frames)
+
+
+def frames_needed(tokens: Sequence[int]) -> int:
+    """How many frames tokens take at least: equal neighbours need a blank between, or they would collapse."""
+    return len(tokens) + sum(token == following for token, following in pairwise(tokens))
 
 
 def word_times(
@@ -65,12 +69,6 @@ def word_times(
 ) -> list[Word]:
     """Words of a known text with their times; arguments as for ``align`` and ``greedy``."""
     return words(align(logits, tokens, vocabulary), vocabulary, frame_seconds, offset)
-
-
-def _log_softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    result: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return result
 
 
 def _viterbi(scores: NDArray[np.float64], states: NDArray[np.int64]) -> NDArray[np.int64]:

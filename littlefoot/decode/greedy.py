@@ -55,9 +55,9 @@ def best_path(tokens: NDArray[np.int64], log_posteriors: NDArray[np.float64], bl
     """Runs of the same best token, blanks left out; both arguments as ``best_tokens`` gives them."""
     if not len(tokens):
         none = np.zeros(0, np.int64)
-        return Spans(none, none, none, np.zeros(0))
+        return Spans(none, none, none, np.zeros(0), 0)
     starts = np.flatnonzero(np.diff(tokens, prepend=-1))  # (R,) where runs begin
     ends = np.append(starts[1:], len(tokens))
     sums = np.add.reduceat(log_posteriors, starts)
     spoken = tokens[starts] != blank
-    return Spans(tokens[starts][spoken], starts[spoken], ends[spoken], sums[spoken])
+    return Spans(tokens[starts][spoken], starts[spoken], ends[spoken], sums[spoken], len(tokens))

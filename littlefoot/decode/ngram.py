@@ -5,8 +5,7 @@ techniques for language modeling", Harvard TR-10-98, 1998. Details and pruning a
 (Heafield et al., "Scalable modified Kneser-Ney language model estimation", ACL 2013), which gives the same
 models.
 
-Tokens are words, characters or any other strings without white space. All logarithms are natural ones,
-except in ARPA files, where the base is 10.
+Tokens are words, characters or any other strings without white space. All logarithms are natural ones.
 """
 
 from array import array
@@ -14,12 +13,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from littlefoot import atomic
 from littlefoot.errors import ConfigError, LittlefootError
 
 UNKNOWN, BEGIN, END = SPECIAL = ("<unk>", "<s>", "</s>")
@@ -30,6 +27,10 @@ _NEVER = 1e-99
 """Probability of ``<s>``, which stands in histories only; ARPA files customarily say so with -99."""
 _FALLBACK = (0.0, 0.5, 1.0, 1.5)
 """Discounts of n-grams seen 0, 1, 2 and more times where a text is too small to tell (as in lmplz)."""
+
+
+State = tuple[int, ...]
+"""The last tokens as numbers, oldest first: the longest history that the model has."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,10 @@ class Table:
 
 @dataclass(frozen=True)
 class NGram:
-    """A backoff language model, made by ``estimate``."""
+    """A backoff language model, made by ``estimate`` or read by ``littlefoot.decode.arpa.read_arpa``."""
 
     tokens: tuple[str, ...]
-    """``SPECIAL``, then all others in the order in which the text has them."""
+    """``SPECIAL``, then all others in the order in which the text or file has them."""
     tables: tuple[Table, ...]
     """Of single tokens, of pairs, and so on."""
 
@@ -72,6 +73,39 @@ class NGram:
                 the order are ignored.
         """
         return self._score(self._numbers([*history[max(0, len(history) - self.order + 1) :], token]))
+
+    def begin(self) -> State:
+        """The state before the first token of a sentence."""
+        return (_BEGIN,)[: self.order - 1]
+
+    def step(self, state: State, token: str) -> tuple[float, State]:
+        """As ``log_prob``, for a token after another: a state stands for all of the history that matters.
+
+        Returns:
+            The natural logarithm of the token's probability, and the state after it.
+        """
+        numbers = (*state, self._number.get(token, 0))
+        following = numbers[max(0, len(numbers) - self.order + 1) :]
+        while self._find(following) is None:
+            following = following[1:]
+        return self._score(numbers), following
+
+    def log_probs(self, state: State, tokens: Sequence[str]) -> NDArray[np.float64]:
+        """(N,) natural logarithms of the probabilities of each of N tokens after a state."""
+        numbers = np.array(self._numbers(tokens), np.int64)
+        scores = self.tables[0].log_prob[numbers]
+        for start in reversed(range(len(state))):
+            if (history := self._find(state[start:])) is not None:
+                length = len(state) - start
+                keys = self._keys[length]
+                wanted = history * len(self.tokens) + numbers
+                found = np.minimum(keys.searchsorted(wanted), len(keys) - 1)
+                backed_off = self.tables[length - 1].log_backoff[history] + scores
+                scores = np.where(keys[found] == wanted, self.tables[length].log_prob[found], backed_off)
+        return scores
+
+    def __contains__(self, token: str) -> bool:
+        return self._number.get(token, 0) > 0
 
     def perplexity(self, sentences: Iterable[Sequence[str]]) -> float:
         """The inverse geometric mean of the probabilities of all tokens and ends of sentences.
@@ -105,6 +139,8 @@ class NGram:
 
     def _find(self, numbers: Sequence[int]) -> int | None:
         """The index of an n-gram in the table of its order; None where the model does not have it."""
+        if not numbers:
+            return 0
         found = numbers[0]
         for keys, number in zip(self._keys[1:], numbers[1:], strict=False):
             key = found * len(self.tokens) + number
@@ -163,50 +199,6 @@ def estimate(
     backoffs.append(np.ones(len(counts[-1].raw)))
     probabilities[1][_BEGIN] = _NEVER
     return NGram(tokens, _tables(counts, kept, probabilities[1:], backoffs[1:]))
-
-
-def write_arpa(model: NGram, path: str | Path) -> None:
-    """Write a model as an ARPA file in UTF-8, which language model tools such as KenLM read.
-
-    Logarithms have base 10 and seven significant digits. The file is complete or not there; an older one is
-    replaced.
-
-    Raises:
-        LittlefootError: it cannot be written.
-    """
-    try:
-        with (
-            atomic.file(Path(path).resolve()) as temporary,
-            temporary.open("w", encoding="utf-8", newline="\n") as file,
-        ):
-            file.writelines(_arpa(model))
-    except OSError as error:
-        raise LittlefootError(f"{path} cannot be written ({error}): choose another output") from error
-
-
-def _arpa(model: NGram) -> Iterator[str]:
-    yield "\\data\\\n"
-    for order, table in enumerate(model.tables, start=1):
-        yield f"ngram {order}={len(table.last)}\n"
-    texts = [""]
-    for order, table in enumerate(model.tables, start=1):
-        yield f"\n\\{order}-grams:\n"
-        before = texts
-        texts = []
-        for prefix, last, log_prob, log_backoff in zip(
-            table.prefix.tolist(),
-            table.last.tolist(),
-            (table.log_prob / np.log(10)).tolist(),
-            (table.log_backoff / np.log(10)).tolist(),
-            strict=True,
-        ):
-            text = f"{before[prefix]} {model.tokens[last]}" if order > 1 else model.tokens[last]
-            if order < model.order:
-                texts.append(text)
-                yield f"{log_prob:.7g}\t{text}\t{log_backoff:.7g}\n"
-            else:
-                yield f"{log_prob:.7g}\t{text}\n"
-    yield "\n\\end\\\n"
 
 
 def _thresholds(order: int, prune: Sequence[int]) -> list[int]:

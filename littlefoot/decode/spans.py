@@ -1,8 +1,10 @@
 """Token spans: what greedy decoding and forced alignment agree on, and the words made from them.
 
-Times follow one rule. A token's span is the frames that an alignment gives to it, blanks excluded.
-A word starts with the first frame of its first character and ends after the last frame of its last
-character; its confidence is the geometric mean of the posteriors of its characters over these frames.
+Times follow one rule. A token's span is the frames that an alignment gives to it, blanks excluded. A word
+starts with the first frame of its first character. CTC models spike: they show the last character of a word
+well before the sound of it is over, and the word delimiter about when it is. So a word ends where the
+delimiter begins, though at most DELIMITER_SECONDS after its last character, or END_SECONDS after it where no
+delimiter follows. Its confidence is the geometric mean of the posteriors of its characters over their frames.
 """
 
 import re
@@ -14,6 +16,11 @@ from numpy.typing import NDArray
 
 from littlefoot.errors import EngineError
 from littlefoot.results import Word
+
+DELIMITER_SECONDS = 0.2
+"""A delimiter that comes later is taken for a part of the pause."""
+END_SECONDS = 0.08
+"""How long the sound of a last character goes on (RESULTS.md, section Decoding)."""
 
 _SPECIAL = re.compile(r"<[^<>]+>|\[[^\[\]]+\]")
 
@@ -43,6 +50,13 @@ class Spans:
     """Last frame + 1."""
     log_posteriors: NDArray[np.float64]
     """Sum over the frames of the natural logarithm of the token's posterior."""
+    frames: int
+    """Of the whole, with those of no token."""
+
+    def first(self, count: int) -> "Spans":
+        """Only the first tokens."""
+        fields = self.starts[:count], self.ends[:count], self.log_posteriors[:count]
+        return Spans(self.tokens[:count], *fields, self.frames)
 
 
 def checked(logits: NDArray[np.floating], vocabulary: TokenSet) -> NDArray[np.floating]:
@@ -60,6 +74,13 @@ def checked(logits: NDArray[np.floating], vocabulary: TokenSet) -> NDArray[np.fl
     if not np.isfinite(logits.max(axis=1)).all():
         raise EngineError("the logits hold NaN or infinite values: the model or its quantization is broken")
     return logits
+
+
+def log_softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    """(F, V) natural logarithms of the posteriors of logits (F, V)."""
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    result: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return result
 
 
 def separator(vocabulary: TokenSet) -> str:
@@ -86,16 +107,20 @@ def words(spans: Spans, vocabulary: TokenSet, frame_seconds: float, offset: floa
     result: list[Word] = []
     open_word: list[int] = []  # indices into spans
 
-    def close() -> None:
+    def close(following: int | None) -> None:
+        """``following``: index of the delimiter, or of the next token where there are none."""
         if not open_word:
             return
         first, last = open_word[0], open_word[-1]
+        after = spans.frames if following is None else spans.starts[following]
+        longest = END_SECONDS if following is None or not delimited else DELIMITER_SECONDS
         frames = (spans.ends[open_word] - spans.starts[open_word]).sum()
         result.append(
             Word(
                 word="".join(vocabulary.tokens[spans.tokens[i]] for i in open_word),
                 start=offset + float(spans.starts[first]) * frame_seconds,
-                end=offset + float(spans.ends[last]) * frame_seconds,
+                end=offset
+                + min(float(spans.ends[last]) * frame_seconds + longest, float(after) * frame_seconds),
                 confidence=float(np.exp(spans.log_posteriors[open_word].sum() / frames)),
             )
         )
@@ -103,10 +128,10 @@ def words(spans: Spans, vocabulary: TokenSet, frame_seconds: float, offset: floa
 
     for i, token in enumerate(vocabulary.tokens[index] for index in spans.tokens):
         if token == delimiter:
-            close()
+            close(i)
         elif not is_special(token):
-            open_word.append(i)
             if not delimited:
-                close()
-    close()
+                close(i)
+            open_word.append(i)
+    close(None)
     return result

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -14,11 +14,15 @@ import numpy.typing as npt
 from littlefoot import audio, checkpoint
 from littlefoot.artifact import Artifact
 from littlefoot.config import SAMPLE_RATE, ModelConfig
+from littlefoot.decode import lm as language_models
+from littlefoot.decode.beam import BeamConfig, BeamDecoder
 from littlefoot.decode.greedy import best_path, best_tokens
+from littlefoot.decode.hotwords import read_hotwords
+from littlefoot.decode.lexicon import read_lexicon
 from littlefoot.decode.segments import segments
 from littlefoot.decode.spans import separator, words
 from littlefoot.errors import ConfigError
-from littlefoot.results import Transcription
+from littlefoot.results import Alternative, Transcription, Word
 from littlefoot.runtime.engine import Engine, StreamEngine, create, create_stream
 from littlefoot.runtime.frames import ChunkedFrames, Frames, WindowedFrames
 from littlefoot.runtime.stream import Stream
@@ -46,17 +50,51 @@ class Recognizer:
         self._chunks = None if chunks is None else functools.cache(chunks)  # made once, when first used
         self._normalize = bool(artifact.preprocessor.get("do_normalize", True))
 
-    def transcribe(self, source: str | Path | bytes | BinaryIO | Array) -> Transcription:
+    def decoder(
+        self,
+        config: BeamConfig | None = None,
+        lm: str | Path | None = None,
+        hotwords: str | Path | Mapping[str, float] | None = None,
+        lexicon: str | Path | None = None,
+    ) -> BeamDecoder:
+        """A beam search for ``transcribe``; made once, used for any number of recordings.
+
+        Args:
+            config: settings, the defaults where None.
+            lm: an ARPA file or a binary file of KenLM, of words or of characters.
+            hotwords: phrases with their weights (natural logarithms per character), or a file of them.
+            lexicon: a file of the words of which texts may consist.
+
+        Raises:
+            LittlefootError: a file is missing or damaged.
+            ConfigError: a file or phrase is written in another alphabet than the model's.
+            MissingExtraError: a binary language model, and KenLM is not installed.
+        """
+        return BeamDecoder(
+            self.vocabulary,
+            self.config.frame_ms / 1000,
+            config,
+            language_models.load(lm, self.vocabulary) if lm else None,
+            read_hotwords(hotwords, self.vocabulary) if isinstance(hotwords, str | Path) else hotwords,
+            read_lexicon(lexicon, self.vocabulary) if lexicon else None,
+        )
+
+    def transcribe(
+        self,
+        source: str | Path | bytes | BinaryIO | Array,
+        decoder: BeamDecoder | None = None,
+        alternatives: int = 0,
+    ) -> Transcription:
         """Recognise a recording of any length.
 
         Args:
             source: a file, its bytes, or samples (T,) float32 at 16 kHz.
+            decoder: made by ``decoder``; None for greedy decoding.
+            alternatives: how many of the best texts to return besides, where there is a decoder.
 
         Raises:
             AudioError: it cannot be read.
         """
-        tokens: list[npt.NDArray[np.int64]] = []
-        log_posteriors: list[npt.NDArray[np.float64]] = []
         samples = 0
 
         def counted(blocks: Iterable[Array]) -> Iterator[Array]:
@@ -65,18 +103,18 @@ class Recognizer:
                 samples += len(block)
                 yield block
 
-        for logits in self._logits_of_windows(counted(audio.blocks(source, WINDOW_SECONDS))):
-            best, posterior = best_tokens(logits, self.vocabulary)
-            tokens.append(best)
-            log_posteriors.append(posterior)
-        duration = samples / SAMPLE_RATE
-        if not tokens:
-            return Transcription("", [], [], duration)
-        spans = best_path(np.concatenate(tokens), np.concatenate(log_posteriors), self.vocabulary.blank)
-        found = words(spans, self.vocabulary, self.config.frame_ms / 1000)
+        windows = self._logits_of_windows(counted(audio.blocks(source, WINDOW_SECONDS)))
+        best: list[Alternative] = []
+        if decoder is None:
+            found = self._greedy(windows)
+        else:
+            search = decoder.start()
+            for logits in windows:
+                search.feed(logits)
+            found, best = search.finish(alternatives)
         between = separator(self.vocabulary)
         text = between.join(word.word for word in found)
-        return Transcription(text, segments(found, between), found, duration)
+        return Transcription(text, segments(found, between), found, samples / SAMPLE_RATE, best)
 
     @property
     def streams(self) -> bool:
@@ -113,6 +151,14 @@ class Recognizer:
         """
         parts = list(self._logits_of_windows([audio.read(waveform)]))
         return np.concatenate(parts) if parts else np.zeros((0, self.config.vocab_size), np.float32)
+
+    def _greedy(self, windows: Iterable[Array]) -> list[Word]:
+        pairs = [best_tokens(logits, self.vocabulary) for logits in windows]
+        if not pairs:
+            return []
+        tokens, log_posteriors = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
+        spans = best_path(tokens, log_posteriors, self.vocabulary.blank)
+        return words(spans, self.vocabulary, self.config.frame_ms / 1000)
 
     def _logits_of_windows(self, blocks: Iterable[Array]) -> Iterator[Array]:
         stride = self.config.stride

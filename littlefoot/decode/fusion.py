@@ -1,0 +1,144 @@
+"""What a language model adds to the score of a text, token by token of the alphabet (shallow fusion)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from littlefoot.decode.lm import DELIMITER, LanguageModel
+from littlefoot.decode.ngram import END
+from littlefoot.decode.spans import TokenSet, separator
+
+Context = tuple[Any, Any]
+"""A state of the language model, and what was begun since: see the two kinds of fusion."""
+
+_CACHED = 100_000
+"""Answers of the language model that are kept."""
+
+
+class WordFusion:
+    """A model of words is asked when a word ends. Contexts hold the letters of the word that is begun."""
+
+    ALPHA, BETA = 0.4, 3.0
+    """Defaults, the best on the dev sets for littlefoot-en (RESULTS.md, section Decoding)."""
+
+    def __init__(
+        self, lm: LanguageModel, vocabulary: TokenSet, alpha: float | None, beta: float | None, unknown: float
+    ) -> None:
+        """As in ``littlefoot.decode.beam.BeamConfig``; ``vocabulary`` has a word delimiter."""
+        self._lm, self._unknown = lm, unknown
+        self._alpha = self.ALPHA if alpha is None else alpha
+        self._beta = self.BETA if beta is None else beta
+        self._tokens = vocabulary.tokens
+        self._delimiter = vocabulary.tokens.index(vocabulary.word_delimiter)
+        self._cache: dict[Context, tuple[float, Context]] = {}
+
+    def begin(self) -> Context:
+        return self._lm.begin(), ""
+
+    def gains(self, contexts: Sequence[Context], tokens: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(B, K) what each of K tokens adds after each of B contexts."""
+        gains = np.zeros((len(contexts), len(tokens)))
+        if len(column := np.flatnonzero(tokens == self._delimiter)):
+            gains[:, column[0]] = [self._end_word(context)[0] for context in contexts]
+        return gains
+
+    def follow(self, context: Context, token: int) -> Context:
+        """The context after a token."""
+        if token == self._delimiter:
+            return self._end_word(context)[1]
+        return context[0], context[1] + self._tokens[token]
+
+    def finish(self, context: Context) -> float:
+        """What is added where the text ends."""
+        gain, (state, _) = self._end_word(context)
+        return gain + self._alpha * self._lm.step(state, END)[0]
+
+    def _end_word(self, context: Context) -> tuple[float, Context]:
+        if (known := self._cache.get(context)) is not None:
+            return known
+        state, word = context
+        gain = 0.0
+        if word:
+            log_prob, state = self._lm.step(state, word)
+            gain = self._alpha * log_prob + self._beta + (0.0 if word in self._lm else self._unknown)
+        if len(self._cache) >= _CACHED:
+            self._cache.clear()
+        self._cache[context] = gain, (state, "")
+        return self._cache[context]
+
+
+class TokenFusion:
+    """A model of the alphabet's tokens is asked at every token.
+
+    A delimiter is scored with the token after it: at the end of a text it does not count. Contexts hold
+    ``_BEGUN`` in a word, ``_DELIMITED`` after a delimiter, ``_FIRST`` at the very beginning.
+    """
+
+    _BEGUN, _DELIMITED, _FIRST = range(3)
+
+    ALPHA, BETA = 0.9, 0.0
+    """Defaults, the best on the dev sets for littlefoot-en (RESULTS.md, section Decoding)."""
+
+    def __init__(
+        self, lm: LanguageModel, vocabulary: TokenSet, alpha: float | None, beta: float | None, unknown: float
+    ) -> None:
+        """As in ``littlefoot.decode.beam.BeamConfig``; without a word delimiter every token is a word."""
+        self._lm, self._unknown = lm, unknown
+        self._alpha = self.ALPHA if alpha is None else alpha
+        self._beta = self.BETA if beta is None else beta
+        self._tokens = vocabulary.tokens
+        self._delimiter = vocabulary.tokens.index(vocabulary.word_delimiter) if separator(vocabulary) else -1
+        unknown_tokens = [token not in lm for token in self._tokens]
+        self._added = np.where(unknown_tokens, self._unknown, 0.0)  # (V,)
+        self._gains: dict[Context, NDArray[np.float64]] = {}
+        self._following: dict[tuple[Context, int], Context] = {}
+
+    def begin(self) -> Context:
+        return self._lm.begin(), self._FIRST
+
+    def gains(self, contexts: Sequence[Context], tokens: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(B, K) what each of K tokens adds after each of B contexts."""
+        return np.array([self._row(context) for context in contexts])[:, tokens]
+
+    def follow(self, context: Context, token: int) -> Context:
+        """The context after a token."""
+        if (known := self._following.get((context, token))) is not None:
+            return known
+        if token == self._delimiter:
+            following = context[0], self._DELIMITED
+        else:
+            _, state = self._lm.step(self._before(context)[0], self._tokens[token])
+            following = state, self._BEGUN if self._delimiter >= 0 else self._FIRST
+        if len(self._following) >= _CACHED:
+            self._following.clear()
+        self._following[context, token] = following
+        return following
+
+    def finish(self, context: Context) -> float:
+        """What is added where the text ends."""
+        return self._alpha * self._lm.step(context[0], END)[0]
+
+    def _row(self, context: Context) -> NDArray[np.float64]:
+        """(V,) what each token adds after a context."""
+        if (known := self._gains.get(context)) is not None:
+            return known
+        state, gain = self._before(context)
+        row = gain + self._added + self._alpha * self._lm.log_probs(state, self._tokens)
+        if context[1] != self._BEGUN:
+            row += self._beta
+        if self._delimiter >= 0:
+            row[self._delimiter] = 0.0
+        if len(self._gains) * len(row) >= _CACHED * 32:
+            self._gains.clear()
+        self._gains[context] = row
+        return row
+
+    def _before(self, context: Context) -> tuple[Any, float]:
+        """The state in which the next token is scored, and what a delimiter before it adds."""
+        state, place = context
+        if place != self._DELIMITED:
+            return state, 0.0
+        log_prob, state = self._lm.step(state, DELIMITER)
+        return state, self._alpha * log_prob

@@ -1,0 +1,151 @@
+"""Hot words: phrases that are more likely than the model knows, names and terms of a subject.
+
+Every occurrence of a phrase, as whole words, adds its weight times its length in characters to the score of
+a text. So that the beam keeps what may become a phrase, each of its characters earns its share at once, and
+all of them are taken back where the phrase is not completed. A phrase begins where a word begins and counts
+only when a word delimiter or the end follows: joining words earns nothing.
+
+The phrases make an automaton of Aho and Corasick ("Efficient string matching", CACM 1975, section 3), with
+matches only where words begin.
+"""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from littlefoot.decode.spans import TokenSet
+from littlefoot.decode.spelling import lines, spell
+from littlefoot.errors import ConfigError
+
+Integers = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+DEFAULT_WEIGHT = 1.0
+"""Per character, a natural logarithm."""
+
+ROOT, _OUTSIDE = 0, 1
+"""States: at the beginning of a word; in a word that is part of no phrase."""
+
+
+class HotWords:
+    """What every token earns in every state; S states.
+
+    The score of a text is the sum of ``gain`` over its tokens, and of ``finish`` for the last state.
+    """
+
+    def __init__(self, weights: Mapping[str, float], vocabulary: TokenSet) -> None:
+        """
+        Args:
+            weights: of phrases, natural logarithms per character, above 0.
+            vocabulary: the alphabet; phrases may be given in upper or lower case.
+
+        Raises:
+            ConfigError: a phrase is empty or holds characters outside of the alphabet, or a weight is no
+                positive number.
+        """
+        spelled = {_checked(phrase, weight, vocabulary): weight for phrase, weight in weights.items()}
+        used = sorted({token for tokens in spelled for token in tokens})
+        delimiter = -1
+        if vocabulary.word_delimiter in vocabulary.tokens:
+            delimiter = vocabulary.tokens.index(vocabulary.word_delimiter)
+            used = sorted({*used, delimiter})
+        self._columns = np.full(len(vocabulary.tokens), len(used))  # the last column: all other tokens
+        self._columns[used] = np.arange(len(used))
+        self._build(spelled, len(used) + 1, -1 if delimiter < 0 else used.index(delimiter))
+
+    def gain(self, states: Integers, tokens: Integers) -> Floats:
+        """(B, K) what each of K tokens earns in each of B states."""
+        gain: Floats = self._gain[states[:, None], self._columns[tokens]]
+        return gain
+
+    def follow(self, states: Integers, tokens: Integers) -> Integers:
+        """(B,) the states after tokens (B,)."""
+        following: Integers = self._next[states, self._columns[tokens]]
+        return following
+
+    def finish(self, states: Integers) -> Floats:
+        """(B,) what is earned, or taken back, where the text ends in a state."""
+        finish: Floats = self._finish[states]
+        return finish
+
+    def _build(self, phrases: dict[tuple[int, ...], float], columns: int, delimiter: int) -> None:
+        """Tables of the automaton; ``delimiter`` is a column, -1 where every token is a word."""
+        children: list[dict[int, int]] = [{}, {}]
+        depth, partial, completed = [0, 0], [0.0, 0.0], [0.0, 0.0]
+        outside = ROOT if delimiter < 0 else _OUTSIDE
+        for tokens, weight in phrases.items():
+            node = ROOT
+            for column in self._columns[list(tokens)].tolist():
+                if column not in children[node]:
+                    children[node][column] = len(children)
+                    children.append({})
+                    depth.append(depth[node] + 1)
+                    partial.append(0.0)
+                    completed.append(0.0)
+                node = children[node][column]
+                partial[node] = max(partial[node], weight * depth[node])
+            completed[node] = weight * depth[node]
+
+        # In order of depth: the failure of a node, the longest suffix that begins with a word, is less deep.
+        following = np.full((len(children), columns), outside)
+        following[[ROOT, _OUTSIDE], delimiter] = ROOT
+        failure = np.full(len(children), outside)
+        for node in sorted(range(len(children)), key=depth.__getitem__):
+            if depth[node]:
+                following[node] = following[failure[node]]
+                completed[node] += completed[failure[node]]
+            for column, child in children[node].items():
+                failure[child] = following[node, column] if node != ROOT else outside
+                following[node, column] = child
+
+        held, earned = np.array(partial), np.array(completed)
+        self._next = following
+        self._gain = held[following] - held[:, None]
+        if delimiter < 0:
+            self._gain += earned[:, None]
+        else:
+            self._gain[:, delimiter] += earned
+        self._finish = earned - held
+
+
+def read_hotwords(path: str | Path, vocabulary: TokenSet, weight: float = DEFAULT_WEIGHT) -> dict[str, float]:
+    """Read phrases, one on each line, after which a tab and a weight may stand.
+
+    Args:
+        weight: of phrases that have none.
+
+    Raises:
+        LittlefootError: the file is missing, empty, or not UTF-8 text.
+        ConfigError: a weight is no positive number, or a phrase holds characters outside of the alphabet.
+    """
+    weights = {}
+    for number, line in lines(path):
+        phrase, tab, given = line.partition("\t")
+        try:
+            weights[phrase.strip()] = float(given) if tab else weight
+            _checked(phrase, weights[phrase.strip()], vocabulary)
+        except ValueError as error:
+            raise ConfigError(f"{path}, line {number}: the weight '{given}' is no number") from error
+        except ConfigError as error:
+            raise ConfigError(f"{path}, line {number}: {error}") from error
+    return weights
+
+
+def _checked(phrase: str, weight: float, vocabulary: TokenSet) -> tuple[int, ...]:
+    """The tokens of a phrase, if it and its weight are possible."""
+    if not (math.isfinite(weight) and weight > 0):
+        raise ConfigError(f"hot word '{phrase}': the weight {weight} is no number above 0")
+    tokens = spell(phrase, vocabulary)
+    if tokens is None:
+        known = {form(token) for token in vocabulary.tokens for form in (str.upper, str.lower)}
+        foreign = sorted({c for c in phrase if c not in known and not c.isspace()})
+        raise ConfigError(
+            f"hot word '{phrase}' holds characters outside of the model's alphabet:"
+            f" {' '.join(map(repr, foreign))}: spell it in its letters"
+        )
+    if not tokens:
+        raise ConfigError("a hot word is empty: remove it")
+    return tuple(tokens)
