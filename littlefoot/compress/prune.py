@@ -1,16 +1,18 @@
 """Structured pruning: which heads, feed-forward units and channels can go is learned, then they are removed.
 
 As DPHuBERT (Peng et al. 2023): every head, unit and channel has a hard concrete gate (Louizos et al. 2018);
-gates and weights are trained together on the distillation losses, under a Lagrangian that makes the expected
-size what was asked for. What remains is a smaller model of the same kind, which a distillation from the first
-model (``distill: {teacher: first}``) lets recover.
+gates and weights are trained together on the distillation losses. DPHuBERT keeps the expected size near its
+goal by a Lagrangian, which lags behind and overshoots; here one offset to all gates keeps it at the goal
+exactly, and the gradient knows of it: to open a gate closes others, the more the larger its part of the model
+is. What remains is a smaller model of the same kind, which a distillation from the first model
+(``distill: {teacher: first}``) lets recover.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -22,7 +24,7 @@ from littlefoot import artifact as artifacts
 from littlefoot.artifact import Artifact
 from littlefoot.compress.distill import Distillation, LossConfig, denominator_of, training_set
 from littlefoot.compress.methods import Step
-from littlefoot.compress.student import axes, select
+from littlefoot.compress.student import axes, importance, select
 from littlefoot.compress.teacher import LiveTeacher, Teacher
 from littlefoot.config import SAMPLE_RATE, ModelConfig
 from littlefoot.errors import ConfigError
@@ -36,12 +38,11 @@ from littlefoot.model.train_config import TrainConfig
 BETA, LOW, HIGH = 2 / 3, -0.1, 1.1
 """Temperature and range of the stretched distribution before it is clipped to 0 ... 1."""
 
-INITIAL_LOG_ODDS = 4.0
 PACE = 20.0
 """Gates move so many times as fast as the weights."""
 
-STIFFNESS = 20.0
-"""What the square of a missed sparsity costs, in nats per frame."""
+FIRST_SPARSITY = 0.02
+"""With none at all, no gate would ever be closed to see what it is good for."""
 
 MULTIPLE = 8
 """Units and channels remain in multiples of this, which is what processors compute."""
@@ -86,13 +87,14 @@ def prune(model: Artifact, config: PruneConfig, step: Step) -> Artifact:
             "a model whose layers share weights or maps cannot be pruned: prune first, then share"
         )
     student = CTCModel.from_artifact(model)
-    gates = Gates(student.config, config.parts)
+    gates = Gates(student, config.parts, config.measure)
     check_reachable(student.config, gates, config)
     training_set(student, config.loss, config.train, step)
     denominator = denominator_of(step, student, config.loss, config.train)
     objective = Pruning(student, LiveTeacher(CTCModel.from_artifact(model)), gates, config, denominator)
     out = step.directory / "model"
     trainer.train(objective, step.speech(), config.train, out, step.resume)
+    gates.goal = config.sparsity
     made = remove(CTCModel.from_artifact(artifacts.load(out)), gates).to_artifact()
     left = 1 - size(made.config, {}, config.measure) / size(model.config, {}, config.measure)
     step.progress(f"{100 * left:.1f} % of the {config.measure} went")
@@ -102,8 +104,13 @@ def prune(model: Artifact, config: PruneConfig, step: Step) -> Artifact:
 class Gates(nn.Module):
     """A hard concrete gate for each index of the axes that may shrink: ``heads3``, ``ffn3``, ``conv3``."""
 
-    def __init__(self, config: ModelConfig, parts: tuple[str, ...]) -> None:
+    goal = FIRST_SPARSITY
+    """The share of the model that is closed, as expected."""
+
+    def __init__(self, model: CTCModel, parts: tuple[str, ...], measure: str) -> None:
         super().__init__()
+        self._config, self._measure = model.config, measure
+        config, weights = model.config, dict(model.named_parameters())
         if "heads" in parts and config.model_type == "wavlm":
             raise ConfigError("the heads of a WavLM cannot be pruned, as all layers share their positions")
         counts = {
@@ -111,23 +118,52 @@ class Gates(nn.Module):
             **{f"ffn{i}": config.feed_forward_units(i) for i in range(config.num_hidden_layers)},
             **{f"conv{i}": channels for i, channels in enumerate(config.conv_dim)},
         }
-        self._scaled_log_odds = nn.ParameterDict(
+        fixed = ("conv0",) if config.feat_extract_first == "log_mel" else ()
+        self._scaled = nn.ParameterDict(
             {
-                axis: nn.Parameter(torch.full((count,), INITIAL_LOG_ODDS / PACE))
+                axis: nn.Parameter(_standing(weights, config, axis, count) / PACE)
                 for axis, count in counts.items()
-                if axis.rstrip("0123456789") in parts
-                and (axis != "conv0" or config.feat_extract_first == "conv")
+                if axis.rstrip("0123456789") in parts and axis not in fixed
             }
         )
 
-    def log_odds(self) -> dict[str, Tensor]:
-        """By axis."""
-        return {axis: PACE * value for axis, value in self._scaled_log_odds.items()}
+    def axes(self) -> list[str]:
+        """Those that may get smaller."""
+        return list(self._scaled.keys())
 
-    def expected(self) -> dict[str, Tensor]:
-        """How many of each axis are expected to stay: the sum of P(gate > 0)."""
-        shift = BETA * math.log(-LOW / HIGH)
-        return {axis: torch.sigmoid(value - shift).sum() for axis, value in self.log_odds().items()}
+    def log_odds(self) -> dict[str, Tensor]:
+        """By axis: what was learned, and the offset at which the expected size is the goal's.
+
+        The offset d solves size(a + d) = goal for the learned a, so its derivative by a_i is minus the share
+        of a_i in how the size changes with all of them.
+        """
+        learned = {axis: PACE * value for axis, value in self._scaled.items()}
+        offset = self._offset({axis: value.detach() for axis, value in learned.items()})
+        slopes = {axis: (value.detach() + offset).requires_grad_() for axis, value in learned.items()}
+        with torch.enable_grad():
+            total = size(self._config, expected(slopes), self._measure)
+        grads = torch.autograd.grad(total, list(slopes.values()))
+        change = torch.stack([grad.sum() for grad in grads]).sum().clamp(min=1e-12)
+        moves = [(g * (a - a.detach())).sum() for g, a in zip(grads, learned.values(), strict=True)]
+        shared = offset - torch.stack(moves).sum() / change
+        return {axis: value + shared for axis, value in learned.items()}
+
+    @torch.no_grad()
+    def _offset(self, learned: Mapping[str, Tensor]) -> float:
+        return self._solved(lambda offset: expected({a: value + offset for a, value in learned.items()}))
+
+    def _solved(self, kept: Callable[[float], Mapping[str, Any]]) -> float:
+        """The offset at which what ``kept`` gives has the goal's size, by bisection, as it grows with it."""
+        wanted = (1 - self.goal) * float(size(self._config, {}, self._measure))
+
+        def miss(offset: float) -> float:
+            return float(size(self._config, kept(offset), self._measure)) - wanted
+
+        low, high = -60.0, 60.0
+        for _ in range(50):
+            middle = (low + high) / 2
+            low, high = (middle, high) if miss(middle) < 0 else (low, middle)
+        return min(low, high, key=lambda offset: abs(miss(offset)))  # counts may jump past the goal
 
     def drawn(self) -> dict[str, Tensor]:
         """Random gates in 0 ... 1, most of them exactly 0 or 1, with gradients to their log odds."""
@@ -140,15 +176,38 @@ class Gates(nn.Module):
 
     @torch.no_grad()
     def settled(self) -> dict[str, Tensor]:
-        """The gates without chance: the expected number of the highest stays, the others are 0."""
+        """The gates without chance: of each axis the highest stay, so many that the size is the goal's."""
+        log_odds = self.log_odds()
+        offset = self._solved(lambda offset: _whole_counts({a: v + offset for a, v in log_odds.items()}))
+        counts = _whole_counts({axis: value + offset for axis, value in log_odds.items()})
         result = {}
-        for (axis, log_odds), expected in zip(self.log_odds().items(), self.expected().values(), strict=True):
-            multiple = 1 if axis.startswith("heads") else min(MULTIPLE, len(log_odds))
-            count = max(multiple, round(float(expected) / multiple) * multiple)
-            kept = log_odds.topk(min(count, len(log_odds))).indices
-            values = (torch.sigmoid(log_odds) * (HIGH - LOW) + LOW).clamp(1e-3, 1)
-            result[axis] = torch.zeros_like(log_odds).index_copy(0, kept, values[kept])
+        for axis, value in log_odds.items():
+            kept = value.topk(counts[axis]).indices
+            gates = (torch.sigmoid(value) * (HIGH - LOW) + LOW).clamp(1e-3, 1)
+            result[axis] = torch.zeros_like(value).index_copy(0, kept, gates[kept])
         return result
+
+
+def _whole_counts(log_odds: Mapping[str, Tensor]) -> dict[str, int]:
+    """How many of each axis stay: as many as expected, in multiples that processors like."""
+    counts = {}
+    for axis, stay in expected(log_odds).items():
+        there = len(log_odds[axis])
+        multiple = 1 if axis.startswith("heads") else min(MULTIPLE, there)
+        counts[axis] = min(there, max(multiple, round(float(stay) / multiple) * multiple))
+    return counts
+
+
+def expected(log_odds: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """How many of each axis are expected to stay: the sum of P(gate > 0)."""
+    shift = BETA * math.log(-LOW / HIGH)
+    return {axis: torch.sigmoid(value - shift).sum() for axis, value in log_odds.items()}
+
+
+def _standing(weights: Mapping[str, Tensor], config: ModelConfig, axis: str, count: int) -> Tensor:
+    """What gates begin with, (count,): how much larger than the axis's mean their weights are."""
+    scores = importance(weights, config, axis).reshape(count, -1).sum(1)
+    return 0.5 * (scores - scores.mean()) / scores.std(correction=0).clamp(min=1e-6)
 
 
 class GatedOps(TorchOps):
@@ -208,7 +267,7 @@ def _channels(name: str, config: ModelConfig) -> str:
 
 
 class Pruning(Distillation):
-    """Distillation of a gated model from its own full self, and the price of what is more than asked for."""
+    """Distillation of a gated model from its own full self, while more and more of it is closed."""
 
     keeps_newest = True
     method = "pruning by distillation"
@@ -225,25 +284,14 @@ class Pruning(Distillation):
             model, teacher, model.config, config.loss, config.collapse_steps, denominator, config.train
         )
         self.gates, self.config = gates, config
-        self.multiplier = nn.Parameter(torch.zeros(1))
         model.ops = partial(GatedOps, gates, model.config)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """The distillation's terms, and ``sparsity``, the share of the model that is expected to go."""
-        terms = super().forward(batch)
-        config = self.model.config
-        sparsity = 1 - size(config, self.gates.expected(), self.config.measure) / size(
-            config, {}, self.config.measure
-        )
-        goal = self.config.sparsity
-        if self.step < (ramp := self.config.ramp * self.config.train.steps):
-            goal *= self.step / ramp
-        miss = sparsity - goal
-        multiplier = self.multiplier[0]
-        # An augmented Lagrangian: descent for the gates, ascent for the multiplier.
-        penalty = multiplier.detach() * miss + STIFFNESS * miss.square()
-        ascent = multiplier * miss.detach()
-        return {**terms, "loss": terms["loss"] + penalty - ascent + ascent.detach(), "sparsity": sparsity}
+        """The distillation's terms, and ``sparsity``, the share of the model that is closed, as expected."""
+        ramp = max(self.config.ramp * self.config.train.steps, 1)
+        risen = min(self.step / ramp, 1.0)
+        self.gates.goal = FIRST_SPARSITY + risen * (self.config.sparsity - FIRST_SPARSITY)
+        return {**super().forward(batch), "sparsity": torch.tensor(self.gates.goal)}
 
 
 def size(config: ModelConfig, kept: Mapping[str, Any], measure: str) -> Any:
@@ -282,7 +330,7 @@ def size(config: ModelConfig, kept: Mapping[str, Any], measure: str) -> Any:
 
 def check_reachable(config: ModelConfig, gates: Gates, prune_config: PruneConfig) -> None:
     """Raises ConfigError if even without all that may go the model is larger than asked for."""
-    least = {axis: 1 if axis.startswith("heads") else MULTIPLE for axis in gates.log_odds()}
+    least = {axis: 1 if axis.startswith("heads") else MULTIPLE for axis in gates.axes()}
     most = 1 - size(config, least, prune_config.measure) / size(config, {}, prune_config.measure)
     if prune_config.sparsity >= most:
         raise ConfigError(
