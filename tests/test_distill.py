@@ -29,6 +29,7 @@ from littlefoot.compress.distill import (
 )
 from littlefoot.compress.frames import frame_times, interpolate, peaks
 from littlefoot.compress.methods import Step
+from littlefoot.compress.recipe import named
 from littlefoot.compress.student import StudentConfig, make_student
 from littlefoot.compress.teacher import LiveTeacher, cached
 from littlefoot.config import ModelConfig
@@ -479,6 +480,11 @@ def test_recipes_that_cannot_work_are_refused(tmp_path: Path, content: Any, mess
 def test_overrides_that_cannot_work_are_refused(tmp_path: Path, override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_recipe(chain(tmp_path), [override])
+
+
+@pytest.mark.parametrize("name", named())
+def test_named_recipes_are_sound(name: str) -> None:
+    assert load_recipe(name).steps
 
 
 def test_training_without_speech_is_refused(teacher: Artifact, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from littlefoot.cli.analyze import analyze
 from littlefoot.cli.demo import demo
 from littlefoot.cli.doctor import doctor
 from littlefoot.cli.eval import evaluate
@@ -36,7 +37,7 @@ app = typer.Typer(
 )
 app.command()(transcribe)
 app.command("eval")(evaluate)
-for command in (quantize, shrink, train, export, info, doctor, demo):
+for command in (quantize, shrink, train, analyze, export, info, doctor, demo):
     app.command()(command)
 app.add_typer(lm, name="lm")
 

@@ -26,6 +26,8 @@ EXTRAS = {
     "train": (("torch", "accelerate"), "littlefoot train, and pickled checkpoints"),
     "onnxruntime": (("onnxruntime",), "--engine onnxruntime"),
     "lm": (("kenlm",), "language models in KenLM's binary format"),
+    "mic": (("sounddevice",), "live recognition from a microphone"),
+    "bench": (("matplotlib",), "pictures"),
 }
 INSTRUCTIONS = {
     "avx2": "float32",

@@ -164,12 +164,12 @@ def _compile(artifact: Artifact, options: dict[str, Any], streaming: bool) -> An
 
 
 def observe(network: Graph, clips: Iterable[Array]) -> Iterator[dict[str, Array]]:
-    """Run clips (T,) through a graph built with ``observe``; yields the tensors that its layers read."""
+    """Run clips (T,) through a graph built with ``observe`` or ``hidden``; yields those outputs by name."""
     options = {"INFERENCE_PRECISION_HINT": "f32"}
     compiled = openvino_core().compile_model(openvino_model(network), "CPU", options)
     for clip in clips:
         results = compiled(clip[None])
-        yield {name: results[name] for name in network.observed}
+        yield {name: results[name] for name in network.hidden or network.observed}
 
 
 def openvino_model(network: Graph) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,8 @@ class Graph:
     """The tensors that layers read, by name, with their layers; outputs of the graph with ``observe``."""
     strides: dict[str, int]
     """The stride of every convolution."""
+    hidden: list[str] = field(default_factory=list)
+    """Outputs of the graph with ``hidden``: what enters the first Transformer layer, and what each gives."""
 
     @property
     def large(self) -> dict[str, npt.NDArray[Any]]:
@@ -93,13 +95,14 @@ class Graph:
         )
 
 
-def build(artifact: Artifact, lengths: bool = False, observe: bool = False) -> Graph:
+def build(artifact: Artifact, lengths: bool = False, observe: bool = False, hidden: bool = False) -> Graph:
     """Emit the whole network.
 
     Inputs: ``waveform`` (batch, samples) float32 at 16 kHz, prepared as the preprocessor says;
     with ``lengths`` also ``lengths`` (batch,) int64, the samples of each padded utterance.
     Output: ``logits`` (batch, frames, vocabulary) float32, before the softmax;
-    with ``observe`` also the input of every convolution and linear layer.
+    with ``observe`` also the input of every convolution and linear layer,
+    with ``hidden`` the hidden states (batch, frames, hidden size).
     """
     ops = OnnxOps(artifact.weights)
     inputs = [_value_info(WAVEFORM, np.float32, ["batch", "samples"])]
@@ -116,7 +119,14 @@ def build(artifact: Artifact, lengths: bool = False, observe: bool = False) -> G
             observed.setdefault(value.name, []).append(layer)
     if observe:
         outputs += [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in observed]
-    return Graph(ops.nodes, inputs, outputs, ops.initializers, observed, ops.strides)
+    states = []
+    if hidden:
+        states = [f"hidden.{layer}" for layer in range(len(result.hidden_states))]
+        shape: list[int | str] = ["batch", "frames", artifact.config.hidden_size]
+        outputs += [
+            _output(ops, name, value, shape) for name, value in zip(states, result.hidden_states, strict=True)
+        ]
+    return Graph(ops.nodes, inputs, outputs, ops.initializers, observed, ops.strides, states)
 
 
 @dataclass(frozen=True)
