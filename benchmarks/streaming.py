@@ -1,0 +1,180 @@
+"""Live recognition: what a chunk takes, how many streams a machine keeps up with, memory, errors by latency.
+
+    python benchmarks/streaming.py speed littlefoot-en-stream --threads 1
+    python benchmarks/streaming.py speed s3 --int8
+    python benchmarks/streaming.py streams s3 --int8 --count 8
+    python benchmarks/streaming.py memory littlefoot-en-stream --hours 2
+    python benchmarks/streaming.py errors littlefoot-en-stream ../shared/data --chunks 8 16 32
+
+``s3`` is DistillW2V2's S3 geometry with random weights (right for speed, which does not depend on them): 12
+layers of 384, chunks of 480 ms, a history of 6 s; ``s3-small`` the same with a front end of 128 channels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accuracy import percent
+from speed import int8, noise
+
+from littlefoot import checkpoint, manifest
+from littlefoot.artifact import Artifact
+from littlefoot.audio import read
+from littlefoot.metrics import evaluate
+from littlefoot.runtime.engine import create, create_stream
+from littlefoot.runtime.frames import ChunkedFrames
+from littlefoot.runtime.recognizer import Recognizer
+
+S3: dict[str, Any] = {
+    "hidden_size": 384,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 6,
+    "intermediate_size": 1536,
+    "feat_extract_norm": "layer",
+    "do_stable_layer_norm": True,
+    "conv_bias": True,
+    "chunk_frames": 24,
+    "left_context_frames": 300,
+}
+BLOCK = 1600
+"""Samples fed at once: 100 ms, as a sound card gives them."""
+
+
+def main() -> None:
+    """Run one of the measurements."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=("speed", "streams", "memory", "errors"))
+    parser.add_argument("model", help="a streaming model, or s3, s3-small")
+    parser.add_argument("data", type=Path, nargs="?", help="folder of sets, for errors")
+    parser.add_argument("--int8", action="store_true", help="quantize s3 first")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--count", type=int, default=8, help="streams at once")
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--hours", type=float, default=2)
+    parser.add_argument("--chunks", type=int, nargs="*", default=[])
+    parser.add_argument("--split", default="test")
+    options = parser.parse_args()
+    artifact = (
+        s3(options.model, options.int8) if options.model.startswith("s3") else checkpoint.load(options.model)
+    )
+    {"speed": speed, "streams": streams, "memory": memory, "errors": errors}[options.what](artifact, options)
+
+
+def s3(name: str, quantized: bool) -> Artifact:
+    """Random weights."""
+    from littlefoot.config import ModelConfig
+    from littlefoot.model.module import CTCModel
+    from littlefoot.vocabulary import Vocabulary
+
+    settings = {"model_type": "wav2vec2", **S3}
+    if name == "s3-small":
+        settings["conv_dim"] = (128,) * 7
+    config = ModelConfig.from_dict(settings)
+    vocabulary = Vocabulary(tuple(f"t{i}" for i in range(config.vocab_size)), 0)
+    made = CTCModel.from_config(config, vocabulary, do_normalize=False).to_artifact()
+    print(f"{made.parameters / 1e6:.2f} million parameters")
+    return int8(made) if quantized else made
+
+
+def recognizer(artifact: Artifact, threads: int) -> Recognizer:
+    """With its stream engine."""
+    engine = create_stream(artifact, "openvino", threads)
+    return Recognizer(artifact, create(artifact, "openvino", threads), lambda: engine)
+
+
+def speed(artifact: Artifact, options: argparse.Namespace) -> None:
+    """Milliseconds that a chunk takes, and the algorithmic latency beside it."""
+    frames = ChunkedFrames(artifact.config, create_stream(artifact, "openvino", options.threads))
+    waveform = 0.1 * noise(options.seconds)
+    times = []
+    for start in range(0, len(waveform), BLOCK):
+        began = time.perf_counter()
+        if len(frames.feed(waveform[start : start + BLOCK])):  # a chunk was complete
+            times.append(1000 * (time.perf_counter() - began))
+    times = times[3:]
+    p50, p95, p99 = np.percentile(times, (50, 95, 99))
+    print(
+        f"latency {1000 * frames.latency_seconds:.0f} ms; chunks {len(times)}, compute ms p50 {p50:.1f}, "
+        f"p95 {p95:.1f}, p99 {p99:.1f}"
+    )
+
+
+def streams(artifact: Artifact, options: argparse.Namespace) -> None:
+    """Feed streams in real time, each from a thread of its own, and see how late their results are."""
+    shared = recognizer(artifact, options.threads)
+    late: list[float] = []
+
+    def live(number: int) -> None:
+        stream = shared.stream()
+        waveform = 0.1 * noise(options.seconds, number)
+        began = time.perf_counter() + 0.1 * np.random.default_rng(number).random()
+        for block, start in enumerate(range(0, len(waveform), BLOCK)):
+            due = began + (block + 1) * BLOCK / 16_000  # when a sound card would have it
+            time.sleep(max(0.0, due - time.perf_counter()))
+            stream.feed(waveform[start : start + BLOCK])
+            late.append(1000 * (time.perf_counter() - due))
+
+    threads = [threading.Thread(target=live, args=(number,)) for number in range(options.count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    last = np.array(late[-len(late) // 5 :])
+    p50, p95, p99 = np.percentile(late, (50, 95, 99))
+    print(
+        f"{options.count} streams, {options.seconds:g} s: results late by ms p50 {p50:.1f}, p95 {p95:.1f}, "
+        f"p99 {p99:.1f}; in the last fifth p95 {np.percentile(last, 95):.1f}"
+    )
+
+
+def memory(artifact: Artifact, options: argparse.Namespace) -> None:
+    """Resident memory while hours of audio pass."""
+    stream = recognizer(artifact, options.threads).stream()
+    rng = np.random.default_rng(0)
+    began, blocks = time.perf_counter(), int(3600 * options.hours * 16_000 / BLOCK)
+    for block in range(blocks + 1):
+        if block % (blocks // 8) == 0:
+            spent = time.perf_counter() - began
+            print(f"{block * BLOCK / 16_000 / 60:6.1f} min of audio: {resident():.1f} MB, {spent:.1f} s")
+        stream.feed((0.1 * rng.standard_normal(BLOCK)).astype(np.float32))
+
+
+def resident() -> float:
+    """MB of this process."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1000
+
+
+def errors(artifact: Artifact, options: argparse.Namespace) -> None:
+    """WER of streams by their latency, beside the same model over whole recordings."""
+    shared = recognizer(artifact, options.threads)
+    sets = sorted(options.data.glob("*/manifest.tsv"))
+    rows = [u for path in sets for u in manifest.read(path) if u.split == options.split]
+    waveforms = [read(row.path) for row in rows]
+    references = [row.text for row in rows]
+
+    def show(name: str, texts: list[str]) -> None:
+        result = evaluate(references, texts)
+        print(f"| {name} | {percent(result.wer, result.wer_interval)} |")
+
+    print("| latency | WER % |\n|---|---|")
+    show("whole recording", [shared.transcribe(waveform).text for waveform in waveforms])
+    for chunk in options.chunks or [artifact.config.chunk_frames]:
+        texts = []
+        for waveform in waveforms:
+            stream = shared.stream(chunk)
+            partial = stream.feed(waveform)
+            texts.append(" ".join(s.text for s in [*partial.final, *stream.finish().final]))
+        milliseconds = 1000 * shared.stream(chunk).latency_seconds
+        show(f"{milliseconds:.0f} ms ({chunk} frames)", texts)
+
+
+if __name__ == "__main__":
+    main()
