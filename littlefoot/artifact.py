@@ -24,6 +24,7 @@ import numpy.typing as npt
 from littlefoot import atomic, names, safetensors_io
 from littlefoot.config import ModelConfig
 from littlefoot.errors import ArtifactError, LittlefootError
+from littlefoot.packing import PACKED_BITS, packed_columns
 from littlefoot.vocabulary import Vocabulary
 from littlefoot.weights import expected_weights
 
@@ -32,7 +33,13 @@ FORMAT_VERSION = 1
 CONFIG, WEIGHTS, VOCABULARY = "config.json", "model.safetensors", "vocab.json"
 PREPROCESSOR, TOKENIZER, CARD = "preprocessor_config.json", "tokenizer_config.json", "README.md"
 
-QUANTIZATION_SUFFIXES = (".weight_scale", ".input_scale", ".input_zero_point", ".input_smoothing")
+QUANTIZATION_SUFFIXES = (
+    ".weight_scale",
+    ".weight_bits",
+    ".input_scale",
+    ".input_zero_point",
+    ".input_smoothing",
+)
 """Tensors that may stand beside a layer's weight (``littlefoot.compress.quantize``)."""
 
 
@@ -68,7 +75,7 @@ def check_weights(weights: dict[str, npt.NDArray[Any]], config: ModelConfig) -> 
     if missing := [name for name in expected if name not in weights]:
         raise ArtifactError(f"weights are missing: {_some(missing)}")
     for name, shape in expected.items():
-        if weights[name].shape != shape:
+        if weights[name].shape != _stored_shape(name, shape, weights):
             raise ArtifactError(
                 f"the weight {name} has shape {weights[name].shape}, but the model needs {shape}"
             )
@@ -87,6 +94,16 @@ def check_weights(weights: dict[str, npt.NDArray[Any]], config: ModelConfig) -> 
     ]
     if unknown:
         raise ArtifactError(f"weights that the model does not have: {_some(unknown)}")
+
+
+def _stored_shape(name: str, shape: tuple[int, ...], weights: dict[str, npt.NDArray[Any]]) -> tuple[int, ...]:
+    """A weight's shape in the artifact: rows of bytes where it is packed."""
+    bits = weights.get(f"{name}_bits")
+    if bits is None:
+        return shape
+    if bits.shape != () or int(bits) not in PACKED_BITS or weights[name].dtype != np.uint8 or len(shape) != 2:
+        raise ArtifactError(f"the weight {name} claims to be packed, but is not: the model is damaged")
+    return shape[0], packed_columns(shape[1], int(bits))
 
 
 def save(artifact: Artifact, directory: str | Path, overwrite: bool = False) -> Path:

@@ -17,7 +17,10 @@ import littlefoot
 from littlefoot import artifact, checkpoint, cli
 from littlefoot.errors import CheckpointError, LittlefootError
 
-COMMANDS = "transcribe eval quantize shrink train analyze export info doctor demo lm".split()
+COMMANDS = [
+    *("transcribe", "eval", "quantize", "shrink", "train"),
+    *("analyze", "export", "info", "doctor", "demo", "lm"),
+]
 
 
 @pytest.fixture

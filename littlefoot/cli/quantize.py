@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from littlefoot.cli import options
-from littlefoot.errors import ConfigError
 
 if TYPE_CHECKING:
     from littlefoot.compress.quantize import Report
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 def quantize(
     model: options.Model,
     out: Annotated[Path, typer.Option("-o", "--out", help="Directory of the quantized artifact.")],
-    bits: Annotated[int, typer.Option("--bits", help="8.")] = 8,
+    bits: Annotated[int, typer.Option("--bits", help="8, or 4, 3, 2 for the linear layers.")] = 8,
     calibrate: Annotated[
         list[Path] | None,
         typer.Option("--calibrate", help="A manifest or recording to calibrate with; may be repeated."),
@@ -44,15 +43,13 @@ def quantize(
     as_json: options.Json = False,
 ) -> None:
     """Quantize MODEL to 8 bits, check that it still says the same, and time it on this processor."""
-    if bits != 8:
-        raise ConfigError(f"--bits {bits} is not supported: use 8")
     from littlefoot import artifact, checkpoint
     from littlefoot.compress.calibration import load_clips, recordings
     from littlefoot.compress.quantize import QuantizeConfig
     from littlefoot.compress.quantize import quantize as run
 
     artifact.check_output(out, overwrite)  # before minutes of work
-    config = QuantizeConfig(mode, tuple(keep or ()), max_disagreement)
+    config = QuantizeConfig(mode, tuple(keep or ()), bits, max_disagreement)
     original = checkpoint.load(model, language)
     clips = load_clips(recordings(calibrate or [checkpoint.SAMPLES]), original)
     made, report = run(

@@ -1,4 +1,4 @@
-"""Post-training quantization to 8 bits, without PyTorch.
+"""Post-training quantization to 8 bits or fewer, without PyTorch.
 
 Weights: symmetric, one scale per output channel: W ~ scale * q, q in -127 ... 127.
 Inputs of a layer: asymmetric, one scale and zero point: x ~ scale * (q - zero_point), q in 0 ... 255
@@ -11,6 +11,9 @@ attention scores, NAME.left and NAME.right, which have no weight) and optionally
 ``NAME.input_smoothing`` (C,):
 a factor on the input's channels whose inverse is in the weight (SmoothQuant, Xiao et al. 2023), so that
 a few loud channels do not take the range of all.
+
+With fewer bits the weights of the Transformer's linear layers are packed (``littlefoot.packing``), uint8,
+with ``NAME.weight_bits`` beside them; the engine unpacks them when it loads and computes in 8 bits.
 
 The first convolution stays as it is: its input is the waveform, of which 8 bits leave quiet speech only a
 few steps, and it is cheap. So does a log-mel spectrogram in its place.
@@ -30,9 +33,11 @@ from littlefoot.artifact import Artifact
 from littlefoot.checkpoint import SAMPLES
 from littlefoot.compress.calibration import Array, LayerInput, collect, load_clips, recordings, some
 from littlefoot.compress.gate import Comparison, compare, run, speedup
+from littlefoot.compress.gptq import round_to_bits
 from littlefoot.compress.methods import Step
 from littlefoot.compress.rounding import InputScale, fit, round_weight
 from littlefoot.errors import ConfigError
+from littlefoot.packing import pack
 from littlefoot.runtime import graph
 
 WAVEFORM_LAYER = "feature_extractor.conv_layers.0.conv"
@@ -47,6 +52,8 @@ class QuantizeConfig:
     ``dynamic``: scales found at run time; linear layers only, as in Shrinking Bigfoot."""
     keep: tuple[str, ...] = ()
     """Patterns of layer names that stay in higher precision, such as ``feature_extractor.*``."""
+    bits: int = 8
+    """Of the Transformer's linear layers: 8, or 4 to 2, packed (GPTQ). Everything else has 8."""
     max_disagreement: float = 0.02
     """The gate: share of the text that may change on the calibration audio. Clearly beyond it, the parts
     that hurt most are left in higher precision."""
@@ -54,6 +61,10 @@ class QuantizeConfig:
     def __post_init__(self) -> None:
         if self.mode not in ("static", "dynamic"):
             raise ConfigError(f"mode must be static or dynamic, not '{self.mode}'")
+        if self.bits not in (2, 3, 4, 8):
+            raise ConfigError(f"bits must be 8, 4, 3 or 2, not {self.bits}")
+        if self.bits < 8 and self.mode == "dynamic":
+            raise ConfigError("fewer than 8 bits need mode static")
 
 
 @dataclass(frozen=True)
@@ -223,8 +234,19 @@ def quantize_static(
             if found.smoothing is not None:
                 weights[f"{name}.input_smoothing"] = found.smoothing
                 weight = weight / found.smoothing
-            weights[f"{name}.weight"], weights[f"{name}.weight_scale"] = round_weight(weight)
-    return _labelled(artifact, weights, {"bits": 8, "mode": "static", "kept": sorted(kept)})
+            if config.bits == 8 or not _packable(name):
+                weights[f"{name}.weight"], weights[f"{name}.weight_scale"] = round_weight(weight)
+                continue
+            rows = layer_input.rows if found.smoothing is None else layer_input.rows * found.smoothing
+            levels, weights[f"{name}.weight_scale"] = round_to_bits(weight, rows, config.bits)
+            weights[f"{name}.weight"] = pack(levels, config.bits)
+            weights[f"{name}.weight_bits"] = np.array(config.bits, np.uint8)
+    return _labelled(artifact, weights, {"bits": config.bits, "mode": "static", "kept": sorted(kept)})
+
+
+def _packable(name: str) -> bool:
+    """Whether a layer may have fewer than 8 bits: a linear layer of the Transformer."""
+    return name.startswith("encoder.layers.") and "adapter" not in name and "gru_rel_pos" not in name
 
 
 def quantized_layers(artifact: Artifact) -> list[str]:

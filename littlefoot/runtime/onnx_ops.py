@@ -5,7 +5,8 @@ the channels last in memory through convolution, norm and activation alike. As t
 reorder the data around every norm, which takes longer than the convolutions do in 8 bits.
 
 A weight decides by its type how its layer is computed: floating point as it is, int8 as an
-8-bit product of a quantized input (``littlefoot.compress.quantize`` describes the tensors).
+8-bit product of a quantized input (``littlefoot.compress.quantize`` describes the tensors), and uint8, which
+holds packed levels of fewer bits, as int8 after unpacking.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
+
+from littlefoot.packing import unpack
 
 OPSET = 20
 IR_VERSION = 10
@@ -137,7 +140,8 @@ class OnnxOps:
         return self._image("Conv", self._as_image(x), self.constant(kernel[:, :, None]), strides=[1, stride])
 
     def linear(self, x: Value, name: str) -> Value:
-        if self.weights[f"{name}.weight"].dtype == np.int8 and f"{name}.input_scale" not in self.weights:
+        stored = self.weights[f"{name}.weight"].dtype
+        if stored in (np.int8, np.uint8) and f"{name}.input_scale" not in self.weights:
             y = self._dynamic_product(x, name)
         else:
             y = self.node("MatMul", self._layer_input(x, name), self._layer_weight(name, transposed=True))
@@ -157,7 +161,7 @@ class OnnxOps:
             )
             self._dynamic[x.name] = (stored, Value(self, scale, np.dtype(np.float32)), zero_point)
         stored, input_scale, zero_point = self._dynamic[x.name]
-        weight = self.initializer(f"{name}.weight.T", self.weights[f"{name}.weight"].T)
+        weight = self.initializer(f"{name}.weight.T", self._stored_weight(name).T)
         total = self.node("MatMulInteger", stored, weight, zero_point, dtype=np.int32)
         return self.node("Cast", total, to=TensorProto.FLOAT) * (
             input_scale * self.weight(f"{name}.weight_scale")
@@ -179,9 +183,16 @@ class OnnxOps:
             self._rounded[key] = replace(restored, image=x.image)
         return self._rounded[key]
 
+    def _stored_weight(self, name: str) -> npt.NDArray[Any]:
+        """A weight as it is, or as the int8 levels of what is packed."""
+        weight = self.weights[f"{name}.weight"]
+        return (
+            unpack(weight, int(self.weights[f"{name}.weight_bits"])) if weight.dtype == np.uint8 else weight
+        )
+
     def _layer_weight(self, name: str, transposed: bool = False) -> Value:
         """The weight (C', C) of a linear layer, or (C, C') transposed; (C', C, 1, K) of a convolution."""
-        weight = self.weights[f"{name}.weight"]
+        weight = self._stored_weight(name)
         if weight.ndim == 3:
             weight = weight[:, :, None]
         key = f"{name}.weight.T" if transposed else f"{name}.weight"
