@@ -125,25 +125,25 @@ def table(rows: Sequence[Row]) -> str:
 
 def plot(rows: Sequence[Row], path: Path) -> None:
     """WER against size and against speed."""
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.5), sharey=True)
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(12, 4.8), sharey=True, layout="constrained")
     for axes, label, values in (
         (left, "MB of weights", [row.megabytes for row in rows]),
         (right, "x real time, one thread", [row.x_realtime for row in rows]),
     ):
         for row, value in zip(rows, values, strict=True):
-            score = row.result.score
-            error = [[100 * (score.wer - score.wer_interval[0])], [100 * (score.wer_interval[1] - score.wer)]]
-            axes.errorbar(value, 100 * score.wer, yerr=error, fmt="o", capsize=2)
-            axes.annotate(
-                row.name, (value, 100 * score.wer), xytext=(5, 5), textcoords="offset points", fontsize=8
-            )
+            low, high = (100 * abs(row.result.score.wer - end) for end in row.result.score.wer_interval)
+            wer = 100 * row.result.score.wer
+            axes.errorbar(value, wer, yerr=[[low], [high]], fmt="o", capsize=2, label=row.name)
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_locator(ticker.NullLocator())
         axes.set_xlabel(label)
-        axes.grid(alpha=0.3, which="both")
+        axes.grid(alpha=0.3)
     left.set_ylabel("WER %, all test sets, 95 % intervals")
-    figure.tight_layout()
+    figure.legend(*left.get_legend_handles_labels(), loc="outside right upper", fontsize=9)
     figure.savefig(path)
 
 

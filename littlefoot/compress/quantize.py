@@ -45,7 +45,7 @@ WAVEFORM_LAYER = "feature_extractor.conv_layers.0.conv"
 
 @dataclass(frozen=True)
 class QuantizeConfig:
-    """Settings of 8-bit quantization."""
+    """Settings of post-training quantization."""
 
     mode: str = "static"
     """``static``: layers' inputs get fixed scales from calibration audio; linear layers and convolutions.
@@ -87,7 +87,7 @@ def quantize(
     config: QuantizeConfig,
     progress: Callable[[str], None] = lambda message: None,
 ) -> tuple[Artifact, Report]:
-    """Quantize a model to 8 bits and see to it that it still says the same.
+    """Quantize a model and see to it that it still says the same.
 
     Args:
         artifact: full precision.
@@ -155,7 +155,7 @@ def _card(config: QuantizeConfig, report: Report) -> str:
     """What the model card says about quantization."""
     kept = ", ".join(report.kept) or "none"
     return (
-        "\n## 8 bits\n\n"
+        f"\n## {config.bits} bits\n\n"
         f"Quantized after training with littlefoot, mode {config.mode}. "
         "Measured on the calibration audio against the full-precision model: "
         f"{100 * report.comparison.disagreement:.2f} % of {report.comparison.characters} characters changed, "
@@ -210,7 +210,7 @@ def quantize_static(
     scales: Mapping[tuple[str, ...], InputScale],
     config: QuantizeConfig,
 ) -> Artifact:
-    """Quantize all layers to 8 bits but those that ``config.keep`` names.
+    """Quantize all layers but those that ``config.keep`` names.
 
     Args:
         artifact: full precision.
