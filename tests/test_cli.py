@@ -69,7 +69,7 @@ def test_wrong_usage_is_exit_code_2(run: Run, arguments: tuple[str, ...]) -> Non
     [
         ("transcribe", "model", "a.wav", "--format", "doc"),
         ("transcribe", "model", "a.wav", "b.wav", "--format", "srt"),
-        ("quantize", "model", "-o", "out", "--bits", "3"),
+        ("quantize", "model", "-o", "out", "--bits", "7"),
         ("export", "model", "-o", "out", "--to", "tflite"),
     ],
 )
