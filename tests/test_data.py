@@ -214,3 +214,17 @@ def test_the_bundled_models_frames_are_short_enough_for_spoken_digits() -> None:
     config = ModelConfig.from_dict(recipe.model)
     data = TrainingSet(rows, Vocabulary(recipe.vocabulary), config, recipe.train, do_normalize=True)
     assert data.left_out["text longer than its frames"] <= 0.01 * len(rows)
+
+
+def test_without_texts_no_recording_is_too_short_for_its_text(tmp_path: Path) -> None:
+    path = write_set(tmp_path, 3)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    path.write_text(
+        "\n".join([lines[0], *(line + "ABC" * 200 for line in lines[1:])]) + "\n", encoding="utf-8"
+    )
+    rows = manifest.index(path).of_split("train")
+    config, vocabulary = ModelConfig.from_dict(MODEL), Vocabulary(tuple(VOCABULARY), 0)
+    data = TrainingSet(rows, vocabulary, config, TrainConfig(), True, needs_text=False)
+    assert len(data) == 3
+    with pytest.raises(TrainingError, match="3 with text longer than its frames"):
+        TrainingSet(rows, vocabulary, config, TrainConfig(), True)

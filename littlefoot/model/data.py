@@ -159,7 +159,7 @@ class TrainingSet(Dataset[Batch]):
                 continue
             rows.append(row)
             lengths.append(seconds)
-            needed.append(frames_needed(self._targets(utterance)))
+            needed.append(frames_needed(self._targets(utterance)) if needs_text else 0)
             set_numbers.append(numbers.setdefault(utterance.set_name, len(numbers)))
             digest.update(f"{utterance.set_name}\t{utterance.id}\t{utterance.text}\n".encode())
 
