@@ -179,8 +179,9 @@ def objective(
     model = CTCModel.from_artifact(teacher)
     made = make_student(model, student)
     train = TrainConfig(lfmmi_order=2)
-    denominator = None if tones is None else denominator_of(step(teacher, tones, tones), made, loss, train)
-    return Distillation(made, LiveTeacher(model), model.config, loss, 30, denominator, train)
+    config = DistillConfig(student, loss, train, collapse_steps=30)
+    denominator = None if tones is None else denominator_of(step(teacher, tones, tones), made, config)
+    return Distillation(made, LiveTeacher(model), config, denominator)
 
 
 def test_a_student_that_is_its_teacher_has_nothing_to_learn(teacher: Artifact, tones: Path) -> None:

@@ -89,7 +89,7 @@ def _standard_input() -> Iterator[Any]:
     size, left, first = 2 * round(BLOCK_SECONDS * SAMPLE_RATE), b"", True
     while data := os.read(sys.stdin.fileno(), size):
         data = left + data
-        if (first and data[:4] in (b"RIFF", b"fLaC", b"OggS")) or data[:3] == b"ID3":
+        if first and (data[:4] in (b"RIFF", b"fLaC", b"OggS") or data[:3] == b"ID3"):
             raise AudioError(
                 "standard input is no raw PCM: convert it, for example with "
                 "ffmpeg -i FILE -f s16le -ac 1 -ar 16000 -"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -32,8 +31,9 @@ def shrink(
     """Make MODEL smaller as a recipe says. What each step made is kept beside OUT, in OUT-steps."""
     from littlefoot import artifact, checkpoint, manifest
     from littlefoot.compress import load_recipe, run
+    from littlefoot.compress.methods import is_main_process
 
-    main = os.environ.get("RANK", "0") == "0"
+    main = is_main_process()
 
     def progress(message: str) -> None:
         if main:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from littlefoot import artifact as artifacts
 from littlefoot.artifact import Artifact, fingerprint
-from littlefoot.compress.methods import Step, method
+from littlefoot.compress.methods import Step, is_main_process, method
 from littlefoot.compress.recipe import Recipe
 from littlefoot.errors import ConfigError
 from littlefoot.manifest import Corpus
@@ -38,7 +37,7 @@ def run(
         ConfigError: something stands in the directory (without ``resume``), or was made of another model.
         LittlefootError: what the methods raise.
     """
-    main = os.environ.get("RANK", "0") == "0"  # of several processes that train, one writes
+    main = is_main_process()
     if main and directory.exists() and any(directory.iterdir()) and not resume:
         raise ConfigError(f"{directory} is there already: continue with --resume, or choose another output")
     first = model

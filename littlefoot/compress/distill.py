@@ -8,29 +8,26 @@ needs texts.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
-import numpy as np
 import torch
 from accelerate import PartialState
 from torch import Tensor, nn
 
 from littlefoot import artifact as artifacts
-from littlefoot import audio
 from littlefoot.artifact import Artifact
 from littlefoot.compress import losses
 from littlefoot.compress.frames import interpolate, peaks, same_frames
-from littlefoot.compress.methods import Step
+from littlefoot.compress.methods import Step, check_teacher
 from littlefoot.compress.student import StudentConfig, make_student
 from littlefoot.compress.teacher import LiveTeacher, Targets, Teacher, cached
-from littlefoot.config import ModelConfig
-from littlefoot.errors import ConfigError, LittlefootError, TrainingError
+from littlefoot.errors import ConfigError, TrainingError
 from littlefoot.model import train as trainer
 from littlefoot.model.data import Batch, TrainingSet
 from littlefoot.model.forward_backward import Denominator
 from littlefoot.model.lfmmi import make_denominator, sequence_kl
 from littlefoot.model.module import CTCModel
-from littlefoot.model.objective import Objective, ctc_losses
+from littlefoot.model.objective import Objective, ctc_loss, ctc_losses
 from littlefoot.model.train_config import TrainConfig
 
 LayerPairs = tuple[tuple[int, int], ...]
@@ -107,8 +104,7 @@ class DistillConfig:
     """Training stops when the student said nothing but blank for so many steps."""
 
     def __post_init__(self) -> None:
-        if self.teacher not in ("previous", "first"):
-            raise ConfigError(f"teacher must be previous or first, not '{self.teacher}'")
+        check_teacher(self.teacher)
         if self.cache_top_k is None:
             return
         if self.cache_top_k < 0:
@@ -131,10 +127,10 @@ def distill(model: Artifact, config: DistillConfig, step: Step) -> Artifact:
         TrainingError: a student that says the same to everything, at the start or for too long, data in
             another alphabet, and what ``littlefoot.model.train.train`` raises.
     """
-    teacher = step.first if config.teacher == "first" else model
+    teacher = step.teacher(config.teacher, model)
     student = make_student(CTCModel.from_artifact(model), config.student)
     student.card = model.card
-    data = training_set(student, config.loss, config.train, step)
+    data = training_set(student, config, step)
     check_alive(student, data)
     says: Teacher = LiveTeacher(CTCModel.from_artifact(teacher))
     if config.cache_top_k is not None:
@@ -143,12 +139,24 @@ def distill(model: Artifact, config: DistillConfig, step: Step) -> Artifact:
             says = cached(
                 step.directory / "teacher", teacher, data, config.cache_top_k, state.device, step.progress
             )
-    denominator = denominator_of(step, student, config.loss, config.train)
-    objective = Distillation(
-        student, says, teacher.config, config.loss, config.collapse_steps, denominator, config.train
-    )
+    return learn(Distillation(student, says, config, denominator_of(step, student, config)), step)
+
+
+class Lesson(Protocol):
+    """The settings that all methods share which learn from a teacher."""
+
+    @property
+    def loss(self) -> LossConfig: ...
+    @property
+    def train(self) -> TrainConfig: ...
+    @property
+    def collapse_steps(self) -> int: ...
+
+
+def learn(objective: Distillation, step: Step) -> Artifact:
+    """Train on the step's speech: the student, from the step's directory."""
     out = step.directory / "model"
-    trainer.train(objective, step.speech(), config.train, out, step.resume)
+    trainer.train(objective, step.speech(), objective.lesson.train, out, step.resume)
     return artifacts.load(out)
 
 
@@ -158,21 +166,14 @@ class Distillation(Objective):
     method = "distillation"
 
     def __init__(
-        self,
-        student: CTCModel,
-        teacher: Teacher,
-        teacher_config: ModelConfig,
-        loss: LossConfig,
-        collapse_steps: int,
-        denominator: Denominator | None = None,
-        train: TrainConfig | None = None,
+        self, student: CTCModel, teacher: Teacher, lesson: Lesson, denominator: Denominator | None = None
     ) -> None:
-        """``denominator`` is for ``loss.sequence_kl``, whose scales ``train`` has."""
+        """``denominator`` is for ``loss.sequence_kl``."""
         super().__init__(student)
-        self.denominator, self._train = denominator, train or TrainConfig()
-        self.loss, self.collapse_steps = loss, collapse_steps
+        self.lesson, self.loss, self.denominator = lesson, lesson.loss, denominator
+        loss = self.loss
         self.needs_text = loss.ctc > 0
-        self._teacher, self._theirs = teacher, teacher_config
+        self._teacher, self._theirs = teacher, teacher.config
         self._collapsed_since: int | None = None
         self.pairs: LayerPairs = ()
         if loss.hidden():
@@ -204,14 +205,14 @@ class Distillation(Objective):
             terms["logit_cosine"] = losses.logit_cosine(logits, theirs, valid, weights)
         if loss.sequence_kl:
             assert self.denominator is not None  # its maker gave one
-            scales = self._train.lfmmi_acoustic_scale, self._train.lfmmi_l2
+            scales = self.lesson.train.lfmmi_acoustic_scale, self.lesson.train.lfmmi_l2
             terms["sequence_kl"] = sequence_kl(logits, theirs, frames, self.denominator, *scales)
         if loss.feature_penalty:
             terms["feature_penalty"] = losses.feature_penalty(output.features, valid)
         terms.update(self._hidden_terms(output.hidden_states, targets, valid))
         if loss.ctc:
-            each = ctc_losses(logits, frames, batch.targets, batch.target_lengths, model.vocabulary.blank)
-            terms["ctc"] = each.sum() / batch.target_lengths.sum().clamp(min=1)
+            blank = model.vocabulary.blank
+            terms["ctc"] = ctc_loss(logits, frames, batch.targets, batch.target_lengths, blank)
 
         total = torch.stack([getattr(loss, name) * value for name, value in terms.items()]).sum()
         silent = (logits.argmax(-1) == model.vocabulary.blank).float()
@@ -260,7 +261,7 @@ class Distillation(Objective):
             return
         if self._collapsed_since is None:
             self._collapsed_since = row["step"]
-        if row["step"] - self._collapsed_since >= self.collapse_steps:
+        if row["step"] - self._collapsed_since >= self.lesson.collapse_steps:
             raise TrainingError(
                 f"the student has said nothing but blank from step {self._collapsed_since} to {row['step']}: "
                 "lower train.lr, keep more layers, or give loss.ctc some weight"
@@ -290,21 +291,24 @@ def layer_pairs(mine: int, theirs: int, loss: LossConfig) -> LayerPairs:
     return loss.layers
 
 
-def denominator_of(step: Step, student: CTCModel, loss: LossConfig, train: TrainConfig) -> Denominator | None:
+def denominator_of(step: Step, student: CTCModel, lesson: Lesson) -> Denominator | None:
     """The n-gram of the training texts that ``loss.sequence_kl`` needs; None where it counts nothing."""
-    if not loss.sequence_kl:
+    if not lesson.loss.sequence_kl:
         return None
-    return make_denominator(step.speech().of_split("train"), student.vocabulary, train)
+    return make_denominator(step.speech().of_split("train"), student.vocabulary, lesson.train)
 
 
-def training_set(student: CTCModel, loss: LossConfig, train: TrainConfig, step: Step) -> TrainingSet:
+def training_set(student: CTCModel, lesson: Lesson, step: Step) -> TrainingSet:
     """The speech that the student will learn from.
 
     Raises TrainingError where texts are needed and most of them are outside of the teacher's alphabet.
     """
     rows = step.speech().of_split("train")
     do_normalize = bool(student.preprocessor.get("do_normalize", True))
-    data = TrainingSet(rows, student.vocabulary, student.config, train, do_normalize, needs_text=loss.ctc > 0)
+    needs_text = lesson.loss.ctc > 0
+    data = TrainingSet(
+        rows, student.vocabulary, student.config, lesson.train, do_normalize, needs_text=needs_text
+    )
     outside = data.left_out["text outside the alphabet"]
     if 2 * outside > len(rows):
         found = ", ".join(repr(character) for character, _ in data.unknown.most_common(10))
@@ -319,15 +323,10 @@ def training_set(student: CTCModel, loss: LossConfig, train: TrainConfig, step: 
 def check_alive(student: CTCModel, data: TrainingSet, recordings: int = 3) -> None:
     """Raises TrainingError if a student says the same to every frame of real speech: it could not learn."""
     heard = 0
-    for row in data.rows:
-        try:
-            waveform = audio.read(data.utterances[int(row)].path)
-        except LittlefootError:
-            continue  # the trainer counts them
-        waveform = audio.normalize(waveform) if data.do_normalize else waveform
+    for waveform in data.recordings(range(len(data))):
         if student.config.frames(len(waveform)) < 2:
             continue
-        logits = student.eval().encode(torch.from_numpy(np.ascontiguousarray(waveform))[None]).logits[0]
+        logits = student.eval().encode(torch.from_numpy(waveform)[None]).logits[0]
         if not torch.isfinite(logits).all():
             raise TrainingError("the fresh student's outputs are not finite: the teacher is damaged")
         if logits.std(0).max() > 1e-4 * (1 + logits.abs().max()):

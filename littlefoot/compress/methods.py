@@ -7,6 +7,7 @@ others: a recipe chains them.
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,21 @@ class Step:
         if self.corpus is None:
             raise ConfigError("this recipe trains a model: name speech to train on with --data")
         return self.corpus
+
+    def teacher(self, choice: str, model: Artifact) -> Artifact:
+        """Who teaches: the model that the step begins with (``previous``), or the recipe's ``first``."""
+        return self.first if choice == "first" else model
+
+
+def check_teacher(choice: str) -> None:
+    """Raises ConfigError for a choice that ``Step.teacher`` does not know."""
+    if choice not in ("previous", "first"):
+        raise ConfigError(f"teacher must be previous or first, not '{choice}'")
+
+
+def is_main_process() -> bool:
+    """Of several processes that train together, whether this is the one that writes."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 @dataclass(frozen=True)

@@ -20,15 +20,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from littlefoot import artifact as artifacts
 from littlefoot.artifact import Artifact
-from littlefoot.compress.distill import Distillation, LossConfig, denominator_of, training_set
+from littlefoot.compress.distill import Distillation, LossConfig, denominator_of, learn, training_set
 from littlefoot.compress.methods import Step
 from littlefoot.compress.student import axes, importance, select
 from littlefoot.compress.teacher import LiveTeacher, Teacher
 from littlefoot.config import SAMPLE_RATE, ModelConfig
 from littlefoot.errors import ConfigError
-from littlefoot.model import train as trainer
 from littlefoot.model.data import Batch
 from littlefoot.model.forward_backward import Denominator
 from littlefoot.model.module import CTCModel
@@ -89,13 +87,11 @@ def prune(model: Artifact, config: PruneConfig, step: Step) -> Artifact:
     student = CTCModel.from_artifact(model)
     gates = Gates(student, config.parts, config.measure)
     check_reachable(student.config, gates, config)
-    training_set(student, config.loss, config.train, step)
-    denominator = denominator_of(step, student, config.loss, config.train)
-    objective = Pruning(student, LiveTeacher(CTCModel.from_artifact(model)), gates, config, denominator)
-    out = step.directory / "model"
-    trainer.train(objective, step.speech(), config.train, out, step.resume)
+    training_set(student, config, step)
+    says = LiveTeacher(CTCModel.from_artifact(model))
+    gated = learn(Pruning(student, says, gates, config, denominator_of(step, student, config)), step)
     gates.goal = config.sparsity
-    made = remove(CTCModel.from_artifact(artifacts.load(out)), gates).to_artifact()
+    made = remove(CTCModel.from_artifact(gated), gates).to_artifact()
     left = 1 - size(made.config, {}, config.measure) / size(model.config, {}, config.measure)
     step.progress(f"{100 * left:.1f} % of the {config.measure} went")
     return made
@@ -246,12 +242,8 @@ class GatedOps(TorchOps):
         return y.movedim(-1, axis)
 
     def linear(self, x: Tensor, name: str) -> Tensor:
-        if match := re.match(
-            r"encoder\.layers\.(\d+)\.(attention\.out_proj|feed_forward\.output_dense)$", name
-        ):
-            axis = ("heads" if match[2].endswith("out_proj") else "ffn") + match[1]
-            if axis in self._gates:
-                x = x * self._gates[axis].repeat_interleave(x.shape[-1] // len(self._gates[axis]))
+        if (gate := self._gates.get(_inputs(name))) is not None:
+            x = x * gate.repeat_interleave(x.shape[-1] // len(gate))
         return super().linear(x, name)
 
     def _gated(self, x: Tensor, name: str, axis: int) -> Tensor:
@@ -264,6 +256,12 @@ def _channels(name: str, config: ModelConfig) -> str:
     if match := re.match(r"feature_extractor\.conv_layers\.(\d+)\.", name):
         return f"conv{match[1]}"
     return f"conv{len(config.conv_dim) - 1}" if name == "feature_projection.layer_norm" else ""
+
+
+def _inputs(layer: str) -> str:
+    """The gated axis that a linear layer of the Transformer reads; else an empty text."""
+    match = re.fullmatch(r"encoder\.layers\.(\d+)\.(attention\.out_proj|feed_forward\.output_dense)", layer)
+    return ("heads" if match[2].endswith("out_proj") else "ffn") + match[1] if match else ""
 
 
 class Pruning(Distillation):
@@ -280,9 +278,7 @@ class Pruning(Distillation):
         config: PruneConfig,
         denominator: Denominator | None = None,
     ) -> None:
-        super().__init__(
-            model, teacher, model.config, config.loss, config.collapse_steps, denominator, config.train
-        )
+        super().__init__(model, teacher, config, denominator)
         self.gates, self.config = gates, config
         model.ops = partial(GatedOps, gates, model.config)
 
@@ -374,10 +370,8 @@ def remove(model: CTCModel, gates: Gates) -> CTCModel:
 
 def _scaled(name: str, config: ModelConfig) -> str:
     """The axis whose gates multiply a weight, along its last dimension or a kernel's first; or none."""
-    if match := re.match(
-        r"encoder\.layers\.(\d+)\.(attention\.out_proj|feed_forward\.output_dense)\.weight", name
-    ):
-        return ("heads" if match[2].endswith("out_proj") else "ffn") + match[1]
+    if name.endswith(".weight") and (axis := _inputs(name.removesuffix(".weight"))):
+        return axis
     match = re.match(r"feature_extractor\.conv_layers\.(\d+)\.(conv|layer_norm)\.", name)
     if match is None:
         return ""

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from littlefoot import settings
-from littlefoot.compress.methods import METHODS, method
+from littlefoot.compress.methods import method
 from littlefoot.errors import ConfigError
 
 _PACKAGE = Path(__file__).parents[1]
@@ -76,7 +76,7 @@ def make_step(name: str, values: Mapping[str, Any]) -> RecipeStep:
 
 def named() -> list[str]:
     """The recipes that come with the package."""
-    paths = [path for folder in FOLDERS for path in sorted(folder.glob("*.yaml"))]
+    paths = [path for folder in FOLDERS for path in folder.glob("*.yaml")]
     return sorted(
         {path.stem for path in paths if "steps" in yaml.safe_load(path.read_text(encoding="utf-8"))}
     )
@@ -129,6 +129,3 @@ def _with(values: Mapping[str, Any], keys: Sequence[str], value: object) -> dict
         return {**values, keys[0]: value}
     inner = values.get(keys[0]) or {}
     return {**values, keys[0]: _with(inner if isinstance(inner, dict) else {}, keys[1:], value)}
-
-
-__all__ = ["METHODS", "Recipe", "RecipeStep", "load", "make_step", "named"]

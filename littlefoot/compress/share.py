@@ -7,6 +7,7 @@ too. What was lost is learned back by distillation from the model that had its l
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -14,16 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from littlefoot import artifact as artifacts
-from littlefoot import audio
 from littlefoot.artifact import Artifact
 from littlefoot.compress import losses
-from littlefoot.compress.distill import Distillation, LossConfig, denominator_of, training_set
-from littlefoot.compress.methods import Step
+from littlefoot.compress.distill import Distillation, LossConfig, denominator_of, learn, training_set
+from littlefoot.compress.methods import Step, check_teacher
 from littlefoot.compress.teacher import LiveTeacher
 from littlefoot.config import ModelConfig
-from littlefoot.errors import ConfigError, LittlefootError
-from littlefoot.model import train as trainer
+from littlefoot.errors import ConfigError
 from littlefoot.model.data import TrainingSet
 from littlefoot.model.module import CTCModel
 from littlefoot.model.train_config import TrainConfig
@@ -78,8 +76,7 @@ class ShareConfig:
             raise ConfigError(
                 f"initialisation '{self.initialisation}' is unknown: use one of {', '.join(INITIALISATIONS)}"
             )
-        if self.teacher not in ("previous", "first"):
-            raise ConfigError(f"teacher must be previous or first, not '{self.teacher}'")
+        check_teacher(self.teacher)
 
 
 def share(model: Artifact, config: ShareConfig, step: Step) -> Artifact:
@@ -91,21 +88,10 @@ def share(model: Artifact, config: ShareConfig, step: Step) -> Artifact:
     """
     original = CTCModel.from_artifact(model)
     geometry = shared_geometry(original.config, config)
-    data = training_set(original, config.loss, config.train, step)
+    data = training_set(original, config, step)
     student = make_shared(original, geometry, config, data)
-    teacher = step.first if config.teacher == "first" else model
-    objective = SharedDistillation(
-        student,
-        LiveTeacher(CTCModel.from_artifact(teacher)),
-        teacher.config,
-        config.loss,
-        config.collapse_steps,
-        denominator_of(step, student, config.loss, config.train),
-        config.train,
-    )
-    out = step.directory / "model"
-    trainer.train(objective, step.speech(), config.train, out, step.resume)
-    return artifacts.load(out)
+    says = LiveTeacher(CTCModel.from_artifact(step.teacher(config.teacher, model)))
+    return learn(SharedDistillation(student, says, config, denominator_of(step, student, config)), step)
 
 
 def sources(depth: int, group: int, order: str = "consecutive") -> tuple[int, ...]:
@@ -237,15 +223,6 @@ def best_layer(model: CTCModel, layers: Sequence[int], data: TrainingSet) -> int
 
 def _clips(data: TrainingSet) -> list[Tensor]:
     """A few recordings, prepared, (1, T) each."""
-    clips: list[Tensor] = []
-    for row in np.random.default_rng(0).permutation(data.rows):
-        try:
-            waveform = audio.read(data.utterances[int(row)].path)
-        except LittlefootError:
-            continue  # the trainer counts them
-        if data.model.frames(len(waveform)) > 0:
-            prepared = audio.normalize(waveform) if data.do_normalize else waveform
-            clips.append(torch.from_numpy(np.ascontiguousarray(prepared))[None])
-        if len(clips) == JUDGES:
-            break
-    return clips
+    places = np.random.default_rng(0).permutation(len(data)).tolist()
+    usable = (w for w in data.recordings(places) if data.model.frames(len(w)) > 0)
+    return [torch.from_numpy(waveform)[None] for waveform in itertools.islice(usable, JUDGES)]

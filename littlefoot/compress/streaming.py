@@ -15,17 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from littlefoot import artifact as artifacts
 from littlefoot import audio
 from littlefoot.artifact import Artifact
-from littlefoot.compress.distill import Distillation, LossConfig, denominator_of, training_set
-from littlefoot.compress.methods import Step
-from littlefoot.compress.teacher import LiveTeacher
+from littlefoot.compress.distill import Distillation, LossConfig, denominator_of, learn, training_set
+from littlefoot.compress.methods import Step, check_teacher
+from littlefoot.compress.teacher import LiveTeacher, Teacher
 from littlefoot.config import ModelConfig
 from littlefoot.encoder import CNN_NORM_EPS, position_padding
 from littlefoot.errors import ConfigError, LittlefootError
 from littlefoot.manifest import Corpus
-from littlefoot.model import train as trainer
 from littlefoot.model.data import Batch
 from littlefoot.model.forward_backward import Denominator
 from littlefoot.model.module import CTCModel
@@ -58,8 +56,7 @@ class StreamingConfig:
             raise ConfigError(f"chunk_frames must be at least 1, not {self.chunk_frames}")
         if any(chunk < 0 for chunk in self.other_chunks):
             raise ConfigError(f"other_chunks must be 0 or more, not {list(self.other_chunks)}")
-        if self.teacher not in ("previous", "first"):
-            raise ConfigError(f"teacher must be previous or first, not '{self.teacher}'")
+        check_teacher(self.teacher)
 
 
 def stream(model: Artifact, config: StreamingConfig, step: Step) -> Artifact:
@@ -69,15 +66,10 @@ def stream(model: Artifact, config: StreamingConfig, step: Step) -> Artifact:
         ConfigError: a model that cannot stream.
         TrainingError: as ``littlefoot.compress.distill.distill``.
     """
-    corpus = step.speech()
-    student = convert(CTCModel.from_artifact(model), config, corpus)
-    training_set(student, config.loss, config.train, step)
-    teacher = step.first if config.teacher == "first" else model
-    denominator = denominator_of(step, student, config.loss, config.train)
-    objective = StreamingDistillation(student, teacher, config, denominator)
-    out = step.directory / "model"
-    trainer.train(objective, corpus, config.train, out, step.resume)
-    made = artifacts.load(out)
+    student = convert(CTCModel.from_artifact(model), config, step.speech())
+    training_set(student, config, step)
+    says = LiveTeacher(CTCModel.from_artifact(step.teacher(config.teacher, model)))
+    made = learn(StreamingDistillation(student, says, config, denominator_of(step, student, config)), step)
     chunks = sorted({config.chunk_frames, *(chunk for chunk in config.other_chunks if chunk)})
     section = {**made.config.littlefoot, "streaming": {"trained_chunk_frames": chunks}}
     return replace(made, config=made.config.replace(littlefoot=section))
@@ -91,14 +83,11 @@ class StreamingDistillation(Distillation):
     def __init__(
         self,
         student: CTCModel,
-        teacher: Artifact,
+        teacher: Teacher,
         config: StreamingConfig,
         denominator: Denominator | None = None,
     ) -> None:
-        says = LiveTeacher(CTCModel.from_artifact(teacher))
-        super().__init__(
-            student, says, teacher.config, config.loss, config.collapse_steps, denominator, config.train
-        )
+        super().__init__(student, teacher, config, denominator)
         self._config = student.config
         self._chunks = [config.chunk_frames, *config.other_chunks]
 

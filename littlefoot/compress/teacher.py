@@ -17,6 +17,7 @@ from torch import Tensor
 
 from littlefoot import atomic, audio
 from littlefoot.artifact import Artifact, fingerprint
+from littlefoot.config import ModelConfig
 from littlefoot.errors import LittlefootError, TrainingError
 from littlefoot.model.data import Batch, TrainingSet, pad
 from littlefoot.model.module import CTCModel
@@ -39,6 +40,9 @@ class Targets:
 class Teacher(Protocol):
     """Anything that knows what a teacher says."""
 
+    config: ModelConfig
+    """The teacher's."""
+
     def __call__(self, batch: Batch) -> Targets: ...
 
 
@@ -52,7 +56,7 @@ class LiveTeacher:
     """
 
     def __init__(self, model: CTCModel) -> None:
-        self.model = model.eval().requires_grad_(False)
+        self.model, self.config = model.eval().requires_grad_(False), model.config
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Targets:
@@ -80,7 +84,8 @@ class CachedTeacher:
     probability is spread evenly over the others; without, all of them.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, config: ModelConfig) -> None:
+        self.config = config
         index = json.loads((directory / INDEX).read_text(encoding="utf-8"))
         self._vocabulary_size, self._top_k = index["vocabulary_size"], index["top_k"]
         self._begins = np.load(directory / BEGINS)  # (N + 1,)
@@ -136,7 +141,7 @@ def cached(
         for key, name in names.items():
             if there[key] != index[key]:
                 raise TrainingError(f"{directory} was made with {name}: remove it, or choose another output")
-        return CachedTeacher(directory)
+        return CachedTeacher(directory, artifact.config)
     width = _record_width(index["vocabulary_size"], index["top_k"])
     frames = artifact.config.frames((data.seconds * audio.SAMPLE_RATE).astype(np.int64) + 1)
     estimate = int(frames.sum()) * 2 * width
@@ -147,7 +152,7 @@ def cached(
             f"{directory} needs {estimate / 1e6:.0f} MB, but {free / 1e6:.0f} MB are free: lower cache_top_k"
         )
     _fill(directory, artifact, data, index, device)
-    return CachedTeacher(directory)
+    return CachedTeacher(directory, artifact.config)
 
 
 def _fill(

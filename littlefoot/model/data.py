@@ -265,6 +265,15 @@ class TrainingSet(Dataset[Batch]):
         unreadable |= self.augment.unreadable
         return self._collate(waveforms, targets, rngs, rows, epoch, unreadable)
 
+    def recordings(self, places: Iterable[int]) -> Iterator[npt.NDArray[np.float32]]:
+        """Whole recordings (T,) at these places, prepared for the model; unreadable ones are left out."""
+        for place in places:
+            try:
+                waveform = audio.read(self.utterances[int(self.rows[place])].path)
+            except LittlefootError:
+                continue  # training counts them
+            yield audio.normalize(waveform) if self.do_normalize else waveform
+
     def __getitem__(self, turn: Turn) -> Batch:
         return self.load(*turn)
 

@@ -197,7 +197,7 @@ class ONNXRuntimeEngine:
         self._session = _Session(artifact, threads)
 
     def run(self, waveform: Array) -> Array:
-        (logits,) = self._session.run({"waveform": waveform[None]})
+        (logits,) = self._session.step({"waveform": waveform[None]})
         return np.asarray(logits[0], dtype=np.float32)
 
 
@@ -225,8 +225,8 @@ class _Session:
         except Exception as error:  # its exceptions share no base class of their own
             raise EngineError(f"ONNX Runtime refused the model: {error}") from error
 
-    def run(self, inputs: dict[str, Any]) -> list[Any]:
-        outputs: list[Any] = self._session.run(None, inputs)
+    def step(self, inputs: dict[str, Any]) -> list[Array]:
+        outputs: list[Array] = self._session.run(None, inputs)
         return outputs
 
 
@@ -245,7 +245,7 @@ def create_stream(
     if name == "openvino":
         return _OpenVINOStreamEngine(_openvino(artifact, threads, precision, True, True)[1])
     if name == "onnxruntime":
-        return _ONNXRuntimeStreamEngine(_Session(artifact, threads, True))
+        return _Session(artifact, threads, True)
     raise EngineError(f"engine '{name}' is unknown: use auto, openvino or onnxruntime")
 
 
@@ -258,11 +258,3 @@ class _OpenVINOStreamEngine:
         with self._lock:
             results = self._request.infer(inputs, share_inputs=True)
             return [np.array(results[name]) for name in self._names]
-
-
-class _ONNXRuntimeStreamEngine:
-    def __init__(self, session: _Session) -> None:
-        self._session = session
-
-    def step(self, inputs: dict[str, Any]) -> list[Array]:
-        return self._session.run(inputs)
