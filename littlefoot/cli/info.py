@@ -38,12 +38,11 @@ def info(
 
 def describe(name: str, artifact: Artifact) -> dict[str, Any]:
     """The figures of ``info``; bytes are those of the weights as stored."""
-    parts: dict[str, int] = {"front_end": 0, "transformer": 0, "head": 0}
+    from littlefoot.sizes import bytes_by_part
+
+    parts = bytes_by_part(artifact)
     kinds: dict[int, int] = {}
-    for tensor, array in artifact.weights.items():
-        front = tensor.startswith(("feature_extractor", "feature_projection"))
-        part = "front_end" if front else "head" if tensor.startswith("lm_head") else "transformer"
-        parts[part] += array.nbytes
+    for array in artifact.weights.values():
         kinds[8 * array.itemsize] = kinds.get(8 * array.itemsize, 0) + array.size
     config = artifact.config
     return {
