@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
+from importlib import metadata
 from pathlib import Path
 
 INSTRUCTIONS = {
@@ -45,8 +45,8 @@ def threads() -> int:
 def package_version(package: str) -> str | None:
     """The version of an installed package, None where it is not installed."""
     try:
-        return version(package)
-    except PackageNotFoundError:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
         return None
 
 

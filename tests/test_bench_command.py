@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from conftest import Run
 from families import speechlike
 
 from littlefoot import artifact
-from littlefoot.bench import page, report, runner
+from littlefoot.bench import energy, page, report, runner
 from littlefoot.bench.process import Process
 
 SECONDS = (0.6, 1.6, 2.0)
@@ -141,7 +142,14 @@ def test_a_crash_half_way_leaves_the_others_alone_and_texts_are_not_needed(
     def start(row: runner.Row) -> Process:
         return (Dying if row.contender.name == "model" else Process)(row.folder / "cache")
 
+    def joules(work: Callable[[], None]) -> float:
+        work()
+        return 30.0
+
     monkeypatch.setattr(runner.Row, "start", start)
+    monkeypatch.setattr(runner, "ENERGY_SECONDS", 0.05)
+    monkeypatch.setattr(energy, "find", lambda tdp: energy.Source(report.MEASURED, "by a test"))
+    monkeypatch.setattr(energy, "measured_joules", joules)
     data = manifest(tmp_path / "set", [""] * 3)
     path = tmp_path / "r.json"
     result = run("bench", model, other, "--data", data, *QUICK, "--launches", "1", "--json", path)
@@ -156,6 +164,8 @@ def test_a_crash_half_way_leaves_the_others_alone_and_texts_are_not_needed(
     assert second.wer is None
     assert second.hypotheses[0].errors is None
     assert found.data.words is None
+    assert 0 < second.energy_j_per_audio_s <= 30
+    assert (second.energy_source, first.energy_source) == (report.MEASURED, report.UNAVAILABLE)
     assert {"WER", "CER"}.isdisjoint(result.out.split())
     page.save(found, tmp_path / "r.html")
 
@@ -255,3 +265,11 @@ def test_the_page_draws_in_a_browser(run: Run, model: Path, streaming: Path, tmp
     assert dom.count('<th scope="row">streaming</th>') == 5  # the tables that have it
     assert dom.count("<audio") == 3
     assert "<b>" not in dom
+
+
+def test_a_file_without_marks_is_refused_before_the_work(run: Run, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("# Mine\n")
+    result = run("bench", model, "--markdown", tmp_path / "README.md")
+    assert (result.code, result.out) == (1, "")
+    assert "has no lines <!-- bench -->" in result.err
+    assert (tmp_path / "README.md").read_text() == "# Mine\n"

@@ -70,8 +70,8 @@ def is_virtual() -> bool:
     return "hypervisor" in machine.flags()
 
 
-def measured_joules(work: Callable[[], None]) -> float:
-    """Joules that the processor's package used during ``work``."""
+def measured_joules(work: Callable[[], None]) -> float | None:
+    """Joules that the processor's package used during ``work``; None if codecarbon could not tell."""
     from codecarbon import OfflineEmissionsTracker
 
     tracker = OfflineEmissionsTracker(
@@ -86,7 +86,8 @@ def measured_joules(work: Callable[[], None]) -> float:
         work()
     finally:
         tracker.stop()
-    return float(tracker.final_emissions_data.cpu_energy) * JOULES_PER_KWH
+    data = getattr(tracker, "final_emissions_data", None)  # codecarbon swallows its own errors
+    return float(data.cpu_energy) * JOULES_PER_KWH if data and data.cpu_energy else None
 
 
 def carbon(country: str | None) -> tuple[float | None, str]:

@@ -325,4 +325,5 @@ class _Bench:
         joules = energy.measured_joules(
             lambda: done.update(process.ask("work", path=clip, seconds=ENERGY_SECONDS))
         )
-        row.joules.append(joules / done["audio_seconds"])
+        if joules is not None:
+            row.joules.append(joules / done["audio_seconds"])

@@ -209,7 +209,7 @@ def _costs(row: Row, measured: Measured, settings: Settings, g_co2_per_kwh: floa
         "macs_per_audio_s": sum(counts.values()) / settings.headline if counts else None,
         "roofline_share": _roofline_share(row, counts, measured.peaks, settings),
         "energy_j_per_audio_s": joules,
-        "energy_source": measured.source.kind,
+        "energy_source": report.UNAVAILABLE if joules is None else measured.source.kind,
         "co2_g_per_audio_h": carbon,
         "streaming": _streaming(row),
     }

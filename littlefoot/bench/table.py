@@ -192,20 +192,24 @@ def escape(text: str) -> str:
     return text
 
 
-def write_markdown(path: Path, report: Report) -> None:
-    """Put the tables between the marks of a file, or into a new one.
+def around(path: Path) -> tuple[str, str]:
+    """What stands before and after the marks of a file; nothing where it is to be made.
 
-    Raises LittlefootError if the file has no marks: nothing of it is overwritten.
+    Raises LittlefootError if the file has no marks: nothing of it may be overwritten.
     """
-    made = f"{MARKS[0]}{markdown(report)}{MARKS[1]}"
-    if path.exists():
-        text = path.read_text(encoding="utf-8")
-        before, begin, rest = text.partition(MARKS[0])
-        _, end, after = rest.partition(MARKS[1])
-        if not begin or not end:
-            raise LittlefootError(
-                f"{path}: has no lines {MARKS[0].strip()} and {MARKS[1].strip()}: "
-                "add them where the table is to stand, or name a new file"
-            )
-        made = f"{before}{made}{after}"
-    path.write_text(made, encoding="utf-8")
+    if not path.exists():
+        return "", ""
+    before, begin, rest = path.read_text(encoding="utf-8").partition(MARKS[0])
+    _, end, after = rest.partition(MARKS[1])
+    if not begin or not end:
+        raise LittlefootError(
+            f"{path}: has no lines {MARKS[0].strip()} and {MARKS[1].strip()}: "
+            "add them where the table is to stand, or name a new file"
+        )
+    return before, after
+
+
+def write_markdown(path: Path, report: Report) -> None:
+    """Put the tables between the marks of a file, or into a new one. Raises as ``around``."""
+    before, after = around(path)
+    path.write_text(f"{before}{MARKS[0]}{markdown(report)}{MARKS[1]}{after}", encoding="utf-8")

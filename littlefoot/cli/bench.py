@@ -62,7 +62,9 @@ def bench(
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="Turns of every model per launch.")] = 4,
     tdp: Annotated[
         float | None,
-        typer.Option("--tdp", help="Watts of this machine's processor threads, to estimate energy with."),
+        typer.Option(
+            "--tdp", min=0, help="Watts of this machine's processor threads, to estimate energy with."
+        ),
     ] = None,
     country: Annotated[
         str | None, typer.Option("--country", help="Whose electricity, such as FRA; the world's average.")
@@ -80,12 +82,17 @@ def bench(
 ) -> None:
     """Measure errors, speed, latency, size, memory and energy of models, side by side."""
     from littlefoot import checkpoint
-    from littlefoot.bench import page
+    from littlefoot.bench import page, table
     from littlefoot.bench import report as reports
     from littlefoot.bench.contenders import Contender
-    from littlefoot.bench.table import write_markdown
 
+    # What can fail does so before the work.
     old = reports.load(compare) if compare else None
+    if markdown:
+        table.around(markdown)
+    for path in (json_file, html, markdown):
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
     names = models or checkpoint.bundled()
     if not names:
         raise ConfigError("no model is bundled with this installation: name one")
@@ -102,16 +109,13 @@ def bench(
         split,
         notes,
     )
-    for path in (json_file, html, markdown):
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
+    _show(report)
     if json_file:
         report.save(json_file)
     if html:
         page.save(report, html)
     if markdown:
-        write_markdown(markdown, report)
-    _show(report)
+        table.write_markdown(markdown, report)
     failed = bool(report.data.failed or any(model.error for model in report.models))
     if old is not None and _regressed(report, old, threshold):
         failed = True
@@ -188,7 +192,8 @@ def _settings(
     counts = _numbers(threads, "--threads") if threads else sorted({1, machine.threads()})
     if any(count != int(count) for count in counts):
         raise ConfigError(f"--threads {threads!r}: give whole numbers")
-    energy.carbon(country)  # before the work: is the country known?
+    if country:
+        energy.carbon(country)  # is it known?
     return Settings(
         tuple(_numbers(lengths, "--lengths")), tuple(map(int, counts)), launches, rounds, tdp, country
     )
@@ -235,8 +240,8 @@ def _show(report: Report) -> None:
 
     # Where nobody watches, nothing is folded to a terminal's width.
     console = Console(width=None if sys.stdout.isatty() else 300)
-    for table in rich_tables(report):
-        console.print(table)
+    for made in rich_tables(report):
+        console.print(made)
     for note in [*footnotes(report), *report.notes]:
         typer.echo(note, err=True)
     for failure in report.data.failed:
