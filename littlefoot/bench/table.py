@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 MARKS = "<!-- bench -->\n", "<!-- /bench -->\n"
 MISSING = "-"
+ALL_COLUMNS = 200
+"""Characters that all columns need."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class Column:
     text: Callable[[Model], str | None]
     rank: str | None = None
     """The measure whose best models are marked."""
+    minor: bool = False
+    """Left out where there is little room."""
 
 
 def columns(report: Report) -> list[Column]:
@@ -32,21 +36,21 @@ def columns(report: Report) -> list[Column]:
     threads = "1 thread" if report.threads[0] == 1 else f"{report.threads[0]} threads"
     every = [
         Column("MB", lambda m: _scaled(m.bytes, 1e-6, ".2f"), "bytes"),
-        Column("M parameters", lambda m: _scaled(m.parameters, 1e-6, ".2f")),
-        Column("precision", lambda m: m.precision),
+        Column("M parameters", lambda m: _scaled(m.parameters, 1e-6, ".2f"), minor=True),
+        Column("precision", lambda m: m.precision, minor=True),
         Column("WER %", _wer, "wer"),
         Column("points more", _points),
-        Column("CER %", lambda m: _scaled(m.cer, 100, ".1f")),
+        Column("CER %", lambda m: _scaled(m.cer, 100, ".1f"), minor=True),
         Column(f"x real time, {threads}", lambda m: _scaled(m.x_realtime, 1, ".0f"), "x_realtime"),
         Column("times as fast", _times_as_fast),
         Column("latency ms, p50 / p95 / p99", _latency),
-        Column("load s, warm (cold)", _load),
+        Column("load s, warm (cold)", _load, minor=True),
         Column("peak MB", lambda m: _scaled(m.peak_rss_bytes, 1e-6, ".0f"), "peak_rss_bytes"),
-        Column("million MAC per s", lambda m: _scaled(m.macs_per_audio_s, 1e-6, ".0f")),
-        Column("% of peak", lambda m: _scaled(m.roofline_share, 100, ".0f")),
-        Column("CPU s per audio min", lambda m: _scaled(m.cpu_s_per_audio_s, 60, ".2f")),
+        Column("million MAC per s", lambda m: _scaled(m.macs_per_audio_s, 1e-6, ".0f"), minor=True),
+        Column("% of peak", lambda m: _scaled(m.roofline_share, 100, ".0f"), minor=True),
+        Column("CPU s per audio min", lambda m: _scaled(m.cpu_s_per_audio_s, 60, ".2f"), minor=True),
         Column("J per audio s", lambda m: _scaled(m.energy_j_per_audio_s, 1, ".3g")),
-        Column("g CO2 per audio h", lambda m: _scaled(m.co2_g_per_audio_h, 1, ".3g")),
+        Column("g CO2 per audio h", lambda m: _scaled(m.co2_g_per_audio_h, 1, ".3g"), minor=True),
     ]
     return [column for column in every if any(column.text(model) for model in report.models)]
 
@@ -147,12 +151,15 @@ def _marked(column: Column, model: Model) -> str:
     return f"{text} *" if column.rank and model.ranks.get(column.rank) == 1 else text
 
 
-def rich_tables(report: Report) -> list[Table]:
-    """For the terminal."""
+def rich_tables(report: Report, width: int) -> list[Table]:
+    """For a terminal of so many characters; one that is narrow gets the most important columns."""
     from rich.table import Table
 
-    chosen = columns(report)
-    table = Table("model", *(column.title for column in chosen), title=None)
+    chosen = [column for column in columns(report) if width >= ALL_COLUMNS or not column.minor]
+    table = Table()
+    table.add_column("model", no_wrap=True)
+    for column in chosen:
+        table.add_column(column.title)
     for model in report.models:
         table.add_row(model.name, *(_marked(column, model) for column in chosen))
     tables = [table]

@@ -240,7 +240,7 @@ def _show(report: Report) -> None:
 
     # Where nobody watches, nothing is folded to a terminal's width.
     console = Console(width=None if sys.stdout.isatty() else 300)
-    for made in rich_tables(report):
+    for made in rich_tables(report, console.width):
         console.print(made)
     for note in [*footnotes(report), *report.notes]:
         typer.echo(note, err=True)
