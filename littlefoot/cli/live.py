@@ -30,11 +30,12 @@ def transcribe(
     precision: str,
     language: str | None,
     chunk_ms: float | None,
+    layers: int | None,
 ) -> None:
     """Print every segment when it ends, and on a terminal what is being said."""
     from littlefoot.runtime import recognizer
 
-    loaded = recognizer.load(model, engine, threads, precision, language)
+    loaded = recognizer.load(model, engine, threads, precision, language, layers)
     chunk = None if chunk_ms is None else max(1, round(chunk_ms / loaded.config.frame_ms))
     stream = loaded.stream(chunk)
     if not loaded.streams:

@@ -28,6 +28,7 @@ def transcribe(
     threads: options.Threads = None,
     precision: options.Precision = "auto",
     language: options.Language = None,
+    layers: options.Layers = None,
     stream: Annotated[
         bool, typer.Option("--stream", help="Say what is heard as it comes; - is raw PCM, mic a microphone.")
     ] = False,
@@ -61,7 +62,7 @@ def transcribe(
             raise ConfigError("--stream takes the best token of each frame: leave out --beam and its kin")
         from littlefoot.cli import live
 
-        live.transcribe(model, audio[0], form, engine, threads, precision, language, chunk_ms)
+        live.transcribe(model, audio[0], form, engine, threads, precision, language, chunk_ms, layers)
         return
     if form not in EXTENSIONS:
         raise ConfigError(f"--format {form} is unknown: use one of {', '.join(EXTENSIONS)}")
@@ -75,7 +76,7 @@ def transcribe(
     from littlefoot.decode.beam import BeamConfig
     from littlefoot.runtime import recognizer
 
-    loaded = recognizer.load(model, engine, threads, precision, language)
+    loaded = recognizer.load(model, engine, threads, precision, language, layers)
     if alternatives and beam is None:
         beam = BeamConfig.beam
     search = decoder(loaded, beam, lm, alpha, beta, hotwords, lexicon)

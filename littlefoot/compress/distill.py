@@ -215,8 +215,14 @@ class Distillation(Objective):
             terms["ctc"] = ctc_loss(logits, frames, batch.targets, batch.target_lengths, blank)
 
         total = torch.stack([getattr(loss, name) * value for name, value in terms.items()]).sum()
+        for name, value in self.more_terms(output.hidden_states, theirs, valid).items():
+            total, terms[name] = total + value, value
         silent = (logits.argmax(-1) == model.vocabulary.blank).float()
         return {"loss": total, **terms, "blank": losses.frame_mean(silent, valid)}
+
+    def more_terms(self, hidden_states: list[Tensor], theirs: Tensor, valid: Tensor) -> dict[str, Tensor]:
+        """What a method adds to the loss besides, by name; ``theirs`` (B, F, V) are the teacher's logits."""
+        return {}
 
     def _hidden_terms(
         self, hidden_states: list[Tensor], targets: Targets, valid: Tensor

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from littlefoot import audio, checkpoint
-from littlefoot.artifact import Artifact
+from littlefoot.artifact import Artifact, first_layers
 from littlefoot.config import SAMPLE_RATE, ModelConfig
 from littlefoot.decode import lm as language_models
 from littlefoot.decode.beam import BeamConfig, BeamDecoder
@@ -213,6 +213,7 @@ def load(
     threads: int | None = None,
     precision: str = "auto",
     language: str | None = None,
+    layers: int | None = None,
 ) -> Recognizer:
     """Load a model for recognition.
 
@@ -222,8 +223,20 @@ def load(
         threads: processor threads, all by default.
         precision: of what is not quantized, ``auto``, ``f32`` or ``bf16``.
         language: for MMS, whose adapter and alphabet to take.
+        layers: stop after so many Transformer layers, which is faster. Models made by ``share`` with
+            ``exits`` were trained for it; any other gives a warning.
+
+    Raises:
+        ConfigError: more layers than the model has, or an impossible setting.
+        LittlefootError: what ``littlefoot.checkpoint.load`` and ``littlefoot.runtime.engine.create`` raise.
     """
     artifact = checkpoint.load(model, language=language)
+    if layers is not None and layers != artifact.config.num_hidden_layers:
+        trained = artifact.config.littlefoot.get("exits", [artifact.config.num_hidden_layers])
+        artifact = first_layers(artifact, layers)
+        if layers not in trained:
+            numbers = ", ".join(map(str, trained))
+            log.warning("%d layers: the model was trained to stop after %s", layers, numbers)
     whole = create(artifact, engine, threads, precision)
     chunks = functools.partial(create_stream, artifact, whole.name, threads, precision)
     return Recognizer(artifact, whole, chunks if artifact.config.chunk_frames else None)
