@@ -37,7 +37,7 @@ from littlefoot.compress.gptq import round_to_bits
 from littlefoot.compress.methods import Step
 from littlefoot.compress.rounding import InputScale, fit, round_weight
 from littlefoot.errors import ConfigError
-from littlefoot.packing import pack
+from littlefoot.packing import pack_layer
 from littlefoot.runtime import graph
 
 WAVEFORM_LAYER = "feature_extractor.conv_layers.0.conv"
@@ -234,19 +234,18 @@ def quantize_static(
             if found.smoothing is not None:
                 weights[f"{name}.input_smoothing"] = found.smoothing
                 weight = weight / found.smoothing
-            if config.bits == 8 or not _packable(name):
+            if config.bits == 8 or not packable(name):
                 weights[f"{name}.weight"], weights[f"{name}.weight_scale"] = round_weight(weight)
                 continue
             rows = layer_input.rows if found.smoothing is None else layer_input.rows * found.smoothing
             levels, weights[f"{name}.weight_scale"] = round_to_bits(weight, rows, config.bits)
-            weights[f"{name}.weight"] = pack(levels, config.bits)
-            weights[f"{name}.weight_bits"] = np.array(config.bits, np.uint8)
+            weights.update(pack_layer(name, levels, config.bits))
     return _labelled(artifact, weights, {"bits": config.bits, "mode": "static", "kept": sorted(kept)})
 
 
-def _packable(name: str) -> bool:
+def packable(name: str) -> bool:
     """Whether a layer may have fewer than 8 bits: a linear layer of the Transformer."""
-    return name.startswith("encoder.layers.") and "adapter" not in name and "gru_rel_pos" not in name
+    return name.startswith("encoder.layers.") and not any(part in name for part in ("adapter", "gru_rel_pos", ".delta.", "rel_attn_embed", ".scores."))
 
 
 def quantized_layers(artifact: Artifact) -> list[str]:
