@@ -48,8 +48,8 @@ QUANTIZATION_SUFFIXES = (
 """Tensors that may stand beside a layer's weight (``littlefoot.compress.quantize``)."""
 
 TRAINING_SUFFIXES = (".log_weight_scale", ".log_input_scale", ".input_zero")
-"""And beside that of a model whose quantization is being learned (``littlefoot.compress.fake_quant``); engines
-run it as if they were not there."""
+"""And beside that of a model whose quantization is being learned (``littlefoot.compress.fake_quant``);
+engines run it as if they were not there."""
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,15 @@
 """Weights of few bits, packed without gaps.
 
-Levels of b bits are the integers of two's complement, -2^(b-1) ... 2^(b-1) - 1; of one bit -1 and +1; or those
-of a table, which are coded by their place in it. Each row of a matrix is a string of bits, the lowest bit of its
-first level first, eight to a byte. Of a table of three, five levels share a byte, as digits to base three, the
-first one the lowest: 1.6 bits each.
+Levels of b bits are the integers of two's complement, -2^(b-1) ... 2^(b-1) - 1; of one bit -1 and +1; or
+those of a table, which are coded by their place in it. Each row of a matrix is a string of bits, the lowest
+bit of its first level first, eight to a byte. Of a table of three, five levels share a byte, as digits to
+base three, the first one the lowest: 1.6 bits each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,12 @@ Table = tuple[int, ...]
 TERNARY: Table = (-1, 0, 1)
 _TRITS = 5
 """Base-three digits of a byte: 3^5 = 243."""
+
+
+def packable(layer: str) -> bool:
+    """Whether a layer may have fewer than 8 bits: a linear layer of the Transformer."""
+    others = ("adapter", "gru_rel_pos", "rel_attn_embed", ".delta.", ".scores.")
+    return layer.startswith("encoder.layers.") and not any(part in layer for part in others)
 
 
 def level_range(bits: int) -> tuple[int, int]:
@@ -74,7 +81,10 @@ def pack(levels: npt.NDArray[np.int8], bits: int, table: Table = ()) -> npt.NDAr
         digits = np.zeros((rows, width * _TRITS), np.uint8)
         digits[:, :columns] = codes
         powers = 3 ** np.arange(_TRITS, dtype=np.uint8)
-        return (digits.reshape(rows, width, _TRITS) * powers).sum(axis=2, dtype=np.uint8)
+        summed: npt.NDArray[np.uint8] = (digits.reshape(rows, width, _TRITS) * powers).sum(
+            axis=2, dtype=np.uint8
+        )
+        return summed
     strings = (codes[:, :, None] >> np.arange(bits, dtype=np.uint8)) & 1  # (R, C, bits)
     packed: npt.NDArray[np.uint8] = np.packbits(
         strings.reshape(rows, columns * bits), axis=1, bitorder="little"
@@ -85,23 +95,69 @@ def pack(levels: npt.NDArray[np.int8], bits: int, table: Table = ()) -> npt.NDAr
 def unpack(
     packed: npt.NDArray[np.uint8], bits: int, table: Table = (), columns: int | None = None
 ) -> npt.NDArray[np.int8]:
-    """The inverse of ``pack``; ``columns`` is needed for a table of three, whose last bytes may not be full."""
+    """The inverse of ``pack``; ``columns`` is needed for a table of three, whose last bytes may not be
+    full."""
     rows, width = packed.shape
+    levels: npt.NDArray[np.int8]
     if len(table) == 3:
-        powers = 3 ** np.arange(_TRITS, dtype=np.uint8)
-        digits = packed[:, :, None] // powers % 3
-        return np.array(table, np.int8)[digits.reshape(rows, width * _TRITS)[:, :columns]]
+        digits = packed[:, :, None] // 3 ** np.arange(_TRITS, dtype=np.uint8) % 3
+        levels = np.array(table, np.int8)[digits.reshape(rows, width * _TRITS)[:, :columns]]
+        return levels
     count = width * 8 // bits
     strings = np.unpackbits(packed, axis=1, bitorder="little").reshape(rows, count, bits)
     codes = (strings << np.arange(bits, dtype=np.uint8)).sum(axis=2, dtype=np.uint8)
     if table:
-        return np.array(table, np.int8)[codes]
+        levels = np.array(table, np.int8)[codes]
+        return levels
     signed = codes.astype(np.int8)
     negative = signed == 0 if bits == 1 else signed >= 1 << (bits - 1)
-    levels: npt.NDArray[np.int8] = np.where(
-        negative, signed - (1 if bits == 1 else 1 << bits), signed
-    ).astype(np.int8)
+    levels = np.where(negative, signed - (1 if bits == 1 else 1 << bits), signed).astype(np.int8)
     return levels
+
+
+LARGEST_LEVEL = 127
+"""Of the 8-bit weights that products are computed with, groups' multipliers included."""
+
+
+@dataclass(frozen=True)
+class WeightCode:
+    """How a linear layer's weight is stored: in so many bits, or 16 and 32 for floating point."""
+
+    bits: int
+    table: Table = ()
+    """Its levels, where they are not those of two's complement."""
+    group: int = 0
+    """Columns that share a scale; 0: all of a row."""
+
+    def groups(self, columns: int) -> int:
+        """Scales of a row."""
+        return columns // self.group if self.group else 1
+
+    @property
+    def levels(self) -> Table:
+        return levels_of(self.bits, self.table)
+
+    @property
+    def largest_multiplier(self) -> int:
+        """Of a group's scale against the row's."""
+        return LARGEST_LEVEL // max(self.levels[-1], -self.levels[0])
+
+
+def layer_bytes(shape: Sequence[int], code: WeightCode) -> int:
+    """Bytes of a linear layer's weight (R, C) in an artifact, and of what stands beside it.
+
+    Raises ConfigError where its columns do not fill whole bytes, or groups do not divide them.
+    """
+    rows, columns = shape
+    if code.bits >= 8:
+        return rows * columns * code.bits // 8 + (4 * rows if code.bits == 8 else 0)
+    if code.group and columns % code.group:
+        raise ConfigError(f"groups of {code.group} do not divide its {columns} columns")
+    size = rows * packed_columns(columns, code.bits, code.table) + 4 * rows + 1
+    if code.table:
+        size += len(code.table) + 4
+    groups = code.groups(columns)
+    return size + (rows * groups if groups > 1 else 0)
 
 
 def pack_layer(

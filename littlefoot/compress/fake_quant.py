@@ -1,15 +1,16 @@
 """A model that computes in training what its quantized artifact will compute, with gradients.
 
-Values are rounded in the forward pass; the backward pass takes the rounding for the identity within the range of
-the levels (straight-through, Bengio et al. 2013). Scales are learned with it (LSQ, Esser et al. 2020), those of
-inputs with an offset (LSQ+, Bhalgat et al. 2020; "elastic" in BiT, Liu et al. 2022).
+Values are rounded in the forward pass; the backward pass takes the rounding for the identity within the
+range of the levels (straight-through, Bengio et al. 2013). Scales are learned with it (LSQ, Esser et al.
+2020), those of inputs with an offset (LSQ+, Bhalgat et al. 2020; "elastic" in BiT, Liu et al. 2022).
 
 While it is trained, a quantized layer NAME has beside its full-precision weight
 
-- ``NAME.log_weight_scale`` (K * C' * G,): the logarithms of the scales of each row's G groups of columns, for each
-  of the K precisions that are trained together; with 8 bits there is none, the row's largest weight decides;
-- ``NAME.log_input_scale`` (1,) and ``NAME.input_zero`` (1,), the zero point as a share of the range; a factor of a
-  product has no zero point: its range is symmetric, in 8 bits;
+- ``NAME.log_weight_scale`` (K * C' * G,): the logarithms of the scales of each row's G groups of columns,
+  for each of the K precisions that are trained together; with 8 bits there is none, the row's largest
+  weight decides;
+- ``NAME.log_input_scale`` (1,) and ``NAME.input_zero`` (1,), the zero point as a share of the range; a
+  factor of a product has no zero point: its range is symmetric, in 8 bits;
 - ``NAME.input_shift`` (C,): subtracted from the input before it is rounded and added after.
 
 Layers that read the same tensor share the last three, under the first one's name.
@@ -27,34 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from littlefoot.model.torch_ops import TorchOps
-from littlefoot.packing import Table, levels_of
-
-LARGEST_LEVEL = 127
-"""Of the 8-bit weights that products are computed with, groups' multipliers included."""
-
-
-@dataclass(frozen=True)
-class WeightCode:
-    """How a weight is stored: b bits, or 16 and 32 for floating point."""
-
-    bits: int
-    table: Table = ()
-    """Its levels, where they are not those of two's complement (``littlefoot.packing``)."""
-    group: int = 0
-    """Columns that share a scale; 0: all of a row."""
-
-    def groups(self, columns: int) -> int:
-        """Scales of a row."""
-        return columns // self.group if self.group else 1
-
-    @property
-    def levels(self) -> Table:
-        return levels_of(self.bits, self.table)
-
-    @property
-    def largest_multiplier(self) -> int:
-        """Of a group's scale against the row's."""
-        return LARGEST_LEVEL // max(self.levels[-1], -self.levels[0])
+from littlefoot.packing import LARGEST_LEVEL, WeightCode
 
 
 @dataclass(frozen=True)
@@ -62,8 +36,8 @@ class Plan:
     """Which layers are rounded, and how."""
 
     weights: Mapping[str, tuple[WeightCode, ...]]
-    """By layer: the code of each precision that is trained together, the artifact's first. A precision that a layer
-    does not have is that of its first."""
+    """By layer: the code of each precision that is trained together, the artifact's first. A precision that
+    a layer does not have is that of its first."""
     inputs: Mapping[str, str] = field(default_factory=dict)
     """By layer or factor of a product: whose input parameters it uses."""
     input_bits: Mapping[str, int] = field(default_factory=dict)
@@ -134,7 +108,8 @@ class FakeQuantOps(TorchOps):
 
 
 def weight_levels(weight: Tensor, log_scale: Tensor, code: WeightCode) -> tuple[Tensor, Tensor, Tensor]:
-    """A linear layer's weight (C', C) in few bits: its levels, groups' multipliers (C', G), rows' scales (C',).
+    """A linear layer's weight (C', C) in few bits: its levels, groups' multipliers (C', G), rows' scales
+    (C',).
 
     With one bit they are the signs of what is left when the row's mean is taken away. Gradients of scales are
     scaled down as in LSQ, by the root of the number of weights times the largest level.
@@ -173,9 +148,7 @@ def rounded_to_16(weight: Tensor, bits: int) -> Tensor:
     return weight if bits == 32 else weight + (weight.half().float() - weight).detach()
 
 
-def round_input(
-    x: Tensor, log_scale: Tensor, zero: Tensor | None, shift: Tensor | None, bits: int
-) -> Tensor:
+def round_input(x: Tensor, log_scale: Tensor, zero: Tensor | None, shift: Tensor | None, bits: int) -> Tensor:
     """What is left of a layer's input.
 
     Args:

@@ -64,9 +64,7 @@ def best_scales(
     return np.stack([best_scale(weight[:, part], importance[part], bits, table) for part in parts], axis=1)
 
 
-def best_scale(
-    weight: Array, importance: npt.NDArray[np.float64], bits: int, table: Table = ()
-) -> Array:
+def best_scale(weight: Array, importance: npt.NDArray[np.float64], bits: int, table: Table = ()) -> Array:
     """The scale (C',) of each row with the smallest squared error, columns weighted by importance (C,).
 
     With two levels it is known: the weighted mean of the absolute weights.

@@ -8,32 +8,35 @@ Transformer's linear layers have 1, 2, 3 or 4 bits and everything else 8, in tra
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatch
 from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from accelerate import PartialState
 
+from littlefoot import artifact as artifacts
+from littlefoot import atomic
 from littlefoot.artifact import TRAINING_SUFFIXES, Artifact
-from littlefoot.compress.calibration import LayerInput, collect, load_clips, some
+from littlefoot.compress.calibration import Array, LayerInput, collect, load_clips, some
 from littlefoot.compress.distill import Distillation, LossConfig, denominator_of, learn, training_set
-from littlefoot.compress.fake_quant import FakeQuantOps, Plan, WeightCode, input_range, weight_levels
+from littlefoot.compress.fake_quant import FakeQuantOps, Plan, input_range, weight_levels
 from littlefoot.compress.gptq import best_scales, round_groups
-from littlefoot.compress.methods import Step, check_teacher
-from littlefoot.compress.quantize import WAVEFORM_LAYER, packable
+from littlefoot.compress.methods import Step, check_teacher, is_main_process
+from littlefoot.compress.mixed import WIDTHS, choose_bits, sensitivity
+from littlefoot.compress.quantize import WAVEFORM_LAYER, bits_of_layers, linear_budget, mean_bits
 from littlefoot.compress.rounding import fit, round_weight
 from littlefoot.compress.teacher import LiveTeacher, Teacher
 from littlefoot.errors import ConfigError
 from littlefoot.model.forward_backward import Denominator
 from littlefoot.model.module import CTCModel
 from littlefoot.model.train_config import TrainConfig
-from littlefoot.packing import TERNARY, pack_layer, packed_columns, symmetric, unpack_layer
+from littlefoot.packing import TERNARY, WeightCode, layer_bytes, pack_layer, packable, symmetric, unpack_layer
 
-BITS = (1, 2, 3, 4, 8)
 LEVELS = ("symmetric", "zero", "ternary")
 INITIALISATIONS = ("gptq", "nearest")
 
@@ -52,6 +55,12 @@ class LowbitConfig:
     """Columns that share a scale; 0: those of a row have one. Groups' scales are multiples of their row's."""
     layer_bits: dict[str, int] = field(default_factory=dict)
     """Other bits for some of these layers, by patterns of their names; the last that fits counts."""
+    budget_mb: float | None = None
+    """Bits of each of these layers are chosen so that the artifact's weights take no more than this (10^6
+    bytes), by how much each width of each layer hurts (``littlefoot.compress.mixed``)."""
+    max_harm: float | None = None
+    """Or so that together they hurt no more than this, in nats per frame before training; of both, the
+    smallest."""
     activations: int | None = 8
     """Bits of these layers' inputs: 8, 4 or 2, or None, which leaves them as they are."""
     shift: bool = True
@@ -79,10 +88,14 @@ class LowbitConfig:
     def __post_init__(self) -> None:
         for name in ("bits", "descent", "companions", "layer_bits"):
             value = getattr(self, name)
-            values = value.values() if isinstance(value, dict) else (value,) if isinstance(value, int) else value
+            values = (
+                value.values() if isinstance(value, dict) else (value,) if isinstance(value, int) else value
+            )
             for bits in values:
-                if bits not in BITS:
-                    raise ConfigError(f"{name}: no engine computes with {bits} bits, but with 1, 2, 3, 4 or 8")
+                if bits not in WIDTHS:
+                    raise ConfigError(
+                        f"{name}: no engine computes with {bits} bits, but with 1, 2, 3, 4 or 8"
+                    )
         if self.levels not in LEVELS:
             raise ConfigError(f"levels must be one of {', '.join(LEVELS)}, not '{self.levels}'")
         if self.initialisation not in INITIALISATIONS:
@@ -94,7 +107,17 @@ class LowbitConfig:
                 raise ConfigError(f"{name} must be 8, 16 or 32 bits, not {getattr(self, name)}")
         if self.group_size < 0 or self.descent_steps < 1:
             raise ConfigError("group_size must be 0 or more, and descent_steps greater than 0")
+        for name in ("budget_mb", "max_harm"):
+            if (value := getattr(self, name)) is not None and value <= 0:
+                raise ConfigError(f"{name} must be greater than 0, not {value}")
+        if self.layer_bits and self.mixed:
+            raise ConfigError("budget_mb and max_harm choose the bits of all layers: leave out layer_bits")
         check_teacher(self.teacher)
+
+    @property
+    def mixed(self) -> bool:
+        """Whether layers' bits are chosen."""
+        return self.budget_mb is not None or self.max_harm is not None
 
     def code(self, bits: int) -> WeightCode:
         """How a layer of so many bits is stored."""
@@ -107,8 +130,8 @@ def lowbit(model: Artifact, config: LowbitConfig, step: Step) -> Artifact:
     """Train a model with few bits, on what its teacher says of the speech.
 
     Raises:
-        ConfigError: a model that is quantized already, layers that cannot have these bits, patterns that match
-            none, or silent speech.
+        ConfigError: a model that is quantized already, layers that cannot have these bits, patterns that
+            match none, or silent speech.
         TrainingError: as ``littlefoot.compress.distill.distill``.
     """
     training_set(CTCModel.from_artifact(model), config, step)
@@ -116,9 +139,17 @@ def lowbit(model: Artifact, config: LowbitConfig, step: Step) -> Artifact:
     paths = [utterance.path for utterance in some(step.speech().of_split("train"))]
     step.progress("looking at what enters the layers")
     clips = load_clips(paths, model)
+    if config.mixed:
+        config = replace(
+            config, budget_mb=None, max_harm=None, layer_bits=mixed_bits(model, clips, config, step)
+        )
     phases = [
-        (replace(config, bits=bits, train=replace(config.train, steps=config.descent_steps), companions=()),
-         replace(step, directory=step.directory / f"{bits}-bit"))
+        (
+            replace(
+                config, bits=bits, train=replace(config.train, steps=config.descent_steps), companions=()
+            ),
+            replace(step, directory=step.directory / f"{bits}-bit"),
+        )
         for bits in config.descent
     ]
     for settings, where in [*phases, (config, step)]:
@@ -129,11 +160,41 @@ def lowbit(model: Artifact, config: LowbitConfig, step: Step) -> Artifact:
         student = prepare(model, inputs, plan, settings)
         denominator = denominator_of(where, student, settings)
         model = learn(LowbitDistillation(student, says, settings, plan, denominator), where)
+    for number, bits in enumerate(config.companions, 1):
+        if is_main_process():
+            beside = step.directory / f"companion-{bits}-bit"
+            artifacts.save(convert(model, plan, config, number), beside, overwrite=True)
     return convert(model, plan, config)
 
 
+def mixed_bits(model: Artifact, clips: Sequence[Any], config: LowbitConfig, step: Step) -> dict[str, int]:
+    """Bits of each of the Transformer's linear layers under the budget, kept in the step's directory.
+
+    A run that is resumed trains what it began with.
+    """
+    state = PartialState()
+    path = step.directory / "bits.json"
+    with state.main_process_first():
+        if not path.exists():
+            inputs = collect(model, clips)
+            options = sensitivity(model, clips, inputs, WIDTHS, config.code, step.progress)
+            left = None
+            if config.budget_mb is not None:
+                bytewise = replace(config, budget_mb=None, max_harm=None, bits=8, companions=())
+                plan = make_plan(model, inputs, bytewise)
+                made = convert(prepare(model, inputs, plan, bytewise).to_artifact(), plan, bytewise)
+                left = linear_budget(made, config.budget_mb, options)
+            chosen = choose_bits(options, left, config.max_harm)
+            with atomic.file(path) as temporary:
+                temporary.write_text(json.dumps(chosen, indent=1), encoding="utf-8")
+    bits: dict[str, int] = json.loads(path.read_text(encoding="utf-8"))
+    step.progress("bits: " + ", ".join(f"{name} {width}" for name, width in bits.items()))
+    return bits
+
+
 class LowbitDistillation(Distillation):
-    """Distillation of a model that is rounded, in turn to each of the precisions that are trained together."""
+    """Distillation of a model that is rounded, in turn to each of the precisions that are trained
+    together."""
 
     method = "quantization-aware distillation"
 
@@ -162,16 +223,7 @@ def make_plan(model: Artifact, inputs: Sequence[LayerInput], config: LowbitConfi
     Raises ConfigError for patterns that match no layer, and for layers that cannot be packed.
     """
     names = [name for group in inputs for name in group.layers]
-    few = [name for name in names if packable(name)]
-    bits = dict.fromkeys(few, config.bits)
-    for pattern, chosen in config.layer_bits.items():
-        matched = [name for name in few if fnmatch(name, pattern)]
-        if not matched:
-            raise ConfigError(
-                f"layer_bits: no linear layer of the Transformer is called '{pattern}': "
-                f"they are {few[0]} ... {few[-1]}"
-            )
-        bits.update(dict.fromkeys(matched, chosen))
+    bits = bits_of_layers(names, config.bits, config.layer_bits)
     weights: dict[str, tuple[WeightCode, ...]] = {}
     owners: dict[str, str] = {}
     input_bits: dict[str, int] = {}
@@ -183,7 +235,10 @@ def make_plan(model: Artifact, inputs: Sequence[LayerInput], config: LowbitConfi
                 precisions = [bits[name], *(max(bits[name], b) for b in config.companions)]
                 weights[name] = tuple(config.code(b) for b in precisions)
                 for code in weights[name]:
-                    _check_columns(name, model.weights[f"{name}.weight"].shape[1], code)
+                    try:
+                        layer_bytes(model.weights[f"{name}.weight"].shape, code)
+                    except ConfigError as error:
+                        raise ConfigError(f"{name}: {error}") from None
             elif f"{name}.weight" in model.weights:
                 weights[name] = (WeightCode(_other_bits(name, config)),)
         quantized = [name for name in group.layers if name in weights and weights[name][0].bits <= 8]
@@ -204,18 +259,6 @@ def _other_bits(name: str, config: LowbitConfig) -> int:
     if name.startswith("encoder.pos_conv_embed."):
         return config.positions
     return config.head if name == "lm_head" else 8
-
-
-def _check_columns(name: str, columns: int, code: WeightCode) -> None:
-    """Raises ConfigError where columns do not fill bytes, or groups do not divide them."""
-    if code.bits >= 8:
-        return
-    try:
-        packed_columns(columns, code.bits, code.table)
-    except ConfigError as error:
-        raise ConfigError(f"{name}: {error}") from None
-    if code.group and columns % code.group:
-        raise ConfigError(f"{name}: groups of {code.group} do not divide its {columns} columns")
 
 
 def prepare(model: Artifact, inputs: Sequence[LayerInput], plan: Plan, config: LowbitConfig) -> CTCModel:
@@ -244,10 +287,12 @@ def prepare(model: Artifact, inputs: Sequence[LayerInput], plan: Plan, config: L
                 stacked = np.concatenate([s.reshape(-1) for s in (scales, *others)])
                 weights[f"{name}.log_weight_scale"] = np.log(stacked).astype(np.float32)
     tensors = {name: torch.from_numpy(value) for name, value in weights.items()}
-    return CTCModel(model.config.replace(littlefoot={}), model.vocabulary, dict(model.preprocessor), tensors, model.card)
+    return CTCModel(
+        model.config.replace(littlefoot={}), model.vocabulary, dict(model.preprocessor), tensors, model.card
+    )
 
 
-def nearest_scales(weight: Arrays, rows: Any, code: WeightCode) -> Any:
+def nearest_scales(weight: Array, rows: Array, code: WeightCode) -> Array:
     """The scales (C', G) with which rounding to the nearest level changes the output least."""
     if code.bits == 8:
         return np.ones((len(weight), code.groups(weight.shape[1])), np.float32)
@@ -256,8 +301,9 @@ def nearest_scales(weight: Arrays, rows: Any, code: WeightCode) -> Any:
     return best_scales(weight, np.square(rows, dtype=np.float64).mean(0), code.bits, code.table, code.group)
 
 
-def near_gptq(weight: Any, rows: Any, code: WeightCode) -> tuple[Any, Any]:
-    """Weights (C', C) that round to what GPTQ makes of them, as near to what they were as they may; and scales."""
+def near_gptq(weight: Array, rows: Array, code: WeightCode) -> tuple[Array, Array]:
+    """Weights (C', C) that round to what GPTQ makes of them, as near to what they were as they may; and
+    scales."""
     if code.bits == 1:
         weight = weight - weight.mean(1, keepdims=True)
     levels, scales = round_groups(weight, rows, code.bits, code.table, code.group)
@@ -311,9 +357,11 @@ def convert(model: Artifact, plan: Plan, config: LowbitConfig, precision: int = 
             bias = weights.get(f"{name}.bias", np.zeros(len(made[name]), np.float32))
             weights[f"{name}.bias"] = (bias + made[name] @ shift).astype(np.float32)
     kept = sorted(name for name, codes in plan.weights.items() if codes[0].bits > 8)
-    bits = [codes[min(precision, len(codes) - 1)].bits for name, codes in plan.weights.items() if packable(name)]
+    widths = {
+        n: codes[min(precision, len(codes) - 1)].bits for n, codes in plan.weights.items() if packable(n)
+    }
     quantization = {
-        "bits": min(bits),
+        "bits": mean_bits(weights, widths),
         "mode": "static",
         "kept": [WAVEFORM_LAYER, *kept] if f"{WAVEFORM_LAYER}.weight" in weights else kept,
         "trained": True,
