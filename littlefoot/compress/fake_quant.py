@@ -75,6 +75,9 @@ class FakeQuantOps(TorchOps):
             a, b = self._input(a, f"{name}.left"), self._input(b, f"{name}.right")
         return super().matmul(a, b)
 
+    def dropout(self, x: Tensor, probability: float) -> Tensor:
+        return x  # rounding is noise enough
+
     def _weight(self, name: str) -> Tensor:
         weight, codes = self.weights[f"{name}.weight"], self._plan.weights[name]
         choice = min(self._choice, len(codes) - 1)
