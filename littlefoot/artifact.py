@@ -37,7 +37,7 @@ QUANTIZATION_SUFFIXES = (
     ".weight_scale",
     ".weight_bits",
     ".weight_levels",
-    ".weight_columns",
+    ".weight_shape",
     ".weight_multiplier",
     ".input_scale",
     ".input_zero_point",
@@ -114,23 +114,24 @@ def _stored_shape(name: str, shape: tuple[int, ...], weights: dict[str, npt.NDAr
     if bits is None:
         return shape
     table = weights.get(f"{name}_levels", np.zeros(0, np.int8))
-    columns = weights.get(f"{name}_columns")
+    written = weights.get(f"{name}_shape")
+    columns = int(np.prod(shape[1:]))
     multipliers = weights.get(f"{name}_multiplier", np.ones((shape[0], 1), np.uint8))
     if (
         bits.shape != ()
         or int(bits) not in PACKED_BITS
         or weights[name].dtype != np.uint8
-        or len(shape) != 2
+        or len(shape) < 2
         or table.ndim != 1
         or len(table) not in (0, 3, 1 << int(bits))
-        or (columns is None) != (len(table) == 0)
-        or (columns is not None and int(columns) != shape[1])
+        or (written is None and (len(shape) > 2 or len(table) == 3))
+        or (written is not None and tuple(written.tolist()) != shape)
         or multipliers.ndim != 2
         or len(multipliers) != shape[0]
-        or shape[1] % multipliers.shape[1]
+        or columns % multipliers.shape[1]
     ):
         raise ArtifactError(f"the weight {name} claims to be packed, but is not: the model is damaged")
-    return shape[0], packed_columns(shape[1], int(bits), tuple(table.tolist()))
+    return shape[0], packed_columns(columns, int(bits), tuple(table.tolist()))
 
 
 def save(artifact: Artifact, directory: str | Path, overwrite: bool = False) -> Path:

@@ -9,6 +9,7 @@ Transformer's linear layers have 1, 2, 3 or 4 bits and everything else 8, in tra
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -66,11 +67,11 @@ class LowbitConfig:
     shift: bool = True
     """A learned vector is subtracted from what queries, keys and values are made of before it is rounded."""
     front_end: int = 8
-    """Bits of the convolutions but the first, and of the feature projection: 8, 16 or 32."""
+    """Bits of the convolutions but the first, and of the feature projection: 4, 8, 16 or 32."""
     positions: int = 8
-    """Bits of the positional convolution: 8, 16 or 32."""
+    """Bits of the positional convolution: 4, 8, 16 or 32."""
     head: int = 8
-    """Bits of the CTC head: 8, 16 or 32."""
+    """Bits of the CTC head: 4, 8, 16 or 32."""
     initialisation: str = "gptq"
     """What the weights begin as: rounded by ``gptq``, or to the ``nearest`` level."""
     descent: tuple[int, ...] = ()
@@ -103,8 +104,8 @@ class LowbitConfig:
         if self.activations not in (None, 2, 4, 8):
             raise ConfigError(f"activations must be 8, 4 or 2 bits, or null, not {self.activations}")
         for name in ("front_end", "positions", "head"):
-            if getattr(self, name) not in (8, 16, 32):
-                raise ConfigError(f"{name} must be 8, 16 or 32 bits, not {getattr(self, name)}")
+            if getattr(self, name) not in (4, 8, 16, 32):
+                raise ConfigError(f"{name} must be 4, 8, 16 or 32 bits, not {getattr(self, name)}")
         if self.group_size < 0 or self.descent_steps < 1:
             raise ConfigError("group_size must be 0 or more, and descent_steps greater than 0")
         for name in ("budget_mb", "max_harm"):
@@ -234,13 +235,14 @@ def make_plan(model: Artifact, inputs: Sequence[LayerInput], config: LowbitConfi
             if name in bits:
                 precisions = [bits[name], *(max(bits[name], b) for b in config.companions)]
                 weights[name] = tuple(config.code(b) for b in precisions)
-                for code in weights[name]:
-                    try:
-                        layer_bytes(model.weights[f"{name}.weight"].shape, code)
-                    except ConfigError as error:
-                        raise ConfigError(f"{name}: {error}") from None
             elif f"{name}.weight" in model.weights:
                 weights[name] = (WeightCode(_other_bits(name, config)),)
+            for code in weights.get(name, ()):
+                rows, *columns = model.weights[f"{name}.weight"].shape
+                try:
+                    layer_bytes((rows, math.prod(columns)), code)
+                except ConfigError as error:
+                    raise ConfigError(f"{name}: {error}") from None
         quantized = [name for name in group.layers if name in weights and weights[name][0].bits <= 8]
         factor = f"{group.layers[0]}.weight" not in model.weights
         chosen_bits = config.activations if factor or any(n in bits for n in quantized) else 8
@@ -277,10 +279,13 @@ def prepare(model: Artifact, inputs: Sequence[LayerInput], plan: Plan, config: L
         for name in group.layers:
             codes = plan.weights.get(name, ())
             if any(code.bits < 8 for code in codes):
-                weight, rows = weights[f"{name}.weight"], group.rows
-                if codes[0].bits < 8 and config.initialisation == "gptq":
-                    weight, scales = near_gptq(weight, rows, codes[0])
-                    weights[f"{name}.weight"] = weight
+                weight = weights[f"{name}.weight"]
+                # Windows of a convolution are not columns: its weights count the same.
+                rows = group.rows if weight.ndim == 2 else np.ones((1, weight[0].size), np.float32)
+                weight = weight.reshape(len(weight), -1)
+                if codes[0].bits < 8 and config.initialisation == "gptq" and packable(name):
+                    start, scales = near_gptq(weight, rows, codes[0])
+                    weights[f"{name}.weight"] = start
                 else:
                     scales = nearest_scales(weight, rows, codes[0])
                 others = [nearest_scales(weight, rows, code) for code in codes[1:]]
@@ -334,13 +339,15 @@ def convert(model: Artifact, plan: Plan, config: LowbitConfig, precision: int = 
             made[name] = weights[f"{name}.weight"] * scale.reshape(-1, *[1] * (weight.ndim - 1))
         else:
             log_scales = model.weights[f"{name}.log_weight_scale"].reshape(len(codes), len(weight), -1)
-            found = weight_levels(torch.from_numpy(weight), torch.from_numpy(log_scales[precision]), code)
+            flat = torch.from_numpy(weight.reshape(len(weight), -1))
+            found = weight_levels(flat, torch.from_numpy(log_scales[min(precision, len(codes) - 1)]), code)
             levels, multipliers, scale = (value.numpy() for value in found)
             groups = np.rint(multipliers).astype(np.uint8) if multipliers.shape[1] > 1 else None
-            packed = pack_layer(name, np.rint(levels).astype(np.int8), code.bits, code.table, groups)
+            whole = np.rint(levels).astype(np.int8).reshape(weight.shape)
+            packed = pack_layer(name, whole, code.bits, code.table, groups)
             weights.update(packed)
             weights[f"{name}.weight_scale"] = scale
-            made[name] = unpack_layer(name, packed) * scale[:, None]
+            made[name] = unpack_layer(name, packed) * scale.reshape(-1, *[1] * (weight.ndim - 1))
         if code.bits <= 8 and name not in plan.inputs:
             weights[f"{name}.input_bits"] = np.array(32, np.uint8)
     for name, owner in plan.inputs.items():
