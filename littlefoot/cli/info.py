@@ -42,8 +42,9 @@ def describe(name: str, artifact: Artifact) -> dict[str, Any]:
 
     parts = bytes_by_part(artifact)
     kinds: dict[int, int] = {}
-    for array in artifact.weights.values():
-        kinds[8 * array.itemsize] = kinds.get(8 * array.itemsize, 0) + array.size
+    for tensor, array in artifact.weights.items():
+        width = int(artifact.weights.get(f"{tensor}_bits", 8 * array.itemsize))
+        kinds[width] = kinds.get(width, 0) + 8 * array.nbytes // width
     config = artifact.config
     return {
         "name": name,
