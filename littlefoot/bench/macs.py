@@ -76,9 +76,14 @@ def _uses(config: ModelConfig, layer: str) -> int:
 
 
 def _is_narrow(artifact: Artifact, layer: str) -> bool:
-    """Whether a layer's product is one of 8-bit numbers."""
+    """Whether a layer's product is one of 8-bit numbers, as ``runtime.onnx_ops`` chooses."""
     if layer.endswith(".scores"):
         block = artifact.config.block(int(layer.split(".")[2]))
         return f"encoder.layers.{block}.attention.scores.left.input_scale" in artifact.weights
     weight = artifact.weights.get(f"{layer}.weight")
-    return weight is not None and weight.dtype.kind in "iu"
+    if weight is None or weight.dtype.kind not in "iu":
+        return False
+    if f"{layer}.input_scale" in artifact.weights:
+        return True
+    # Linear layers find the input's scale at run time, unless it is to stay as it is.
+    return "conv" not in layer.split(".")[-1] and f"{layer}.input_bits" not in artifact.weights
