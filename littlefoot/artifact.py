@@ -78,6 +78,17 @@ class Artifact:
         return sum(int(np.prod(shape)) for shape in expected_weights(self.config).values())
 
 
+def first_layers(artifact: Artifact, count: int) -> Artifact:
+    """The model that ends after its first ``count`` Transformer layers: faster, and worse.
+
+    Raises ConfigError for a count that it does not have.
+    """
+    config = artifact.config.first_layers(count)
+    left_out = tuple(f"encoder.layers.{layer}." for layer in range(count, artifact.config.num_hidden_layers))
+    weights = {name: value for name, value in artifact.weights.items() if not name.startswith(left_out)}
+    return replace(artifact, config=config, weights=weights)
+
+
 def check_weights(weights: dict[str, npt.NDArray[Any]], config: ModelConfig) -> None:
     """Raises ArtifactError if a weight is missing, misshapen or unknown."""
     expected = expected_weights(config)
