@@ -82,7 +82,7 @@ class LowbitConfig:
     """Bits that the same weights are trained for in turn with ``bits``; their models are saved beside."""
     teacher: str = "previous"
     """Who teaches: ``previous`` or ``first``, as in a distillation."""
-    loss: LossConfig = field(default_factory=lambda: LossConfig(kl=1.0, hidden_mse=0.1))
+    loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     collapse_steps: int = 2000
 
