@@ -362,7 +362,7 @@ def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], message
     ("settings", "message"),
     [
         ({"layer_bits": {"encoder.layers.9.*": 1}}, r"layer_bits: no linear layer .* 'encoder.layers.9.\*'"),
-        ({"group_size": 7}, r"q_proj: groups of 7 do not divide its 32 columns"),
+        ({"group_size": 7}, r"v_proj: groups of 7 do not divide its 32 columns"),
     ],
 )
 def test_layers_that_do_not_fit_are_named(settings: dict[str, Any], message: str) -> None:
