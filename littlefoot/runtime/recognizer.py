@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from littlefoot import audio, checkpoint
+from littlefoot import audio, checkpoint, vad
 from littlefoot.artifact import Artifact
 from littlefoot.config import SAMPLE_RATE, ModelConfig
 from littlefoot.decode import lm as language_models
@@ -26,6 +27,8 @@ from littlefoot.results import Alternative, Transcription, Word
 from littlefoot.runtime.engine import Engine, StreamEngine, create, create_stream
 from littlefoot.runtime.frames import ChunkedFrames, Frames, WindowedFrames
 from littlefoot.runtime.stream import Stream
+from littlefoot.vad.detector import Detector
+from littlefoot.vad.stretches import stretches
 
 log = logging.getLogger("littlefoot")
 
@@ -35,6 +38,11 @@ WINDOW_SECONDS = 20.0
 """Longer audio is recognised in windows of this length, so that memory stays bounded."""
 CONTEXT_SECONDS = 2.0
 """What a window sees of its neighbours on each side without deciding about it."""
+
+DETECTOR = "energy"
+"""What finds speech in long recordings (RESULTS.md, section Long recordings)."""
+_CERTAIN = 30.0
+"""A logit besides zeros: a posterior of one."""
 
 
 class Recognizer:
@@ -81,20 +89,28 @@ class Recognizer:
 
     def transcribe(
         self,
-        source: str | Path | bytes | BinaryIO | Array,
+        source: audio.Source,
         decoder: BeamDecoder | None = None,
         alternatives: int = 0,
+        detector: str = DETECTOR,
+        progress: Callable[[float], object] | None = None,
     ) -> Transcription:
-        """Recognise a recording of any length.
+        """Recognise a recording of any length, in memory that does not grow with it.
 
         Args:
             source: a file, its bytes, or samples (T,) float32 at 16 kHz.
             decoder: made by ``decoder``; None for greedy decoding.
             alternatives: how many of the best texts to return besides, where there is a decoder.
+            detector: finds speech in recordings beyond WINDOW_SECONDS, the rest is passed over: ``energy``,
+                ``silero`` or ``off`` (``littlefoot.vad``).
+            progress: called again and again with the seconds that were read so far.
 
         Raises:
             AudioError: it cannot be read.
+            ConfigError: the detector is unknown.
+            MissingExtraError: a package for it is not installed.
         """
+        found_speech = vad.create(detector)
         samples = 0
 
         def counted(blocks: Iterable[Array]) -> Iterator[Array]:
@@ -102,8 +118,10 @@ class Recognizer:
             for block in blocks:
                 samples += len(block)
                 yield block
+                if progress is not None:
+                    progress(samples / SAMPLE_RATE)
 
-        windows = self._logits_of_windows(counted(audio.blocks(source, WINDOW_SECONDS)))
+        windows = self._windows(counted(audio.blocks(source, WINDOW_SECONDS)), found_speech)
         best: list[Alternative] = []
         if decoder is None:
             found = self._greedy(windows)
@@ -159,6 +177,42 @@ class Recognizer:
         tokens, log_posteriors = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
         spans = best_path(tokens, log_posteriors, self.vocabulary.blank)
         return words(spans, self.vocabulary, self.config.frame_ms / 1000)
+
+    def _windows(self, blocks: Iterator[Array], detector: Detector | None) -> Iterator[Array]:
+        """Logits (F, V) of the recording, in pieces; where nobody speaks they are made up.
+
+        What is passed over keeps its frames, so that frames keep their times, and holds a word delimiter.
+        """
+        if detector is not None:
+            start = list(itertools.islice(blocks, 2))
+            blocks = itertools.chain(start, blocks)
+            if len(start) < 2:
+                detector = None
+        if detector is None:
+            yield from self._logits_of_windows(blocks)
+            return
+        stride, frame = self.config.stride, 0
+        pieces = stretches(blocks, detector, stride)
+        for begin, stretch in itertools.groupby(pieces, key=lambda piece: piece.start):
+            yield from self._silence(begin // stride - frame)
+            frame = begin // stride
+            for logits in self._logits_of_windows(piece.samples for piece in stretch):
+                frame += len(logits)
+                yield logits
+
+    def _silence(self, frames: int) -> Iterator[Array]:
+        """Logits of so many frames, in pieces: a delimiter, where the alphabet has one, and blanks."""
+        token = self.vocabulary.blank
+        if separator(self.vocabulary):
+            token = self.vocabulary.tokens.index(self.vocabulary.word_delimiter)
+        while frames > 0:
+            count = min(frames, 1000)
+            logits = np.zeros((count, self.config.vocab_size), np.float32)
+            logits[:, self.vocabulary.blank] = _CERTAIN
+            logits[0] = 0
+            logits[0, token] = _CERTAIN
+            yield logits
+            frames -= count
 
     def _logits_of_windows(self, blocks: Iterable[Array]) -> Iterator[Array]:
         stride = self.config.stride
