@@ -4,12 +4,12 @@
     python benchmarks/long.py detectors ../shared/data --split dev --tune
     python benchmarks/long.py memory ../shared/data --hours 10
 
-Recordings are made of test utterances in random order, each up to 6 dB louder or quieter, with pauses of 0.3 to
-20 s (evenly in their logarithm) before each: `quiet` with hardly any noise, `noise` with pink noise 20 or 10 dB
-below the speech throughout, `sounds` with knocks, hum and chords in half of the pauses. Detectors take turns on
-each recording. Word times are those of the digits among the utterances, whose true times are where the sound
-of the clip is above -35 dB of its loudest part. `memory` runs the command line on recordings of a minute,
-an hour and more.
+Recordings are made of test utterances in random order, each up to 6 dB louder or quieter, with pauses of
+0.3 to 20 s (evenly in their logarithm) before each: `quiet` with hardly any noise, `noise` with pink noise
+20 or 10 dB below the speech throughout, `sounds` with knocks, hum and chords in half of the pauses. Detectors
+take turns on each recording. Word times are those of the digits among the utterances, whose true times are
+where the sound of the clip is above -35 dB of its loudest part. `memory` runs the command line on recordings
+of a minute, an hour and more.
 """
 
 from __future__ import annotations
@@ -152,8 +152,10 @@ def a_sound(rng: np.random.Generator) -> np.ndarray:
 def detectors(recognizer: recognition.Recognizer, data: Path, split: str) -> str:
     """WER, speed and word times with each detector, as Markdown."""
     names = list(vad.NAMES)
-    table = "| recording | detector | WER % | insertions | network hears | seconds, ratio to off | x real time |\n"
-    table += "|---|---|---|---|---|---|---|\n"
+    table = (
+        "| recording | detector | WER % | insertions | network hears | time, ratio to off | x real time |\n"
+        "|---|---|---|---|---|---|---|\n"
+    )
     offsets: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     said: dict[str, list[tuple[str, str]]] = {name: [] for name in names}
     missed = dict.fromkeys(names, 0)
@@ -217,11 +219,12 @@ def insertions(references: list[str], texts: list[str]) -> int:
 def word_offsets(recording: Recording, words: list) -> list[tuple[float, float]]:
     """(start, end) minus the truth, in seconds, of the digits that were recognised."""
     matcher = SequenceMatcher(None, recording.text.split(), [word.word for word in words], autojunk=False)
-    pairs = []
-    for first, second, size in matcher.get_matching_blocks():
-        for i in range(size):
-            if (place := recording.digits.get(first + i)) is not None:
-                pairs.append((words[second + i].start - place[0], words[second + i].end - place[1]))
+    pairs = [
+        (words[second + i].start - place[0], words[second + i].end - place[1])
+        for first, second, size in matcher.get_matching_blocks()
+        for i in range(size)
+        if (place := recording.digits.get(first + i)) is not None
+    ]
     return [pair for pair in pairs if abs(pair[0]) < 1]  # else another of the same word
 
 
@@ -231,9 +234,8 @@ def tune(recognizer: recognition.Recognizer, data: Path, split: str) -> None:
     total = sum(len(each.waveform) for each in made) / SAMPLE_RATE
     references = [each.text for each in made]
     found = [recognizer.transcribe(each.waveform, detector="off").text for each in made]
-    print(
-        f"{'off':<8} WER {100 * evaluate(references, found).wer:.2f} insertions {insertions(references, found)}"
-    )
+    rate = 100 * evaluate(references, found).wer
+    print(f"off WER {rate:.2f} insertions {insertions(references, found)}", flush=True)
     for name in ("energy", "silero"):
         for pad, pause in (
             (0.2, 0.7),
@@ -249,7 +251,7 @@ def tune(recognizer: recognition.Recognizer, data: Path, split: str) -> None:
             found = [recognizer.transcribe(each.waveform, detector=name).text for each in made]
             share = heard(made, name, recognizer.config.stride, config) / total
             print(
-                f"{name:<8} {config} WER {100 * evaluate(references, found).wer:.2f} "
+                f"{name} {config} WER {100 * evaluate(references, found).wer:.2f} "
                 f"insertions {insertions(references, found)} hears {100 * share:.0f} %",
                 flush=True,
             )
