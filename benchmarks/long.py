@@ -168,7 +168,7 @@ def detectors(recognizer: recognition.Recognizer, data: Path, split: str) -> str
             for recording in made:
                 for name in names:
                     start = time.perf_counter()
-                    found = recognizer.transcribe(recording.waveform, detector=name)
+                    found = recognizer.transcribe(recording.waveform, vad=name)
                     seconds[name].append(time.perf_counter() - start)
                     texts[name].append(found.text)
                     near = word_offsets(recording, found.words)
@@ -233,7 +233,7 @@ def tune(recognizer: recognition.Recognizer, data: Path, split: str) -> None:
     made = [recordings(data, group, name, split)[0] for group in GROUPS for name in CONDITIONS]
     total = sum(len(each.waveform) for each in made) / SAMPLE_RATE
     references = [each.text for each in made]
-    found = [recognizer.transcribe(each.waveform, detector="off").text for each in made]
+    found = [recognizer.transcribe(each.waveform, vad="off").text for each in made]
     rate = 100 * evaluate(references, found).wer
     print(f"off WER {rate:.2f} insertions {insertions(references, found)}", flush=True)
     for name in ("energy", "silero"):
@@ -248,7 +248,7 @@ def tune(recognizer: recognition.Recognizer, data: Path, split: str) -> None:
         ):
             config = StretchConfig(pad, pause)
             recognition.stretches = functools.partial(stretches, config=config)
-            found = [recognizer.transcribe(each.waveform, detector=name).text for each in made]
+            found = [recognizer.transcribe(each.waveform, vad=name).text for each in made]
             share = heard(made, name, recognizer.config.stride, config) / total
             print(
                 f"{name} {config} WER {100 * evaluate(references, found).wer:.2f} "
@@ -269,9 +269,7 @@ def memory(data: Path, model: str, hours: float) -> None:
                 for block in repeated(sound, seconds):
                     file.write(block)
             for name in ("energy", "off") if seconds <= 3600 else ("energy",):
-                took, peak = run(
-                    "transcribe", model, path, "--detector", name, "--format", "srt", "-o", folder
-                )
+                took, peak = run("transcribe", model, path, "--vad", name, "--format", "srt", "-o", folder)
                 print(
                     f"| {seconds} s | {name} | {peak:.0f} | {took:.0f} | {seconds / took:.0f} |", flush=True
                 )

@@ -123,16 +123,19 @@ def duration(source: Source, exact: bool = True) -> float:
         return seconds
 
 
-def standard_input(stream: BinaryIO) -> Source:
+@contextmanager
+def standard_input(stream: BinaryIO) -> Iterator[Source]:
     """What a pipe holds: an audio file, or else bare samples (``littlefoot.pcm``), which are not kept.
 
     Raises:
         AudioError: it is empty, or obviously neither.
     """
     head = stream.read(_HEAD)
-    if not containers.is_known(head):
-        return Pcm(stream, head)
-    return _spooled(stream, head)
+    if containers.is_known(head):
+        with _spooled(stream, head) as spool:
+            yield spool
+    else:
+        yield Pcm(stream, head)
 
 
 def normalize(waveform: Waveform) -> Waveform:
@@ -288,12 +291,13 @@ def _seekable(source: object, stack: ExitStack) -> BinaryIO:
     return stream
 
 
-def _spooled(stream: BinaryIO, head: bytes = b"") -> BinaryIO:
-    """A copy that can seek, of what a pipe gave and gives; it is gone when it is closed or forgotten."""
-    spool = cast(BinaryIO, tempfile.SpooledTemporaryFile(_SPOOL))  # noqa: SIM115
-    spool.write(head)
-    shutil.copyfileobj(stream, spool)
-    return spool
+@contextmanager
+def _spooled(stream: BinaryIO, head: bytes = b"") -> Iterator[BinaryIO]:
+    """A copy that can seek, of what a pipe gave and gives."""
+    with tempfile.SpooledTemporaryFile(_SPOOL) as spool:
+        spool.write(head)
+        shutil.copyfileobj(stream, spool)
+        yield cast(BinaryIO, spool)
 
 
 class _Callbacks:

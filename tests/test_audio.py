@@ -353,19 +353,20 @@ class Pipe(io.BytesIO):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_file_on_a_pipe_is_known_by_what_it_holds(kind: str) -> None:
-    got = audio.read(audio.standard_input(Pipe(WHOLE[kind])))
-    assert np.array_equal(got, audio.read(WHOLE[kind]))
+    with audio.standard_input(Pipe(WHOLE[kind])) as source:
+        assert np.array_equal(audio.read(source), audio.read(WHOLE[kind]))
 
 
 @pytest.mark.parametrize("level", [1.0, 0.001, 0.0])
 def test_bare_samples_on_a_pipe_are_pcm(level: float) -> None:
     samples = np.round(speechlike(3.0) * level * 32767).astype("<i2")
-    source = audio.standard_input(Pipe(samples.tobytes()))
-    assert isinstance(source, audio.Pcm)
-    blocks = list(audio.blocks(source, 0.5))
+    with audio.standard_input(Pipe(samples.tobytes())) as source:
+        assert isinstance(source, audio.Pcm)
+        blocks = list(audio.blocks(source, 0.5))
     assert {len(block) for block in blocks} == {8000}
     assert np.array_equal(np.concatenate(blocks), samples.astype(np.float32) / 32768)
-    assert audio.duration(audio.standard_input(Pipe(samples.tobytes()))) == 3.0
+    with audio.standard_input(Pipe(samples.tobytes())) as source:
+        assert audio.duration(source) == 3.0
 
 
 def test_an_hour_of_bare_samples_is_read_in_bounded_memory() -> None:
@@ -380,7 +381,8 @@ def test_an_hour_of_bare_samples_is_read_in_bounded_memory() -> None:
             return bytes(count)
 
     tracemalloc.start()
-    seconds = sum(len(block) for block in audio.blocks(audio.standard_input(Endless()), 20.0)) / 16000  # type: ignore[arg-type]
+    with audio.standard_input(Endless()) as source:  # type: ignore[arg-type]
+        seconds = sum(len(block) for block in audio.blocks(source, 20.0)) / 16000
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert seconds == 3600
@@ -389,10 +391,11 @@ def test_an_hour_of_bare_samples_is_read_in_bounded_memory() -> None:
 
 def test_bare_samples_that_end_in_the_middle_of_one_are_refused() -> None:
     samples = np.round(speechlike(2.0) * 32767).astype("<i2").tobytes()
-    blocks = audio.blocks(audio.standard_input(Pipe(samples[:-1])), 1.0)
-    assert len(next(blocks)) == 16000
-    with pytest.raises(AudioError, match="standard input: ends in the middle of a sample: it was cut off"):
-        list(blocks)
+    with audio.standard_input(Pipe(samples[:-1])) as source:
+        blocks = audio.blocks(source, 1.0)
+        assert len(next(blocks)) == 16000
+        with pytest.raises(AudioError, match="standard input: ends in the middle of a sample: it was cut"):
+            list(blocks)
 
 
 @pytest.mark.parametrize(
@@ -404,8 +407,8 @@ def test_bare_samples_that_end_in_the_middle_of_one_are_refused() -> None:
     ],
 )
 def test_what_is_obviously_no_sound_is_not_taken_for_samples(content: bytes, message: str) -> None:
-    with pytest.raises(AudioError, match=message):
-        audio.standard_input(Pipe(content))
+    with pytest.raises(AudioError, match=message), audio.standard_input(Pipe(content)):
+        pass
 
 
 @settings(max_examples=200, deadline=None)
@@ -413,7 +416,8 @@ def test_what_is_obviously_no_sound_is_not_taken_for_samples(content: bytes, mes
 def test_samples_that_look_like_a_frame_header_are_samples(start: int, loud: float) -> None:
     samples = np.round(speechlike(1.0) * loud * 32767).astype("<i2")
     samples[0] = start
-    assert isinstance(audio.standard_input(Pipe(samples.tobytes())), audio.Pcm)
+    with audio.standard_input(Pipe(samples.tobytes())) as source:
+        assert isinstance(source, audio.Pcm)
 
 
 # Fuzzing: whatever the bytes, finite samples or an AudioError

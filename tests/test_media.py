@@ -79,7 +79,8 @@ def test_every_format_gives_the_same_sound_whatever_its_name(kind: str, tmp_path
     assert audio.duration(path) == pytest.approx(2, abs=0.15)
     assert audio.duration(path, exact=False) == pytest.approx(2, abs=0.15)
     assert np.array_equal(audio.read(WHOLE[kind]), got)
-    assert np.array_equal(audio.read(audio.standard_input(Pipe(WHOLE[kind]))), got)  # type: ignore[arg-type]
+    with audio.standard_input(Pipe(WHOLE[kind])) as source:
+        assert np.array_equal(audio.read(source), got)
 
 
 def test_a_live_recording_has_open_lengths() -> None:

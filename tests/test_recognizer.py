@@ -155,7 +155,7 @@ def test_long_audio_gives_in_windows_what_it_gives_whole(levels: Recognizer) -> 
 
 def test_words_have_their_times_in_the_whole_recording(levels: Recognizer) -> None:
     waveform = spell((25, BLANK), (0.5, E), (0.5, T), (1, DELIMITER), (30, BLANK), (0.5, A), (5, BLANK))
-    result = levels.transcribe(waveform)
+    result = levels.transcribe(waveform, vad="off")
     assert result.text == "ET A"
     assert result.duration == 62.5
     first, second = result.words
@@ -171,7 +171,7 @@ def test_words_have_their_times_in_the_whole_recording(levels: Recognizer) -> No
 def test_a_word_across_windows_is_one_word(levels: Recognizer) -> None:
     # Letters go on from 14 to 24 s, while the first window decides up to 18 s.
     waveform = spell((14, BLANK), (5, E), (5, T), (1, BLANK))
-    result = levels.transcribe(waveform)
+    result = levels.transcribe(waveform, vad="off")
     assert [word.word for word in result.words] == ["ET"]
     assert result.words[0].end - result.words[0].start == pytest.approx(10.08, abs=0.02)
 
@@ -211,7 +211,7 @@ def test_blocks_are_read_only_when_they_are_needed(
 
     monkeypatch.setattr(recognizer.audio, "blocks", blocks)
     monkeypatch.setattr(levels.engine, "run", watched)
-    assert levels.transcribe("anything").duration == 200
+    assert levels.transcribe("anything", vad="off").duration == 200
     assert len(behind) >= 10
     assert max(behind) <= 2 * recognizer.WINDOW_SECONDS
 
@@ -221,9 +221,9 @@ def test_memory_does_not_grow_with_the_length(levels: Recognizer, tmp_path: Path
     for minutes in (1, 10):
         path = tmp_path / f"{minutes}.wav"
         soundfile.write(path, np.zeros(minutes * 60 * RATE, np.int16), RATE)
-        levels.transcribe(path)  # what is imported or kept once does not count
+        levels.transcribe(path, vad="off")  # what is imported or kept once does not count
         tracemalloc.start()
-        levels.transcribe(path)
+        levels.transcribe(path, vad="off")
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     samples_of_ten_minutes = 10 * 60 * RATE * 4
@@ -242,8 +242,8 @@ def short_windows(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("short_windows")
 def test_a_beam_search_gives_clear_speech_as_it_is(levels: Recognizer) -> None:
     waveform = spell((1.2, BLANK), (0.1, E), (0.2, T), (0.1, DELIMITER), (1, BLANK), (0.1, A), (0.2, BLANK))
-    expected = levels.transcribe(waveform)
-    found = levels.transcribe(waveform, levels.decoder(), alternatives=3)
+    expected = levels.transcribe(waveform, vad="off")
+    found = levels.transcribe(waveform, levels.decoder(), alternatives=3, vad="off")
     assert (found.text, found.segments, found.duration) == (expected.text, expected.segments, 2.9)
     assert [(w.word, w.start, w.end) for w in found.words] == [
         (w.word, w.start, w.end) for w in expected.words
@@ -260,7 +260,7 @@ def test_windows_of_a_long_recording_are_one_search(real: Recognizer) -> None:
     search = decoder.start()
     search.feed(real.logits(waveform))
     found = search.finish(best=2)
-    result = real.transcribe(waveform, decoder, alternatives=2)
+    result = real.transcribe(waveform, decoder, alternatives=2, vad="off")
     assert result.words == found.words
     assert result.alternatives == found.alternatives
     assert result.text == found.alternatives[0].text

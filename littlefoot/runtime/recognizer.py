@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from littlefoot import audio, checkpoint, vad
+from littlefoot import audio, checkpoint
 from littlefoot.artifact import Artifact
 from littlefoot.config import SAMPLE_RATE, ModelConfig
 from littlefoot.decode import lm as language_models
@@ -27,6 +27,7 @@ from littlefoot.results import Alternative, Transcription, Word
 from littlefoot.runtime.engine import Engine, StreamEngine, create, create_stream
 from littlefoot.runtime.frames import ChunkedFrames, Frames, WindowedFrames
 from littlefoot.runtime.stream import Stream
+from littlefoot.vad import create as create_detector
 from littlefoot.vad.detector import Detector
 from littlefoot.vad.stretches import stretches
 
@@ -39,7 +40,7 @@ WINDOW_SECONDS = 20.0
 CONTEXT_SECONDS = 2.0
 """What a window sees of its neighbours on each side without deciding about it."""
 
-DETECTOR = "energy"
+VAD = "energy"
 """What finds speech in long recordings (RESULTS.md, section Long recordings)."""
 _CERTAIN = 30.0
 """A logit besides zeros: a posterior of one."""
@@ -92,7 +93,7 @@ class Recognizer:
         source: audio.Source,
         decoder: BeamDecoder | None = None,
         alternatives: int = 0,
-        detector: str = DETECTOR,
+        vad: str = VAD,
         progress: Callable[[float], object] | None = None,
     ) -> Transcription:
         """Recognise a recording of any length, in memory that does not grow with it.
@@ -101,7 +102,7 @@ class Recognizer:
             source: a file, its bytes, or samples (T,) float32 at 16 kHz.
             decoder: made by ``decoder``; None for greedy decoding.
             alternatives: how many of the best texts to return besides, where there is a decoder.
-            detector: finds speech in recordings beyond WINDOW_SECONDS, the rest is passed over: ``energy``,
+            vad: what finds speech in recordings beyond WINDOW_SECONDS, the rest is passed over: ``energy``,
                 ``silero`` or ``off`` (``littlefoot.vad``).
             progress: called again and again with the seconds that were read so far.
 
@@ -110,7 +111,7 @@ class Recognizer:
             ConfigError: the detector is unknown.
             MissingExtraError: a package for it is not installed.
         """
-        found_speech = vad.create(detector)
+        detector = create_detector(vad)
         samples = 0
 
         def counted(blocks: Iterable[Array]) -> Iterator[Array]:
@@ -121,7 +122,7 @@ class Recognizer:
                 if progress is not None:
                     progress(samples / SAMPLE_RATE)
 
-        windows = self._windows(counted(audio.blocks(source, WINDOW_SECONDS)), found_speech)
+        windows = self._windows(counted(audio.blocks(source, WINDOW_SECONDS)), detector)
         best: list[Alternative] = []
         if decoder is None:
             found = self._greedy(windows)

@@ -18,7 +18,7 @@ class StretchConfig:
 
     pad: float = 0.3
     """Kept before and after speech; onsets and endings are quiet, and the network needs some context."""
-    pause: float = 1.0
+    pause: float = 0.7
     """Less silence than this does not divide; more than twice the padding."""
     least: float = 0.06
     """Speech that is shorter is a click."""
