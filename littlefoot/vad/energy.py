@@ -21,9 +21,14 @@ ON_DB, OFF_DB = 9.0, 6.0
 """Above the noise floor."""
 LEAST_FLOOR_DB = -85.0
 """Of full scale: digital silence has no noise."""
+BAND_HERTZ = 200, 4000
+"""Where the energy is taken: speech has most of its own there, and hum, rumble and hiss have less."""
 
 _STEP = 25  # frames that share a noise floor
 _HALF = round(WINDOW_SECONDS * 16000 / FRAME / 2)  # frames
+_BINS = slice(*(hertz * FRAME // 16000 for hertz in BAND_HERTZ))
+_WINDOW = np.hanning(FRAME).astype(np.float32)
+_SCALE = 2 / (FRAME * float(np.square(_WINDOW).sum()))  # from squared Fourier coefficients to mean power
 
 
 class EnergyDetector:
@@ -33,7 +38,6 @@ class EnergyDetector:
 
     def __init__(self) -> None:
         self._left = np.zeros(0, np.float32)  # samples of an incomplete frame
-        self._before = np.float32(0)  # the sample before those
         self._energies = np.zeros(0)  # (N,) dB
         self._decided = 0  # of the energies
         self._hysteresis = Hysteresis()
@@ -54,10 +58,8 @@ class EnergyDetector:
     def _hear(self, samples: NDArray[np.float32]) -> None:
         if not len(samples):
             return
-        # Differences of neighbours: hum and rumble weigh little, as do constant offsets.
-        differences = np.diff(samples, prepend=self._before)
-        self._before = samples[-1]
-        power = np.square(differences.reshape(-1, FRAME), dtype=np.float64).mean(axis=1)
+        spectra = np.fft.rfft(samples.reshape(-1, FRAME) * _WINDOW)[:, _BINS]
+        power = _SCALE * np.square(np.abs(spectra)).sum(axis=1)
         decibels = 10 * np.log10(np.maximum(power, 10 ** (LEAST_FLOOR_DB / 10)))
         self._energies = np.concatenate([self._energies, decibels])
 

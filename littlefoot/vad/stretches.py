@@ -86,8 +86,7 @@ class _Cut:
             self._decided += size
             self._run = self._run + 1 if is_speech else 0
             if self._start is None and self._run >= self._least:
-                begin = max(0, self._decided - self._run * size - self._pad)
-                self._start = self._given = begin // self._multiple * self._multiple
+                self._start = self._given = self._begin(self._decided - self._run * size - self._pad)
             if self._start is not None:
                 if is_speech:
                     self._speech_end = self._decided
@@ -101,6 +100,11 @@ class _Cut:
             keep = self._given
         drop = min(max(0, keep - self._origin), len(self._held))
         self._held, self._origin = self._held[drop:], self._origin + drop
+
+    def _begin(self, at: int) -> int:
+        """The multiple before a sample, unless that is in the last stretch: then the first one after it."""
+        before = max(0, at) // self._multiple * self._multiple
+        return before if before >= self._given else -(-self._given // self._multiple) * self._multiple
 
     def _give(self, until: int) -> Iterator[Piece]:
         samples = self._held[self._given - self._origin : max(0, until - self._origin)]
