@@ -20,11 +20,12 @@ from littlefoot.errors import LittlefootError
 
 if TYPE_CHECKING:
     from littlefoot.results import Transcription
+    from littlefoot.runtime.recognizer import Heard
 
 Progress = Callable[[int, float], object]
 """Called with the index of a recording and the seconds of it that were heard."""
-Recognise = Callable[[str, Callable[[float], object] | None], "Transcription"]
-"""The name of a recording, and what is told the seconds that were heard."""
+Recognise = Callable[[str, "Heard | None"], "Transcription"]
+"""The name of a recording, and what is told how it goes on."""
 Outcome = tuple[int, "Transcription | LittlefootError"]
 """The index of a recording, and what became of it."""
 
@@ -59,12 +60,12 @@ class Settings:
         loaded = recognizer.load(self.model, self.engine, self.threads, self.precision, self.language)
         search = decoder(loaded, self.beam, self.lm, self.alpha, self.beta, self.hotwords, self.lexicon)
 
-        def recognise(name: str, progress: Callable[[float], object] | None) -> Transcription:
+        def recognise(name: str, heard: Heard | None) -> Transcription:
             with ExitStack() as stack:
                 source: audio.Source = name
                 if name == STANDARD_INPUT:
                     source = stack.enter_context(audio.standard_input(sys.stdin.buffer))
-                return loaded.transcribe(source, search, self.alternatives, self.vad, progress)
+                return loaded.transcribe(source, search, self.alternatives, self.vad, heard)
 
         return recognise
 
@@ -91,7 +92,7 @@ def _outcome(
     recognise: Recognise, index: int, name: str, progress: Progress | None
 ) -> Transcription | LittlefootError:
     try:
-        return recognise(name, None if progress is None else lambda seconds: progress(index, seconds))
+        return recognise(name, None if progress is None else lambda seconds, _: progress(index, seconds))
     except LittlefootError as error:
         return error
 

@@ -29,7 +29,7 @@ from littlefoot.runtime.frames import ChunkedFrames, Frames, WindowedFrames
 from littlefoot.runtime.stream import Stream
 from littlefoot.vad import create as create_detector
 from littlefoot.vad.detector import Detector
-from littlefoot.vad.stretches import stretches
+from littlefoot.vad.stretches import StretchConfig, stretches
 
 log = logging.getLogger("littlefoot")
 
@@ -42,8 +42,14 @@ CONTEXT_SECONDS = 2.0
 
 VAD = "energy"
 """What finds speech in long recordings (RESULTS.md, section Long recordings)."""
+FILL_SECONDS = 1.0
+"""The lengths of stretches are rounded up to multiples of this."""
 _CERTAIN = 30.0
 """A logit besides zeros: a posterior of one."""
+
+
+Heard = Callable[[float, list[Word]], None]
+"""Told how a transcription goes on: seconds of audio read so far, and the words that were complete since."""
 
 
 class Recognizer:
@@ -94,7 +100,7 @@ class Recognizer:
         decoder: BeamDecoder | None = None,
         alternatives: int = 0,
         vad: str = VAD,
-        progress: Callable[[float], object] | None = None,
+        heard: Heard | None = None,
     ) -> Transcription:
         """Recognise a recording of any length, in memory that does not grow with it.
 
@@ -104,7 +110,7 @@ class Recognizer:
             alternatives: how many of the best texts to return besides, where there is a decoder.
             vad: what finds speech in recordings beyond WINDOW_SECONDS, the rest is passed over: ``energy``,
                 ``silero`` or ``off`` (``littlefoot.vad``).
-            progress: called again and again with the seconds that were read so far.
+            heard: called after every window. What it raises ends the transcription.
 
         Raises:
             AudioError: it cannot be read.
@@ -119,10 +125,14 @@ class Recognizer:
             for block in blocks:
                 samples += len(block)
                 yield block
-                if progress is not None:
-                    progress(samples / SAMPLE_RATE)
 
-        windows = self._windows(counted(audio.blocks(source, WINDOW_SECONDS)), detector)
+        def told(windows: Iterable[Array]) -> Iterator[Array]:
+            for logits in windows:
+                yield logits
+                if heard is not None:
+                    heard(samples / SAMPLE_RATE, [])
+
+        windows = told(self._windows(counted(audio.blocks(source, WINDOW_SECONDS)), detector))
         best: list[Alternative] = []
         if decoder is None:
             found = self._greedy(windows)
@@ -197,7 +207,7 @@ class Recognizer:
         for begin, stretch in itertools.groupby(pieces, key=lambda piece: piece.start):
             yield from self._silence(begin // stride - frame)
             frame = begin // stride
-            for logits in self._logits_of_windows(piece.samples for piece in stretch):
+            for logits in self._logits_of_windows((piece.samples for piece in stretch), fill=True):
                 frame += len(logits)
                 yield logits
 
@@ -215,11 +225,24 @@ class Recognizer:
             yield logits
             frames -= count
 
-    def _logits_of_windows(self, blocks: Iterable[Array]) -> Iterator[Array]:
+    def _logits_of_windows(self, blocks: Iterable[Array], fill: bool = False) -> Iterator[Array]:
+        """Logits of the decided frames of windows; ``fill``: see ``_filled``."""
         stride = self.config.stride
         for window in windows(blocks, self.config.frames, stride):
-            prepared = audio.normalize(window.samples) if self._normalize else window.samples
+            samples = _filled(window.samples) if fill else window.samples
+            prepared = audio.normalize(samples) if self._normalize else samples
             yield self.engine.run(prepared)[window.first_frame : window.end_frame]
+
+
+def _filled(samples: Array) -> Array:
+    """A stretch (T,) up to a multiple of FILL_SECONDS, with the silence at its end, to and fro.
+
+    Engines keep something for each length that they have seen: of thousands it would fill the memory.
+    """
+    size = round(FILL_SECONDS * SAMPLE_RATE)
+    end = samples[-max(1, round(StretchConfig.pad * SAMPLE_RATE)) :]
+    silence = np.concatenate([end[::-1], end])
+    return np.concatenate([samples, np.resize(silence, -len(samples) % size)])
 
 
 def _warn_untrained(config: ModelConfig, chunk_frames: int) -> None:
