@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from littlefoot.results import Transcription
     from littlefoot.runtime.recognizer import Heard
 
-Progress = Callable[[int, float], object]
+Progress = Callable[[int, float], None]
 """Called with the index of a recording and the seconds of it that were heard."""
 Recognise = Callable[[str, "Heard | None"], "Transcription"]
 """The name of a recording, and what is told how it goes on."""
@@ -41,6 +41,7 @@ class Settings:
     threads: int | None
     precision: str
     language: str | None
+    layers: int | None
     vad: str
     beam: int | None
     lm: Path | None
@@ -57,7 +58,9 @@ class Settings:
         from littlefoot.runtime import recognizer
 
         vad.create(self.vad)
-        loaded = recognizer.load(self.model, self.engine, self.threads, self.precision, self.language)
+        loaded = recognizer.load(
+            self.model, self.engine, self.threads, self.precision, self.language, self.layers
+        )
         search = decoder(loaded, self.beam, self.lm, self.alpha, self.beta, self.hotwords, self.lexicon)
 
         def recognise(name: str, heard: Heard | None) -> Transcription:
