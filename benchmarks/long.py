@@ -39,10 +39,10 @@ from littlefoot.runtime import recognizer as recognition
 from littlefoot.vad.stretches import StretchConfig, stretches
 
 MARKS = "<!-- long -->\n", "<!-- /long -->\n"
-GROUPS = {"digits and orders": {"digits": 100, "coffee": 40}, "read": {"kathleen": 50, "librispeech3": 15}}
+GROUPS = {"digits and orders": {"digits": 60, "coffee": 20}, "read": {"kathleen": 30, "librispeech3": 8}}
 """Sets that go into a recording, and how many utterances of each at most."""
 CONDITIONS = ("quiet", "noise 20 dB", "noise 10 dB", "sounds")
-PARTS = 4
+PARTS = 2
 """Recordings for each group and condition."""
 
 

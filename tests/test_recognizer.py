@@ -230,6 +230,85 @@ def test_memory_does_not_grow_with_the_length(levels: Recognizer, tmp_path: Path
     assert peaks[1] - peaks[0] < samples_of_ten_minutes / 3
 
 
+# Pauses that are passed over
+
+
+class Spoken:
+    """A detector that calls speech what is not zero, in frames of 10 ms."""
+
+    frame = 160
+
+    def __init__(self) -> None:
+        self._left = np.zeros(0, np.float32)
+
+    def feed(self, samples: np.ndarray) -> np.ndarray:
+        samples = np.concatenate([self._left, samples])
+        whole = len(samples) - len(samples) % 160
+        self._left = samples[whole:]
+        return np.asarray((samples[:whole].reshape(-1, 160) > 0).any(axis=1))
+
+    def finish(self) -> np.ndarray:
+        return self.feed(np.zeros(-len(self._left) % 160, np.float32))
+
+
+@pytest.fixture
+def spoken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recognizer, "create_detector", lambda name: None if name == "off" else Spoken())
+
+
+TALK = (
+    (21.3, BLANK),
+    *((0.3, E), (0.3, T)),
+    (0.9, BLANK),  # passed over in part: no delimiter is heard in it
+    *((0.3, A), (0.1, BLANK), (0.2, DELIMITER), (0.3, E)),
+    (30, BLANK),
+    *((24, E), (4, T), (0.2, DELIMITER), (0.3, A)),
+    (5, BLANK),
+)
+
+
+@pytest.mark.usefixtures("spoken")
+def test_words_keep_their_times_where_silence_is_passed_over(levels: Recognizer) -> None:
+    result = levels.transcribe(spell(*TALK), vad="energy")
+    assert result.text == "ET A E ET A"
+    assert result.duration == pytest.approx(sum(seconds for seconds, _ in TALK))
+    starts = [21.3, 22.8, 23.4, 53.7, 81.9]
+    frame = levels.config.frame_ms / 1000
+    assert [word.start for word in result.words] == pytest.approx(starts, abs=2 * frame)
+    heard = sum(levels.engine.lengths) / RATE  # type: ignore[attr-defined]
+    assert heard < 50
+    assert all(length % RATE == 0 for length in levels.engine.lengths)  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("spoken")
+def test_a_beam_search_does_not_join_words_over_silence(levels: Recognizer) -> None:
+    start = spell(*TALK[:8])
+    expected = levels.transcribe(start, vad="energy")
+    result = levels.transcribe(start, levels.decoder(BeamConfig(beam=2)), vad="energy")
+    assert result.text == "ET A E"
+    assert [word.start for word in result.words] == [word.start for word in expected.words]
+
+
+@pytest.mark.usefixtures("spoken")
+def test_what_is_silent_has_no_text_and_a_short_clip_is_heard_whole(levels: Recognizer) -> None:
+    silent = levels.transcribe(spell((60, BLANK)), vad="energy")
+    assert (silent.text, silent.duration, levels.engine.lengths) == ("", 60.0, [])  # type: ignore[attr-defined]
+    levels.transcribe(spell((0.3, E), (15, BLANK)), vad="energy")
+    assert levels.engine.lengths == [round(15.3 * RATE)]  # type: ignore[attr-defined]
+
+
+def test_a_stretch_is_filled_with_the_silence_at_its_end() -> None:
+    samples = np.arange(1.0, RATE + 5000, dtype=np.float32)
+    filled = recognizer._filled(samples)
+    assert len(filled) == 2 * RATE
+    assert np.array_equal(filled[: len(samples)], samples)
+    assert filled[len(samples)] == samples[-1]
+    assert set(filled[len(samples) :]) <= set(samples[-4800:])
+    assert recognizer._filled(samples[:RATE]) is not None
+    assert len(recognizer._filled(samples[:RATE])) == RATE
+    assert len(recognizer._filled(samples[:7])) == RATE
+
+
 # Beam search
 
 
