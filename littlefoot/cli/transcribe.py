@@ -169,14 +169,15 @@ def _transcribe(
                     failed += 1
                     typer.echo(f"littlefoot: {result}", err=True)
                 else:
+                    output.write(result, todo[index])
                     done += 1
                     seconds += result.duration
-                    output.write(result, todo[index])
                 if meter is not None:
                     meter.ended(index)
     finally:
-        if len(recordings) + problems > 1 or output.directory is not None:
-            skipped = len(recordings) - len(todo)
+        skipped = len(recordings) - len(todo)
+        several = len(recordings) + problems > 1 or output.directory is not None
+        if several and done + failed + skipped:
             _sum_up(done, seconds, time.monotonic() - begin, failed + problems, skipped)
     return failed
 
