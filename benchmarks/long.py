@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import functools
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -174,6 +175,7 @@ def detectors(recognizer: recognition.Recognizer, data: Path, split: str) -> str
                     near = word_offsets(recording, found.words)
                     offsets[name] += near
                     missed[name] += len(recording.digits) - len(near)
+            print(group, condition, file=sys.stderr)
             total = sum(len(each.waveform) for each in made) / SAMPLE_RATE
             references = [each.text for each in made]
             for name in names:
@@ -193,11 +195,10 @@ def detectors(recognizer: recognition.Recognizer, data: Path, split: str) -> str
         table += f"| all | {name} | {percent(score.wer, score.wer_interval)} | | | | |\n"
     table += "\n| detector | digits found | start off by | end off by |\n|---|---|---|---|\n"
     for name in names:
-        start, end = np.median(np.abs(offsets[name]), axis=0)
-        table += (
-            f"| {name} | {len(offsets[name])} of {len(offsets[name]) + missed[name]} "
-            f"| {1000 * start:.0f} ms | {1000 * end:.0f} ms |\n"
-        )
+        cells = "- | -"
+        if offsets[name]:
+            cells = " | ".join(f"{1000 * each:.0f} ms" for each in np.median(np.abs(offsets[name]), axis=0))
+        table += f"| {name} | {len(offsets[name])} of {len(offsets[name]) + missed[name]} | {cells} |\n"
     return table
 
 
