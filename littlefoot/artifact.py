@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from littlefoot import atomic, names, safetensors_io
 from littlefoot.config import ModelConfig
-from littlefoot.errors import ArtifactError, LittlefootError
+from littlefoot.errors import ArtifactError, ConfigError, LittlefootError
 from littlefoot.packing import PACKED_BITS, packed_columns
 from littlefoot.vocabulary import Vocabulary
 from littlefoot.weights import expected_weights
@@ -117,6 +117,14 @@ def check_weights(weights: dict[str, npt.NDArray[Any]], config: ModelConfig) -> 
     ]
     if unknown:
         raise ArtifactError(f"weights that the model does not have: {_some(unknown)}")
+
+
+def check_transformers(artifact: Artifact) -> None:
+    """Raises ConfigError if transformers cannot load such a model."""
+    if "quantization" in artifact.config.littlefoot:
+        raise ConfigError("transformers cannot load a quantized artifact: export its full-precision original")
+    if own := artifact.config.own_settings:
+        raise ConfigError(f"transformers has no models with {', '.join(own)}: use --to onnx or --to openvino")
 
 
 def _stored_shape(name: str, shape: tuple[int, ...], weights: dict[str, npt.NDArray[Any]]) -> tuple[int, ...]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -320,6 +323,33 @@ def test_an_interrupted_run_ends_as_one_that_was_not(
     resumed = chain.run(teacher, steps, manifest.index(tones), tmp_path / "cut", "tones", resume=True)
     for name, value in whole.weights.items():
         np.testing.assert_array_equal(resumed.weights[name], value, err_msg=name)
+
+
+@pytest.mark.slow
+def test_two_processes_train_together(teacher: Artifact, tones: Path, tmp_path: Path) -> None:
+    model = artifact_files.save(teacher, tmp_path / "model")
+    settings = {
+        "steps": 4,
+        "batch_seconds": 4,
+        "log_every": 1,
+        "loaders": 0,
+        "mixed_precision": "no",
+        "warmup_steps": 1,
+    }
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
+    command += ["-m", "littlefoot", "shrink", str(model), "-o", str(tmp_path / "out")]
+    command += ["--recipe", "lowbit", "--data", str(tones), "--set", "lowbit.companions=[8]"]
+    command += ["--set", "lowbit.budget_mb=0.04"]
+    for name, value in settings.items():
+        command += ["--set", f"lowbit.train.{name}={value}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    made = artifact_files.load(tmp_path / "out")
+    assert sum(array.nbytes for array in made.weights.values()) <= 40_000
+    metrics = tmp_path / "out-steps" / "1-lowbit" / "model-training" / "metrics.jsonl"
+    steps = [json.loads(line)["step"] for line in metrics.read_text().splitlines() if '"kl"' in line]
+    assert steps == [1, 2, 3, 4]  # one of them writes
 
 
 # Bad input

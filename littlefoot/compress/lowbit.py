@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from accelerate import PartialState
 
 from littlefoot import artifact as artifacts
 from littlefoot import atomic
@@ -35,6 +34,7 @@ from littlefoot.compress.teacher import LiveTeacher, Teacher
 from littlefoot.errors import ConfigError
 from littlefoot.model.forward_backward import Denominator
 from littlefoot.model.module import CTCModel
+from littlefoot.model.train import processes
 from littlefoot.model.train_config import TrainConfig
 from littlefoot.packing import TERNARY, WeightCode, layer_bytes, pack_layer, packable, symmetric, unpack_layer
 
@@ -145,12 +145,7 @@ def lowbit(model: Artifact, config: LowbitConfig, step: Step) -> Artifact:
             config, budget_mb=None, max_harm=None, layer_bits=mixed_bits(model, clips, config, step)
         )
     phases = [
-        (
-            replace(
-                config, bits=bits, train=replace(config.train, steps=config.descent_steps), companions=()
-            ),
-            replace(step, directory=step.directory / f"{bits}-bit"),
-        )
+        (_phase(config, bits), replace(step, directory=step.directory / f"{bits}-bit"))
         for bits in config.descent
     ]
     for settings, where in [*phases, (config, step)]:
@@ -173,9 +168,8 @@ def mixed_bits(model: Artifact, clips: Sequence[Any], config: LowbitConfig, step
 
     A run that is resumed trains what it began with.
     """
-    state = PartialState()
     path = step.directory / "bits.json"
-    with state.main_process_first():
+    with processes().main_process_first():
         if not path.exists():
             inputs = collect(model, clips)
             options = sensitivity(model, clips, inputs, WIDTHS, config.code, step.progress)
@@ -191,6 +185,17 @@ def mixed_bits(model: Artifact, clips: Sequence[Any], config: LowbitConfig, step
     bits: dict[str, int] = json.loads(path.read_text(encoding="utf-8"))
     step.progress("bits: " + ", ".join(f"{name} {width}" for name, width in bits.items()))
     return bits
+
+
+def _phase(config: LowbitConfig, bits: int) -> LowbitConfig:
+    """The settings of training with more bits before."""
+    return replace(
+        config,
+        bits=bits,
+        layer_bits={pattern: max(bits, fewer) for pattern, fewer in config.layer_bits.items()},
+        companions=(),
+        train=replace(config.train, steps=config.descent_steps),
+    )
 
 
 class LowbitDistillation(Distillation):
