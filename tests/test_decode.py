@@ -112,10 +112,8 @@ def greedy_loop(logits: Logits, vocabulary: Tokens) -> list[tuple[str, int, floa
         name = vocabulary.tokens[token]
         if name == "|":
             if word:
-                if frame == len(posteriors) or frame - end > 0.2:
-                    end = min(frame, end + 0.08)
-                else:
-                    end = frame
+                tells = frame < len(posteriors) and frame - end <= 0.2
+                end = frame if tells else min(frame, end + 0.08)
                 found.append((word, start, end, float(np.exp(np.mean(logs)))))
             word, logs = "", []
         elif len(name) == 1:
