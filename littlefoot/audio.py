@@ -90,8 +90,12 @@ def blocks(source: Source, seconds: float = 30.0) -> Iterator[Waveform]:
         yield np.concatenate(pending)
 
 
-def duration(source: Source) -> float:
+def duration(source: Source, limit: float | None = None) -> float:
     """Length of a recording in seconds; from the header where it is reliable (not in MP3), else by decoding.
+
+    Args:
+        source: as for ``read``.
+        limit: decoding stops after so many seconds; the result is then above it, and not the whole length.
 
     Raises:
         AudioError: as ``read``, for what can be seen without decoding.
@@ -101,7 +105,11 @@ def duration(source: Source) -> float:
     with _open(source) as (file, name, _):
         frames = file.frames
         if file.format == "MP3" or frames >= _UNKNOWN_LENGTH:
-            frames = sum(len(piece) for piece in _frames(file, name, 0))
+            frames = 0
+            for piece in _frames(file, name, 0):
+                frames += len(piece)
+                if limit is not None and frames > limit * file.samplerate:
+                    break
         if not frames:
             raise AudioError(f"{name}: holds no samples: record or export it again")
         return float(frames / file.samplerate)

@@ -39,6 +39,43 @@ def greedy(
     return Hypothesis(separator(vocabulary).join(word.word for word in found), found)
 
 
+class GreedySearch:
+    """Greedy decoding of a recording whose logits come in parts: the words that all of them would give."""
+
+    def __init__(self, vocabulary: TokenSet, frame_seconds: float) -> None:
+        """As in ``greedy``."""
+        self._vocabulary, self._frame_seconds = vocabulary, frame_seconds
+        self._delimiter = None
+        if vocabulary.word_delimiter in vocabulary.tokens:
+            self._delimiter = vocabulary.tokens.index(vocabulary.word_delimiter)
+        self._tokens = np.zeros(0, np.int64)  # of the frames of words that may go on
+        self._log_posteriors = np.zeros(0)
+        self._begin = 0  # frames before those
+
+    def feed(self, logits: NDArray[np.floating]) -> list[Word]:
+        """More logits (F, V); returns the words that are complete now. Raises EngineError as ``greedy``."""
+        tokens, log_posteriors = best_tokens(logits, self._vocabulary)
+        self._tokens = np.concatenate([self._tokens, tokens])
+        self._log_posteriors = np.concatenate([self._log_posteriors, log_posteriors])
+        if self._delimiter is not None:  # all words before the last delimiter
+            (delimiters,) = np.nonzero(self._tokens == self._delimiter)
+            return self._take(int(delimiters[-1]) + 1) if len(delimiters) else []
+        starts = best_path(self._tokens, self._log_posteriors, self._vocabulary.blank).starts
+        return self._take(int(starts[-1])) if len(starts) else []  # the last token may go on
+
+    def finish(self) -> list[Word]:
+        """The words that are left."""
+        return self._take(len(self._tokens))
+
+    def _take(self, end: int) -> list[Word]:
+        """The words of the first frames, which are forgotten."""
+        spans = best_path(self._tokens[:end], self._log_posteriors[:end], self._vocabulary.blank)
+        found = words(spans, self._vocabulary, self._frame_seconds, self._begin * self._frame_seconds)
+        self._tokens, self._log_posteriors = self._tokens[end:], self._log_posteriors[end:]
+        self._begin += end
+        return found
+
+
 def best_tokens(
     logits: NDArray[np.floating], vocabulary: TokenSet
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import os
-import threading
+import queue
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -25,7 +26,7 @@ PRECISIONS = ("auto", "f32", "bf16")
 
 
 class Engine(Protocol):
-    """Runs one model."""
+    """Runs one model; threads may share it."""
 
     name: str
 
@@ -39,6 +40,7 @@ def create(
     threads: int | None = None,
     precision: str = "auto",
     cached: bool = True,
+    parallel: int = 1,
 ) -> Engine:
     """The engine ``name`` with the artifact loaded.
 
@@ -48,6 +50,7 @@ def create(
         precision: of what is not quantized. ``f32``, ``bf16`` (OpenVINO, on processors that have it), or
             ``auto``: bf16 for a quantized artifact where the processor has it, f32 otherwise.
         cached: keep the compiled model on disk; not worth it for a model that is tried once.
+        parallel: how many runs are computed side by side; they share the threads.
 
     Raises:
         ConfigError: an unknown precision.
@@ -60,11 +63,11 @@ def create(
     if name == "auto":
         name = _best_engine(artifact)
     if name == "openvino":
-        return OpenVINOEngine(artifact, threads, precision, cached)
+        return OpenVINOEngine(artifact, threads, precision, cached, parallel)
     if name == "onnxruntime":
         if precision == "bf16":
             raise EngineError("precision bf16: onnxruntime computes in f32, use that or the engine openvino")
-        return ONNXRuntimeEngine(artifact, threads)
+        return ONNXRuntimeEngine(artifact, threads, parallel)
     raise EngineError(f"engine '{name}' is unknown: use auto, openvino or onnxruntime")
 
 
@@ -81,23 +84,53 @@ class OpenVINOEngine:
 
     name = "openvino"
 
-    def __init__(self, artifact: Artifact, threads: int | None, precision: str, cached: bool = True) -> None:
-        self.precision, compiled = _openvino(artifact, threads, precision, cached)
-        self._request = compiled.create_infer_request()
+    def __init__(
+        self,
+        artifact: Artifact,
+        threads: int | None,
+        precision: str,
+        cached: bool = True,
+        parallel: int = 1,
+    ) -> None:
+        self.precision, compiled = _openvino(artifact, threads, precision, cached, parallel=parallel)
+        self._requests = _Requests(compiled, parallel)
         self._two_frames = artifact.config.receptive_field + artifact.config.stride  # samples
-        self._begun = False
+        self._begun: set[int] = set()  # requests
 
     def run(self, waveform: Array) -> Array:
-        if not self._begun and len(waveform) < self._two_frames:
-            # When a model's first run has one frame, OpenVINO 2026.4 computes later, longer ones wrong.
-            self._request.infer([np.zeros((1, self._two_frames), np.float32)])
-        self._begun = True
-        result = self._request.infer([waveform[None]], share_inputs=True)[0]
-        return np.array(result[0], dtype=np.float32)
+        with self._requests.one() as request:
+            if id(request) not in self._begun and len(waveform) < self._two_frames:
+                # When a model's first run has one frame, OpenVINO 2026.4 computes later, longer ones wrong.
+                request.infer([np.zeros((1, self._two_frames), np.float32)])
+            self._begun.add(id(request))
+            result = request.infer([waveform[None]], share_inputs=True)[0]
+            return np.array(result[0], dtype=np.float32)
+
+
+class _Requests:
+    """Infer requests of a compiled model. Each runs once at a time: threads take one, or wait for it."""
+
+    def __init__(self, compiled: Any, count: int) -> None:
+        self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        for _ in range(count):
+            self._free.put(compiled.create_infer_request())
+
+    @contextmanager
+    def one(self) -> Iterator[Any]:
+        request = self._free.get()
+        try:
+            yield request
+        finally:
+            self._free.put(request)
 
 
 def _openvino(
-    artifact: Artifact, threads: int | None, precision: str, cached: bool, streaming: bool = False
+    artifact: Artifact,
+    threads: int | None,
+    precision: str,
+    cached: bool,
+    streaming: bool = False,
+    parallel: int = 1,
 ) -> tuple[str, Any]:
     """The precision chosen, and the compiled model: of whole recordings, or of a stream's chunks."""
     if find_spec("openvino") is None:
@@ -117,6 +150,8 @@ def _openvino(
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": threads or len(os.sched_getaffinity(0)),
     }
+    if parallel > 1:
+        options["NUM_STREAMS"] = parallel
     if not cached:
         return precision, _compile(artifact, options, streaming)
     device = core.get_property("CPU", "FULL_DEVICE_NAME")
@@ -193,8 +228,8 @@ class ONNXRuntimeEngine:
 
     name = "onnxruntime"
 
-    def __init__(self, artifact: Artifact, threads: int | None) -> None:
-        self._session = _Session(artifact, threads)
+    def __init__(self, artifact: Artifact, threads: int | None, parallel: int = 1) -> None:
+        self._session = _Session(artifact, threads, parallel=parallel)
 
     def run(self, waveform: Array) -> Array:
         (logits,) = self._session.step({"waveform": waveform[None]})
@@ -204,7 +239,9 @@ class ONNXRuntimeEngine:
 class _Session:
     """ONNX Runtime's session, and the weights whose memory it shares."""
 
-    def __init__(self, artifact: Artifact, threads: int | None, streaming: bool = False) -> None:
+    def __init__(
+        self, artifact: Artifact, threads: int | None, streaming: bool = False, parallel: int = 1
+    ) -> None:
         if find_spec("onnxruntime") is None:
             raise MissingExtraError("the engine onnxruntime", "onnxruntime", "onnxruntime")
         import onnxruntime
@@ -212,7 +249,8 @@ class _Session:
         from littlefoot.runtime import graph
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+        # Every run that is under way takes so many, however many there are.
+        options.intra_op_num_threads = max(1, (threads or len(os.sched_getaffinity(0))) // parallel)
         options.log_severity_level = 3
         network = graph.build_stream(artifact) if streaming else graph.build(artifact)
         self._weights = network.large  # must live as long as the session
@@ -238,23 +276,28 @@ class StreamEngine(Protocol):
 
 
 def create_stream(
-    artifact: Artifact, name: str = "auto", threads: int | None = None, precision: str = "auto"
+    artifact: Artifact,
+    name: str = "auto",
+    threads: int | None = None,
+    precision: str = "auto",
+    parallel: int = 1,
 ) -> StreamEngine:
     """As ``create``, for the chunks of a streaming model."""
     name = _best_engine(artifact) if name == "auto" else name
     if name == "openvino":
-        return _OpenVINOStreamEngine(_openvino(artifact, threads, precision, True, True)[1])
+        compiled = _openvino(artifact, threads, precision, True, True, parallel)[1]
+        return _OpenVINOStreamEngine(compiled, parallel)
     if name == "onnxruntime":
-        return _Session(artifact, threads, True)
+        return _Session(artifact, threads, True, parallel)
     raise EngineError(f"engine '{name}' is unknown: use auto, openvino or onnxruntime")
 
 
 class _OpenVINOStreamEngine:
-    def __init__(self, compiled: Any) -> None:
-        self._request, self._lock = compiled.create_infer_request(), threading.Lock()
+    def __init__(self, compiled: Any, parallel: int) -> None:
+        self._requests = _Requests(compiled, parallel)
         self._names = [entry.get_any_name() for entry in compiled.outputs]
 
     def step(self, inputs: dict[str, Any]) -> list[Array]:
-        with self._lock:
-            results = self._request.infer(inputs, share_inputs=True)
+        with self._requests.one() as request:
+            results = request.infer(inputs, share_inputs=True)
             return [np.array(results[name]) for name in self._names]

@@ -16,11 +16,11 @@ from littlefoot.artifact import Artifact
 from littlefoot.config import SAMPLE_RATE, ModelConfig
 from littlefoot.decode import lm as language_models
 from littlefoot.decode.beam import BeamConfig, BeamDecoder
-from littlefoot.decode.greedy import best_path, best_tokens
+from littlefoot.decode.greedy import GreedySearch
 from littlefoot.decode.hotwords import read_hotwords
 from littlefoot.decode.lexicon import read_lexicon
 from littlefoot.decode.segments import segments
-from littlefoot.decode.spans import separator, words
+from littlefoot.decode.spans import separator
 from littlefoot.errors import ConfigError
 from littlefoot.results import Alternative, Transcription, Word
 from littlefoot.runtime.engine import Engine, StreamEngine, create, create_stream
@@ -37,8 +37,15 @@ CONTEXT_SECONDS = 2.0
 """What a window sees of its neighbours on each side without deciding about it."""
 
 
+Heard = Callable[[float, list[Word]], None]
+"""Told how a transcription goes on: seconds of audio read so far, and the words that were complete since."""
+
+
 class Recognizer:
-    """A loaded model. Made by ``littlefoot.load``; may be used for any number of recordings."""
+    """A loaded model. Made by ``littlefoot.load``; may be used for any number of recordings.
+
+    Threads may share it: as many compute side by side as ``load`` was told by ``parallel``, others wait.
+    """
 
     def __init__(
         self, artifact: Artifact, engine: Engine, chunks: Callable[[], StreamEngine] | None = None
@@ -84,6 +91,7 @@ class Recognizer:
         source: str | Path | bytes | BinaryIO | Array,
         decoder: BeamDecoder | None = None,
         alternatives: int = 0,
+        heard: Heard | None = None,
     ) -> Transcription:
         """Recognise a recording of any length.
 
@@ -91,6 +99,8 @@ class Recognizer:
             source: a file, its bytes, or samples (T,) float32 at 16 kHz.
             decoder: made by ``decoder``; None for greedy decoding.
             alternatives: how many of the best texts to return besides, where there is a decoder.
+            heard: called after every window (some 20 s); a beam search has words only at the end. What it
+                raises ends the transcription.
 
         Raises:
             AudioError: it cannot be read.
@@ -105,12 +115,21 @@ class Recognizer:
 
         windows = self._logits_of_windows(counted(audio.blocks(source, WINDOW_SECONDS)))
         best: list[Alternative] = []
+        found: list[Word] = []
         if decoder is None:
-            found = self._greedy(windows)
+            greedy = GreedySearch(self.vocabulary, self.config.frame_ms / 1000)
+            for logits in windows:
+                complete = greedy.feed(logits)
+                found += complete
+                if heard is not None:
+                    heard(samples / SAMPLE_RATE, complete)
+            found += greedy.finish()
         else:
             search = decoder.start()
             for logits in windows:
                 search.feed(logits)
+                if heard is not None:
+                    heard(samples / SAMPLE_RATE, [])
             found, best = search.finish(alternatives)
         between = separator(self.vocabulary)
         text = between.join(word.word for word in found)
@@ -151,14 +170,6 @@ class Recognizer:
         """
         parts = list(self._logits_of_windows([audio.read(waveform)]))
         return np.concatenate(parts) if parts else np.zeros((0, self.config.vocab_size), np.float32)
-
-    def _greedy(self, windows: Iterable[Array]) -> list[Word]:
-        pairs = [best_tokens(logits, self.vocabulary) for logits in windows]
-        if not pairs:
-            return []
-        tokens, log_posteriors = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
-        spans = best_path(tokens, log_posteriors, self.vocabulary.blank)
-        return words(spans, self.vocabulary, self.config.frame_ms / 1000)
 
     def _logits_of_windows(self, blocks: Iterable[Array]) -> Iterator[Array]:
         stride = self.config.stride
@@ -213,6 +224,7 @@ def load(
     threads: int | None = None,
     precision: str = "auto",
     language: str | None = None,
+    parallel: int = 1,
 ) -> Recognizer:
     """Load a model for recognition.
 
@@ -222,8 +234,9 @@ def load(
         threads: processor threads, all by default.
         precision: of what is not quantized, ``auto``, ``f32`` or ``bf16``.
         language: for MMS, whose adapter and alphabet to take.
+        parallel: how many recordings or streams are computed side by side, each by its share of the threads.
     """
     artifact = checkpoint.load(model, language=language)
-    whole = create(artifact, engine, threads, precision)
-    chunks = functools.partial(create_stream, artifact, whole.name, threads, precision)
+    whole = create(artifact, engine, threads, precision, parallel=parallel)
+    chunks = functools.partial(create_stream, artifact, whole.name, threads, precision, parallel)
     return Recognizer(artifact, whole, chunks if artifact.config.chunk_frames else None)
