@@ -57,8 +57,8 @@ def serve(
 ) -> None:
     """Serve models: OpenAI's transcription API, live speech over a WebSocket, and a page.
 
-    Listens on this machine only, unless --host says otherwise. LITTLEFOOT_API_KEY in the environment is a key that
-    clients must send. Ctrl-C or SIGTERM finishes what runs; a second Ctrl-C does not.
+    Listens on this machine only, unless --host says otherwise. The environment's LITTLEFOOT_API_KEY is a key
+    that clients must send. Ctrl-C or SIGTERM finishes what runs; a second Ctrl-C does not.
     """
     try:
         from littlefoot.server.run import Server, allow_open_files

@@ -1,1 +1,1 @@
-"""``littlefoot serve``: OpenAI's transcription API, a WebSocket for live speech, a page. Needs the extra serve."""
+"""``littlefoot serve``: OpenAI's transcription API, live speech, a page. Needs the extra serve."""

@@ -79,7 +79,7 @@ async function recognise(file) {
         const speed = event.duration / seconds;
         at("figures").textContent =
           `${event.duration.toFixed(1)} s of audio in ${seconds.toFixed(2)} s, ` +
-          `${speed.toPrecision(2)} × real time with the way there and back`;
+          `${speed.toPrecision(2)} × real time, the network included`;
         say(event.text ? "Done." : "Done: nothing was said.");
       }
     }
