@@ -23,7 +23,7 @@ from littlefoot.runtime import recognizer
 from littlefoot.runtime.recognizer import Recognizer
 from littlefoot.server.limits import Limits
 from littlefoot.server.models import Models
-from littlefoot.server.run import Server
+from littlefoot.server.run import Server, listen
 from littlefoot.server.service import Service
 
 RATE = 16_000
@@ -113,8 +113,9 @@ def serving(
     service = Service(
         Models([str(model) for model in models], load), Limits(**limits), api_key, frozenset(origins)
     )
-    server = Server(service, "127.0.0.1", 0)
-    thread = threading.Thread(target=server.run)
+    server, listener = Server(service), listen("127.0.0.1", 0)
+    port = listener.getsockname()[1]
+    thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()
 
     def stop() -> None:
@@ -122,7 +123,6 @@ def serving(
 
     try:
         wait_until(lambda: server.started or not thread.is_alive())
-        port = server.servers[0].sockets[0].getsockname()[1]
         yield Running(port, service, stop, server.server_state)
     finally:
         stop()

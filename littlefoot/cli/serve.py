@@ -6,7 +6,6 @@ import functools
 import ipaddress
 import logging
 import os
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -61,7 +60,7 @@ def serve(
     that clients must send. Ctrl-C or SIGTERM finishes what runs; a second Ctrl-C does not.
     """
     try:
-        from littlefoot.server.run import Server, allow_open_files
+        from littlefoot.server.run import Server, allow_open_files, listen
     except ImportError as error:
         raise MissingExtraError("littlefoot serve", error.name or "fastapi", "serve") from error
     from littlefoot.cli.decoding import decoder
@@ -104,9 +103,8 @@ def serve(
         return decoder(loaded, beam, lm, alpha, beta, hotwords, lexicon)
 
     origins = frozenset(origin.rstrip("/") for origin in allow_origin or [])
-    server = Server(Service(Models(models, load, make_decoder), limits, key, origins), host, port)
-    server.run()
-    sys.exit(0 if server.started else 1)
+    service = Service(Models(models, load, make_decoder), limits, key, origins)
+    Server(service).run([listen(host, port)])
 
 
 def _loopback(host: str) -> bool:

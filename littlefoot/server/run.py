@@ -22,14 +22,12 @@ _RESERVED_FILES = 256
 class Server(uvicorn.Server):
     """Lets live streams end first, and then what else runs."""
 
-    def __init__(self, service: Service, host: str, port: int) -> None:
+    def __init__(self, service: Service) -> None:
         self.service = service
         limits = service.limits
         super().__init__(
             uvicorn.Config(
                 create_app(service),
-                host=host,
-                port=port,
                 loop="asyncio",
                 http=protocol(limits),
                 ws="websockets-sansio",
@@ -58,6 +56,12 @@ class Server(uvicorn.Server):
         while self.service.streams and not self.force_exit and asyncio.get_running_loop().time() < end:
             await asyncio.sleep(0.05)
         await super().shutdown(sockets)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises OSError, for example where the port is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=2048)
 
 
 def address(listener: socket.socket) -> str:

@@ -16,10 +16,12 @@ async function showModels() {
   try {
     const list = await models();
     const chosen = model() ?? list[0]?.id;
+    const focus = at("models").contains(document.activeElement);
     at("models").replaceChildren(
       at("models").querySelector("legend"),
       ...list.map((each) => card(each, each.id === chosen)),
     );
+    if (focus) document.querySelector("[name=model]:checked").focus();
     at("key-form").hidden = true;
     setBusy(busy);
   } catch (error) {
@@ -153,7 +155,7 @@ async function closeMicrophone() {
   const open = microphone;
   microphone = null;
   showListening(false);
-  at("speak").disabled = true;
+  disable(at("speak"), true);
   await open?.opened.close();
 }
 
@@ -175,7 +177,7 @@ function showListening(listening) {
   at("speak-label").textContent = listening ? "Stop" : "Speak";
   at("speak-hint").textContent = listening ? "listening" : "into the microphone";
   at("level").hidden = !listening;
-  at("speak").disabled = false;
+  disable(at("speak"), false);
 }
 
 // Transcript
@@ -215,9 +217,17 @@ async function copy() {
 
 function setBusy(value) {
   busy = value;
-  at("file").disabled = value;
-  at("speak").disabled = value && !microphone;
+  disable(at("file"), value);
+  disable(at("speak"), value && !microphone);
   document.querySelectorAll("[name=model]").forEach((input) => (input.disabled = value));
+}
+
+// The browser takes the focus from what is disabled: it gets it back.
+let focused = null;
+function disable(element, value) {
+  if (value && element === document.activeElement) focused = element;
+  element.disabled = value;
+  if (!value && element === focused && document.activeElement === document.body) element.focus();
 }
 
 function say(text) {
