@@ -24,6 +24,10 @@ Array = npt.NDArray[np.float32]
 
 PRECISIONS = ("auto", "f32", "bf16")
 
+_SHAPES = 32
+"""OpenVINO keeps code for so many shapes of each operation; by its default of 5000 memory grows with every
+length of recording that it has not seen."""
+
 
 class Engine(Protocol):
     """Runs one model; threads may share it."""
@@ -149,6 +153,7 @@ def _openvino(
         "INFERENCE_PRECISION_HINT": precision,
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": threads or len(os.sched_getaffinity(0)),
+        "CPU_RUNTIME_CACHE_CAPACITY": _SHAPES,
     }
     if parallel > 1:
         options["NUM_STREAMS"] = parallel
