@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -261,6 +262,18 @@ def test_both_engines_give_the_same_logits(artifact: Artifact) -> None:
     a, b = (engine.create(artifact, name, precision="f32") for name in ("openvino", "onnxruntime"))
     assert (a.name, b.name) == ("openvino", "onnxruntime")
     np.testing.assert_allclose(a.run(WAVEFORM), b.run(WAVEFORM), atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+@pytest.mark.parametrize("parallel", [1, 2])
+def test_threads_may_share_an_engine(artifact: Artifact, name: str, parallel: int) -> None:
+    shared = engine.create(artifact, name, threads=2, cached=False, parallel=parallel)
+    clips = [speechlike(0.1 + 0.05 * number) for number in range(8)]
+    expected = [shared.run(clip) for clip in clips]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(5):
+            for logits, wanted in zip(pool.map(shared.run, clips), expected, strict=True):
+                np.testing.assert_allclose(logits, wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_an_unknown_engine_is_refused(artifact: Artifact) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from littlefoot.decode.spans import Spans, TokenSet, checked, separator, words
+from littlefoot.decode.spans import Spans, TokenSet, checked, is_special, separator, words
 from littlefoot.results import Word
 
 
@@ -45,6 +45,7 @@ class GreedySearch:
     def __init__(self, vocabulary: TokenSet, frame_seconds: float) -> None:
         """As in ``greedy``."""
         self._vocabulary, self._frame_seconds = vocabulary, frame_seconds
+        self._special = np.array([is_special(token) for token in vocabulary.tokens])  # (V,)
         self._delimiter = None
         if vocabulary.word_delimiter in vocabulary.tokens:
             self._delimiter = vocabulary.tokens.index(vocabulary.word_delimiter)
@@ -60,7 +61,8 @@ class GreedySearch:
         if self._delimiter is not None:  # all words before the last delimiter
             (delimiters,) = np.nonzero(self._tokens == self._delimiter)
             return self._take(int(delimiters[-1]) + 1) if len(delimiters) else []
-        starts = best_path(self._tokens, self._log_posteriors, self._vocabulary.blank).starts
+        spans = best_path(self._tokens, self._log_posteriors, self._vocabulary.blank)
+        starts = spans.starts[~self._special[spans.tokens]]
         return self._take(int(starts[-1])) if len(starts) else []  # the last token may go on
 
     def finish(self) -> list[Word]:
