@@ -3,7 +3,12 @@
     python benchmarks/speed.py base
     python benchmarks/speed.py large --rounds 7
     python benchmarks/speed.py front-end
-    python benchmarks/speed.py student --rounds 7
+    python benchmarks/speed.py bigfoot --rounds 7
+    python benchmarks/speed.py s3 --rounds 7
+    python benchmarks/speed.py s5 --rounds 7
+
+The last three are LARGE against students of it: Shrinking Bigfoot's four layers, DistillW2V2's S3 (12 layers
+of 384), and its S5 (10 layers of 384 and a smaller front end, here of 256 channels).
 
 Every round runs every contender once; a row shows the median time and the median of the ratios round by round
 against the first row. The peers take part where they are installed: pip install torch transformers nncf.
@@ -40,6 +45,18 @@ LARGE = {
     "feat_extract_norm": "layer",
     "do_stable_layer_norm": True,
     "conv_bias": True,
+}
+S3 = {
+    **LARGE,
+    "num_hidden_layers": 12,
+    "hidden_size": 384,
+    "num_attention_heads": 6,
+    "intermediate_size": 1536,
+}
+STUDENTS = {
+    "bigfoot": {**LARGE, "num_hidden_layers": 4},
+    "s3": S3,
+    "s5": {**S3, "num_hidden_layers": 10, "conv_dim": [256] * 7},
 }
 # What is left around the front end is too small to matter.
 STUB = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 64}
@@ -144,8 +161,8 @@ def prepare(what: str, seconds: float, threads: int) -> dict[str, Contender]:
         return {**ours(artifact, quantized, waveform, threads), **peers(model, waveform, threads)}
 
 
-def prepare_student(seconds: float, threads: int) -> dict[str, Contender]:
-    """The LARGE architecture against its student of four layers (Shrinking Bigfoot)."""
+def prepare_student(what: str, seconds: float, threads: int) -> dict[str, Contender]:
+    """The LARGE architecture against a student of it."""
     import torch
 
     torch.set_num_threads(threads)
@@ -153,7 +170,7 @@ def prepare_student(seconds: float, threads: int) -> dict[str, Contender]:
     with tempfile.TemporaryDirectory() as directory:
         model = random_checkpoint(LARGE, Path(directory) / "teacher")
         teacher = checkpoint.load(Path(directory) / "teacher")
-        random_checkpoint({**LARGE, "num_hidden_layers": 4}, Path(directory) / "student")
+        random_checkpoint(STUDENTS[what], Path(directory) / "student")
         student = checkpoint.load(Path(directory) / "student")
         contenders: dict[str, Contender] = {}
         sizes = {}
@@ -165,6 +182,7 @@ def prepare_student(seconds: float, threads: int) -> dict[str, Contender]:
             sizes[f"{name}, int8"] = sum(w.nbytes for w in quantized.weights.values())
         for name, size in sizes.items():
             print(f"{name}: {size / 1e6:.1f} MB, {sizes['teacher'] / size:.2f}x smaller than the teacher")
+        print(f"student: {student.parameters:,} parameters\n")
         batch = torch.from_numpy(waveform)[None]
 
         def run_torch() -> object:
@@ -203,13 +221,13 @@ def report(times: dict[str, list[float]], seconds: float) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("what", choices=("base", "large", "front-end", "student"))
+    parser.add_argument("what", choices=("base", "large", "front-end", *STUDENTS))
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=11)
     arguments = parser.parse_args()
-    if arguments.what == "student":
-        contenders = prepare_student(arguments.seconds, arguments.threads)
+    if arguments.what in STUDENTS:
+        contenders = prepare_student(arguments.what, arguments.seconds, arguments.threads)
     else:
         contenders = prepare(arguments.what, arguments.seconds, arguments.threads)
     print(report(measure(contenders, arguments.rounds), arguments.seconds))

@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from littlefoot import atomic, names, safetensors_io
 from littlefoot.config import ModelConfig
-from littlefoot.errors import ArtifactError, LittlefootError
+from littlefoot.errors import ArtifactError, ConfigError, LittlefootError
 from littlefoot.packing import PACKED_BITS, packed_columns
 from littlefoot.vocabulary import Vocabulary
 from littlefoot.weights import expected_weights
@@ -36,11 +36,20 @@ PREPROCESSOR, TOKENIZER, CARD = "preprocessor_config.json", "tokenizer_config.js
 QUANTIZATION_SUFFIXES = (
     ".weight_scale",
     ".weight_bits",
+    ".weight_levels",
+    ".weight_shape",
+    ".weight_multiplier",
     ".input_scale",
     ".input_zero_point",
     ".input_smoothing",
+    ".input_shift",
+    ".input_bits",
 )
 """Tensors that may stand beside a layer's weight (``littlefoot.compress.quantize``)."""
+
+TRAINING_SUFFIXES = (".log_weight_scale", ".log_input_scale", ".input_zero")
+"""And beside that of a model whose quantization is being learned (``littlefoot.compress.fake_quant``);
+engines run it as if they were not there."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +78,17 @@ class Artifact:
         return sum(int(np.prod(shape)) for shape in expected_weights(self.config).values())
 
 
+def first_layers(artifact: Artifact, count: int) -> Artifact:
+    """The model that ends after its first ``count`` Transformer layers: faster, and worse.
+
+    Raises ConfigError for a count that it does not have.
+    """
+    config = artifact.config.first_layers(count)
+    left_out = tuple(f"encoder.layers.{layer}." for layer in range(count, artifact.config.num_hidden_layers))
+    weights = {name: value for name, value in artifact.weights.items() if not name.startswith(left_out)}
+    return replace(artifact, config=config, weights=weights)
+
+
 def check_weights(weights: dict[str, npt.NDArray[Any]], config: ModelConfig) -> None:
     """Raises ArtifactError if a weight is missing, misshapen or unknown."""
     expected = expected_weights(config)
@@ -90,10 +110,21 @@ def check_weights(weights: dict[str, npt.NDArray[Any]], config: ModelConfig) -> 
         for name in weights
         if name not in expected
         and name != "masked_spec_embed"
-        and not any(name.endswith(s) and name.removesuffix(s) in layers for s in QUANTIZATION_SUFFIXES)
+        and not any(
+            name.endswith(s) and name.removesuffix(s) in layers
+            for s in (*QUANTIZATION_SUFFIXES, *TRAINING_SUFFIXES)
+        )
     ]
     if unknown:
         raise ArtifactError(f"weights that the model does not have: {_some(unknown)}")
+
+
+def check_transformers(artifact: Artifact) -> None:
+    """Raises ConfigError if transformers cannot load such a model."""
+    if "quantization" in artifact.config.littlefoot:
+        raise ConfigError("transformers cannot load a quantized artifact: export its full-precision original")
+    if own := artifact.config.own_settings:
+        raise ConfigError(f"transformers has no models with {', '.join(own)}: use --to onnx or --to openvino")
 
 
 def _stored_shape(name: str, shape: tuple[int, ...], weights: dict[str, npt.NDArray[Any]]) -> tuple[int, ...]:
@@ -101,9 +132,25 @@ def _stored_shape(name: str, shape: tuple[int, ...], weights: dict[str, npt.NDAr
     bits = weights.get(f"{name}_bits")
     if bits is None:
         return shape
-    if bits.shape != () or int(bits) not in PACKED_BITS or weights[name].dtype != np.uint8 or len(shape) != 2:
+    table = weights.get(f"{name}_levels", np.zeros(0, np.int8))
+    written = weights.get(f"{name}_shape")
+    columns = int(np.prod(shape[1:]))
+    multipliers = weights.get(f"{name}_multiplier", np.ones((shape[0], 1), np.uint8))
+    if (
+        bits.shape != ()
+        or int(bits) not in PACKED_BITS
+        or weights[name].dtype != np.uint8
+        or len(shape) < 2
+        or table.ndim != 1
+        or len(table) not in (0, 3, 1 << int(bits))
+        or (written is None and (len(shape) > 2 or len(table) == 3))
+        or (written is not None and tuple(written.tolist()) != shape)
+        or multipliers.ndim != 2
+        or len(multipliers) != shape[0]
+        or columns % multipliers.shape[1]
+    ):
         raise ArtifactError(f"the weight {name} claims to be packed, but is not: the model is damaged")
-    return shape[0], packed_columns(shape[1], int(bits))
+    return shape[0], packed_columns(columns, int(bits), tuple(table.tolist()))
 
 
 def save(artifact: Artifact, directory: str | Path, overwrite: bool = False) -> Path:

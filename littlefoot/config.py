@@ -367,6 +367,18 @@ class ModelConfig:
         """The layer whose attention map a Transformer layer uses."""
         return self.layer_maps[layer] if self.layer_maps else layer
 
+    def first_layers(self, count: int) -> ModelConfig:
+        """The configuration of a model that ends after ``count`` of these layers.
+
+        Raises ConfigError for a count that it does not have.
+        """
+        if not 1 <= count <= self.num_hidden_layers:
+            raise ConfigError(f"layers {count}: the model has 1 to {self.num_hidden_layers}")
+        per_layer = ("layer_attention_heads", "layer_intermediate_size", "layer_blocks", "layer_maps")
+        return self.replace(
+            num_hidden_layers=count, **{name: getattr(self, name)[:count] for name in per_layer}
+        )
+
     @property
     def own_settings(self) -> dict[str, Any]:
         """The settings of this model, by key, for which transformers cannot load it."""

@@ -152,7 +152,7 @@ def encode(ops: Ops, config: ModelConfig, waveform: Tensor, lengths: Tensor | No
         )
         hidden_states.append(x)
 
-    return EncoderOutput(_head(ops, config, x), hidden_states, features, lengths)
+    return EncoderOutput(head(ops, config, x), hidden_states, features, lengths)
 
 
 @dataclass
@@ -206,7 +206,7 @@ def encode_chunk(
         if cache.keys is not None:
             after.keys[number] = cache.keys
         after.values.append(cache.values)
-    return _head(ops, config, x), after
+    return head(ops, config, x), after
 
 
 @dataclass
@@ -227,8 +227,8 @@ def _project(ops: Ops, config: ModelConfig, features: Tensor) -> Tensor:
     return ops.dropout(ops.linear(features, "feature_projection.projection"), config.feat_proj_dropout)
 
 
-def _head(ops: Ops, config: ModelConfig, x: Tensor) -> Tensor:
-    """(B, F, D) -> (B, F, V)."""
+def head(ops: Ops, config: ModelConfig, x: Tensor) -> Tensor:
+    """The output of a Transformer layer, as a rule the last one's, to logits: (B, F, D) -> (B, F, V)."""
     if config.do_stable_layer_norm:
         x = ops.layer_norm(x, "encoder.layer_norm", config.layer_norm_eps)
     return ops.linear(ops.dropout(x, config.final_dropout), "lm_head")

@@ -427,13 +427,13 @@ def test_a_client_that_takes_nothing_is_dropped_and_holds_up_nobody(model: Path)
         with socket.socket() as client:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             client.connect(("127.0.0.1", running.port))
+            port = client.getsockname()[1]
+            wait_until(lambda: _is_open(port))
             client.settimeout(0.2)
             with suppress(TimeoutError):
                 for _ in range(5000):
                     client.sendall(b"GET /static/app.js HTTP/1.1\r\nHost: x\r\n\r\n")
             assert running.transcribe(encoded(CLIP)).status == 200
-            port = client.getsockname()[1]
-            assert _is_open(port)
             wait_until(lambda: not running.connections)
             wait_until(lambda: not _is_open(port))  # nor does the kernel hold what was not taken
         assert running.is_alive()

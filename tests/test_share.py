@@ -15,6 +15,7 @@ from test_student import LARGE
 from tones import MODEL, TRAIN, VOCABULARY, write_set
 from torch.nn.functional import gelu, layer_norm
 
+import littlefoot
 from littlefoot import artifact as artifacts
 from littlefoot import manifest
 from littlefoot.artifact import Artifact
@@ -24,6 +25,7 @@ from littlefoot.compress.quantize import QuantizeConfig, quantize_dynamic, quant
 from littlefoot.compress.rounding import fit
 from littlefoot.compress.share import (
     ShareConfig,
+    SharedDistillation,
     best_layer,
     low_rank,
     make_shared,
@@ -31,6 +33,7 @@ from littlefoot.compress.share import (
     shared_geometry,
     sources,
 )
+from littlefoot.compress.teacher import LiveTeacher
 from littlefoot.config import ModelConfig
 from littlefoot.errors import ConfigError
 from littlefoot.model import train as trainer
@@ -315,3 +318,74 @@ def test_a_shared_model_learns(tones: Path, tmp_path: Path) -> None:
     assert made.config.littlefoot["training"]["method"] == "distillation with shared layers"
     assert made.config.littlefoot["training"]["dev"]["cer"]["tones"] < 0.4
     assert made.parameters < 0.5 * teacher.parameters
+
+
+# Fewer layers at run time
+
+
+@pytest.mark.parametrize("family", ["wav2vec2-base", "wav2vec2-large", "wavlm-base"])
+def test_a_model_that_stops_early_says_what_its_head_makes_of_that_layer(family: str) -> None:
+    model = random_model(family, layer_blocks=(0, 0, 0, 0), layer_maps=(0, 0, 2, 2), layer_norms=True)
+    with torch.no_grad():
+        states = model.encode(torch.from_numpy(WAVEFORM)[None]).hidden_states
+        expected = [model.head(states[count])[0].numpy() for count in (1, 2, 3)]
+    for count, wanted in zip((1, 2, 3), expected, strict=True):
+        shorter = artifacts.first_layers(model.to_artifact(), count)
+        np.testing.assert_allclose(
+            create(shorter, "openvino", precision="f32").run(WAVEFORM), wanted, atol=1e-4
+        )
+        assert shorter.config.num_hidden_layers == count
+
+
+def test_a_quantized_model_stops_early_too() -> None:
+    small = quantize_dynamic(
+        random_model(**SHARING, layer_norms=True).to_artifact(), QuantizeConfig("dynamic")
+    )
+    shorter = artifacts.first_layers(small, 2)
+    assert len(shorter.weights) < len(small.weights)
+    assert create(shorter, "onnxruntime").run(WAVEFORM).shape[1] == small.config.vocab_size
+
+
+def test_pruned_layers_are_left_out_with_their_sizes() -> None:
+    pruned = oracle.tiny("pruned").artifact
+    shorter = artifacts.first_layers(pruned, 1)
+    assert len(shorter.config.layer_attention_heads) == 1
+    for count in (0, pruned.config.num_hidden_layers + 1):
+        with pytest.raises(ConfigError, match=f"layers {count}: the model has 1 to"):
+            artifacts.first_layers(pruned, count)
+
+
+def test_a_depth_that_was_not_trained_for_gives_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = random_model(layer_blocks=(0, 0, 0, 0)).to_artifact()
+    trained = dataclasses.replace(model, config=model.config.replace(littlefoot={"exits": [2, 4]}))
+    artifacts.save(trained, tmp_path / "model")
+    for layers, warns in ((2, False), (4, False), (3, True)):
+        caplog.clear()
+        recognizer = littlefoot.load(str(tmp_path / "model"), layers=layers)
+        assert recognizer.config.num_hidden_layers == layers
+        assert bool(caplog.records) == warns
+    assert "3 layers: the model was trained to stop after 2, 4" in caplog.text
+
+
+def test_exits_are_drawn_and_learned(tones: Path, tmp_path: Path) -> None:
+    teacher = random_model()
+    config = ShareConfig(exits=(1, 3), train=TrainConfig(**{**QUIET, "steps": 3}))
+    student = make_shared(teacher, shared_geometry(teacher.config, config), config, data_for(teacher, tones))
+    objective = SharedDistillation(student, LiveTeacher(teacher), config).eval()  # without dropout
+    data = data_for(teacher, tones)
+    batch = data.load(0, data.epoch(0)[0][:2])
+    seen = set()
+    for step in range(8):
+        objective.step = step
+        terms = objective(batch)
+        torch.testing.assert_close(
+            terms["loss"], terms["kl"] + 0.1 * terms["hidden_mse"] + terms["exit_kl"], atol=1e-4, rtol=1e-4
+        )
+        seen.add(round(terms["exit_kl"].item(), 4))
+    assert len(seen) == 2
+    with pytest.raises(ConfigError, match="a model of 4 layers may stop after 1 to 3"):
+        shared_geometry(teacher.config, ShareConfig(exits=(4,)))
+    with pytest.raises(ConfigError, match="exits must be numbers of layers"):
+        ShareConfig(exits=(0,))

@@ -22,6 +22,7 @@ from littlefoot.compress.methods import Step
 from littlefoot.compress.streaming import StreamingConfig, _looking_back, convert, stream
 from littlefoot.compress.teacher import normalized
 from littlefoot.config import ModelConfig
+from littlefoot.decode.beam import BeamConfig
 from littlefoot.errors import ConfigError
 from littlefoot.model import train as trainer
 from littlefoot.model.module import CTCModel
@@ -154,6 +155,10 @@ def test_a_file_and_its_samples_on_standard_input_give_the_same_lines(
     assert (done.code, done.out) == (0, f"{expected}\n")
     as_json = run("transcribe", live, recording, "--stream", "--format", "json")
     assert json.loads(as_json.out)["text"] == expected
+    searched = run("transcribe", live, recording, "--stream", "--beam", "8")
+    loaded = recognizer.load(live)
+    best = loaded.transcribe(str(recording), loaded.decoder(BeamConfig(8))).text
+    assert (searched.code, searched.out) == (0, f"{best}\n")
     samples = np.rint(audio.read(recording) * 32768).astype("<i2").tobytes()
     piped = piped_into(live, samples)
     assert (piped.returncode, piped.stdout.decode()) == (0, f"{expected}\n")
@@ -184,6 +189,9 @@ def test_what_cannot_be_streamed_is_refused(live: Path, tones: Path, run: Run) -
         refused = run("transcribe", live, recording, "--stream", *options)
         assert refused.code == 2
         assert "--stream takes one recording" in refused.err
+    refused = run("transcribe", live, recording, "--stream", "--format", "json", "--alternatives", "2")
+    assert refused.code == 2
+    assert "--stream has no place for --alternatives" in refused.err
     assert run("transcribe", live, recording, "--chunk-ms", "100").code == 2
     assert run("transcribe", live, recording.with_name("missing.wav"), "--stream").code == 1
 

@@ -10,7 +10,15 @@ import pytest
 import torch
 from families import speechlike
 
-from littlefoot.compress.student import StudentConfig, axes, chosen_layers, importance, make_student
+from littlefoot.compress import load_recipe
+from littlefoot.compress.student import (
+    StudentConfig,
+    axes,
+    chosen_layers,
+    geometry,
+    importance,
+    make_student,
+)
 from littlefoot.config import ModelConfig
 from littlefoot.errors import ConfigError
 from littlefoot.model.module import CTCModel
@@ -266,3 +274,16 @@ def test_what_follows_another_first_layer_begins_random(family: str, settings: d
 def test_impossible_students_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         make_student(teacher(), StudentConfig(**settings))
+
+
+def test_the_recipe_distillw2v2_makes_the_papers_s3() -> None:
+    large = ModelConfig.from_dict(LARGE)
+    step = load_recipe("distillw2v2").steps[0]
+    student = geometry(large, step.config.student, chosen_layers(24, step.config.student))
+    assert (student.hidden_size, student.intermediate_size, student.num_hidden_layers) == (384, 1536, 12)
+    assert sum(int(np.prod(shape)) for shape in expected_weights(student).values()) == 26_894_880
+
+
+def test_a_share_that_is_no_whole_number_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"num_attention_heads 0.3: .* of the teacher's 16"):
+        geometry(ModelConfig.from_dict(LARGE), StudentConfig(num_attention_heads=0.3), (0,))

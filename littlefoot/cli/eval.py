@@ -22,6 +22,7 @@ def evaluate(
     threads: options.Threads = None,
     precision: options.Precision = "auto",
     language: options.Language = None,
+    layers: options.Layers = None,
     beam: options.Beam = None,
     lm: options.LanguageModel = None,
     alpha: options.Alpha = None,
@@ -38,7 +39,7 @@ def evaluate(
     from littlefoot.runtime import recognizer
 
     utterances = manifests.read(manifest, split)
-    loaded = recognizer.load(model, engine, threads, precision, language)
+    loaded = recognizer.load(model, engine, threads, precision, language, layers)
     search = decoder(loaded, beam, lm, alpha, beta, hotwords, lexicon)
     with bar("transcribing", len(utterances)) as advance:
         result = evaluate_recognizer(loaded, utterances, advance, search)

@@ -17,6 +17,10 @@ Precision = Annotated[
     typer.Option("--precision", help="Of what is not quantized: auto, f32, or bf16 where the CPU has it."),
 ]
 Language = Annotated[str | None, typer.Option("--language", help="Of an MMS model, such as eng.")]
+Layers = Annotated[
+    int | None,
+    typer.Option("--layers", help="Stop after so many layers: faster. For models that are trained for it."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 # Decoding (littlefoot.cli.decoding)

@@ -43,6 +43,7 @@ def run(
     first = model
     origin = {"name": teacher, "parameters": model.parameters, "sha256": fingerprint(model)}
     before = list(model.config.littlefoot.get("recipe", []))
+    model = replace(first, card=recipe.card.rstrip() + "\n" if recipe.card else _introduction(teacher, first))
     for number, step in enumerate(recipe.steps, 1):
         folder = directory / f"{number}-{step.method}"
         history = {"recipe": [*before, *(s.written() for s in recipe.steps[:number])], "teacher": origin}
@@ -56,7 +57,14 @@ def run(
         model = replace(made, config=config)
         if main:
             artifacts.save(model, folder / "model", overwrite=True)
-    return model
+    heading = "\n# The model that it was made of\n\n"
+    return replace(model, card=model.card.rstrip() + "\n" + heading + first.card) if first.card else model
+
+
+def _introduction(teacher: str, first: Artifact) -> str:
+    """What a model card says first, where the recipe has no words of its own."""
+    millions = first.parameters / 1e6
+    return f"# Made of {teacher}\n\nA smaller {teacher}, which has {millions:.1f} million parameters.\n"
 
 
 def _finished(path: Path, history: dict[str, Any]) -> Artifact | None:

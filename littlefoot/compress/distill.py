@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
-from accelerate import PartialState
 from torch import Tensor, nn
 
 from littlefoot import artifact as artifacts
 from littlefoot.artifact import Artifact
 from littlefoot.compress import losses
 from littlefoot.compress.frames import interpolate, peaks, same_frames
+from littlefoot.compress.lattices import teacher_lattices
 from littlefoot.compress.methods import Step, check_teacher
 from littlefoot.compress.student import StudentConfig, make_student
 from littlefoot.compress.teacher import LiveTeacher, Targets, Teacher, cached
@@ -25,7 +25,7 @@ from littlefoot.errors import ConfigError, TrainingError
 from littlefoot.model import train as trainer
 from littlefoot.model.data import Batch, TrainingSet
 from littlefoot.model.forward_backward import Denominator
-from littlefoot.model.lfmmi import make_denominator, sequence_kl
+from littlefoot.model.lfmmi import lattice_mmi, make_denominator, sequence_kl
 from littlefoot.model.module import CTCModel
 from littlefoot.model.objective import Objective, ctc_loss, ctc_losses
 from littlefoot.model.train_config import TrainConfig
@@ -46,6 +46,9 @@ class LossConfig:
     sequence_kl: float = 0.0
     """KL divergence of the paths through an n-gram of the texts, per frame (DistillW2V2); which n-gram say
     ``train.lfmmi_order`` and the settings beside it."""
+    lattice_mmi: float = 0.0
+    """Lattice-free MMI, per frame, with the teacher's best texts where transcripts would be: the other
+    reading of DistillW2V2. The n-gram is that of ``sequence_kl``."""
     feature_penalty: float = 0.0
     """Mean square of the student's convolutional features."""
     hidden_mse: float = 0.0
@@ -67,14 +70,14 @@ class LossConfig:
     teacher's frame nearby that is least blank, or ``interpolate``. Hidden states are interpolated."""
 
     def __post_init__(self) -> None:
-        for name in (*LOGIT_LOSSES, *HIDDEN_LOSSES, "sequence_kl", "feature_penalty", "ctc"):
+        for name in (*LOGIT_LOSSES, *HIDDEN_LOSSES, *PATH_LOSSES, "feature_penalty", "ctc"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"loss.{name} must not be negative, but is {getattr(self, name)}")
         if self.temperature <= 0:
             raise ConfigError(f"loss.temperature must be greater than 0, not {self.temperature}")
         if self.frames not in ("peaks", "interpolate"):
             raise ConfigError(f"loss.frames must be peaks or interpolate, not '{self.frames}'")
-        if not any(getattr(self, name) for name in (*LOGIT_LOSSES, *HIDDEN_LOSSES, "sequence_kl", "ctc")):
+        if not any(getattr(self, name) for name in (*LOGIT_LOSSES, *HIDDEN_LOSSES, *PATH_LOSSES, "ctc")):
             raise ConfigError("loss has no term to learn from: give one of them a weight, such as loss.kl=1")
 
     def hidden(self) -> bool:
@@ -83,6 +86,7 @@ class LossConfig:
 
 
 LOGIT_LOSSES = ("kl", "logit_mse", "logit_cosine")
+PATH_LOSSES = ("sequence_kl", "lattice_mmi")
 PROJECTED_LOSSES = ("hidden_mse", "hidden_l1", "hidden_cosine")
 HIDDEN_LOSSES = (*PROJECTED_LOSSES, "temporal_relation")
 
@@ -134,7 +138,7 @@ def distill(model: Artifact, config: DistillConfig, step: Step) -> Artifact:
     check_alive(student, data)
     says: Teacher = LiveTeacher(CTCModel.from_artifact(teacher))
     if config.cache_top_k is not None:
-        state = PartialState()
+        state = trainer.processes()
         with state.main_process_first():
             says = cached(
                 step.directory / "teacher", teacher, data, config.cache_top_k, state.device, step.progress
@@ -203,10 +207,7 @@ class Distillation(Objective):
             terms["logit_mse"] = losses.logit_mse(logits, theirs, valid, weights)
         if loss.logit_cosine:
             terms["logit_cosine"] = losses.logit_cosine(logits, theirs, valid, weights)
-        if loss.sequence_kl:
-            assert self.denominator is not None  # its maker gave one
-            scales = self.lesson.train.lfmmi_acoustic_scale, self.lesson.train.lfmmi_l2
-            terms["sequence_kl"] = sequence_kl(logits, theirs, frames, self.denominator, *scales)
+        terms.update(self._path_terms(logits, theirs, frames, targets))
         if loss.feature_penalty:
             terms["feature_penalty"] = losses.feature_penalty(output.features, valid)
         terms.update(self._hidden_terms(output.hidden_states, targets, valid))
@@ -215,8 +216,31 @@ class Distillation(Objective):
             terms["ctc"] = ctc_loss(logits, frames, batch.targets, batch.target_lengths, blank)
 
         total = torch.stack([getattr(loss, name) * value for name, value in terms.items()]).sum()
+        for name, value in self.more_terms(output.hidden_states, theirs, valid).items():
+            total, terms[name] = total + value, value
         silent = (logits.argmax(-1) == model.vocabulary.blank).float()
         return {"loss": total, **terms, "blank": losses.frame_mean(silent, valid)}
+
+    def _path_terms(
+        self, logits: Tensor, theirs: Tensor, frames: Tensor, targets: Targets
+    ) -> dict[str, Tensor]:
+        """Losses on whole paths through the denominator."""
+        if self.denominator is None:  # its maker gives one where it is needed
+            return {}
+        terms: dict[str, Tensor] = {}
+        scales = self.lesson.train.lfmmi_acoustic_scale, self.lesson.train.lfmmi_l2
+        if self.loss.sequence_kl:
+            terms["sequence_kl"] = sequence_kl(logits, theirs, frames, self.denominator, *scales)
+        if self.loss.lattice_mmi:
+            lattices = teacher_lattices(
+                targets.logits, targets.frames, self.model.vocabulary, self.denominator.model
+            )
+            terms["lattice_mmi"] = lattice_mmi(logits, frames, lattices, self.denominator, *scales)
+        return terms
+
+    def more_terms(self, hidden_states: list[Tensor], theirs: Tensor, valid: Tensor) -> dict[str, Tensor]:
+        """What a method adds to the loss besides, by name; ``theirs`` (B, F, V) are the teacher's logits."""
+        return {}
 
     def _hidden_terms(
         self, hidden_states: list[Tensor], targets: Targets, valid: Tensor
@@ -292,8 +316,8 @@ def layer_pairs(mine: int, theirs: int, loss: LossConfig) -> LayerPairs:
 
 
 def denominator_of(step: Step, student: CTCModel, lesson: Lesson) -> Denominator | None:
-    """The n-gram of the training texts that ``loss.sequence_kl`` needs; None where it counts nothing."""
-    if not lesson.loss.sequence_kl:
+    """The n-gram of the training texts that losses on paths need; None where they count nothing."""
+    if not any(getattr(lesson.loss, name) for name in PATH_LOSSES):
         return None
     return make_denominator(step.speech().of_split("train"), student.vocabulary, lesson.train)
 

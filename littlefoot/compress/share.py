@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -19,22 +19,17 @@ from littlefoot.artifact import Artifact
 from littlefoot.compress import losses
 from littlefoot.compress.distill import Distillation, LossConfig, denominator_of, learn, training_set
 from littlefoot.compress.methods import Step, check_teacher
-from littlefoot.compress.teacher import LiveTeacher
+from littlefoot.compress.teacher import LiveTeacher, Teacher
 from littlefoot.config import ModelConfig
 from littlefoot.errors import ConfigError
 from littlefoot.model.data import TrainingSet
+from littlefoot.model.forward_backward import Denominator
 from littlefoot.model.module import CTCModel
 from littlefoot.model.train_config import TrainConfig
 
 INITIALISATIONS = ("mean", "middle", "best", "scratch")
 JUDGES = 8
 """Recordings that choose the best layer of a group."""
-
-
-class SharedDistillation(Distillation):
-    """Distillation of a model whose layers share."""
-
-    method = "distillation with shared layers"
 
 
 @dataclass(frozen=True)
@@ -60,6 +55,9 @@ class ShareConfig:
     initialisation: str = "mean"
     """What a shared block begins as: the ``mean`` of its group's, the ``middle`` one, the ``best`` one (whose
     sharing changes the model's posteriors least), or random weights (``scratch``)."""
+    exits: tuple[int, ...] = ()
+    """Numbers of layers after which the model may stop, for more speed. In each step one of them is drawn,
+    and what the model would say there learns from the teacher too."""
     teacher: str = "previous"
     """Who teaches: ``previous`` or ``first``, as in a distillation."""
     loss: LossConfig = field(default_factory=lambda: LossConfig(kl=1.0, hidden_mse=0.1))
@@ -76,7 +74,33 @@ class ShareConfig:
             raise ConfigError(
                 f"initialisation '{self.initialisation}' is unknown: use one of {', '.join(INITIALISATIONS)}"
             )
+        if any(count < 1 for count in self.exits):
+            raise ConfigError(f"exits must be numbers of layers, 1 or more, not {list(self.exits)}")
         check_teacher(self.teacher)
+
+
+class SharedDistillation(Distillation):
+    """Distillation of a model whose layers share, and which may stop early."""
+
+    method = "distillation with shared layers"
+
+    def __init__(
+        self,
+        student: CTCModel,
+        teacher: Teacher,
+        config: ShareConfig,
+        denominator: Denominator | None = None,
+    ) -> None:
+        super().__init__(student, teacher, config, denominator)
+        self._exits = config.exits
+
+    def more_terms(self, hidden_states: list[Tensor], theirs: Tensor, valid: Tensor) -> dict[str, Tensor]:
+        """The divergence of what the model says after fewer layers, the same number in all processes."""
+        if not self._exits:
+            return {}
+        count = self._exits[int(np.random.default_rng(self.step).integers(len(self._exits)))]
+        early = self.model.head(hidden_states[count])
+        return {"exit_kl": losses.kl_divergence(early, theirs, valid, self.loss.temperature)}
 
 
 def share(model: Artifact, config: ShareConfig, step: Step) -> Artifact:
@@ -91,7 +115,11 @@ def share(model: Artifact, config: ShareConfig, step: Step) -> Artifact:
     data = training_set(original, config, step)
     student = make_shared(original, geometry, config, data)
     says = LiveTeacher(CTCModel.from_artifact(step.teacher(config.teacher, model)))
-    return learn(SharedDistillation(student, says, config, denominator_of(step, student, config)), step)
+    made = learn(SharedDistillation(student, says, config, denominator_of(step, student, config)), step)
+    if not config.exits:
+        return made
+    section = {**made.config.littlefoot, "exits": sorted({*config.exits, geometry.num_hidden_layers})}
+    return replace(made, config=made.config.replace(littlefoot=section))
 
 
 def sources(depth: int, group: int, order: str = "consecutive") -> tuple[int, ...]:
@@ -112,6 +140,10 @@ def shared_geometry(theirs: ModelConfig, config: ShareConfig) -> ModelConfig:
     alone = tuple(range(depth))
     if blocks == alone and maps == alone:
         raise ConfigError("group 1 and map_group 1 share nothing: raise one of them")
+    if config.exits and max(config.exits) >= depth:
+        raise ConfigError(
+            f"exits {list(config.exits)}: a model of {depth} layers may stop after 1 to {depth - 1}"
+        )
     shares = blocks != alone
     return theirs.replace(
         layer_blocks=blocks if shares else (),

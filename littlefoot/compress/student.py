@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,10 +47,11 @@ class StudentConfig:
     initialisation: str = "every_k"
     """Which layers a number takes: ``every_k`` (0, k, 2k, ... with k the depths' integer ratio), ``first_k``
     or ``last_k``."""
-    hidden_size: int | None = None
-    num_attention_heads: int | None = None
+    hidden_size: int | float | None = None
+    """A number, or a share of the teacher's (0.375); so are heads and ``intermediate_size``."""
+    num_attention_heads: int | float | None = None
     """Of a pruned teacher's layers those that have more get so many; the same of ``intermediate_size``."""
-    intermediate_size: int | None = None
+    intermediate_size: int | float | None = None
     feat_extract_first: str | None = None
     """Where it is not the teacher's, and where the number of mel bands changes, all of the front end and the
     projection begin random and may be of any size. ``log_mel`` brings layer norms with it."""
@@ -160,11 +162,13 @@ def geometry(teacher: ModelConfig, student: StudentConfig, chosen: tuple[int, ..
         "conv_kernel",
         "conv_stride",
     )
-    changes = {name: value for name in names if (value := getattr(student, name)) is not None}
+    changes = {
+        name: _share(name, value, teacher) for name in names if (value := getattr(student, name)) is not None
+    }
     if student.feat_extract_first == "log_mel":
         changes["feat_extract_norm"] = "layer"
-    heads = student.num_attention_heads or teacher.num_attention_heads
-    units = student.intermediate_size or teacher.intermediate_size
+    heads = changes.get("num_attention_heads", teacher.num_attention_heads)
+    units = changes.get("intermediate_size", teacher.intermediate_size)
     if teacher.layer_blocks or teacher.layer_maps:
         if student != StudentConfig(initialisation=student.initialisation, seed=student.seed):
             raise ConfigError(
@@ -191,6 +195,19 @@ def geometry(teacher: ModelConfig, student: StudentConfig, chosen: tuple[int, ..
         if mine > theirs:
             raise ConfigError(f"the student's conv_dim[{layer}] {mine} is larger than the teacher's {theirs}")
     return config
+
+
+def _share(name: str, value: Any, teacher: ModelConfig) -> Any:
+    """A size; of a share, what it is of the teacher's. Raises ConfigError where that is no whole number."""
+    if not isinstance(value, float):
+        return value
+    size = value * getattr(teacher, name)
+    if not 0 < value <= 1 or not size.is_integer():
+        raise ConfigError(
+            f"{name} {value}: a share lies between 0 and 1, and of the teacher's {getattr(teacher, name)} it "
+            "must be a whole number"
+        )
+    return int(size)
 
 
 def _at_most(size: int, sizes: tuple[int, ...], chosen: tuple[int, ...]) -> tuple[int, ...]:

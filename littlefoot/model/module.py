@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint as checkpoint_activations
 from littlefoot import checkpoint
 from littlefoot.artifact import Artifact
 from littlefoot.config import ModelConfig
-from littlefoot.encoder import EncoderOutput, encode
+from littlefoot.encoder import EncoderOutput, encode, head
 from littlefoot.errors import ConfigError
 from littlefoot.model.torch_ops import TorchOps
 from littlefoot.vocabulary import Vocabulary
@@ -122,6 +122,11 @@ class CTCModel(nn.Module):
         """As ``forward``, with the hidden states and the front end's features."""
         ops = self.ops(Parameters(self), self.training, time_mask, feature_mask, self._run)
         return encode(ops, self.config, waveforms, lengths)
+
+    def head(self, hidden_state: Tensor) -> Tensor:
+        """Logits (B, F, V) of a layer's output (B, F, D), as if the model ended there."""
+        ops = self.ops(Parameters(self), self.training)
+        return cast(Tensor, head(ops, self.config, hidden_state))
 
     def _run(self, name: str, part: Callable[..., Any], *values: Any) -> Any:
         segment = self.get_submodule(name)

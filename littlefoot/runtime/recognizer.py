@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from littlefoot import audio, checkpoint
-from littlefoot.artifact import Artifact
+from littlefoot.artifact import Artifact, first_layers
 from littlefoot.config import SAMPLE_RATE, ModelConfig
 from littlefoot.decode import lm as language_models
 from littlefoot.decode.beam import BeamConfig, BeamDecoder
@@ -140,12 +140,13 @@ class Recognizer:
         """Whether the model was made for streaming; others simulate it with windows."""
         return self._chunks is not None
 
-    def stream(self, chunk_frames: int | None = None) -> Stream:
+    def stream(self, chunk_frames: int | None = None, decoder: BeamDecoder | None = None) -> Stream:
         """A live recording to feed. Any number may be open at once; they share the engine.
 
         Args:
             chunk_frames: how many frames a streaming model decides at once; None: as it was made. A number
                 that it was not trained with costs errors, and a warning.
+            decoder: made by ``decoder``, for language models and hot words; None for greedy decoding.
 
         Raises ConfigError for an impossible number, or any with a model that was not made for streaming.
         """
@@ -160,7 +161,7 @@ class Recognizer:
             raise ConfigError("this model was not made for streaming: its windows have a fixed length")
         else:
             frames = WindowedFrames(config, self.engine, self._normalize)
-        return Stream(frames, self.vocabulary, config.frame_ms / 1000)
+        return Stream(frames, self.vocabulary, config.frame_ms / 1000, decoder)
 
     def logits(self, waveform: Array) -> Array:
         """Samples (T,) float32 at 16 kHz -> logits (F, V) before the softmax.
@@ -224,6 +225,7 @@ def load(
     threads: int | None = None,
     precision: str = "auto",
     language: str | None = None,
+    layers: int | None = None,
     parallel: int = 1,
 ) -> Recognizer:
     """Load a model for recognition.
@@ -235,8 +237,20 @@ def load(
         precision: of what is not quantized, ``auto``, ``f32`` or ``bf16``.
         language: for MMS, whose adapter and alphabet to take.
         parallel: how many recordings or streams are computed side by side, each by its share of the threads.
+        layers: stop after so many Transformer layers, which is faster. Models made by ``share`` with
+            ``exits`` were trained for it; any other gives a warning.
+
+    Raises:
+        ConfigError: more layers than the model has, or an impossible setting.
+        LittlefootError: what ``littlefoot.checkpoint.load`` and ``littlefoot.runtime.engine.create`` raise.
     """
     artifact = checkpoint.load(model, language=language)
+    if layers is not None and layers != artifact.config.num_hidden_layers:
+        trained = artifact.config.littlefoot.get("exits", [artifact.config.num_hidden_layers])
+        artifact = first_layers(artifact, layers)
+        if layers not in trained:
+            numbers = ", ".join(map(str, trained))
+            log.warning("%d layers: the model was trained to stop after %s", layers, numbers)
     whole = create(artifact, engine, threads, precision, parallel=parallel)
     chunks = functools.partial(create_stream, artifact, whole.name, threads, precision, parallel)
     return Recognizer(artifact, whole, chunks if artifact.config.chunk_frames else None)

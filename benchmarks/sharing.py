@@ -1,0 +1,142 @@
+"""What shared blocks and reused attention maps give on the LARGE architecture: time, bytes, memory.
+
+    python benchmarks/sharing.py speed --rounds 7
+    python benchmarks/sharing.py memory
+
+Random weights, which speed and memory do not depend on. ``speed``: the model with its layers to itself
+against one block for all layers, with maps for groups of layers of several sizes; every round runs every
+contender once, and the ratios are round by round. ``memory``: what loading adds to a process that has the
+engine but no model, each model in a process of its own; and what has been added after 10 s of audio.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from speed import LARGE, int8, noise
+
+from littlefoot import artifact as artifacts
+from littlefoot import checkpoint
+from littlefoot.artifact import Artifact
+from littlefoot.config import ModelConfig
+from littlefoot.runtime.engine import create, openvino_core
+from littlefoot.vocabulary import Vocabulary
+from littlefoot.weights import expected_weights
+
+DEPTH = 24
+MAP_GROUPS = (1, 2, 4, 12, 24)
+
+
+def random_model(**sharing: Any) -> Artifact:
+    """LARGE with random weights."""
+    config = ModelConfig.from_dict({"model_type": "wav2vec2", **LARGE, **sharing})
+    rng = np.random.default_rng(0)
+    weights = {
+        name: (0.02 * rng.standard_normal(shape)).astype(np.float32)
+        for name, shape in expected_weights(config).items()
+    }
+    vocabulary = Vocabulary(tuple(f"t{number}" for number in range(config.vocab_size)), config.pad_token_id)
+    return Artifact(config, weights, vocabulary)
+
+
+def shared(map_group: int) -> Artifact:
+    """One block for all layers, one attention map for so many consecutive ones."""
+    maps = [layer - layer % map_group for layer in range(DEPTH)]
+    return random_model(layer_blocks=[0] * DEPTH, layer_maps=maps if map_group > 1 else [])
+
+
+def speed(lengths: list[float], rounds: int, threads: int, quantized: bool) -> None:
+    """Prints a table for each length."""
+    models = {"unshared": random_model()}
+    models |= {f"one block, a map for {group}": shared(group) for group in MAP_GROUPS}
+    kind = "int8, rest bf16" if quantized else "f32"
+    engines = {
+        name: create(int8(model) if quantized else model, "openvino", threads, "auto", cached=False)
+        for name, model in models.items()
+    }
+    for seconds in lengths:
+        waveform = noise(seconds)
+        times: dict[str, list[float]] = {name: [] for name in engines}
+        for number in range(rounds + 1):
+            for name, engine in engines.items():
+                start = time.perf_counter()
+                engine.run(waveform)
+                if number:
+                    times[name].append(time.perf_counter() - start)
+        print(f"\n{seconds:g} s of audio, {kind}, {threads} threads\n")
+        print(
+            "| model | million parameters | seconds, median (min - max) | times as fast |\n|---|---|---|---|"
+        )
+        for name, values in times.items():
+            ratios = [first / value for first, value in zip(times["unshared"], values, strict=True)]
+            print(
+                f"| {name} | {models[name].parameters / 1e6:.2f} | {statistics.median(values):.3f} "
+                f"({min(values):.3f} - {max(values):.3f}) | {statistics.median(ratios):.2f} |"
+            )
+
+
+def resident() -> float:
+    """Resident memory of this process in MB."""
+    gc.collect()
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def measured_memory(path: str) -> None:
+    """In a process of its own: prints what loading a model adds, and what is added after a run of 10 s."""
+    openvino_core().available_devices  # noqa: B018  loads the plugins
+    before = resident()
+    recognizer = create(checkpoint.load(path), "openvino", 2)
+    loaded = resident() - before
+    recognizer.run(noise(10))
+    print(loaded, resident() - before)
+
+
+def memory() -> None:
+    """Prints a table."""
+    print("| model | MB on the disk | added by loading, MB | and after 10 s of audio |\n|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as directory:
+        os.environ["LITTLEFOOT_CACHE"] = str(Path(directory) / "cache")
+        for name, make in (("unshared", random_model), ("one block, one map", lambda: shared(DEPTH))):
+            for kind in ("f32", "int8"):
+                path = Path(directory) / f"{name}, {kind}"
+                model = make()
+                artifacts.save(int8(model) if kind == "int8" else model, path)
+                del model
+                size = sum(file.stat().st_size for file in path.iterdir()) / 1e6
+                command = [sys.executable, __file__, "memory", "--model", str(path)]
+                subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # fills the cache
+                done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+                loaded, after = map(float, done.stdout.split())
+                print(f"| {path.name} | {size:.0f} | {loaded:.0f} | {after:.0f} |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("what", choices=("speed", "memory"))
+    parser.add_argument("--seconds", type=float, nargs="+", default=[10.0, 20.0])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--int8", action="store_true")
+    parser.add_argument("--model", help=argparse.SUPPRESS)  # of memory's own processes
+    arguments = parser.parse_args()
+    if arguments.model:
+        measured_memory(arguments.model)
+    elif arguments.what == "memory":
+        memory()
+    else:
+        speed(arguments.seconds, arguments.rounds, arguments.threads, arguments.int8)
+
+
+if __name__ == "__main__":
+    main()
