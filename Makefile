@@ -7,6 +7,7 @@ SETUP = pyproject.toml constraints.txt Makefile
 test: .venv/stamp lint
 	.venv/bin/python -m pytest -q -m "not slow"
 
+# The page is tested where chromium is installed (apt-get install chromium).
 test-all: .venv/stamp lint
 	.venv/bin/python -m pytest -q
 
