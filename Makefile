@@ -7,6 +7,7 @@ SETUP = pyproject.toml constraints.txt Makefile
 test: .venv/stamp lint
 	.venv/bin/python -m pytest -q -m "not slow"
 
+# The page is tested where chromium is installed (apt-get install chromium).
 test-all: .venv/stamp lint
 	.venv/bin/python -m pytest -q
 
@@ -44,7 +45,7 @@ samples: .venv/stamp
 
 .venv/stamp: $(SETUP)
 	$(PYTHON) -m venv --clear .venv
-	.venv/bin/pip install --quiet -c constraints.txt -e ".[train,onnxruntime,bench,media,vad,dev]"
+	.venv/bin/pip install --quiet -c constraints.txt -e ".[train,onnxruntime,bench,media,vad,serve,dev]"
 	touch $@
 
 .venv-demo/stamp: $(SETUP)

@@ -100,12 +100,13 @@ def blocks(source: Source, seconds: float = 30.0) -> Iterator[Waveform]:
         yield np.concatenate(pending)
 
 
-def duration(source: Source, exact: bool = True) -> float:
+def duration(source: Source, exact: bool = True, limit: float | None = None) -> float:
     """Length of a recording in seconds; from the header where it is reliable (not in MP3), else by decoding.
 
     Args:
         source: as for ``read``; a pipe or file that cannot seek is used up.
         exact: False to trust any header, which is quick; of bare samples on a pipe the answer is then 0.
+        limit: decoding stops after so many seconds; the result is then above it, and not the whole length.
 
     Raises:
         AudioError: as ``read``, for what can be seen without decoding.
@@ -117,7 +118,11 @@ def duration(source: Source, exact: bool = True) -> float:
     with _open(source) as recording:
         seconds = recording.seconds
         if seconds is None or (exact and not recording.reliable):
-            seconds = sum(len(piece) for piece in recording.pieces) / recording.rate
+            seconds = 0.0
+            for piece in recording.pieces:
+                seconds += len(piece) / recording.rate
+                if limit is not None and seconds > limit:
+                    break
         if not seconds:
             raise AudioError(f"{recording.name}: holds no samples: record or export it again")
         return seconds

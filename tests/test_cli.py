@@ -19,7 +19,7 @@ from littlefoot.errors import CheckpointError, LittlefootError
 
 COMMANDS = [
     *("transcribe", "eval", "bench", "quantize", "shrink", "train"),
-    *("analyze", "export", "info", "doctor", "demo", "lm"),
+    *("analyze", "export", "serve", "info", "doctor", "demo", "lm"),
 ]
 
 

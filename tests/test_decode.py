@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from littlefoot.decode.align import align, word_times
-from littlefoot.decode.greedy import best_path, best_tokens, greedy
+from littlefoot.decode.greedy import GreedySearch, best_path, best_tokens, greedy
 from littlefoot.decode.segments import segments
 from littlefoot.errors import EngineError
 from littlefoot.results import Segment, Word
@@ -138,6 +138,27 @@ def test_greedy_is_what_a_plain_loop_gives(seed: int, frames: int, scale: float)
     expected = greedy_loop(repeats, ENGLISH)
     assert [(w.word, w.start, w.end) for w in words] == [entry[:3] for entry in expected]
     assert [w.confidence for w in words] == pytest.approx([entry[3] for entry in expected], rel=1e-4)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    cuts=st.lists(st.integers(0, 60)),
+    vocabulary=st.sampled_from([ENGLISH, CHINESE, SPACED]),
+)
+def test_logits_in_parts_give_the_same_words(seed: int, cuts: list[int], vocabulary: Tokens) -> None:
+    generator = np.random.default_rng(seed)
+    logits = generator.standard_normal((60, len(vocabulary.tokens))).astype(np.float32)
+    logits = logits[np.sort(generator.integers(60, size=60))]  # repeats
+    search = GreedySearch(vocabulary, 0.02)
+    parts = [search.feed(part) for part in np.split(logits, sorted(cuts))]
+    words = [word for part in [*parts, search.finish()] for word in part]
+    expected = greedy(logits, vocabulary, 0.02).words
+    assert [word.word for word in words] == [word.word for word in expected]
+    for field in ("start", "end", "confidence"):
+        assert [getattr(word, field) for word in words] == pytest.approx(
+            [getattr(word, field) for word in expected]
+        )
 
 
 # Alignment

@@ -8,17 +8,21 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import artifacts
 import numpy as np
+import oracle
 import pytest
+import torch
 from families import speechlike
 
 from littlefoot.artifact import Artifact
 from littlefoot.errors import ConfigError, EngineError, MissingExtraError
+from littlefoot.model.module import CTCModel
 from littlefoot.runtime import cache, engine, onnx_ops
 
 WAVEFORM = speechlike(0.5)
@@ -263,6 +267,18 @@ def test_both_engines_give_the_same_logits(artifact: Artifact) -> None:
     np.testing.assert_allclose(a.run(WAVEFORM), b.run(WAVEFORM), atol=1e-3)
 
 
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+@pytest.mark.parametrize("parallel", [1, 2])
+def test_threads_may_share_an_engine(artifact: Artifact, name: str, parallel: int) -> None:
+    shared = engine.create(artifact, name, threads=2, cached=False, parallel=parallel)
+    clips = [speechlike(0.1 + 0.05 * number) for number in range(8)]
+    expected = [shared.run(clip) for clip in clips]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(5):
+            for logits, wanted in zip(pool.map(shared.run, clips), expected, strict=True):
+                np.testing.assert_allclose(logits, wanted, rtol=1e-4, atol=1e-4)
+
+
 def test_an_unknown_engine_is_refused(artifact: Artifact) -> None:
     with pytest.raises(EngineError, match=r"'tensorrt' is unknown: use auto, openvino or onnxruntime"):
         engine.create(artifact, "tensorrt")
@@ -328,3 +344,29 @@ def test_a_network_that_the_engine_refuses_is_an_error_of_ours(
     monkeypatch.setattr(onnx_ops.OnnxOps, "softmax", lambda ops, x: ops.node("NoSuchOperator", x))
     with pytest.raises(EngineError, match="refused the model"):
         engine.create(artifact, name)
+
+
+def test_recordings_are_padded_to_few_lengths() -> None:
+    lengths = np.unique(np.geomspace(1, 20 * 16_000, 3000).astype(int)).tolist()
+    padded = [engine.padded_length(samples) for samples in lengths]
+    assert all(samples <= length for samples, length in zip(lengths, padded, strict=True))
+    assert all(length <= 1.0906 * samples + 1 for samples, length in zip(lengths, padded, strict=True))
+    assert padded == sorted(padded)
+    assert len({length for length in padded if length > 1600}) <= 62
+    assert (
+        engine.padded_length(667 * 480) == engine.padded_length(engine.padded_length(667 * 480)) == 320_320
+    )  # a window
+    assert engine.padded_length(3, at_least=720) == engine.padded_length(720)
+
+
+@pytest.mark.parametrize(
+    "family", ["wav2vec2-base", "wav2vec2-large", "wavlm-base", "data2vec-audio", "mms", "pruned"]
+)
+def test_padding_changes_nothing(family: str) -> None:
+    model = CTCModel.from_artifact(oracle.tiny(family).artifact).eval()
+    found = engine.create(oracle.tiny(family).artifact, "openvino", precision="f32")
+    for samples in (401, 900, 12_345, 16_000):
+        waveform = speechlike(1.5)[:samples]
+        with torch.no_grad():
+            expected = model.encode(torch.from_numpy(waveform)[None]).logits[0].numpy()
+        np.testing.assert_allclose(found.run(waveform), expected, atol=1e-4)

@@ -277,7 +277,6 @@ def test_words_keep_their_times_where_silence_is_passed_over(levels: Recognizer)
     assert [word.start for word in result.words] == pytest.approx(starts, abs=2 * frame)
     heard = sum(levels.engine.lengths) / RATE  # type: ignore[attr-defined]
     assert heard < 50
-    assert all(length % RATE == 0 for length in levels.engine.lengths)  # type: ignore[attr-defined]
 
 
 @pytest.mark.usefixtures("spoken")
@@ -295,18 +294,6 @@ def test_what_is_silent_has_no_text_and_a_short_clip_is_heard_whole(levels: Reco
     assert (silent.text, silent.duration, levels.engine.lengths) == ("", 60.0, [])  # type: ignore[attr-defined]
     levels.transcribe(spell((0.3, E), (15, BLANK)), vad="energy")
     assert levels.engine.lengths == [round(15.3 * RATE)]  # type: ignore[attr-defined]
-
-
-def test_a_stretch_is_filled_with_the_silence_at_its_end() -> None:
-    samples = np.arange(1.0, RATE + 5000, dtype=np.float32)
-    filled = recognizer._filled(samples)
-    assert len(filled) == 2 * RATE
-    assert np.array_equal(filled[: len(samples)], samples)
-    assert filled[len(samples)] == samples[-1]
-    assert set(filled[len(samples) :]) <= set(samples[-4800:])
-    assert recognizer._filled(samples[:RATE]) is not None
-    assert len(recognizer._filled(samples[:RATE])) == RATE
-    assert len(recognizer._filled(samples[:7])) == RATE
 
 
 # Beam search

@@ -22,6 +22,7 @@ from littlefoot.cli.export import export
 from littlefoot.cli.info import info
 from littlefoot.cli.lm import lm
 from littlefoot.cli.quantize import quantize
+from littlefoot.cli.serve import serve
 from littlefoot.cli.shrink import shrink
 from littlefoot.cli.train import train
 from littlefoot.cli.transcribe import transcribe
@@ -38,7 +39,7 @@ app = typer.Typer(
 )
 app.command()(transcribe)
 app.command("eval")(evaluate)
-for command in (bench, quantize, shrink, train, analyze, export, info, doctor, demo):
+for command in (bench, quantize, shrink, train, analyze, export, serve, info, doctor, demo):
     app.command()(command)
 app.add_typer(lm, name="lm")
 

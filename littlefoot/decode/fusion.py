@@ -65,8 +65,9 @@ class WordFusion:
             gain = self._alpha * log_prob + self._beta + (0.0 if word in self._lm else self._unknown)
         if len(self._cache) >= _CACHED:
             self._cache.clear()
-        self._cache[context] = gain, (state, "")
-        return self._cache[context]
+        found = gain, (state, "")
+        self._cache[context] = found
+        return found
 
 
 class TokenFusion:

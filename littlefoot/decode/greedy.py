@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from littlefoot.decode.spans import Spans, TokenSet, checked, separator, words
+from littlefoot.decode.spans import Spans, TokenSet, checked, is_special, separator, words
 from littlefoot.results import Word
 
 
@@ -37,6 +37,45 @@ def greedy(
     spans = best_path(*best_tokens(logits, vocabulary), vocabulary.blank)
     found = words(spans, vocabulary, frame_seconds, offset)
     return Hypothesis(separator(vocabulary).join(word.word for word in found), found)
+
+
+class GreedySearch:
+    """Greedy decoding of a recording whose logits come in parts: the words that all of them would give."""
+
+    def __init__(self, vocabulary: TokenSet, frame_seconds: float) -> None:
+        """As in ``greedy``."""
+        self._vocabulary, self._frame_seconds = vocabulary, frame_seconds
+        self._special = np.array([is_special(token) for token in vocabulary.tokens])  # (V,)
+        self._delimiter = None
+        if vocabulary.word_delimiter in vocabulary.tokens:
+            self._delimiter = vocabulary.tokens.index(vocabulary.word_delimiter)
+        self._tokens = np.zeros(0, np.int64)  # of the frames of words that may go on
+        self._log_posteriors = np.zeros(0)
+        self._begin = 0  # frames before those
+
+    def feed(self, logits: NDArray[np.floating]) -> list[Word]:
+        """More logits (F, V); returns the words that are complete now. Raises EngineError as ``greedy``."""
+        tokens, log_posteriors = best_tokens(logits, self._vocabulary)
+        self._tokens = np.concatenate([self._tokens, tokens])
+        self._log_posteriors = np.concatenate([self._log_posteriors, log_posteriors])
+        if self._delimiter is not None:  # all words before the last delimiter
+            (delimiters,) = np.nonzero(self._tokens == self._delimiter)
+            return self._take(int(delimiters[-1]) + 1) if len(delimiters) else []
+        spans = best_path(self._tokens, self._log_posteriors, self._vocabulary.blank)
+        starts = spans.starts[~self._special[spans.tokens]]
+        return self._take(int(starts[-1])) if len(starts) else []  # the last token may go on
+
+    def finish(self) -> list[Word]:
+        """The words that are left."""
+        return self._take(len(self._tokens))
+
+    def _take(self, end: int) -> list[Word]:
+        """The words of the first frames, which are forgotten."""
+        spans = best_path(self._tokens[:end], self._log_posteriors[:end], self._vocabulary.blank)
+        found = words(spans, self._vocabulary, self._frame_seconds, self._begin * self._frame_seconds)
+        self._tokens, self._log_posteriors = self._tokens[end:], self._log_posteriors[end:]
+        self._begin += end
+        return found
 
 
 def best_tokens(

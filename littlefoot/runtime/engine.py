@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
-import threading
+import queue
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from littlefoot.artifact import Artifact
+from littlefoot.config import SAMPLE_RATE
 from littlefoot.errors import ConfigError, EngineError, MissingExtraError
 from littlefoot.runtime import cache
 
@@ -23,9 +26,16 @@ Array = npt.NDArray[np.float32]
 
 PRECISIONS = ("auto", "f32", "bf16")
 
+_KEPT_SHAPES = 256
+"""OpenVINO keeps what it prepared for so many shapes of each kind of operation; with its default of 5000 the
+memory that a process takes after many recordings is a fifth higher, and little is gained."""
+_STEPS_PER_DOUBLING = 8
+_PADDED_SECONDS = 20.02
+"""One of the lengths to which recordings are padded: a window, and what rounding to frames may add."""
+
 
 class Engine(Protocol):
-    """Runs one model."""
+    """Runs one model; threads may share it."""
 
     name: str
 
@@ -39,6 +49,7 @@ def create(
     threads: int | None = None,
     precision: str = "auto",
     cached: bool = True,
+    parallel: int = 1,
 ) -> Engine:
     """The engine ``name`` with the artifact loaded.
 
@@ -48,6 +59,7 @@ def create(
         precision: of what is not quantized. ``f32``, ``bf16`` (OpenVINO, on processors that have it), or
             ``auto``: bf16 for a quantized artifact where the processor has it, f32 otherwise.
         cached: keep the compiled model on disk; not worth it for a model that is tried once.
+        parallel: how many runs are computed side by side; they share the threads.
 
     Raises:
         ConfigError: an unknown precision.
@@ -60,11 +72,11 @@ def create(
     if name == "auto":
         name = _best_engine(artifact)
     if name == "openvino":
-        return OpenVINOEngine(artifact, threads, precision, cached)
+        return OpenVINOEngine(artifact, threads, precision, cached, parallel)
     if name == "onnxruntime":
         if precision == "bf16":
             raise EngineError("precision bf16: onnxruntime computes in f32, use that or the engine openvino")
-        return ONNXRuntimeEngine(artifact, threads)
+        return ONNXRuntimeEngine(artifact, threads, parallel)
     raise EngineError(f"engine '{name}' is unknown: use auto, openvino or onnxruntime")
 
 
@@ -76,28 +88,72 @@ def _best_engine(artifact: Artifact) -> str:
     return "openvino"
 
 
+def padded_length(samples: int, at_least: int = 0) -> int:
+    """So many samples, rounded up to one of few lengths, each 9 % longer than the one before.
+
+    OpenVINO prepares code for each length that it meets: for a model in 8 bits that takes many times as long
+    as computing. A window of a long recording has one of the lengths.
+    """
+    longest = _PADDED_SECONDS * SAMPLE_RATE
+    steps = math.floor(_STEPS_PER_DOUBLING * math.log2(longest / max(samples, at_least, 1)) + 1e-9)
+    return math.ceil(longest * 2 ** (-steps / _STEPS_PER_DOUBLING))
+
+
 class OpenVINOEngine:
-    """Compiled by OpenVINO for this processor, and kept in the cache."""
+    """Compiled by OpenVINO for this processor, and kept in the cache.
+
+    Recordings are padded to ``padded_length``, and the network told their own, which changes nothing else.
+    """
 
     name = "openvino"
 
-    def __init__(self, artifact: Artifact, threads: int | None, precision: str, cached: bool = True) -> None:
-        self.precision, compiled = _openvino(artifact, threads, precision, cached)
-        self._request = compiled.create_infer_request()
-        self._two_frames = artifact.config.receptive_field + artifact.config.stride  # samples
-        self._begun = False
+    def __init__(
+        self,
+        artifact: Artifact,
+        threads: int | None,
+        precision: str,
+        cached: bool = True,
+        parallel: int = 1,
+    ) -> None:
+        self.precision, compiled = _openvino(artifact, threads, precision, cached, parallel=parallel)
+        self._requests = _Requests(compiled, parallel)
+        self._config = artifact.config
 
     def run(self, waveform: Array) -> Array:
-        if not self._begun and len(waveform) < self._two_frames:
-            # When a model's first run has one frame, OpenVINO 2026.4 computes later, longer ones wrong.
-            self._request.infer([np.zeros((1, self._two_frames), np.float32)])
-        self._begun = True
-        result = self._request.infer([waveform[None]], share_inputs=True)[0]
-        return np.array(result[0], dtype=np.float32)
+        # When a model's first run has one frame, OpenVINO 2026.4 computes later, longer ones wrong.
+        two_frames = self._config.receptive_field + self._config.stride
+        padded = np.zeros((1, padded_length(len(waveform), two_frames)), np.float32)
+        padded[0, : len(waveform)] = waveform
+        inputs = {"waveform": padded, "lengths": np.array([len(waveform)], np.int64)}
+        with self._requests.one() as request:
+            result = request.infer(inputs, share_inputs=True)[0]
+            return np.array(result[0, : self._config.frames(len(waveform))], dtype=np.float32)
+
+
+class _Requests:
+    """Infer requests of a compiled model. Each runs once at a time: threads take one, or wait for it."""
+
+    def __init__(self, compiled: Any, count: int) -> None:
+        self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        for _ in range(count):
+            self._free.put(compiled.create_infer_request())
+
+    @contextmanager
+    def one(self) -> Iterator[Any]:
+        request = self._free.get()
+        try:
+            yield request
+        finally:
+            self._free.put(request)
 
 
 def _openvino(
-    artifact: Artifact, threads: int | None, precision: str, cached: bool, streaming: bool = False
+    artifact: Artifact,
+    threads: int | None,
+    precision: str,
+    cached: bool,
+    streaming: bool = False,
+    parallel: int = 1,
 ) -> tuple[str, Any]:
     """The precision chosen, and the compiled model: of whole recordings, or of a stream's chunks."""
     if find_spec("openvino") is None:
@@ -116,12 +172,19 @@ def _openvino(
         "INFERENCE_PRECISION_HINT": precision,
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": threads or len(os.sched_getaffinity(0)),
+        "CPU_RUNTIME_CACHE_CAPACITY": _KEPT_SHAPES,
     }
+    if parallel > 1:
+        options["NUM_STREAMS"] = parallel
     if not cached:
         return precision, _compile(artifact, options, streaming)
     device = core.get_property("CPU", "FULL_DEVICE_NAME")
     key = cache.key(
-        artifact, device=device, capabilities=sorted(capabilities), streaming=streaming, **options
+        artifact,
+        device=device,
+        capabilities=sorted(capabilities),
+        graph="stream" if streaming else "padded",
+        **options,
     )
     return precision, _from_cache(artifact, options, streaming, f"{key}.blob")
 
@@ -156,7 +219,7 @@ def _from_cache(artifact: Artifact, options: dict[str, Any], streaming: bool, en
 def _compile(artifact: Artifact, options: dict[str, Any], streaming: bool) -> Any:
     from littlefoot.runtime import graph
 
-    network = graph.build_stream(artifact) if streaming else graph.build(artifact)
+    network = graph.build_stream(artifact) if streaming else graph.build(artifact, lengths=True)
     try:
         return openvino_core().compile_model(openvino_model(network), "CPU", options)
     except RuntimeError as error:
@@ -193,8 +256,8 @@ class ONNXRuntimeEngine:
 
     name = "onnxruntime"
 
-    def __init__(self, artifact: Artifact, threads: int | None) -> None:
-        self._session = _Session(artifact, threads)
+    def __init__(self, artifact: Artifact, threads: int | None, parallel: int = 1) -> None:
+        self._session = _Session(artifact, threads, parallel=parallel)
 
     def run(self, waveform: Array) -> Array:
         (logits,) = self._session.step({"waveform": waveform[None]})
@@ -204,7 +267,9 @@ class ONNXRuntimeEngine:
 class _Session:
     """ONNX Runtime's session, and the weights whose memory it shares."""
 
-    def __init__(self, artifact: Artifact, threads: int | None, streaming: bool = False) -> None:
+    def __init__(
+        self, artifact: Artifact, threads: int | None, streaming: bool = False, parallel: int = 1
+    ) -> None:
         if find_spec("onnxruntime") is None:
             raise MissingExtraError("the engine onnxruntime", "onnxruntime", "onnxruntime")
         import onnxruntime
@@ -212,7 +277,8 @@ class _Session:
         from littlefoot.runtime import graph
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+        # Every run that is under way takes so many, however many there are.
+        options.intra_op_num_threads = max(1, (threads or len(os.sched_getaffinity(0))) // parallel)
         options.log_severity_level = 3
         network = graph.build_stream(artifact) if streaming else graph.build(artifact)
         self._weights = network.large  # must live as long as the session
@@ -238,23 +304,28 @@ class StreamEngine(Protocol):
 
 
 def create_stream(
-    artifact: Artifact, name: str = "auto", threads: int | None = None, precision: str = "auto"
+    artifact: Artifact,
+    name: str = "auto",
+    threads: int | None = None,
+    precision: str = "auto",
+    parallel: int = 1,
 ) -> StreamEngine:
     """As ``create``, for the chunks of a streaming model."""
     name = _best_engine(artifact) if name == "auto" else name
     if name == "openvino":
-        return _OpenVINOStreamEngine(_openvino(artifact, threads, precision, True, True)[1])
+        compiled = _openvino(artifact, threads, precision, True, True, parallel)[1]
+        return _OpenVINOStreamEngine(compiled, parallel)
     if name == "onnxruntime":
-        return _Session(artifact, threads, True)
+        return _Session(artifact, threads, True, parallel)
     raise EngineError(f"engine '{name}' is unknown: use auto, openvino or onnxruntime")
 
 
 class _OpenVINOStreamEngine:
-    def __init__(self, compiled: Any) -> None:
-        self._request, self._lock = compiled.create_infer_request(), threading.Lock()
+    def __init__(self, compiled: Any, parallel: int) -> None:
+        self._requests = _Requests(compiled, parallel)
         self._names = [entry.get_any_name() for entry in compiled.outputs]
 
     def step(self, inputs: dict[str, Any]) -> list[Array]:
-        with self._lock:
-            results = self._request.infer(inputs, share_inputs=True)
+        with self._requests.one() as request:
+            results = request.infer(inputs, share_inputs=True)
             return [np.array(results[name]) for name in self._names]

@@ -241,10 +241,13 @@ class OnnxOps:
         valid = self.reshape(valid, (0, 1, 1, -1))
         axes = self.integers(3)
         count = self.node("ReduceSum", valid, axes)
-        x = x - self._image("Div", self._image("ReduceSum", x * valid, axes), count)
-        variance = self._image("Div", self._image("ReduceSum", x * x * valid, axes), count)
-        x = self._image("Div", x, self._image("Sqrt", variance + eps))
-        return x * self._column(f"{name}.weight") + self._column(f"{name}.bias")
+        x = x * valid
+        mean = self._image("Div", self._image("ReduceSum", x, axes), count)  # (B, C, 1, 1)
+        power = self._image("Div", self._image("ReduceSumSquare", x, axes), count)
+        scale = self._image(
+            "Div", self._column(f"{name}.weight"), self._image("Sqrt", power - mean * mean + eps)
+        )
+        return x * scale + (self._column(f"{name}.bias") - mean * scale)
 
     def affine(self, x: Value, name: str) -> Value:
         return self._as_image(x) * self._column(f"{name}.weight") + self._column(f"{name}.bias")

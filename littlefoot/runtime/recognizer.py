@@ -17,11 +17,11 @@ from littlefoot.artifact import Artifact, first_layers
 from littlefoot.config import SAMPLE_RATE, ModelConfig
 from littlefoot.decode import lm as language_models
 from littlefoot.decode.beam import BeamConfig, BeamDecoder
-from littlefoot.decode.greedy import best_path, best_tokens
+from littlefoot.decode.greedy import GreedySearch
 from littlefoot.decode.hotwords import read_hotwords
 from littlefoot.decode.lexicon import read_lexicon
 from littlefoot.decode.segments import segments
-from littlefoot.decode.spans import separator, words
+from littlefoot.decode.spans import separator
 from littlefoot.errors import ConfigError
 from littlefoot.results import Alternative, Transcription, Word
 from littlefoot.runtime.engine import Engine, StreamEngine, create, create_stream
@@ -29,7 +29,7 @@ from littlefoot.runtime.frames import ChunkedFrames, Frames, WindowedFrames
 from littlefoot.runtime.stream import Stream
 from littlefoot.vad import create as create_detector
 from littlefoot.vad.detector import Detector
-from littlefoot.vad.stretches import StretchConfig, stretches
+from littlefoot.vad.stretches import stretches
 
 log = logging.getLogger("littlefoot")
 
@@ -42,8 +42,6 @@ CONTEXT_SECONDS = 2.0
 
 VAD = "energy"
 """What finds speech in long recordings (RESULTS.md, section Long recordings)."""
-FILL_SECONDS = 1.0
-"""The lengths of stretches are rounded up to multiples of this."""
 _CERTAIN = 30.0
 """A logit besides zeros: a posterior of one."""
 
@@ -53,7 +51,10 @@ Heard = Callable[[float, list[Word]], None]
 
 
 class Recognizer:
-    """A loaded model. Made by ``littlefoot.load``; may be used for any number of recordings."""
+    """A loaded model. Made by ``littlefoot.load``; may be used for any number of recordings.
+
+    Threads may share it: as many compute side by side as ``load`` was told by ``parallel``, others wait.
+    """
 
     def __init__(
         self, artifact: Artifact, engine: Engine, chunks: Callable[[], StreamEngine] | None = None
@@ -110,7 +111,8 @@ class Recognizer:
             alternatives: how many of the best texts to return besides, where there is a decoder.
             vad: what finds speech in recordings beyond WINDOW_SECONDS, the rest is passed over: ``energy``,
                 ``silero`` or ``off`` (``littlefoot.vad``).
-            heard: called after every window. What it raises ends the transcription.
+            heard: called after every window (some 20 s); a beam search has words only at the end. What it
+                raises ends the transcription.
 
         Raises:
             AudioError: it cannot be read.
@@ -126,20 +128,23 @@ class Recognizer:
                 samples += len(block)
                 yield block
 
-        def told(windows: Iterable[Array]) -> Iterator[Array]:
-            for logits in windows:
-                yield logits
-                if heard is not None:
-                    heard(samples / SAMPLE_RATE, [])
-
-        windows = told(self._windows(counted(audio.blocks(source, WINDOW_SECONDS)), detector))
+        windows = self._windows(counted(audio.blocks(source, WINDOW_SECONDS)), detector)
         best: list[Alternative] = []
+        found: list[Word] = []
         if decoder is None:
-            found = self._greedy(windows)
+            greedy = GreedySearch(self.vocabulary, self.config.frame_ms / 1000)
+            for logits in windows:
+                complete = greedy.feed(logits)
+                found += complete
+                if heard is not None:
+                    heard(samples / SAMPLE_RATE, complete)
+            found += greedy.finish()
         else:
             search = decoder.start()
             for logits in windows:
                 search.feed(logits)
+                if heard is not None:
+                    heard(samples / SAMPLE_RATE, [])
             found, best = search.finish(alternatives)
         between = separator(self.vocabulary)
         text = between.join(word.word for word in found)
@@ -182,14 +187,6 @@ class Recognizer:
         parts = list(self._logits_of_windows([audio.read(waveform)]))
         return np.concatenate(parts) if parts else np.zeros((0, self.config.vocab_size), np.float32)
 
-    def _greedy(self, windows: Iterable[Array]) -> list[Word]:
-        pairs = [best_tokens(logits, self.vocabulary) for logits in windows]
-        if not pairs:
-            return []
-        tokens, log_posteriors = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
-        spans = best_path(tokens, log_posteriors, self.vocabulary.blank)
-        return words(spans, self.vocabulary, self.config.frame_ms / 1000)
-
     def _windows(self, blocks: Iterator[Array], detector: Detector | None) -> Iterator[Array]:
         """Logits (F, V) of the recording, in pieces; where nobody speaks they are made up.
 
@@ -208,7 +205,7 @@ class Recognizer:
         for begin, stretch in itertools.groupby(pieces, key=lambda piece: piece.start):
             yield from self._silence(begin // stride - frame)
             frame = begin // stride
-            for logits in self._logits_of_windows((piece.samples for piece in stretch), fill=True):
+            for logits in self._logits_of_windows(piece.samples for piece in stretch):
                 frame += len(logits)
                 yield logits
 
@@ -226,24 +223,12 @@ class Recognizer:
             yield logits
             frames -= count
 
-    def _logits_of_windows(self, blocks: Iterable[Array], fill: bool = False) -> Iterator[Array]:
-        """Logits of the decided frames of windows; ``fill``: see ``_filled``."""
+    def _logits_of_windows(self, blocks: Iterable[Array]) -> Iterator[Array]:
+        """Logits of the decided frames of windows."""
         stride = self.config.stride
         for window in windows(blocks, self.config.frames, stride):
-            samples = _filled(window.samples) if fill else window.samples
-            prepared = audio.normalize(samples) if self._normalize else samples
+            prepared = audio.normalize(window.samples) if self._normalize else window.samples
             yield self.engine.run(prepared)[window.first_frame : window.end_frame]
-
-
-def _filled(samples: Array) -> Array:
-    """A stretch (T,) up to a multiple of FILL_SECONDS, with the silence at its end, to and fro.
-
-    Engines keep something for each length that they have seen: of thousands it would fill the memory.
-    """
-    size = round(FILL_SECONDS * SAMPLE_RATE)
-    end = samples[-max(1, round(StretchConfig.pad * SAMPLE_RATE)) :]
-    silence = np.concatenate([end[::-1], end])
-    return np.concatenate([samples, np.resize(silence, -len(samples) % size)])
 
 
 def _warn_untrained(config: ModelConfig, chunk_frames: int) -> None:
@@ -293,6 +278,7 @@ def load(
     precision: str = "auto",
     language: str | None = None,
     layers: int | None = None,
+    parallel: int = 1,
 ) -> Recognizer:
     """Load a model for recognition.
 
@@ -302,6 +288,7 @@ def load(
         threads: processor threads, all by default.
         precision: of what is not quantized, ``auto``, ``f32`` or ``bf16``.
         language: for MMS, whose adapter and alphabet to take.
+        parallel: how many recordings or streams are computed side by side, each by its share of the threads.
         layers: stop after so many Transformer layers, which is faster. Models made by ``share`` with
             ``exits`` were trained for it; any other gives a warning.
 
@@ -316,6 +303,6 @@ def load(
         if layers not in trained:
             numbers = ", ".join(map(str, trained))
             log.warning("%d layers: the model was trained to stop after %s", layers, numbers)
-    whole = create(artifact, engine, threads, precision)
-    chunks = functools.partial(create_stream, artifact, whole.name, threads, precision)
+    whole = create(artifact, engine, threads, precision, parallel=parallel)
+    chunks = functools.partial(create_stream, artifact, whole.name, threads, precision, parallel)
     return Recognizer(artifact, whole, chunks if artifact.config.chunk_frames else None)

@@ -1,0 +1,177 @@
+"""The application: routes, rights, headers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from fastapi import Depends, FastAPI
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from littlefoot import __version__
+from littlefoot.server.errors import ApiError
+from littlefoot.server.live import live
+from littlefoot.server.schema import TRANSCRIPTION
+from littlefoot.server.service import Service, bearer
+from littlefoot.server.transcriptions import transcribe
+
+log = logging.getLogger("littlefoot.server")
+
+STATIC = Path(__file__).parent / "static"
+
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Permissions-Policy": "microphone=(self), camera=(), geolocation=()",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+
+
+def create_app(service: Service) -> FastAPI:
+    """The application of a server."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        first = asyncio.create_task(_load_first(service))
+        yield
+        first.cancel()
+        service.close()
+
+    app = FastAPI(title="littlefoot", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
+    app.state.service = service
+    _add_routes(app, service)
+    app.mount("/static", StaticFiles(directory=STATIC))
+    if service.origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=sorted(service.origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type"],
+        )
+    app.add_middleware(_Observed, service=service)
+    app.add_exception_handler(ApiError, _refused)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(ClientDisconnect, _gone)
+    app.add_exception_handler(Exception, _failed)
+    return app
+
+
+async def _load_first(service: Service) -> None:
+    with suppress(ApiError):  # it is in the log, and the next request tries again
+        await service.models.ready(service.models.all()[0])
+
+
+def _add_routes(app: FastAPI, service: Service) -> None:
+    async def allowed(request: Request) -> None:
+        service.check_origin(request.headers)
+        service.check_key(bearer(request.headers))
+
+    guarded: dict[str, Any] = {"dependencies": [Depends(allowed)], "response_model": None}
+    app.post("/v1/audio/transcriptions", openapi_extra=TRANSCRIPTION, **guarded)(transcribe)
+    app.websocket("/v1/live")(live)
+
+    @app.get("/v1/models", **guarded)
+    async def models() -> dict[str, Any]:
+        """The models, the default first."""
+        return {"object": "list", "data": [model.describe() for model in service.models.all()]}
+
+    @app.get("/v1/models/{name:path}", **guarded)
+    async def model(name: str) -> dict[str, Any]:
+        """One model."""
+        return service.models.find(name).describe()
+
+    @app.get("/", include_in_schema=False, response_model=None)
+    async def page() -> Response:
+        return FileResponse(STATIC / "index.html")
+
+    @app.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        """Whether the server answers."""
+        return {"status": "ok", "version": __version__}
+
+    @app.get("/metrics", response_model=None)
+    async def metrics() -> Response:
+        """Figures for Prometheus."""
+        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    return error.response()
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    phrase = HTTPStatus(error.status_code).phrase
+    refusal = ApiError(
+        error.status_code,
+        f"{request.method} {request.url.path[:100]}: {phrase}",
+        phrase.lower().replace(" ", "_"),
+    )
+    return JSONResponse(refusal.body, error.status_code, dict(error.headers or {}))
+
+
+async def _gone(request: Request, error: Exception) -> Response:
+    return Response(status_code=499)  # for the log: nobody gets it
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    return ApiError(500, "the server failed: its log says how", "server_error").response()
+
+
+class _Observed:
+    """Adds headers for safety, counts responses, and writes a line of the log for each."""
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app, self._service = app, service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.monotonic()
+        status = 500
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers[name] = value
+                headers.setdefault("Cache-Control", "no-cache" if _is_file(scope) else "no-store")
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        finally:
+            route = _route(scope)
+            seconds = time.monotonic() - began
+            self._service.metrics.requests.labels(route, status).inc()
+            self._service.metrics.seconds.labels(route).observe(seconds)
+            log.info("%s %s %d %.3f s", scope["method"], ascii(scope["path"][:100])[1:-1], status, seconds)
+
+
+def _is_file(scope: Scope) -> bool:
+    return bool(scope["path"] == "/" or scope["path"].startswith("/static/"))
+
+
+def _route(scope: Scope) -> str:
+    """A label of few values: the path of the route, never the one that was asked for."""
+    return getattr(scope.get("route"), "path", None) or ("/static" if _is_file(scope) else "none")

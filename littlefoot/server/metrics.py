@@ -1,0 +1,55 @@
+"""Figures for Prometheus."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+
+if TYPE_CHECKING:
+    from littlefoot.server.service import Service
+
+_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+
+
+class Metrics:
+    """Of one server, in a registry of its own."""
+
+    def __init__(self, service: Service) -> None:
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+        self.requests = Counter(
+            "littlefoot_requests",
+            "Responses by route and status",
+            ["route", "status"],
+            registry=self._registry,
+        )
+        self.seconds = Histogram(
+            "littlefoot_request_seconds",
+            "From a request to the end of its response",
+            ["route"],
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
+        self.audio = Counter(
+            "littlefoot_audio_seconds",
+            "Audio recognised, by model and kind (file, live)",
+            ["model", "kind"],
+            registry=self._registry,
+        )
+        self.computing = Counter(
+            "littlefoot_compute_seconds",
+            "Time that recognising took, by model and kind (file, live)",
+            ["model", "kind"],
+            registry=self._registry,
+        )
+        for name, help_text, value in (
+            ("jobs_running", "Recordings that are recognised now", lambda: service.jobs.running),
+            ("jobs_waiting", "Recordings in the queue", lambda: service.jobs.waiting),
+            ("streams", "Live streams that are open", lambda: service.streams),
+        ):
+            Gauge(f"littlefoot_{name}", help_text, registry=self._registry).set_function(value)
+
+    def text(self) -> bytes:
+        """In Prometheus's text format."""
+        return generate_latest(self._registry)

@@ -1,0 +1,84 @@
+"""Start a server, and stop it without losing what it does."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+
+import uvicorn
+
+from littlefoot.server.app import create_app
+from littlefoot.server.live import MESSAGE_BYTES
+from littlefoot.server.protocol import protocol
+from littlefoot.server.service import Service
+
+log = logging.getLogger("littlefoot.server")
+
+_RESERVED_FILES = 256
+"""File descriptors for all but connections."""
+
+
+class Server(uvicorn.Server):
+    """Lets live streams end first, and then what else runs."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        limits = service.limits
+        super().__init__(
+            uvicorn.Config(
+                create_app(service),
+                loop="asyncio",
+                http=protocol(limits),
+                ws="websockets-sansio",
+                ws_max_size=MESSAGE_BYTES,
+                ws_per_message_deflate=False,
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=max(1, round(limits.grace_seconds)),
+            )
+        )
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for server in self.servers:
+            for listener in server.sockets:
+                log.info("listening on %s", address(listener))
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take nothing new, let streams say what they have heard, then finish requests."""
+        for server in self.servers:
+            server.close()
+        self.service.ending.set()
+        end = asyncio.get_running_loop().time() + self.service.limits.grace_seconds
+        while self.service.streams and not self.force_exit and asyncio.get_running_loop().time() < end:
+            await asyncio.sleep(0.05)
+        await super().shutdown(sockets)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises OSError, for example where the port is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=2048)
+
+
+def address(listener: socket.socket) -> str:
+    """The URL of a listening socket."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def allow_open_files(connections: int) -> int:
+    """Ask for so many file descriptors. Returns how many connections there can be."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return connections
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + _RESERVED_FILES
+    if soft < wanted:
+        soft = min(wanted, hard) if hard != resource.RLIM_INFINITY else wanted
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return min(connections, soft - _RESERVED_FILES)

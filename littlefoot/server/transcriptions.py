@@ -1,0 +1,340 @@
+"""``POST /v1/audio/transcriptions``, as OpenAI's API has it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import time
+import zlib
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass
+from threading import Event
+from typing import Any, BinaryIO, TypeVar, cast
+
+from starlette.datastructures import FormData
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+
+from littlefoot import audio
+from littlefoot.decode.spans import separator
+from littlefoot.errors import AudioError
+from littlefoot.results import Segment, Transcription, Word
+from littlefoot.runtime.recognizer import Recognizer
+from littlefoot.server import uploads
+from littlefoot.server.errors import ApiError
+from littlefoot.server.models import Model
+from littlefoot.server.service import Service
+from littlefoot.writers import WRITERS
+
+FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
+GRANULARITIES = ("word", "segment")
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Query:
+    """The fields of a request but for the recording."""
+
+    model: str | None
+    response_format: str
+    granularities: tuple[str, ...]
+    stream: bool
+    language: str | None
+
+
+def read_query(form: FormData) -> Query:
+    """``prompt``, ``temperature`` and fields that are not known are accepted, and change nothing.
+
+    Raises ApiError 400 naming the field.
+    """
+    form_at = str(form.get("response_format") or "json")
+    if form_at not in FORMATS:
+        raise _refused("response_format", form_at, f"one of {', '.join(FORMATS)}")
+    granularities = tuple(
+        str(value)
+        for name in ("timestamp_granularities[]", "timestamp_granularities")
+        for value in form.getlist(name)
+    )
+    for value in granularities:
+        if value not in GRANULARITIES:
+            raise _refused("timestamp_granularities", value, "word or segment")
+    if granularities and form_at != "verbose_json":
+        raise ApiError(
+            400,
+            "timestamp_granularities needs response_format verbose_json",
+            "invalid_value",
+            "timestamp_granularities",
+        )
+    stream = str(form.get("stream") or "false").lower()
+    if stream not in ("true", "false", "1", "0"):
+        raise _refused("stream", stream, "true or false")
+    if stream in ("true", "1") and form_at in ("srt", "vtt"):
+        raise ApiError(
+            400,
+            f"stream needs response_format json, text or verbose_json, not {form_at}",
+            "invalid_value",
+            "stream",
+        )
+    _check_temperature(str(form.get("temperature") or "0"))
+    model, language = form.get("model"), form.get("language")
+    return Query(
+        str(model) if model else None,
+        form_at,
+        granularities or ("segment",),
+        stream in ("true", "1"),
+        str(language)[:50] if language else None,
+    )
+
+
+def _check_temperature(given: str) -> None:
+    try:
+        value = float(given)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise _refused("temperature", given, "a number from 0 to 1")
+
+
+def _refused(name: str, value: str, wanted: str) -> ApiError:
+    return ApiError(400, f"{name} must be {wanted}, not {value[:50]!a}", "invalid_value", name)
+
+
+async def transcribe(request: Request) -> Response:
+    """Answer one request."""
+    service: Service = request.app.state.service
+    deadline = asyncio.get_running_loop().time() + service.limits.total_seconds
+    service.jobs.refuse_if_full()  # before the recording is sent
+    try:
+        async with asyncio.timeout_at(deadline):
+            form = await uploads.read_form(request, service.limits)
+            job = None
+            try:
+                query = read_query(form)
+                model = service.models.find(query.model)
+                recording = uploads.recording(form)
+                recognizer = await service.models.ready(model)
+                job = _Job(service, model, recognizer, recording)
+            finally:
+                if job is None:
+                    await form.close()
+            if query.stream:
+                return await _streamed(request, job, query, deadline)
+            result = await _while_connected(request, job.run())
+            return _response(result, query)
+    except TimeoutError:
+        raise _too_late(service) from None
+
+
+class _Job:
+    """A recording that is recognised in a thread."""
+
+    def __init__(
+        self, service: Service, model: Model, recognizer: Recognizer, recording: uploads.Recording
+    ) -> None:
+        self._service, self._model = service, model
+        self._recognizer, self._recording = recognizer, recording
+        self.separator = separator(recognizer.vocabulary)
+
+    async def run(self, heard: Callable[[list[Word]], None] | None = None) -> Transcription:
+        """
+        Args:
+            heard: called in the thread with the words that are complete.
+
+        Raises:
+            ApiError: 400 for what is no recording, 413 for a longer one than allowed, 429.
+        """
+        began = time.monotonic()
+        waited = 0.0
+
+        def work(stop: Event) -> Transcription:
+            nonlocal waited
+            waited = time.monotonic() - began
+            return self._recognise(stop, heard)
+
+        result = await self._service.jobs.run(work, self._recording.close)
+        seconds = time.monotonic() - began - waited
+        self._model.audio_seconds += result.duration
+        self._model.compute_seconds += seconds
+        self._service.metrics.audio.labels(self._model.name, "file").inc(result.duration)
+        self._service.metrics.computing.labels(self._model.name, "file").inc(seconds)
+        return result
+
+    def _recognise(self, stop: Event, heard: Callable[[list[Word]], None] | None) -> Transcription:
+        limit = self._service.limits.audio_seconds
+
+        def check(seconds: float, words: list[Word]) -> None:
+            if stop.is_set():
+                raise _Stopped
+            if seconds > limit:
+                raise _too_long(limit)
+            if heard is not None and words:
+                heard(words)
+
+        source = cast(BinaryIO, self._recording)
+        try:
+            if audio.duration(source, limit=limit) > limit:
+                raise _too_long(limit)
+            source.seek(0)
+            return self._recognizer.transcribe(source, self._model.decoder, heard=check)
+        except AudioError as error:
+            raise ApiError(400, str(error), "invalid_audio", "file") from error
+
+
+class _Stopped(Exception):  # noqa: N818
+    """Nobody waits for the result."""
+
+
+def _too_long(limit: float) -> ApiError:
+    return ApiError(
+        413, f"the recording is longer than {limit:g} s: send it in parts", "audio_too_long", "file"
+    )
+
+
+def _too_late(service: Service) -> ApiError:
+    seconds = service.limits.total_seconds
+    return ApiError(503, f"this took longer than {seconds:g} s: send less at once", "timeout", None, 60)
+
+
+async def _while_connected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+    """The result, unless the client goes away first: then the work is cancelled.
+
+    Raises ClientDisconnect.
+    """
+    task, gone = asyncio.create_task(work), asyncio.create_task(_disconnected(request))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientDisconnect
+        return task.result()
+    finally:
+        for each in (task, gone):
+            each.cancel()
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _response(result: Transcription, query: Query) -> Response:
+    if query.response_format == "json":
+        return JSONResponse({"text": result.text, "usage": _usage(result)})
+    if query.response_format == "verbose_json":
+        return JSONResponse(_verbose(result, query))
+    return PlainTextResponse(WRITERS[query.response_format](result, None))
+
+
+def _usage(result: Transcription) -> dict[str, Any]:
+    return {"type": "duration", "seconds": math.ceil(result.duration)}
+
+
+def _verbose(result: Transcription, query: Query) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "task": "transcribe",
+        "language": query.language or "unknown",
+        "duration": round(result.duration, 3),
+        "text": result.text,
+        "usage": _usage(result),
+    }
+    if "segment" in query.granularities:
+        body["segments"] = [
+            _segment(number, segment, result.words) for number, segment in enumerate(result.segments)
+        ]
+    if "word" in query.granularities:
+        body["words"] = [
+            {
+                "word": word.word,
+                "start": round(word.start, 3),
+                "end": round(word.end, 3),
+                "confidence": round(word.confidence, 4),
+            }
+            for word in result.words
+        ]
+    return body
+
+
+def _segment(number: int, segment: Segment, words: list[Word]) -> dict[str, Any]:
+    """A segment with all the keys that OpenAI's have.
+
+    ``tokens``, ``seek``, ``temperature`` and ``no_speech_prob`` are Whisper's; they are empty here.
+    """
+    inside = [word for word in words if segment.start <= word.start < segment.end]
+    logs = [math.log(max(word.confidence, 1e-10)) for word in inside]
+    text = segment.text.encode()
+    return {
+        "id": number,
+        "seek": 0,
+        "start": round(segment.start, 3),
+        "end": round(segment.end, 3),
+        "text": segment.text,
+        "tokens": [],
+        "temperature": 0.0,
+        "avg_logprob": round(sum(logs) / max(len(logs), 1), 4),
+        "compression_ratio": round(len(text) / max(len(zlib.compress(text)), 1), 3),
+        "no_speech_prob": 0.0,
+    }
+
+
+async def _streamed(request: Request, job: _Job, query: Query, deadline: float) -> Response:
+    """Server-sent events. What fails before the first is an ordinary response."""
+    loop = asyncio.get_running_loop()
+    heard: asyncio.Queue[list[Word] | None] = asyncio.Queue()  # None: the job has ended
+
+    def from_thread(words: list[Word]) -> None:
+        loop.call_soon_threadsafe(heard.put_nowait, words)
+
+    task = asyncio.create_task(job.run(from_thread))
+    task.add_done_callback(lambda _: heard.put_nowait(None))
+    try:
+        first = await _while_connected(request, heard.get())
+        if first is None:
+            task.result()  # raises what failed
+    except BaseException:
+        task.cancel()
+        raise
+    return StreamingResponse(
+        _events(job, query, deadline, heard, first, task), media_type="text/event-stream"
+    )
+
+
+async def _events(
+    job: _Job,
+    query: Query,
+    deadline: float,
+    heard: asyncio.Queue[list[Word] | None],
+    words: list[Word] | None,
+    task: asyncio.Task[Transcription],
+) -> AsyncIterator[str]:
+    sent = ""
+    try:
+        try:
+            while words is not None:
+                delta = job.separator.join(word.word for word in words)
+                delta = job.separator + delta if sent else delta
+                sent += delta
+                yield _event({"type": "transcript.text.delta", "delta": delta})
+                async with asyncio.timeout_at(deadline):
+                    words = await heard.get()
+            result = task.result()
+        except TimeoutError:
+            error = ApiError(503, "this took too long: send less at once", "timeout")
+            yield _event(error.body)
+            return
+        except ApiError as error:
+            yield _event(error.body)
+            return
+        if rest := result.text[len(sent) :]:
+            yield _event({"type": "transcript.text.delta", "delta": rest})
+        done = {"type": "transcript.text.done", "text": result.text, "usage": _usage(result)}
+        if query.response_format == "verbose_json":
+            done = {**_verbose(result, query), **done}
+        yield _event(done)
+        yield "data: [DONE]\n\n"
+    finally:
+        task.cancel()
+
+
+def _event(content: dict[str, Any]) -> str:
+    return f"data: {json.dumps(content, ensure_ascii=False)}\n\n"
