@@ -45,7 +45,7 @@ samples: .venv/stamp
 
 .venv/stamp: $(SETUP)
 	$(PYTHON) -m venv --clear .venv
-	.venv/bin/pip install --quiet -c constraints.txt -e ".[train,onnxruntime,bench,serve,dev]"
+	.venv/bin/pip install --quiet -c constraints.txt -e ".[train,onnxruntime,bench,media,vad,serve,dev]"
 	touch $@
 
 .venv-demo/stamp: $(SETUP)

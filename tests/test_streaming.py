@@ -14,38 +14,19 @@ import pytest
 import torch
 from conftest import Run
 from families import speechlike
-from tones import MODEL, TRAIN, VOCABULARY, write_set
+from tones import QUIET
 
 from littlefoot import artifact, audio, manifest
 from littlefoot.artifact import Artifact
 from littlefoot.compress.methods import Step
 from littlefoot.compress.streaming import StreamingConfig, _looking_back, convert, stream
 from littlefoot.compress.teacher import normalized
-from littlefoot.config import ModelConfig
 from littlefoot.decode.beam import BeamConfig
 from littlefoot.errors import ConfigError
-from littlefoot.model import train as trainer
 from littlefoot.model.module import CTCModel
-from littlefoot.model.objective import CTC
 from littlefoot.model.train_config import TrainConfig
 from littlefoot.runtime import recognizer
 from littlefoot.vocabulary import Vocabulary
-
-QUIET: dict[str, Any] = {**TRAIN, "speeds": [1.0], "time_mask_fraction": 0.0, "feature_mask_fraction": 0.0}
-
-
-@pytest.fixture(scope="module")
-def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_set(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
-def teacher(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    config = ModelConfig.from_dict(MODEL)
-    model = CTCModel.from_config(config, Vocabulary(tuple(VOCABULARY), 0), seed=1)
-    settings = TrainConfig(**{**QUIET, "steps": 250, "ema_decay": 0.9})
-    trainer.train(CTC(model), manifest.index(tones), settings, tmp_path_factory.mktemp("teacher") / "model")
-    return model.to_artifact()
 
 
 def of_family(family: str) -> CTCModel:

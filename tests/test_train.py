@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tones import write_recipe, write_set
+from tones import write_recipe
 
 from littlefoot import artifact, manifest
 from littlefoot.errors import ConfigError, TrainingError
@@ -29,11 +29,6 @@ from littlefoot.model.training_state import CheckpointStore
 from littlefoot.model.validation import DevScore, DevSet
 
 QUIET: dict[str, Any] = {"speeds": [1.0], "time_mask_fraction": 0.0, "feature_mask_fraction": 0.0}
-
-
-@pytest.fixture(scope="module")
-def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_set(tmp_path_factory.mktemp("data"))
 
 
 def run(recipe_path: Path, out: Path, resume: bool = False, overrides: tuple[str, ...] = ()) -> float | None:
@@ -194,7 +189,7 @@ def start_two_processes(recipe: Path, out: Path, *arguments: str) -> subprocess.
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
     command += ["-m", "littlefoot", "train", str(recipe), "-o", str(out), *arguments]
     command += [argument for setting in NO_DROPOUT for argument in ("--set", setting)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
 

@@ -2,8 +2,7 @@
 
 As Yeh et al. (2022) for speech models, by the means of BiT (Liu et al. 2022) and LSQ (Esser et al. 2020): the
 Transformer's linear layers have 1, 2, 3 or 4 bits and everything else 8, in training as in the artifact
-(``littlefoot.compress.fake_quant``), and the model learns from what it was in full precision. It begins as
-``littlefoot quantize`` would leave it.
+(``littlefoot.compress.fake_quant``), and the model learns from what it was in full precision.
 """
 
 from __future__ import annotations
@@ -72,8 +71,8 @@ class LowbitConfig:
     """Bits of the positional convolution: 4, 8, 16 or 32."""
     head: int = 8
     """Bits of the CTC head: 4, 8, 16 or 32."""
-    initialisation: str = "gptq"
-    """What the weights begin as: rounded by ``gptq``, or to the ``nearest`` level."""
+    initialisation: str = "nearest"
+    """What the weights begin as: rounded to the ``nearest`` level, or by ``gptq``."""
     descent: tuple[int, ...] = ()
     """More bits to train with before, such as [8, 4]; what was learned is the beginning of the next."""
     descent_steps: int = 500
@@ -82,7 +81,7 @@ class LowbitConfig:
     """Bits that the same weights are trained for in turn with ``bits``; their models are saved beside."""
     teacher: str = "previous"
     """Who teaches: ``previous`` or ``first``, as in a distillation."""
-    loss: LossConfig = field(default_factory=lambda: LossConfig(kl=1.0, hidden_mse=0.1))
+    loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     collapse_steps: int = 2000
 

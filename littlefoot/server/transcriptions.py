@@ -174,7 +174,7 @@ class _Job:
 
         source = cast(BinaryIO, self._recording)
         try:
-            if audio.duration(source, limit) > limit:
+            if audio.duration(source, limit=limit) > limit:
                 raise _too_long(limit)
             source.seek(0)
             return self._recognizer.transcribe(source, self._model.decoder, heard=check)
