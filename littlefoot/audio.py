@@ -118,11 +118,12 @@ def duration(source: Source, exact: bool = True, limit: float | None = None) -> 
     with _open(source) as recording:
         seconds = recording.seconds
         if seconds is None or (exact and not recording.reliable):
-            seconds = 0.0
+            frames = 0
             for piece in recording.pieces:
-                seconds += len(piece) / recording.rate
-                if limit is not None and seconds > limit:
+                frames += len(piece)
+                if limit is not None and frames > limit * recording.rate:
                     break
+            seconds = frames / recording.rate
         if not seconds:
             raise AudioError(f"{recording.name}: holds no samples: record or export it again")
         return seconds

@@ -30,7 +30,6 @@ from littlefoot.server.models import Models
 from littlefoot.writers import WRITERS
 
 CLIP = speechlike(1.0)
-SILENCE = np.zeros(RATE, np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -150,14 +149,16 @@ def _events(body: bytes) -> list[Any]:
 
 def test_a_stream_s_words_come_before_the_rest_is_computed(tiny: Artifact) -> None:
     gate, load = gated(tiny)
-    body, kind = multipart(encoded(np.tile(SILENCE, 30)), [("stream", "true")])
+    body, kind = multipart(encoded(speechlike(30.0)), [("stream", "true")])
     with serving(["littlefoot-en"], load) as running, running.connect() as client:
         head = "POST /v1/audio/transcriptions HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
         client.sendall(f"{head}Content-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
         gate.let()  # the first window
         got = b""
         while b"transcript.text.delta" not in got:
-            got += client.recv(10_000)
+            part = client.recv(10_000)
+            assert part
+            got += part
         assert b"transcript.text.done" not in got
         gate.let()
         while part := client.recv(10_000):
@@ -465,7 +466,7 @@ def test_a_client_that_vanishes_ends_its_job_and_those_that_wait(tiny: Artifact)
     with serving(["littlefoot-en"], load, parallel=1, queue=5) as running:
         wait_until(lambda: running.service.models.find(None).recognizer is not None)
         before = gate.begun
-        body, kind = multipart(encoded(np.tile(SILENCE, 60)))  # four windows
+        body, kind = multipart(encoded(speechlike(60.0)))  # four windows
         head = f"POST /v1/audio/transcriptions HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\n"
         clients = [running.connect() for _ in range(3)]
         for client in clients:

@@ -21,6 +21,7 @@ from conftest import Run
 from servers import PATIENCE, RATE, encoded, wait_until
 
 import littlefoot
+from littlefoot.audio import read
 from littlefoot.checkpoint import SAMPLES
 from littlefoot.results import Transcription
 from littlefoot.writers import srt, vtt
@@ -157,7 +158,7 @@ def test_a_file_that_is_too_large_is_an_error_and_no_broken_connection(cache: Pa
 @pytest.mark.parametrize(("sign", "code"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 130)])
 def test_a_signal_ends_the_server_when_it_has_answered(cache: Path, sign: signal.Signals, code: int) -> None:
     running = start(cache)
-    speech = encoded(0.1 * np.random.default_rng(0).standard_normal(120 * RATE))
+    speech = encoded(np.resize(read(CLIP), 120 * RATE))
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(
             running.client.audio.transcriptions.create, model="littlefoot-en", file=("noise.wav", speech)

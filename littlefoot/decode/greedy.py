@@ -72,7 +72,10 @@ class GreedySearch:
     def _take(self, end: int) -> list[Word]:
         """The words of the first frames, which are forgotten."""
         spans = best_path(self._tokens[:end], self._log_posteriors[:end], self._vocabulary.blank)
-        found = words(spans, self._vocabulary, self._frame_seconds, self._begin * self._frame_seconds)
+        begin = self._begin
+        starts, ends = spans.starts + begin, spans.ends + begin
+        spans = Spans(spans.tokens, starts, ends, spans.log_posteriors, spans.frames + begin)
+        found = words(spans, self._vocabulary, self._frame_seconds)
         self._tokens, self._log_posteriors = self._tokens[end:], self._log_posteriors[end:]
         self._begin += end
         return found

@@ -111,8 +111,8 @@ class Recognizer:
             alternatives: how many of the best texts to return besides, where there is a decoder.
             vad: what finds speech in recordings beyond WINDOW_SECONDS, the rest is passed over: ``energy``,
                 ``silero`` or ``off`` (``littlefoot.vad``).
-            heard: called after every window (some 20 s); a beam search has words only at the end. What it
-                raises ends the transcription.
+            heard: called for every 20 s of audio, and when words are complete; a beam search has them only at
+                the end. What it raises ends the transcription.
 
         Raises:
             AudioError: it cannot be read.
@@ -126,6 +126,8 @@ class Recognizer:
             nonlocal samples
             for block in blocks:
                 samples += len(block)
+                if heard is not None:
+                    heard(samples / SAMPLE_RATE, [])
                 yield block
 
         windows = self._windows(counted(audio.blocks(source, WINDOW_SECONDS)), detector)
@@ -136,15 +138,13 @@ class Recognizer:
             for logits in windows:
                 complete = greedy.feed(logits)
                 found += complete
-                if heard is not None:
+                if heard is not None and complete:
                     heard(samples / SAMPLE_RATE, complete)
             found += greedy.finish()
         else:
             search = decoder.start()
             for logits in windows:
                 search.feed(logits)
-                if heard is not None:
-                    heard(samples / SAMPLE_RATE, [])
             found, best = search.finish(alternatives)
         between = separator(self.vocabulary)
         text = between.join(word.word for word in found)

@@ -16,14 +16,14 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from littlefoot import __version__
 from littlefoot.server.errors import ApiError
 from littlefoot.server.live import live
-from littlefoot.server.schema import TRANSCRIPTION
+from littlefoot.server.schema import ANSWERS, REFUSALS, TRANSCRIPTION
 from littlefoot.server.service import Service, bearer
 from littlefoot.server.transcriptions import transcribe
 
@@ -83,15 +83,17 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         service.check_key(bearer(request.headers))
 
     guarded: dict[str, Any] = {"dependencies": [Depends(allowed)], "response_model": None}
-    app.post("/v1/audio/transcriptions", openapi_extra=TRANSCRIPTION, **guarded)(transcribe)
+    app.post("/v1/audio/transcriptions", responses=ANSWERS, openapi_extra=TRANSCRIPTION, **guarded)(
+        transcribe
+    )
     app.websocket("/v1/live")(live)
 
-    @app.get("/v1/models", **guarded)
+    @app.get("/v1/models", responses=REFUSALS, **guarded)
     async def models() -> dict[str, Any]:
         """The models, the default first."""
         return {"object": "list", "data": [model.describe() for model in service.models.all()]}
 
-    @app.get("/v1/models/{name:path}", **guarded)
+    @app.get("/v1/models/{name:path}", responses=REFUSALS, **guarded)
     async def model(name: str) -> dict[str, Any]:
         """One model."""
         return service.models.find(name).describe()
@@ -105,7 +107,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         """Whether the server answers."""
         return {"status": "ok", "version": __version__}
 
-    @app.get("/metrics", response_model=None)
+    @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
         """Figures for Prometheus."""
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -149,7 +149,7 @@ class _Session:
             raise ApiError(400, "model must be a name", "invalid_value", "model")
         model = self._service.models.find(name)
         recognizer = await self._service.models.ready(model)
-        stream = recognizer.stream()
+        stream = recognizer.stream(decoder=model.decoder)
         await self._connection.send(
             type="ready",
             model=model.name,

@@ -147,7 +147,7 @@ class Models:
         decoder = None if self._decoder is None else self._decoder(recognizer)
         noise = 0.01 * np.random.default_rng(0).standard_normal(round(_WARM_UP_SECONDS * SAMPLE_RATE))
         recognizer.transcribe(noise.astype(np.float32), decoder)
-        recognizer.stream().feed(noise[:1])
+        recognizer.stream(decoder=decoder).feed(noise[:1])
         log.info("loaded %s in %.1f s", model.name, time.monotonic() - began)
         began = time.monotonic()
         recognizer.transcribe(noise.astype(np.float32), decoder)

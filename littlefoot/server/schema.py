@@ -4,6 +4,34 @@ from typing import Any
 
 from littlefoot.server.transcriptions import FORMATS, GRANULARITIES
 
+_ERROR = {
+    "type": "object",
+    "properties": {
+        "error": {
+            "type": "object",
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "param": {"type": ["string", "null"]},
+                "code": {"type": "string"},
+            },
+        }
+    },
+}
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"description": description, "content": {"application/json": {"schema": _ERROR}}}
+    for status, description in (("4XX", "The request is refused."), ("5XX", "The server cannot answer now."))
+}
+"""Of every path of the API."""
+
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "As response_format and stream ask for.",
+        "content": {"application/json": {}, "text/plain": {}, "text/event-stream": {}},
+    },
+    **REFUSALS,
+}
+
 TRANSCRIPTION: dict[str, Any] = {
     "requestBody": {
         "required": True,
