@@ -120,6 +120,18 @@ def encode(ops: Ops, config: ModelConfig, waveform: Tensor, lengths: Tensor | No
     every utterance gets what it would get alone (frames past its own length are meaningless).
     Without it, every row is taken as full.
     """
+    x, valid, features, lengths = embed(ops, config, waveform, lengths)
+    hidden_states = transform(ops, config, x, valid)
+    return EncoderOutput(head(ops, config, hidden_states[-1]), hidden_states, features, lengths)
+
+
+def embed(
+    ops: Ops, config: ModelConfig, waveform: Tensor, lengths: Tensor | None = None
+) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
+    """What comes before the Transformer's first block: waveform (B, T) -> its input (B, F, D).
+
+    Also which frames are valid (B, F), the features (B, F, C), and the lengths in frames.
+    """
     features, lengths = _front_end(ops, config, waveform, lengths)  # (B, F, C)
     valid = None if lengths is None else ops.valid(lengths, features, axis=1)  # (B, F)
 
@@ -130,8 +142,14 @@ def encode(ops: Ops, config: ModelConfig, waveform: Tensor, lengths: Tensor | No
     x = x + _positions(ops, config, x, frame_mask)
     if not config.do_stable_layer_norm:
         x = ops.layer_norm(x, "encoder.layer_norm", config.layer_norm_eps)
-    x = ops.dropout(x, config.hidden_dropout)
+    return ops.dropout(x, config.hidden_dropout), valid, features, lengths
 
+
+def transform(ops: Ops, config: ModelConfig, x: Tensor, valid: Tensor | None = None) -> list[Tensor]:
+    """The Transformer's blocks: the input of the first one (B, F, D), then the output of each.
+
+    ``valid`` (B, F): 1 for frames that others attend to; all without it.
+    """
     mask = (
         None if valid is None else ops.reshape((valid - 1.0) * -MASKED_SCORE, (0, 1, 1, -1))
     )  # (B, 1, 1, F)
@@ -151,8 +169,7 @@ def encode(ops: Ops, config: ModelConfig, waveform: Tensor, lengths: Tensor | No
             layer.block, partial(_block, ops, config, layer), x, mask, position_bias, reused
         )
         hidden_states.append(x)
-
-    return EncoderOutput(head(ops, config, x), hidden_states, features, lengths)
+    return hidden_states
 
 
 @dataclass

@@ -7,14 +7,14 @@ import os
 import threading
 from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from littlefoot.artifact import Artifact
 from littlefoot.errors import ConfigError, EngineError, MissingExtraError
-from littlefoot.runtime import cache
+from littlefoot.runtime import cache, native
 
 if TYPE_CHECKING:
     from littlefoot.runtime.graph import Graph
@@ -23,11 +23,16 @@ Array = npt.NDArray[np.float32]
 
 PRECISIONS = ("auto", "f32", "bf16")
 
+Part = Literal["whole", "embedding", "chunk"]
+"""What of a network an engine runs: all of it, what comes before the first block, or a stream's chunk."""
+
 
 class Engine(Protocol):
     """Runs one model."""
 
     name: str
+    kernels: str
+    """The native kernels that run its Transformer, or none."""
 
     def run(self, waveform: Array) -> Array:
         """Prepared waveform (T,) float32 -> logits (F, V) float32."""
@@ -39,6 +44,7 @@ def create(
     threads: int | None = None,
     precision: str = "auto",
     cached: bool = True,
+    kernels: str | None = None,
 ) -> Engine:
     """The engine ``name`` with the artifact loaded.
 
@@ -48,24 +54,33 @@ def create(
         precision: of what is not quantized. ``f32``, ``bf16`` (OpenVINO, on processors that have it), or
             ``auto``: bf16 for a quantized artifact where the processor has it, f32 otherwise.
         cached: keep the compiled model on disk; not worth it for a model that is tried once.
+        kernels: what runs a Transformer whose weights are packed (``littlefoot.runtime.native``): ``auto``, a
+            set of kernels by name, or ``off``, which expands them to 8 bits; None: ``$LITTLEFOOT_KERNELS``,
+            or auto.
 
     Raises:
         ConfigError: an unknown precision.
-        EngineError: an unknown name, a precision that the engine or processor does not have, OpenVINO is
-            not installed, or the engine refused the model.
+        EngineError: an unknown name, a precision that the engine or processor does not have, kernels that
+            cannot run here, OpenVINO is not installed, or the engine refused the model.
         MissingExtraError: ONNX Runtime is not installed.
     """
     if precision not in PRECISIONS:
         raise ConfigError(f"precision '{precision}' is unknown: use one of {', '.join(PRECISIONS)}")
     if name == "auto":
         name = _best_engine(artifact)
+    threads = threads or len(os.sched_getaffinity(0))
+    program = native.program(artifact, native.chosen(kernels), threads)
+    part: Part = "whole" if program is None else "embedding"
+    engine: Engine
     if name == "openvino":
-        return OpenVINOEngine(artifact, threads, precision, cached)
-    if name == "onnxruntime":
+        engine = OpenVINOEngine(artifact, threads, precision, cached, part)
+    elif name == "onnxruntime":
         if precision == "bf16":
             raise EngineError("precision bf16: onnxruntime computes in f32, use that or the engine openvino")
-        return ONNXRuntimeEngine(artifact, threads)
-    raise EngineError(f"engine '{name}' is unknown: use auto, openvino or onnxruntime")
+        engine = ONNXRuntimeEngine(artifact, threads, part)
+    else:
+        raise EngineError(f"engine '{name}' is unknown: use auto, openvino or onnxruntime")
+    return engine if program is None else native.NativeEngine(engine, program)
 
 
 def _best_engine(artifact: Artifact) -> str:
@@ -80,9 +95,17 @@ class OpenVINOEngine:
     """Compiled by OpenVINO for this processor, and kept in the cache."""
 
     name = "openvino"
+    kernels = "none"
 
-    def __init__(self, artifact: Artifact, threads: int | None, precision: str, cached: bool = True) -> None:
-        self.precision, compiled = _openvino(artifact, threads, precision, cached)
+    def __init__(
+        self,
+        artifact: Artifact,
+        threads: int | None,
+        precision: str,
+        cached: bool = True,
+        part: Part = "whole",
+    ) -> None:
+        self.precision, compiled = _openvino(artifact, threads, precision, cached, part)
         self._request = compiled.create_infer_request()
         self._two_frames = artifact.config.receptive_field + artifact.config.stride  # samples
         self._begun = False
@@ -97,9 +120,9 @@ class OpenVINOEngine:
 
 
 def _openvino(
-    artifact: Artifact, threads: int | None, precision: str, cached: bool, streaming: bool = False
+    artifact: Artifact, threads: int | None, precision: str, cached: bool, part: Part
 ) -> tuple[str, Any]:
-    """The precision chosen, and the compiled model: of whole recordings, or of a stream's chunks."""
+    """The precision chosen, and the compiled model."""
     if find_spec("openvino") is None:
         raise EngineError(
             "the engine openvino is not installed: install it with: pip install openvino, "
@@ -118,12 +141,10 @@ def _openvino(
         "INFERENCE_NUM_THREADS": threads or len(os.sched_getaffinity(0)),
     }
     if not cached:
-        return precision, _compile(artifact, options, streaming)
+        return precision, _compile(artifact, options, part)
     device = core.get_property("CPU", "FULL_DEVICE_NAME")
-    key = cache.key(
-        artifact, device=device, capabilities=sorted(capabilities), streaming=streaming, **options
-    )
-    return precision, _from_cache(artifact, options, streaming, f"{key}.blob")
+    key = cache.key(artifact, device=device, capabilities=sorted(capabilities), part=part, **options)
+    return precision, _from_cache(artifact, options, part, f"{key}.blob")
 
 
 @functools.cache
@@ -139,7 +160,7 @@ def openvino_core() -> Any:
     return openvino.Core()
 
 
-def _from_cache(artifact: Artifact, options: dict[str, Any], streaming: bool, entry: str) -> Any:
+def _from_cache(artifact: Artifact, options: dict[str, Any], part: Part, entry: str) -> Any:
     """The compiled model, from the cache where it is there."""
     import openvino
 
@@ -148,15 +169,21 @@ def _from_cache(artifact: Artifact, options: dict[str, Any], streaming: bool, en
             return openvino_core().import_model(openvino.Tensor(blob, shared_memory=True), "CPU", options)
         except RuntimeError:  # written by another build of the engine
             cache.discard(entry)
-    compiled = _compile(artifact, options, streaming)
+    compiled = _compile(artifact, options, part)
     cache.store(entry, compiled.export_model().getvalue())
     return compiled
 
 
-def _compile(artifact: Artifact, options: dict[str, Any], streaming: bool) -> Any:
+def _network(artifact: Artifact, part: Part) -> Graph:
     from littlefoot.runtime import graph
 
-    network = graph.build_stream(artifact) if streaming else graph.build(artifact)
+    build = {"whole": graph.build, "embedding": graph.build_embedding, "chunk": graph.build_stream}[part]
+    network: Graph = build(artifact)
+    return network
+
+
+def _compile(artifact: Artifact, options: dict[str, Any], part: Part) -> Any:
+    network = _network(artifact, part)
     try:
         return openvino_core().compile_model(openvino_model(network), "CPU", options)
     except RuntimeError as error:
@@ -192,9 +219,10 @@ class ONNXRuntimeEngine:
     """Run by ONNX Runtime, for where OpenVINO is not available."""
 
     name = "onnxruntime"
+    kernels = "none"
 
-    def __init__(self, artifact: Artifact, threads: int | None) -> None:
-        self._session = _Session(artifact, threads)
+    def __init__(self, artifact: Artifact, threads: int | None, part: Part = "whole") -> None:
+        self._session = _Session(artifact, threads, part)
 
     def run(self, waveform: Array) -> Array:
         (logits,) = self._session.step({"waveform": waveform[None]})
@@ -204,17 +232,15 @@ class ONNXRuntimeEngine:
 class _Session:
     """ONNX Runtime's session, and the weights whose memory it shares."""
 
-    def __init__(self, artifact: Artifact, threads: int | None, streaming: bool = False) -> None:
+    def __init__(self, artifact: Artifact, threads: int | None, part: Part) -> None:
         if find_spec("onnxruntime") is None:
             raise MissingExtraError("the engine onnxruntime", "onnxruntime", "onnxruntime")
         import onnxruntime
 
-        from littlefoot.runtime import graph
-
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
         options.log_severity_level = 3
-        network = graph.build_stream(artifact) if streaming else graph.build(artifact)
+        network = _network(artifact, part)
         self._weights = network.large  # must live as long as the session
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in self._weights.values()]
         options.add_external_initializers(list(self._weights), values)
@@ -243,9 +269,9 @@ def create_stream(
     """As ``create``, for the chunks of a streaming model."""
     name = _best_engine(artifact) if name == "auto" else name
     if name == "openvino":
-        return _OpenVINOStreamEngine(_openvino(artifact, threads, precision, True, True)[1])
+        return _OpenVINOStreamEngine(_openvino(artifact, threads, precision, True, "chunk")[1])
     if name == "onnxruntime":
-        return _Session(artifact, threads, True)
+        return _Session(artifact, threads, "chunk")
     raise EngineError(f"engine '{name}' is unknown: use auto, openvino or onnxruntime")
 
 

@@ -14,10 +14,11 @@ from onnx import TensorProto, helper
 
 from littlefoot.artifact import Artifact
 from littlefoot.config import ModelConfig
-from littlefoot.encoder import StreamState, encode, encode_chunk
+from littlefoot.encoder import StreamState, embed, encode, encode_chunk
 from littlefoot.runtime.onnx_ops import IR_VERSION, OPSET, OnnxOps, Value
 
 WAVEFORM, LENGTHS, LOGITS = "waveform", "lengths", "logits"
+EMBEDDING = "embedding"
 VALID, SEEN, FEATURES = "valid", "seen", "features"
 
 _LARGE = 1 << 14
@@ -127,6 +128,18 @@ def build(artifact: Artifact, lengths: bool = False, observe: bool = False, hidd
             _output(ops, name, value, shape) for name, value in zip(states, result.hidden_states, strict=True)
         ]
     return Graph(ops.nodes, inputs, outputs, ops.initializers, observed, ops.strides, states)
+
+
+def build_embedding(artifact: Artifact) -> Graph:
+    """Emit what comes before the Transformer's first block.
+
+    Input: ``waveform`` (batch, samples). Output: ``embedding`` (batch, frames, hidden size).
+    """
+    ops = OnnxOps(artifact.weights)
+    x = embed(ops, artifact.config, Value(ops, WAVEFORM, np.dtype(np.float32)))[0]
+    outputs = [_output(ops, EMBEDDING, x, ["batch", "frames", artifact.config.hidden_size])]
+    inputs = [_value_info(WAVEFORM, np.float32, ["batch", "samples"])]
+    return Graph(ops.nodes, inputs, outputs, ops.initializers, {}, ops.strides)
 
 
 @dataclass(frozen=True)

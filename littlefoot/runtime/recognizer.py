@@ -214,6 +214,7 @@ def load(
     precision: str = "auto",
     language: str | None = None,
     layers: int | None = None,
+    kernels: str | None = None,
 ) -> Recognizer:
     """Load a model for recognition.
 
@@ -225,6 +226,8 @@ def load(
         language: for MMS, whose adapter and alphabet to take.
         layers: stop after so many Transformer layers, which is faster. Models made by ``share`` with
             ``exits`` were trained for it; any other gives a warning.
+        kernels: what runs a Transformer whose weights are packed: ``auto``, ``avx512``, ``avx2``, ``neon``,
+            ``scalar``, or ``off``, which expands them to 8 bits; None: ``$LITTLEFOOT_KERNELS``, or auto.
 
     Raises:
         ConfigError: more layers than the model has, or an impossible setting.
@@ -237,6 +240,6 @@ def load(
         if layers not in trained:
             numbers = ", ".join(map(str, trained))
             log.warning("%d layers: the model was trained to stop after %s", layers, numbers)
-    whole = create(artifact, engine, threads, precision)
+    whole = create(artifact, engine, threads, precision, kernels=kernels)
     chunks = functools.partial(create_stream, artifact, whole.name, threads, precision)
     return Recognizer(artifact, whole, chunks if artifact.config.chunk_frames else None)
