@@ -36,11 +36,20 @@ PREPROCESSOR, TOKENIZER, CARD = "preprocessor_config.json", "tokenizer_config.js
 QUANTIZATION_SUFFIXES = (
     ".weight_scale",
     ".weight_bits",
+    ".weight_levels",
+    ".weight_columns",
+    ".weight_multiplier",
     ".input_scale",
     ".input_zero_point",
     ".input_smoothing",
+    ".input_shift",
+    ".input_bits",
 )
 """Tensors that may stand beside a layer's weight (``littlefoot.compress.quantize``)."""
+
+TRAINING_SUFFIXES = (".log_weight_scale", ".log_input_scale", ".input_zero")
+"""And beside that of a model whose quantization is being learned (``littlefoot.compress.fake_quant``);
+engines run it as if they were not there."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +110,10 @@ def check_weights(weights: dict[str, npt.NDArray[Any]], config: ModelConfig) -> 
         for name in weights
         if name not in expected
         and name != "masked_spec_embed"
-        and not any(name.endswith(s) and name.removesuffix(s) in layers for s in QUANTIZATION_SUFFIXES)
+        and not any(
+            name.endswith(s) and name.removesuffix(s) in layers
+            for s in (*QUANTIZATION_SUFFIXES, *TRAINING_SUFFIXES)
+        )
     ]
     if unknown:
         raise ArtifactError(f"weights that the model does not have: {_some(unknown)}")
@@ -112,9 +124,24 @@ def _stored_shape(name: str, shape: tuple[int, ...], weights: dict[str, npt.NDAr
     bits = weights.get(f"{name}_bits")
     if bits is None:
         return shape
-    if bits.shape != () or int(bits) not in PACKED_BITS or weights[name].dtype != np.uint8 or len(shape) != 2:
+    table = weights.get(f"{name}_levels", np.zeros(0, np.int8))
+    columns = weights.get(f"{name}_columns")
+    multipliers = weights.get(f"{name}_multiplier", np.ones((shape[0], 1), np.uint8))
+    if (
+        bits.shape != ()
+        or int(bits) not in PACKED_BITS
+        or weights[name].dtype != np.uint8
+        or len(shape) != 2
+        or table.ndim != 1
+        or len(table) not in (0, 3, 1 << int(bits))
+        or (columns is None) != (len(table) == 0)
+        or (columns is not None and int(columns) != shape[1])
+        or multipliers.ndim != 2
+        or len(multipliers) != shape[0]
+        or shape[1] % multipliers.shape[1]
+    ):
         raise ArtifactError(f"the weight {name} claims to be packed, but is not: the model is damaged")
-    return shape[0], packed_columns(shape[1], int(bits))
+    return shape[0], packed_columns(shape[1], int(bits), tuple(table.tolist()))
 
 
 def save(artifact: Artifact, directory: str | Path, overwrite: bool = False) -> Path:

@@ -1,10 +1,16 @@
 """Weights of few bits, packed without gaps.
 
-Levels of b bits are the integers of two's complement, -2^(b-1) ... 2^(b-1) - 1; of one bit -1 and +1.
-Each row of a matrix is a string of bits, the lowest bit of its first level first, eight to a byte.
+Levels of b bits are the integers of two's complement, -2^(b-1) ... 2^(b-1) - 1; of one bit -1 and +1; or
+those of a table, which are coded by their place in it. Each row of a matrix is a string of bits, the lowest
+bit of its first level first, eight to a byte. Of a table of three, five levels share a byte, as digits to
+base three, the first one the lowest: 1.6 bits each.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,14 +19,40 @@ from littlefoot.errors import ConfigError
 
 PACKED_BITS = (1, 2, 3, 4)
 
+Table = tuple[int, ...]
+"""Evenly spaced levels, ascending; empty for those of two's complement."""
+
+TERNARY: Table = (-1, 0, 1)
+_TRITS = 5
+"""Base-three digits of a byte: 3^5 = 243."""
+
+
+def packable(layer: str) -> bool:
+    """Whether a layer may have fewer than 8 bits: a linear layer of the Transformer."""
+    others = ("adapter", "gru_rel_pos", "rel_attn_embed", ".delta.", ".scores.")
+    return layer.startswith("encoder.layers.") and not any(part in layer for part in others)
+
 
 def level_range(bits: int) -> tuple[int, int]:
-    """The lowest and the highest level."""
+    """The lowest and the highest level of two's complement."""
     return (-1, 1) if bits == 1 else (-(1 << (bits - 1)), (1 << (bits - 1)) - 1)
 
 
-def packed_columns(columns: int, bits: int) -> int:
+def symmetric(bits: int) -> Table:
+    """The odd levels -(2^b - 1) ... 2^b - 1: as many above zero as below, and no zero."""
+    return tuple(range(1 - (1 << bits), 1 << bits, 2))
+
+
+def levels_of(bits: int, table: Table = ()) -> Table:
+    """All levels, ascending."""
+    low, high = level_range(bits)
+    return table or tuple(range(low, high + 1, 2 if bits == 1 else 1))
+
+
+def packed_columns(columns: int, bits: int, table: Table = ()) -> int:
     """Bytes of a row of so many levels. Raises ConfigError where they do not fill whole bytes."""
+    if len(table) == 3:
+        return -(-columns // _TRITS)
     if columns * bits % 8:
         raise ConfigError(
             f"{columns} columns of {bits} bits do not fill whole bytes: keep this layer in 8 bits"
@@ -28,19 +60,31 @@ def packed_columns(columns: int, bits: int) -> int:
     return columns * bits // 8
 
 
-def pack(levels: npt.NDArray[np.int8], bits: int) -> npt.NDArray[np.uint8]:
-    """Levels (R, C) -> bytes (R, C * bits / 8).
+def pack(levels: npt.NDArray[np.int8], bits: int, table: Table = ()) -> npt.NDArray[np.uint8]:
+    """Levels (R, C) -> bytes (R, C * bits / 8), or (R, C / 5), rounded up, of a table of three.
 
     Raises ConfigError for columns that do not fill whole bytes, and for levels that so few bits do not have.
     """
     rows, columns = levels.shape
-    width = packed_columns(columns, bits)
-    low, high = level_range(bits)
-    if levels.size and (levels.min() < low or levels.max() > high or (bits == 1 and not levels.all())):
+    width = packed_columns(columns, bits, table)
+    known = levels_of(bits, table)
+    if not np.isin(levels, known).all():
         raise ConfigError(
-            f"the levels go from {levels.min()} to {levels.max()}, but {bits} bits have {low} ... {high}"
+            f"the levels go from {levels.min()} to {levels.max()}, but {bits} bits have "
+            + (", ".join(map(str, table)) if table else f"{known[0]} ... {known[-1]}")
         )
-    codes = (levels > 0 if bits == 1 else levels).astype(np.uint8)
+    if table:
+        codes = np.searchsorted(np.array(table), levels).astype(np.uint8)
+    else:
+        codes = (levels > 0 if bits == 1 else levels).astype(np.uint8)
+    if len(table) == 3:
+        digits = np.zeros((rows, width * _TRITS), np.uint8)
+        digits[:, :columns] = codes
+        powers = 3 ** np.arange(_TRITS, dtype=np.uint8)
+        summed: npt.NDArray[np.uint8] = (digits.reshape(rows, width, _TRITS) * powers).sum(
+            axis=2, dtype=np.uint8
+        )
+        return summed
     strings = (codes[:, :, None] >> np.arange(bits, dtype=np.uint8)) & 1  # (R, C, bits)
     packed: npt.NDArray[np.uint8] = np.packbits(
         strings.reshape(rows, columns * bits), axis=1, bitorder="little"
@@ -48,14 +92,113 @@ def pack(levels: npt.NDArray[np.int8], bits: int) -> npt.NDArray[np.uint8]:
     return packed.reshape(rows, width)
 
 
-def unpack(packed: npt.NDArray[np.uint8], bits: int) -> npt.NDArray[np.int8]:
-    """The inverse of ``pack``."""
+def unpack(
+    packed: npt.NDArray[np.uint8], bits: int, table: Table = (), columns: int | None = None
+) -> npt.NDArray[np.int8]:
+    """The inverse of ``pack``; ``columns`` is needed for a table of three, whose last bytes may not be
+    full."""
     rows, width = packed.shape
-    columns = width * 8 // bits
-    strings = np.unpackbits(packed, axis=1, bitorder="little").reshape(rows, columns, bits)
-    codes = (strings << np.arange(bits, dtype=np.uint8)).sum(axis=2, dtype=np.uint8).astype(np.int8)
-    negative = codes == 0 if bits == 1 else codes >= 1 << (bits - 1)
-    levels: npt.NDArray[np.int8] = np.where(negative, codes - (1 if bits == 1 else 1 << bits), codes).astype(
-        np.int8
-    )
+    levels: npt.NDArray[np.int8]
+    if len(table) == 3:
+        digits = packed[:, :, None] // 3 ** np.arange(_TRITS, dtype=np.uint8) % 3
+        levels = np.array(table, np.int8)[digits.reshape(rows, width * _TRITS)[:, :columns]]
+        return levels
+    count = width * 8 // bits
+    strings = np.unpackbits(packed, axis=1, bitorder="little").reshape(rows, count, bits)
+    codes = (strings << np.arange(bits, dtype=np.uint8)).sum(axis=2, dtype=np.uint8)
+    if table:
+        levels = np.array(table, np.int8)[codes]
+        return levels
+    signed = codes.astype(np.int8)
+    negative = signed == 0 if bits == 1 else signed >= 1 << (bits - 1)
+    levels = np.where(negative, signed - (1 if bits == 1 else 1 << bits), signed).astype(np.int8)
     return levels
+
+
+LARGEST_LEVEL = 127
+"""Of the 8-bit weights that products are computed with, groups' multipliers included."""
+
+
+@dataclass(frozen=True)
+class WeightCode:
+    """How a linear layer's weight is stored: in so many bits, or 16 and 32 for floating point."""
+
+    bits: int
+    table: Table = ()
+    """Its levels, where they are not those of two's complement."""
+    group: int = 0
+    """Columns that share a scale; 0: all of a row."""
+
+    def groups(self, columns: int) -> int:
+        """Scales of a row."""
+        return columns // self.group if self.group else 1
+
+    @property
+    def levels(self) -> Table:
+        return levels_of(self.bits, self.table)
+
+    @property
+    def largest_multiplier(self) -> int:
+        """Of a group's scale against the row's."""
+        return LARGEST_LEVEL // max(self.levels[-1], -self.levels[0])
+
+
+def layer_bytes(shape: Sequence[int], code: WeightCode) -> int:
+    """Bytes of a linear layer's weight (R, C) in an artifact, and of what stands beside it.
+
+    Raises ConfigError where its columns do not fill whole bytes, or groups do not divide them.
+    """
+    rows, columns = shape
+    if code.bits >= 8:
+        return rows * columns * code.bits // 8 + (4 * rows if code.bits == 8 else 0)
+    if code.group and columns % code.group:
+        raise ConfigError(f"groups of {code.group} do not divide its {columns} columns")
+    size = rows * packed_columns(columns, code.bits, code.table) + 4 * rows + 1
+    if code.table:
+        size += len(code.table) + 4
+    groups = code.groups(columns)
+    return size + (rows * groups if groups > 1 else 0)
+
+
+def pack_layer(
+    name: str,
+    levels: npt.NDArray[np.int8],
+    bits: int,
+    table: Table = (),
+    multipliers: npt.NDArray[np.uint8] | None = None,
+) -> dict[str, npt.NDArray[Any]]:
+    """What an artifact holds of a packed linear layer, but for its scale.
+
+    Args:
+        multipliers: (R, G) of groups of C / G columns each: their levels count so many times.
+    """
+    try:
+        packed = pack(levels, bits, table)
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from None
+    tensors: dict[str, npt.NDArray[Any]] = {
+        f"{name}.weight": packed,
+        f"{name}.weight_bits": np.array(bits, np.uint8),
+    }
+    if table:
+        tensors[f"{name}.weight_levels"] = np.array(table, np.int8)
+        tensors[f"{name}.weight_columns"] = np.array(levels.shape[1], np.int32)
+    if multipliers is not None:
+        tensors[f"{name}.weight_multiplier"] = multipliers
+    return tensors
+
+
+def unpack_layer(name: str, weights: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.int8]:
+    """The weight of a packed linear layer as int8 (R, C), which its scale (R,) makes real.
+
+    Groups' multipliers are in it: it is what 8-bit products compute with.
+    """
+    table = tuple(weights.get(f"{name}.weight_levels", np.zeros(0, np.int8)).tolist())
+    columns = int(weights.get(f"{name}.weight_columns", 0)) or None
+    levels = unpack(weights[f"{name}.weight"], int(weights[f"{name}.weight_bits"]), table, columns)
+    multipliers = weights.get(f"{name}.weight_multiplier")
+    if multipliers is None:
+        return levels
+    rows, groups = multipliers.shape
+    grouped = levels.reshape(rows, groups, -1) * multipliers[:, :, None].astype(np.int8)
+    return grouped.reshape(levels.shape)

@@ -44,7 +44,8 @@ def describe(name: str, artifact: Artifact) -> dict[str, Any]:
         front = tensor.startswith(("feature_extractor", "feature_projection"))
         part = "front_end" if front else "head" if tensor.startswith("lm_head") else "transformer"
         parts[part] += array.nbytes
-        kinds[8 * array.itemsize] = kinds.get(8 * array.itemsize, 0) + array.size
+        width = int(artifact.weights.get(f"{tensor}_bits", 8 * array.itemsize))
+        kinds[width] = kinds.get(width, 0) + 8 * array.nbytes // width
     config = artifact.config
     return {
         "name": name,

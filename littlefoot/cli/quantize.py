@@ -19,6 +19,20 @@ def quantize(
     model: options.Model,
     out: Annotated[Path, typer.Option("-o", "--out", help="Directory of the quantized artifact.")],
     bits: Annotated[int, typer.Option("--bits", help="8, or 4, 3, 2 for the linear layers.")] = 8,
+    budget_mb: Annotated[
+        float | None,
+        typer.Option(
+            "--budget-mb",
+            help="Choose the bits of each layer so that the weights take no more than this (10^6 bytes).",
+        ),
+    ] = None,
+    max_harm: Annotated[
+        float | None,
+        typer.Option(
+            "--max-harm",
+            help="Or so that together they move the posteriors no more than this, in nats per frame.",
+        ),
+    ] = None,
     calibrate: Annotated[
         list[Path] | None,
         typer.Option("--calibrate", help="A manifest or recording to calibrate with; may be repeated."),
@@ -49,7 +63,14 @@ def quantize(
     from littlefoot.compress.quantize import quantize as run
 
     artifact.check_output(out, overwrite)  # before minutes of work
-    config = QuantizeConfig(mode, tuple(keep or ()), bits, max_disagreement)
+    config = QuantizeConfig(
+        mode=mode,
+        keep=tuple(keep or ()),
+        bits=bits,
+        budget_mb=budget_mb,
+        max_harm=max_harm,
+        max_disagreement=max_disagreement,
+    )
     original = checkpoint.load(model, language)
     clips = load_clips(recordings(calibrate or [checkpoint.SAMPLES]), original)
     made, report = run(

@@ -6,16 +6,18 @@ import numpy as np
 import numpy.typing as npt
 
 from littlefoot.compress.calibration import Array
-from littlefoot.packing import level_range
+from littlefoot.packing import Table, levels_of
 
 DAMPING = 0.01
 """Added to the diagonal, as a share of its mean: few frames do not tell all channels apart."""
-RATIOS = np.linspace(0.4, 1.0, 25)
+RATIOS = np.linspace(0.2, 1.0, 33)
 """Shares of a row's largest weight that are tried as the largest level."""
 BLOCK = 128
 
 
-def round_to_bits(weight: Array, rows: Array, bits: int) -> tuple[npt.NDArray[np.int8], Array]:
+def round_to_bits(
+    weight: Array, rows: Array, bits: int, table: Table = ()
+) -> tuple[npt.NDArray[np.int8], Array]:
     """A linear layer's weight (C', C) -> levels int8 of the same shape, and the scale (C',) of each row.
 
     Column by column: what rounding one leaves as an error in the output is taken up by the columns that are
@@ -23,11 +25,21 @@ def round_to_bits(weight: Array, rows: Array, bits: int) -> tuple[npt.NDArray[np
 
     Args:
         rows: (N, C) samples of the layer's input.
+        table: levels other than those of two's complement.
     """
-    low, high = level_range(bits)
+    levels, scales = round_groups(weight, rows, bits, table)
+    return levels, scales[:, 0]
+
+
+def round_groups(
+    weight: Array, rows: Array, bits: int, table: Table = (), group: int = 0
+) -> tuple[npt.NDArray[np.int8], Array]:
+    """As ``round_to_bits`` with a scale for each ``group`` columns of a row, (C', G); 0: for all of them."""
+    known = levels_of(bits, table)
+    count = group or weight.shape[1]
     moments = rows.T.astype(np.float64) @ rows.astype(np.float64) / max(len(rows), 1)
     moments[np.diag_indices_from(moments)] += DAMPING * np.diag(moments).mean() + 1e-12
-    scale = best_scale(weight, np.diag(moments), bits)
+    scales = best_scales(weight, np.diag(moments), bits, table, group)
     upper = np.linalg.cholesky(np.linalg.inv(moments)).T  # (C, C), upper triangular
     left = weight.astype(np.float64)
     levels = np.zeros(weight.shape, np.int8)
@@ -35,31 +47,47 @@ def round_to_bits(weight: Array, rows: Array, bits: int) -> tuple[npt.NDArray[np
         end = min(begin + BLOCK, weight.shape[1])
         errors = np.zeros((len(weight), end - begin))
         for column in range(begin, end):
-            exact = left[:, column]
-            levels[:, column] = _nearest(exact / scale, low, high)
+            exact, scale = left[:, column], scales[:, column // count]
+            levels[:, column] = nearest(exact / scale, known)
             errors[:, column - begin] = (exact - levels[:, column] * scale) / upper[column, column]
             left[:, column:end] -= np.outer(errors[:, column - begin], upper[column, column:end])
         left[:, end:] -= errors @ upper[begin:end, end:]
-    return levels, scale
+    return levels, scales
 
 
-def best_scale(weight: Array, importance: npt.NDArray[np.float64], bits: int) -> Array:
-    """The scale (C',) of each row with the smallest squared error, columns weighted by importance (C,)."""
-    low, high = level_range(bits)
+def best_scales(
+    weight: Array, importance: npt.NDArray[np.float64], bits: int, table: Table = (), group: int = 0
+) -> Array:
+    """``best_scale`` of each ``group`` columns: (C', G); 0: of all of them."""
+    count = group or weight.shape[1]
+    parts = [slice(begin, begin + count) for begin in range(0, weight.shape[1], count)]
+    return np.stack([best_scale(weight[:, part], importance[part], bits, table) for part in parts], axis=1)
+
+
+def best_scale(weight: Array, importance: npt.NDArray[np.float64], bits: int, table: Table = ()) -> Array:
+    """The scale (C',) of each row with the smallest squared error, columns weighted by importance (C,).
+
+    With two levels it is known: the weighted mean of the absolute weights.
+    """
+    known = levels_of(bits, table)
+    if len(known) == 2:
+        share = importance / max(float(importance.sum()), 1e-30)
+        mean: Array = np.maximum(np.abs(weight) @ share, np.finfo(np.float32).tiny).astype(np.float32)
+        return mean
     largest = np.maximum(np.abs(weight).max(axis=1), np.finfo(np.float32).tiny)
     tried = []
     for ratio in RATIOS:
-        scale = largest * ratio / max(high, -low)
-        error = np.square(weight - _nearest(weight / scale[:, None], low, high) * scale[:, None]) @ importance
+        scale = largest * ratio / max(known[-1], -known[0])
+        error = np.square(weight - nearest(weight / scale[:, None], known) * scale[:, None]) @ importance
         tried.append((scale, error))
     best = np.argmin([error for _, error in tried], axis=0)
     scales: Array = np.stack([scale for scale, _ in tried])[best, np.arange(len(weight))].astype(np.float32)
     return scales
 
 
-def _nearest(values: npt.NDArray[np.floating], low: int, high: int) -> npt.NDArray[np.floating]:
-    """The nearest level; with one bit there is no zero."""
-    if (low, high) == (-1, 1):
-        return np.where(values >= 0, 1.0, -1.0)
-    nearest: npt.NDArray[np.floating] = np.clip(np.rint(values), low, high)
-    return nearest
+def nearest(values: npt.NDArray[np.floating], levels: Table) -> npt.NDArray[np.floating]:
+    """The nearest of evenly spaced levels."""
+    low, step = levels[0], levels[1] - levels[0]
+    places = np.clip(np.rint((values - low) / step), 0, len(levels) - 1)
+    found: npt.NDArray[np.floating] = low + step * places
+    return found

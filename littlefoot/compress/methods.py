@@ -22,6 +22,7 @@ METHODS = {
     "prune": ("littlefoot.compress.prune", "PruneConfig", "prune"),
     "share": ("littlefoot.compress.share", "ShareConfig", "share"),
     "stream": ("littlefoot.compress.streaming", "StreamingConfig", "stream"),
+    "lowbit": ("littlefoot.compress.lowbit", "LowbitConfig", "lowbit"),
     "quantize": ("littlefoot.compress.quantize", "QuantizeConfig", "quantize_step"),
 }
 """Module, config class and function of each method; imported when used, as some need PyTorch."""

@@ -22,7 +22,7 @@ few steps, and it is cheap. So does a log-mel spectrogram in its place.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from typing import Any
 
@@ -35,11 +35,13 @@ from littlefoot.compress.calibration import Array, LayerInput, collect, load_cli
 from littlefoot.compress.gate import Comparison, compare, run, speedup
 from littlefoot.compress.gptq import round_to_bits
 from littlefoot.compress.methods import Step
+from littlefoot.compress.mixed import choose_bits, sensitivity
 from littlefoot.compress.rounding import InputScale, fit, round_weight
 from littlefoot.errors import ConfigError
-from littlefoot.packing import pack
+from littlefoot.packing import WeightCode, layer_bytes, pack_layer, packable
 from littlefoot.runtime import graph
 
+WIDTHS = (2, 3, 4, 8)
 WAVEFORM_LAYER = "feature_extractor.conv_layers.0.conv"
 
 
@@ -54,6 +56,14 @@ class QuantizeConfig:
     """Patterns of layer names that stay in higher precision, such as ``feature_extractor.*``."""
     bits: int = 8
     """Of the Transformer's linear layers: 8, or 4 to 2, packed (GPTQ). Everything else has 8."""
+    layer_bits: dict[str, int] = field(default_factory=dict)
+    """Other bits for some of these layers, by patterns of their names; the last that fits counts."""
+    budget_mb: float | None = None
+    """Bits of each of these layers are chosen so that the artifact's weights take no more than this (10^6
+    bytes), by how much each width of each layer hurts (``littlefoot.compress.mixed``). Nothing is then left
+    in higher precision for the gate."""
+    max_harm: float | None = None
+    """Or so that together they hurt no more than this, in nats per frame; of both, the smallest."""
     max_disagreement: float = 0.02
     """The gate: share of the text that may change on the calibration audio. Clearly beyond it, the parts
     that hurt most are left in higher precision."""
@@ -61,10 +71,21 @@ class QuantizeConfig:
     def __post_init__(self) -> None:
         if self.mode not in ("static", "dynamic"):
             raise ConfigError(f"mode must be static or dynamic, not '{self.mode}'")
-        if self.bits not in (2, 3, 4, 8):
-            raise ConfigError(f"bits must be 8, 4, 3 or 2, not {self.bits}")
-        if self.bits < 8 and self.mode == "dynamic":
+        for bits in (self.bits, *self.layer_bits.values()):
+            if bits not in WIDTHS:
+                raise ConfigError(f"bits must be 8, 4, 3 or 2, not {bits}")
+        for name in ("budget_mb", "max_harm"):
+            if (value := getattr(self, name)) is not None and value <= 0:
+                raise ConfigError(f"{name} must be greater than 0, not {value}")
+        if self.layer_bits and self.mixed:
+            raise ConfigError("budget_mb and max_harm choose the bits of all layers: leave out layer_bits")
+        if (self.bits < 8 or self.layer_bits or self.mixed) and self.mode == "dynamic":
             raise ConfigError("fewer than 8 bits need mode static")
+
+    @property
+    def mixed(self) -> bool:
+        """Whether layers' bits are chosen."""
+        return self.budget_mb is not None or self.max_harm is not None
 
 
 @dataclass(frozen=True)
@@ -107,7 +128,7 @@ def quantize(
     inputs = collect(artifact, clips)
     reference = run(artifact, clips)
 
-    def attempt(keep: tuple[str, ...]) -> tuple[Artifact, Comparison]:
+    def attempt(keep: tuple[str, ...]) -> tuple[Artifact, Comparison]:  # with the config as it then is
         settings = replace(config, keep=keep)
         made = (
             quantize_dynamic(artifact, settings)
@@ -118,9 +139,12 @@ def quantize(
 
     progress("fitting the ranges of all layers")
     scales = {} if config.mode == "dynamic" else {i.layers: fit(i, artifact.weights) for i in inputs}
+    if mixed := config.mixed:
+        bits = mixed_bits(artifact, clips, inputs, scales, config, progress)
+        config = replace(config, layer_bits=bits, budget_mb=None, max_harm=None)
     candidate, comparison = attempt(config.keep)
     harm: dict[str, float] = {}
-    if comparison.exceeds(config.max_disagreement):
+    if comparison.exceeds(config.max_disagreement) and not mixed:
         progress(
             f"{100 * comparison.disagreement:.1f} % of the text changed, more than "
             f"{100 * config.max_disagreement:g} %: looking for the parts that hurt"
@@ -139,7 +163,11 @@ def quantize(
     section = {**section, "quantization": {**section["quantization"], **figures}}
     report = Report(comparison, ratio, kept, harm)
     config_with_figures = candidate.config.replace(littlefoot=section)
-    return replace(candidate, config=config_with_figures, card=artifact.card + _card(config, report)), report
+    return replace(
+        candidate,
+        config=config_with_figures,
+        card=artifact.card + _card(config, section["quantization"]["bits"], report),
+    ), report
 
 
 def quantize_step(artifact: Artifact, config: QuantizeConfig, step: Step) -> Artifact:
@@ -151,11 +179,11 @@ def quantize_step(artifact: Artifact, config: QuantizeConfig, step: Step) -> Art
     return quantize(artifact, load_clips(paths, artifact), config, step.progress)[0]
 
 
-def _card(config: QuantizeConfig, report: Report) -> str:
+def _card(config: QuantizeConfig, bits: float, report: Report) -> str:
     """What the model card says about quantization."""
     kept = ", ".join(report.kept) or "none"
     return (
-        f"\n## {config.bits} bits\n\n"
+        f"\n## {bits:g} bits\n\n"
         f"Quantized after training with littlefoot, mode {config.mode}. "
         "Measured on the calibration audio against the full-precision model: "
         f"{100 * report.comparison.disagreement:.2f} % of {report.comparison.characters} characters changed, "
@@ -219,6 +247,7 @@ def quantize_static(
     """
     weights = dict(artifact.weights)
     names = [name for layer_input in inputs for name in layer_input.layers]
+    bits = bits_of_layers(names, config.bits, config.layer_bits)
     kept = kept_layers(names, config.keep) | {WAVEFORM_LAYER}.intersection(names)
     for layer_input in inputs:
         layers = [name for name in layer_input.layers if name not in kept]
@@ -234,19 +263,64 @@ def quantize_static(
             if found.smoothing is not None:
                 weights[f"{name}.input_smoothing"] = found.smoothing
                 weight = weight / found.smoothing
-            if config.bits == 8 or not _packable(name):
+            width = bits.get(name, 8)
+            if width == 8:
                 weights[f"{name}.weight"], weights[f"{name}.weight_scale"] = round_weight(weight)
                 continue
             rows = layer_input.rows if found.smoothing is None else layer_input.rows * found.smoothing
-            levels, weights[f"{name}.weight_scale"] = round_to_bits(weight, rows, config.bits)
-            weights[f"{name}.weight"] = pack(levels, config.bits)
-            weights[f"{name}.weight_bits"] = np.array(config.bits, np.uint8)
-    return _labelled(artifact, weights, {"bits": config.bits, "mode": "static", "kept": sorted(kept)})
+            levels, weights[f"{name}.weight_scale"] = round_to_bits(weight, rows, width)
+            weights.update(pack_layer(name, levels, width))
+    label = {"bits": mean_bits(weights, bits), "mode": "static", "kept": sorted(kept)}
+    return _labelled(artifact, weights, label)
 
 
-def _packable(name: str) -> bool:
-    """Whether a layer may have fewer than 8 bits: a linear layer of the Transformer."""
-    return name.startswith("encoder.layers.") and "adapter" not in name and "gru_rel_pos" not in name
+def bits_of_layers(names: Iterable[str], bits: int, layer_bits: Mapping[str, int]) -> dict[str, int]:
+    """Bits of each of the Transformer's linear layers.
+
+    Raises ConfigError for a pattern that matches none of them.
+    """
+    chosen = {name: bits for name in names if packable(name)}
+    for pattern, width in layer_bits.items():
+        matched = [name for name in chosen if fnmatch(name, pattern)]
+        if not matched:
+            raise ConfigError(
+                f"layer_bits: no linear layer of the Transformer is called '{pattern}': "
+                f"they are {next(iter(chosen))} ... {list(chosen)[-1]}"
+            )
+        chosen.update(dict.fromkeys(matched, width))
+    return chosen
+
+
+def mean_bits(weights: Mapping[str, npt.NDArray[Any]], bits: Mapping[str, int]) -> float:
+    """Bits per weight of the layers of ``bits``; a whole number where all have the same."""
+    if len(set(bits.values())) == 1:
+        return next(iter(bits.values()))
+    stored = {name: weights[f"{name}.weight"].nbytes for name in bits}
+    counts = {name: size * 8 / bits[name] for name, size in stored.items()}
+    return round(8 * sum(stored.values()) / sum(counts.values()), 2)
+
+
+def mixed_bits(
+    artifact: Artifact,
+    clips: Sequence[Array],
+    inputs: Sequence[LayerInput],
+    scales: Mapping[tuple[str, ...], InputScale],
+    config: QuantizeConfig,
+    progress: Callable[[str], None],
+) -> dict[str, int]:
+    """Bits of each of the Transformer's linear layers under the budget."""
+    options = sensitivity(artifact, clips, inputs, WIDTHS, progress=progress)
+    in_8_bits = replace(config, bits=8, budget_mb=None, max_harm=None)
+    whole = quantize_static(artifact, inputs, scales, in_8_bits)
+    budget = None if config.budget_mb is None else linear_budget(whole, config.budget_mb, options)
+    return choose_bits(options, budget, config.max_harm)
+
+
+def linear_budget(in_8_bits: Artifact, budget_mb: float, layers: Iterable[str]) -> float:
+    """The bytes that a budget for all weights leaves for some of the layers."""
+    weights = in_8_bits.weights
+    linear = sum(layer_bytes(weights[f"{name}.weight"].shape, WeightCode(8)) for name in layers)
+    return 1e6 * budget_mb - sum(array.nbytes for array in weights.values()) + linear
 
 
 def quantized_layers(artifact: Artifact) -> list[str]:

@@ -13,6 +13,7 @@ from littlefoot.compress.calibration import Array, LayerInput
 
 CLIP_RATIOS = (1.0, 0.85, 0.7, 0.55, 0.4, 0.3)
 """Shares of the seen range that are tried: cutting rare peaks off makes all other values finer."""
+FEW_BITS_RATIOS = (0.22, 0.16, 0.12, 0.08, 0.05)
 SMOOTHING_STRENGTHS = (0.5, 0.7)
 SMOOTHING_GAIN = 0.7
 """Smoothing costs a multiplication: it is used where it takes the error below this share."""
@@ -39,8 +40,10 @@ def round_weight(weight: Array) -> tuple[npt.NDArray[np.int8], Array]:
     return np.clip(rounded, -127, 127).astype(np.int8), scale
 
 
-def fit(layer_input: LayerInput, weights: Mapping[str, npt.NDArray[Any]]) -> InputScale:
-    """Find the range of a layer's input that leaves the smallest error in its output.
+def fit(
+    layer_input: LayerInput, weights: Mapping[str, npt.NDArray[Any]], bits: int = 8, smooth: bool = True
+) -> InputScale:
+    """Find the range of a layer's input that leaves the smallest error in its output, with 8-bit weights.
 
     Tries cutting the range, and smoothing on top where the layer is linear. A factor of a product has no
     weight: its range, symmetric as 8-bit products need it, is that with the smallest error of its own.
@@ -49,29 +52,31 @@ def fit(layer_input: LayerInput, weights: Mapping[str, npt.NDArray[Any]]) -> Inp
         return _best_symmetric_range(layer_input)
     stacked = np.concatenate([weights[f"{name}.weight"].astype(np.float32) for name in layer_input.layers])
     low, high = layer_input.low, layer_input.high
-    best = _best_range(layer_input.rows, stacked, float(low.min()), float(high.max()), None)
-    if stacked.ndim == 2:
+    best = _best_range(layer_input.rows, stacked, float(low.min()), float(high.max()), None, bits)
+    if smooth and stacked.ndim == 2:
         # Of all frames: a channel that is loud in a few frames only would leave the range after smoothing.
         loudest = np.maximum(np.maximum(-low, high), 1e-5)  # (C,)
         strongest = np.maximum(np.abs(stacked).max(axis=0), 1e-5)  # (C,)
         for strength in SMOOTHING_STRENGTHS:
             smoothing = (strongest ** (1 - strength) / loudest**strength).astype(np.float32)
             ends = float((low * smoothing).min()), float((high * smoothing).max())
-            smoothed = _best_range(layer_input.rows * smoothing, stacked / smoothing, *ends, smoothing)
+            smoothed = _best_range(layer_input.rows * smoothing, stacked / smoothing, *ends, smoothing, bits)
             if smoothed.error < best.error * (SMOOTHING_GAIN if best.smoothing is None else 1.0):
                 best = smoothed
     return best
 
 
-def _best_range(rows: Array, weight: Array, low: float, high: float, smoothing: Array | None) -> InputScale:
+def _best_range(
+    rows: Array, weight: Array, low: float, high: float, smoothing: Array | None, bits: int
+) -> InputScale:
     exact = _product(rows, weight)
     energy = float(np.square(exact).sum()) or 1.0
     stored, weight_scale = round_weight(weight)
     rounded_weight = stored * weight_scale.reshape(-1, *[1] * (weight.ndim - 1))
     best = None
-    for ratio in CLIP_RATIOS:
-        scale, zero_point = input_scale(low * ratio, high * ratio)
-        difference = exact - _product(round_input(rows, scale, zero_point), rounded_weight)
+    for ratio in (*CLIP_RATIOS, *(FEW_BITS_RATIOS if bits < 8 else ())):
+        scale, zero_point = input_scale(low * ratio, high * ratio, bits)
+        difference = exact - _product(round_input(rows, scale, zero_point, bits), rounded_weight)
         error = float(np.square(difference).sum()) / energy
         if best is None or error < best.error:
             best = InputScale(scale, zero_point, smoothing, error)
@@ -92,16 +97,16 @@ def _best_symmetric_range(layer_input: LayerInput) -> InputScale:
     return min(fits, key=lambda found: found.error)
 
 
-def input_scale(low: float, high: float) -> tuple[np.float32, np.uint8]:
-    """Scale and zero point that map [low, high], widened to hold 0, to 0 ... 255."""
-    low, high = min(low, 0.0), max(high, 0.0)
-    scale = np.float32(max((high - low) / 255, float(np.finfo(np.float32).tiny)))
-    return scale, np.uint8(np.clip(np.rint(-low / scale), 0, 255))
+def input_scale(low: float, high: float, bits: int = 8) -> tuple[np.float32, np.uint8]:
+    """Scale and zero point that map [low, high], widened to hold 0, to 0 ... 2^bits - 1."""
+    low, high, most = min(low, 0.0), max(high, 0.0), (1 << bits) - 1
+    scale = np.float32(max((high - low) / most, float(np.finfo(np.float32).tiny)))
+    return scale, np.uint8(np.clip(np.rint(-low / scale), 0, most))
 
 
-def round_input(rows: Array, scale: np.float32, zero_point: np.uint8) -> Array:
-    """What is left of an input after 8 bits, float32 of the same shape."""
-    stored = np.clip(np.rint(rows / scale) + np.float32(zero_point), 0, 255)
+def round_input(rows: Array, scale: np.float32, zero_point: np.uint8, bits: int = 8) -> Array:
+    """What is left of an input after so few bits, float32 of the same shape."""
+    stored = np.clip(np.rint(rows / scale) + np.float32(zero_point), 0, (1 << bits) - 1)
     rounded: Array = (stored - np.float32(zero_point)) * scale
     return rounded
 

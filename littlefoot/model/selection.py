@@ -37,6 +37,7 @@ class Selection:
         self.keep = 1 if self.newest else keep
         self.data, self.dev = data, dev
         self.autocast, self.device = accelerator.autocast, accelerator.device
+        self.model = objective.model
 
     def offer(self, model: CTCModel, step: int, epoch: int) -> DevScore | None:
         """Evaluate a model and keep it if it is good enough; its score, None without a dev set."""
@@ -68,7 +69,7 @@ class Selection:
                 name: torch.stack([values[name].detach() for values in weights]).mean(0)
                 for name in weights[0]
             }
-            model = models[0].with_weights(mean).to(self.device)
+            model = self.model.with_weights(mean).to(self.device)
             score = self.dev.score(model, self.autocast)
             if score.mean_wer < best_wer:
                 record = best.config.littlefoot["training"]

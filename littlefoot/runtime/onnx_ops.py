@@ -21,7 +21,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
-from littlefoot.packing import unpack
+from littlefoot.packing import unpack_layer
 
 OPSET = 20
 IR_VERSION = 10
@@ -141,7 +141,8 @@ class OnnxOps:
 
     def linear(self, x: Value, name: str) -> Value:
         stored = self.weights[f"{name}.weight"].dtype
-        if stored in (np.int8, np.uint8) and f"{name}.input_scale" not in self.weights:
+        fixed = any(f"{name}.{part}" in self.weights for part in ("input_scale", "input_bits"))
+        if stored in (np.int8, np.uint8) and not fixed:
             y = self._dynamic_product(x, name)
         else:
             y = self.node("MatMul", self._layer_input(x, name), self._layer_weight(name, transposed=True))
@@ -172,13 +173,19 @@ class OnnxOps:
         self.layer_inputs.setdefault(name, []).append(x)
         if f"{name}.input_scale" not in self.weights:
             return x
-        parts = ("input_scale", "input_zero_point", "input_smoothing")
-        found = [self.weights[f"{name}.{part}"] for part in parts if f"{name}.{part}" in self.weights]
-        scale, zero_point, *smoothing = (self.constant(array) for array in found)
-        key = (x.name, *(value.name for value in (scale, zero_point, *smoothing)))
+        parts = ("input_scale", "input_zero_point", "input_smoothing", "input_shift", "input_bits")
+        found = {part: self.weights[f"{name}.{part}"] for part in parts if f"{name}.{part}" in self.weights}
+        constants = {part: self.constant(array) for part, array in found.items()}
+        key = (x.name, *(value.name for value in constants.values()))
         if key not in self._rounded:
-            smooth = x * smoothing[0] if smoothing else x
-            stored = self.node("QuantizeLinear", smooth, scale, zero_point, dtype=zero_point.dtype)
+            y = x * constants["input_smoothing"] if "input_smoothing" in found else x
+            y = y - constants["input_shift"] if "input_shift" in found else y
+            scale, zero_point = constants["input_scale"], constants["input_zero_point"]
+            if "input_bits" in found:  # fewer than 8: the type's own limits are too wide
+                ends = np.array([0, (1 << int(found["input_bits"])) - 1]) - int(found["input_zero_point"])
+                limits = (ends * found["input_scale"]).astype(np.float32)
+                y = self.node("Clip", y, *(self.constant(np.asarray(limit)) for limit in limits))
+            stored = self.node("QuantizeLinear", y, scale, zero_point, dtype=zero_point.dtype)
             restored = self.node("DequantizeLinear", stored, scale, zero_point)
             self._rounded[key] = replace(restored, image=x.image)
         return self._rounded[key]
@@ -186,9 +193,7 @@ class OnnxOps:
     def _stored_weight(self, name: str) -> npt.NDArray[Any]:
         """A weight as it is, or as the int8 levels of what is packed."""
         weight = self.weights[f"{name}.weight"]
-        return (
-            unpack(weight, int(self.weights[f"{name}.weight_bits"])) if weight.dtype == np.uint8 else weight
-        )
+        return unpack_layer(name, self.weights) if weight.dtype == np.uint8 else weight
 
     def _layer_weight(self, name: str, transposed: bool = False) -> Value:
         """The weight (C', C) of a linear layer, or (C, C') transposed; (C', C, 1, K) of a convolution."""

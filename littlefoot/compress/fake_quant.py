@@ -1,0 +1,193 @@
+"""A model that computes in training what its quantized artifact will compute, with gradients.
+
+Values are rounded in the forward pass; the backward pass takes the rounding for the identity within the
+range of the levels (straight-through, Bengio et al. 2013). Scales are learned with it (LSQ, Esser et al.
+2020), those of inputs with an offset (LSQ+, Bhalgat et al. 2020; "elastic" in BiT, Liu et al. 2022).
+
+While it is trained, a quantized layer NAME has beside its full-precision weight
+
+- ``NAME.log_weight_scale`` (K * C' * G,): the logarithms of the scales of each row's G groups of columns,
+  for each of the K precisions that are trained together; with 8 bits there is none, the row's largest
+  weight decides;
+- ``NAME.log_input_scale`` (1,) and ``NAME.input_zero`` (1,), the zero point as a share of the range; a
+  factor of a product has no zero point: its range is symmetric, in 8 bits;
+- ``NAME.input_shift`` (C,): subtracted from the input before it is rounded and added after.
+
+Layers that read the same tensor share the last three, under the first one's name.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from littlefoot.model.torch_ops import TorchOps
+from littlefoot.packing import LARGEST_LEVEL, WeightCode
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which layers are rounded, and how."""
+
+    weights: Mapping[str, tuple[WeightCode, ...]]
+    """By layer: the code of each precision that is trained together, the artifact's first. A precision that
+    a layer does not have is that of its first."""
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    """By layer or factor of a product: whose input parameters it uses."""
+    input_bits: Mapping[str, int] = field(default_factory=dict)
+    """By layer with input parameters of its own."""
+
+
+class FakeQuantOps(TorchOps):
+    """The encoder's operations with rounded weights and inputs.
+
+    ``choice`` says which of the precisions a forward pass in training uses; otherwise it is the artifact's.
+    """
+
+    def __init__(self, plan: Plan, choice: Callable[[], int], *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._plan, self._choice = plan, choice() if self.training else 0
+        self._rounded: tuple[Tensor, str, Tensor] | None = None
+
+    def conv1d(
+        self, x: Tensor, name: str, stride: int = 1, padding: tuple[int, int] = (0, 0), groups: int = 1
+    ) -> Tensor:
+        if name not in self._plan.weights:
+            return super().conv1d(x, name, stride, padding, groups)
+        weights = {f"{name}.weight": self._weight(name)}
+        if f"{name}.bias" in self.weights:
+            weights[f"{name}.bias"] = self.weights[f"{name}.bias"]
+        return TorchOps(weights).conv1d(self._input(x, name), name, stride, padding, groups)
+
+    def linear(self, x: Tensor, name: str) -> Tensor:
+        if name not in self._plan.weights:
+            return super().linear(x, name)
+        return F.linear(self._input(x, name), self._weight(name), self.weights.get(f"{name}.bias"))
+
+    def matmul(self, a: Tensor, b: Tensor, name: str | None = None) -> Tensor:
+        if name is not None:
+            a, b = self._input(a, f"{name}.left"), self._input(b, f"{name}.right")
+        return super().matmul(a, b)
+
+    def _weight(self, name: str) -> Tensor:
+        weight, codes = self.weights[f"{name}.weight"], self._plan.weights[name]
+        choice = min(self._choice, len(codes) - 1)
+        code = codes[choice]
+        log_scales = self.weights.get(f"{name}.log_weight_scale")
+        if code.bits >= 8:
+            rounded = rounded_to_8(weight) if code.bits == 8 else rounded_to_16(weight, code.bits)
+            # Processes that train together wait for a gradient of each parameter.
+            return rounded if log_scales is None else rounded + 0 * log_scales.sum()
+        assert log_scales is not None  # few bits have scales
+        log_scale = log_scales.reshape(len(codes), len(weight), -1)[choice]
+        levels, multipliers, scale = weight_levels(weight, log_scale, code)
+        grouped = levels.reshape(*multipliers.shape, -1) * (multipliers * scale[:, None])[:, :, None]
+        return grouped.reshape(weight.shape)
+
+    def _input(self, x: Tensor, name: str) -> Tensor:
+        owner = self._plan.inputs.get(name)
+        if owner is None:
+            return x
+        if self._rounded is not None and self._rounded[0] is x and self._rounded[1] == owner:
+            return self._rounded[2]  # query, key and value read the same tensor
+        y = round_input(
+            x.float(),
+            self.weights[f"{owner}.log_input_scale"],
+            self.weights.get(f"{owner}.input_zero"),
+            self.weights.get(f"{owner}.input_shift"),
+            self._plan.input_bits[owner],
+        )
+        self._rounded = (x, owner, y)
+        return y
+
+
+def weight_levels(weight: Tensor, log_scale: Tensor, code: WeightCode) -> tuple[Tensor, Tensor, Tensor]:
+    """A linear layer's weight (C', C) in few bits: its levels, groups' multipliers (C', G), rows' scales
+    (C',).
+
+    With one bit they are the signs of what is left when the row's mean is taken away. Gradients of scales are
+    scaled down as in LSQ, by the root of the number of weights times the largest level.
+
+    Args:
+        log_scale: (C', G).
+    """
+    rows, groups = log_scale.shape
+    if code.bits == 1:
+        weight = weight - weight.mean(1, keepdim=True)
+    low, step = code.levels[0], code.levels[1] - code.levels[0]
+    count = weight.shape[1] // groups
+    scale = _damped(log_scale, 1 / math.sqrt(count * code.levels[-1])).exp()  # (C', G)
+    row_scale = scale.amax(1)
+    multipliers = torch.ones_like(scale)
+    if groups > 1:
+        row_scale = row_scale / code.largest_multiplier
+        multipliers = _round(scale / row_scale[:, None]).clamp(min=1)
+    grouped_scale = (multipliers * row_scale[:, None])[:, :, None]
+    places = (weight.reshape(rows, groups, count) / grouped_scale - low) / step
+    last = len(code.levels) - 1
+    places = _round(places.clamp(-0.5, last + 0.5)).clamp(0, last)
+    return (low + step * places).reshape(weight.shape), multipliers, row_scale
+
+
+def rounded_to_8(weight: Tensor) -> Tensor:
+    """What ``littlefoot.compress.rounding.round_weight`` leaves of a weight (C', ...)."""
+    largest = weight.detach().flatten(1).abs().amax(1)
+    scale = (largest / LARGEST_LEVEL).clamp(min=torch.finfo(torch.float32).tiny)
+    scale = scale.reshape(-1, *[1] * (weight.ndim - 1))
+    return _round(weight / scale) * scale
+
+
+def rounded_to_16(weight: Tensor, bits: int) -> Tensor:
+    """What float16 leaves of a weight; with 32 bits all of it."""
+    return weight if bits == 32 else weight + (weight.half().float() - weight).detach()
+
+
+def round_input(x: Tensor, log_scale: Tensor, zero: Tensor | None, shift: Tensor | None, bits: int) -> Tensor:
+    """What is left of a layer's input.
+
+    Args:
+        zero: the zero point as a share of the range; without it levels are symmetric.
+        shift: (C,) subtracted before and added after.
+    """
+    damping = 1 / math.sqrt(max(x.numel(), 1) * ((1 << bits) - 1))
+    scale = _damped(log_scale, damping).exp()
+    low, high, offset = input_range(None if zero is None else _damped(zero, damping), bits)
+    y = x if shift is None else x - shift
+    y = (_round((y / scale + offset).clamp(low, high)) - offset) * scale
+    return y if shift is None else y + shift
+
+
+def input_range(zero: Tensor | None, bits: int) -> tuple[int, int, Tensor | float]:
+    """The lowest and the highest level of an input, and its zero point."""
+    most = (1 << bits) - 1
+    if zero is None:
+        return -(1 << (bits - 1)), (1 << (bits - 1)) - 1, 0.0
+    return 0, most, _round((zero * most).clamp(0, most))
+
+
+class _Round(torch.autograd.Function):
+    """Rounding, to even where there is a choice, with the gradient of the identity."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.round()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient
+
+
+def _round(x: Tensor) -> Tensor:
+    rounded: Tensor = _Round.apply(x)  # type: ignore[no-untyped-call]
+    return rounded
+
+
+def _damped(parameter: Tensor, factor: float) -> Tensor:
+    """A parameter whose gradient is scaled down."""
+    return parameter * factor + (parameter * (1 - factor)).detach()

@@ -1,0 +1,371 @@
+"""Models of few bits by quantization-aware training.
+
+As Yeh et al. (2022) for speech models, by the means of BiT (Liu et al. 2022) and LSQ (Esser et al. 2020): the
+Transformer's linear layers have 1, 2, 3 or 4 bits and everything else 8, in training as in the artifact
+(``littlefoot.compress.fake_quant``), and the model learns from what it was in full precision. It begins as
+``littlefoot quantize`` would leave it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from accelerate import PartialState
+
+from littlefoot import artifact as artifacts
+from littlefoot import atomic
+from littlefoot.artifact import TRAINING_SUFFIXES, Artifact
+from littlefoot.compress.calibration import Array, LayerInput, collect, load_clips, some
+from littlefoot.compress.distill import Distillation, LossConfig, denominator_of, learn, training_set
+from littlefoot.compress.fake_quant import FakeQuantOps, Plan, input_range, weight_levels
+from littlefoot.compress.gptq import best_scales, round_groups
+from littlefoot.compress.methods import Step, check_teacher, is_main_process
+from littlefoot.compress.mixed import WIDTHS, choose_bits, sensitivity
+from littlefoot.compress.quantize import WAVEFORM_LAYER, bits_of_layers, linear_budget, mean_bits
+from littlefoot.compress.rounding import fit, round_weight
+from littlefoot.compress.teacher import LiveTeacher, Teacher
+from littlefoot.errors import ConfigError
+from littlefoot.model.forward_backward import Denominator
+from littlefoot.model.module import CTCModel
+from littlefoot.model.train_config import TrainConfig
+from littlefoot.packing import TERNARY, WeightCode, layer_bytes, pack_layer, packable, symmetric, unpack_layer
+
+LEVELS = ("symmetric", "zero", "ternary")
+INITIALISATIONS = ("gptq", "nearest")
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class LowbitConfig:
+    """Settings of quantization-aware training."""
+
+    bits: int = 2
+    """Of the weights of the Transformer's linear layers: 1, 2, 3, 4 or 8."""
+    levels: str = "symmetric"
+    """Of 2 bits: ``symmetric``, -3 -1 1 3; ``zero``, -2 -1 0 1; or ``ternary``, -1 0 1, five to a byte."""
+    group_size: int = 0
+    """Columns that share a scale; 0: those of a row have one. Groups' scales are multiples of their row's."""
+    layer_bits: dict[str, int] = field(default_factory=dict)
+    """Other bits for some of these layers, by patterns of their names; the last that fits counts."""
+    budget_mb: float | None = None
+    """Bits of each of these layers are chosen so that the artifact's weights take no more than this (10^6
+    bytes), by how much each width of each layer hurts (``littlefoot.compress.mixed``)."""
+    max_harm: float | None = None
+    """Or so that together they hurt no more than this, in nats per frame before training; of both, the
+    smallest."""
+    activations: int | None = 8
+    """Bits of these layers' inputs: 8, 4 or 2, or None, which leaves them as they are."""
+    shift: bool = True
+    """A learned vector is subtracted from what queries, keys and values are made of before it is rounded."""
+    front_end: int = 8
+    """Bits of the convolutions but the first, and of the feature projection: 8, 16 or 32."""
+    positions: int = 8
+    """Bits of the positional convolution: 8, 16 or 32."""
+    head: int = 8
+    """Bits of the CTC head: 8, 16 or 32."""
+    initialisation: str = "gptq"
+    """What the weights begin as: rounded by ``gptq``, or to the ``nearest`` level."""
+    descent: tuple[int, ...] = ()
+    """More bits to train with before, such as [8, 4]; what was learned is the beginning of the next."""
+    descent_steps: int = 500
+    """Steps with each of them."""
+    companions: tuple[int, ...] = ()
+    """Bits that the same weights are trained for in turn with ``bits``; their models are saved beside."""
+    teacher: str = "previous"
+    """Who teaches: ``previous`` or ``first``, as in a distillation."""
+    loss: LossConfig = field(default_factory=lambda: LossConfig(kl=1.0, hidden_mse=0.1))
+    train: TrainConfig = field(default_factory=TrainConfig)
+    collapse_steps: int = 2000
+
+    def __post_init__(self) -> None:
+        for name in ("bits", "descent", "companions", "layer_bits"):
+            value = getattr(self, name)
+            values = (
+                value.values() if isinstance(value, dict) else (value,) if isinstance(value, int) else value
+            )
+            for bits in values:
+                if bits not in WIDTHS:
+                    raise ConfigError(
+                        f"{name}: no engine computes with {bits} bits, but with 1, 2, 3, 4 or 8"
+                    )
+        if self.levels not in LEVELS:
+            raise ConfigError(f"levels must be one of {', '.join(LEVELS)}, not '{self.levels}'")
+        if self.initialisation not in INITIALISATIONS:
+            raise ConfigError(f"initialisation must be gptq or nearest, not '{self.initialisation}'")
+        if self.activations not in (None, 2, 4, 8):
+            raise ConfigError(f"activations must be 8, 4 or 2 bits, or null, not {self.activations}")
+        for name in ("front_end", "positions", "head"):
+            if getattr(self, name) not in (8, 16, 32):
+                raise ConfigError(f"{name} must be 8, 16 or 32 bits, not {getattr(self, name)}")
+        if self.group_size < 0 or self.descent_steps < 1:
+            raise ConfigError("group_size must be 0 or more, and descent_steps greater than 0")
+        for name in ("budget_mb", "max_harm"):
+            if (value := getattr(self, name)) is not None and value <= 0:
+                raise ConfigError(f"{name} must be greater than 0, not {value}")
+        if self.layer_bits and self.mixed:
+            raise ConfigError("budget_mb and max_harm choose the bits of all layers: leave out layer_bits")
+        check_teacher(self.teacher)
+
+    @property
+    def mixed(self) -> bool:
+        """Whether layers' bits are chosen."""
+        return self.budget_mb is not None or self.max_harm is not None
+
+    def code(self, bits: int) -> WeightCode:
+        """How a layer of so many bits is stored."""
+        tables = {"symmetric": symmetric(2), "zero": (), "ternary": TERNARY}
+        table = tables[self.levels] if bits == 2 else ()
+        return WeightCode(bits, table, self.group_size if bits < 8 else 0)
+
+
+def lowbit(model: Artifact, config: LowbitConfig, step: Step) -> Artifact:
+    """Train a model with few bits, on what its teacher says of the speech.
+
+    Raises:
+        ConfigError: a model that is quantized already, layers that cannot have these bits, patterns that
+            match none, or silent speech.
+        TrainingError: as ``littlefoot.compress.distill.distill``.
+    """
+    training_set(CTCModel.from_artifact(model), config, step)
+    says = LiveTeacher(CTCModel.from_artifact(step.teacher(config.teacher, model)))
+    paths = [utterance.path for utterance in some(step.speech().of_split("train"))]
+    step.progress("looking at what enters the layers")
+    clips = load_clips(paths, model)
+    if config.mixed:
+        config = replace(
+            config, budget_mb=None, max_harm=None, layer_bits=mixed_bits(model, clips, config, step)
+        )
+    phases = [
+        (
+            replace(
+                config, bits=bits, train=replace(config.train, steps=config.descent_steps), companions=()
+            ),
+            replace(step, directory=step.directory / f"{bits}-bit"),
+        )
+        for bits in config.descent
+    ]
+    for settings, where in [*phases, (config, step)]:
+        model = plain(model)
+        inputs = collect(model, clips)
+        plan = make_plan(model, inputs, settings)
+        step.progress(f"rounding to {settings.bits} bits")
+        student = prepare(model, inputs, plan, settings)
+        denominator = denominator_of(where, student, settings)
+        model = learn(LowbitDistillation(student, says, settings, plan, denominator), where)
+    for number, bits in enumerate(config.companions, 1):
+        if is_main_process():
+            beside = step.directory / f"companion-{bits}-bit"
+            artifacts.save(convert(model, plan, config, number), beside, overwrite=True)
+    return convert(model, plan, config)
+
+
+def mixed_bits(model: Artifact, clips: Sequence[Any], config: LowbitConfig, step: Step) -> dict[str, int]:
+    """Bits of each of the Transformer's linear layers under the budget, kept in the step's directory.
+
+    A run that is resumed trains what it began with.
+    """
+    state = PartialState()
+    path = step.directory / "bits.json"
+    with state.main_process_first():
+        if not path.exists():
+            inputs = collect(model, clips)
+            options = sensitivity(model, clips, inputs, WIDTHS, config.code, step.progress)
+            left = None
+            if config.budget_mb is not None:
+                bytewise = replace(config, budget_mb=None, max_harm=None, bits=8, companions=())
+                plan = make_plan(model, inputs, bytewise)
+                made = convert(prepare(model, inputs, plan, bytewise).to_artifact(), plan, bytewise)
+                left = linear_budget(made, config.budget_mb, options)
+            chosen = choose_bits(options, left, config.max_harm)
+            with atomic.file(path) as temporary:
+                temporary.write_text(json.dumps(chosen, indent=1), encoding="utf-8")
+    bits: dict[str, int] = json.loads(path.read_text(encoding="utf-8"))
+    step.progress("bits: " + ", ".join(f"{name} {width}" for name, width in bits.items()))
+    return bits
+
+
+class LowbitDistillation(Distillation):
+    """Distillation of a model that is rounded, in turn to each of the precisions that are trained
+    together."""
+
+    method = "quantization-aware distillation"
+
+    def __init__(
+        self,
+        student: CTCModel,
+        teacher: Teacher,
+        config: LowbitConfig,
+        plan: Plan,
+        denominator: Denominator | None = None,
+    ) -> None:
+        super().__init__(student, teacher, config, denominator)
+        precisions = 1 + len(config.companions)
+        student.ops = partial(FakeQuantOps, plan, lambda: self.step % precisions)
+
+
+def plain(model: Artifact) -> Artifact:
+    """A trained model without what only its training knows of."""
+    weights = {name: v for name, v in model.weights.items() if not name.endswith(TRAINING_SUFFIXES)}
+    return replace(model, weights={n: v for n, v in weights.items() if not n.endswith(".input_shift")})
+
+
+def make_plan(model: Artifact, inputs: Sequence[LayerInput], config: LowbitConfig) -> Plan:
+    """Which layers get how many bits.
+
+    Raises ConfigError for patterns that match no layer, and for layers that cannot be packed.
+    """
+    names = [name for group in inputs for name in group.layers]
+    bits = bits_of_layers(names, config.bits, config.layer_bits)
+    weights: dict[str, tuple[WeightCode, ...]] = {}
+    owners: dict[str, str] = {}
+    input_bits: dict[str, int] = {}
+    for group in inputs:
+        for name in group.layers:
+            if name == WAVEFORM_LAYER:
+                continue
+            if name in bits:
+                precisions = [bits[name], *(max(bits[name], b) for b in config.companions)]
+                weights[name] = tuple(config.code(b) for b in precisions)
+                for code in weights[name]:
+                    try:
+                        layer_bytes(model.weights[f"{name}.weight"].shape, code)
+                    except ConfigError as error:
+                        raise ConfigError(f"{name}: {error}") from None
+            elif f"{name}.weight" in model.weights:
+                weights[name] = (WeightCode(_other_bits(name, config)),)
+        quantized = [name for name in group.layers if name in weights and weights[name][0].bits <= 8]
+        factor = f"{group.layers[0]}.weight" not in model.weights
+        chosen_bits = config.activations if factor or any(n in bits for n in quantized) else 8
+        if chosen_bits is None or not (quantized or factor):
+            continue
+        owner = group.layers[0] if factor else quantized[0]
+        input_bits[owner] = 8 if factor else chosen_bits
+        owners.update(dict.fromkeys(group.layers if factor else quantized, owner))
+    return Plan(weights, owners, input_bits)
+
+
+def _other_bits(name: str, config: LowbitConfig) -> int:
+    """Bits of a layer outside of the Transformer's linear layers."""
+    if name.startswith(("feature_extractor.", "feature_projection.")):
+        return config.front_end
+    if name.startswith("encoder.pos_conv_embed."):
+        return config.positions
+    return config.head if name == "lm_head" else 8
+
+
+def prepare(model: Artifact, inputs: Sequence[LayerInput], plan: Plan, config: LowbitConfig) -> CTCModel:
+    """The model with what its training learns besides the weights (``littlefoot.compress.fake_quant``)."""
+    weights: Arrays = {name: np.array(value, np.float32) for name, value in model.weights.items()}
+    for group in inputs:
+        if (owner := plan.inputs.get(group.layers[0])) is not None:
+            bits = plan.input_bits[owner]
+            found = fit(group, model.weights, bits, smooth=False)
+            weights[f"{owner}.log_input_scale"] = np.log([found.scale]).astype(np.float32)
+            if found.zero_point.dtype == np.uint8:
+                zero = float(found.zero_point) / ((1 << bits) - 1)
+                weights[f"{owner}.input_zero"] = np.array([zero], np.float32)
+                if config.shift and owner.endswith(("q_proj", "k_proj", "v_proj")):
+                    weights[f"{owner}.input_shift"] = np.zeros(group.rows.shape[1], np.float32)
+        for name in group.layers:
+            codes = plan.weights.get(name, ())
+            if any(code.bits < 8 for code in codes):
+                weight, rows = weights[f"{name}.weight"], group.rows
+                if codes[0].bits < 8 and config.initialisation == "gptq":
+                    weight, scales = near_gptq(weight, rows, codes[0])
+                    weights[f"{name}.weight"] = weight
+                else:
+                    scales = nearest_scales(weight, rows, codes[0])
+                others = [nearest_scales(weight, rows, code) for code in codes[1:]]
+                stacked = np.concatenate([s.reshape(-1) for s in (scales, *others)])
+                weights[f"{name}.log_weight_scale"] = np.log(stacked).astype(np.float32)
+    tensors = {name: torch.from_numpy(value) for name, value in weights.items()}
+    return CTCModel(
+        model.config.replace(littlefoot={}), model.vocabulary, dict(model.preprocessor), tensors, model.card
+    )
+
+
+def nearest_scales(weight: Array, rows: Array, code: WeightCode) -> Array:
+    """The scales (C', G) with which rounding to the nearest level changes the output least."""
+    if code.bits == 8:
+        return np.ones((len(weight), code.groups(weight.shape[1])), np.float32)
+    if code.bits == 1:
+        weight = weight - weight.mean(1, keepdims=True)
+    return best_scales(weight, np.square(rows, dtype=np.float64).mean(0), code.bits, code.table, code.group)
+
+
+def near_gptq(weight: Array, rows: Array, code: WeightCode) -> tuple[Array, Array]:
+    """Weights (C', C) that round to what GPTQ makes of them, as near to what they were as they may; and
+    scales."""
+    if code.bits == 1:
+        weight = weight - weight.mean(1, keepdims=True)
+    levels, scales = round_groups(weight, rows, code.bits, code.table, code.group)
+    scale = np.repeat(scales, weight.shape[1] // scales.shape[1], axis=1)
+    known = code.levels
+    margin = 0.48 * (known[1] - known[0])
+    low = np.where(levels == known[0], -np.inf, levels - margin) * scale
+    high = np.where(levels == known[-1], np.inf, levels + margin) * scale
+    return np.clip(weight, low, high).astype(np.float32), scales
+
+
+@torch.no_grad()
+def convert(model: Artifact, plan: Plan, config: LowbitConfig, precision: int = 0) -> Artifact:
+    """The packed artifact of a trained model: what it computed in training, in integers.
+
+    Args:
+        precision: which of those that were trained together.
+    """
+    weights: Arrays = dict(plain(model).weights)
+    made: dict[str, npt.NDArray[np.float32]] = {}
+    for name, codes in plan.weights.items():
+        code, weight = codes[min(precision, len(codes) - 1)], model.weights[f"{name}.weight"]
+        if code.bits >= 16:
+            weights[f"{name}.weight"] = weight.astype(np.float16 if code.bits == 16 else np.float32)
+        elif code.bits == 8:
+            weights[f"{name}.weight"], scale = round_weight(weight)
+            weights[f"{name}.weight_scale"] = scale
+            made[name] = weights[f"{name}.weight"] * scale.reshape(-1, *[1] * (weight.ndim - 1))
+        else:
+            log_scales = model.weights[f"{name}.log_weight_scale"].reshape(len(codes), len(weight), -1)
+            found = weight_levels(torch.from_numpy(weight), torch.from_numpy(log_scales[precision]), code)
+            levels, multipliers, scale = (value.numpy() for value in found)
+            groups = np.rint(multipliers).astype(np.uint8) if multipliers.shape[1] > 1 else None
+            packed = pack_layer(name, np.rint(levels).astype(np.int8), code.bits, code.table, groups)
+            weights.update(packed)
+            weights[f"{name}.weight_scale"] = scale
+            made[name] = unpack_layer(name, packed) * scale[:, None]
+        if code.bits <= 8 and name not in plan.inputs:
+            weights[f"{name}.input_bits"] = np.array(32, np.uint8)
+    for name, owner in plan.inputs.items():
+        bits = plan.input_bits[owner]
+        zero = model.weights.get(f"{owner}.input_zero")
+        offset = input_range(None if zero is None else torch.from_numpy(zero), bits)[2]
+        kind = np.int8 if zero is None else np.uint8
+        weights[f"{name}.input_scale"] = np.exp(model.weights[f"{owner}.log_input_scale"])[0]
+        weights[f"{name}.input_zero_point"] = np.array(float(offset), kind)
+        if bits < 8:
+            weights[f"{name}.input_bits"] = np.array(bits, np.uint8)
+        if (shift := model.weights.get(f"{owner}.input_shift")) is not None:
+            weights[f"{name}.input_shift"] = shift
+            bias = weights.get(f"{name}.bias", np.zeros(len(made[name]), np.float32))
+            weights[f"{name}.bias"] = (bias + made[name] @ shift).astype(np.float32)
+    kept = sorted(name for name, codes in plan.weights.items() if codes[0].bits > 8)
+    widths = {
+        n: codes[min(precision, len(codes) - 1)].bits for n, codes in plan.weights.items() if packable(n)
+    }
+    quantization = {
+        "bits": mean_bits(weights, widths),
+        "mode": "static",
+        "kept": [WAVEFORM_LAYER, *kept] if f"{WAVEFORM_LAYER}.weight" in weights else kept,
+        "trained": True,
+        "activations": config.activations,
+    }
+    section = {**model.config.littlefoot, "quantization": quantization}
+    return replace(model, weights=weights, config=model.config.replace(littlefoot=section))
