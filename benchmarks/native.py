@@ -4,11 +4,11 @@
     python benchmarks/native.py model --rounds 15
     python benchmarks/native.py memory
 
-Random weights of wav2vec 2.0 geometry, on which speed and memory do not depend; needs torch and transformers for
-the models. ``kernels``: one thread, processor seconds; every round runs every product once. ``model``: the base
-geometry, 10 s of audio; every round runs every contender once, and the ratios are those of the rounds. Beside the
-wall time stands the processor time of all threads, which other processes on the machine change less. ``memory``:
-what loading and one run of 10 s add to a process that has the engine but no model, LARGE geometry.
+Random weights of wav2vec 2.0 geometry, on which speed and memory do not depend; needs torch and transformers
+for the models. ``kernels``: one thread, processor seconds; every round runs every product once. ``model``: the
+base geometry, 10 s of audio; every round runs every contender once, and the ratios are those of the rounds. Beside
+the wall time stands the processor time of all threads, which other processes on the machine change less.
+``memory``: what loading and one run of 10 s add to a process that has the engine but no model, LARGE geometry.
 """
 
 from __future__ import annotations
@@ -21,19 +21,21 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import littlefoot_native
 import numpy as np
-from speed import BASE, LARGE, int8, noise, random_checkpoint
+from speed import BASE, LARGE, noise, random_checkpoint
 
 from littlefoot import artifact as artifacts
 from littlefoot import checkpoint
 from littlefoot.artifact import Artifact
+from littlefoot.compress.quantize import WAVEFORM_LAYER
+from littlefoot.compress.rounding import round_weight
 from littlefoot.packing import pack
+from littlefoot.runtime import graph
 from littlefoot.runtime.engine import create, openvino_core
 
 SHAPES = ((500, 768, 768), (500, 768, 3072), (500, 3072, 768))
@@ -57,6 +59,22 @@ def levels(bits: int) -> list[int]:
     """Of the codes in their order."""
     half = 1 << (bits - 1)
     return [] if bits == 8 else [-1, 1] if bits == 1 else [*range(half), *range(-half, 0)]
+
+
+def in_8_bits(full: Artifact) -> Artifact:
+    """A full-precision artifact in 8 bits, without calibration."""
+    weights: dict[str, Any] = dict(full.weights)
+    for name in (name for names in graph.build(full).observed.values() for name in names):
+        if name == WAVEFORM_LAYER:
+            continue
+        factor = f"{name}.weight" not in weights
+        weights[f"{name}.input_scale"] = np.array(0.04, np.float32)
+        weights[f"{name}.input_zero_point"] = np.array(0, np.int8) if factor else np.array(128, np.uint8)
+        if not factor:
+            weight = weights[f"{name}.weight"].astype(np.float32)
+            weights[f"{name}.weight"], weights[f"{name}.weight_scale"] = round_weight(weight)
+    section = {**full.config.littlefoot, "quantization": {"bits": 8, "mode": "static", "kept": []}}
+    return replace(full, weights=weights, config=full.config.replace(littlefoot=section))
 
 
 def few_bits(quantized: Artifact, weight_bits: int, activation_bits: int) -> Artifact:
@@ -122,42 +140,37 @@ def kernels(names: list[str], rounds: int) -> None:
 
 
 def prepared(settings: dict[str, Any], folder: Path) -> tuple[Artifact, Artifact]:
-    """Random weights in full precision and in 8 bits."""
-    random_checkpoint(settings, folder)
-    full = checkpoint.load(folder)
-    return full, int8(full)
+    """Random weights in full precision and in 8 bits, kept in the folder."""
+    if not (folder / "int8").exists():
+        random_checkpoint(settings, folder / "f32")
+        artifacts.save(in_8_bits(checkpoint.load(folder / "f32")), folder / "int8")
+    return checkpoint.load(folder / "f32"), checkpoint.load(folder / "int8")
 
 
-def model(rounds: int, seconds: float, threads: int) -> None:
+def model(folder: Path, rounds: int, seconds: float, threads: int) -> None:
     """Whole models, wall and processor seconds."""
     waveform = noise(seconds)
-    with tempfile.TemporaryDirectory() as name:
-        full, quantized = prepared(BASE, Path(name) / "base")
-    contenders: dict[str, Callable[[], object]] = {}
+    full, quantized = prepared(BASE, folder / "base")
     engines = {
         "int8, rest bf16": create(quantized, "openvino", threads, "auto", cached=False),
         "f32": create(full, "openvino", threads, "f32", cached=False),
-        "native: front end and positions": create(quantized, "openvino", threads, "auto", cached=False),
     }
     for weight_bits, activation_bits in MODELS:
         made = create(few_bits(quantized, weight_bits, activation_bits), "openvino", threads, cached=False)
         engines[f"W{weight_bits}A{activation_bits}, {made.kernels}"] = made
-        front = made._front  # type: ignore[attr-defined]
-    engines["native: front end and positions"] = front
-    for name, engine in engines.items():
-        contenders[name] = lambda engine=engine: engine.run(waveform)
-    wall: dict[str, list[float]] = {name: [] for name in contenders}
-    processor: dict[str, list[float]] = {name: [] for name in contenders}
+    engines["of these, before the first block"] = made._front  # type: ignore[attr-defined]
+    wall: dict[str, list[float]] = {name: [] for name in engines}
+    processor: dict[str, list[float]] = {name: [] for name in engines}
     for number in range(rounds + 1):
-        for name, run in contenders.items():
+        for name, engine in engines.items():
             start, used = time.perf_counter(), time.process_time()
-            run()
+            engine.run(waveform)
             if number:
                 wall[name].append(time.perf_counter() - start)
                 processor[name].append(time.process_time() - used)
     print("| model | wall s, median (min) | processor s | of int8 | of f32 | processor: of int8 | of f32 |")
     print("|---|---|---|---|---|---|---|")
-    for name in contenders:
+    for name in engines:
         ratios = [
             statistics.median(a / b for a, b in zip(times[name], times[other], strict=True))
             for times in (wall, processor)
@@ -194,32 +207,31 @@ def load_and_measure(path: Path, threads: int) -> None:
     print(json.dumps({"loaded": loaded - before, "run": resident() - before, "kernels": engine.kernels}))
 
 
-def memory(threads: int) -> None:
+def memory(folder: Path, threads: int) -> None:
     """What loading adds to a process that has the engine but no model."""
     print("| LARGE | weights on disk, MB | loaded, MB | after 10 s, MB | kernels |\n|---|---|---|---|---|")
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        os.environ["LITTLEFOOT_CACHE"] = str(folder / "cache")
-        _, quantized = prepared(LARGE, folder / "large")
-        made = {"int8": quantized} | {f"W{w}A8": few_bits(quantized, w, 8) for w in (4, 2, 1)}
-        made["W1A4"] = few_bits(quantized, 1, 4)
-        for label, model in made.items():
-            artifacts.save(model, folder / label)
-            command = [sys.executable, __file__, "load", str(folder / label), "--threads", str(threads)]
-            figures = {}
-            for _ in range(2):  # the first fills the cache
-                done = subprocess.run(command, capture_output=True, text=True, check=True)
-                figures = json.loads(done.stdout)
-            size = sum(w.nbytes for w in model.weights.values()) / 1e6
-            print(
-                f"| {label} | {size:.0f} | {figures['loaded']:.0f} | {figures['run']:.0f} | {figures['kernels']} |"
-            )
+    os.environ["LITTLEFOOT_CACHE"] = str(folder / "cache")
+    _, quantized = prepared(LARGE, folder / "large")
+    made = {"int8": quantized} | {f"W{w}A8": few_bits(quantized, w, 8) for w in (4, 2, 1)}
+    made["W1A4"] = few_bits(quantized, 1, 4)
+    for label, model in made.items():
+        artifacts.save(model, folder / label)
+        command = [sys.executable, __file__, "load", str(folder / label), "--threads", str(threads)]
+        figures: dict[str, Any] = {}
+        for _ in range(2):  # the first fills the cache
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            figures = json.loads(done.stdout)
+        size = sum(w.nbytes for w in model.weights.values()) / 1e6
+        print(
+            f"| {label} | {size:.0f} | {figures['loaded']:.0f} | {figures['run']:.0f} | {figures['kernels']} |"
+        )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("what", choices=("kernels", "model", "memory", "load"))
     parser.add_argument("path", type=Path, nargs="?")
+    parser.add_argument("--folder", type=Path, help="Keep the models there for the next time.")
     parser.add_argument("--kernels", nargs="+", default=littlefoot_native.available()[:1])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=10)
@@ -227,12 +239,16 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.what == "kernels":
         kernels(arguments.kernels, arguments.rounds)
-    elif arguments.what == "model":
-        model(arguments.rounds, arguments.seconds, arguments.threads)
-    elif arguments.what == "memory":
-        memory(arguments.threads)
-    else:
+        return
+    if arguments.what == "load":
         load_and_measure(arguments.path, arguments.threads)
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.folder or Path(temporary)
+        if arguments.what == "model":
+            model(folder, arguments.rounds, arguments.seconds, arguments.threads)
+        else:
+            memory(folder, arguments.threads)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from littlefoot.artifact import Artifact
 from littlefoot.config import ModelConfig
 from littlefoot.encoder import head, transform
 from littlefoot.errors import EngineError
-from littlefoot.packing import PACKED_BITS
+from littlefoot.packing import PACKED_BITS, unpack_layer
 from littlefoot.runtime.native_ops import (
     Add,
     AddVector,
@@ -162,8 +162,8 @@ def _coding(weights: Arrays, name: str) -> tuple[int, tuple[int, ...]] | None:
         return 8, ()
     if dtype != np.uint8:
         return None
-    if f"{name}.weight_multiplier" in weights:
-        raise UnsupportedError("scales of groups of columns")
+    if f"{name}.weight_multiplier" in weights:  # groups of columns have scales: their levels need 8 bits
+        return 8, ()
     bits = int(weights[f"{name}.weight_bits"])
     if bits not in PACKED_BITS:
         raise EngineError(f"{name}.weight_bits is {bits}: use one of {', '.join(map(str, PACKED_BITS))}")
@@ -171,7 +171,7 @@ def _coding(weights: Arrays, name: str) -> tuple[int, tuple[int, ...]] | None:
     if table is not None:
         return bits, tuple(table.tolist())
     half = 1 << (bits - 1)
-    return bits, (-1, 1) if bits == 1 else (*range(half), *range(-half, 0))
+    return bits, (-1, 1) if bits == 1 else (*range(half), *range(-half, 0))  # two's complement
 
 
 class _Writer:
@@ -227,8 +227,20 @@ class _Writer:
                 self._biases.append(step.biases)
             bias = self._biases.index(step.biases)
         return self._program.attention(
-            *values, heads=width // step.head_dim, head_dim=step.head_dim, scale=step.scale, bias=bias
+            *values,
+            heads=width // step.head_dim,
+            head_dim=step.head_dim,
+            scale=step.scale,
+            query_scale=self._score_scale(f"{step.name}.left"),
+            key_scale=self._score_scale(f"{step.name}.right"),
+            bias=bias,
         )
+
+    def _score_scale(self, factor: str) -> float:
+        """The scale of a factor of the attention scores, if its 8 bits are symmetric; 0 otherwise."""
+        if self._weights.get(f"{factor}.input_zero_point", 1) != 0 or f"{factor}.input_bits" in self._weights:
+            return 0.0
+        return float(self._weights[f"{factor}.input_scale"])
 
     def _width(self, number: int, steps: Mapping[int, Step]) -> int:
         """Columns of a value that a linear layer made, alone or with others, or that is a sum with one."""
@@ -276,6 +288,8 @@ class _Writer:
 
     def _joined(self, step: Linear, part: str) -> npt.NDArray[Any] | None:
         """A tensor of one layer or of several, one below the other."""
+        if part == "weight" and any(f"{name}.weight_multiplier" in self._weights for name in step.names):
+            return np.concatenate([unpack_layer(name, self._weights) for name in step.names])
         found = [self._weights.get(f"{name}.{part}") for name in step.names]
         if all(array is None for array in found):
             return None

@@ -83,6 +83,7 @@ class Scores:
 
     query: Heads
     key: Heads
+    name: str | None
     biases: tuple[Host, ...] = ()
 
     def __add__(self, other: Host) -> Scores:
@@ -146,6 +147,8 @@ class Attention:
     value: int
     head_dim: int
     scale: float
+    name: str | None
+    """Of the product of queries and keys."""
     biases: tuple[Host, ...]
 
 
@@ -201,7 +204,7 @@ class NativeOps:
 
     def matmul(self, a: Any, b: Any, name: str | None = None) -> Scores | Mixed:
         if isinstance(a, Heads) and isinstance(b, Heads):
-            return Scores(a, b)
+            return Scores(a, b, name)
         if isinstance(a, Scores) and isinstance(b, Heads):
             return Mixed(a, b)
         raise UnsupportedError("a product of two values other than attention")
@@ -221,6 +224,7 @@ class NativeOps:
                     _plain(x.value.rows),
                     x.value.width,
                     scale,
+                    scores.name,
                     scores.biases,
                 )
             )

@@ -17,7 +17,9 @@ size_t f32_scratch(long frames, long head_dim) {
     return static_cast<size_t>(kQueries * up16(frames)) * sizeof(float);
 }
 
-void f32_pack_keys(const float* x, long stride, long first, long rows, long head_dim, void* packed) {
+void f32_pack_keys(const float* x, long stride, long first, long rows, long frames, long head_dim, float scale,
+                   void* packed) {
+    (void)frames, (void)scale;
     float* out = static_cast<float*>(packed) + first * head_dim;
     for (long r = 0; r < up16(rows); ++r)
         for (long k = 0; k < head_dim; ++k)

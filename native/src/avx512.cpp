@@ -12,7 +12,8 @@ namespace littlefoot {
 // attention_bf16.cpp
 size_t bf16_packed_bytes(long frames, long head_dim);
 size_t bf16_scratch(long frames, long head_dim);
-void bf16_pack_keys(const float* x, long stride, long first, long rows, long head_dim, void* packed);
+void bf16_pack_keys(const float* x, long stride, long first, long rows, long frames, long head_dim, float scale,
+                    void* packed);
 void bf16_pack_values(const float* x, long stride, long first, long rows, long head_dim, void* packed);
 void bf16_attend(const AttentionRows& a);
 

@@ -32,6 +32,7 @@ struct AttentionRows {
     const void* keys;  // as ``pack_keys`` leaves them
     const void* values;
     float scale;
+    float query_scale, key_scale;  // of 8-bit products, or 0
     const float* bias;  // (rows, frames) added to the scores, or null
     long bias_stride;
     float* out;  // (rows, width), this head's columns
@@ -67,9 +68,9 @@ struct Kernels {
                 int32_t* sums, long sum_stride);
 
     // Row by row.
-    // round((x * smoothing - shift) / scale) + zero_point, half to even, to 0 ... largest; returns their sum.
-    // ``smoothing`` and ``shift`` (count,) are both null or neither.
-    int32_t (*quantize)(const float* x, long count, const float* smoothing, const float* shift, float scale,
+    // round(x * factor - shift) + zero_point, half to even, to 0 ... largest; returns their sum.
+    // ``factors`` and ``shift`` (count,) are both null or neither; ``factor`` counts where they are null.
+    int32_t (*quantize)(const float* x, long count, const float* factors, const float* shift, float factor,
                         int zero_point, int largest, uint8_t* out);
     // 4-bit digits of bytes.
     void (*split)(const uint8_t* a, long count, uint8_t* low, uint8_t* high);
@@ -90,8 +91,9 @@ struct Kernels {
     size_t (*packed_bytes)(long frames, long head_dim);  // of a head's keys or values
     size_t (*attention_scratch)(long frames, long head_dim);
     // Rows first ... first + rows of one head; ``first`` is a multiple of 16. Rows up to the next multiple of
-    // 16 are set to zero.
-    void (*pack_keys)(const float* x, long stride, long first, long rows, long head_dim, void* packed);
+    // 16 are set to zero. With scales above 0 queries and keys may be rounded to 8 bits by them.
+    void (*pack_keys)(const float* x, long stride, long first, long rows, long frames, long head_dim, float scale,
+                      void* packed);
     void (*pack_values)(const float* x, long stride, long first, long rows, long head_dim, void* packed);
     void (*attend)(const AttentionRows& rows);
 };

@@ -141,12 +141,14 @@ int packed_linear(Program& program, int source, Weights weights, int bits, const
     step.matrix = std::make_shared<PackedMatrix>(program.kernels(), weights.data(),
                                                  static_cast<long>(weights.shape(1)), rows, columns, bits, levels,
                                                  input_bits, "auto");
-    step.input_scale = input_scale;
+    step.input_factor = 1.0f / input_scale;
     step.zero_point = zero_point;
-    step.smoothing = copy(smoothing, columns, "smoothing");
+    step.factors = copy(smoothing, columns, "smoothing");
     step.shift = copy(shift, columns, "the shift");
     if (smoothing && !shift) step.shift.resize(static_cast<size_t>(columns), 0.0f);
-    if (shift && !smoothing) step.smoothing.resize(static_cast<size_t>(columns), 1.0f);
+    if (shift && !smoothing) step.factors.resize(static_cast<size_t>(columns), 1.0f);
+    for (float& factor : step.factors) factor *= step.input_factor;
+    for (float& part : step.shift) part *= step.input_factor;
     step.scale = copy(weight_scale, rows, "the weight's scale");
     step.offset = copy(bias, rows, "the bias");
     if (step.offset.empty()) step.offset.resize(static_cast<size_t>(rows), 0.0f);
@@ -212,7 +214,8 @@ int add_vector(Program& program, int source, Floats vector) {
 }
 
 int attention(Program& program, std::tuple<int, long> query, std::tuple<int, long> key, std::tuple<int, long> value,
-              long heads, long head_dim, float scale, int bias) {
+              long heads, long head_dim, float scale, float query_scale, float key_scale, int bias) {
+    if (!(query_scale > 0) != !(key_scale > 0)) throw std::invalid_argument("8-bit scores need two scales");
     if (heads < 1 || head_dim < 1) throw std::invalid_argument("attention needs at least one head and channel");
     View views[3];
     int i = 0;
@@ -222,7 +225,8 @@ int attention(Program& program, std::tuple<int, long> query, std::tuple<int, lon
         views[i++] = {number, offset};
     }
     const int target = program.add_value(heads * head_dim);
-    program.add(Attention{views[0], views[1], views[2], heads, head_dim, scale, bias, target});
+    program.add(Attention{views[0], views[1], views[2], heads, head_dim, scale, query_scale, key_scale, bias,
+                          target});
     return target;
 }
 
@@ -287,6 +291,6 @@ NB_MODULE(_core, m) {
         .def("add", &add, "source"_a, "other"_a)
         .def("add_vector", &add_vector, "source"_a, "vector"_a)
         .def("attention", &attention, "query"_a, "key"_a, "value"_a, "heads"_a, "head_dim"_a, "scale"_a,
-             "bias"_a = -1)
+             "query_scale"_a = 0.0f, "key_scale"_a = 0.0f, "bias"_a = -1)
         .def("run", &run, "x"_a, "biases"_a = std::vector<Cube>());
 }

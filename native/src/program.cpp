@@ -197,8 +197,8 @@ void Program::run(const PackedLinear& step, const Rows& rows) {
     for (long r = 0; r < rows.count; ++r) {
         uint8_t* row = quantized + r * padded;
         worker.sums[static_cast<size_t>(r)] = kernels_.quantize(
-            source + r * stride(step.source), matrix.inputs(), step.smoothing.empty() ? nullptr : step.smoothing.data(),
-            step.shift.empty() ? nullptr : step.shift.data(), step.input_scale, step.zero_point, largest, row);
+            source + r * stride(step.source), matrix.inputs(), step.factors.empty() ? nullptr : step.factors.data(),
+            step.shift.empty() ? nullptr : step.shift.data(), step.input_factor, step.zero_point, largest, row);
         std::memset(row + matrix.inputs(), 0, static_cast<size_t>(padded - matrix.inputs()));
     }
     const Finish finish = {step.scale.data(), step.correction.data(), step.offset.data(), matrix.alpha(),
@@ -241,7 +241,8 @@ void Program::pack(const Attention& step, const Rows& rows, long frames, int set
     for (long h = 0; h < step.heads; ++h) {
         const long column = h * step.head_dim;
         kernels_.pack_keys(at(step.key.value, rows) + step.key.offset + column, stride(step.key.value), rows.first,
-                           rows.count, step.head_dim, keys_[set].data() + static_cast<size_t>(h) * bytes);
+                           rows.count, frames, step.head_dim, step.key_scale,
+                           keys_[set].data() + static_cast<size_t>(h) * bytes);
         kernels_.pack_values(at(step.value.value, rows) + step.value.offset + column, stride(step.value.value),
                              rows.first, rows.count, step.head_dim,
                              values_[set].data() + static_cast<size_t>(h) * bytes);
@@ -257,6 +258,8 @@ void Program::attend(const Attention& step, const Rows& rows, long frames, const
     a.head_dim = step.head_dim;
     a.frames = frames;
     a.scale = step.scale;
+    a.query_scale = step.query_scale;
+    a.key_scale = step.key_scale;
     a.bias_stride = frames;
     a.out_stride = stride(step.target);
     a.scratch = rows.worker.attention.data();

@@ -27,9 +27,9 @@ struct View {
 struct PackedLinear {
     int source;
     std::shared_ptr<PackedMatrix> matrix;
-    float input_scale;
+    float input_factor;
     int zero_point;
-    std::vector<float> smoothing, shift;  // or empty, both
+    std::vector<float> factors, shift;  // of the input's columns, or empty, both
     std::vector<float> scale, offset;
     std::vector<int32_t> correction;
     Activation activation;
@@ -65,6 +65,7 @@ struct Attention {
     View query, key, value;
     long heads, head_dim;
     float scale;
+    float query_scale, key_scale;  // of 8-bit scores, or 0
     int bias;  // index of the bias given to ``run``, or -1
     int target;
 };

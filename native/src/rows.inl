@@ -48,21 +48,21 @@ inline int32_t nearest(float q, float zero_point, float largest) {
     return static_cast<int32_t>(q > 0.0f ? (q < largest ? q : largest) : 0.0f);
 }
 
-int32_t quantize(const float* x, long count, const float* smoothing, const float* shift, float scale,
+int32_t quantize(const float* x, long count, const float* factors, const float* shift, float factor,
                  int zero_point, int largest, uint8_t* out) {
     int32_t sum = 0;
     const float zero = static_cast<float>(zero_point), top = static_cast<float>(largest);
-    if (smoothing) {
+    if (factors) {
 #pragma omp simd reduction(+ : sum)
         for (long i = 0; i < count; ++i) {
-            const int32_t level = nearest((x[i] * smoothing[i] - shift[i]) / scale, zero, top);
+            const int32_t level = nearest(x[i] * factors[i] - shift[i], zero, top);
             out[i] = static_cast<uint8_t>(level);
             sum += level;
         }
     } else {
 #pragma omp simd reduction(+ : sum)
         for (long i = 0; i < count; ++i) {
-            const int32_t level = nearest(x[i] / scale, zero, top);
+            const int32_t level = nearest(x[i] * factor, zero, top);
             out[i] = static_cast<uint8_t>(level);
             sum += level;
         }
