@@ -6,9 +6,9 @@
 
 Random weights of wav2vec 2.0 geometry, on which speed and memory do not depend; needs torch and transformers
 for the models. ``kernels``: one thread, processor seconds; every round runs every product once. ``model``: the
-base geometry, 10 s of audio; every round runs every contender once, and the ratios are those of the rounds. Beside
-the wall time stands the processor time of all threads, which other processes on the machine change less.
-``memory``: what loading and one run of 10 s add to a process that has the engine but no model, LARGE geometry.
+base geometry, 10 s of audio; every round runs every contender once, and the ratios are those of the rounds.
+Beside the wall time stands the processor time of all threads, which other processes on the machine change less.
+``memory``: what loading and runs of 10 s add to a process that has the engine but no model, LARGE geometry.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ def model(folder: Path, rounds: int, seconds: float, threads: int) -> None:
     for weight_bits, activation_bits in MODELS:
         made = create(few_bits(quantized, weight_bits, activation_bits), "openvino", threads, cached=False)
         engines[f"W{weight_bits}A{activation_bits}, {made.kernels}"] = made
-    engines["of these, before the first block"] = made._front  # type: ignore[attr-defined]
+    engines["of these, the front end"] = made._features  # type: ignore[attr-defined]
     wall: dict[str, list[float]] = {name: [] for name in engines}
     processor: dict[str, list[float]] = {name: [] for name in engines}
     for number in range(rounds + 1):
@@ -215,7 +215,7 @@ def memory(folder: Path, threads: int) -> None:
     made = {"int8": quantized} | {f"W{w}A8": few_bits(quantized, w, 8) for w in (4, 2, 1)}
     made["W1A4"] = few_bits(quantized, 1, 4)
     for label, model in made.items():
-        artifacts.save(model, folder / label)
+        artifacts.save(model, folder / label, overwrite=True)
         command = [sys.executable, __file__, "load", str(folder / label), "--threads", str(threads)]
         figures: dict[str, Any] = {}
         for _ in range(2):  # the first fills the cache
@@ -223,7 +223,8 @@ def memory(folder: Path, threads: int) -> None:
             figures = json.loads(done.stdout)
         size = sum(w.nbytes for w in model.weights.values()) / 1e6
         print(
-            f"| {label} | {size:.0f} | {figures['loaded']:.0f} | {figures['run']:.0f} | {figures['kernels']} |"
+            f"| {label} | {size:.0f} | {figures['loaded']:.0f} | {figures['run']:.0f} "
+            f"| {figures['kernels']} |"
         )
 
 

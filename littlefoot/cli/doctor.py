@@ -26,6 +26,7 @@ EXTRAS = {
     "train": (("torch", "accelerate"), "littlefoot train, and pickled checkpoints"),
     "onnxruntime": (("onnxruntime",), "--engine onnxruntime"),
     "lm": (("kenlm",), "language models in KenLM's binary format"),
+    "native": (("littlefoot-native",), "models of few bits that stay packed, and run faster"),
     "mic": (("sounddevice",), "live recognition from a microphone"),
     "bench": (("matplotlib",), "pictures"),
 }
@@ -33,6 +34,7 @@ INSTRUCTIONS = {
     "avx2": "float32",
     "avx512f": "float32, wider",
     "avx512_vnni": "fast int8",
+    "avx512_vbmi": "fast few bits, with the extra native",
     "avx_vnni": "fast int8",
     "avx512_bf16": "bfloat16",
     "amx_int8": "fastest int8",
@@ -61,7 +63,7 @@ def examine() -> dict[str, Any]:
     import platform
 
     from littlefoot import __version__, checkpoint
-    from littlefoot.runtime import cache
+    from littlefoot.runtime import cache, native
 
     folder = cache.directory()
     files = [path for path in folder.glob("*") if path.is_file()] if folder.is_dir() else []
@@ -78,6 +80,7 @@ def examine() -> dict[str, Any]:
             for extra, (names, purpose) in EXTRAS.items()
         },
         "engines": [name for name in ("openvino", "onnxruntime") if _version(name)],
+        "kernels": native.available(),
         "models": checkpoint.bundled(),
         "cache": {"directory": str(folder), "bytes": sum(path.stat().st_size for path in files)},
     }
@@ -89,6 +92,9 @@ def _print(report: dict[str, Any]) -> None:
     instructions = ", ".join(f"{name} ({use})" for name, use in report["instructions"].items())
     typer.echo(f"{'instructions':<12} {instructions or 'none that engines make special use of'}")
     typer.echo(f"{'engines':<12} {', '.join(report['engines']) or 'none'}")
+    kernels = report["kernels"]
+    others = f" (also {', '.join(kernels[1:])})" if kernels[1:] else ""
+    typer.echo(f"{'kernels':<12} {kernels[0] + others if kernels else 'none: few bits are expanded to 8'}")
     typer.echo(f"{'models':<12} {', '.join(report['models']) or 'none'}")
     typer.echo(f"{'cache':<12} {report['cache']['directory']}, {report['cache']['bytes'] / 1e6:.1f} MB")
     for name, version in report["packages"].items():

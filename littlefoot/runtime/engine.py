@@ -23,8 +23,9 @@ Array = npt.NDArray[np.float32]
 
 PRECISIONS = ("auto", "f32", "bf16")
 
-Part = Literal["whole", "embedding", "chunk"]
-"""What of a network an engine runs: all of it, what comes before the first block, or a stream's chunk."""
+Part = Literal["whole", "features", "embedding", "chunk"]
+"""What of a network an engine runs: all of it, the front end, what is between that and the first Transformer
+block, or a stream's chunk."""
 
 
 class Engine(Protocol):
@@ -35,7 +36,7 @@ class Engine(Protocol):
     """The native kernels that run its Transformer, or none."""
 
     def run(self, waveform: Array) -> Array:
-        """Prepared waveform (T,) float32 -> logits (F, V) float32."""
+        """Prepared waveform (T,) float32 -> logits (F, V) float32; or the input and output of its part."""
 
 
 def create(
@@ -70,17 +71,22 @@ def create(
         name = _best_engine(artifact)
     threads = threads or len(os.sched_getaffinity(0))
     program = native.program(artifact, native.chosen(kernels), threads)
-    part: Part = "whole" if program is None else "embedding"
-    engine: Engine
+    if program is None:
+        return _engine(artifact, name, threads, precision, cached, "whole")
+    features, embedding = (
+        _engine(artifact, name, threads, precision, cached, part) for part in ("features", "embedding")
+    )
+    return native.NativeEngine(artifact.config, features, embedding, program)
+
+
+def _engine(artifact: Artifact, name: str, threads: int, precision: str, cached: bool, part: Part) -> Engine:
     if name == "openvino":
-        engine = OpenVINOEngine(artifact, threads, precision, cached, part)
-    elif name == "onnxruntime":
+        return OpenVINOEngine(artifact, threads, precision, cached, part)
+    if name == "onnxruntime":
         if precision == "bf16":
             raise EngineError("precision bf16: onnxruntime computes in f32, use that or the engine openvino")
-        engine = ONNXRuntimeEngine(artifact, threads, part)
-    else:
-        raise EngineError(f"engine '{name}' is unknown: use auto, openvino or onnxruntime")
-    return engine if program is None else native.NativeEngine(engine, program)
+        return ONNXRuntimeEngine(artifact, threads, part)
+    raise EngineError(f"engine '{name}' is unknown: use auto, openvino or onnxruntime")
 
 
 def _best_engine(artifact: Artifact) -> str:
@@ -107,13 +113,15 @@ class OpenVINOEngine:
     ) -> None:
         self.precision, compiled = _openvino(artifact, threads, precision, cached, part)
         self._request = compiled.create_infer_request()
-        self._two_frames = artifact.config.receptive_field + artifact.config.stride  # samples
+        config = artifact.config
+        samples = config.receptive_field + config.stride
+        self._two_frames = (2, config.conv_dim[-1]) if part == "embedding" else (samples,)
         self._begun = False
 
     def run(self, waveform: Array) -> Array:
-        if not self._begun and len(waveform) < self._two_frames:
+        if not self._begun and len(waveform) < self._two_frames[0]:
             # When a model's first run has one frame, OpenVINO 2026.4 computes later, longer ones wrong.
-            self._request.infer([np.zeros((1, self._two_frames), np.float32)])
+            self._request.infer([np.zeros((1, *self._two_frames), np.float32)])
         self._begun = True
         result = self._request.infer([waveform[None]], share_inputs=True)[0]
         return np.array(result[0], dtype=np.float32)
@@ -166,7 +174,9 @@ def _from_cache(artifact: Artifact, options: dict[str, Any], part: Part, entry: 
 
     if (blob := cache.load(entry)) is not None:
         try:
-            return openvino_core().import_model(openvino.Tensor(blob, shared_memory=True), "CPU", options)
+            compiled = openvino_core().import_model(openvino.Tensor(blob, shared_memory=True), "CPU", options)
+            cache.release(entry)
+            return compiled
         except RuntimeError:  # written by another build of the engine
             cache.discard(entry)
     compiled = _compile(artifact, options, part)
@@ -177,7 +187,12 @@ def _from_cache(artifact: Artifact, options: dict[str, Any], part: Part, entry: 
 def _network(artifact: Artifact, part: Part) -> Graph:
     from littlefoot.runtime import graph
 
-    build = {"whole": graph.build, "embedding": graph.build_embedding, "chunk": graph.build_stream}[part]
+    build = {
+        "whole": graph.build,
+        "features": graph.build_features,
+        "embedding": graph.build_embedding,
+        "chunk": graph.build_stream,
+    }[part]
     network: Graph = build(artifact)
     return network
 
@@ -225,7 +240,7 @@ class ONNXRuntimeEngine:
         self._session = _Session(artifact, threads, part)
 
     def run(self, waveform: Array) -> Array:
-        (logits,) = self._session.step({"waveform": waveform[None]})
+        (logits,) = self._session.run(waveform[None])
         return np.asarray(logits[0], dtype=np.float32)
 
 
@@ -250,6 +265,10 @@ class _Session:
             )
         except Exception as error:  # its exceptions share no base class of their own
             raise EngineError(f"ONNX Runtime refused the model: {error}") from error
+
+    def run(self, value: Array) -> list[Array]:
+        """The only input -> all outputs."""
+        return self.step({self._session.get_inputs()[0].name: value})
 
     def step(self, inputs: dict[str, Any]) -> list[Array]:
         outputs: list[Array] = self._session.run(None, inputs)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from littlefoot.artifact import Artifact
-from littlefoot.config import ModelConfig
+from littlefoot.config import SAMPLE_RATE, ModelConfig
 from littlefoot.encoder import head, transform
 from littlefoot.errors import EngineError
 from littlefoot.packing import PACKED_BITS, unpack_layer
@@ -41,6 +41,9 @@ Array = npt.NDArray[np.float32]
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 KERNELS = ("auto", "off", "avx512", "avx2", "neon", "scalar")
+
+SLICE = SAMPLE_RATE // 2
+"""Samples of the front end's slices."""
 
 _INPUT = ("input_scale", "input_zero_point", "input_bits", "input_smoothing", "input_shift")
 
@@ -307,11 +310,28 @@ class _Writer:
 
 
 class NativeEngine:
-    """An engine up to the first block, and a program from there on."""
+    """Engines up to the first block, and a program from there on."""
 
-    def __init__(self, front: Engine, program: Program) -> None:
-        self.name, self.kernels = front.name, program.kernels
-        self._front, self._program = front, program
+    def __init__(self, config: ModelConfig, features: Engine, embedding: Engine, program: Program) -> None:
+        self.name, self.kernels = features.name, program.kernels
+        self._config, self._features, self._embedding, self._program = config, features, embedding, program
+        # A norm over time must see all of it.
+        self._slice = None if config.feat_extract_norm == "group" else max(1, round(SLICE / config.stride))
 
     def run(self, waveform: Array) -> Array:
-        return self._program.run(self._front.run(waveform))
+        return self._program.run(self._embedding.run(self._front_end(waveform)))
+
+    def _front_end(self, waveform: Array) -> Array:
+        """(T,) -> (F, C), slice by slice: between convolutions half a second fits in the cache, an hour not
+        in memory."""
+        stride, frames = self._config.stride, self._config.frames(len(waveform))
+        if self._slice is None or frames <= self._slice:
+            return self._features.run(waveform)
+        slices = [
+            waveform[
+                first * stride : (min(first + self._slice, frames) - 1) * stride
+                + self._config.receptive_field
+            ]
+            for first in range(0, frames, self._slice)
+        ]
+        return np.concatenate([self._features.run(part) for part in slices])

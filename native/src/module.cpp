@@ -266,10 +266,10 @@ NB_MODULE(_core, m) {
                     columns, bits, levels, activation_bits, method);
                 new (self) Product{found, std::move(matrix), {}};
             },
-            "weights"_a, "columns"_a, "bits"_a, "levels"_a, "activation_bits"_a, "kernels"_a = "auto", "method"_a = "auto")
+            "weights"_a.noconvert(), "columns"_a, "bits"_a, "levels"_a, "activation_bits"_a, "kernels"_a = "auto", "method"_a = "auto")
         .def_prop_ro("method", [](const Product& p) { return p.matrix->tables() ? "tables" : "dot"; })
         .def_prop_ro("bytes", [](const Product& p) { return p.matrix->bytes(); })
-        .def("multiply", &Product::multiply, "a"_a, "out"_a = nb::none());
+        .def("multiply", &Product::multiply, "a"_a.noconvert(), "out"_a.noconvert() = nb::none());
 
     nb::class_<Program>(m, "Program", "Steps that run in one call.")
         .def(
@@ -282,15 +282,15 @@ NB_MODULE(_core, m) {
             "inputs"_a, "threads"_a, "kernels"_a = "auto")
         .def_prop_ro("kernels", [](const Program& p) { return p.kernels().name; })
         .def_prop_ro("bytes", &Program::bytes, "Of the weights.")
-        .def("packed_linear", &packed_linear, "source"_a, "weights"_a, "bits"_a, "levels"_a, "weight_scale"_a,
-             "input_scale"_a, "zero_point"_a, "input_bits"_a, "smoothing"_a.none(), "shift"_a.none(),
-             "bias"_a.none(), "activation"_a = "none", "residual"_a = -1)
-        .def("float_linear", &float_linear, "source"_a, "weight"_a, "bias"_a.none(), "activation"_a = "none",
+        .def("packed_linear", &packed_linear, "source"_a, "weights"_a.noconvert(), "bits"_a, "levels"_a, "weight_scale"_a.noconvert(),
+             "input_scale"_a, "zero_point"_a, "input_bits"_a, "smoothing"_a.none().noconvert(), "shift"_a.none().noconvert(),
+             "bias"_a.none().noconvert(), "activation"_a = "none", "residual"_a = -1)
+        .def("float_linear", &float_linear, "source"_a, "weight"_a.noconvert(), "bias"_a.none().noconvert(), "activation"_a = "none",
              "residual"_a = -1)
-        .def("layer_norm", &layer_norm, "source"_a, "weight"_a.none(), "bias"_a.none(), "eps"_a)
+        .def("layer_norm", &layer_norm, "source"_a, "weight"_a.none().noconvert(), "bias"_a.none().noconvert(), "eps"_a)
         .def("add", &add, "source"_a, "other"_a)
         .def("add_vector", &add_vector, "source"_a, "vector"_a)
         .def("attention", &attention, "query"_a, "key"_a, "value"_a, "heads"_a, "head_dim"_a, "scale"_a,
              "query_scale"_a = 0.0f, "key_scale"_a = 0.0f, "bias"_a = -1)
-        .def("run", &run, "x"_a, "biases"_a = std::vector<Cube>());
+        .def("run", &run, "x"_a.noconvert(), "biases"_a.noconvert() = std::vector<Cube>());
 }

@@ -158,6 +158,7 @@ PackedMatrix::PackedMatrix(const Kernels& kernels, const uint8_t* packed, long r
 }
 
 void PackedMatrix::multiply(const uint8_t* a, long stride, long rows, Scratch& scratch, const Emit& emit) const {
+    if (rows == 0) return;
     if (tables_)
         multiply_tables(a, stride, rows, scratch, emit);
     else
