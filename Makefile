@@ -2,7 +2,7 @@
 PYTHON ?= python3
 SETUP = pyproject.toml constraints.txt Makefile
 
-.PHONY: test test-all lint demo bench results samples clean
+.PHONY: test test-all lint demo bench speed results samples clean
 
 test: .venv/native lint
 	.venv/bin/python -m pytest -q -m "not slow"
@@ -19,7 +19,15 @@ lint: .venv/stamp
 demo: .venv-demo/stamp
 	.venv-demo/bin/littlefoot demo
 
+# All bundled models in one table, and into RESULTS.md where the test sets are at hand.
+DATA ?= ../shared/data
+SETS = $(wildcard $(DATA)/*/manifest.tsv)
 bench: .venv/native
+	.venv/bin/littlefoot bench $(SETS:%=--data %) $(if $(SETS),--markdown RESULTS.md) \
+		--json runs/bench.json --html runs/bench.html
+
+# Our engines against others, on random weights of known sizes.
+speed: .venv/native
 	.venv/bin/python benchmarks/speed.py base
 	.venv/bin/python benchmarks/speed.py large --rounds 7
 	.venv/bin/python benchmarks/speed.py front-end
@@ -30,7 +38,6 @@ bench: .venv/native
 	.venv/bin/python benchmarks/native.py memory
 
 # Error rates of the bundled model, into RESULTS.md.
-DATA ?= ../shared/data
 results: .venv/stamp
 	.venv/bin/python benchmarks/accuracy.py $(DATA) --write RESULTS.md
 

@@ -4,11 +4,11 @@
     python benchmarks/native.py model --rounds 15
     python benchmarks/native.py memory
 
-Random weights of wav2vec 2.0 geometry, on which speed and memory do not depend; needs torch and transformers
-for the models. ``kernels``: one thread, processor seconds; every round runs every product once. ``model``: the
+Random weights of wav2vec 2.0 geometry, on which speed and memory do not depend; the models need torch and
+transformers. ``kernels``: one thread, processor seconds; every round runs every product once. ``model``: the
 base geometry, 10 s of audio; every round runs every contender once, and the ratios are those of the rounds.
-Beside the wall time stands the processor time of all threads, which other processes on the machine change less.
-``memory``: what loading and runs of 10 s add to a process that has the engine but no model, LARGE geometry.
+Beside the wall time stands the processor time of all threads, which other processes change less. ``memory``:
+what loading and runs of 10 s add to a process that has the engine but no model, LARGE geometry.
 """
 
 from __future__ import annotations

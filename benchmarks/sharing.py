@@ -3,10 +3,10 @@
     python benchmarks/sharing.py speed --rounds 7
     python benchmarks/sharing.py memory
 
-Random weights, which speed and memory do not depend on. ``speed``: the model with its layers to itself against
-one block for all layers, with maps for groups of layers of several sizes; every round runs every contender
-once, and the ratios are round by round. ``memory``: what loading adds to a process that has the engine but no
-model, each model in a process of its own; and what has been added after 10 s of audio.
+Random weights, which speed and memory do not depend on. ``speed``: the model with its layers to itself
+against one block for all layers, with maps for groups of layers of several sizes; every round runs every
+contender once, and the ratios are round by round. ``memory``: what loading adds to a process that has the
+engine but no model, each model in a process of its own; and what has been added after 10 s of audio.
 """
 
 from __future__ import annotations

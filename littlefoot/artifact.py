@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from littlefoot import atomic, names, safetensors_io
 from littlefoot.config import ModelConfig
-from littlefoot.errors import ArtifactError, LittlefootError
+from littlefoot.errors import ArtifactError, ConfigError, LittlefootError
 from littlefoot.packing import PACKED_BITS, packed_columns
 from littlefoot.vocabulary import Vocabulary
 from littlefoot.weights import expected_weights
@@ -37,7 +37,7 @@ QUANTIZATION_SUFFIXES = (
     ".weight_scale",
     ".weight_bits",
     ".weight_levels",
-    ".weight_columns",
+    ".weight_shape",
     ".weight_multiplier",
     ".input_scale",
     ".input_zero_point",
@@ -119,29 +119,38 @@ def check_weights(weights: dict[str, npt.NDArray[Any]], config: ModelConfig) -> 
         raise ArtifactError(f"weights that the model does not have: {_some(unknown)}")
 
 
+def check_transformers(artifact: Artifact) -> None:
+    """Raises ConfigError if transformers cannot load such a model."""
+    if "quantization" in artifact.config.littlefoot:
+        raise ConfigError("transformers cannot load a quantized artifact: export its full-precision original")
+    if own := artifact.config.own_settings:
+        raise ConfigError(f"transformers has no models with {', '.join(own)}: use --to onnx or --to openvino")
+
+
 def _stored_shape(name: str, shape: tuple[int, ...], weights: dict[str, npt.NDArray[Any]]) -> tuple[int, ...]:
     """A weight's shape in the artifact: rows of bytes where it is packed."""
     bits = weights.get(f"{name}_bits")
     if bits is None:
         return shape
     table = weights.get(f"{name}_levels", np.zeros(0, np.int8))
-    columns = weights.get(f"{name}_columns")
+    written = weights.get(f"{name}_shape")
+    columns = int(np.prod(shape[1:]))
     multipliers = weights.get(f"{name}_multiplier", np.ones((shape[0], 1), np.uint8))
     if (
         bits.shape != ()
         or int(bits) not in PACKED_BITS
         or weights[name].dtype != np.uint8
-        or len(shape) != 2
+        or len(shape) < 2
         or table.ndim != 1
         or len(table) not in (0, 3, 1 << int(bits))
-        or (columns is None) != (len(table) == 0)
-        or (columns is not None and int(columns) != shape[1])
+        or (written is None and (len(shape) > 2 or len(table) == 3))
+        or (written is not None and tuple(written.tolist()) != shape)
         or multipliers.ndim != 2
         or len(multipliers) != shape[0]
-        or shape[1] % multipliers.shape[1]
+        or columns % multipliers.shape[1]
     ):
         raise ArtifactError(f"the weight {name} claims to be packed, but is not: the model is damaged")
-    return shape[0], packed_columns(shape[1], int(bits), tuple(table.tolist()))
+    return shape[0], packed_columns(columns, int(bits), tuple(table.tolist()))
 
 
 def save(artifact: Artifact, directory: str | Path, overwrite: bool = False) -> Path:

@@ -121,7 +121,7 @@ LARGEST_LEVEL = 127
 
 @dataclass(frozen=True)
 class WeightCode:
-    """How a linear layer's weight is stored: in so many bits, or 16 and 32 for floating point."""
+    """How a layer's weight is stored: in so many bits, or 16 and 32 for floating point."""
 
     bits: int
     table: Table = ()
@@ -144,7 +144,7 @@ class WeightCode:
 
 
 def layer_bytes(shape: Sequence[int], code: WeightCode) -> int:
-    """Bytes of a linear layer's weight (R, C) in an artifact, and of what stands beside it.
+    """Bytes of a linear layer's weight (R, C) in an artifact, and of the scales and such beside it.
 
     Raises ConfigError where its columns do not fill whole bytes, or groups do not divide them.
     """
@@ -154,8 +154,7 @@ def layer_bytes(shape: Sequence[int], code: WeightCode) -> int:
     if code.group and columns % code.group:
         raise ConfigError(f"groups of {code.group} do not divide its {columns} columns")
     size = rows * packed_columns(columns, code.bits, code.table) + 4 * rows + 1
-    if code.table:
-        size += len(code.table) + 4
+    size += len(code.table) + (8 if len(code.table) == 3 else 0)
     groups = code.groups(columns)
     return size + (rows * groups if groups > 1 else 0)
 
@@ -167,13 +166,14 @@ def pack_layer(
     table: Table = (),
     multipliers: npt.NDArray[np.uint8] | None = None,
 ) -> dict[str, npt.NDArray[Any]]:
-    """What an artifact holds of a packed linear layer, but for its scale.
+    """What an artifact holds of a packed layer, but for its scale.
 
     Args:
+        levels: (R, C), or (R, ...) of a convolution, whose rows are packed as one.
         multipliers: (R, G) of groups of C / G columns each: their levels count so many times.
     """
     try:
-        packed = pack(levels, bits, table)
+        packed = pack(levels.reshape(len(levels), -1), bits, table)
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from None
     tensors: dict[str, npt.NDArray[Any]] = {
@@ -182,23 +182,23 @@ def pack_layer(
     }
     if table:
         tensors[f"{name}.weight_levels"] = np.array(table, np.int8)
-        tensors[f"{name}.weight_columns"] = np.array(levels.shape[1], np.int32)
+    if levels.ndim > 2 or len(table) == 3:
+        tensors[f"{name}.weight_shape"] = np.array(levels.shape, np.int32)
     if multipliers is not None:
         tensors[f"{name}.weight_multiplier"] = multipliers
     return tensors
 
 
 def unpack_layer(name: str, weights: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.int8]:
-    """The weight of a packed linear layer as int8 (R, C), which its scale (R,) makes real.
+    """The weight of a packed layer as int8 (R, ...), which its scale (R,) makes real.
 
     Groups' multipliers are in it: it is what 8-bit products compute with.
     """
     table = tuple(weights.get(f"{name}.weight_levels", np.zeros(0, np.int8)).tolist())
-    columns = int(weights.get(f"{name}.weight_columns", 0)) or None
+    shape = weights.get(f"{name}.weight_shape")
+    columns = None if shape is None else int(np.prod(shape[1:]))
     levels = unpack(weights[f"{name}.weight"], int(weights[f"{name}.weight_bits"]), table, columns)
-    multipliers = weights.get(f"{name}.weight_multiplier")
-    if multipliers is None:
-        return levels
-    rows, groups = multipliers.shape
-    grouped = levels.reshape(rows, groups, -1) * multipliers[:, :, None].astype(np.int8)
-    return grouped.reshape(levels.shape)
+    if (multipliers := weights.get(f"{name}.weight_multiplier")) is not None:
+        grouped = levels.reshape(*multipliers.shape, -1) * multipliers[:, :, None].astype(np.int8)
+        levels = grouped.reshape(levels.shape)
+    return levels if shape is None else levels.reshape(tuple(shape.tolist()))

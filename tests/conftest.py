@@ -7,8 +7,28 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import pytest
+from tones import learned, write_set
 
 from littlefoot import cli
+from littlefoot.artifact import Artifact
+
+
+@pytest.fixture(scope="session")
+def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The manifest of a set in the language of ``tones``."""
+    return write_set(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="session")
+def teacher(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """A model that knows the tones."""
+    return learned(tones, tmp_path_factory.mktemp("teacher"))
+
+
+@pytest.fixture(scope="session")
+def deep_teacher(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """One of four layers."""
+    return learned(tones, tmp_path_factory.mktemp("teacher"), num_hidden_layers=4)
 
 
 @pytest.fixture(autouse=True)

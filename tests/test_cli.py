@@ -18,7 +18,7 @@ from littlefoot import artifact, checkpoint, cli
 from littlefoot.errors import CheckpointError, LittlefootError
 
 COMMANDS = [
-    *("transcribe", "eval", "quantize", "shrink", "train"),
+    *("transcribe", "eval", "bench", "quantize", "shrink", "train"),
     *("analyze", "export", "info", "doctor", "demo", "lm"),
 ]
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 from conftest import Run
-from tones import MODEL, TRAIN, VOCABULARY, write_set
+from tones import MODEL, QUIET, VOCABULARY
 
 from littlefoot import artifact, manifest
 from littlefoot.artifact import Artifact
@@ -38,34 +38,19 @@ from littlefoot.config import ModelConfig
 from littlefoot.decode import ngram
 from littlefoot.decode.graph import token_model
 from littlefoot.errors import ConfigError, TrainingError
-from littlefoot.model import train as trainer
 from littlefoot.model.data import TrainingSet
 from littlefoot.model.forward_backward import numerator_score
 from littlefoot.model.module import CTCModel
-from littlefoot.model.objective import CTC
 from littlefoot.model.train_config import TrainConfig
 from littlefoot.vocabulary import Vocabulary
 
-QUIET: dict[str, Any] = {**TRAIN, "speeds": [1.0], "time_mask_fraction": 0.0, "feature_mask_fraction": 0.0}
 ALL = ("kl", "logit_mse", "logit_cosine", "sequence_kl", "lattice_mmi", "feature_penalty", "ctc")
 HIDDEN = ("hidden_mse", "hidden_l1", "hidden_cosine", "temporal_relation")
 
 
 @pytest.fixture(scope="module")
-def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_set(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
-def teacher(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    """A model of four layers that knows the tones."""
-    model = untrained(num_hidden_layers=4)
-    out = tmp_path_factory.mktemp("teacher") / "model"
-    settings = TrainConfig(**{**QUIET, "steps": 250, "ema_decay": 0.9})
-    wer = trainer.train(CTC(model), manifest.index(tones), settings, out)
-    assert wer is not None
-    assert wer < 0.3
-    return artifact.load(out)
+def teacher(deep_teacher: Artifact) -> Artifact:
+    return deep_teacher
 
 
 def untrained(**changes: Any) -> CTCModel:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from conftest import Run
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tones import write_recipe, write_set
+from tones import write_recipe
 from torch import Tensor
 
 from littlefoot import manifest
@@ -375,11 +375,6 @@ def test_half_precision_logits_have_a_loss_in_single_precision() -> None:
 
 
 # Training
-
-
-@pytest.fixture(scope="module")
-def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_set(tmp_path_factory.mktemp("data"))
 
 
 def test_a_tiny_model_learns_by_it(tones: Path, tmp_path: Path) -> None:

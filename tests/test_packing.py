@@ -21,7 +21,7 @@ from littlefoot.compress.gptq import best_scale, round_to_bits
 from littlefoot.compress.quantize import QuantizeConfig, quantize_static
 from littlefoot.compress.rounding import fit
 from littlefoot.errors import ArtifactError, ConfigError
-from littlefoot.packing import level_range, pack, packed_columns, unpack
+from littlefoot.packing import TERNARY, Table, level_range, pack, packed_columns, symmetric, unpack
 from littlefoot.runtime.engine import create
 
 
@@ -45,6 +45,30 @@ def test_what_is_packed_comes_back(rows: int, bytes_of_8: int, bits: int, seed: 
     packed = pack(levels, bits)
     assert packed.shape == (rows, bytes_of_8 * bits)
     np.testing.assert_array_equal(unpack(packed, bits), levels)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.integers(0, 5),
+    columns=st.integers(0, 12),
+    table=st.sampled_from((TERNARY, symmetric(1), symmetric(2))),
+    seed=st.integers(0, 99),
+)
+def test_levels_of_a_table_come_back(rows: int, columns: int, table: Table, seed: int) -> None:
+    bits = 1 if len(table) == 2 else 2
+    columns = columns if table == TERNARY else 8 * columns
+    levels = np.random.default_rng(seed).choice(np.array(table, np.int8), (rows, columns))
+    packed = pack(levels, bits, table)
+    assert packed.shape == (rows, -(-columns // 5) if table == TERNARY else columns * bits // 8)
+    np.testing.assert_array_equal(unpack(packed, bits, table, columns), levels)
+
+
+def test_the_layout_of_tables() -> None:
+    assert pack(np.array([[-3, -1, 1, 3]], np.int8), 2, symmetric(2)).tolist() == [[0b11_10_01_00]]
+    six = np.array([[0, 1, -1, 0, 1, 1]], np.int8)
+    assert pack(six, 2, TERNARY).tolist() == [[1 + 2 * 3 + 0 * 9 + 1 * 27 + 2 * 81, 2]]
+    with pytest.raises(ConfigError, match="but 2 bits have -3, -1, 1, 3"):
+        pack(np.zeros((1, 4), np.int8), 2, symmetric(2))
 
 
 def test_the_layout_is_the_documented_one() -> None:

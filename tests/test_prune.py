@@ -11,22 +11,18 @@ import oracle
 import pytest
 import torch
 from families import speechlike
-from tones import MODEL, TRAIN, VOCABULARY, write_set
+from tones import QUIET
 
 from littlefoot import manifest
 from littlefoot.artifact import Artifact
 from littlefoot.compress.methods import Step
 from littlefoot.compress.prune import GatedOps, Gates, PruneConfig, expected, prune, remove, size
-from littlefoot.config import ModelConfig
 from littlefoot.errors import ConfigError
-from littlefoot.model import train as trainer
 from littlefoot.model.module import CTCModel
-from littlefoot.model.objective import CTC
 from littlefoot.model.train_config import TrainConfig
 from littlefoot.runtime.engine import create
 from littlefoot.vocabulary import Vocabulary
 
-QUIET: dict[str, Any] = {**TRAIN, "speeds": [1.0], "time_mask_fraction": 0.0, "feature_mask_fraction": 0.0}
 ALL = ("heads", "ffn", "conv")
 WAVEFORMS = torch.from_numpy(np.stack([speechlike(0.5), np.pad(speechlike(0.3), (0, 3200))]))
 LENGTHS = torch.tensor([8000, 4800])
@@ -136,21 +132,6 @@ def test_size_counts_the_large_matrices(family: str) -> None:
     without = config.replace(num_hidden_layers=config.num_hidden_layers - 1)
     layer = 4 * config.hidden_size**2 + 2 * config.hidden_size * config.intermediate_size
     assert base - size(without, {}, "operations") == pytest.approx(frames * layer)
-
-
-@pytest.fixture(scope="module")
-def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_set(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
-def teacher(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    config = ModelConfig.from_dict(MODEL)
-    model = CTCModel.from_config(config, Vocabulary(tuple(VOCABULARY), 0), seed=1)
-    settings = TrainConfig(**{**QUIET, "steps": 250, "ema_decay": 0.9})
-    out = tmp_path_factory.mktemp("teacher") / "model"
-    trainer.train(CTC(model), manifest.index(tones), settings, out)
-    return model.to_artifact()
 
 
 @pytest.mark.parametrize("measure", ["parameters", "operations"])

@@ -12,7 +12,7 @@ import pytest
 import torch
 from families import speechlike
 from test_student import LARGE
-from tones import MODEL, TRAIN, VOCABULARY, write_set
+from tones import QUIET
 from torch.nn.functional import gelu, layer_norm
 
 import littlefoot
@@ -36,17 +36,14 @@ from littlefoot.compress.share import (
 from littlefoot.compress.teacher import LiveTeacher
 from littlefoot.config import ModelConfig
 from littlefoot.errors import ConfigError
-from littlefoot.model import train as trainer
 from littlefoot.model.data import TrainingSet
 from littlefoot.model.module import CTCModel
-from littlefoot.model.objective import CTC
 from littlefoot.model.train_config import TrainConfig
 from littlefoot.runtime.engine import create, create_stream
 from littlefoot.runtime.frames import ChunkedFrames
 from littlefoot.vocabulary import Vocabulary
 from littlefoot.weights import expected_weights
 
-QUIET: dict[str, Any] = {**TRAIN, "speeds": [1.0], "time_mask_fraction": 0.0, "feature_mask_fraction": 0.0}
 WAVEFORM = speechlike(0.6)
 SHARING = {"layer_blocks": (0, 0, 2, 2), "layer_maps": (0, 0, 2, 2)}
 
@@ -220,11 +217,6 @@ def test_an_artifact_has_every_shared_tensor_once(tmp_path: Path) -> None:
 # Initialisation
 
 
-@pytest.fixture(scope="module")
-def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_set(tmp_path_factory.mktemp("data"))
-
-
 def data_for(model: CTCModel, tones: Path) -> TrainingSet:
     rows = manifest.index(tones).of_split("train")
     return TrainingSet(rows, model.vocabulary, model.config, TrainConfig(**QUIET), True, needs_text=False)
@@ -304,20 +296,14 @@ def test_layers_of_different_shapes_are_refused() -> None:
 # The method
 
 
-def test_a_shared_model_learns(tones: Path, tmp_path: Path) -> None:
-    config = ModelConfig.from_dict({**MODEL, "num_hidden_layers": 4})
-    model = CTCModel.from_config(config, Vocabulary(tuple(VOCABULARY), 0), seed=1)
-    settings = TrainConfig(**{**QUIET, "steps": 250, "ema_decay": 0.9})
-    corpus = manifest.index(tones)
-    trainer.train(CTC(model), corpus, settings, tmp_path / "teacher")
-    teacher: Artifact = model.to_artifact()
+def test_a_shared_model_learns(deep_teacher: Artifact, tones: Path, tmp_path: Path) -> None:
     train = TrainConfig(**{**QUIET, "steps": 250, "ema_decay": 0.9})
-    step = Step(teacher, corpus, tmp_path / "work", False, print)
-    made = share(teacher, ShareConfig(map_group=2, train=train), step)
+    step = Step(deep_teacher, manifest.index(tones), tmp_path / "work", False, print)
+    made = share(deep_teacher, ShareConfig(map_group=2, train=train), step)
     assert made.config.layer_blocks == (0, 0, 0, 0)
     assert made.config.littlefoot["training"]["method"] == "distillation with shared layers"
     assert made.config.littlefoot["training"]["dev"]["cer"]["tones"] < 0.4
-    assert made.parameters < 0.5 * teacher.parameters
+    assert made.parameters < 0.5 * deep_teacher.parameters
 
 
 # Fewer layers at run time

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from littlefoot.artifact import Artifact
 from littlefoot.config import ModelConfig
+from littlefoot.decode.beam import BeamConfig, BeamDecoder
 from littlefoot.errors import AudioError, ConfigError
 from littlefoot.model.module import CTCModel
 from littlefoot.runtime.engine import create, create_stream
@@ -165,8 +166,13 @@ def spoken(*tokens: float) -> np.ndarray:
     return np.array(tokens, np.float32)
 
 
-def test_a_pause_ends_a_segment() -> None:
-    stream = Stream(Script(), VOCABULARY, 0.1)
+SEARCH = BeamDecoder(VOCABULARY, 0.1, BeamConfig(beam=4))
+DECODERS = pytest.mark.parametrize("decoder", [None, SEARCH], ids=["greedy", "beam"])
+
+
+@DECODERS
+def test_a_pause_ends_a_segment(decoder: BeamDecoder | None) -> None:
+    stream = Stream(Script(), VOCABULARY, 0.1, decoder)
     assert stream.feed(spoken(BLANK, A, B)) == ("AB", [])
     assert stream.feed(spoken(BLANK, GAP, C)) == ("AB C", [])
     assert stream.feed(spoken(*[BLANK] * 6)) == ("AB C", [])
@@ -181,21 +187,43 @@ def test_a_pause_ends_a_segment() -> None:
     assert final[0].start == pytest.approx(5.0)
 
 
-def test_one_feed_may_hold_many_segments() -> None:
-    stream = Stream(Script(), VOCABULARY, 0.1)
+@DECODERS
+def test_one_feed_may_hold_many_segments(decoder: BeamDecoder | None) -> None:
+    stream = Stream(Script(), VOCABULARY, 0.1, decoder)
     line = spoken(A, *[BLANK] * 20, B, *[BLANK] * 20, C)
     text, final = stream.feed(line)
     assert (text, [segment.text for segment in final]) == ("C", ["A", "B"])
 
 
-def test_endless_speech_is_cut_at_a_word() -> None:
-    stream = Stream(Script(), VOCABULARY, 0.1)
+@DECODERS
+def test_endless_speech_is_cut_at_a_word(decoder: BeamDecoder | None) -> None:
+    stream = Stream(Script(), VOCABULARY, 0.1, decoder)
     texts = []
     for _ in range(200):
         texts += [segment.text for segment in stream.feed(spoken(A, B, C, GAP)).final]
         assert len(stream._tokens) <= 310
     texts += [segment.text for segment in stream.finish().final]
     assert " ".join(texts) == " ".join(["ABC"] * 200)
+
+
+def test_hot_words_are_heard_live() -> None:
+    hot = BeamDecoder(VOCABULARY, 0.1, BeamConfig(beam=4), hotwords={"AC": 3.0})
+    for decoder, expected in ((SEARCH, "AB"), (hot, "AC")):
+        script = Script().feed(spoken(A, B, BLANK))
+        script[1, 4] = script[1, 3] - 1.0  # C is nearly as likely as B
+        stream = Stream(Told(script), VOCABULARY, 0.1, decoder)
+        assert stream.feed(spoken(A)).text == expected
+        assert [segment.text for segment in stream.finish().final] == [expected]
+
+
+class Told(Script):
+    """One answer to what is fed first."""
+
+    def __init__(self, logits: np.ndarray) -> None:
+        self.logits = logits
+
+    def feed(self, samples: np.ndarray) -> np.ndarray:
+        return self.logits
 
 
 @pytest.mark.parametrize(

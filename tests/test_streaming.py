@@ -14,37 +14,19 @@ import pytest
 import torch
 from conftest import Run
 from families import speechlike
-from tones import MODEL, TRAIN, VOCABULARY, write_set
+from tones import QUIET
 
 from littlefoot import artifact, audio, manifest
 from littlefoot.artifact import Artifact
 from littlefoot.compress.methods import Step
 from littlefoot.compress.streaming import StreamingConfig, _looking_back, convert, stream
 from littlefoot.compress.teacher import normalized
-from littlefoot.config import ModelConfig
+from littlefoot.decode.beam import BeamConfig
 from littlefoot.errors import ConfigError
-from littlefoot.model import train as trainer
 from littlefoot.model.module import CTCModel
-from littlefoot.model.objective import CTC
 from littlefoot.model.train_config import TrainConfig
 from littlefoot.runtime import recognizer
 from littlefoot.vocabulary import Vocabulary
-
-QUIET: dict[str, Any] = {**TRAIN, "speeds": [1.0], "time_mask_fraction": 0.0, "feature_mask_fraction": 0.0}
-
-
-@pytest.fixture(scope="module")
-def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_set(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
-def teacher(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    config = ModelConfig.from_dict(MODEL)
-    model = CTCModel.from_config(config, Vocabulary(tuple(VOCABULARY), 0), seed=1)
-    settings = TrainConfig(**{**QUIET, "steps": 250, "ema_decay": 0.9})
-    trainer.train(CTC(model), manifest.index(tones), settings, tmp_path_factory.mktemp("teacher") / "model")
-    return model.to_artifact()
 
 
 def of_family(family: str) -> CTCModel:
@@ -154,6 +136,10 @@ def test_a_file_and_its_samples_on_standard_input_give_the_same_lines(
     assert (done.code, done.out) == (0, f"{expected}\n")
     as_json = run("transcribe", live, recording, "--stream", "--format", "json")
     assert json.loads(as_json.out)["text"] == expected
+    searched = run("transcribe", live, recording, "--stream", "--beam", "8")
+    loaded = recognizer.load(live)
+    best = loaded.transcribe(str(recording), loaded.decoder(BeamConfig(8))).text
+    assert (searched.code, searched.out) == (0, f"{best}\n")
     samples = np.rint(audio.read(recording) * 32768).astype("<i2").tobytes()
     piped = piped_into(live, samples)
     assert (piped.returncode, piped.stdout.decode()) == (0, f"{expected}\n")
@@ -184,6 +170,9 @@ def test_what_cannot_be_streamed_is_refused(live: Path, tones: Path, run: Run) -
         refused = run("transcribe", live, recording, "--stream", *options)
         assert refused.code == 2
         assert "--stream takes one recording" in refused.err
+    refused = run("transcribe", live, recording, "--stream", "--format", "json", "--alternatives", "2")
+    assert refused.code == 2
+    assert "--stream has no place for --alternatives" in refused.err
     assert run("transcribe", live, recording, "--chunk-ms", "100").code == 2
     assert run("transcribe", live, recording.with_name("missing.wav"), "--stream").code == 1
 

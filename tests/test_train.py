@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tones import write_recipe, write_set
+from tones import write_recipe
 
 from littlefoot import artifact, manifest
 from littlefoot.errors import ConfigError, TrainingError
@@ -29,11 +29,6 @@ from littlefoot.model.training_state import CheckpointStore
 from littlefoot.model.validation import DevScore, DevSet
 
 QUIET: dict[str, Any] = {"speeds": [1.0], "time_mask_fraction": 0.0, "feature_mask_fraction": 0.0}
-
-
-@pytest.fixture(scope="module")
-def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_set(tmp_path_factory.mktemp("data"))
 
 
 def run(recipe_path: Path, out: Path, resume: bool = False, overrides: tuple[str, ...] = ()) -> float | None:

@@ -9,6 +9,11 @@ import numpy as np
 import soundfile
 import yaml
 
+from littlefoot import artifact, manifest
+from littlefoot.artifact import Artifact
+from littlefoot.config import ModelConfig
+from littlefoot.vocabulary import Vocabulary
+
 LETTERS = "ABCDEF"
 LETTER_SECONDS = 0.12
 
@@ -39,6 +44,8 @@ TRAIN: dict[str, Any] = {
     "threads": 1,
     "loaders": 0,
 }
+QUIET: dict[str, Any] = {**TRAIN, "speeds": [1.0], "time_mask_fraction": 0.0, "feature_mask_fraction": 0.0}
+"""Without augmentation."""
 
 
 def sing(text: str, rng: np.random.Generator) -> np.ndarray:
@@ -81,3 +88,19 @@ def write_recipe(directory: Path, manifest: Path, **train: Any) -> Path:
     path = directory / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
     return path
+
+
+def learned(tones: Path, directory: Path, **changes: Any) -> Artifact:
+    """A tiny model that was trained on a set."""
+    from littlefoot.model import train as trainer
+    from littlefoot.model.module import CTCModel
+    from littlefoot.model.objective import CTC
+    from littlefoot.model.train_config import TrainConfig
+
+    config = ModelConfig.from_dict({**MODEL, **changes})
+    model = CTCModel.from_config(config, Vocabulary(tuple(VOCABULARY), 0), seed=1)
+    settings = TrainConfig(**{**QUIET, "steps": 250, "ema_decay": 0.9})
+    wer = trainer.train(CTC(model), manifest.index(tones), settings, directory / "model")
+    assert wer is not None
+    assert wer < 0.3
+    return artifact.load(directory / "model")

@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from littlefoot.cli.analyze import analyze
+from littlefoot.cli.bench import bench
 from littlefoot.cli.demo import demo
 from littlefoot.cli.doctor import doctor
 from littlefoot.cli.eval import evaluate
@@ -37,7 +38,7 @@ app = typer.Typer(
 )
 app.command()(transcribe)
 app.command("eval")(evaluate)
-for command in (quantize, shrink, train, analyze, export, info, doctor, demo):
+for command in (bench, quantize, shrink, train, analyze, export, info, doctor, demo):
     app.command()(command)
 app.add_typer(lm, name="lm")
 

@@ -87,9 +87,9 @@ def _sensitivities(harms: dict[str, dict[str, float]]) -> str:
 
     longest = max(len(layer) for layer in harms)
     lines = ["KL divergence of the posteriors with one layer in so few bits, 10^-3 nats per frame"]
-    lines.append("layer".ljust(longest) + "".join(f"{bits:>9}" for bits in WIDTHS))
+    lines.append("layer".ljust(longest) + "".join(f"{bits:>11}" for bits in WIDTHS))
     for layer, by_width in harms.items():
         cells = (by_width.get(str(bits)) for bits in WIDTHS)
-        shown = (f"{'-':>9}" if harm is None else f"{1000 * harm:9.3f}" for harm in cells)
+        shown = (f"{'-':>11}" if harm is None else f"{1000 * harm:11.3f}" for harm in cells)
         lines.append(layer.ljust(longest) + "".join(shown))
     return "\n".join(lines)

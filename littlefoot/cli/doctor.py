@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -28,18 +27,7 @@ EXTRAS = {
     "lm": (("kenlm",), "language models in KenLM's binary format"),
     "native": (("littlefoot-native",), "models of few bits that stay packed, and run faster"),
     "mic": (("sounddevice",), "live recognition from a microphone"),
-    "bench": (("matplotlib",), "pictures"),
-}
-INSTRUCTIONS = {
-    "avx2": "float32",
-    "avx512f": "float32, wider",
-    "avx512_vnni": "fast int8",
-    "avx512_vbmi": "fast few bits, with the extra native",
-    "avx_vnni": "fast int8",
-    "avx512_bf16": "bfloat16",
-    "amx_int8": "fastest int8",
-    "amx_bf16": "fastest bfloat16",
-    "asimddp": "fast int8 (ARM)",
+    "bench": (("matplotlib", "codecarbon"), "pictures, and energy in littlefoot bench"),
 }
 
 
@@ -59,10 +47,9 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
 
 def examine() -> dict[str, Any]:
     """Everything that ``doctor`` shows."""
-    import os
     import platform
 
-    from littlefoot import __version__, checkpoint
+    from littlefoot import __version__, checkpoint, machine
     from littlefoot.runtime import cache, native
 
     folder = cache.directory()
@@ -71,15 +58,15 @@ def examine() -> dict[str, Any]:
         "littlefoot": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "processor": _processor(),
-        "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "instructions": {name: use for name, use in INSTRUCTIONS.items() if name in _flags()},
-        "packages": {name: _version(name) for name in CORE},
+        "processor": machine.processor(),
+        "threads": machine.threads(),
+        "instructions": machine.instructions(),
+        "packages": {name: machine.package_version(name) for name in CORE},
         "extras": {
-            extra: {"packages": {name: _version(name) for name in names}, "for": purpose}
+            extra: {"packages": {name: machine.package_version(name) for name in names}, "for": purpose}
             for extra, (names, purpose) in EXTRAS.items()
         },
-        "engines": [name for name in ("openvino", "onnxruntime") if _version(name)],
+        "engines": [name for name in ("openvino", "onnxruntime") if machine.package_version(name)],
         "kernels": native.available(),
         "models": checkpoint.bundled(),
         "cache": {"directory": str(folder), "bytes": sum(path.stat().st_size for path in files)},
@@ -106,29 +93,3 @@ def _print(report: dict[str, Any]) -> None:
             typer.echo(f"  [{extra}] {versions}")
         else:
             typer.echo(f"  [{extra}] not installed: pip install 'littlefoot[{extra}]' for {content['for']}")
-
-
-def _version(package: str) -> str | None:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _cpuinfo() -> str:
-    path = Path("/proc/cpuinfo")
-    return path.read_text() if path.exists() else ""
-
-
-def _flags() -> set[str]:
-    lines = (line for line in _cpuinfo().splitlines() if line.startswith(("flags", "Features")))
-    return set(next(lines, "").partition(":")[2].split())
-
-
-def _processor() -> str:
-    import platform
-
-    lines = (line for line in _cpuinfo().splitlines() if line.startswith("model name"))
-    return next(lines, "").partition(":")[2].strip() or platform.processor() or platform.machine()

@@ -42,14 +42,7 @@ def export(
     loaded = checkpoint.load(model, language)
     out.parent.mkdir(parents=True, exist_ok=True)
     if to == "hf":
-        if "quantization" in loaded.config.littlefoot:
-            raise ConfigError(
-                "transformers cannot load a quantized artifact: export its full-precision original"
-            )
-        if own := loaded.config.own_settings:
-            raise ConfigError(
-                f"transformers has no models with {', '.join(own)}: use --to onnx or --to openvino"
-            )
+        artifact.check_transformers(loaded)
         artifact.save(_halved(loaded) if half else loaded, out)
     else:
         from littlefoot.runtime import graph

@@ -38,12 +38,11 @@ def info(
 
 def describe(name: str, artifact: Artifact) -> dict[str, Any]:
     """The figures of ``info``; bytes are those of the weights as stored."""
-    parts: dict[str, int] = {"front_end": 0, "transformer": 0, "head": 0}
+    from littlefoot.sizes import bytes_by_part
+
+    parts = bytes_by_part(artifact)
     kinds: dict[int, int] = {}
     for tensor, array in artifact.weights.items():
-        front = tensor.startswith(("feature_extractor", "feature_projection"))
-        part = "front_end" if front else "head" if tensor.startswith("lm_head") else "transformer"
-        parts[part] += array.nbytes
         width = int(artifact.weights.get(f"{tensor}_bits", 8 * array.itemsize))
         kinds[width] = kinds.get(width, 0) + 8 * array.nbytes // width
     config = artifact.config

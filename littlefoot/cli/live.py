@@ -15,6 +15,8 @@ from littlefoot.config import SAMPLE_RATE
 from littlefoot.errors import AudioError, MissingExtraError
 
 if TYPE_CHECKING:
+    from littlefoot.decode.beam import BeamDecoder
+    from littlefoot.runtime.recognizer import Recognizer
     from littlefoot.runtime.stream import Partial, Stream
 
 BLOCK_SECONDS = 0.1
@@ -22,22 +24,11 @@ MICROPHONE = "mic"
 
 
 def transcribe(
-    model: str,
-    source: str,
-    form: str,
-    engine: str,
-    threads: int | None,
-    precision: str,
-    language: str | None,
-    chunk_ms: float | None,
-    layers: int | None,
+    loaded: Recognizer, source: str, form: str, chunk_ms: float | None, decoder: BeamDecoder | None
 ) -> None:
     """Print every segment when it ends, and on a terminal what is being said."""
-    from littlefoot.runtime import recognizer
-
-    loaded = recognizer.load(model, engine, threads, precision, language, layers)
     chunk = None if chunk_ms is None else max(1, round(chunk_ms / loaded.config.frame_ms))
-    stream = loaded.stream(chunk)
+    stream = loaded.stream(chunk, decoder)
     if not loaded.streams:
         typer.echo(
             "littlefoot: this model was not made for streaming: it is simulated by windows that overlap "

@@ -53,16 +53,23 @@ def transcribe(
     With --stream a line is printed as soon as a segment ends, and on a terminal what is being said. Standard
     input is then raw PCM: 16 kHz, mono, 16 bits, little-endian.
     """
+    from littlefoot.cli.decoding import decoder
+    from littlefoot.decode.beam import BeamConfig
+    from littlefoot.runtime import recognizer
+
     if chunk_ms is not None and not stream:
         raise ConfigError("--chunk-ms goes with --stream")
     if stream:
         if len(audio) > 1 or output_dir is not None or form not in ("text", "json"):
             raise ConfigError("--stream takes one recording, and prints it as text or json")
-        if beam or lm or hotwords or lexicon or alternatives:
-            raise ConfigError("--stream takes the best token of each frame: leave out --beam and its kin")
+        if alternatives:
+            raise ConfigError("--stream has no place for --alternatives: leave it out")
         from littlefoot.cli import live
 
-        live.transcribe(model, audio[0], form, engine, threads, precision, language, chunk_ms, layers)
+        loaded = recognizer.load(model, engine, threads, precision, language, layers)
+        live.transcribe(
+            loaded, audio[0], form, chunk_ms, decoder(loaded, beam, lm, alpha, beta, hotwords, lexicon)
+        )
         return
     if form not in EXTENSIONS:
         raise ConfigError(f"--format {form} is unknown: use one of {', '.join(EXTENSIONS)}")
@@ -72,10 +79,6 @@ def transcribe(
         _refuse_collisions(audio, form)
     if alternatives and form != "json":
         raise ConfigError(f"--alternatives needs --format json: {form} has no place for them")
-    from littlefoot.cli.decoding import decoder
-    from littlefoot.decode.beam import BeamConfig
-    from littlefoot.runtime import recognizer
-
     loaded = recognizer.load(model, engine, threads, precision, language, layers)
     if alternatives and beam is None:
         beam = BeamConfig.beam

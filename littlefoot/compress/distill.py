@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
-from accelerate import PartialState
 from torch import Tensor, nn
 
 from littlefoot import artifact as artifacts
@@ -139,7 +138,7 @@ def distill(model: Artifact, config: DistillConfig, step: Step) -> Artifact:
     check_alive(student, data)
     says: Teacher = LiveTeacher(CTCModel.from_artifact(teacher))
     if config.cache_top_k is not None:
-        state = PartialState()
+        state = trainer.processes()
         with state.main_process_first():
             says = cached(
                 step.directory / "teacher", teacher, data, config.cache_top_k, state.device, step.progress

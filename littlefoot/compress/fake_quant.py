@@ -75,6 +75,9 @@ class FakeQuantOps(TorchOps):
             a, b = self._input(a, f"{name}.left"), self._input(b, f"{name}.right")
         return super().matmul(a, b)
 
+    def dropout(self, x: Tensor, probability: float) -> Tensor:
+        return x  # rounding is noise enough
+
     def _weight(self, name: str) -> Tensor:
         weight, codes = self.weights[f"{name}.weight"], self._plan.weights[name]
         choice = min(self._choice, len(codes) - 1)
@@ -86,7 +89,7 @@ class FakeQuantOps(TorchOps):
             return rounded if log_scales is None else rounded + 0 * log_scales.sum()
         assert log_scales is not None  # few bits have scales
         log_scale = log_scales.reshape(len(codes), len(weight), -1)[choice]
-        levels, multipliers, scale = weight_levels(weight, log_scale, code)
+        levels, multipliers, scale = weight_levels(weight.flatten(1), log_scale, code)
         grouped = levels.reshape(*multipliers.shape, -1) * (multipliers * scale[:, None])[:, :, None]
         return grouped.reshape(weight.shape)
 
@@ -108,7 +111,7 @@ class FakeQuantOps(TorchOps):
 
 
 def weight_levels(weight: Tensor, log_scale: Tensor, code: WeightCode) -> tuple[Tensor, Tensor, Tensor]:
-    """A linear layer's weight (C', C) in few bits: its levels, groups' multipliers (C', G), rows' scales
+    """A layer's weight (C', C) in few bits: its levels, groups' multipliers (C', G), rows' scales
     (C',).
 
     With one bit they are the signs of what is left when the row's mean is taken away. Gradients of scales are

@@ -2,13 +2,13 @@
 
 As Yeh et al. (2022) for speech models, by the means of BiT (Liu et al. 2022) and LSQ (Esser et al. 2020): the
 Transformer's linear layers have 1, 2, 3 or 4 bits and everything else 8, in training as in the artifact
-(``littlefoot.compress.fake_quant``), and the model learns from what it was in full precision. It begins as
-``littlefoot quantize`` would leave it.
+(``littlefoot.compress.fake_quant``), and the model learns from what it was in full precision.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from accelerate import PartialState
 
 from littlefoot import artifact as artifacts
 from littlefoot import atomic
@@ -34,6 +33,7 @@ from littlefoot.compress.teacher import LiveTeacher, Teacher
 from littlefoot.errors import ConfigError
 from littlefoot.model.forward_backward import Denominator
 from littlefoot.model.module import CTCModel
+from littlefoot.model.train import processes
 from littlefoot.model.train_config import TrainConfig
 from littlefoot.packing import TERNARY, WeightCode, layer_bytes, pack_layer, packable, symmetric, unpack_layer
 
@@ -66,13 +66,13 @@ class LowbitConfig:
     shift: bool = True
     """A learned vector is subtracted from what queries, keys and values are made of before it is rounded."""
     front_end: int = 8
-    """Bits of the convolutions but the first, and of the feature projection: 8, 16 or 32."""
+    """Bits of the convolutions but the first, and of the feature projection: 4, 8, 16 or 32."""
     positions: int = 8
-    """Bits of the positional convolution: 8, 16 or 32."""
+    """Bits of the positional convolution: 4, 8, 16 or 32."""
     head: int = 8
-    """Bits of the CTC head: 8, 16 or 32."""
-    initialisation: str = "gptq"
-    """What the weights begin as: rounded by ``gptq``, or to the ``nearest`` level."""
+    """Bits of the CTC head: 4, 8, 16 or 32."""
+    initialisation: str = "nearest"
+    """What the weights begin as: rounded to the ``nearest`` level, or by ``gptq``."""
     descent: tuple[int, ...] = ()
     """More bits to train with before, such as [8, 4]; what was learned is the beginning of the next."""
     descent_steps: int = 500
@@ -81,7 +81,7 @@ class LowbitConfig:
     """Bits that the same weights are trained for in turn with ``bits``; their models are saved beside."""
     teacher: str = "previous"
     """Who teaches: ``previous`` or ``first``, as in a distillation."""
-    loss: LossConfig = field(default_factory=lambda: LossConfig(kl=1.0, hidden_mse=0.1))
+    loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     collapse_steps: int = 2000
 
@@ -103,8 +103,8 @@ class LowbitConfig:
         if self.activations not in (None, 2, 4, 8):
             raise ConfigError(f"activations must be 8, 4 or 2 bits, or null, not {self.activations}")
         for name in ("front_end", "positions", "head"):
-            if getattr(self, name) not in (8, 16, 32):
-                raise ConfigError(f"{name} must be 8, 16 or 32 bits, not {getattr(self, name)}")
+            if getattr(self, name) not in (4, 8, 16, 32):
+                raise ConfigError(f"{name} must be 4, 8, 16 or 32 bits, not {getattr(self, name)}")
         if self.group_size < 0 or self.descent_steps < 1:
             raise ConfigError("group_size must be 0 or more, and descent_steps greater than 0")
         for name in ("budget_mb", "max_harm"):
@@ -144,12 +144,7 @@ def lowbit(model: Artifact, config: LowbitConfig, step: Step) -> Artifact:
             config, budget_mb=None, max_harm=None, layer_bits=mixed_bits(model, clips, config, step)
         )
     phases = [
-        (
-            replace(
-                config, bits=bits, train=replace(config.train, steps=config.descent_steps), companions=()
-            ),
-            replace(step, directory=step.directory / f"{bits}-bit"),
-        )
+        (_phase(config, bits), replace(step, directory=step.directory / f"{bits}-bit"))
         for bits in config.descent
     ]
     for settings, where in [*phases, (config, step)]:
@@ -172,9 +167,8 @@ def mixed_bits(model: Artifact, clips: Sequence[Any], config: LowbitConfig, step
 
     A run that is resumed trains what it began with.
     """
-    state = PartialState()
     path = step.directory / "bits.json"
-    with state.main_process_first():
+    with processes().main_process_first():
         if not path.exists():
             inputs = collect(model, clips)
             options = sensitivity(model, clips, inputs, WIDTHS, config.code, step.progress)
@@ -190,6 +184,17 @@ def mixed_bits(model: Artifact, clips: Sequence[Any], config: LowbitConfig, step
     bits: dict[str, int] = json.loads(path.read_text(encoding="utf-8"))
     step.progress("bits: " + ", ".join(f"{name} {width}" for name, width in bits.items()))
     return bits
+
+
+def _phase(config: LowbitConfig, bits: int) -> LowbitConfig:
+    """The settings of training with more bits before."""
+    return replace(
+        config,
+        bits=bits,
+        layer_bits={pattern: max(bits, fewer) for pattern, fewer in config.layer_bits.items()},
+        companions=(),
+        train=replace(config.train, steps=config.descent_steps),
+    )
 
 
 class LowbitDistillation(Distillation):
@@ -234,13 +239,14 @@ def make_plan(model: Artifact, inputs: Sequence[LayerInput], config: LowbitConfi
             if name in bits:
                 precisions = [bits[name], *(max(bits[name], b) for b in config.companions)]
                 weights[name] = tuple(config.code(b) for b in precisions)
-                for code in weights[name]:
-                    try:
-                        layer_bytes(model.weights[f"{name}.weight"].shape, code)
-                    except ConfigError as error:
-                        raise ConfigError(f"{name}: {error}") from None
             elif f"{name}.weight" in model.weights:
                 weights[name] = (WeightCode(_other_bits(name, config)),)
+            for code in weights.get(name, ()):
+                rows, *columns = model.weights[f"{name}.weight"].shape
+                try:
+                    layer_bytes((rows, math.prod(columns)), code)
+                except ConfigError as error:
+                    raise ConfigError(f"{name}: {error}") from None
         quantized = [name for name in group.layers if name in weights and weights[name][0].bits <= 8]
         factor = f"{group.layers[0]}.weight" not in model.weights
         chosen_bits = config.activations if factor or any(n in bits for n in quantized) else 8
@@ -277,10 +283,13 @@ def prepare(model: Artifact, inputs: Sequence[LayerInput], plan: Plan, config: L
         for name in group.layers:
             codes = plan.weights.get(name, ())
             if any(code.bits < 8 for code in codes):
-                weight, rows = weights[f"{name}.weight"], group.rows
-                if codes[0].bits < 8 and config.initialisation == "gptq":
-                    weight, scales = near_gptq(weight, rows, codes[0])
-                    weights[f"{name}.weight"] = weight
+                weight = weights[f"{name}.weight"]
+                # Windows of a convolution are not columns: its weights count the same.
+                rows = group.rows if weight.ndim == 2 else np.ones((1, weight[0].size), np.float32)
+                weight = weight.reshape(len(weight), -1)
+                if codes[0].bits < 8 and config.initialisation == "gptq" and packable(name):
+                    start, scales = near_gptq(weight, rows, codes[0])
+                    weights[f"{name}.weight"] = start
                 else:
                     scales = nearest_scales(weight, rows, codes[0])
                 others = [nearest_scales(weight, rows, code) for code in codes[1:]]
@@ -334,13 +343,15 @@ def convert(model: Artifact, plan: Plan, config: LowbitConfig, precision: int = 
             made[name] = weights[f"{name}.weight"] * scale.reshape(-1, *[1] * (weight.ndim - 1))
         else:
             log_scales = model.weights[f"{name}.log_weight_scale"].reshape(len(codes), len(weight), -1)
-            found = weight_levels(torch.from_numpy(weight), torch.from_numpy(log_scales[precision]), code)
+            flat = torch.from_numpy(weight.reshape(len(weight), -1))
+            found = weight_levels(flat, torch.from_numpy(log_scales[min(precision, len(codes) - 1)]), code)
             levels, multipliers, scale = (value.numpy() for value in found)
             groups = np.rint(multipliers).astype(np.uint8) if multipliers.shape[1] > 1 else None
-            packed = pack_layer(name, np.rint(levels).astype(np.int8), code.bits, code.table, groups)
+            whole = np.rint(levels).astype(np.int8).reshape(weight.shape)
+            packed = pack_layer(name, whole, code.bits, code.table, groups)
             weights.update(packed)
             weights[f"{name}.weight_scale"] = scale
-            made[name] = unpack_layer(name, packed) * scale[:, None]
+            made[name] = unpack_layer(name, packed) * scale.reshape(-1, *[1] * (weight.ndim - 1))
         if code.bits <= 8 and name not in plan.inputs:
             weights[f"{name}.input_bits"] = np.array(32, np.uint8)
     for name, owner in plan.inputs.items():

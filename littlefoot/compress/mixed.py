@@ -88,8 +88,7 @@ def rounded(weight: Array, rows: Array, code: WeightCode) -> Array:
     if code.bits == 1:
         weight = weight - weight.mean(1, keepdims=True)
     levels, scales = round_groups(weight, rows, code.bits, code.table, code.group)
-    made: Array = levels * np.repeat(scales, weight.shape[1] // scales.shape[1], axis=1)
-    return made
+    return levels.astype(np.float32) * np.repeat(scales, weight.shape[1] // scales.shape[1], axis=1)
 
 
 def kl_divergence(expected: Sequence[Array], found: Sequence[Array]) -> float:

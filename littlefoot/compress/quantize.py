@@ -14,6 +14,13 @@ a few loud channels do not take the range of all.
 
 With fewer bits the weights of the Transformer's linear layers are packed (``littlefoot.packing``), uint8,
 with ``NAME.weight_bits`` beside them; the engine unpacks them when it loads and computes in 8 bits.
+Training (``littlefoot.compress.lowbit``) may add
+
+- ``NAME.weight_levels`` (n,) int8, levels other than those of two's complement;
+- ``NAME.weight_shape``, of what bytes alone do not tell: convolutions and levels of three kinds;
+- ``NAME.weight_multiplier`` (C', G) uint8, how many times the levels of each of a row's G groups count;
+- ``NAME.input_shift`` (C,), subtracted from the input before it is rounded; what it gives is in the bias;
+- ``NAME.input_bits``: fewer than 8 levels of the input, or 32, which leaves it as it is.
 
 The first convolution stays as it is: its input is the waveform, of which 8 bits leave quiet speech only a
 few steps, and it is cheap. So does a log-mel spectrogram in its place.

@@ -67,7 +67,7 @@ def fit(
 
 
 def _best_range(
-    rows: Array, weight: Array, low: float, high: float, smoothing: Array | None, bits: int
+    rows: Array, weight: Array, low: float, high: float, smoothing: Array | None, bits: int = 8
 ) -> InputScale:
     exact = _product(rows, weight)
     energy = float(np.square(exact).sum()) or 1.0

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
+from accelerate.utils import parse_flag_from_env
 from torch import Tensor, nn
 
 from littlefoot import artifact
@@ -292,6 +293,14 @@ def evaluate(selection: Selection, model: CTCModel, at: Position) -> dict[str, A
         | {f"wer_{name}": value for name, value in score.wer.items()}
         | {f"cer_{name}": value for name, value in score.cer.items()}
     )
+
+
+def processes() -> PartialState:
+    """The processes that train together, for what happens before training.
+
+    On its own PartialState does not look at ACCELERATE_USE_CPU, and what it took the processes for stays.
+    """
+    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
 
 
 def agreed(request: bool, accelerator: Accelerator) -> bool:

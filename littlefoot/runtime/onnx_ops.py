@@ -127,7 +127,7 @@ class OnnxOps:
         inputs = [self._layer_input(self._as_image(x), name), self._layer_weight(name)]
         weight = self.weights[f"{name}.weight"]
         bias = self.weights.get(f"{name}.bias")
-        if weight.dtype == np.int8 and (bias is None or not bias.any()):
+        if weight.dtype in (np.int8, np.uint8) and (bias is None or not bias.any()):
             # OpenVINO 2026.4 moves the scales of an 8-bit convolution without bias past a norm over channels,
             # which is wrong. A bias holds them in place; one of zeros would be optimised away.
             inputs.append(self.constant(np.full(len(weight), 1e-12, np.float32)))

@@ -121,12 +121,13 @@ class Recognizer:
         """Whether the model was made for streaming; others simulate it with windows."""
         return self._chunks is not None
 
-    def stream(self, chunk_frames: int | None = None) -> Stream:
+    def stream(self, chunk_frames: int | None = None, decoder: BeamDecoder | None = None) -> Stream:
         """A live recording to feed. Any number may be open at once; they share the engine.
 
         Args:
             chunk_frames: how many frames a streaming model decides at once; None: as it was made. A number
                 that it was not trained with costs errors, and a warning.
+            decoder: made by ``decoder``, for language models and hot words; None for greedy decoding.
 
         Raises ConfigError for an impossible number, or any with a model that was not made for streaming.
         """
@@ -141,7 +142,7 @@ class Recognizer:
             raise ConfigError("this model was not made for streaming: its windows have a fixed length")
         else:
             frames = WindowedFrames(config, self.engine, self._normalize)
-        return Stream(frames, self.vocabulary, config.frame_ms / 1000)
+        return Stream(frames, self.vocabulary, config.frame_ms / 1000, decoder)
 
     def logits(self, waveform: Array) -> Array:
         """Samples (T,) float32 at 16 kHz -> logits (F, V) before the softmax.

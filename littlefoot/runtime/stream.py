@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from littlefoot.decode.beam import BeamDecoder
 from littlefoot.decode.greedy import best_path, best_tokens
 from littlefoot.decode.spans import separator, words
 from littlefoot.errors import AudioError
-from littlefoot.results import Segment
+from littlefoot.results import Segment, Word
 from littlefoot.runtime.frames import Frames
 from littlefoot.vocabulary import Vocabulary
 
@@ -36,7 +38,14 @@ class Stream:
     that computing takes.
     """
 
-    def __init__(self, frames: Frames, vocabulary: Vocabulary, frame_seconds: float) -> None:
+    def __init__(
+        self,
+        frames: Frames,
+        vocabulary: Vocabulary,
+        frame_seconds: float,
+        decoder: BeamDecoder | None = None,
+    ) -> None:
+        """``decoder`` searches each segment for itself; None takes the best token of each frame."""
         self.latency_seconds = frames.latency_seconds
         self._frames, self._vocabulary, self._frame_seconds = frames, vocabulary, frame_seconds
         self._separator = separator(vocabulary)
@@ -45,6 +54,9 @@ class Stream:
         self._silent = np.isin(np.arange(len(vocabulary.tokens)), silent)
         self._tokens = np.zeros(0, np.int64)  # best tokens of the frames of the segment
         self._log_posteriors = np.zeros(0)
+        self._decoder = decoder
+        self._search = decoder.start() if decoder else None
+        self._logits = np.zeros((0, len(vocabulary.tokens)), np.float32)  # of the segment, for the search
         self._begin = 0  # frames before the segment
         self._finished = False
 
@@ -78,6 +90,9 @@ class Stream:
             part = slice(begin, begin + pause)
             self._tokens = np.concatenate([self._tokens, best[part]])
             self._log_posteriors = np.concatenate([self._log_posteriors, posteriors[part]])
+            if self._search is not None:
+                self._logits = np.concatenate([self._logits, logits[part]])
+                self._search.feed(logits[part])
             spoken = np.flatnonzero(~self._silent[self._tokens])
             if not len(spoken):
                 self._drop(len(self._tokens) - 1)
@@ -88,7 +103,12 @@ class Stream:
                 final += self._segment(int(gaps[-1]) + 1 if len(gaps) else len(self._tokens))
         if last:
             final += self._segment(len(self._tokens))
-        return Partial(self._separator.join(word.word for word in self._words(len(self._tokens))), final)
+        return Partial(self._partial(), final)
+
+    def _partial(self) -> str:
+        if self._search is not None:
+            return self._search.partial()
+        return self._separator.join(word.word for word in self._words(len(self._tokens)))
 
     def _segment(self, end: int) -> list[Segment]:
         """End the segment after so many frames."""
@@ -98,15 +118,27 @@ class Stream:
             return []
         return [Segment(found[0].start, found[-1].end, self._separator.join(word.word for word in found))]
 
-    def _words(self, end: int) -> list[Any]:
+    def _words(self, end: int) -> list[Word]:
+        """Those of the first ``end`` frames of the segment."""
+        begin = self._begin * self._frame_seconds
+        if self._decoder is not None and self._search is not None:
+            if end < len(self._logits):  # a search cannot go back
+                self._search = self._decoder.start()
+                self._search.feed(self._logits[:end])
+            found = self._search.finish().words
+            return [replace(word, start=word.start + begin, end=word.end + begin) for word in found]
         spans = best_path(self._tokens[:end], self._log_posteriors[:end], self._vocabulary.blank)
-        return words(spans, self._vocabulary, self._frame_seconds, self._begin * self._frame_seconds)
+        return words(spans, self._vocabulary, self._frame_seconds, begin)
 
     def _drop(self, count: int) -> None:
         """Forget the first frames."""
         count = max(count, 0)
         self._tokens, self._log_posteriors = self._tokens[count:], self._log_posteriors[count:]
         self._begin += count
+        if self._decoder is not None:
+            self._logits = self._logits[count:]
+            self._search = self._decoder.start()
+            self._search.feed(self._logits)
 
 
 def _checked(samples: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

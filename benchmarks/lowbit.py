@@ -1,0 +1,98 @@
+"""What few bits take on the disk and in time, in the geometry of HuBERT BASE: the paper's laws beside our
+own files.
+
+    python benchmarks/lowbit.py [--seconds 10] [--rounds 9] [--threads 1] [--sizes-only]
+
+Weights are random, which is right for sizes and speed and says nothing of accuracy. Files are those of a
+whole artifact with its front end in 8 bits and its positional convolution in 4. Every round runs every
+model once; ratios are medians round by round. Needs the extra train.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from speed import int8, measure, noise
+
+from littlefoot import artifact as artifacts
+from littlefoot.artifact import Artifact
+from littlefoot.compress import accounting
+from littlefoot.compress.calibration import LayerInput, collect
+from littlefoot.compress.lowbit import LowbitConfig, convert, make_plan, prepare
+from littlefoot.config import ModelConfig
+from littlefoot.runtime.engine import create
+from littlefoot.vocabulary import Vocabulary
+from littlefoot.weights import expected_weights
+
+TOKENS = ("<pad>", "<s>", "</s>", "<unk>", "|", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ'")
+
+
+def base() -> Artifact:
+    """HuBERT BASE with random weights."""
+    config = ModelConfig.from_dict({"model_type": "hubert", "vocab_size": len(TOKENS), "pad_token_id": 0})
+    rng = np.random.default_rng(0)
+    weights = {
+        name: (np.ones(shape) if "norm" in name else 0.03 * rng.standard_normal(shape)).astype(np.float32)
+        for name, shape in expected_weights(config).items()
+    }
+    return Artifact(config, weights, Vocabulary(TOKENS))
+
+
+def lowbit(model: Artifact, inputs: list[LayerInput], bits: int) -> Artifact:
+    """As training would leave it."""
+    config = LowbitConfig(bits=bits, positions=4, initialisation="nearest")
+    plan = make_plan(model, inputs, config)
+    return convert(prepare(model, inputs, plan, config).to_artifact(), plan, config)
+
+
+def on_disk(model: Artifact) -> float:
+    """MB of all files of an artifact."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = artifacts.save(model, Path(directory) / "model")
+        return sum(file.stat().st_size for file in path.iterdir()) / 1e6
+
+
+def main() -> None:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--sizes-only", action="store_true")
+    options = parser.parse_args()
+    model = base()
+    inputs = collect(model, [noise(4, 1)])
+    models = {2: lowbit(model, inputs, 2), 1: lowbit(model, inputs, 1)}
+    halved = {name: weight.astype(np.float16) for name, weight in model.weights.items()}
+    times: dict[int, list[float]] = {}
+    if not options.sizes_only:
+        waveform = noise(options.seconds)
+        engines = {
+            bits: create(made, "openvino", options.threads)
+            for bits, made in {32: model, 8: int8(model), **models}.items()
+        }
+        named = {str(bits): lambda engine=engine: engine.run(waveform) for bits, engine in engines.items()}
+        times = {int(bits): found for bits, found in measure(named, options.rounds).items()}
+    print("| bits | law, MB | our files, MB | law, run time | measured | against our int8 |")
+    print("|---|---|---|---|---|---|")
+    for bits, made in {16: replace(model, weights=halved), **models}.items():
+        law = accounting.model_storage_mb(model.config, bits)
+        estimate = accounting.estimated_runtime(32 if bits == 16 else bits)
+        ratios = ["-", "-"]
+        if bits in times:
+            ratios = [
+                f"{statistics.median(a / b for a, b in zip(times[bits], times[other], strict=True)):.2f}"
+                for other in (32, 8)
+            ]
+        print(f"| {bits} | {law:.2f} | {on_disk(made):.2f} | {estimate:.2f} | {' | '.join(ratios)} |")
+
+
+if __name__ == "__main__":
+    main()

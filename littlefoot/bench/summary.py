@@ -1,0 +1,386 @@
+"""From what was measured to the report: medians, intervals, error rates, ranks."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import statistics
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from math import inf
+from typing import Any
+
+import numpy as np
+
+from littlefoot import machine
+from littlefoot.bench import energy, report
+from littlefoot.bench.runner import Measured, Row, Settings
+from littlefoot.bench.statistics import (
+    is_settled,
+    median_interval,
+    paired_difference,
+    percentiles,
+    ranks,
+    ratios,
+)
+from littlefoot.metrics import Score, evaluate, normalize_text, word_errors
+
+PACKAGES = (
+    "littlefoot", "numpy", "openvino", "onnxruntime", "torch", "transformers", "nncf", "ctranslate2",
+    "faster-whisper", "codecarbon",
+)  # fmt: skip
+
+
+def summarise(
+    measured: Measured,
+    settings: Settings,
+    manifests: Sequence[str],
+    split: str,
+    scored: bool = True,
+    notes: Sequence[str] = (),
+    command: str = "",
+    seconds_taken: float = 0.0,
+    load_before: float | None = None,
+) -> report.Report:
+    """The report of a run.
+
+    Args:
+        scored: whether the references are to be used.
+        notes: what a reader must know besides.
+        load_before: ``load_average`` at the beginning.
+
+    Raises ConfigError for an unknown country.
+    """
+    references = _references(measured) if scored else None
+    g_co2_per_kwh, co2_source = energy.carbon(settings.country)
+    models, baseline = _models(measured, settings, g_co2_per_kwh, references)
+    overheads = [
+        row.overhead / min(min(_all(times)) for times in row.times.values())
+        for row in measured.rows
+        if row.error is None and row.overhead is not None
+    ]
+    return report.Report(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=command,
+        seconds_taken=seconds_taken,
+        baseline=baseline,
+        lengths_s=list(settings.lengths),
+        threads=list(settings.threads),
+        headline_s=settings.headline,
+        launches=settings.launches,
+        rounds=settings.rounds,
+        measuring_overhead=max(overheads, default=None),
+        notes=[*notes, *_unsettled(models, baseline)],
+        machine=_machine(load_before, measured.peaks),
+        energy=report.Energy(
+            source=measured.source.kind,
+            detail=measured.source.detail,
+            g_co2_per_kwh=g_co2_per_kwh,
+            co2_source=co2_source,
+        ),
+        data=_data(measured, manifests, split, references),
+        utterances=[
+            report.Utterance(
+                id=utterance.id,
+                set=utterance.set_name,
+                seconds=seconds,
+                path=str(utterance.path.absolute()),
+                reference=utterance.text if references else None,
+            )
+            for utterance, seconds in zip(measured.utterances, measured.seconds, strict=True)
+        ],
+        models=models,
+    )
+
+
+def _machine(before: float | None, peaks: dict[str, float]) -> report.Machine:
+    versions = {name: found for name in PACKAGES if (found := machine.package_version(name))}
+    return report.Machine(
+        processor=machine.processor(),
+        instructions=list(machine.instructions()),
+        virtual=energy.is_virtual(),
+        threads=machine.threads(),
+        memory_bytes=_memory(),
+        platform=platform.platform(),
+        versions={"python": platform.python_version(), **versions},
+        load_before=before,
+        load_after=load_average(),
+        peak_ops_per_s=peaks,
+    )
+
+
+def load_average() -> float | None:
+    """Processes that wanted to run in the last minute, where the system counts them."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
+
+def _memory() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, AttributeError, OSError):
+        return None
+
+
+def _models(
+    measured: Measured, settings: Settings, g_co2_per_kwh: float | None, references: list[str] | None
+) -> tuple[list[report.Model], str | None]:
+    """The rows, and the name of the baseline."""
+    alive = [row for row in measured.rows if row.error is None]
+    baseline = alive[0] if alive else None
+    scores = [_Scored(row, references) for row in alive] if references else []
+    fields = {row.contender.name: _described(row) for row in measured.rows}
+    for row in alive:
+        own = fields[row.contender.name]
+        own |= _costs(row, measured, settings, g_co2_per_kwh)
+        own["speed"] = [_speed(row, baseline, key) for key in row.times]
+        _headline(own, settings)
+    for row, score in zip(alive, scores, strict=False):  # no scores without references
+        fields[row.contender.name] |= score.fields(measured, scores[0])
+    for row in measured.rows:
+        fields[row.contender.name]["hypotheses"] = _hypotheses(row, references)
+    _rank(alive, scores, fields, settings)
+    return [report.Model(**fields[row.contender.name]) for row in measured.rows], _name(baseline)
+
+
+def _unsettled(models: Sequence[report.Model], baseline: str | None) -> list[str]:
+    """A line about the ratios that another run may not find again."""
+    ratios = [(m.name, s) for m in models if m.name != baseline for s in m.speed]
+    unsure = [(name, speed) for name, speed in ratios if not speed.settled]
+    if not unsure:
+        return []
+    name, speed = max(unsure, key=lambda each: _width(each[1]))
+    low, high = speed.times_as_fast_interval or (0.0, 0.0)
+    return [
+        f"{len(unsure)} of {len(ratios)} ratios of speed may differ by more than 5 % in another run. The "
+        f"widest: {name}, {speed.audio_s:g} s, threads {speed.threads}: {speed.times_as_fast:.2f} "
+        f"({low:.2f} - {high:.2f})"
+    ]
+
+
+def _width(speed: report.Speed) -> float:
+    low, high = speed.times_as_fast_interval or (1.0, 1.0)
+    return (high - low) / (speed.times_as_fast or 1.0)
+
+
+def _name(row: Row | None) -> str | None:
+    return row.contender.name if row else None
+
+
+def _described(row: Row) -> dict[str, Any]:
+    """What is known of a model even if it fails later."""
+    described = {key: value for key, value in row.description.items() if key != "macs"}
+    return {
+        "name": row.contender.name,
+        "kind": row.contender.kind,
+        "source": row.contender.source,
+        "error": row.error,
+        "engine": row.engine,
+        "precision": _precision(row),
+        "load_cold_s": row.load_cold,
+        "peak_rss_cold_bytes": row.rss_cold,
+        **described,
+    }
+
+
+def _precision(row: Row) -> str | None:
+    narrow = row.description.get("macs", {}).get("int8")
+    return f"int8 + {row.precision}" if narrow and row.precision else row.precision
+
+
+def _costs(row: Row, measured: Measured, settings: Settings, g_co2_per_kwh: float | None) -> dict[str, Any]:
+    """Load, memory, latency, processor time, operations and energy."""
+    texts = [text for text in row.texts if text]
+    cpu = sum(text["cpu_seconds"] for text in texts) / sum(measured.seconds)
+    joules = None
+    if row.joules:
+        joules = statistics.median(row.joules)
+    elif measured.source.watts_per_thread is not None:
+        joules = cpu * measured.source.watts_per_thread
+    counts: dict[str, int] = row.description.get("macs", {})
+    # A joule per second of audio is 3600 J per hour; a kWh is 3.6 MJ.
+    carbon = None if joules is None or g_co2_per_kwh is None else joules * g_co2_per_kwh / 1000
+    return {
+        "load_s": statistics.median(row.loads),
+        "load_spread_s": (min(row.loads), max(row.loads)),
+        "peak_rss_bytes": round(statistics.median(row.rss)),
+        "latency_ms": _percentiles([1000 * text["seconds"] for text in texts]),
+        "cpu_s_per_audio_s": cpu,
+        "macs_per_audio_s": sum(counts.values()) / settings.headline if counts else None,
+        "roofline_share": _roofline_share(row, counts, measured.peaks, settings),
+        "energy_j_per_audio_s": joules,
+        "energy_source": report.UNAVAILABLE if joules is None else measured.source.kind,
+        "co2_g_per_audio_h": carbon,
+        "streaming": _streaming(row),
+    }
+
+
+def _percentiles(values: Sequence[float]) -> report.Percentiles:
+    p50, p95, p99 = percentiles(values)
+    return report.Percentiles(p50=p50, p95=p95, p99=p99)
+
+
+def _roofline_share(
+    row: Row, counts: dict[str, int], peaks: dict[str, float], settings: Settings
+) -> float | None:
+    """Of the time that the products take at the measured peak to the time taken."""
+    ideal = 0.0
+    for precision, count in counts.items():
+        peak = peaks.get(str(row.precision) if precision == "rest" else precision)
+        if peak is None:
+            return None
+        ideal += 2 * count / peak
+    taken = _all(row.times[settings.headline, settings.threads[0]])
+    return ideal / statistics.median(taken) if ideal else None
+
+
+def _all(rounds: Sequence[Sequence[float]]) -> list[float]:
+    return [value for launch in rounds for value in launch]
+
+
+def _streaming(row: Row) -> report.Streaming | None:
+    chunks = [1000 * chunk for stream in row.streams for chunk in stream["chunks"]]
+    partials = [1000 * s["first_partial"] for s in row.streams if s["first_partial"] is not None]
+    if not chunks or not partials:
+        return None
+    return report.Streaming(
+        algorithmic_latency_ms=1000 * row.streams[0]["latency"],
+        chunk_ms=_percentiles(chunks),
+        first_partial_ms=statistics.median(partials),
+        finalisation_ms=statistics.median(1000 * s["finalisation"] for s in row.streams),
+        utterances=len(row.streams),
+    )
+
+
+def _speed(row: Row, baseline: Row | None, key: tuple[float, int]) -> report.Speed:
+    audio_s, threads = key
+    times = row.times[key]
+    middle = statistics.median(_all(times))
+    first, third = np.percentile(_all(times), [25, 75])
+    fast, interval, settled = 1.0, (1.0, 1.0), True
+    if baseline is not None and baseline is not row:
+        fast, low, high = median_interval(ratios(baseline.times[key], times))
+        interval, settled = (low, high), is_settled(fast, low, high)
+    return report.Speed(
+        audio_s=audio_s,
+        threads=threads,
+        seconds=middle,
+        quartiles=(float(first), float(third)),
+        x_realtime=audio_s / middle,
+        rtf=middle / audio_s,
+        times_as_fast=fast,
+        times_as_fast_interval=interval,
+        settled=settled,
+    )
+
+
+def _headline(own: dict[str, Any], settings: Settings) -> None:
+    for speed in own["speed"]:
+        if (speed.audio_s, speed.threads) == (settings.headline, settings.threads[0]):
+            own["x_realtime"] = speed.x_realtime
+            own["times_as_fast"] = speed.times_as_fast
+            own["times_as_fast_interval"] = speed.times_as_fast_interval
+            own["settled"] = speed.settled
+
+
+def _references(measured: Measured) -> list[str] | None:
+    """None if no utterance has one."""
+    texts = [utterance.text for utterance in measured.utterances]
+    return texts if any(normalize_text(text) for text in texts) else None
+
+
+class _Scored:
+    """A model's texts against the references."""
+
+    def __init__(self, row: Row, references: Sequence[str]) -> None:
+        self.row, self.references = row, references
+        self.texts = [text["text"] if text else "" for text in row.texts]
+        counts = [word_errors(*pair) for pair in zip(references, self.texts, strict=True)]
+        self.errors, self.words = np.array(counts, np.int64).T
+
+    def fields(self, measured: Measured, baseline: _Scored) -> dict[str, Any]:
+        score = evaluate(self.references, self.texts)
+        names = [utterance.set_name for utterance in measured.utterances]
+        per_set = {}
+        for name in dict.fromkeys(names):
+            pairs = [(r, t) for r, t, n in zip(self.references, self.texts, names, strict=True) if n == name]
+            per_set[name] = _rates(evaluate([r for r, _ in pairs], [t for _, t in pairs]))
+        found: dict[str, Any] = {
+            **{key: getattr(score, key) for key in ("wer", "wer_interval", "cer", "cer_interval")},
+            "per_set": per_set,
+        }
+        if baseline is not self:
+            wer, low, high, p_value = paired_difference(baseline.errors, self.errors, self.words)
+            found["wer_difference"] = report.Difference(wer=wer, interval=(low, high), p_value=p_value)
+        return found
+
+
+def _rates(score: Score) -> report.Rates:
+    return report.Rates(
+        wer=score.wer,
+        wer_interval=score.wer_interval,
+        cer=score.cer,
+        cer_interval=score.cer_interval,
+        words=score.words,
+        utterances=score.utterances,
+    )
+
+
+def _rank(alive: list[Row], scores: list[_Scored], fields: dict[str, Any], settings: Settings) -> None:
+    """Ranks by each measure; one is better than another only beyond what may be chance."""
+    key = (settings.headline, settings.threads[0])
+
+    def fewer_errors(one: int, other: int) -> bool:
+        return paired_difference(scores[other].errors, scores[one].errors, scores[one].words)[2] < 0
+
+    def faster(one: int, other: int) -> bool:
+        return median_interval(ratios(alive[other].times[key], alive[one].times[key]))[1] > 1
+
+    def smaller(one: int, other: int) -> bool:
+        sizes = [float(alive[index].description.get("bytes", inf)) for index in (one, other)]
+        return sizes[0] < sizes[1]
+
+    def less_memory(one: int, other: int) -> bool:
+        return max(alive[one].rss) < min(alive[other].rss)
+
+    measures = {"x_realtime": faster, "bytes": smaller, "peak_rss_bytes": less_memory}
+    if scores:
+        measures["wer"] = fewer_errors
+    found = {name: ranks(len(alive), better) for name, better in measures.items()}
+    for index, row in enumerate(alive):
+        fields[row.contender.name]["ranks"] = {
+            name: places[index]
+            for name, places in found.items()
+            if name != "bytes" or row.description.get("bytes") is not None
+        }
+
+
+def _hypotheses(row: Row, references: Sequence[str] | None) -> list[report.Hypothesis | None]:
+    found: list[report.Hypothesis | None] = []
+    for index, text in enumerate(row.texts):
+        if text is None:  # it failed before
+            found.append(None)
+            continue
+        errors = word_errors(references[index], text["text"])[0] if references else None
+        found.append(report.Hypothesis(text=text["text"], errors=errors, latency_ms=1000 * text["seconds"]))
+    return found
+
+
+def _data(
+    measured: Measured, manifests: Sequence[str], split: str, references: Sequence[str] | None
+) -> report.Data:
+    sets: dict[str, int] = {}
+    digest = hashlib.sha256()
+    for utterance in measured.utterances:
+        sets[utterance.set_name] = sets.get(utterance.set_name, 0) + 1
+        digest.update(f"{utterance.set_name}\t{utterance.id}\t{utterance.text}\n".encode())
+    return report.Data(
+        manifests=list(manifests),
+        split=split,
+        sets=sets,
+        seconds=sum(measured.seconds),
+        words=sum(len(normalize_text(text).split()) for text in references) if references else None,
+        pseudo_labelled=sorted({u.set_name for u in measured.utterances if u.disagreement is not None}),
+        fingerprint=digest.hexdigest()[:16],
+        failed=measured.failed,
+    )

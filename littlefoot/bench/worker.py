@@ -1,0 +1,181 @@
+"""The process that runs one model: requests come in as lines of JSON, answers go out as such.
+
+Only what the model itself needs is imported, and only when it is asked for, so that load times and memory
+are those of a program that uses the model. See ``process.Process`` for the other side.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+LEAST_SECONDS = 0.06
+"""A turn repeats a short recording for so long, without the first time, which fills the caches."""
+
+BLOCK_SECONDS = 0.02
+"""What a stream is fed at once when its delays are measured."""
+
+
+def main() -> None:
+    """Serve requests until there are no more."""
+    # Libraries print to stdout; answers have a file of their own.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    worker = Worker()
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            answer = {"result": getattr(worker, request.pop("do"))(**request)}
+        except Exception as error:  # whatever a model does, the row has it and the others go on
+            answer = {"error": _described(error)}
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+def _described(error: Exception) -> str:
+    from littlefoot.errors import LittlefootError
+
+    return str(error) if isinstance(error, LittlefootError) else f"{type(error).__name__}: {error}"
+
+
+class Worker:
+    """One method for each request."""
+
+    def __init__(self) -> None:
+        self._subject: Any = None
+
+    def prepare(self, contender: dict[str, Any], folder: str, samples: int) -> dict[str, Any]:
+        """``contenders.Kind.prepare``."""
+        from littlefoot.bench import contenders
+
+        found = contenders.Contender(**contender)
+        return contenders.kind(found.kind).prepare(found, Path(folder), samples)
+
+    def load(self, contender: dict[str, Any], folder: str, threads: int) -> dict[str, Any]:
+        """Load the model; the seconds hold the imports that it needs, the first time."""
+        start = time.perf_counter()
+        from littlefoot.bench import contenders
+
+        self._subject = None
+        found = contenders.Contender(**contender)
+        self._subject = contenders.kind(found.kind).load(found, Path(folder), threads)
+        seconds = time.perf_counter() - start
+        return {"seconds": seconds, "engine": self._subject.engine, "precision": self._subject.precision}
+
+    def turn(self, path: str) -> dict[str, Any]:
+        """Recognise a clip a few times; the median of their seconds."""
+        waveform = _samples(path)
+        return {"seconds": statistics.median(clocked(lambda: self._subject.transcribe(waveform)))}
+
+    def transcribe(self, path: str) -> dict[str, Any]:
+        """Recognise an utterance once: its text, and seconds of the clock and of the processor."""
+        waveform = _samples(path)
+        processor = time.process_time()
+        start = time.perf_counter()
+        text = self._subject.transcribe(waveform)
+        seconds = time.perf_counter() - start
+        return {"text": text, "seconds": seconds, "cpu_seconds": time.process_time() - processor}
+
+    def work(self, path: str, seconds: float) -> dict[str, Any]:
+        """Recognise a clip again and again for so long: how much audio that was."""
+        waveform = _samples(path)
+        start = time.perf_counter()
+        count = 0
+        while time.perf_counter() - start < seconds:
+            self._subject.transcribe(waveform)
+            count += 1
+        return {"audio_seconds": count * len(waveform) / 16_000}
+
+    def stream(self, path: str) -> dict[str, Any] | None:
+        """Feed an utterance to a model made for streaming; None for others. All in seconds."""
+        recognizer = getattr(self._subject, "recognizer", None)
+        if recognizer is None or not recognizer.streams:
+            return None
+        waveform = _samples(path)
+        chunk = recognizer.config.chunk_frames * recognizer.config.stride
+        stream, chunks = recognizer.stream(), []
+        for begin in range(0, len(waveform) - chunk + 1, chunk):  # each completes one chunk
+            start = time.perf_counter()
+            stream.feed(waveform[begin : begin + chunk])
+            chunks.append(time.perf_counter() - start)
+        return {
+            "latency": stream.latency_seconds,
+            "chunks": chunks[1:],  # the first waits for what the positions look ahead
+            **_delays(recognizer.stream(), waveform),
+        }
+
+    def peaks(self, threads: int) -> dict[str, float]:
+        """``peak.measure_peaks``."""
+        from littlefoot.bench.peak import measure_peaks
+
+        return measure_peaks(threads)
+
+    def peak_rss(self) -> int | None:
+        """The most memory that this process ever held, in bytes."""
+        return peak_rss_bytes()
+
+    def overhead(self) -> float:
+        """Seconds that measuring adds to what a turn measures."""
+        times = clocked(lambda: None, 1e-3)
+        return statistics.median(times)
+
+
+def clocked(run: Callable[[], object], least: float = LEAST_SECONDS) -> list[float]:
+    """Seconds of each of several runs: at least ``least`` in all, without a first one that is not alone."""
+    times: list[float] = []
+    end = time.perf_counter() + least
+    while len(times) < 2 or time.perf_counter() < end:
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+        if len(times) == 1 and times[0] > 8 * least:  # caches matter little to it
+            return times
+    return times[1:]
+
+
+def _delays(stream: Any, waveform: Any) -> dict[str, Any]:
+    """When the first text came, and when the first word began: seconds of the recording, plus computing."""
+    block = round(BLOCK_SECONDS * 16_000)
+    text_at: float | None = None
+    segments: list[Any] = []
+    for begin in range(0, len(waveform), block):
+        start = time.perf_counter()
+        partial = stream.feed(waveform[begin : begin + block])
+        taken = time.perf_counter() - start
+        segments += partial.final
+        if text_at is None and (partial.text or partial.final):
+            text_at = min(begin + block, len(waveform)) / 16_000 + taken
+    start = time.perf_counter()
+    segments += stream.finish().final
+    finalisation = time.perf_counter() - start
+    word_at = segments[0].start if segments else None
+    first = None if text_at is None or word_at is None else text_at - word_at
+    return {"first_partial": first, "finalisation": finalisation}
+
+
+def peak_rss_bytes() -> int | None:
+    """Of this process since it began; what the system tells of it, None where it tells nothing."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        lines = status.read_text().splitlines()
+        return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM")), None)
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def _samples(path: str) -> Any:
+    import numpy as np
+
+    return np.load(path)
+
+
+if __name__ == "__main__":
+    main()

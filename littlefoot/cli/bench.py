@@ -1,0 +1,263 @@
+"""``littlefoot bench``: models side by side, in one table and one picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from littlefoot.cli import options
+from littlefoot.errors import ConfigError
+
+if TYPE_CHECKING:
+    from littlefoot.bench.contenders import Contender
+    from littlefoot.bench.report import Report
+    from littlefoot.bench.runner import Settings
+    from littlefoot.manifest import Utterance
+
+ALL = "all"
+
+
+def bench(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(help="Models, the baseline first; without any, all that are bundled."),
+    ] = None,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--data", help="Manifest, or its folder; may be repeated. Without it, sample clips and no WER."
+        ),
+    ] = None,
+    split: Annotated[str, typer.Option("--split", help="Which part of the manifests.")] = "test",
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="At most so many utterances, drawn at random.")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures there.")] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Write a page with plots there.")] = None,
+    markdown: Annotated[
+        Path | None,
+        typer.Option(
+            "--markdown", help="Write the table there, between the lines <!-- bench --> and <!-- /bench -->."
+        ),
+    ] = None,
+    peer: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--peer",
+            metavar="NAME[=MODEL]",
+            help="Also run the first model, or MODEL, by transformers, transformers-bf16, onnxruntime-int8, "
+            "openvino-nncf, ctranslate2 or faster-whisper; 'all' for those that are installed.",
+        ),
+    ] = None,
+    lengths: Annotated[str, typer.Option("--lengths", help="Seconds of audio.")] = "2,10,30",
+    threads: Annotated[
+        str | None,
+        typer.Option(
+            "--threads", help="Processor threads; the first count is used for all but speeds [1,all]"
+        ),
+    ] = None,
+    launches: Annotated[int, typer.Option("--launches", min=1, help="Fresh starts of every model.")] = 4,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Turns of every model per launch.")] = 4,
+    tdp: Annotated[
+        float | None,
+        typer.Option(
+            "--tdp", min=0, help="Watts of this machine's processor threads, to estimate energy with."
+        ),
+    ] = None,
+    country: Annotated[
+        str | None, typer.Option("--country", help="Whose electricity, such as FRA; the world's average.")
+    ] = None,
+    compare: Annotated[
+        Path | None,
+        typer.Option("--compare", help="An older --json: exit code 1 if something became worse since."),
+    ] = None,
+    threshold: Annotated[
+        float, typer.Option("--threshold", min=0, help="What is worse: relative, 0.05 is 5 %.")
+    ] = 0.05,
+    engine: options.Engine = "auto",
+    precision: options.Precision = "auto",
+    language: options.Language = None,
+) -> None:
+    """Measure errors, speed, latency, size, memory and energy of models, side by side."""
+    from littlefoot import checkpoint
+    from littlefoot.bench import page, table
+    from littlefoot.bench import report as reports
+    from littlefoot.bench.contenders import Contender
+
+    # What can fail does so before the work.
+    old = reports.load(compare) if compare else None
+    if markdown:
+        table.around(markdown)
+    for path in (json_file, html, markdown):
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+    names = models or checkpoint.bundled()
+    if not names:
+        raise ConfigError("no model is bundled with this installation: name one")
+    contenders = [
+        Contender(name, "littlefoot", source, engine, precision, language)
+        for name, source in zip(_names(names), names, strict=True)
+    ]
+    found, notes = _peers(peer or [], names[0], language)
+    report = _measure(
+        [*contenders, *found],
+        _utterances(data, split, limit),
+        _settings(lengths, threads, launches, rounds, tdp, country),
+        data,
+        split,
+        notes,
+    )
+    _show(report)
+    if json_file:
+        report.save(json_file)
+    if html:
+        page.save(report, html)
+    if markdown:
+        table.write_markdown(markdown, report)
+    failed = bool(report.data.failed or any(model.error for model in report.models))
+    if old is not None and _regressed(report, old, threshold):
+        failed = True
+    if failed:
+        raise typer.Exit(1)
+
+
+def _names(sources: list[str]) -> list[str]:
+    """A name for each row: the last part of the source, the whole of it where two have the same."""
+    short = [Path(source).name or source for source in sources]
+    names = [name if short.count(name) == 1 else source for name, source in zip(short, sources, strict=True)]
+    if repeated := next((name for name in names if names.count(name) > 1), None):
+        raise ConfigError(f"{repeated} is given twice: name every model once")
+    return names
+
+
+def _peers(asked: list[str], first: str, language: str | None) -> tuple[list[Contender], list[str]]:
+    """The rows of peers, and a line about each that is not installed."""
+    if not asked:
+        return [], []
+    from importlib.util import find_spec
+
+    from littlefoot.bench.contenders import Contender
+    from littlefoot.bench.peers import OF_THE_SAME_MODEL, PEERS
+
+    wanted = [name for entry in asked for name in (OF_THE_SAME_MODEL if entry == ALL else (entry,))]
+    rows, notes = [], []
+    for entry in dict.fromkeys(wanted):
+        name, _, model = entry.partition("=")
+        if name not in PEERS:
+            raise ConfigError(f"--peer {name} is unknown: use {ALL}, {', '.join(PEERS)}")
+        if not model and name not in OF_THE_SAME_MODEL:
+            raise ConfigError(f"--peer {name} needs a model of its own: --peer {name}=DIRECTORY")
+        missing = [package for package in PEERS[name].packages if find_spec(package) is None]
+        if missing:
+            notes.append(f"{name} is left out: not installed: {', '.join(missing)}")
+            continue
+        title = f"{name}: {Path(model or first).name}"
+        rows.append(Contender(title, name, model or first, language=language))
+    return rows, notes
+
+
+def _utterances(data: list[Path] | None, split: str, limit: int | None) -> list[Utterance]:
+    """What is recognised, in the order of the manifests."""
+    import random
+
+    from littlefoot import checkpoint, manifest
+
+    found = manifest.read(data, split) if data else manifest.read(checkpoint.SAMPLES)
+    if limit is not None and limit < len(found):
+        chosen = sorted(random.Random(0).sample(range(len(found)), limit))
+        found = [found[index] for index in chosen]
+    return found
+
+
+def _numbers(text: str, option: str) -> list[float]:
+    """Positive numbers with commas between them."""
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) <= 0 or len(set(numbers)) < len(numbers):
+        raise ConfigError(f"{option} {text!r}: give positive numbers with commas between them, each once")
+    return numbers
+
+
+def _settings(
+    lengths: str, threads: str | None, launches: int, rounds: int, tdp: float | None, country: str | None
+) -> Settings:
+    from littlefoot import machine
+    from littlefoot.bench import energy
+    from littlefoot.bench.runner import Settings
+
+    counts = _numbers(threads, "--threads") if threads else sorted({1, machine.threads()})
+    if any(count != int(count) for count in counts):
+        raise ConfigError(f"--threads {threads!r}: give whole numbers")
+    if country:
+        energy.carbon(country)  # is it known?
+    return Settings(
+        tuple(_numbers(lengths, "--lengths")), tuple(map(int, counts)), launches, rounds, tdp, country
+    )
+
+
+def _measure(
+    contenders: list[Contender],
+    utterances: list[Utterance],
+    settings: Settings,
+    data: list[Path] | None,
+    split: str,
+    notes: list[str],
+) -> Report:
+    import sys
+    import time
+
+    from littlefoot.bench import runner
+    from littlefoot.bench.summary import load_average, summarise
+    from littlefoot.cli.progress import bar
+
+    before, start = load_average(), time.perf_counter()
+    with bar("measuring", runner.steps(contenders, utterances, settings)) as advance:
+        measured = runner.measure(contenders, utterances, settings, advance)
+    return summarise(
+        measured,
+        settings,
+        [str(path) for path in data] if data else ["bundled samples"],
+        split if data else "samples",
+        scored=data is not None,
+        notes=notes,
+        command=" ".join(["littlefoot", *sys.argv[1:]]),
+        seconds_taken=time.perf_counter() - start,
+        load_before=before,
+    )
+
+
+def _show(report: Report) -> None:
+    """The table on stdout, all else on stderr."""
+    import sys
+
+    from rich.console import Console
+
+    from littlefoot.bench.table import footnotes, rich_tables
+
+    # Where nobody watches, nothing is folded to a terminal's width.
+    console = Console(width=None if sys.stdout.isatty() else 300)
+    for made in rich_tables(report, console.width):
+        console.print(made)
+    for note in [*footnotes(report), *report.notes]:
+        typer.echo(note, err=True)
+    for failure in report.data.failed:
+        typer.echo(f"littlefoot: {failure}", err=True)
+    for model in report.models:
+        if model.error:
+            typer.echo(f"littlefoot: {model.name}: {model.error}", err=True)
+
+
+def _regressed(report: Report, old: Report, threshold: float) -> bool:
+    """Print what changed; whether something became worse."""
+    from littlefoot.bench.compare import compare
+
+    changes, notes = compare(report, old, threshold)
+    for change in changes:
+        typer.echo(f"{'REGRESSION ' if change.regression else ''}{change}")
+    for note in notes:
+        typer.echo(note, err=True)
+    return any(change.regression for change in changes)

@@ -1,0 +1,56 @@
+"""The machine that runs us: its processor, its threads, the packages installed."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+
+INSTRUCTIONS = {
+    "avx2": "float32",
+    "avx512f": "float32, wider",
+    "avx512_vnni": "fast int8",
+    "avx512_vbmi": "fast few bits, with the extra native",
+    "avx_vnni": "fast int8",
+    "avx512_bf16": "bfloat16",
+    "amx_int8": "fastest int8",
+    "amx_bf16": "fastest bfloat16",
+    "asimddp": "fast int8 (ARM)",
+}
+"""The processor features that engines make special use of, and for what."""
+
+
+def processor() -> str:
+    """The processor's name."""
+    lines = (line for line in _cpuinfo().splitlines() if line.startswith("model name"))
+    return next(lines, "").partition(":")[2].strip() or platform.processor() or platform.machine()
+
+
+def flags() -> set[str]:
+    """The features that the processor declares, as Linux names them."""
+    lines = (line for line in _cpuinfo().splitlines() if line.startswith(("flags", "Features")))
+    return set(next(lines, "").partition(":")[2].split())
+
+
+def instructions() -> dict[str, str]:
+    """Those of ``INSTRUCTIONS`` that this processor has."""
+    return {name: use for name, use in INSTRUCTIONS.items() if name in flags()}
+
+
+def threads() -> int:
+    """Processor threads that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def package_version(package: str) -> str | None:
+    """The version of an installed package, None where it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _cpuinfo() -> str:
+    path = Path("/proc/cpuinfo")
+    return path.read_text() if path.exists() else ""

@@ -1,0 +1,201 @@
+"""Bits of each layer: the choice is the best, sizes are the real ones, and the paper's table comes out."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import artifacts
+import numpy as np
+import pytest
+from conftest import Run
+from families import speechlike
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from littlefoot import artifact as artifact_files
+from littlefoot.artifact import Artifact
+from littlefoot.compress import accounting, calibration
+from littlefoot.compress.calibration import collect
+from littlefoot.compress.mixed import Option, choose_bits, front, kl_divergence, rounded, sensitivity
+from littlefoot.compress.quantize import QuantizeConfig, quantize_static
+from littlefoot.compress.rounding import fit
+from littlefoot.config import ModelConfig
+from littlefoot.errors import ConfigError
+from littlefoot.packing import TERNARY, WeightCode, layer_bytes, pack_layer, symmetric
+
+CLIPS = [speechlike(0.8, seed) for seed in range(2)]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiny layers are fitted on fewer samples."""
+    monkeypatch.setattr(calibration, "MAX_ROWS", 128)
+    monkeypatch.setattr(calibration, "SINGLE_VALUES", 4096)
+
+
+def tiny() -> Artifact:
+    """One layer, so that there are few to measure."""
+    return artifacts.talkative(artifacts.tiny(num_hidden_layers=1), CLIPS[0])
+
+
+OPTIONS = st.lists(
+    st.lists(st.tuples(st.integers(1, 20), st.floats(0, 10)), min_size=1, max_size=4), min_size=1, max_size=5
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(OPTIONS, st.integers(1, 110), st.floats(0, 40))
+def test_no_choice_is_better(sizes: list[list[tuple[int, float]]], budget: int, limit: float) -> None:
+    options = {
+        f"layer{number}": [Option(bits, size, harm) for bits, (size, harm) in enumerate(choices)]
+        for number, choices in enumerate(sizes)
+    }
+    every = [
+        (sum(o.bytes for o in chosen), sum(o.harm for o in chosen))
+        for chosen in itertools.product(*options.values())
+    ]
+
+    def cost(bits: dict[str, int]) -> tuple[int, float]:
+        chosen = [options[name][width] for name, width in bits.items()]
+        return sum(o.bytes for o in chosen), sum(o.harm for o in chosen)
+
+    small = [harm for size, harm in every if size <= budget]
+    if small:
+        size, harm = cost(choose_bits(options, budget))
+        assert size <= budget
+        assert harm == pytest.approx(min(small))
+    else:
+        with pytest.raises(ConfigError, match="with the fewest bits"):
+            choose_bits(options, budget)
+    if harmless := [size for size, harm in every if harm <= limit * (1 - 1e-9)]:
+        size, harm = cost(choose_bits(options, max_harm=limit))
+        assert harm <= limit * (1 + 1e-9)
+        assert size <= min(harmless)
+    for size, harm, bits in front(options):
+        assert cost(bits) == (size, pytest.approx(harm))
+
+
+def test_harm_that_no_bits_avoid_is_refused() -> None:
+    options = {"layer": [Option(2, 10, 3.0), Option(8, 40, 0.5)]}
+    assert choose_bits(options, max_harm=1.0) == {"layer": 8}
+    with pytest.raises(ConfigError, match=r"a harm of 0\.1 nats per frame is less than the 0\.5"):
+        choose_bits(options, max_harm=0.1)
+    with pytest.raises(ConfigError, match="less than the 3 of the most bits that are small enough"):
+        choose_bits(options, budget_bytes=20, max_harm=1.0)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        WeightCode(1),
+        WeightCode(2),
+        WeightCode(3),
+        WeightCode(4),
+        WeightCode(2, symmetric(2)),
+        WeightCode(2, TERNARY),
+        WeightCode(2, TERNARY, group=8),
+        WeightCode(4, group=8),
+    ],
+    ids=str,
+)
+def test_a_layer_has_the_bytes_that_were_counted(code: WeightCode) -> None:
+    rows, columns = 6, 24
+    levels = np.random.default_rng(1).choice(np.array(code.levels, np.int8), (rows, columns))
+    multipliers = np.ones((rows, code.groups(columns)), np.uint8) if code.group else None
+    tensors = pack_layer("layer", levels, code.bits, code.table, multipliers)
+    scale = np.ones(rows, np.float32)
+    stored = sum(array.nbytes for array in (*tensors.values(), scale))
+    assert layer_bytes((rows, columns), code) == stored
+
+
+def test_sensitivity_is_the_divergence_of_one_layer_alone() -> None:
+    model = tiny()
+    inputs = collect(model, CLIPS)
+    found = sensitivity(model, CLIPS, inputs, (1, 4, 8))
+    assert list(found) == [
+        name
+        for group in inputs
+        for name in group.layers
+        if "encoder.layers" in name and ".scores." not in name
+    ]
+    for options in found.values():
+        assert [option.bits for option in options] == [1, 4, 8]
+        assert options[0].harm > options[1].harm > options[2].harm >= 0
+        assert options[0].bytes < options[1].bytes < options[2].bytes
+    with pytest.raises(ConfigError, match="empty or silent"):
+        sensitivity(model, [np.zeros(16_000, np.float32)], inputs, (1,))
+
+
+def test_the_divergence_is_that_of_its_definition() -> None:
+    first, second = np.random.default_rng(2).standard_normal((2, 7, 5)).astype(np.float32)
+    p, q = (np.exp(x) / np.exp(x).sum(1, keepdims=True) for x in (first.astype(float), second.astype(float)))
+    assert kl_divergence([first[:3], first[3:]], [second[:3], second[3:]]) == pytest.approx(
+        float((p * np.log(p / q)).sum() / 7)
+    )
+    assert kl_divergence([first], [first]) == 0
+
+
+def test_fewer_bits_leave_less_of_a_weight() -> None:
+    rng = np.random.default_rng(3)
+    weight, rows = rng.standard_normal((8, 16)).astype(np.float32), rng.standard_normal((99, 16))
+    errors = [
+        float(np.square(rounded(weight, rows.astype(np.float32), WeightCode(bits)) - weight).sum())
+        for bits in (1, 2, 3, 4, 8)
+    ]
+    assert errors == sorted(errors, reverse=True)
+
+
+def test_the_command_keeps_to_a_budget(tmp_path: Path, run: Run) -> None:
+    original = tiny()
+    model = artifact_files.save(original, tmp_path / "model")
+    inputs = collect(original, CLIPS)
+    scales = {each.layers: fit(each, original.weights) for each in inputs}
+    few, many = (
+        sum(array.nbytes for array in quantize_static(original, inputs, scales, config).weights.values())
+        for config in (QuantizeConfig(bits=2), QuantizeConfig(bits=8))
+    )
+    budget = (few + many) // 2
+    options = ["--max-disagreement", "1", "--json", "--budget-mb", str(budget / 1e6)]
+    done = run("quantize", model, "-o", tmp_path / "mixed", *options)
+    assert done.code == 0, done.err
+    assert few < json.loads(done.out)["bytes"] <= budget
+    made = artifact_files.load(tmp_path / "mixed")
+    assert 2 < made.config.littlefoot["quantization"]["bits"] < 8
+    none = run("quantize", model, "-o", tmp_path / "none", *options, "--mode", "dynamic")
+    assert (none.code, "need mode static" in none.err) == (2, True)
+
+
+def test_the_command_shows_sensitivities(tmp_path: Path, run: Run) -> None:
+    model = artifact_files.save(tiny(), tmp_path / "model")
+    done = run("analyze", model, "--sensitivity")
+    assert done.code == 0, done.err
+    rows = [line.split() for line in done.out.splitlines() if line.startswith("encoder.layers.0.")]
+    assert len(rows) == 6
+    for row in rows:
+        assert len(row) == 6
+        assert float(row[1]) > float(row[4]) >= 0
+
+
+# The paper's accounting
+
+
+@pytest.mark.parametrize(("bits", "megabytes"), [(16, 184.42), (2, 35.84), (1, 25.23)])
+def test_the_papers_sizes(bits: int, megabytes: float) -> None:
+    found = accounting.storage_mb(
+        accounting.PAPER_PARAMETERS, accounting.BASE_LINEAR_WEIGHTS, bits, accounting.BASE_SHIFTS
+    )
+    assert found == pytest.approx(megabytes, abs=0.015)
+
+
+@pytest.mark.parametrize(("bits", "megabytes"), [(16, 188.74), (2, 40.11), (1, 29.49)])
+def test_the_sizes_of_the_public_geometry(bits: int, megabytes: float) -> None:
+    base = ModelConfig.from_dict({"model_type": "hubert"})
+    assert accounting.linear_weights(base) == accounting.BASE_LINEAR_WEIGHTS
+    assert accounting.model_storage_mb(base, bits) == pytest.approx(megabytes, abs=0.1)
+
+
+@pytest.mark.parametrize(("bits", "share"), [(32, 1.0), (2, 0.15), (1, 0.12)])
+def test_the_papers_run_times(bits: int, share: float) -> None:
+    assert accounting.estimated_runtime(bits) == pytest.approx(share, abs=0.005)
