@@ -47,7 +47,7 @@ samples: .venv/stamp
 
 .venv/stamp: $(SETUP)
 	$(PYTHON) -m venv --clear .venv
-	.venv/bin/pip install --quiet -c constraints.txt -e ".[train,onnxruntime,bench,dev]"
+	.venv/bin/pip install --quiet -c constraints.txt -e ".[train,onnxruntime,bench,media,vad,dev]"
 	touch $@
 
 # The native kernels, where there is a C++ compiler; their tests say why they are skipped where there is none.

@@ -1,22 +1,26 @@
-"""Audio from files, bytes and arrays: always float32, mono, 16 kHz.
+"""Audio from files, bytes, pipes and arrays: always float32, mono, 16 kHz.
 
-Files are decoded by libsndfile (through soundfile) and resampled by soxr, block by block, so that a
-recording of any length needs bounded memory. Several channels are averaged. A file that is damaged
-or not all there is refused rather than read in part (see ``littlefoot.containers``).
+Files are decoded by libsndfile (through soundfile) or FFmpeg (``littlefoot.media``), chosen by what they
+hold and not by their names, and resampled by soxr, block by block, so that a recording of any length needs
+bounded memory. Several channels are averaged. A file that is damaged or not all there is refused rather
+than read in part (see ``littlefoot.containers``), and so is one that changes meanwhile.
 """
 
 import io
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from littlefoot import containers
-from littlefoot.errors import AudioError
+from littlefoot import containers, media
+from littlefoot.errors import AudioError, MissingExtraError
+from littlefoot.pcm import Pcm
 
 if TYPE_CHECKING:
     import soundfile
@@ -25,14 +29,20 @@ SAMPLE_RATE = 16000
 """Samples per second of everything this module returns."""
 
 Waveform: TypeAlias = NDArray[np.float32]
-Source: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | NDArray[Any]
+Source: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Pcm | NDArray[Any]
 
 _FORMATS = ("WAV", "WAVEX", "RF64", "AIFF", "AU", "CAF", "NIST", "FLAC", "OGG", "MP3")
-_READABLE = "WAV, FLAC, Ogg (Vorbis, Opus), MP3, AIFF, AU, CAF and NIST SPHERE are read"
+_READABLE = (
+    "WAV, FLAC, Ogg (Vorbis, Opus), MP3, MPEG-4 (m4a, mp4, mov), WebM, Matroska, AAC, AIFF, AU, CAF and"
+    " NIST SPHERE are read"
+)
 _CONVERT = "convert it with: ffmpeg -i INPUT -ar 16000 -ac 1 OUTPUT.wav"
 _RATES = range(1000, 768_001)  # hertz; beyond it, a damaged header would ask for absurd amounts of memory
 _LOUDEST = 2.0**31  # float samples in the scale of 32-bit integers still pass
 _BLOCK = 1 << 18  # samples of all channels decoded at a time: 1 MB
+_CHANGED = "was changed while it was read: wait until it is complete"
+_SPOOL = 1 << 26  # bytes of a pipe that are held in memory rather than in a temporary file
+_HEAD = 1 << 15  # bytes by which a pipe is judged: one second of bare samples
 _UNKNOWN_LENGTH = 1 << 62  # libsndfile counts 2^63 - 1 frames where a header gives no length
 
 
@@ -90,21 +100,42 @@ def blocks(source: Source, seconds: float = 30.0) -> Iterator[Waveform]:
         yield np.concatenate(pending)
 
 
-def duration(source: Source) -> float:
+def duration(source: Source, exact: bool = True) -> float:
     """Length of a recording in seconds; from the header where it is reliable (not in MP3), else by decoding.
+
+    Args:
+        source: as for ``read``; a pipe or file that cannot seek is used up.
+        exact: False to trust any header, which is quick; of bare samples on a pipe the answer is then 0.
 
     Raises:
         AudioError: as ``read``, for what can be seen without decoding.
     """
     if isinstance(source, np.ndarray):
         return len(_checked_array(source)) / SAMPLE_RATE
-    with _open(source) as (file, name, _):
-        frames = file.frames
-        if file.format == "MP3" or frames >= _UNKNOWN_LENGTH:
-            frames = sum(len(piece) for piece in _frames(file, name, 0))
-        if not frames:
-            raise AudioError(f"{name}: holds no samples: record or export it again")
-        return float(frames / file.samplerate)
+    if isinstance(source, Pcm):
+        return sum(len(block) for block in source.blocks()) / SAMPLE_RATE if exact else 0.0
+    with _open(source) as recording:
+        seconds = recording.seconds
+        if seconds is None or (exact and not recording.reliable):
+            seconds = sum(len(piece) for piece in recording.pieces) / recording.rate
+        if not seconds:
+            raise AudioError(f"{recording.name}: holds no samples: record or export it again")
+        return seconds
+
+
+@contextmanager
+def standard_input(stream: BinaryIO) -> Iterator[Source]:
+    """What a pipe holds: an audio file, or else bare samples (``littlefoot.pcm``), which are not kept.
+
+    Raises:
+        AudioError: it is empty, or obviously neither.
+    """
+    head = stream.read(_HEAD)
+    if containers.is_known(head):
+        with _spooled(stream, head) as spool:
+            yield spool
+    else:
+        yield Pcm(stream, head)
 
 
 def normalize(waveform: Waveform) -> Waveform:
@@ -142,13 +173,23 @@ def _check_finite(samples: NDArray[Any], name: str) -> None:
         )
 
 
-@contextmanager
-def _open(
-    source: str | os.PathLike[str] | bytes | BinaryIO,
-) -> Iterator[tuple["soundfile.SoundFile", str, int]]:
-    """Open and verify a recording: (decoder, name for messages, frames that it must at least deliver)."""
-    import soundfile
+class _Recording(NamedTuple):
+    """A file that is open and was verified."""
 
+    name: str
+    rate: int
+    """Samples per second of the pieces."""
+    seconds: float | None
+    """Length by the header; None where it does not tell."""
+    reliable: bool
+    """Whether the header is to be trusted."""
+    pieces: Iterator[Waveform]
+    """Mono samples (T,), once."""
+
+
+@contextmanager
+def _open(source: str | os.PathLike[str] | bytes | BinaryIO) -> Iterator[_Recording]:
+    """Open and verify a recording."""
     name = _name(source)
     with ExitStack() as stack:
         try:
@@ -156,23 +197,72 @@ def _open(
                 if os.path.isdir(source):
                     raise AudioError("is a directory: name the audio files in it")
                 source = stack.enter_context(open(source, "rb"))
-            stream = _seekable(source)
-            file = stack.enter_context(_sequential()(_Callbacks(stream)))
-            least = _verify(stream, file)
-        except AudioError as error:
+            stream = _seekable(source, stack)
+            state = _state(stream)
+            form = media.demuxer(stream.read(8))
+            stream.seek(0)
+            if form is None:
+                recording = _soundfile(stream, name, stack)
+            else:
+                _complete(stream, form)
+                opened = stack.enter_context(media.opened(stream, form))
+                pieces = _named(opened.pieces, name)
+                recording = _Recording(name, opened.rate, opened.seconds, form == "mov", pieces)
+        except (AudioError, MissingExtraError) as error:
             raise AudioError(f"{name}: {error}") from error
-        except soundfile.SoundFileError as error:
-            reason = str(error).rpartition(": ")[2].rstrip(".")
-            raise AudioError(
-                f"{name}: is no audio that can be read ({reason}). {_READABLE}: {_CONVERT}"
-            ) from error
         except FileNotFoundError as error:
             raise AudioError(f"{name}: there is no such file: check the path") from error
         except (OSError, ValueError) as error:  # ValueError: a zero byte or a lone surrogate in the path
             raise AudioError(
                 f"{name!a}: cannot be opened ({error}): check the path and its rights"
             ) from error
-        yield file, name, least
+        yield recording._replace(pieces=_unchanged(recording.pieces, stream, state, name))
+
+
+def _soundfile(stream: BinaryIO, name: str, stack: ExitStack) -> _Recording:
+    import soundfile
+
+    try:
+        file = stack.enter_context(_sequential()(_Callbacks(stream)))
+    except soundfile.SoundFileError as error:
+        reason = str(error).rpartition(": ")[2].rstrip(".")
+        raise AudioError(f"is no audio that can be read ({reason}). {_READABLE}: {_CONVERT}") from error
+    least = _verify(stream, file)
+    seconds = None if file.frames >= _UNKNOWN_LENGTH else float(file.frames / file.samplerate)
+    return _Recording(name, file.samplerate, seconds, file.format != "MP3", _frames(file, name, least))
+
+
+def _named(pieces: Iterator[Waveform], name: str) -> Iterator[Waveform]:
+    try:
+        for piece in pieces:
+            _check_finite(piece, name)
+            yield piece
+    except AudioError as error:
+        message = str(error)
+        raise AudioError(message if message.startswith(name) else f"{name}: {message}") from error
+
+
+def _state(stream: BinaryIO) -> tuple[int, int] | None:
+    """Size and time of the last change of a file; None for what is no file on disk."""
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, AttributeError):
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+def _unchanged(
+    pieces: Iterator[Waveform], stream: BinaryIO, state: tuple[int, int] | None, name: str
+) -> Iterator[Waveform]:
+    """The pieces; at their end, or when they fail, check that nobody wrote to the file meanwhile."""
+    try:
+        yield from pieces
+    except AudioError as error:
+        if _state(stream) == state:
+            raise
+        raise AudioError(f"{name}: {_CHANGED}") from error
+    if _state(stream) != state:
+        raise AudioError(f"{name}: {_CHANGED}")
 
 
 def _name(source: object) -> str:
@@ -183,8 +273,8 @@ def _name(source: object) -> str:
     return str(getattr(source, "name", "audio data"))
 
 
-def _seekable(source: object) -> BinaryIO:
-    """A binary file with at least one byte, at its beginning."""
+def _seekable(source: object, stack: ExitStack) -> BinaryIO:
+    """A binary file with at least one byte, at its beginning; a copy of what cannot seek."""
     if isinstance(source, bytes):
         stream: BinaryIO = io.BytesIO(source)
     elif isinstance(source, io.IOBase) and not isinstance(source, io.TextIOBase):
@@ -194,11 +284,20 @@ def _seekable(source: object) -> BinaryIO:
             f"a {type(source).__name__} cannot be read: give a path, bytes, a binary file or a numpy array"
         )
     if not stream.seekable():
-        stream = io.BytesIO(stream.read())
+        stream = stack.enter_context(_spooled(stream))
     if not stream.seek(0, io.SEEK_END):
         raise AudioError("is empty (0 bytes): record or fetch it again")
     stream.seek(0)
     return stream
+
+
+@contextmanager
+def _spooled(stream: BinaryIO, head: bytes = b"") -> Iterator[BinaryIO]:
+    """A copy that can seek, of what a pipe gave and gives."""
+    with tempfile.SpooledTemporaryFile(_SPOOL) as spool:
+        spool.write(head)
+        shutil.copyfileobj(stream, spool)
+        yield cast(BinaryIO, spool)
 
 
 class _Callbacks:
@@ -246,28 +345,35 @@ def _verify(stream: BinaryIO, file: "soundfile.SoundFile") -> int:
         raise AudioError(
             f"has an impossible sampling rate of {file.samplerate} Hz: its header is damaged, export it again"
         )
+    return _complete(stream, file.format)
+
+
+def _complete(stream: BinaryIO, container: str) -> int:
+    """``containers.verify``, with the position kept and the remedy in the message."""
     position = stream.tell()
     try:
-        least = containers.verify(stream, file.format)
+        least = containers.verify(stream, container)
     except AudioError as error:
         raise AudioError(f"{error}; fetch or export it again") from error
     stream.seek(position)
     return least
 
 
-def _decode(source: str | os.PathLike[str] | bytes | BinaryIO) -> Iterator[Waveform]:
+def _decode(source: str | os.PathLike[str] | bytes | BinaryIO | Pcm) -> Iterator[Waveform]:
     """Decode, average the channels, resample: pieces of shape (T,) at 16 kHz, at least one sample in all."""
-    with _open(source) as (file, name, least):
-        pieces = _frames(file, name, least)
-        if file.samplerate == SAMPLE_RATE:
-            yield from pieces
+    if isinstance(source, Pcm):
+        yield from source.blocks()
+        return
+    with _open(source) as recording:
+        if recording.rate == SAMPLE_RATE:
+            yield from recording.pieces
             return
         import soxr
 
-        resampler = soxr.ResampleStream(file.samplerate, SAMPLE_RATE, 1, dtype="float32")
+        resampler = soxr.ResampleStream(recording.rate, SAMPLE_RATE, 1, dtype="float32")
         given = 0
         first = np.zeros(1, np.float32)
-        for piece in pieces:
+        for piece in recording.pieces:
             first = piece[:1] if not given else first
             resampled = resampler.resample_chunk(piece)
             given += len(resampled)

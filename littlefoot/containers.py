@@ -5,8 +5,8 @@ of warning, damaged Ogg pages are skipped, of an MP3 without a length header it 
 of chained Ogg streams it reads the first. Each check walks the container's own structure, in bounded
 memory, and says what is wrong. FLAC needs none: its decoder verifies every frame.
 
-What cannot be seen: an MP3 without a length header that was cut exactly between two frames, and a
-WAV, AU or CAF whose writer left the length open (streamed through a pipe).
+What cannot be seen: an MP3, AAC or live WebM recording without a length that was cut exactly between two
+frames, and a WAV, AU or CAF whose writer left the length open (streamed through a pipe).
 """
 
 import re
@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Callable
 from typing import BinaryIO
 
+from littlefoot import media
 from littlefoot.errors import AudioError
 
 # So many samples may rightly be trimmed: the length header's own frame, and the encoder's delay and
@@ -29,7 +30,7 @@ def verify(stream: BinaryIO, container: str) -> int:
 
     Args:
         stream: the whole file, seekable; its position is changed.
-        container: libsndfile's name of the format, such as "WAV" or "OGG".
+        container: libsndfile's name of the format, such as "WAV" or "OGG", or FFmpeg's, such as "mov".
 
     Returns:
         The number of frames (samples per channel) that decoding must deliver at least; 0 if the
@@ -195,6 +196,98 @@ def _mp3(stream: BinaryIO, size: int) -> int:
     return max(0, samples - _MP3_TRIM)
 
 
+def _boxes(stream: BinaryIO, size: int) -> int:
+    """MPEG-4 and QuickTime (ISO/IEC 14496-12, section 4.2): 32-bit lengths, names, 64-bit lengths if 1."""
+    position = 0
+    names = set()
+    while position + 8 <= size:
+        length, name = struct.unpack(">I4s", _at(stream, position, 8))
+        if length == 1:
+            length = int.from_bytes(stream.read(8), "big")
+        if length == 0:  # up to the end of the file
+            length = size - position
+        if length < 8:
+            break
+        names.add(name)
+        if position + length > size:
+            raise AudioError(
+                f"is truncated: {length} bytes of it are announced at byte {position},"
+                f" {size - position} are there"
+            )
+        position += length
+    if b"moov" not in names:
+        raise AudioError("is truncated, or its recording was interrupted: it has no index (moov)")
+    return 0
+
+
+_SEGMENT, _CLUSTER = 0x18538067, 0x1F43B675
+
+
+def _ebml(stream: BinaryIO, size: int) -> int:
+    """Matroska and WebM (RFC 8794, sections 5 and 6): identifiers and lengths of 1 to 8 bytes.
+
+    A live recording leaves the lengths of its segment and clusters open: then what is in them is followed.
+    """
+    position = 0
+    while position < size:
+        header = _at(stream, position, 12)
+        width = 9 - header[0].bit_length()  # of the identifier, which keeps its marker
+        if width > 4:
+            break
+        identifier = int.from_bytes(header[:width], "big")
+        bytes_of_length = 9 - header[width].bit_length() if len(header) > width else 9
+        if len(header) < width + bytes_of_length:
+            raise AudioError("is truncated: its last Matroska element is incomplete")
+        if bytes_of_length > 8:
+            break
+        length = int.from_bytes(header[width : width + bytes_of_length], "big")
+        length &= (1 << 7 * bytes_of_length) - 1
+        is_open = length == (1 << 7 * bytes_of_length) - 1
+        position += width + bytes_of_length
+        if not is_open and position + length > size:
+            raise AudioError(
+                f"is truncated: {length} bytes of it are announced at byte {position},"
+                f" {size - position} are there"
+            )
+        if is_open and identifier not in (_SEGMENT, _CLUSTER):
+            break
+        if identifier != _SEGMENT and not is_open:
+            position += length
+    return 0
+
+
+def _adts_frame(header: bytes) -> int:
+    """Bytes of an AAC frame (ISO/IEC 13818-7, section 6.2) from its first seven; 0 if it is none."""
+    if len(header) < 7 or header[0] != 0xFF or header[1] & 0xF6 != 0xF0:
+        return 0
+    length = (header[3] & 3) << 11 | header[4] << 3 | header[5] >> 5
+    return length if length > 7 else 0
+
+
+def _adts(stream: BinaryIO, size: int) -> int:
+    position = 0
+    while length := _adts_frame(_at(stream, position, 7)):
+        position += length
+    if position > size or (0 < size - position < 7):
+        raise AudioError("is truncated: its last AAC frame is incomplete")
+    return 0
+
+
+_MAGIC = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"fLaC", b"OggS", b"caff", b".snd", b"dns.", b"NIST", b"ID3")
+
+
+def is_known(head: bytes) -> bool:
+    """Whether data that begin with ``head``, some kilobytes, are an audio file rather than bare samples."""
+    if head.startswith(_MAGIC) or media.demuxer(head) in ("mov", "matroska"):
+        return True
+    # Bare samples may look like the header of one frame, though not like two in a row.
+    for length in (_mp3_frame(head)[0], _adts_frame(head)):
+        second = head[length : length + 7]
+        if length and (_mp3_frame(second)[0] or _adts_frame(second)):
+            return True
+    return False
+
+
 _CHECKS: dict[str, Callable[[BinaryIO, int], int]] = {
     "WAV": _riff,
     "WAVEX": _riff,
@@ -205,4 +298,7 @@ _CHECKS: dict[str, Callable[[BinaryIO, int], int]] = {
     "NIST": _nist,
     "OGG": _ogg,
     "MP3": _mp3,
+    "mov": _boxes,
+    "matroska": _ebml,
+    "aac": _adts,
 }

@@ -310,7 +310,7 @@ def test_messages_name_the_file_and_the_remedy(tmp_path: Path) -> None:
         b"no sound at all" * 99,
         "Format not recognised.*MP3.* are read: convert it with",
     )
-    refused("clip.m4a", b"\0\0\0\x20ftypM4A " + bytes(999), "convert it with: ffmpeg")
+    refused("clip.avi", b"RIFF\0\0\0\x20AVI LIST" + bytes(999), "convert it with: ffmpeg")
     matrix = io.BytesIO()
     soundfile.write(matrix, speechlike(0.1), 16000, format="MAT5")
     refused("matrix.mat", matrix.getvalue(), "convert it with: ffmpeg")
@@ -321,6 +321,103 @@ def test_messages_name_the_file_and_the_remedy(tmp_path: Path) -> None:
         audio.read(tmp_path)
     with pytest.raises(AudioError, match="cannot be opened"):
         audio.read("zero\0byte.wav")
+
+
+def test_a_file_that_grows_or_changes_while_it_is_read_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "recording.wav"
+    for grow in (b"\0\0" * 8000, b""):
+        path.write_bytes(encode(speechlike(30.0)))
+        blocks = audio.blocks(path, 1.0)
+        next(blocks)
+        with path.open("ab" if grow else "wb") as file:
+            file.write(grow)
+        with pytest.raises(AudioError, match=r"recording.wav: was changed while it was read: wait until"):
+            list(blocks)
+
+
+# Pipes
+
+
+class Pipe(io.BytesIO):
+    """Gives bytes as a pipe does: at most so many at once, and no way back."""
+
+    def seekable(self) -> bool:
+        return False
+
+    def seek(self, *position: int) -> int:
+        raise io.UnsupportedOperation
+
+    def read(self, count: int | None = -1) -> bytes:
+        return super().read(min(count, 1001) if count and count > 0 else count)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_on_a_pipe_is_known_by_what_it_holds(kind: str) -> None:
+    with audio.standard_input(Pipe(WHOLE[kind])) as source:
+        assert np.array_equal(audio.read(source), audio.read(WHOLE[kind]))
+
+
+@pytest.mark.parametrize("level", [1.0, 0.001, 0.0])
+def test_bare_samples_on_a_pipe_are_pcm(level: float) -> None:
+    samples = np.round(speechlike(3.0) * level * 32767).astype("<i2")
+    with audio.standard_input(Pipe(samples.tobytes())) as source:
+        assert isinstance(source, audio.Pcm)
+        blocks = list(audio.blocks(source, 0.5))
+    assert {len(block) for block in blocks} == {8000}
+    assert np.array_equal(np.concatenate(blocks), samples.astype(np.float32) / 32768)
+    with audio.standard_input(Pipe(samples.tobytes())) as source:
+        assert audio.duration(source) == 3.0
+
+
+def test_an_hour_of_bare_samples_is_read_in_bounded_memory() -> None:
+    import tracemalloc
+
+    class Endless(io.RawIOBase):
+        left = 3600 * 32000
+
+        def read(self, count: int = -1) -> bytes:
+            count = min(count, self.left)
+            self.left -= count
+            return bytes(count)
+
+    tracemalloc.start()
+    with audio.standard_input(Endless()) as source:  # type: ignore[arg-type]
+        seconds = sum(len(block) for block in audio.blocks(source, 20.0)) / 16000
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert seconds == 3600
+    assert peak < 8e6
+
+
+def test_bare_samples_that_end_in_the_middle_of_one_are_refused() -> None:
+    samples = np.round(speechlike(2.0) * 32767).astype("<i2").tobytes()
+    with audio.standard_input(Pipe(samples[:-1])) as source:
+        blocks = audio.blocks(source, 1.0)
+        assert len(next(blocks)) == 16000
+        with pytest.raises(AudioError, match="standard input: ends in the middle of a sample: it was cut"):
+            list(blocks)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        ("These are no samples, ünd they are long enough. ".encode() * 100, "neither an audio file"),
+        (np.random.default_rng(0).bytes(50_000), "neither an audio file .* nor raw PCM"),
+    ],
+)
+def test_what_is_obviously_no_sound_is_not_taken_for_samples(content: bytes, message: str) -> None:
+    with pytest.raises(AudioError, match=message), audio.standard_input(Pipe(content)):
+        pass
+
+
+@settings(max_examples=200, deadline=None)
+@given(start=st.integers(-32768, 32767), loud=st.floats(0, 1))
+def test_samples_that_look_like_a_frame_header_are_samples(start: int, loud: float) -> None:
+    samples = np.round(speechlike(1.0) * loud * 32767).astype("<i2")
+    samples[0] = start
+    with audio.standard_input(Pipe(samples.tobytes())) as source:
+        assert isinstance(source, audio.Pcm)
 
 
 # Fuzzing: whatever the bytes, finite samples or an AudioError

@@ -75,6 +75,7 @@ def test_a_row_for_every_model_whatever_happens_to_it(
         *("model", "damaged", "streaming"),  # the rows
         "streaming",  # of the table of streaming models
     ]
+    assert any("damaged tensors" in line for line in result.out.splitlines() if "│ damaged" in line)
     assert "littlefoot: damaged: " in result.err
     assert "damaged tensors" in result.err
     assert "littlefoot: 2: " in result.err

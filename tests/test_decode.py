@@ -74,8 +74,8 @@ def test_word_times_reach_from_the_first_frame_to_the_delimiter() -> None:
     result = greedy(spoken(frames), ENGLISH, frame_seconds=0.02, offset=10.0)
     times = [(word.word, word.start, word.end) for word in result.words]
     assert [time[0] for time in times] == ["AB", "C", "A"]
-    # the delimiter at frame 8; 0.2 s after frame 10, for the delimiter comes late; 0.08 s where none comes
-    expected = [(10.04, 10.16), (10.18, 10.22 + 0.2), (10.66, 10.68 + 0.08)]
+    # the delimiter at frame 8; 0.08 s after frame 10, for the delimiter comes late; as much where none comes
+    expected = [(10.04, 10.16), (10.18, 10.22 + 0.08), (10.66, 10.68 + 0.08)]
     assert [time[1:] for time in times] == [pytest.approx(each) for each in expected]
     (last,) = greedy(spoken("_A_"), ENGLISH, frame_seconds=0.02).words
     assert last.end == pytest.approx(0.06)  # where the recording ends
@@ -112,7 +112,8 @@ def greedy_loop(logits: Logits, vocabulary: Tokens) -> list[tuple[str, int, floa
         name = vocabulary.tokens[token]
         if name == "|":
             if word:
-                end = min(frame, end + (0.2 if frame < len(posteriors) else 0.08))
+                tells = frame < len(posteriors) and frame - end <= 0.2
+                end = frame if tells else min(frame, end + 0.08)
                 found.append((word, start, end, float(np.exp(np.mean(logs)))))
             word, logs = "", []
         elif len(name) == 1:
@@ -190,7 +191,7 @@ def test_words_of_a_known_text_get_times_although_others_were_more_likely() -> N
     a, delimiter, c = (ENGLISH.tokens.index(token) for token in "A|C")
     logits[6, c] = logits[6].max() - 0.1  # C is second best where B was recognised
     got = word_times(logits, [a, delimiter, c], ENGLISH, frame_seconds=0.5, offset=1.0)
-    assert [(word.word, word.start, word.end) for word in got] == [("A", 1.5, 2.7), ("C", 4.0, 4.58)]
+    assert [(word.word, word.start, word.end) for word in got] == [("A", 1.5, 2.58), ("C", 4.0, 4.58)]
 
 
 def test_aligning_nothing_gives_nothing() -> None:

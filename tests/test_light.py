@@ -18,8 +18,11 @@ TESTS = Path(__file__).parent
 WITH_TORCH = (
     "littlefoot.model",
     "littlefoot.compress.distill",
+    "littlefoot.compress.fake_quant",
     "littlefoot.compress.frames",
+    "littlefoot.compress.lattices",
     "littlefoot.compress.losses",
+    "littlefoot.compress.lowbit",
     "littlefoot.compress.prune",
     "littlefoot.compress.share",
     "littlefoot.compress.streaming",

@@ -324,7 +324,7 @@ def test_two_processes_train_together(teacher: Artifact, tones: Path, tmp_path: 
     command += ["--set", "lowbit.budget_mb=0.04"]
     for name, value in settings.items():
         command += ["--set", f"lowbit.train.{name}={value}"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     made = artifact_files.load(tmp_path / "out")

@@ -155,7 +155,7 @@ def test_long_audio_gives_in_windows_what_it_gives_whole(levels: Recognizer) -> 
 
 def test_words_have_their_times_in_the_whole_recording(levels: Recognizer) -> None:
     waveform = spell((25, BLANK), (0.5, E), (0.5, T), (1, DELIMITER), (30, BLANK), (0.5, A), (5, BLANK))
-    result = levels.transcribe(waveform)
+    result = levels.transcribe(waveform, vad="off")
     assert result.text == "ET A"
     assert result.duration == 62.5
     first, second = result.words
@@ -171,7 +171,7 @@ def test_words_have_their_times_in_the_whole_recording(levels: Recognizer) -> No
 def test_a_word_across_windows_is_one_word(levels: Recognizer) -> None:
     # Letters go on from 14 to 24 s, while the first window decides up to 18 s.
     waveform = spell((14, BLANK), (5, E), (5, T), (1, BLANK))
-    result = levels.transcribe(waveform)
+    result = levels.transcribe(waveform, vad="off")
     assert [word.word for word in result.words] == ["ET"]
     assert result.words[0].end - result.words[0].start == pytest.approx(10.08, abs=0.02)
 
@@ -211,7 +211,7 @@ def test_blocks_are_read_only_when_they_are_needed(
 
     monkeypatch.setattr(recognizer.audio, "blocks", blocks)
     monkeypatch.setattr(levels.engine, "run", watched)
-    assert levels.transcribe("anything").duration == 200
+    assert levels.transcribe("anything", vad="off").duration == 200
     assert len(behind) >= 10
     assert max(behind) <= 2 * recognizer.WINDOW_SECONDS
 
@@ -221,13 +221,92 @@ def test_memory_does_not_grow_with_the_length(levels: Recognizer, tmp_path: Path
     for minutes in (1, 10):
         path = tmp_path / f"{minutes}.wav"
         soundfile.write(path, np.zeros(minutes * 60 * RATE, np.int16), RATE)
-        levels.transcribe(path)  # what is imported or kept once does not count
+        levels.transcribe(path, vad="off")  # what is imported or kept once does not count
         tracemalloc.start()
-        levels.transcribe(path)
+        levels.transcribe(path, vad="off")
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     samples_of_ten_minutes = 10 * 60 * RATE * 4
     assert peaks[1] - peaks[0] < samples_of_ten_minutes / 3
+
+
+# Pauses that are passed over
+
+
+class Spoken:
+    """A detector that calls speech what is not zero, in frames of 10 ms."""
+
+    frame = 160
+
+    def __init__(self) -> None:
+        self._left = np.zeros(0, np.float32)
+
+    def feed(self, samples: np.ndarray) -> np.ndarray:
+        samples = np.concatenate([self._left, samples])
+        whole = len(samples) - len(samples) % 160
+        self._left = samples[whole:]
+        return np.asarray((samples[:whole].reshape(-1, 160) > 0).any(axis=1))
+
+    def finish(self) -> np.ndarray:
+        return self.feed(np.zeros(-len(self._left) % 160, np.float32))
+
+
+@pytest.fixture
+def spoken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recognizer, "create_detector", lambda name: None if name == "off" else Spoken())
+
+
+TALK = (
+    (21.3, BLANK),
+    *((0.3, E), (0.3, T)),
+    (0.9, BLANK),  # passed over in part: no delimiter is heard in it
+    *((0.3, A), (0.1, BLANK), (0.2, DELIMITER), (0.3, E)),
+    (30, BLANK),
+    *((24, E), (4, T), (0.2, DELIMITER), (0.3, A)),
+    (5, BLANK),
+)
+
+
+@pytest.mark.usefixtures("spoken")
+def test_words_keep_their_times_where_silence_is_passed_over(levels: Recognizer) -> None:
+    result = levels.transcribe(spell(*TALK), vad="energy")
+    assert result.text == "ET A E ET A"
+    assert result.duration == pytest.approx(sum(seconds for seconds, _ in TALK))
+    starts = [21.3, 22.8, 23.4, 53.7, 81.9]
+    frame = levels.config.frame_ms / 1000
+    assert [word.start for word in result.words] == pytest.approx(starts, abs=2 * frame)
+    heard = sum(levels.engine.lengths) / RATE  # type: ignore[attr-defined]
+    assert heard < 50
+    assert all(length % RATE == 0 for length in levels.engine.lengths)  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("spoken")
+def test_a_beam_search_does_not_join_words_over_silence(levels: Recognizer) -> None:
+    start = spell(*TALK[:8])
+    expected = levels.transcribe(start, vad="energy")
+    result = levels.transcribe(start, levels.decoder(BeamConfig(beam=2)), vad="energy")
+    assert result.text == "ET A E"
+    assert [word.start for word in result.words] == [word.start for word in expected.words]
+
+
+@pytest.mark.usefixtures("spoken")
+def test_what_is_silent_has_no_text_and_a_short_clip_is_heard_whole(levels: Recognizer) -> None:
+    silent = levels.transcribe(spell((60, BLANK)), vad="energy")
+    assert (silent.text, silent.duration, levels.engine.lengths) == ("", 60.0, [])  # type: ignore[attr-defined]
+    levels.transcribe(spell((0.3, E), (15, BLANK)), vad="energy")
+    assert levels.engine.lengths == [round(15.3 * RATE)]  # type: ignore[attr-defined]
+
+
+def test_a_stretch_is_filled_with_the_silence_at_its_end() -> None:
+    samples = np.arange(1.0, RATE + 5000, dtype=np.float32)
+    filled = recognizer._filled(samples)
+    assert len(filled) == 2 * RATE
+    assert np.array_equal(filled[: len(samples)], samples)
+    assert filled[len(samples)] == samples[-1]
+    assert set(filled[len(samples) :]) <= set(samples[-4800:])
+    assert recognizer._filled(samples[:RATE]) is not None
+    assert len(recognizer._filled(samples[:RATE])) == RATE
+    assert len(recognizer._filled(samples[:7])) == RATE
 
 
 # Beam search
@@ -242,8 +321,8 @@ def short_windows(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("short_windows")
 def test_a_beam_search_gives_clear_speech_as_it_is(levels: Recognizer) -> None:
     waveform = spell((1.2, BLANK), (0.1, E), (0.2, T), (0.1, DELIMITER), (1, BLANK), (0.1, A), (0.2, BLANK))
-    expected = levels.transcribe(waveform)
-    found = levels.transcribe(waveform, levels.decoder(), alternatives=3)
+    expected = levels.transcribe(waveform, vad="off")
+    found = levels.transcribe(waveform, levels.decoder(), alternatives=3, vad="off")
     assert (found.text, found.segments, found.duration) == (expected.text, expected.segments, 2.9)
     assert [(w.word, w.start, w.end) for w in found.words] == [
         (w.word, w.start, w.end) for w in expected.words
@@ -260,7 +339,7 @@ def test_windows_of_a_long_recording_are_one_search(real: Recognizer) -> None:
     search = decoder.start()
     search.feed(real.logits(waveform))
     found = search.finish(best=2)
-    result = real.transcribe(waveform, decoder, alternatives=2)
+    result = real.transcribe(waveform, decoder, alternatives=2, vad="off")
     assert result.words == found.words
     assert result.alternatives == found.alternatives
     assert result.text == found.alternatives[0].text

@@ -189,7 +189,7 @@ def start_two_processes(recipe: Path, out: Path, *arguments: str) -> subprocess.
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
     command += ["-m", "littlefoot", "train", str(recipe), "-o", str(out), *arguments]
     command += [argument for setting in NO_DROPOUT for argument in ("--set", setting)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
 

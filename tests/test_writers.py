@@ -1,7 +1,8 @@
-"""Output formats: text, JSON, SRT and WebVTT, byte for byte."""
+"""Output formats: text, JSON, SRT, WebVTT, TSV and CTM, byte for byte."""
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -11,14 +12,21 @@ from littlefoot.writers import WRITERS
 EMPTY = Transcription(text="", segments=[], words=[], duration=1.0)
 SPEECH = Transcription(
     text="HI THERE I'M <ÅSA> & CO",
-    segments=[Segment(0.02, 0.9996, "HI THERE"), Segment(3725.0, 3726.5004, "I'M <ÅSA> & CO")],
-    words=[Word("HI", 0.02, 0.1, 0.98765), Word("THERE", 0.30000000000000004, 0.9996, 0.5)],
+    segments=[Segment(0.02, 1.2996, "HI THERE"), Segment(3725.0, 3726.5004, "I'M <ÅSA> & CO")],
+    words=[
+        Word("HI", 0.02, 0.1, 0.98765),
+        Word("THERE", 0.30000000000000004, 1.2996, 0.5),
+        Word("I'M", 3725.0, 3725.25, 0.9),
+        Word("<ÅSA>", 3725.3, 3725.7, 1.0),
+        Word("&", 3725.8, 3725.9, 1.0),
+        Word("CO", 3726.0, 3726.5004, 1.0),
+    ],
     duration=3727.00006,
 )
 
 
 def test_the_formats() -> None:
-    assert sorted(WRITERS) == ["json", "srt", "text", "vtt"]
+    assert sorted(WRITERS) == ["ctm", "json", "srt", "text", "tsv", "vtt"]
 
 
 def test_text() -> None:
@@ -35,12 +43,16 @@ def test_json_has_the_promised_keys_on_one_line() -> None:
         "text": "HI THERE I'M <ÅSA> & CO",
         "duration": 3727.0,
         "segments": [
-            {"start": 0.02, "end": 1.0, "text": "HI THERE"},
+            {"start": 0.02, "end": 1.3, "text": "HI THERE"},
             {"start": 3725.0, "end": 3726.5, "text": "I'M <ÅSA> & CO"},
         ],
         "words": [
             {"word": "HI", "start": 0.02, "end": 0.1, "confidence": 0.9877},
-            {"word": "THERE", "start": 0.3, "end": 1.0, "confidence": 0.5},
+            {"word": "THERE", "start": 0.3, "end": 1.3, "confidence": 0.5},
+            {"word": "I'M", "start": 3725.0, "end": 3725.25, "confidence": 0.9},
+            {"word": "<ÅSA>", "start": 3725.3, "end": 3725.7, "confidence": 1.0},
+            {"word": "&", "start": 3725.8, "end": 3725.9, "confidence": 1.0},
+            {"word": "CO", "start": 3726.0, "end": 3726.5, "confidence": 1.0},
         ],
     }
     several = replace(SPEECH, alternatives=[Alternative("HI", -0.12345), Alternative("HIGH", -2.0)])
@@ -54,7 +66,7 @@ def test_json_has_the_promised_keys_on_one_line() -> None:
 
 def test_srt() -> None:
     assert WRITERS["srt"](SPEECH, "talk.wav") == (
-        "1\n00:00:00,020 --> 00:00:01,000\nHI THERE\n\n2\n01:02:05,000 --> 01:02:06,500\nI'M <ÅSA> & CO\n"
+        "1\n00:00:00,020 --> 00:00:01,300\nHI THERE\n\n2\n01:02:05,000 --> 01:02:06,500\nI'M <ÅSA> & CO\n"
     )
     assert WRITERS["srt"](EMPTY, None) == ""
 
@@ -62,10 +74,38 @@ def test_srt() -> None:
 def test_vtt() -> None:
     assert WRITERS["vtt"](SPEECH, "talk.wav") == (
         "WEBVTT\n"
-        "\n00:00:00.020 --> 00:00:01.000\nHI THERE\n"
+        "\n00:00:00.020 --> 00:00:01.300\nHI THERE\n"
         "\n01:02:05.000 --> 01:02:06.500\nI'M &lt;ÅSA&gt; &amp; CO\n"
     )
     assert WRITERS["vtt"](EMPTY, None) == "WEBVTT\n"
+
+
+def test_tsv() -> None:
+    assert WRITERS["tsv"](SPEECH, "talk.wav") == (
+        "start\tend\ttext\n20\t1300\tHI THERE\n3725000\t3726500\tI'M <ÅSA> & CO\n"
+    )
+    assert WRITERS["tsv"](EMPTY, None) == "start\tend\ttext\n"
+
+
+def test_ctm() -> None:
+    lines = WRITERS["ctm"](SPEECH, "talks/my talk.one.wav").splitlines()
+    assert lines[:2] == ["my_talk.one 1 0.020 0.080 HI 0.9877", "my_talk.one 1 0.300 1.000 THERE 0.5000"]
+    assert all(len(line.split()) == 6 for line in lines)
+    assert WRITERS["ctm"](SPEECH, None).startswith("recording 1 ")
+    assert WRITERS["ctm"](EMPTY, None) == ""
+
+
+def test_json_is_as_its_documented_schema_says() -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = json.loads((Path(__file__).parents[1] / "docs" / "transcription.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    several = replace(SPEECH, alternatives=[Alternative("HI", -0.12345), Alternative("HIGH", -2.0)])
+    for transcription, file in ((SPEECH, "talk.wav"), (several, None), (EMPTY, "-")):
+        jsonschema.validate(json.loads(WRITERS["json"](transcription, file)), schema)
+    record = json.loads(WRITERS["json"](SPEECH, None))
+    for damage in ({"duration": "1"}, {"words": [{"word": "HI"}]}, {"surprise": 1}, {"segments": None}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**record, **damage}, schema)
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,7 @@ def columns(report: Report) -> list[Column]:
         Column("J per audio s", lambda m: _scaled(m.energy_j_per_audio_s, 1, ".3g")),
         Column("g CO2 per audio h", lambda m: _scaled(m.co2_g_per_audio_h, 1, ".3g"), minor=True),
     ]
+    every.append(Column("error", lambda m: m.error))
     return [column for column in every if any(column.text(model) for model in report.models)]
 
 
@@ -181,7 +182,6 @@ def markdown(report: Report) -> str:
     if rows := streaming_rows(report):
         lines += ["", *_markdown_table(STREAMING, rows)]
     lines += ["", *(f"- {escape(note)}" for note in footnotes(report))]
-    lines += [f"- {escape(model.name)}: {escape(model.error)}" for model in report.models if model.error]
     return "\n".join(lines) + "\n"
 
 

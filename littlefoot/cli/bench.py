@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from littlefoot.manifest import Utterance
 
 ALL = "all"
+UNFOLDED = 10_000
+"""Characters of a line where nobody watches: enough for any."""
 
 
 def bench(
@@ -239,7 +241,7 @@ def _show(report: Report) -> None:
     from littlefoot.bench.table import footnotes, rich_tables
 
     # Where nobody watches, nothing is folded to a terminal's width.
-    console = Console(width=None if sys.stdout.isatty() else 300)
+    console = Console(width=None if sys.stdout.isatty() else UNFOLDED)
     for made in rich_tables(report, console.width):
         console.print(made)
     for note in [*footnotes(report), *report.notes]:

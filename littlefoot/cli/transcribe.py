@@ -1,29 +1,55 @@
-"""``littlefoot transcribe``: recordings to text, JSON or subtitles."""
+"""``littlefoot transcribe``: recordings to text, subtitles or tables."""
 
 from __future__ import annotations
 
-import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from littlefoot.cli import options
+from littlefoot.cli import inputs, options
 from littlefoot.errors import ConfigError, LittlefootError
 
 if TYPE_CHECKING:
+    from littlefoot.cli.batch import Outcome, Settings
     from littlefoot.results import Transcription
+    from littlefoot.subtitles import Layout
 
-EXTENSIONS = {"text": ".txt", "json": ".json", "srt": ".srt", "vtt": ".vtt"}
+EXTENSIONS = {
+    **{"text": ".txt", "json": ".json", "srt": ".srt"},
+    **{"vtt": ".vtt", "tsv": ".tsv", "ctm": ".ctm"},
+}
+ONE_EACH = ("srt", "vtt", "tsv")
+"""Formats of which two cannot stand in one file."""
 
 
 def transcribe(
     model: options.Model,
-    audio: Annotated[list[str], typer.Argument(help="Recordings; - reads one from standard input.")],
-    form: Annotated[str, typer.Option("--format", help="text, json, srt or vtt.")] = "text",
+    audio: Annotated[
+        list[str], typer.Argument(help="Recordings, folders of them, patterns; - reads standard input.")
+    ],
+    form: Annotated[str, typer.Option("--format", help="text, json, srt, vtt, tsv or ctm.")] = "text",
     output_dir: Annotated[
-        Path | None, typer.Option("--output-dir", help="Write a file for each recording here.")
+        Path | None, typer.Option("--output-dir", "-o", help="Write a file for each recording here.")
     ] = None,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Leave out what was written after its recording.")
+    ] = False,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Recordings at a time, in processes.")] = 1,
+    vad: Annotated[
+        str | None, typer.Option("--vad", help="What finds speech in long recordings: energy, silero or off.")
+    ] = None,
+    line_length: Annotated[
+        int, typer.Option("--line-length", help="Characters in a line of subtitles.")
+    ] = 42,
+    lines: Annotated[int, typer.Option("--lines", help="Lines of subtitles shown at once.")] = 2,
+    cue_seconds: Annotated[
+        float, typer.Option("--cue-seconds", help="The longest that subtitles are shown.")
+    ] = 7.0,
     engine: options.Engine = "auto",
     threads: options.Threads = None,
     precision: options.Precision = "auto",
@@ -50,8 +76,8 @@ def transcribe(
     Several recordings: text lines begin with the file's name and a tab, JSON is one object on each line.
     A recording that fails is reported, the others are done, and the exit code is 1.
 
-    With --stream a line is printed as soon as a segment ends, and on a terminal what is being said. Standard
-    input is then raw PCM: 16 kHz, mono, 16 bits, little-endian.
+    Standard input is an audio file, or raw PCM: 16 kHz, mono, 16 bits, little-endian. With --stream it is raw
+    PCM, a line is printed as soon as a segment ends, and on a terminal what is being said.
     """
     from littlefoot.cli.decoding import decoder
     from littlefoot.decode.beam import BeamConfig
@@ -64,6 +90,8 @@ def transcribe(
             raise ConfigError("--stream takes one recording, and prints it as text or json")
         if alternatives:
             raise ConfigError("--stream has no place for --alternatives: leave it out")
+        if vad is not None or jobs > 1 or skip_existing:
+            raise ConfigError("--stream goes without --vad, --jobs and --skip-existing")
         from littlefoot.cli import live
 
         loaded = recognizer.load(model, engine, threads, precision, language, layers)
@@ -73,56 +101,162 @@ def transcribe(
         return
     if form not in EXTENSIONS:
         raise ConfigError(f"--format {form} is unknown: use one of {', '.join(EXTENSIONS)}")
-    if len(audio) > 1 and form in ("srt", "vtt") and output_dir is None:
-        raise ConfigError(f"several recordings as {form} need --output-dir: each makes a file of its own")
-    if output_dir is not None:
-        _refuse_collisions(audio, form)
     if alternatives and form != "json":
         raise ConfigError(f"--alternatives needs --format json: {form} has no place for them")
-    loaded = recognizer.load(model, engine, threads, precision, language, layers)
+    if skip_existing and output_dir is None:
+        raise ConfigError("--skip-existing needs --output-dir: nothing else shows what is done")
+    from littlefoot.subtitles import Layout
+
+    layout = Layout(line_length, lines, cue_seconds)
+    recordings, problems = inputs.expand(audio)
+    if len(recordings) > 1 and form in ONE_EACH and output_dir is None:
+        raise ConfigError(f"several recordings as {form} need --output-dir: each makes a file of its own")
+    if jobs > 1 and len(recordings) > 1 and any(each.name == inputs.STANDARD_INPUT for each in recordings):
+        raise ConfigError("- goes without --jobs: one process only reads standard input")
+    if output_dir is not None:
+        inputs.refuse_collisions(recordings, EXTENSIONS[form])
+    from littlefoot.cli.batch import Settings
+
     if alternatives and beam is None:
         beam = BeamConfig.beam
-    search = decoder(loaded, beam, lm, alpha, beta, hotwords, lexicon)
-    if output_dir is not None:
-        output_dir.mkdir(parents=True, exist_ok=True)
-    failures = 0
-    for name in audio:
-        try:
-            result = loaded.transcribe(sys.stdin.buffer.read() if name == "-" else name, search, alternatives)
-            _write(result, name, form, output_dir, named=len(audio) > 1)
-        except LittlefootError as error:
-            failures += 1
-            typer.echo(f"littlefoot: {error}", err=True)
-    if failures:
-        if len(audio) > 1:
-            typer.echo(f"littlefoot: {failures} of {len(audio)} recordings failed", err=True)
+    vad = recognizer.VAD if vad is None else vad
+    settings = Settings(
+        model,
+        engine,
+        threads,
+        precision,
+        language,
+        layers,
+        vad,
+        beam,
+        lm,
+        alpha,
+        beta,
+        hotwords,
+        lexicon,
+        alternatives,
+    )
+    output = _Output(form, layout, output_dir, named=len(recordings) > 1)
+    for problem in problems:
+        typer.echo(f"littlefoot: {problem}", err=True)
+    failed = len(problems) + _transcribe(settings, recordings, output, jobs, skip_existing, len(problems))
+    if failed:
         raise typer.Exit(1)
 
 
-def _refuse_collisions(audio: list[str], form: str) -> None:
-    """One transcription must not replace another."""
-    written: dict[str, str] = {}
-    for name in audio:
-        target = _file_name(name, form)
-        if target in written:
-            raise ConfigError(
-                f"{written[target]} and {name} would both be written to {target}: "
-                "transcribe them into different directories"
+def _transcribe(
+    settings: Settings,
+    recordings: list[inputs.Recording],
+    output: _Output,
+    jobs: int,
+    skip_existing: bool,
+    problems: int,
+) -> int:
+    """Transcribe, write and sum up; returns how many failed."""
+    from littlefoot.cli import batch, progress
+
+    output.prepare()
+    todo = [each for each in recordings if not (skip_existing and output.is_done(each))]
+    names = [each.name for each in todo]
+    begin, seconds, done, failed = time.monotonic(), 0.0, 0, 0
+    try:
+        with progress.recordings(names) as meter:
+            outcomes: Iterable[Outcome] = ()
+            if todo:
+                outcomes = batch.run(settings, names, jobs, None if meter is None else meter.heard)
+            for index, result in outcomes if output.directory else _ordered(outcomes):
+                if isinstance(result, LittlefootError):
+                    failed += 1
+                    typer.echo(f"littlefoot: {result}", err=True)
+                else:
+                    output.write(result, todo[index])
+                    done += 1
+                    seconds += result.duration
+                if meter is not None:
+                    meter.ended(index)
+    finally:
+        skipped = len(recordings) - len(todo)
+        several = len(recordings) + problems > 1 or output.directory is not None
+        if several and done + failed + skipped:
+            _sum_up(done, seconds, time.monotonic() - begin, failed + problems, skipped)
+    return failed
+
+
+def _ordered(outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
+    """Outcomes by index, each as soon as those before it are there."""
+    waiting: dict[int, Outcome] = {}
+    following = 0
+    for outcome in outcomes:
+        waiting[outcome[0]] = outcome
+        while following in waiting:
+            yield waiting.pop(following)
+            following += 1
+
+
+def _sum_up(done: int, seconds: float, took: float, failed: int, skipped: int) -> None:
+    parts = [f"{done} recordings" if done != 1 else "1 recording"]
+    if done:
+        length = f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"
+        parts.append(f"{length} in {took:.0f} s, {seconds / max(took, 1e-3):.0f} x real time")
+    if skipped:
+        parts.append(f"{skipped} already done")
+    if failed:
+        parts.append(f"{failed} failed")
+    typer.echo(f"littlefoot: {'; '.join(parts)}", err=True)
+
+
+@dataclass(frozen=True)
+class _Output:
+    """Where transcriptions go."""
+
+    form: str
+    layout: Layout
+    directory: Path | None
+    """None: standard output."""
+    named: bool
+    """Whether there are several."""
+
+    def prepare(self) -> None:
+        """Find out now, not after hours, whether the directory can be written to. Raises LittlefootError."""
+        if self.directory is None:
+            return
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.directory):
+                pass
+        except OSError as error:
+            raise LittlefootError(
+                f"--output-dir {self.directory}: cannot be written to ({error.strerror}): choose another"
+            ) from error
+
+    def is_done(self, recording: inputs.Recording) -> bool:
+        """Whether its file is there, and not older than the recording."""
+        try:
+            return self._target(recording).stat().st_mtime_ns >= Path(recording.name).stat().st_mtime_ns
+        except (OSError, ValueError):
+            return False
+
+    def write(self, result: Transcription, recording: inputs.Recording) -> None:
+        """Print, or write a file that is complete or absent. Raises LittlefootError."""
+        from littlefoot import atomic
+        from littlefoot.writers import WRITERS
+
+        written = WRITERS[self.form](result, recording.name, self.layout)
+        if self.directory is None:
+            typer.echo(
+                f"{recording.name}\t{written}" if self.named and self.form == "text" else written, nl=False
             )
-        written[target] = name
+            return
+        target = self._target(recording)
+        try:
+            with atomic.file(target) as temporary:
+                temporary.write_text(written, encoding="utf-8")
+        except OSError as error:
+            raise LittlefootError(
+                f"{target}: cannot be written ({error.strerror}): what was done before is there; make room"
+                " or choose another --output-dir, and go on with --skip-existing"
+            ) from error
 
-
-def _file_name(name: str, form: str) -> str:
-    return ("stdin" if name == "-" else Path(name).stem) + EXTENSIONS[form]
-
-
-def _write(result: Transcription, name: str, form: str, output_dir: Path | None, named: bool) -> None:
-    from littlefoot.writers import WRITERS
-
-    written = WRITERS[form](result, name)
-    if output_dir is not None:
-        (output_dir / _file_name(name, form)).write_text(written, encoding="utf-8")
-    elif named and form == "text":
-        typer.echo(f"{name}\t{written}", nl=False)
-    else:
-        typer.echo(written, nl=False)
+    def _target(self, recording: inputs.Recording) -> Path:
+        assert self.directory is not None
+        return self.directory / f"{recording.output}{EXTENSIONS[self.form]}"

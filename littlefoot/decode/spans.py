@@ -3,8 +3,8 @@
 Times follow one rule. A token's span is the frames that an alignment gives to it, blanks excluded. A word
 starts with the first frame of its first character. CTC models spike: they show the last character of a word
 well before the sound of it is over, and the word delimiter about when it is. So a word ends where the
-delimiter begins, though at most DELIMITER_SECONDS after its last character, or END_SECONDS after it where no
-delimiter follows. Its confidence is the geometric mean of the posteriors of its characters over their frames.
+delimiter begins, or END_SECONDS after its last character where none follows within DELIMITER_SECONDS. Its
+confidence is the geometric mean of the posteriors of its characters over their frames.
 """
 
 import re
@@ -18,7 +18,7 @@ from littlefoot.errors import EngineError
 from littlefoot.results import Word
 
 DELIMITER_SECONDS = 0.2
-"""A delimiter that comes later is taken for a part of the pause."""
+"""A delimiter that comes later, or was put into a pause, does not tell where the word ended."""
 END_SECONDS = 0.08
 """How long the sound of a last character goes on (RESULTS.md, section Decoding)."""
 
@@ -113,14 +113,16 @@ def words(spans: Spans, vocabulary: TokenSet, frame_seconds: float, offset: floa
             return
         first, last = open_word[0], open_word[-1]
         after = spans.frames if following is None else spans.starts[following]
-        longest = END_SECONDS if following is None or not delimited else DELIMITER_SECONDS
+        silence = float(after - spans.ends[last]) * frame_seconds
+        tells = following is not None and delimited and silence <= DELIMITER_SECONDS
         frames = (spans.ends[open_word] - spans.starts[open_word]).sum()
         result.append(
             Word(
                 word="".join(vocabulary.tokens[spans.tokens[i]] for i in open_word),
                 start=offset + float(spans.starts[first]) * frame_seconds,
                 end=offset
-                + min(float(spans.ends[last]) * frame_seconds + longest, float(after) * frame_seconds),
+                + float(spans.ends[last]) * frame_seconds
+                + (silence if tells else min(END_SECONDS, silence)),
                 confidence=float(np.exp(spans.log_posteriors[open_word].sum() / frames)),
             )
         )

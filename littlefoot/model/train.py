@@ -77,7 +77,7 @@ def train(
     if config.threads:
         torch.set_num_threads(config.threads)
     AcceleratorState._reset_state()  # or a second run in this process could not have another precision
-    accelerator = Accelerator(mixed_precision=precision(config))
+    accelerator = Accelerator(cpu=on_cpu(), mixed_precision=precision(config))
     work = out.with_name(out.name + "-training")
     store = CheckpointStore(work, config.keep_checkpoints)
     if not resume and (store.steps() or out.exists()):
@@ -296,11 +296,16 @@ def evaluate(selection: Selection, model: CTCModel, at: Position) -> dict[str, A
 
 
 def processes() -> PartialState:
-    """The processes that train together, for what happens before training.
+    """The processes that train together, for what happens before training."""
+    return PartialState(cpu=on_cpu())
 
-    On its own PartialState does not look at ACCELERATE_USE_CPU, and what it took the processes for stays.
+
+def on_cpu() -> bool:
+    """Whether processors train: as ACCELERATE_USE_CPU says, and where there is nothing else.
+
+    accelerate has to be told: without it, processes that torchrun starts would each train for themselves.
     """
-    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+    return parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
 
 
 def agreed(request: bool, accelerator: Accelerator) -> bool:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,9 @@ from littlefoot.results import Alternative, Transcription, Word
 from littlefoot.runtime.engine import Engine, StreamEngine, create, create_stream
 from littlefoot.runtime.frames import ChunkedFrames, Frames, WindowedFrames
 from littlefoot.runtime.stream import Stream
+from littlefoot.vad import create as create_detector
+from littlefoot.vad.detector import Detector
+from littlefoot.vad.stretches import StretchConfig, stretches
 
 log = logging.getLogger("littlefoot")
 
@@ -35,6 +39,17 @@ WINDOW_SECONDS = 20.0
 """Longer audio is recognised in windows of this length, so that memory stays bounded."""
 CONTEXT_SECONDS = 2.0
 """What a window sees of its neighbours on each side without deciding about it."""
+
+VAD = "energy"
+"""What finds speech in long recordings (RESULTS.md, section Long recordings)."""
+FILL_SECONDS = 1.0
+"""The lengths of stretches are rounded up to multiples of this."""
+_CERTAIN = 30.0
+"""A logit besides zeros: a posterior of one."""
+
+
+Heard = Callable[[float, list[Word]], None]
+"""Told how a transcription goes on: seconds of audio read so far, and the words that were complete since."""
 
 
 class Recognizer:
@@ -81,20 +96,28 @@ class Recognizer:
 
     def transcribe(
         self,
-        source: str | Path | bytes | BinaryIO | Array,
+        source: audio.Source,
         decoder: BeamDecoder | None = None,
         alternatives: int = 0,
+        vad: str = VAD,
+        heard: Heard | None = None,
     ) -> Transcription:
-        """Recognise a recording of any length.
+        """Recognise a recording of any length, in memory that does not grow with it.
 
         Args:
             source: a file, its bytes, or samples (T,) float32 at 16 kHz.
             decoder: made by ``decoder``; None for greedy decoding.
             alternatives: how many of the best texts to return besides, where there is a decoder.
+            vad: what finds speech in recordings beyond WINDOW_SECONDS, the rest is passed over: ``energy``,
+                ``silero`` or ``off`` (``littlefoot.vad``).
+            heard: called after every window. What it raises ends the transcription.
 
         Raises:
             AudioError: it cannot be read.
+            ConfigError: the detector is unknown.
+            MissingExtraError: a package for it is not installed.
         """
+        detector = create_detector(vad)
         samples = 0
 
         def counted(blocks: Iterable[Array]) -> Iterator[Array]:
@@ -103,7 +126,13 @@ class Recognizer:
                 samples += len(block)
                 yield block
 
-        windows = self._logits_of_windows(counted(audio.blocks(source, WINDOW_SECONDS)))
+        def told(windows: Iterable[Array]) -> Iterator[Array]:
+            for logits in windows:
+                yield logits
+                if heard is not None:
+                    heard(samples / SAMPLE_RATE, [])
+
+        windows = told(self._windows(counted(audio.blocks(source, WINDOW_SECONDS)), detector))
         best: list[Alternative] = []
         if decoder is None:
             found = self._greedy(windows)
@@ -161,11 +190,60 @@ class Recognizer:
         spans = best_path(tokens, log_posteriors, self.vocabulary.blank)
         return words(spans, self.vocabulary, self.config.frame_ms / 1000)
 
-    def _logits_of_windows(self, blocks: Iterable[Array]) -> Iterator[Array]:
+    def _windows(self, blocks: Iterator[Array], detector: Detector | None) -> Iterator[Array]:
+        """Logits (F, V) of the recording, in pieces; where nobody speaks they are made up.
+
+        What is passed over keeps its frames, so that frames keep their times, and holds a word delimiter.
+        """
+        if detector is not None:
+            start = list(itertools.islice(blocks, 2))
+            blocks = itertools.chain(start, blocks)
+            if len(start) < 2:
+                detector = None
+        if detector is None:
+            yield from self._logits_of_windows(blocks)
+            return
+        stride, frame = self.config.stride, 0
+        pieces = stretches(blocks, detector, stride)
+        for begin, stretch in itertools.groupby(pieces, key=lambda piece: piece.start):
+            yield from self._silence(begin // stride - frame)
+            frame = begin // stride
+            for logits in self._logits_of_windows((piece.samples for piece in stretch), fill=True):
+                frame += len(logits)
+                yield logits
+
+    def _silence(self, frames: int) -> Iterator[Array]:
+        """Logits of so many frames, in pieces: a delimiter, where the alphabet has one, and blanks."""
+        token = self.vocabulary.blank
+        if separator(self.vocabulary):
+            token = self.vocabulary.tokens.index(self.vocabulary.word_delimiter)
+        while frames > 0:
+            count = min(frames, 1000)
+            logits = np.zeros((count, self.config.vocab_size), np.float32)
+            logits[:, self.vocabulary.blank] = _CERTAIN
+            logits[0] = 0
+            logits[0, token] = _CERTAIN
+            yield logits
+            frames -= count
+
+    def _logits_of_windows(self, blocks: Iterable[Array], fill: bool = False) -> Iterator[Array]:
+        """Logits of the decided frames of windows; ``fill``: see ``_filled``."""
         stride = self.config.stride
         for window in windows(blocks, self.config.frames, stride):
-            prepared = audio.normalize(window.samples) if self._normalize else window.samples
+            samples = _filled(window.samples) if fill else window.samples
+            prepared = audio.normalize(samples) if self._normalize else samples
             yield self.engine.run(prepared)[window.first_frame : window.end_frame]
+
+
+def _filled(samples: Array) -> Array:
+    """A stretch (T,) up to a multiple of FILL_SECONDS, with the silence at its end, to and fro.
+
+    Engines keep something for each length that they have seen: of thousands it would fill the memory.
+    """
+    size = round(FILL_SECONDS * SAMPLE_RATE)
+    end = samples[-max(1, round(StretchConfig.pad * SAMPLE_RATE)) :]
+    silence = np.concatenate([end[::-1], end])
+    return np.concatenate([samples, np.resize(silence, -len(samples) % size)])
 
 
 def _warn_untrained(config: ModelConfig, chunk_frames: int) -> None:

@@ -1,0 +1,167 @@
+"""Many recordings: one after the other in this process, or side by side in several."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from littlefoot.cli.inputs import STANDARD_INPUT
+from littlefoot.errors import LittlefootError
+
+if TYPE_CHECKING:
+    from littlefoot.results import Transcription
+    from littlefoot.runtime.recognizer import Heard
+
+Progress = Callable[[int, float], None]
+"""Called with the index of a recording and the seconds of it that were heard."""
+Recognise = Callable[[str, "Heard | None"], "Transcription"]
+"""The name of a recording, and what is told how it goes on."""
+Outcome = tuple[int, "Transcription | LittlefootError"]
+"""The index of a recording, and what became of it."""
+
+_POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options that make a recogniser; a process can be sent them."""
+
+    model: str
+    engine: str
+    threads: int | None
+    precision: str
+    language: str | None
+    layers: int | None
+    vad: str
+    beam: int | None
+    lm: Path | None
+    alpha: float | None
+    beta: float | None
+    hotwords: Path | None
+    lexicon: Path | None
+    alternatives: int
+
+    def load(self) -> Recognise:
+        """Load the model and what decodes. Raises LittlefootError."""
+        from littlefoot import audio, vad
+        from littlefoot.cli.decoding import decoder
+        from littlefoot.runtime import recognizer
+
+        vad.create(self.vad)
+        loaded = recognizer.load(
+            self.model, self.engine, self.threads, self.precision, self.language, self.layers
+        )
+        search = decoder(loaded, self.beam, self.lm, self.alpha, self.beta, self.hotwords, self.lexicon)
+
+        def recognise(name: str, heard: Heard | None) -> Transcription:
+            with ExitStack() as stack:
+                source: audio.Source = name
+                if name == STANDARD_INPUT:
+                    source = stack.enter_context(audio.standard_input(sys.stdin.buffer))
+                return loaded.transcribe(source, search, self.alternatives, self.vad, heard)
+
+        return recognise
+
+
+def run(settings: Settings, names: list[str], jobs: int, progress: Progress | None) -> Iterator[Outcome]:
+    """Transcribe recordings, in their order with one job, else as they get ready.
+
+    Raises LittlefootError where the model cannot be loaded; what a recording fails with is its outcome.
+    """
+    jobs = min(jobs, len(names))
+    if jobs <= 1:
+        yield from _in_turn(settings, names, progress)
+    else:
+        yield from _side_by_side(settings, names, jobs, progress)
+
+
+def _in_turn(settings: Settings, names: list[str], progress: Progress | None) -> Iterator[Outcome]:
+    recognise = settings.load()
+    for index, name in enumerate(names):
+        yield index, _outcome(recognise, index, name, progress)
+
+
+def _outcome(
+    recognise: Recognise, index: int, name: str, progress: Progress | None
+) -> Transcription | LittlefootError:
+    try:
+        return recognise(name, None if progress is None else lambda seconds, _: progress(index, seconds))
+    except LittlefootError as error:
+        return error
+
+
+# Several processes: what decodes is Python, and threads of one process would wait for each other.
+
+
+def _side_by_side(
+    settings: Settings, names: list[str], jobs: int, progress: Progress | None
+) -> Iterator[Outcome]:
+    threads = settings.threads or max(1, len(os.sched_getaffinity(0)) // jobs)
+    settings = replace(settings, threads=threads)
+    settings.load()  # whatever is wrong with it shows here, and the processes find it compiled
+    context = multiprocessing.get_context("spawn")
+    waiting = list(enumerate(names))[::-1]
+    while waiting:
+        heard = context.SimpleQueue() if progress is not None else None
+        running: dict[futures.Future[Any], tuple[int, str]] = {}
+        pool = futures.ProcessPoolExecutor(jobs, context, _begin, (settings, heard))
+        try:
+            while waiting or running:
+                while waiting and len(running) < jobs:
+                    index, name = waiting.pop()
+                    running[pool.submit(_work, index, name)] = (index, name)
+                done, _ = futures.wait(running, _POLL_SECONDS, futures.FIRST_COMPLETED)
+                while heard is not None and progress is not None and not heard.empty():
+                    progress(*heard.get())
+                for future in done:
+                    index, name = running.pop(future)
+                    yield index, future.result()
+        except BrokenProcessPool:
+            yield index, _died(name)
+            for index, name in running.values():
+                yield index, _died(name)
+        finally:
+            if running:  # interrupted, or broken: nobody waits for what they do
+                for process in multiprocessing.active_children():
+                    process.terminate()
+            pool.shutdown(cancel_futures=True)
+
+
+def _died(name: str) -> LittlefootError:
+    return LittlefootError(
+        f"{name}: the process that transcribed it ended, perhaps for lack of memory: try again with fewer"
+        " --jobs"
+    )
+
+
+_recognise: Recognise
+_heard: Any = None
+
+
+def _begin(settings: Settings, heard: Any) -> None:
+    global _recognise, _heard
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its processes
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _recognise, _heard = settings.load(), heard
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _work(index: int, name: str) -> Transcription | LittlefootError:
+    progress = None if _heard is None else lambda index, seconds: _heard.put((index, seconds))
+    return _outcome(_recognise, index, name, progress)

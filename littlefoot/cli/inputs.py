@@ -1,0 +1,85 @@
+"""What ``littlefoot transcribe`` is given: files, folders, patterns, standard input."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from littlefoot.errors import AudioError, ConfigError
+
+STANDARD_INPUT = "-"
+SUFFIXES = (
+    *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".sph"),
+    *(".m4a", ".m4v", ".mp4", ".mov", ".3gp", ".webm", ".mkv", ".mka", ".aac"),
+)
+"""Of the files that are taken from a folder. Those that are named may be called anything."""
+
+
+class Recording(NamedTuple):
+    """A recording to transcribe."""
+
+    name: str
+    """Its path, or STANDARD_INPUT."""
+    output: Path
+    """Where in the output directory its text goes, without the suffix of the format."""
+
+
+def expand(names: list[str]) -> tuple[list[Recording], list[AudioError]]:
+    """The recordings that ``names`` stand for, each once, and what stands for none.
+
+    A folder is all recordings in it and its folders, which keep their places in the output directory; a
+    pattern (``*``, ``?``, ``[]``, ``**`` for any folders) that the shell has left is the files it matches.
+    """
+    found: dict[str, Recording] = {}
+    problems = []
+    for name in names:
+        try:
+            for recording in _recordings(name):
+                found.setdefault(recording.name, recording)
+        except AudioError as error:
+            problems.append(error)
+    return list(found.values()), problems
+
+
+def _recordings(name: str) -> Iterator[Recording]:
+    if name == STANDARD_INPUT:
+        yield Recording(name, Path("stdin"))
+    elif os.path.isdir(name):
+        paths = sorted(_walk(Path(name)))
+        if not paths:
+            raise AudioError(
+                f"{name}: the folder holds no recordings: names that end in one of {', '.join(SUFFIXES)}"
+            )
+        for path in paths:
+            yield Recording(str(path), path.relative_to(name).with_suffix(""))
+    elif glob.has_magic(name) and not os.path.lexists(name):
+        matches = sorted(match for match in glob.glob(name, recursive=True) if os.path.isfile(match))
+        if not matches:
+            raise AudioError(f"{name}: there is no file like this: check the pattern")
+        for match in matches:
+            yield Recording(match, Path(Path(match).stem))
+    else:
+        yield Recording(name, Path(Path(name).stem))
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for directory, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
+                yield Path(directory) / name
+
+
+def refuse_collisions(recordings: list[Recording], suffix: str) -> None:
+    """One transcription must not replace another. Raises ConfigError."""
+    written: dict[Path, str] = {}
+    for recording in recordings:
+        if (other := written.get(recording.output)) is not None:
+            raise ConfigError(
+                f"{other} and {recording.name} would both be written to {recording.output}{suffix}: "
+                "transcribe them into different directories"
+            )
+        written[recording.output] = recording.name

@@ -1,0 +1,68 @@
+"""Samples without a header, as programs pipe them: 16 kHz, mono, 16 bits, little-endian."""
+
+import itertools
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from littlefoot.errors import AudioError
+
+DESCRIPTION = "raw PCM (16 kHz, mono, 16 bits, little-endian)"
+_BLOCK = 1 << 16  # bytes
+
+
+class Pcm:
+    """A stream of samples that is read once, from front to back, in bounded memory."""
+
+    def __init__(self, stream: BinaryIO, head: bytes = b"", name: str = "standard input") -> None:
+        """
+        Args:
+            stream: gives bytes.
+            head: those that were already taken from it.
+            name: for messages.
+
+        Raises:
+            AudioError: what ``head`` holds is obviously no speech.
+        """
+        self._stream, self._head, self.name = stream, head, name
+        if not head:
+            raise AudioError(f"{name}: is empty (0 bytes): record or fetch it again")
+        if _is_text(head) or _is_random(head):
+            raise AudioError(
+                f"{name}: is neither an audio file that is known nor {DESCRIPTION}: convert it with: "
+                "ffmpeg -i INPUT -f s16le -ac 1 -ar 16000 -"
+            )
+
+    def blocks(self) -> Iterator[NDArray[np.float32]]:
+        """Samples (T,) in -1 ... 1. Raises AudioError at the end, if that is in the middle of a sample."""
+        left = b""
+        for data in itertools.chain([self._head], iter(lambda: self._stream.read(_BLOCK), b"")):
+            data = left + data
+            whole = len(data) - len(data) % 2
+            left = data[whole:]
+            if whole:
+                yield np.frombuffer(data[:whole], "<i2").astype(np.float32) / np.float32(32768)
+        if left:
+            raise AudioError(
+                f"{self.name}: ends in the middle of a sample: it was cut off, or is not {DESCRIPTION}"
+            )
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        text = head[: len(head) - len(head) % 4].decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return all(character.isprintable() or character.isspace() for character in text)
+
+
+def _is_random(head: bytes) -> bool:
+    """Compressed and encrypted data sound like white noise at full volume; no recording does."""
+    samples = np.frombuffer(head[: len(head) - len(head) % 2], "<i2").astype(np.float64)
+    samples -= samples.mean() if len(samples) else 0
+    power = float(np.square(samples).sum())
+    if len(samples) < 100 or power / len(samples) < 3000.0**2:
+        return False
+    return float((samples[1:] * samples[:-1]).sum()) < 0.2 * power
