@@ -4,11 +4,11 @@ SETUP = pyproject.toml constraints.txt Makefile
 
 .PHONY: test test-all lint demo bench speed results samples clean
 
-test: .venv/stamp lint
+test: .venv/native lint
 	.venv/bin/python -m pytest -q -m "not slow"
 
 # The page is tested where chromium is installed (apt-get install chromium).
-test-all: .venv/stamp lint
+test-all: .venv/native lint
 	.venv/bin/python -m pytest -q
 
 lint: .venv/stamp
@@ -23,17 +23,20 @@ demo: .venv-demo/stamp
 # All bundled models in one table, and into RESULTS.md where the test sets are at hand.
 DATA ?= ../shared/data
 SETS = $(wildcard $(DATA)/*/manifest.tsv)
-bench: .venv/stamp
+bench: .venv/native
 	.venv/bin/littlefoot bench $(SETS:%=--data %) $(if $(SETS),--markdown RESULTS.md) \
 		--json runs/bench.json --html runs/bench.html
 
 # Our engines against others, on random weights of known sizes.
-speed: .venv/stamp
+speed: .venv/native
 	.venv/bin/python benchmarks/speed.py base
 	.venv/bin/python benchmarks/speed.py large --rounds 7
 	.venv/bin/python benchmarks/speed.py front-end
 	.venv/bin/python benchmarks/speed.py bigfoot --rounds 7
 	.venv/bin/python benchmarks/process.py
+	.venv/bin/python benchmarks/native.py kernels
+	.venv/bin/python benchmarks/native.py model
+	.venv/bin/python benchmarks/native.py memory
 
 # Error rates of the bundled model, into RESULTS.md.
 results: .venv/stamp
@@ -46,6 +49,15 @@ samples: .venv/stamp
 .venv/stamp: $(SETUP)
 	$(PYTHON) -m venv --clear .venv
 	.venv/bin/pip install --quiet -c constraints.txt -e ".[train,onnxruntime,bench,media,vad,serve,dev]"
+	touch $@
+
+# The native kernels, where there is a C++ compiler; their tests say why they are skipped where there is none.
+.venv/native: .venv/stamp $(wildcard native/*.* native/src/* native/littlefoot_native/*.py)
+	@if command -v c++ g++ clang++ > /dev/null; then \
+		.venv/bin/pip install --quiet ./native; \
+	else \
+		echo "no C++ compiler: the native kernels are not built, and their tests are skipped"; \
+	fi
 	touch $@
 
 .venv-demo/stamp: $(SETUP)

@@ -120,9 +120,15 @@ def encode(ops: Ops, config: ModelConfig, waveform: Tensor, lengths: Tensor | No
     every utterance gets what it would get alone (frames past its own length are meaningless).
     Without it, every row is taken as full.
     """
-    features, lengths = _front_end(ops, config, waveform, lengths)  # (B, F, C)
+    features, lengths = front_end(ops, config, waveform, lengths)  # (B, F, C)
     valid = None if lengths is None else ops.valid(lengths, features, axis=1)  # (B, F)
+    x = embed(ops, config, features, valid)  # (B, F, D)
+    hidden_states = transform(ops, config, x, valid)
+    return EncoderOutput(head(ops, config, hidden_states[-1]), hidden_states, features, lengths)
 
+
+def embed(ops: Ops, config: ModelConfig, features: Tensor, valid: Tensor | None = None) -> Tensor:
+    """The front end's features (B, F, C) to the input of the first Transformer block (B, F, D)."""
     x = ops.mask_spans(_project(ops, config, features))  # (B, F, D)
     frame_mask = None if valid is None else ops.reshape(valid, (0, -1, 1))  # (B, F, 1)
     if frame_mask is not None:
@@ -130,8 +136,15 @@ def encode(ops: Ops, config: ModelConfig, waveform: Tensor, lengths: Tensor | No
     x = x + _positions(ops, config, x, frame_mask)
     if not config.do_stable_layer_norm:
         x = ops.layer_norm(x, "encoder.layer_norm", config.layer_norm_eps)
-    x = ops.dropout(x, config.hidden_dropout)
+    dropped: Tensor = ops.dropout(x, config.hidden_dropout)
+    return dropped
 
+
+def transform(ops: Ops, config: ModelConfig, x: Tensor, valid: Tensor | None = None) -> list[Tensor]:
+    """The Transformer's blocks: the input of the first one (B, F, D), then the output of each.
+
+    ``valid`` (B, F): 1 for frames that others attend to; all without it.
+    """
     mask = (
         None if valid is None else ops.reshape((valid - 1.0) * -MASKED_SCORE, (0, 1, 1, -1))
     )  # (B, 1, 1, F)
@@ -151,8 +164,7 @@ def encode(ops: Ops, config: ModelConfig, waveform: Tensor, lengths: Tensor | No
             layer.block, partial(_block, ops, config, layer), x, mask, position_bias, reused
         )
         hidden_states.append(x)
-
-    return EncoderOutput(head(ops, config, x), hidden_states, features, lengths)
+    return hidden_states
 
 
 @dataclass
@@ -187,7 +199,7 @@ def encode_chunk(
         valid: (B, new frames) 1.0, and 0.0 for those after the end: as many as ``right_context_frames``
             follow the last real one.
     """
-    features, _ = _front_end(ops, config, waveform, None)
+    features, _ = front_end(ops, config, waveform, None)
     x = _project(ops, config, features) * ops.reshape(valid, (0, -1, 1))
     x = ops.concat([state.features, x], axis=1)  # (B, N + C, D)
     behind, ahead = position_padding(config)
@@ -245,10 +257,10 @@ def _chunk_mask(ops: Ops, config: ModelConfig, x: Tensor) -> Tensor:
     return (inside - 1.0) * -MASKED_SCORE
 
 
-def _front_end(
+def front_end(
     ops: Ops, config: ModelConfig, waveform: Tensor, lengths: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
-    """(B, T) -> (B, F, C), and the lengths in frames."""
+    """The convolutions: waveform (B, T) -> features (B, F, C), and the lengths in frames."""
     x = ops.reshape(waveform, (0, 1, -1))  # (B, 1, T)
     if config.waveform_gain != 1.0:
         x = x * config.waveform_gain

@@ -11,6 +11,7 @@ INSTRUCTIONS = {
     "avx2": "float32",
     "avx512f": "float32, wider",
     "avx512_vnni": "fast int8",
+    "avx512vbmi": "fast few bits, with the extra native",
     "avx_vnni": "fast int8",
     "avx512_bf16": "bfloat16",
     "amx_int8": "fastest int8",

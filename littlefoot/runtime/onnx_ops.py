@@ -6,7 +6,7 @@ reorder the data around every norm, which takes longer than the convolutions do 
 
 A weight decides by its type how its layer is computed: floating point as it is, int8 as an
 8-bit product of a quantized input (``littlefoot.compress.quantize`` describes the tensors), and uint8, which
-holds packed levels of fewer bits, as int8 after unpacking.
+holds packed levels of fewer bits, as int8 after unpacking (``littlefoot.runtime.native`` leaves them packed).
 """
 
 from __future__ import annotations

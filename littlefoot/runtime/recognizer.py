@@ -279,6 +279,7 @@ def load(
     language: str | None = None,
     layers: int | None = None,
     parallel: int = 1,
+    kernels: str | None = None,
 ) -> Recognizer:
     """Load a model for recognition.
 
@@ -291,6 +292,8 @@ def load(
         parallel: how many recordings or streams are computed side by side, each by its share of the threads.
         layers: stop after so many Transformer layers, which is faster. Models made by ``share`` with
             ``exits`` were trained for it; any other gives a warning.
+        kernels: what runs a Transformer whose weights are packed: ``auto``, ``avx512``, ``avx2``, ``neon``,
+            ``scalar``, or ``off``, which expands them to 8 bits; None: ``$LITTLEFOOT_KERNELS``, or auto.
 
     Raises:
         ConfigError: more layers than the model has, or an impossible setting.
@@ -303,6 +306,6 @@ def load(
         if layers not in trained:
             numbers = ", ".join(map(str, trained))
             log.warning("%d layers: the model was trained to stop after %s", layers, numbers)
-    whole = create(artifact, engine, threads, precision, parallel=parallel)
+    whole = create(artifact, engine, threads, precision, parallel=parallel, kernels=kernels)
     chunks = functools.partial(create_stream, artifact, whole.name, threads, precision, parallel)
     return Recognizer(artifact, whole, chunks if artifact.config.chunk_frames else None)

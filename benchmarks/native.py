@@ -1,0 +1,256 @@
+"""The native kernels: products against their limits, whole models, memory.
+
+    python benchmarks/native.py kernels
+    python benchmarks/native.py model --rounds 15
+    python benchmarks/native.py memory
+
+Random weights of wav2vec 2.0 geometry, on which speed and memory do not depend; the models need torch and
+transformers. ``kernels``: one thread, processor seconds; every round runs every product once. ``model``: the
+base geometry, 10 s of audio; every round runs every contender once, and the ratios are those of the rounds.
+Beside the wall time stands the processor time of all threads, which other processes change less. ``memory``:
+what loading and runs of 10 s add to a process that has the engine but no model, LARGE geometry.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import littlefoot_native
+import numpy as np
+from speed import BASE, LARGE, noise, random_checkpoint
+
+from littlefoot import artifact as artifacts
+from littlefoot import checkpoint
+from littlefoot.artifact import Artifact
+from littlefoot.compress.quantize import WAVEFORM_LAYER
+from littlefoot.compress.rounding import round_weight
+from littlefoot.packing import pack
+from littlefoot.runtime import graph
+from littlefoot.runtime.engine import create, openvino_core
+
+SHAPES = ((500, 768, 768), (500, 768, 3072), (500, 3072, 768))
+PRODUCTS = (  # bits of weights and of activations
+    (8, 8, "dot"),
+    (4, 8, "dot"),
+    (2, 8, "dot"),
+    (1, 8, "dot"),
+    (1, 8, "tables"),
+    (2, 4, "tables"),
+    (2, 2, "tables"),
+    (1, 4, "tables"),
+    (1, 3, "tables"),
+    (1, 2, "tables"),
+    (1, 1, "tables"),
+)
+MODELS = ((1, 4), (1, 2), (1, 8), (2, 8), (2, 4), (4, 8))
+
+
+def levels(bits: int) -> list[int]:
+    """Of the codes in their order."""
+    half = 1 << (bits - 1)
+    return [] if bits == 8 else [-1, 1] if bits == 1 else [*range(half), *range(-half, 0)]
+
+
+def in_8_bits(full: Artifact) -> Artifact:
+    """A full-precision artifact in 8 bits, without calibration."""
+    weights: dict[str, Any] = dict(full.weights)
+    for name in (name for names in graph.build(full).observed.values() for name in names):
+        if name == WAVEFORM_LAYER:
+            continue
+        factor = f"{name}.weight" not in weights
+        weights[f"{name}.input_scale"] = np.array(0.04, np.float32)
+        weights[f"{name}.input_zero_point"] = np.array(0, np.int8) if factor else np.array(128, np.uint8)
+        if not factor:
+            weight = weights[f"{name}.weight"].astype(np.float32)
+            weights[f"{name}.weight"], weights[f"{name}.weight_scale"] = round_weight(weight)
+    section = {**full.config.littlefoot, "quantization": {"bits": 8, "mode": "static", "kept": []}}
+    return replace(full, weights=weights, config=full.config.replace(littlefoot=section))
+
+
+def few_bits(quantized: Artifact, weight_bits: int, activation_bits: int) -> Artifact:
+    """An int8 artifact with fewer bits in its Transformer's linear layers. Says nothing about accuracy."""
+    weights: dict[str, Any] = dict(quantized.weights)
+    for name in [n.removesuffix(".weight") for n in weights if n.startswith("encoder.layers.")]:
+        if f"{name}.input_scale" not in weights or f"{name}.weight" not in weights:
+            continue
+        if activation_bits < 8:
+            factor = 255 / ((1 << activation_bits) - 1)
+            zero_point = float(weights[f"{name}.input_zero_point"])
+            weights[f"{name}.input_zero_point"] = np.array(round(zero_point / factor), np.uint8)
+            weights[f"{name}.input_scale"] = np.float32(weights[f"{name}.input_scale"] * factor)
+            weights[f"{name}.input_bits"] = np.array(activation_bits, np.uint8)
+        weight = weights[f"{name}.weight"].astype(np.float32)
+        spread = 1.5 * np.abs(weight).mean(axis=1, keepdims=True) / max(1, (1 << (weight_bits - 1)) - 1)
+        if weight_bits == 1:
+            rounded = np.where(weight < 0, -1, 1)
+        else:
+            half = 1 << (weight_bits - 1)
+            rounded = np.clip(np.rint(weight / spread), -half, half - 1)
+        weights[f"{name}.weight"] = pack(rounded.astype(np.int8), weight_bits)
+        weights[f"{name}.weight_bits"] = np.array(weight_bits, np.uint8)
+        weights[f"{name}.weight_scale"] = (weights[f"{name}.weight_scale"] * spread[:, 0]).astype(np.float32)
+    return replace(quantized, weights=weights)
+
+
+def kernels(names: list[str], rounds: int) -> None:
+    """Products of integers, one thread, in 10^9 multiplications and additions per second."""
+    random = np.random.default_rng(0)
+    print(
+        "| kernels | weights | inputs | method | "
+        + " | ".join(f"{r} x {c} x {o}" for r, c, o in SHAPES)
+        + " |"
+    )
+    print("|---|---|---|---|" + "---|" * len(SHAPES))
+    speeds: dict[tuple[Any, ...], list[str]] = {}
+    for rows, columns, outputs in SHAPES:
+        contenders = {}
+        out = np.zeros((rows, outputs), np.int32)
+        for name in names:
+            for bits, activation_bits, method in PRODUCTS:
+                packed = random.integers(0, 256, (outputs, columns * bits // 8), np.uint8)
+                product = littlefoot_native.Product(
+                    packed, columns, bits, levels(bits), activation_bits, name, method
+                )
+                a = random.integers(0, 1 << activation_bits, (rows, columns)).astype(np.uint8)
+                contenders[name, bits, activation_bits, method] = (product, a)
+        times: dict[tuple[Any, ...], list[float]] = {key: [] for key in contenders}
+        for _ in range(rounds):
+            for key, (product, a) in contenders.items():
+                start = time.thread_time()
+                product.multiply(a, out)
+                times[key].append(time.thread_time() - start)
+        work = 2e-9 * rows * columns * outputs
+        for key, values in times.items():
+            base = times[key[0], 8, 8, "dot"]
+            ratio = statistics.median(b / v for v, b in zip(values, base, strict=True))
+            speed = work / statistics.median(values)
+            speeds.setdefault(key, []).append(f"{speed:.0f} ({work / min(values):.0f}), {ratio:.2f}x")
+    for key, texts in speeds.items():
+        print(f"| {' | '.join(map(str, key))} | {' | '.join(texts)} |")
+
+
+def prepared(settings: dict[str, Any], folder: Path) -> tuple[Artifact, Artifact]:
+    """Random weights in full precision and in 8 bits, kept in the folder."""
+    if not (folder / "int8").exists():
+        random_checkpoint(settings, folder / "f32")
+        artifacts.save(in_8_bits(checkpoint.load(folder / "f32")), folder / "int8")
+    return checkpoint.load(folder / "f32"), checkpoint.load(folder / "int8")
+
+
+def model(folder: Path, rounds: int, seconds: float, threads: int) -> None:
+    """Whole models, wall and processor seconds."""
+    waveform = noise(seconds)
+    full, quantized = prepared(BASE, folder / "base")
+    engines = {
+        "int8, rest bf16": create(quantized, "openvino", threads, "auto", cached=False),
+        "f32": create(full, "openvino", threads, "f32", cached=False),
+    }
+    for weight_bits, activation_bits in MODELS:
+        made = create(few_bits(quantized, weight_bits, activation_bits), "openvino", threads, cached=False)
+        engines[f"W{weight_bits}A{activation_bits}, {made.kernels}"] = made
+    engines["of these, the front end"] = made._features  # type: ignore[attr-defined]
+    wall: dict[str, list[float]] = {name: [] for name in engines}
+    processor: dict[str, list[float]] = {name: [] for name in engines}
+    for number in range(rounds + 1):
+        for name, engine in engines.items():
+            start, used = time.perf_counter(), time.process_time()
+            engine.run(waveform)
+            if number:
+                wall[name].append(time.perf_counter() - start)
+                processor[name].append(time.process_time() - used)
+    print("| model | wall s, median (min) | processor s | of int8 | of f32 | processor: of int8 | of f32 |")
+    print("|---|---|---|---|---|---|---|")
+    for name in engines:
+        ratios = [
+            statistics.median(a / b for a, b in zip(times[name], times[other], strict=True))
+            for times in (wall, processor)
+            for other in ("int8, rest bf16", "f32")
+        ]
+        print(
+            f"| {name} | {statistics.median(wall[name]):.3f} ({min(wall[name]):.3f}) "
+            f"| {statistics.median(processor[name]):.3f} | {' | '.join(f'{r:.2f}' for r in ratios)} |"
+        )
+
+
+def resident() -> float:
+    """MB of this process that are in memory now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def load_and_measure(path: Path, threads: int) -> None:
+    """In a process of its own: print what loading, and a first and a second run of 10 s, add."""
+    import openvino
+
+    opset = openvino.opset13
+    parameter = opset.parameter([1, 8], np.float32)
+    empty = openvino.Model([opset.result(opset.tanh(parameter))], [parameter], "empty")
+    openvino_core().compile_model(empty, "CPU", {"INFERENCE_NUM_THREADS": threads})(
+        [np.zeros((1, 8), np.float32)]
+    )
+    waveform = noise(10)
+    before = resident()
+    engine = create(checkpoint.load(path), "openvino", threads)
+    loaded = resident()
+    for _ in range(3):
+        engine.run(waveform)
+    print(json.dumps({"loaded": loaded - before, "run": resident() - before, "kernels": engine.kernels}))
+
+
+def memory(folder: Path, threads: int) -> None:
+    """What loading adds to a process that has the engine but no model."""
+    print("| LARGE | weights on disk, MB | loaded, MB | after 10 s, MB | kernels |\n|---|---|---|---|---|")
+    os.environ["LITTLEFOOT_CACHE"] = str(folder / "cache")
+    _, quantized = prepared(LARGE, folder / "large")
+    made = {"int8": quantized} | {f"W{w}A8": few_bits(quantized, w, 8) for w in (4, 2, 1)}
+    made["W1A4"] = few_bits(quantized, 1, 4)
+    for label, model in made.items():
+        artifacts.save(model, folder / label, overwrite=True)
+        command = [sys.executable, __file__, "load", str(folder / label), "--threads", str(threads)]
+        figures: dict[str, Any] = {}
+        for _ in range(2):  # the first fills the cache
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            figures = json.loads(done.stdout)
+        size = sum(w.nbytes for w in model.weights.values()) / 1e6
+        print(
+            f"| {label} | {size:.0f} | {figures['loaded']:.0f} | {figures['run']:.0f} "
+            f"| {figures['kernels']} |"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("what", choices=("kernels", "model", "memory", "load"))
+    parser.add_argument("path", type=Path, nargs="?")
+    parser.add_argument("--folder", type=Path, help="Keep the models there for the next time.")
+    parser.add_argument("--kernels", nargs="+", default=littlefoot_native.available()[:1])
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    if arguments.what == "kernels":
+        kernels(arguments.kernels, arguments.rounds)
+        return
+    if arguments.what == "load":
+        load_and_measure(arguments.path, arguments.threads)
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.folder or Path(temporary)
+        if arguments.what == "model":
+            model(folder, arguments.rounds, arguments.seconds, arguments.threads)
+        else:
+            memory(folder, arguments.threads)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,341 @@
+"""The Transformer run by the native kernels, with weights that stay packed; an engine runs what is before.
+
+Installed with the extra ``native``. ``docs/native.md`` says how it works and what was measured.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from littlefoot.artifact import Artifact
+from littlefoot.config import SAMPLE_RATE, ModelConfig
+from littlefoot.encoder import head, transform
+from littlefoot.errors import EngineError
+from littlefoot.packing import PACKED_BITS, unpack_layer
+from littlefoot.runtime.native_ops import (
+    Add,
+    AddVector,
+    Attention,
+    Host,
+    Linear,
+    NativeOps,
+    Norm,
+    Step,
+    UnsupportedError,
+    fuse,
+)
+
+if TYPE_CHECKING:
+    from littlefoot.runtime.engine import Engine
+
+log = logging.getLogger("littlefoot")
+
+Array = npt.NDArray[np.float32]
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+KERNELS = ("auto", "off", "avx512", "avx2", "neon", "scalar")
+
+SLICE = SAMPLE_RATE // 2
+"""Samples of the front end's slices."""
+
+_INPUT = ("input_scale", "input_zero_point", "input_bits", "input_smoothing", "input_shift")
+
+
+def chosen(kernels: str | None) -> str:
+    """The setting: what was asked for, or ``$LITTLEFOOT_KERNELS``, or ``auto``.
+
+    Raises EngineError for a name that there is not.
+    """
+    name = kernels or os.environ.get("LITTLEFOOT_KERNELS") or "auto"
+    if name not in KERNELS:
+        raise EngineError(f"kernels '{name}' are unknown: use one of {', '.join(KERNELS)}")
+    return name
+
+
+def available() -> list[str]:
+    """The sets of kernels that are installed and that this processor can run, the fastest first."""
+    if find_spec("littlefoot_native") is None:
+        return []
+    import littlefoot_native
+
+    return list(littlefoot_native.available())
+
+
+def packed_layers(artifact: Artifact) -> list[str]:
+    """The layers whose weights are packed."""
+    suffix = ".weight_bits"
+    return [name.removesuffix(suffix) for name in artifact.weights if name.endswith(suffix)]
+
+
+def program(artifact: Artifact, kernels: str, threads: int) -> Program | None:
+    """The Transformer and the head of an artifact with packed weights, or None where it has none.
+
+    Where it cannot run, packed weights are expanded to 8 bits by the engine: None too, and a line in the log
+    says why.
+
+    Args:
+        kernels: as ``chosen`` gives it.
+
+    Raises EngineError for kernels that were asked for by name and cannot run here.
+    """
+    if kernels == "off" or not packed_layers(artifact):
+        return None
+    found = available()
+    wanted = (found[0] if found else "scalar") if kernels == "auto" else kernels
+    reason = None
+    if not found:
+        reason = "the native kernels are not installed: pip install 'littlefoot[native]'"
+    elif wanted not in found:
+        reason = f"this processor does not have the instructions of the kernels '{wanted}'"
+    elif kernels == "auto" and wanted == "scalar":
+        reason = "this processor has none of the instructions that make few bits fast"
+    else:
+        try:
+            return Program(artifact, wanted, threads)
+        except UnsupportedError as error:
+            reason = f"the native kernels do not have {error}"
+    if kernels != "auto":
+        raise EngineError(f"kernels '{kernels}': {reason}")
+    log.warning("packed weights are expanded to 8 bits: %s", reason)
+    return None
+
+
+class Program:
+    """The blocks and the head of a network: its steps, and the biases of its attentions."""
+
+    def __init__(self, artifact: Artifact, kernels: str, threads: int) -> None:
+        import littlefoot_native
+
+        steps = _steps(artifact.weights, artifact.config)
+        self._program = littlefoot_native.Program(artifact.config.hidden_size, threads, kernels)
+        self._biases: list[tuple[Host, ...]] = []
+        self.kernels: str = self._program.kernels
+        _Writer(artifact, self._program, self._biases).write(steps)
+
+    @property
+    def bytes(self) -> int:
+        """Of the weights in memory."""
+        return int(self._program.bytes)
+
+    def run(self, x: Array) -> Array:
+        """The input of the first block (F, D) -> logits (F, V)."""
+        logits: Array = self._program.run(x, [_total(biases, len(x)) for biases in self._biases])
+        return logits
+
+
+def _total(biases: tuple[Host, ...], frames: int) -> Array:
+    """The sum of biases (..., F, F) as (1 or H, F, F)."""
+    total = sum(np.asarray(bias.compute(frames), np.float32) for bias in biases)
+    return np.ascontiguousarray(np.asarray(total).reshape(-1, frames, frames))
+
+
+def _steps(weights: Arrays, config: ModelConfig) -> dict[int, Step]:
+    ops = NativeOps(weights)
+    head(ops, config, transform(ops, config, ops.input())[-1])
+
+    def mergeable(a: str, b: str) -> bool:
+        return _same_input(weights, a, b) and _coding(weights, a) == _coding(weights, b) is not None
+
+    return fuse(ops.steps, mergeable)
+
+
+def _same_input(weights: Arrays, a: str, b: str) -> bool:
+    """Whether two layers round their inputs in the same way."""
+    for part in _INPUT:
+        left, right = weights.get(f"{a}.{part}"), weights.get(f"{b}.{part}")
+        if left is None or right is None:
+            if left is not right:
+                return False
+        elif not np.array_equal(left, right):
+            return False
+    return True
+
+
+def _coding(weights: Arrays, name: str) -> tuple[int, tuple[int, ...]] | None:
+    """Bits of a quantized layer's weight, and the levels of its codes; None for floating point."""
+    dtype = weights[f"{name}.weight"].dtype
+    if dtype == np.int8:
+        return 8, ()
+    if dtype != np.uint8:
+        return None
+    if f"{name}.weight_multiplier" in weights:  # groups of columns have scales: their levels need 8 bits
+        return 8, ()
+    bits = int(weights[f"{name}.weight_bits"])
+    if bits not in PACKED_BITS:
+        raise EngineError(f"{name}.weight_bits is {bits}: use one of {', '.join(map(str, PACKED_BITS))}")
+    table = weights.get(f"{name}.weight_levels")
+    if table is not None:
+        return bits, tuple(table.tolist())
+    half = 1 << (bits - 1)
+    return bits, (-1, 1) if bits == 1 else (*range(half), *range(-half, 0))  # two's complement
+
+
+class _Writer:
+    """Writes steps into a program of the native package."""
+
+    def __init__(self, artifact: Artifact, program: Any, biases: list[tuple[Host, ...]]) -> None:
+        self._weights, self._config = artifact.weights, artifact.config
+        self._program, self._biases = program, biases
+        self._values: dict[int, int] = {0: 0}  # of each step
+
+    def write(self, steps: Mapping[int, Step]) -> None:
+        for number in sorted(steps):
+            step = steps[number]
+            if number == 0:
+                continue
+            try:
+                self._values[number] = self._step(step, steps)
+            except (ValueError, TypeError) as error:
+                names = ", ".join(step.names) if isinstance(step, Linear) else type(step).__name__
+                raise EngineError(f"{names}: {error}") from error
+
+    def _step(self, step: Step, steps: Mapping[int, Step]) -> int:
+        value = self._values
+        match step:
+            case Linear():
+                return self._linear(step)
+            case Norm():
+                scale = shift = None
+                if step.name is not None:
+                    scale, shift = (self._array(f"{step.name}.{part}") for part in ("weight", "bias"))
+                made = self._program.layer_norm(value[step.source], scale, shift, step.eps)
+            case Add():
+                made = self._program.add(value[step.source], value[step.other])
+            case AddVector():
+                made = self._program.add_vector(
+                    value[step.source], np.ascontiguousarray(step.vector.reshape(-1))
+                )
+            case Attention():
+                made = self._attention(step, steps)
+            case _:
+                raise UnsupportedError(f"the step {type(step).__name__}")
+        return int(made)
+
+    def _attention(self, step: Attention, steps: Mapping[int, Step]) -> Any:
+        values = [(self._values[number], 0) for number in (step.query, step.key, step.value)]
+        width = self._width(step.value, steps)
+        if step.query == step.value:  # one layer made all three
+            width //= 3
+            values = [(self._values[step.value], part * width) for part in range(3)]
+        bias = -1
+        if step.biases:
+            if step.biases not in self._biases:
+                self._biases.append(step.biases)
+            bias = self._biases.index(step.biases)
+        return self._program.attention(
+            *values,
+            heads=width // step.head_dim,
+            head_dim=step.head_dim,
+            scale=step.scale,
+            query_scale=self._score_scale(f"{step.name}.left"),
+            key_scale=self._score_scale(f"{step.name}.right"),
+            bias=bias,
+        )
+
+    def _score_scale(self, factor: str) -> float:
+        """The scale of a factor of the attention scores, if its 8 bits are symmetric; 0 otherwise."""
+        if self._weights.get(f"{factor}.input_zero_point", 1) != 0 or f"{factor}.input_bits" in self._weights:
+            return 0.0
+        return float(self._weights[f"{factor}.input_scale"])
+
+    def _width(self, number: int, steps: Mapping[int, Step]) -> int:
+        """Columns of a value that a linear layer made, alone or with others, or that is a sum with one."""
+        step = steps[number]
+        while isinstance(step, Add | AddVector):
+            step = steps[step.source]
+        if not isinstance(step, Linear):
+            raise UnsupportedError("attention over something other than linear layers")
+        return sum(len(self._weights[f"{name}.weight"]) for name in step.names)
+
+    def _linear(self, step: Linear) -> int:
+        source = self._values[step.source]
+        residual = -1 if step.residual is None else self._values[step.residual]
+        bias = self._joined(step, "bias")
+        name = step.names[0]
+        coding = _coding(self._weights, name)
+        if coding is None:
+            plain = self._array(f"{name}.weight")
+            return int(self._program.float_linear(source, plain, bias, step.activation, residual))
+        if f"{name}.input_scale" not in self._weights:
+            raise UnsupportedError("8-bit weights whose inputs have no fixed scale")
+        zero_point = self._weights[f"{name}.input_zero_point"]
+        if zero_point.dtype != np.uint8:
+            raise UnsupportedError("signed inputs of linear layers")
+        weight = self._joined(step, "weight")
+        assert weight is not None  # every layer has one
+        bits, levels = coding
+        return int(
+            self._program.packed_linear(
+                source,
+                np.ascontiguousarray(weight).view(np.uint8),
+                bits,
+                list(levels),
+                self._joined(step, "weight_scale"),
+                float(self._weights[f"{name}.input_scale"]),
+                int(zero_point),
+                int(self._weights.get(f"{name}.input_bits", 8)),
+                self._array(f"{name}.input_smoothing"),
+                self._array(f"{name}.input_shift"),
+                bias,
+                step.activation,
+                residual,
+            )
+        )
+
+    def _joined(self, step: Linear, part: str) -> npt.NDArray[Any] | None:
+        """A tensor of one layer or of several, one below the other."""
+        if part == "weight" and any(f"{name}.weight_multiplier" in self._weights for name in step.names):
+            return np.concatenate([unpack_layer(name, self._weights) for name in step.names])
+        found = [self._weights.get(f"{name}.{part}") for name in step.names]
+        if all(array is None for array in found):
+            return None
+        if part == "bias":
+            found = [
+                np.zeros(len(self._weights[f"{name}.weight"]), np.float32) if array is None else array
+                for name, array in zip(step.names, found, strict=True)
+            ]
+        whole = np.concatenate([array for array in found if array is not None])
+        return whole if part == "weight" else np.ascontiguousarray(whole, np.float32)
+
+    def _array(self, name: str) -> Array | None:
+        array = self._weights.get(name)
+        return None if array is None else np.ascontiguousarray(array, np.float32)
+
+
+class NativeEngine:
+    """Engines up to the first block, and a program from there on."""
+
+    def __init__(self, config: ModelConfig, features: Engine, embedding: Engine, program: Program) -> None:
+        self.name, self.kernels = features.name, program.kernels
+        self._config, self._features, self._embedding, self._program = config, features, embedding, program
+        self._lock = threading.Lock()  # the program has one set of buffers
+        # A norm over time must see all of it.
+        self._slice = None if config.feat_extract_norm == "group" else max(1, round(SLICE / config.stride))
+
+    def run(self, waveform: Array) -> Array:
+        embedding = self._embedding.run(self._front_end(waveform))
+        with self._lock:
+            return self._program.run(embedding)
+
+    def _front_end(self, waveform: Array) -> Array:
+        """(T,) -> (F, C), slice by slice: between convolutions half a second fits in the cache, an hour not
+        in memory."""
+        stride, frames = self._config.stride, self._config.frames(len(waveform))
+        if self._slice is None or frames <= self._slice:
+            return self._features.run(waveform)
+        slices = [
+            waveform[
+                first * stride : (min(first + self._slice, frames) - 1) * stride
+                + self._config.receptive_field
+            ]
+            for first in range(0, frames, self._slice)
+        ]
+        return np.concatenate([self._features.run(part) for part in slices])

@@ -1,0 +1,296 @@
+// The Python module. Everything that could be wrong with an argument is checked here or in Python before it
+// reaches a kernel.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <numeric>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <tuple>
+
+#include "packed.h"
+#include "program.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+using namespace littlefoot;
+
+namespace {
+
+using Weights = nb::ndarray<const uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Floats = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Matrix = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Integers = nb::ndarray<nb::numpy, int32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Cube = nb::ndarray<const float, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
+
+const Kernels* find(const std::string& name) {
+    if (name == "scalar") return scalar_kernels();
+    if (name == "avx2") return avx2_kernels();
+    if (name == "avx512") return avx512_kernels();
+    if (name == "neon") return neon_kernels();
+    throw std::invalid_argument("kernels '" + name + "' are unknown: use auto, avx512, avx2, neon or scalar");
+}
+
+std::vector<std::string> available() {
+    std::vector<std::string> names;
+    for (const char* name : {"avx512", "avx2", "neon", "scalar"})
+        if (find(name)) names.emplace_back(name);
+    return names;
+}
+
+const Kernels& select(const std::string& name) {
+    const Kernels* found = find(name == "auto" ? available().front() : name);
+    if (!found) throw std::invalid_argument("kernels '" + name + "': this processor does not have the instructions");
+    return *found;
+}
+
+std::vector<float> copy(const Floats& array, long count, const char* what) {
+    if (static_cast<long>(array.shape(0)) != count)
+        throw std::invalid_argument(std::string(what) + " must have " + std::to_string(count) + " numbers, not " +
+                                    std::to_string(array.shape(0)));
+    return {array.data(), array.data() + count};
+}
+
+std::vector<float> copy(const std::optional<Floats>& array, long count, const char* what) {
+    return array ? copy(*array, count, what) : std::vector<float>();
+}
+
+Activation activation(const std::string& name) {
+    if (name == "none") return Activation::none;
+    if (name == "gelu") return Activation::gelu;
+    if (name == "relu") return Activation::relu;
+    throw std::invalid_argument("activation '" + name + "' is unknown: use none, gelu or relu");
+}
+
+void check(const Program& program, int value, long width, const char* what) {
+    if (program.width(value) != width)
+        throw std::invalid_argument(std::string(what) + " has " + std::to_string(program.width(value)) +
+                                    " columns, not " + std::to_string(width));
+}
+
+template <typename T>
+nb::ndarray<nb::numpy, T> array(std::vector<size_t> shape, T*& data) {
+    size_t count = 1;
+    for (const size_t size : shape) count *= size;
+    data = new T[count]();
+    nb::capsule owner(data, [](void* p) noexcept { delete[] static_cast<T*>(p); });
+    return {data, shape.size(), shape.data(), owner};
+}
+
+// A matrix on its own, for tests and benchmarks.
+struct Product {
+    const Kernels& kernels;
+    std::shared_ptr<PackedMatrix> matrix;
+    Scratch scratch;
+
+    Integers multiply(Weights a, std::optional<Integers> into) {
+        if (static_cast<long>(a.shape(1)) != matrix->inputs())
+            throw std::invalid_argument("the inputs have " + std::to_string(a.shape(1)) + " columns, not " +
+                                        std::to_string(matrix->inputs()));
+        const long rows = static_cast<long>(a.shape(0)), outputs = matrix->outputs();
+        const int largest = (1 << matrix->activation_bits()) - 1;
+        const size_t count = a.shape(0) * a.shape(1);
+        uint8_t bits = 0;  // any bit that is set in an input
+        for (size_t i = 0; i < count; ++i) bits |= a.data()[i];
+        if (bits > largest)
+            throw std::invalid_argument("an input is above " + std::to_string(largest) + ", the largest of " +
+                                        std::to_string(matrix->activation_bits()) + " bits");
+        if (into && (into->shape(0) != a.shape(0) || static_cast<long>(into->shape(1)) != outputs))
+            throw std::invalid_argument("the result must be of shape (" + std::to_string(rows) + ", " +
+                                        std::to_string(outputs) + ")");
+        int32_t* out;
+        Integers result = into ? *into : Integers(array<int32_t>({a.shape(0), static_cast<size_t>(outputs)}, out));
+        out = result.data();
+        const nb::gil_scoped_release release;
+        const long padded = matrix->padded_inputs(), inputs = matrix->inputs();
+        const int32_t alpha = matrix->alpha(), beta = matrix->beta();
+        Bytes input(static_cast<size_t>(std::max(1L, rows) * padded));
+        std::vector<int32_t> sums(static_cast<size_t>(rows), 0);
+        for (long r = 0; r < rows; ++r) {
+            std::memcpy(input.data() + r * padded, a.data() + r * matrix->inputs(),
+                        static_cast<size_t>(matrix->inputs()));
+            sums[static_cast<size_t>(r)] = std::accumulate(a.data() + r * inputs, a.data() + (r + 1) * inputs, 0);
+        }
+        for (long first = 0; first < rows; first += 64)
+            matrix->multiply(input.data() + first * padded, padded, std::min(64L, rows - first), scratch,
+                             [&](long r, long column, long n, const int32_t* totals) {
+                                 kernels.restore(totals, n, alpha, beta * sums[static_cast<size_t>(first + r)],
+                                                 out + (first + r) * outputs + column);
+                             });
+        return result;
+    }
+};
+
+int packed_linear(Program& program, int source, Weights weights, int bits, const std::vector<int>& levels,
+                  Floats weight_scale, float input_scale, int zero_point, int input_bits,
+                  std::optional<Floats> smoothing, std::optional<Floats> shift, std::optional<Floats> bias,
+                  const std::string& kind, int residual) {
+    const long columns = program.width(source), rows = static_cast<long>(weights.shape(0));
+    if (!(input_scale > 0) || !std::isfinite(input_scale) || zero_point < 0 || zero_point > 255)
+        throw std::invalid_argument("the input's scale must be above 0, and its zero point 0 to 255");
+    PackedLinear step;
+    step.source = source;
+    step.matrix = std::make_shared<PackedMatrix>(program.kernels(), weights.data(),
+                                                 static_cast<long>(weights.shape(1)), rows, columns, bits, levels,
+                                                 input_bits, "auto");
+    step.input_factor = 1.0f / input_scale;
+    step.zero_point = zero_point;
+    step.factors = copy(smoothing, columns, "smoothing");
+    step.shift = copy(shift, columns, "the shift");
+    if (smoothing && !shift) step.shift.resize(static_cast<size_t>(columns), 0.0f);
+    if (shift && !smoothing) step.factors.resize(static_cast<size_t>(columns), 1.0f);
+    for (float& factor : step.factors) factor *= step.input_factor;
+    for (float& part : step.shift) part *= step.input_factor;
+    step.scale = copy(weight_scale, rows, "the weight's scale");
+    step.offset = copy(bias, rows, "the bias");
+    if (step.offset.empty()) step.offset.resize(static_cast<size_t>(rows), 0.0f);
+    for (float& scale : step.scale) scale *= input_scale;
+    for (const int32_t sum : step.matrix->row_sums()) step.correction.push_back(zero_point * sum);
+    step.activation = activation(kind);
+    if (residual >= 0) check(program, residual, rows, "the residual");
+    step.residual = residual;
+    step.target = program.add_value(rows);
+    const int target = step.target;
+    program.count(step.matrix->bytes());
+    program.add(std::move(step));
+    return target;
+}
+
+int float_linear(Program& program, int source, Matrix weight, std::optional<Floats> bias, const std::string& kind,
+                 int residual) {
+    FloatLinear step;
+    step.source = source;
+    step.outputs = static_cast<long>(weight.shape(0));
+    step.inputs = static_cast<long>(weight.shape(1));
+    check(program, source, step.inputs, "the input");
+    const long padded = (step.outputs + 15) / 16 * 16;
+    step.weight = Bytes(static_cast<size_t>(step.inputs * padded) * sizeof(float));
+    float* out = reinterpret_cast<float*>(step.weight.data());
+    for (long o = 0; o < step.outputs; ++o)
+        for (long i = 0; i < step.inputs; ++i) out[i * padded + o] = weight.data()[o * step.inputs + i];
+    step.bias = copy(bias, step.outputs, "the bias");
+    step.activation = activation(kind);
+    if (residual >= 0) check(program, residual, step.outputs, "the residual");
+    step.residual = residual;
+    step.target = program.add_value(step.outputs);
+    const int target = step.target;
+    program.count(step.weight.size());
+    program.add(std::move(step));
+    return target;
+}
+
+int layer_norm(Program& program, int source, std::optional<Floats> weight, std::optional<Floats> bias, float eps) {
+    const long width = program.width(source);
+    LayerNorm step = {source, copy(weight, width, "the norm's weight"), copy(bias, width, "the norm's bias"), eps, 0};
+    if (step.weight.empty()) step.weight.resize(static_cast<size_t>(width), 1.0f);
+    if (step.bias.empty()) step.bias.resize(static_cast<size_t>(width), 0.0f);
+    step.target = program.add_value(width);
+    const int target = step.target;
+    program.add(std::move(step));
+    return target;
+}
+
+int add(Program& program, int source, int other) {
+    check(program, other, program.width(source), "the other value");
+    const int target = program.add_value(program.width(source));
+    program.add(Add{source, other, {}, target});
+    return target;
+}
+
+int add_vector(Program& program, int source, Floats vector) {
+    const long width = program.width(source);
+    std::vector<float> values = copy(vector, width, "the vector");
+    const int target = program.add_value(width);
+    program.add(Add{source, -1, std::move(values), target});
+    return target;
+}
+
+int attention(Program& program, std::tuple<int, long> query, std::tuple<int, long> key, std::tuple<int, long> value,
+              long heads, long head_dim, float scale, float query_scale, float key_scale, int bias) {
+    if (!(query_scale > 0) != !(key_scale > 0)) throw std::invalid_argument("8-bit scores need two scales");
+    if (heads < 1 || head_dim < 1) throw std::invalid_argument("attention needs at least one head and channel");
+    View views[3];
+    int i = 0;
+    for (const auto& [number, offset] : {query, key, value}) {
+        if (offset < 0 || offset + heads * head_dim > program.width(number))
+            throw std::invalid_argument("the heads reach beyond the columns of a value");
+        views[i++] = {number, offset};
+    }
+    const int target = program.add_value(heads * head_dim);
+    program.add(Attention{views[0], views[1], views[2], heads, head_dim, scale, query_scale, key_scale, bias,
+                          target});
+    return target;
+}
+
+nb::ndarray<nb::numpy, float> run(Program& program, Matrix x, const std::vector<Cube>& biases) {
+    if (static_cast<long>(x.shape(1)) != program.width(0))
+        throw std::invalid_argument("the input has " + std::to_string(x.shape(1)) + " columns, not " +
+                                    std::to_string(program.width(0)));
+    const long frames = static_cast<long>(x.shape(0));
+    std::vector<Bias> found;
+    for (const Cube& bias : biases) {
+        if (static_cast<long>(bias.shape(1)) != frames || static_cast<long>(bias.shape(2)) != frames)
+            throw std::invalid_argument("a bias of the attention is not of " + std::to_string(frames) + " frames");
+        found.push_back({bias.data(), static_cast<long>(bias.shape(0))});
+    }
+    program.check_biases(found);
+    float* out;
+    auto result = array<float>({x.shape(0), static_cast<size_t>(program.output_width())}, out);
+    const nb::gil_scoped_release release;
+    program.run(x.data(), frames, found, out);
+    return result;
+}
+
+}  // namespace
+
+NB_MODULE(_core, m) {
+    m.def("available", &available, "The sets of kernels that this processor can run, the fastest first.");
+    m.def("has_bfloat16", [](const std::string& name) { return select(name).bfloat16; }, "kernels"_a);
+
+    nb::class_<Product>(m, "Product", "A matrix of few-bit weights, times integers.")
+        .def(
+            "__init__",
+            [](Product* self, Weights weights, long columns, int bits, const std::vector<int>& levels,
+               int activation_bits, const std::string& kernels, const std::string& method) {
+                const Kernels& found = select(kernels);
+                auto matrix = std::make_shared<PackedMatrix>(
+                    found, weights.data(), static_cast<long>(weights.shape(1)), static_cast<long>(weights.shape(0)),
+                    columns, bits, levels, activation_bits, method);
+                new (self) Product{found, std::move(matrix), {}};
+            },
+            "weights"_a.noconvert(), "columns"_a, "bits"_a, "levels"_a, "activation_bits"_a, "kernels"_a = "auto", "method"_a = "auto")
+        .def_prop_ro("method", [](const Product& p) { return p.matrix->tables() ? "tables" : "dot"; })
+        .def_prop_ro("bytes", [](const Product& p) { return p.matrix->bytes(); })
+        .def("multiply", &Product::multiply, "a"_a.noconvert(), "out"_a.noconvert() = nb::none());
+
+    nb::class_<Program>(m, "Program", "Steps that run in one call.")
+        .def(
+            "__init__",
+            [](Program* self, long inputs, int threads, const std::string& kernels) {
+                if (inputs < 1 || threads < 1 || threads > 1024)
+                    throw std::invalid_argument("a program needs at least one input column, and 1 to 1024 threads");
+                new (self) Program(select(kernels), threads, inputs);
+            },
+            "inputs"_a, "threads"_a, "kernels"_a = "auto")
+        .def_prop_ro("kernels", [](const Program& p) { return p.kernels().name; })
+        .def_prop_ro("bytes", &Program::bytes, "Of the weights.")
+        .def("packed_linear", &packed_linear, "source"_a, "weights"_a.noconvert(), "bits"_a, "levels"_a, "weight_scale"_a.noconvert(),
+             "input_scale"_a, "zero_point"_a, "input_bits"_a, "smoothing"_a.none().noconvert(), "shift"_a.none().noconvert(),
+             "bias"_a.none().noconvert(), "activation"_a = "none", "residual"_a = -1)
+        .def("float_linear", &float_linear, "source"_a, "weight"_a.noconvert(), "bias"_a.none().noconvert(), "activation"_a = "none",
+             "residual"_a = -1)
+        .def("layer_norm", &layer_norm, "source"_a, "weight"_a.none().noconvert(), "bias"_a.none().noconvert(), "eps"_a)
+        .def("add", &add, "source"_a, "other"_a)
+        .def("add_vector", &add_vector, "source"_a, "vector"_a)
+        .def("attention", &attention, "query"_a, "key"_a, "value"_a, "heads"_a, "head_dim"_a, "scale"_a,
+             "query_scale"_a = 0.0f, "key_scale"_a = 0.0f, "bias"_a = -1)
+        .def("run", &run, "x"_a.noconvert(), "biases"_a.noconvert() = std::vector<Cube>());
+}

@@ -1,0 +1,264 @@
+#include "packed.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <stdexcept>
+
+namespace littlefoot {
+
+namespace {
+
+constexpr size_t kLine = 64;
+constexpr long kTableBytes = 24 << 10;  // of the tables of a tile of rows, so that they stay in the first cache
+constexpr long kCodeBytes = 16 << 10;   // of expanded codes, likewise
+constexpr long kWordLimit = 65535;      // of sums while they are words
+
+long up(long n, long to) { return (n + to - 1) / to * to; }
+
+// A row's codes as they are stored; for 8 bits the levels themselves.
+void stored_codes(const uint8_t* packed, long columns, int bits, bool digits_of_three, uint8_t* codes) {
+    if (bits == 8) {
+        std::memcpy(codes, packed, static_cast<size_t>(columns));
+    } else if (digits_of_three) {
+        for (long c = 0; c < columns; c += 5) {
+            unsigned byte = packed[c / 5];
+            for (long j = c; j < std::min(columns, c + 5); ++j, byte /= 3) codes[j] = static_cast<uint8_t>(byte % 3);
+        }
+    } else if (bits == 3) {
+        for (long c = 0; c < columns; c += 8) {
+            const uint8_t* three = packed + c / 8 * 3;
+            unsigned eight = three[0] | static_cast<unsigned>(three[1]) << 8 | static_cast<unsigned>(three[2]) << 16;
+            for (long j = c; j < c + 8; ++j, eight >>= 3) codes[j] = eight & 7;
+        }
+    } else {
+        const unsigned mask = (1u << bits) - 1;
+        for (long c = 0; c < columns; ++c)
+            codes[c] = static_cast<uint8_t>(packed[c * bits / 8] >> (c * bits % 8) & mask);
+    }
+}
+
+}  // namespace
+
+Bytes::Bytes(size_t size) { reserve(size); }
+
+Bytes::Bytes(Bytes&& other) noexcept : data_(other.data_), size_(other.size_) {
+    other.data_ = nullptr;
+    other.size_ = 0;
+}
+
+Bytes& Bytes::operator=(Bytes&& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(size_, other.size_);
+    return *this;
+}
+
+Bytes::~Bytes() { std::free(data_); }
+
+void Bytes::reserve(size_t size) {
+    if (size <= size_) return;
+    std::free(data_);
+    data_ = nullptr;
+    size_ = 0;
+    const size_t whole = (size + 2 * kLine + kLine - 1) / kLine * kLine;
+    data_ = static_cast<uint8_t*>(std::aligned_alloc(kLine, whole));
+    if (!data_) throw std::bad_alloc();
+    std::memset(data_, 0, whole);
+    size_ = size;
+}
+
+PackedMatrix::PackedMatrix(const Kernels& kernels, const uint8_t* packed, long row_bytes, long rows, long columns,
+                           int bits, const std::vector<int>& levels, int activation_bits, const std::string& method)
+    : kernels_(kernels), outputs_(rows), inputs_(columns), bits_(bits), activation_bits_(activation_bits) {
+    if (!((bits >= 1 && bits <= 4) || bits == 8))
+        throw std::invalid_argument("weights must have 1, 2, 3, 4 or 8 bits, not " + std::to_string(bits));
+    if (!((activation_bits >= 1 && activation_bits <= 4) || activation_bits == 8))
+        throw std::invalid_argument("activations must have 1, 2, 3, 4 or 8 bits, not " +
+                                    std::to_string(activation_bits));
+    const bool three = levels.size() == 3;
+    if (bits < 8 && !(three && bits == 2) && levels.size() != size_t{1} << bits)
+        throw std::invalid_argument(std::to_string(levels.size()) + " levels do not fit " + std::to_string(bits) +
+                                    " bits");
+    const long expected = three ? (columns + 4) / 5 : columns * bits / 8;
+    if (columns < 1 || (!three && columns * bits % 8))
+        throw std::invalid_argument(std::to_string(columns) + " columns of " + std::to_string(bits) +
+                                    " bits do not fill whole bytes");
+    if (row_bytes != expected)
+        throw std::invalid_argument("rows of " + std::to_string(columns) + " columns of " + std::to_string(bits) +
+                                    " bits have " + std::to_string(expected) + " bytes, not " +
+                                    std::to_string(row_bytes));
+    uint8_t ascending[16] = {};  // stored code -> u, with level = alpha * u - beta
+    if (bits < 8) {
+        std::vector<int> sorted(levels);
+        std::sort(sorted.begin(), sorted.end());
+        alpha_ = sorted[1] - sorted[0];
+        beta_ = -sorted[0];
+        if (sorted.front() < -127 || sorted.back() > 127) throw std::invalid_argument("levels must be within 127");
+        for (size_t i = 0; i < sorted.size(); ++i)
+            if (alpha_ < 1 || sorted[i] != sorted[0] + static_cast<int>(i) * alpha_)
+                throw std::invalid_argument("the levels are not evenly spaced");
+        for (size_t i = 0; i < levels.size(); ++i) ascending[i] = static_cast<uint8_t>((levels[i] + beta_) / alpha_);
+    }
+    const int digits = activation_bits == 8 ? 2 : 1;
+    if (method == "tables" && bits == 8) throw std::invalid_argument("weights of 8 bits have no tables");
+    if (method != "auto" && method != "tables" && method != "dot")
+        throw std::invalid_argument("method must be auto, tables or dot, not " + method);
+    tables_ = method == "tables" || (method == "auto" && bits < 8 && bits * digits <= kernels.table_limit);
+
+    const int step = tables_ ? kernels.table_step : 32;
+    const int block = tables_ ? kernels.table_columns : kernels.dot_columns;
+    padded_ = up(columns, step);
+    blocks_ = up(rows, block) / block;
+    planes_ = tables_ ? bits : 1;
+    row_sums_.resize(static_cast<size_t>(rows));
+
+    const int stored = bits == 3 ? 4 : bits;  // dot products expand 1, 2 or 4 bits
+    const size_t block_bytes = tables_ ? static_cast<size_t>(planes_) * block * padded_ / 8
+                                       : static_cast<size_t>(block) * padded_ * stored / 8;
+    data_ = Bytes(block_bytes * static_cast<size_t>(blocks_));
+    std::vector<uint8_t> codes(static_cast<size_t>(block * padded_));
+    std::vector<uint8_t> piece(static_cast<size_t>(block * padded_));
+    for (long b = 0; b < blocks_; ++b) {
+        std::fill(codes.begin(), codes.end(), uint8_t{0});
+        for (long r = b * block; r < std::min(rows, (b + 1) * block); ++r) {
+            uint8_t* row = codes.data() + (r - b * block) * padded_;
+            stored_codes(packed + r * row_bytes, columns, bits, three, row);
+            int32_t sum = 0;
+            for (long c = 0; c < columns; ++c) {
+                if (bits < 8) row[c] = ascending[row[c] & 15];
+                sum += bits == 8 ? static_cast<int8_t>(row[c]) : alpha_ * row[c] - beta_;
+            }
+            row_sums_[static_cast<size_t>(r)] = sum;
+        }
+        uint8_t* out = data_.data() + static_cast<size_t>(b) * block_bytes;
+        if (tables_) {
+            const long unit = static_cast<long>(block) * step / 8;
+            for (int plane = 0; plane < planes_; ++plane)
+                for (long k = 0; k < padded_; k += step, out += unit) {
+                    for (int c = 0; c < block; ++c)
+                        for (int j = 0; j < step; ++j)
+                            piece[static_cast<size_t>(c * step + j)] =
+                                codes[static_cast<size_t>(c * padded_ + k + j)] >> plane & 1;
+                    kernels.pack_indices(piece.data(), out);
+                }
+            continue;
+        }
+        for (long k = 0; k < padded_; ++k)
+            for (int c = 0; c < block; ++c)
+                piece[static_cast<size_t>((k / 4 * block + c) * 4 + k % 4)] =
+                    codes[static_cast<size_t>(c * padded_ + k)];
+        const int each = 8 / stored;  // vectors of 64 codes in one of 64 bytes
+        for (long i = 0; i < block * padded_; ++i) {
+            const long vector = i / 64;
+            out[vector / each * 64 + i % 64] |=
+                static_cast<uint8_t>(piece[static_cast<size_t>(i)] << (stored * (vector % each)));
+        }
+    }
+}
+
+void PackedMatrix::multiply(const uint8_t* a, long stride, long rows, Scratch& scratch, const Emit& emit) const {
+    if (rows == 0) return;
+    if (tables_)
+        multiply_tables(a, stride, rows, scratch, emit);
+    else
+        multiply_dot(a, stride, rows, scratch, emit);
+}
+
+void PackedMatrix::multiply_tables(const uint8_t* a, long stride, long rows, Scratch& scratch,
+                                   const Emit& emit) const {
+    const int step = kernels_.table_step, columns = kernels_.table_columns;
+    const int digits = activation_bits_ == 8 ? 2 : 1;
+    const int largest = digits == 2 ? 15 : (1 << activation_bits_) - 1;
+    const long tile = kMaxRows / digits;  // rows
+    const long step_tables = (static_cast<long>(step) / kernels_.table_group) << kernels_.table_group;
+    const long steps = padded_ / step;
+    const long chunk = std::max(1L, std::min(steps, kTableBytes / (kMaxRows * step_tables)));  // in steps
+    const long whole = kWordLimit / (static_cast<long>(largest) * step) / chunk * chunk;       // in steps
+    const bool single = whole >= steps;  // all sums fit into words
+    const long wide = blocks_ * columns, total_stride = single ? columns : wide;
+    const long rows_apart = planes_ * wide;
+    const size_t unit = static_cast<size_t>(columns) * step / 8;
+    scratch.tables.reserve(static_cast<size_t>(kMaxRows * chunk * step_tables));
+    scratch.partial.reserve(static_cast<size_t>(kMaxRows * rows_apart) * sizeof(uint16_t));
+    scratch.total.reserve(static_cast<size_t>(tile * total_stride) * sizeof(int32_t));
+    scratch.digits.reserve(static_cast<size_t>(2 * padded_));
+    uint8_t* const tables = scratch.tables.data();
+    uint16_t* const partial = reinterpret_cast<uint16_t*>(scratch.partial.data());  // (digit rows, planes, wide)
+    int32_t* const total = reinterpret_cast<int32_t*>(scratch.total.data());        // (tile, total_stride)
+
+    const auto build = [&](const uint8_t* rows_of_a, long count, long first_step, long part) {
+        for (long r = 0; r < count; ++r) {
+            const uint8_t* row = rows_of_a + r * stride + first_step * step;
+            uint8_t* table = tables + r * digits * chunk * step_tables;
+            if (digits == 1) {
+                kernels_.build_tables(row, part * step, table);
+                continue;
+            }
+            uint8_t* const low = scratch.digits.data();
+            uint8_t* const high = low + padded_;
+            kernels_.split(row, part * step, low, high);
+            kernels_.build_tables(low, part * step, table);
+            kernels_.build_tables(high, part * step, table + chunk * step_tables);
+        }
+    };
+    // The words of a block's columns, while they are in the first cache, to whole numbers.
+    const auto collect = [&](long first, long count, long b, bool begin, bool end) {
+        for (long r = 0; r < count; ++r) {
+            int32_t* const sums = total + r * total_stride + (single ? 0 : b * columns);
+            for (int digit = 0; digit < digits; ++digit)
+                for (int plane = 0; plane < planes_; ++plane)
+                    kernels_.combine(partial + (r * digits + digit) * rows_apart + plane * wide + b * columns, columns,
+                                     plane + 4 * digit, !begin || digit || plane, sums);
+            if (end) emit(first + r, b * columns, std::min<long>(columns, outputs_ - b * columns), sums);
+        }
+    };
+
+    for (long first = 0; first < rows; first += tile) {
+        const long count = std::min(tile, rows - first);
+        for (long super = 0; super < steps; super += whole) {
+            const long super_end = std::min(steps, super + whole);
+            for (long s = super; s < super_end; s += chunk) {
+                const long part = std::min(chunk, super_end - s);
+                build(a + first * stride, count, s, part);
+                for (long b = 0; b < blocks_; ++b) {
+                    for (int plane = 0; plane < planes_; ++plane) {
+                        const size_t at = static_cast<size_t>((b * planes_ + plane) * steps + s);
+                        kernels_.look_up(tables, chunk * step_tables, static_cast<int>(count * digits),
+                                         data_.data() + at * unit, part, largest, s > super,
+                                         partial + plane * wide + b * columns, rows_apart);
+                    }
+                    if (s + part == super_end) collect(first, count, b, super == 0, super_end == steps);
+                }
+            }
+        }
+    }
+}
+
+void PackedMatrix::multiply_dot(const uint8_t* a, long stride, long rows, Scratch& scratch,
+                                const Emit& emit) const {
+    const int columns = kernels_.dot_columns, stored = bits_ == 3 ? 4 : bits_;
+    const long chunk = kCodeBytes / columns / 32 * 32;  // inputs
+    scratch.codes.reserve(static_cast<size_t>(columns * chunk));
+    scratch.total.reserve(static_cast<size_t>(rows * columns) * sizeof(int32_t));
+    int8_t* const codes = reinterpret_cast<int8_t*>(scratch.codes.data());
+    int32_t* const total = reinterpret_cast<int32_t*>(scratch.total.data());  // (rows, columns)
+    const uint8_t* block = data_.data();
+    for (long b = 0; b < blocks_; ++b) {
+        std::memset(total, 0, static_cast<size_t>(rows * columns) * sizeof(int32_t));
+        for (long k = 0; k < padded_; k += chunk) {
+            const long part = std::min(chunk, padded_ - k);
+            const int8_t* tile = reinterpret_cast<const int8_t*>(block);
+            if (stored < 8) {
+                kernels_.expand(block, part * columns, stored, codes);
+                tile = codes;
+            }
+            kernels_.dot(a + k, stride, rows, tile, part, bits_, total, columns);
+            block += part * columns * stored / 8;
+        }
+        const long count = std::min<long>(columns, outputs_ - b * columns);
+        for (long r = 0; r < rows; ++r) emit(r, b * columns, count, total + r * columns);
+    }
+}
+
+}  // namespace littlefoot

@@ -1,0 +1,73 @@
+// A matrix of few-bit weights in the layout of one instruction set, and its products with integers.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "kernels.h"
+
+namespace littlefoot {
+
+// Bytes aligned to cache lines and padded, so that kernels may read a vector beyond the end.
+class Bytes {
+  public:
+    Bytes() = default;
+    explicit Bytes(size_t size);
+    Bytes(Bytes&& other) noexcept;
+    Bytes& operator=(Bytes&& other) noexcept;
+    ~Bytes();
+    uint8_t* data() { return data_; }
+    const uint8_t* data() const { return data_; }
+    size_t size() const { return size_; }
+    // At least so many bytes; what was there is lost.
+    void reserve(size_t size);
+
+  private:
+    uint8_t* data_ = nullptr;
+    size_t size_ = 0;
+};
+
+// What a thread needs while it multiplies.
+struct Scratch {
+    Bytes digits, tables, partial, total, codes;
+};
+
+class PackedMatrix {
+  public:
+    // ``packed``: rows as littlefoot.packing leaves them, ``row_bytes`` each; bits is 1, 2, 3, 4 or 8 (then plain
+    // int8). ``levels``: of the codes in their order, evenly spaced but for where it begins; empty for 8 bits.
+    // Three levels are five to a byte. ``activation_bits``: 1 ... 4 or 8, of the inputs it will meet.
+    // ``method``: tables, dot, or auto for the faster one.
+    PackedMatrix(const Kernels& kernels, const uint8_t* packed, long row_bytes, long rows, long columns, int bits,
+                 const std::vector<int>& levels, int activation_bits, const std::string& method);
+
+    long outputs() const { return outputs_; }
+    long inputs() const { return inputs_; }
+    long padded_inputs() const { return padded_; }  // of a row of inputs; those behind ``inputs`` must be 0
+    int activation_bits() const { return activation_bits_; }
+    bool tables() const { return tables_; }
+    size_t bytes() const { return data_.size(); }
+    int32_t alpha() const { return alpha_; }
+    int32_t beta() const { return beta_; }
+    const std::vector<int32_t>& row_sums() const { return row_sums_; }  // of the levels of each output
+
+    // Sums u * a of rows, given to ``emit(row, first output, count, sums)`` range by range.
+    using Emit = std::function<void(long, long, long, const int32_t*)>;
+    void multiply(const uint8_t* a, long stride, long rows, Scratch& scratch, const Emit& emit) const;
+
+  private:
+    void multiply_tables(const uint8_t* a, long stride, long rows, Scratch& scratch, const Emit& emit) const;
+    void multiply_dot(const uint8_t* a, long stride, long rows, Scratch& scratch, const Emit& emit) const;
+
+    const Kernels& kernels_;
+    long outputs_, inputs_, padded_, blocks_;
+    int bits_, activation_bits_, planes_;
+    int32_t alpha_ = 1, beta_ = 0;
+    bool tables_;
+    Bytes data_;
+    std::vector<int32_t> row_sums_;
+};
+
+}  // namespace littlefoot

@@ -1,0 +1,280 @@
+#include "program.h"
+
+#include <algorithm>
+#include <cstring>
+#include <stdexcept>
+
+namespace littlefoot {
+
+namespace {
+
+constexpr long kBlock = 64;  // rows of a task at most: enough to reuse a tile of weights, few enough for the cache
+
+long up16(long n) { return (n + 15) / 16 * 16; }
+
+std::vector<int> sources(const Step& step) {
+    if (const auto* s = std::get_if<PackedLinear>(&step)) return {s->source, s->residual};
+    if (const auto* s = std::get_if<FloatLinear>(&step)) return {s->source, s->residual};
+    if (const auto* s = std::get_if<LayerNorm>(&step)) return {s->source};
+    if (const auto* s = std::get_if<Add>(&step)) return {s->source, s->other};
+    return {std::get<Attention>(step).query.value};  // keys and values are packed in the stage before
+}
+
+int target(const Step& step) {
+    return std::visit([](const auto& s) { return s.target; }, step);
+}
+
+}  // namespace
+
+Program::Program(const Kernels& kernels, int threads, long inputs)
+    : kernels_(kernels), pool_(threads), widths_{inputs} {}
+
+int Program::add_value(long width) {
+    widths_.push_back(width);
+    return static_cast<int>(widths_.size()) - 1;
+}
+
+long Program::width(int value) const {
+    if (value < 0 || value >= static_cast<int>(widths_.size())) throw std::invalid_argument("there is no such value");
+    return widths_[static_cast<size_t>(value)];
+}
+
+void Program::add(Step step) {
+    const std::lock_guard lock(mutex_);
+    steps_.push_back(std::move(step));
+    planned_ = false;
+}
+
+long Program::output_width() const { return steps_.empty() ? widths_[0] : width(target(steps_.back())); }
+
+void Program::check_biases(const std::vector<Bias>& biases) const {
+    for (const Step& step : steps_)
+        if (const auto* attention = std::get_if<Attention>(&step)) {
+            if (attention->bias < 0) continue;
+            if (attention->bias >= static_cast<int>(biases.size()))
+                throw std::invalid_argument("an attention's bias is missing");
+            const long heads = biases[static_cast<size_t>(attention->bias)].heads;
+            if (heads != 1 && heads != attention->heads)
+                throw std::invalid_argument("a bias of the attention is not of one head or all heads");
+        }
+}
+
+// Cuts the steps into stages and gives every value a buffer: of a thread's rows if one stage uses it, of all rows
+// otherwise. A buffer is free again after the last step that reads its value.
+void Program::plan() {
+    stages_ = {0};
+    for (size_t s = 0; s < steps_.size(); ++s)
+        if (std::holds_alternative<Attention>(steps_[s])) stages_.push_back(s);
+    stages_.push_back(steps_.size());
+
+    const size_t values = widths_.size();
+    std::vector<size_t> first(values, 0), last(values, 0);
+    std::vector<bool> crosses(values, false);
+    std::vector<size_t> made_in(values, 0);
+    const auto use = [&](int value, size_t step, size_t stage) {
+        if (value < 0) return;
+        last[static_cast<size_t>(value)] = step;
+        if (made_in[static_cast<size_t>(value)] != stage) crosses[static_cast<size_t>(value)] = true;
+    };
+    size_t stage = 0;
+    for (size_t s = 0; s < steps_.size(); ++s) {
+        if (const auto* attention = std::get_if<Attention>(&steps_[s])) {
+            use(attention->key.value, s, stage);  // packed at the end of the stage before
+            use(attention->value.value, s, stage);
+            ++stage;
+        }
+        for (const int value : sources(steps_[s])) use(value, s, stage);
+        const size_t made = static_cast<size_t>(target(steps_[s]));
+        first[made] = last[made] = s;
+        made_in[made] = stage;
+    }
+    crosses[0] = true;  // the input and the output are of all rows
+    last[static_cast<size_t>(steps_.empty() ? 0 : target(steps_.back()))] = steps_.size();
+    crosses[static_cast<size_t>(steps_.empty() ? 0 : target(steps_.back()))] = true;
+
+    buffers_.assign(values, {false, 0});
+    local_widths_.clear();
+    global_widths_.clear();
+    std::vector<size_t> local_free, global_free;  // by slot: the step after which it is free
+    for (size_t v = 0; v < values; ++v) {
+        std::vector<long>& widths = crosses[v] ? global_widths_ : local_widths_;
+        std::vector<size_t>& free = crosses[v] ? global_free : local_free;
+        // Another row may be a stage behind, but only this row's buffers are touched in between.
+        size_t slot = 0;
+        while (slot < widths.size() && !(widths[slot] == widths_[v] && free[slot] < first[v])) ++slot;
+        if (slot == widths.size()) {
+            widths.push_back(widths_[v]);
+            free.push_back(0);
+        }
+        free[slot] = last[v];
+        buffers_[v] = {!crosses[v], static_cast<long>(slot)};
+    }
+    globals_.clear();
+    globals_.resize(global_widths_.size());
+    workers_.clear();
+    workers_.resize(static_cast<size_t>(pool_.threads()));
+    for (Worker& worker : workers_) worker.slots.resize(local_widths_.size());
+    planned_ = true;
+}
+
+long Program::stride(int value) const { return up16(widths_[static_cast<size_t>(value)]); }
+
+float* Program::at(int value, const Rows& rows) {
+    const Buffer& buffer = buffers_[static_cast<size_t>(value)];
+    const size_t slot = static_cast<size_t>(buffer.slot);
+    if (buffer.local) return reinterpret_cast<float*>(rows.worker.slots[slot].data());
+    return reinterpret_cast<float*>(globals_[slot].data()) + rows.first * stride(value);
+}
+
+void Program::run(const float* x, long frames, const std::vector<Bias>& biases, float* out) {
+    const std::lock_guard lock(mutex_);
+    if (frames == 0) return;
+    if (!planned_) plan();
+    for (size_t slot = 0; slot < globals_.size(); ++slot)
+        globals_[slot].reserve(static_cast<size_t>(frames * up16(global_widths_[slot])) * sizeof(float));
+    const long share = up16((frames + 4 * pool_.threads() - 1) / (4 * pool_.threads()));
+    const long block = std::min(kBlock, std::max(16L, share));
+    for (Worker& worker : workers_)
+        for (size_t slot = 0; slot < local_widths_.size(); ++slot)
+            worker.slots[slot].reserve(static_cast<size_t>(kBlock * up16(local_widths_[slot])) * sizeof(float));
+    for (const Step& step : steps_)
+        if (const auto* attention = std::get_if<Attention>(&step)) {
+            const size_t bytes = kernels_.packed_bytes(frames, attention->head_dim) *
+                                 static_cast<size_t>(attention->heads);
+            for (int set = 0; set < 2; ++set) {
+                keys_[set].reserve(bytes);
+                values_[set].reserve(bytes);
+            }
+            for (Worker& worker : workers_)
+                worker.attention.reserve(kernels_.attention_scratch(frames, attention->head_dim));
+        }
+
+    const long width = widths_[0];
+    float* input = reinterpret_cast<float*>(globals_[static_cast<size_t>(buffers_[0].slot)].data());
+    for (long r = 0; r < frames; ++r)
+        std::memcpy(input + r * stride(0), x + r * width, static_cast<size_t>(width) * sizeof(float));
+    const long tasks = (frames + block - 1) / block;
+    for (size_t stage = 0; stage + 1 < stages_.size(); ++stage)
+        pool_.run(tasks, [&](long task, int thread) {
+            const long first = task * block;
+            run_rows(stage, {first, std::min(block, frames - first), workers_[static_cast<size_t>(thread)]}, frames,
+                     biases);
+        });
+    const int last = steps_.empty() ? 0 : target(steps_.back());
+    const long outputs = output_width();
+    const float* result =
+        reinterpret_cast<const float*>(globals_[static_cast<size_t>(buffers_[static_cast<size_t>(last)].slot)].data());
+    for (long r = 0; r < frames; ++r)
+        std::memcpy(out + r * outputs, result + r * stride(last), static_cast<size_t>(outputs) * sizeof(float));
+}
+
+void Program::run_rows(size_t stage, const Rows& rows, long frames, const std::vector<Bias>& biases) {
+    const int set = static_cast<int>(stage % 2);  // where the next attention's keys and values go
+    for (size_t s = stages_[stage]; s < stages_[stage + 1]; ++s) {
+        if (const auto* attention = std::get_if<Attention>(&steps_[s]))
+            attend(*attention, rows, frames, biases, 1 - set);
+        else if (const auto* linear = std::get_if<PackedLinear>(&steps_[s]))
+            run(*linear, rows);
+        else if (const auto* plain = std::get_if<FloatLinear>(&steps_[s]))
+            run(*plain, rows);
+        else if (const auto* norm = std::get_if<LayerNorm>(&steps_[s]))
+            run(*norm, rows);
+        else
+            run(std::get<Add>(steps_[s]), rows);
+    }
+    if (stages_[stage + 1] < steps_.size()) pack(std::get<Attention>(steps_[stages_[stage + 1]]), rows, frames, set);
+}
+
+void Program::run(const PackedLinear& step, const Rows& rows) {
+    const PackedMatrix& matrix = *step.matrix;
+    Worker& worker = rows.worker;
+    const long padded = matrix.padded_inputs();
+    worker.quantized.reserve(static_cast<size_t>(kBlock * padded));
+    worker.sums.resize(static_cast<size_t>(kBlock));
+    uint8_t* const quantized = worker.quantized.data();
+    const float* source = at(step.source, rows);
+    const int largest = (1 << matrix.activation_bits()) - 1;
+    for (long r = 0; r < rows.count; ++r) {
+        uint8_t* row = quantized + r * padded;
+        worker.sums[static_cast<size_t>(r)] = kernels_.quantize(
+            source + r * stride(step.source), matrix.inputs(), step.factors.empty() ? nullptr : step.factors.data(),
+            step.shift.empty() ? nullptr : step.shift.data(), step.input_factor, step.zero_point, largest, row);
+        std::memset(row + matrix.inputs(), 0, static_cast<size_t>(padded - matrix.inputs()));
+    }
+    const Finish finish = {step.scale.data(), step.correction.data(), step.offset.data(), matrix.alpha(),
+                           step.activation};
+    float* const out = at(step.target, rows);
+    const float* const residual = step.residual < 0 ? nullptr : at(step.residual, rows);
+    matrix.multiply(quantized, padded, rows.count, worker.scratch,
+                    [&](long r, long first, long count, const int32_t* sums) {
+                        kernels_.finish(finish, sums, first, count,
+                                        matrix.beta() * worker.sums[static_cast<size_t>(r)],
+                                        residual ? residual + r * stride(step.residual) + first : nullptr,
+                                        out + r * stride(step.target) + first);
+                    });
+}
+
+void Program::run(const FloatLinear& step, const Rows& rows) {
+    for (long r = 0; r < rows.count; ++r)
+        kernels_.linear(at(step.source, rows) + r * stride(step.source), step.inputs,
+                        reinterpret_cast<const float*>(step.weight.data()),
+                        step.bias.empty() ? nullptr : step.bias.data(), step.outputs, step.activation,
+                        step.residual < 0 ? nullptr : at(step.residual, rows) + r * stride(step.residual),
+                        at(step.target, rows) + r * stride(step.target));
+}
+
+void Program::run(const LayerNorm& step, const Rows& rows) {
+    for (long r = 0; r < rows.count; ++r)
+        kernels_.layer_norm(at(step.source, rows) + r * stride(step.source), width(step.source), step.weight.data(),
+                            step.bias.data(), step.eps, at(step.target, rows) + r * stride(step.target));
+}
+
+void Program::run(const Add& step, const Rows& rows) {
+    for (long r = 0; r < rows.count; ++r)
+        kernels_.add(at(step.source, rows) + r * stride(step.source),
+                     step.other < 0 ? step.vector.data() : at(step.other, rows) + r * stride(step.other),
+                     width(step.target), at(step.target, rows) + r * stride(step.target));
+}
+
+void Program::pack(const Attention& step, const Rows& rows, long frames, int set) {
+    const size_t bytes = kernels_.packed_bytes(frames, step.head_dim);
+    for (long h = 0; h < step.heads; ++h) {
+        const long column = h * step.head_dim;
+        kernels_.pack_keys(at(step.key.value, rows) + step.key.offset + column, stride(step.key.value), rows.first,
+                           rows.count, frames, step.head_dim, step.key_scale,
+                           keys_[set].data() + static_cast<size_t>(h) * bytes);
+        kernels_.pack_values(at(step.value.value, rows) + step.value.offset + column, stride(step.value.value),
+                             rows.first, rows.count, step.head_dim,
+                             values_[set].data() + static_cast<size_t>(h) * bytes);
+    }
+}
+
+void Program::attend(const Attention& step, const Rows& rows, long frames, const std::vector<Bias>& biases,
+                     int set) {
+    const size_t bytes = kernels_.packed_bytes(frames, step.head_dim);
+    AttentionRows a;
+    a.query_stride = stride(step.query.value);
+    a.rows = rows.count;
+    a.head_dim = step.head_dim;
+    a.frames = frames;
+    a.scale = step.scale;
+    a.query_scale = step.query_scale;
+    a.key_scale = step.key_scale;
+    a.bias_stride = frames;
+    a.out_stride = stride(step.target);
+    a.scratch = rows.worker.attention.data();
+    for (long h = 0; h < step.heads; ++h) {
+        a.query = at(step.query.value, rows) + step.query.offset + h * step.head_dim;
+        a.keys = keys_[set].data() + static_cast<size_t>(h) * bytes;
+        a.values = values_[set].data() + static_cast<size_t>(h) * bytes;
+        a.bias = nullptr;
+        if (step.bias >= 0) {
+            const Bias& bias = biases[static_cast<size_t>(step.bias)];
+            a.bias = bias.data + ((bias.heads == 1 ? 0 : h) * frames + rows.first) * frames;
+        }
+        a.out = at(step.target, rows) + h * step.head_dim;
+        kernels_.attend(a);
+    }
+}
+
+}  // namespace littlefoot

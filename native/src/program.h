@@ -1,0 +1,141 @@
+// A part of a network as a list of steps, run in one call.
+//
+// Every step but attention treats each row (frame) by itself. So a program is cut into stages at its
+// attentions: within a stage a thread takes a few rows through all steps, while they are in its cache, and
+// threads meet only where keys and values of all rows are needed.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "packed.h"
+#include "pool.h"
+
+namespace littlefoot {
+
+// Columns of a value.
+struct View {
+    int value;
+    long offset;
+};
+
+struct PackedLinear {
+    int source;
+    std::shared_ptr<PackedMatrix> matrix;
+    float input_factor;
+    int zero_point;
+    std::vector<float> factors, shift;  // of the input's columns, or empty, both
+    std::vector<float> scale, offset;
+    std::vector<int32_t> correction;
+    Activation activation;
+    int residual;  // or -1
+    int target;
+};
+
+struct FloatLinear {
+    int source;
+    Bytes weight;  // (inputs, outputs padded to 16) float
+    long inputs, outputs;
+    std::vector<float> bias;  // or empty
+    Activation activation;
+    int residual;
+    int target;
+};
+
+struct LayerNorm {
+    int source;
+    std::vector<float> weight, bias;
+    float eps;
+    int target;
+};
+
+struct Add {
+    int source;
+    int other;                 // a value, or -1
+    std::vector<float> vector;  // added to every row where ``other`` is -1
+    int target;
+};
+
+struct Attention {
+    View query, key, value;
+    long heads, head_dim;
+    float scale;
+    float query_scale, key_scale;  // of 8-bit scores, or 0
+    int bias;  // index of the bias given to ``run``, or -1
+    int target;
+};
+
+using Step = std::variant<PackedLinear, FloatLinear, LayerNorm, Add, Attention>;
+
+// Added to the scores of attention: (1 or heads, frames, frames).
+struct Bias {
+    const float* data;
+    long heads;
+};
+
+class Program {
+  public:
+    Program(const Kernels& kernels, int threads, long inputs);
+    const Kernels& kernels() const { return kernels_; }
+    int threads() const { return pool_.threads(); }
+
+    int add_value(long width);  // a new one; value 0 is the input
+    long width(int value) const;
+    void add(Step step);
+    size_t bytes() const { return weight_bytes_; }  // of the packed weights
+    void count(size_t bytes) { weight_bytes_ += bytes; }
+
+    // x (frames, inputs) -> out (frames, width of the last step's target).
+    void run(const float* x, long frames, const std::vector<Bias>& biases, float* out);
+    long output_width() const;
+    void check_biases(const std::vector<Bias>& biases) const;  // throws where an attention lacks its own
+
+  private:
+    struct Buffer {
+        bool local;
+        long slot;
+    };
+    struct Worker {
+        std::vector<Bytes> slots;
+        Bytes quantized, attention;
+        std::vector<int32_t> sums;
+        Scratch scratch;
+    };
+    struct Rows {
+        long first, count;
+        Worker& worker;
+    };
+
+    void plan();
+    void run_rows(size_t stage, const Rows& rows, long frames, const std::vector<Bias>& biases);
+    float* at(int value, const Rows& rows);
+    long stride(int value) const;
+    void run(const PackedLinear& step, const Rows& rows);
+    void run(const FloatLinear& step, const Rows& rows);
+    void run(const LayerNorm& step, const Rows& rows);
+    void run(const Add& step, const Rows& rows);
+    void attend(const Attention& step, const Rows& rows, long frames, const std::vector<Bias>& biases, int set);
+    void pack(const Attention& step, const Rows& rows, long frames, int set);
+
+    const Kernels& kernels_;
+    Pool pool_;
+    std::mutex mutex_;
+    std::vector<long> widths_;
+    std::vector<Step> steps_;
+    size_t weight_bytes_ = 0;
+
+    bool planned_ = false;
+    std::vector<size_t> stages_;  // first step of each, and the end; a stage after the first begins with attention
+    std::vector<Buffer> buffers_;
+    std::vector<long> local_widths_, global_widths_;
+    std::vector<Bytes> globals_;
+    Bytes keys_[2], values_[2];  // of this attention and the one before
+    std::vector<Worker> workers_;
+};
+
+}  // namespace littlefoot

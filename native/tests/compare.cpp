@@ -1,0 +1,162 @@
+// Compares a set of kernels with the portable ones, on random matrices and a small program:
+//
+//     compare avx2|avx512|neon
+//
+// Integers must be the same, floating point within a tolerance. For processors that Python does not run on here,
+// and for sanitizers and valgrind. Exit code 77: this processor does not have the instructions.
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "packed.h"
+#include "program.h"
+
+using namespace littlefoot;
+
+namespace {
+
+std::mt19937 generator(1);
+int failures = 0;
+
+int uniform(int low, int high) { return std::uniform_int_distribution<int>(low, high)(generator); }
+
+std::vector<float> normal(size_t count) {
+    std::normal_distribution<float> distribution;
+    std::vector<float> values(count);
+    for (float& value : values) value = distribution(generator);
+    return values;
+}
+
+void expect(bool right, const std::string& what) {
+    if (right) return;
+    ++failures;
+    std::printf("wrong: %s\n", what.c_str());
+}
+
+std::vector<int> levels_of(int bits) {
+    std::vector<int> levels;
+    if (bits == 1) return {-1, 1};
+    for (int code = 0; bits < 8 && code < 1 << bits; ++code)
+        levels.push_back(code < 1 << (bits - 1) ? code : code - (1 << bits));
+    return levels;
+}
+
+std::vector<int32_t> product(const PackedMatrix& matrix, const std::vector<uint8_t>& a, long rows) {
+    const long padded = matrix.padded_inputs();
+    Bytes input(static_cast<size_t>((rows + 1) * padded));
+    for (long r = 0; r < rows; ++r)
+        std::memcpy(input.data() + r * padded, a.data() + r * matrix.inputs(), static_cast<size_t>(matrix.inputs()));
+    std::vector<int32_t> result(static_cast<size_t>(rows * matrix.outputs()));
+    Scratch scratch;
+    matrix.multiply(input.data(), padded, rows, scratch, [&](long r, long first, long count, const int32_t* sums) {
+        for (long i = 0; i < count; ++i) result[static_cast<size_t>(r * matrix.outputs() + first + i)] = sums[i];
+    });
+    return result;
+}
+
+void compare_products(const Kernels& kernels) {
+    for (const int bits : {1, 2, 3, 4, 8})
+        for (const int activation_bits : {1, 2, 3, 4, 8})
+            for (const char* method : {"tables", "dot"}) {
+                if (bits == 8 && method[0] == 't') continue;
+                for (int trial = 0; trial < 4; ++trial) {
+                    const long rows = uniform(0, 19), columns = trial == 3 ? 5000 : 8 * uniform(1, 40);
+                    const long outputs = uniform(1, 150);
+                    const long row_bytes = columns * bits / 8;
+                    std::vector<uint8_t> weights(static_cast<size_t>(outputs * row_bytes));
+                    for (uint8_t& byte : weights) byte = static_cast<uint8_t>(uniform(0, 255));
+                    std::vector<uint8_t> a(static_cast<size_t>(rows * columns));
+                    const int largest = (1 << activation_bits) - 1;
+                    for (uint8_t& x : a) x = static_cast<uint8_t>(trial == 2 ? largest : uniform(0, largest));
+                    const auto make = [&](const Kernels& of) {
+                        return PackedMatrix(of, weights.data(), row_bytes, outputs, columns, bits, levels_of(bits),
+                                            activation_bits, method);
+                    };
+                    expect(product(make(kernels), a, rows) == product(make(*scalar_kernels()), a, rows),
+                           "weights of " + std::to_string(bits) + " bits, inputs of " +
+                               std::to_string(activation_bits) + ", " + method + ", " + std::to_string(rows) + " x " +
+                               std::to_string(columns) + " x " + std::to_string(outputs));
+                }
+            }
+}
+
+std::vector<float> run(const Kernels& kernels, int threads, long frames, bool scores8) {
+    generator.seed(2);
+    const long width = 48, inner = 104, heads = 3;
+    Program program(kernels, threads, width);
+    const auto packed = [&](int source, long inputs, long outputs, int bits, int activation_bits, Activation kind,
+                            int residual) {
+        PackedLinear step;
+        std::vector<uint8_t> weights(static_cast<size_t>(outputs * inputs * bits / 8));
+        for (uint8_t& byte : weights) byte = static_cast<uint8_t>(uniform(0, 255));
+        step.source = source;
+        step.matrix = std::make_shared<PackedMatrix>(kernels, weights.data(), inputs * bits / 8, outputs, inputs, bits,
+                                                     levels_of(bits), activation_bits, "auto");
+        step.input_factor = static_cast<float>((1 << activation_bits) - 1) / 6.0f;
+        step.zero_point = 1 << (activation_bits - 1);
+        step.scale.assign(static_cast<size_t>(outputs), 0.02f / step.input_factor);
+        step.offset = normal(static_cast<size_t>(outputs));
+        for (const int32_t sum : step.matrix->row_sums()) step.correction.push_back(step.zero_point * sum);
+        step.activation = kind;
+        step.residual = residual;
+        step.target = program.add_value(outputs);
+        const int target = step.target;
+        program.add(std::move(step));
+        return target;
+    };
+    const auto norm = [&](int source) {
+        const int target = program.add_value(width);
+        program.add(LayerNorm{source, normal(width), normal(width), 1e-5f, target});
+        return target;
+    };
+    int x = 0;
+    for (int layer = 0; layer < 3; ++layer) {
+        const int made = packed(x, width, 3 * width, 1 + layer, layer ? 8 : 4, Activation::none, -1);
+        const int mixed = program.add_value(width);
+        program.add(Attention{{made, 0}, {made, width}, {made, 2 * width}, heads, width / heads, 0.25f,
+                              scores8 ? 0.05f : 0.0f, scores8 ? 0.05f : 0.0f, layer == 1 ? 0 : -1, mixed});
+        x = norm(packed(mixed, width, width, 2, 4, Activation::none, x));
+        const int wide = packed(x, width, inner, 1, 8, Activation::gelu, -1);
+        x = norm(packed(wide, inner, width, 4, 8, Activation::relu, x));
+    }
+    const std::vector<float> bias = normal(static_cast<size_t>(frames * frames));
+    const std::vector<float> input = normal(static_cast<size_t>(frames * width));
+    std::vector<float> out(static_cast<size_t>(frames * width));
+    program.run(input.data(), frames, {{bias.data(), 1}}, out.data());
+    return out;
+}
+
+void compare_programs(const Kernels& kernels) {
+    for (const long frames : {0L, 1L, 15L, 16L, 67L, 130L})
+        for (const bool scores8 : {false, true}) {
+            const std::vector<float> expected = run(*scalar_kernels(), 1, frames, false);
+            const std::vector<float> found = run(kernels, 3, frames, scores8);
+            double squares = 0, spread = 0;
+            for (size_t i = 0; i < found.size(); ++i) {
+                squares += (found[i] - expected[i]) * (found[i] - expected[i]);
+                spread += expected[i] * expected[i];
+            }
+            // An input on the border between two levels may fall on either side, so not every number is close.
+            expect(std::sqrt(squares) <= (kernels.bfloat16 ? 0.1 : 0.03) * std::sqrt(spread),
+                   "a program with " + std::to_string(frames) + " frames: off by " +
+                       std::to_string(std::sqrt(squares / spread)));
+        }
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+    const std::string name = count > 1 ? arguments[1] : "scalar";
+    const Kernels* kernels = name == "avx512" ? avx512_kernels()
+                             : name == "avx2" ? avx2_kernels()
+                             : name == "neon" ? neon_kernels()
+                                              : scalar_kernels();
+    if (!kernels) return 77;
+    compare_products(*kernels);
+    compare_programs(*kernels);
+    std::printf("%s: %d wrong\n", name.c_str(), failures);
+    return failures != 0;
+}

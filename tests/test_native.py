@@ -1,0 +1,529 @@
+"""The native kernels give the reference's integers, and models that run on them say what others say."""
+
+from __future__ import annotations
+
+import logging
+import math
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from artifacts import tiny
+from conftest import Run
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from littlefoot import artifact as artifacts
+from littlefoot.artifact import Artifact
+from littlefoot.errors import EngineError
+from littlefoot.packing import TERNARY, Table, levels_of, pack, pack_layer, packable, symmetric
+from littlefoot.runtime import native
+from littlefoot.runtime.engine import create
+
+SOURCES = Path(__file__).parents[1] / "native"
+ACTIVATION_BITS = (1, 2, 3, 4, 8)
+
+installed = pytest.mark.skipif(
+    not native.available(), reason="the native kernels are not installed: pip install ./native"
+)
+
+
+def stored(bits: int, table: Table = ()) -> list[int]:
+    """Levels of the codes in their order."""
+    half = 1 << (bits - 1)
+    if table or bits == 1:
+        return list(levels_of(bits, table))
+    return [] if bits == 8 else [*range(half), *range(-half, 0)]
+
+
+def product(
+    levels: np.ndarray, bits: int, activation_bits: int, kernels: str, method: str = "auto", table: Table = ()
+) -> Any:
+    import littlefoot_native
+
+    packed = levels.view(np.uint8) if bits == 8 else pack(levels, bits, table)
+    return littlefoot_native.Product(
+        packed, levels.shape[1], bits, stored(bits, table), activation_bits, kernels, method
+    )
+
+
+def few_bits(
+    bits: int, activation_bits: int = 8, table: Table = (), seed: int = 0, groups: int = 0, **changes: Any
+) -> Artifact:
+    """A tiny artifact whose Transformer has packed weights, as quantization-aware training leaves them."""
+    model = tiny(seed, **changes)
+    weights: dict[str, Any] = dict(model.weights)
+    rng = np.random.default_rng(seed)
+    largest = (1 << activation_bits) - 1
+    for name in (n.removesuffix(".weight") for n in model.weights if n.endswith("weight")):
+        if not packable(name) or "norm" in name:
+            continue
+        rows, columns = model.weights[f"{name}.weight"].shape
+        levels = rng.choice(np.array(levels_of(bits, table), np.int8), (rows, columns))
+        multipliers = rng.integers(1, 4, (rows, groups)).astype(np.uint8) if groups else None
+        weights.update(pack_layer(name, levels, bits, table, multipliers))
+        weights[f"{name}.weight_scale"] = ((0.3 + rng.random(rows)) / np.sqrt(columns)).astype(np.float32)
+        weights[f"{name}.input_scale"] = np.array(6 / largest, np.float32)
+        weights[f"{name}.input_zero_point"] = np.array(largest // 2, np.uint8)
+        if activation_bits < 8:
+            weights[f"{name}.input_bits"] = np.array(activation_bits, np.uint8)
+        if name.endswith(("q_proj", "k_proj", "v_proj")):
+            shift = np.random.default_rng(1).standard_normal(columns).astype(np.float32)
+            weights[f"{name}.input_shift"] = shift / 4
+    section = {**model.config.littlefoot, "quantization": {"bits": bits, "mode": "static", "kept": []}}
+    return replace(model, weights=weights, config=model.config.replace(littlefoot=section))
+
+
+def noise(samples: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(samples).astype(np.float32)
+
+
+def difference(found: np.ndarray, expected: np.ndarray) -> float:
+    """Root mean square, as a share of the spread of what is expected.
+
+    A value on the border between two levels may fall on either side, so single numbers may differ more.
+    """
+    assert found.shape == expected.shape
+    return float(np.sqrt(np.square(found - expected).mean()) / expected.std())
+
+
+# integers
+
+
+@installed
+@pytest.mark.parametrize("kernels", native.available())
+@settings(max_examples=60, deadline=None)
+@given(
+    bits=st.sampled_from((1, 2, 3, 4, 8)),
+    activation_bits=st.sampled_from(ACTIVATION_BITS),
+    method=st.sampled_from(("auto", "tables", "dot")),
+    rows=st.integers(0, 20),
+    eights=st.integers(1, 60),
+    outputs=st.integers(1, 150),
+    extreme=st.booleans(),
+    seed=st.integers(0, 999),
+)
+def test_products_are_the_reference(
+    kernels: str,
+    bits: int,
+    activation_bits: int,
+    method: str,
+    rows: int,
+    eights: int,
+    outputs: int,
+    extreme: bool,
+    seed: int,
+) -> None:
+    rng = np.random.default_rng(seed)
+    levels = np.arange(-128, 128) if bits == 8 else levels_of(bits)
+    weights = rng.choice(np.array(levels, np.int8), (outputs, 8 * eights))
+    largest = (1 << activation_bits) - 1
+    a = rng.integers(largest if extreme else 0, largest + 1, (rows, 8 * eights)).astype(np.uint8)
+    found = product(weights, bits, activation_bits, kernels, "dot" if bits == 8 else method).multiply(a)
+    np.testing.assert_array_equal(found, a.astype(np.int32) @ weights.T.astype(np.int32))
+
+
+@installed
+@pytest.mark.parametrize("kernels", native.available())
+@pytest.mark.parametrize("activation_bits", ACTIVATION_BITS)
+def test_long_rows_do_not_overflow(kernels: str, activation_bits: int) -> None:
+    a = np.full((9, 9000), (1 << activation_bits) - 1, np.uint8)
+    for bits in (1, 2, 4):
+        weights = np.full((70, 9000), levels_of(bits)[-1], np.int8)
+        weights[::2] = levels_of(bits)[0]
+        found = product(weights, bits, activation_bits, kernels).multiply(a)
+        np.testing.assert_array_equal(found, a.astype(np.int32) @ weights.T.astype(np.int32))
+
+
+@installed
+@pytest.mark.parametrize("kernels", native.available())
+@pytest.mark.parametrize("table", [(2, TERNARY), (1, symmetric(1)), (2, symmetric(2)), (3, symmetric(3))])
+def test_levels_of_a_table(kernels: str, table: tuple[int, Table]) -> None:
+    bits, levels = table
+    rng = np.random.default_rng(0)
+    weights = rng.choice(np.array(levels, np.int8), (33, 96))
+    for activation_bits in (2, 4, 8):
+        a = rng.integers(0, 1 << activation_bits, (7, 96)).astype(np.uint8)
+        found = product(weights, bits, activation_bits, kernels, table=levels).multiply(a)
+        np.testing.assert_array_equal(found, a.astype(np.int32) @ weights.T.astype(np.int32))
+
+
+@installed
+def test_memory_is_that_of_the_bits() -> None:
+    for bits in (1, 2, 4):
+        weights = np.full((768, 3072), levels_of(bits)[0], np.int8)
+        for activation_bits in (4, 8):
+            assert product(weights, bits, activation_bits, "auto").bytes == 768 * 3072 * bits // 8
+
+
+# bad input
+
+
+def wrong(**changes: Any) -> Any:
+    import littlefoot_native
+
+    settings: dict[str, Any] = {
+        "weights": np.zeros((4, 2), np.uint8),
+        "columns": 16,
+        "bits": 1,
+        "levels": [-1, 1],
+        "activation_bits": 4,
+    }
+    return littlefoot_native.Product(**{**settings, **changes})
+
+
+@installed
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"columns": 17, "bits": 1}, "17 columns of 1 bits do not fill whole bytes"),
+        ({"columns": 24}, "have 3 bytes, not 2"),  # truncated
+        ({"columns": 0}, "fill whole bytes"),
+        ({"bits": 5}, "must have 1, 2, 3, 4 or 8 bits, not 5"),
+        ({"activation_bits": 5}, "activations must have"),
+        ({"levels": [-1, 0, 1, 2]}, "4 levels do not fit 1 bits"),
+        ({"bits": 2, "columns": 8, "levels": [-2, -1, 1, 2]}, "not evenly spaced"),
+        ({"method": "fast"}, "method must be"),
+        ({"kernels": "avx1024"}, "are unknown"),
+        ({"kernels": "neon" if platform.machine() == "x86_64" else "avx2"}, "does not have the instructions"),
+    ],
+)
+def test_wrong_products_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        wrong(**changes)
+
+
+@installed
+@pytest.mark.parametrize("weights", [np.zeros((4, 2), np.int32), np.zeros(8, np.uint8), [[1, 2]]])
+def test_wrong_types_are_refused(weights: Any) -> None:
+    with pytest.raises(TypeError):
+        wrong(weights=weights)
+
+
+@installed
+def test_misaligned_tensors_are_read_right() -> None:
+    rng = np.random.default_rng(0)
+    levels = rng.choice(np.array([-1, 1], np.int8), (65, 96))
+    packed = pack(levels, 1)
+    shifted = np.empty(packed.size + 1, np.uint8)[1:].reshape(packed.shape)
+    shifted[:] = packed
+    a = rng.integers(0, 16, (5, 96)).astype(np.uint8)
+    found = wrong(weights=shifted, columns=96).multiply(a)
+    np.testing.assert_array_equal(found, a.astype(np.int32) @ levels.T.astype(np.int32))
+
+
+@installed
+def test_inputs_beyond_their_bits_are_refused() -> None:
+    made = wrong()
+    with pytest.raises(ValueError, match="an input is above 15"):
+        made.multiply(np.full((1, 16), 16, np.uint8))
+    with pytest.raises(ValueError, match="the inputs have 8 columns, not 16"):
+        made.multiply(np.zeros((1, 8), np.uint8))
+    with pytest.raises(ValueError, match="must be of shape"):
+        made.multiply(np.zeros((1, 16), np.uint8), np.zeros((2, 4), np.int32))
+
+
+@installed
+def test_wrong_programs_are_refused() -> None:
+    import littlefoot_native
+
+    program = littlefoot_native.Program(16, 1)
+    ones = np.ones(16, np.float32)
+    with pytest.raises(ValueError, match="there is no such value"):
+        program.layer_norm(3, ones, ones, 1e-5)
+    with pytest.raises(ValueError, match="must have 16 numbers, not 8"):
+        program.layer_norm(0, ones[:8], ones, 1e-5)
+    with pytest.raises(ValueError, match="the heads reach beyond"):
+        program.attention((0, 0), (0, 8), (0, 0), heads=2, head_dim=8, scale=1.0)
+    program.attention((0, 0), (0, 0), (0, 0), heads=2, head_dim=8, scale=1.0, bias=0)
+    with pytest.raises(ValueError, match="the input has 8 columns"):
+        program.run(np.zeros((3, 8), np.float32))
+    with pytest.raises(ValueError, match="bias is missing"):
+        program.run(np.zeros((3, 16), np.float32))
+    with pytest.raises(ValueError, match="not of 3 frames"):
+        program.run(np.zeros((3, 16), np.float32), [np.zeros((1, 2, 3), np.float32)])
+
+
+# steps
+
+
+@installed
+@pytest.mark.parametrize("kernels", native.available())
+@pytest.mark.parametrize("activation", ["none", "gelu", "relu"])
+def test_a_linear_layer_is_its_formula(kernels: str, activation: str) -> None:
+    import littlefoot_native
+
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((70, 96)).astype(np.float32)
+    x[3, 5], x[4, 6], x[5, 7] = 1e9, -1e9, 0.0
+    smoothing, shift = rng.random(96).astype(np.float32) + 0.5, rng.standard_normal(96).astype(np.float32)
+    levels = rng.choice(np.array(levels_of(2), np.int8), (96, 96))
+    weight_scale, bias = rng.random(96).astype(np.float32), rng.standard_normal(96).astype(np.float32)
+    scale = np.float32(2**-4)  # a power of two, so that no rounding differs
+    program = littlefoot_native.Program(96, 1, kernels)
+    program.packed_linear(
+        0,
+        pack(levels, 2),
+        2,
+        stored(2),
+        weight_scale,
+        float(scale),
+        7,
+        4,
+        smoothing,
+        shift,
+        bias,
+        activation,
+        0,
+    )
+    rounded = np.clip(np.rint((x * smoothing - shift) / scale) + 7, 0, 15) - 7
+    expected = (rounded @ levels.T.astype(np.float64)) * scale * weight_scale + bias
+    if activation == "relu":
+        expected = expected.clip(0)
+    if activation == "gelu":
+        erf = np.vectorize(math.erf)
+        expected = expected * 0.5 * (1 + erf(expected / math.sqrt(2)))
+    np.testing.assert_allclose(program.run(x), expected + x, rtol=1e-5, atol=1e-4)
+
+
+@installed
+@pytest.mark.parametrize("kernels", native.available())
+@pytest.mark.parametrize(("heads", "head_dim"), [(2, 64), (3, 80), (1, 8), (5, 18)])
+@pytest.mark.parametrize("eight_bits", [False, True])
+def test_attention_is_its_formula(kernels: str, heads: int, head_dim: int, eight_bits: bool) -> None:
+    import littlefoot_native
+
+    width = heads * head_dim
+    for frames in (1, 16, 77, 140):
+        rng = np.random.default_rng(frames)
+        x = rng.standard_normal((frames, width)).astype(np.float32)
+        bias = rng.standard_normal((1, frames, frames)).astype(np.float32)
+        program = littlefoot_native.Program(width, 2, kernels)
+        scales = (4.5 * head_dim**-0.5 / 127, 4.5 / 127) if eight_bits else (0.0, 0.0)
+        program.attention((0, 0), (0, 0), (0, 0), heads, head_dim, head_dim**-0.5, *scales, bias=0)
+        split = x.astype(np.float64).reshape(frames, heads, head_dim).transpose(1, 0, 2)
+        scores = split @ split.transpose(0, 2, 1) * head_dim**-0.5 + bias
+        attention = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        attention /= attention.sum(axis=-1, keepdims=True)
+        expected = (attention @ split).transpose(1, 0, 2).reshape(frames, width)
+        exact = not littlefoot_native.has_bfloat16(kernels)
+        np.testing.assert_allclose(program.run(x, [bias]), expected, atol=1e-4 if exact else 0.05)
+
+
+# models
+
+GEOMETRIES: Sequence[dict[str, Any]] = (
+    {},
+    {"do_stable_layer_norm": True, "feat_extract_norm": "layer", "conv_bias": True},
+    {"hidden_size": 64, "num_attention_heads": 4, "intermediate_size": 136},
+    {
+        "feat_extract_norm": "affine",
+        "chunk_frames": 8,
+        "left_context_frames": 16,
+        "num_conv_pos_embeddings": 5,
+    },
+    {"num_hidden_layers": 4, "layer_blocks": [0, 1, 0, 1], "layer_depth_embedding": True},
+    {"num_hidden_layers": 3, "layer_maps": [0, 0, 2]},
+)
+
+
+@installed
+@pytest.mark.parametrize("settings", GEOMETRIES, ids=lambda settings: "-".join(settings) or "base")
+def test_models_give_the_logits_of_their_expansion(settings: dict[str, Any]) -> None:
+    """Both compute products of the same integers; the attention of some kernels is in bfloat16."""
+    for bits, activation_bits, table in ((1, 4, ()), (2, 8, TERNARY), (4, 2, ()), (2, 4, symmetric(2))):
+        model = few_bits(bits, activation_bits, table, **settings)
+        waveform = noise(9000)
+        expected = create(model, "openvino", 1, "f32", cached=False, kernels="off").run(waveform)
+        for kernels in native.available():
+            engine = create(model, "openvino", 2, "f32", cached=False, kernels=kernels)
+            assert engine.kernels == kernels
+            # Attention in bfloat16 moves more inputs over the border between two of few levels.
+            limit = 0.02 if kernels != "avx512" else 0.1 if activation_bits == 8 else 0.5
+            assert difference(engine.run(waveform), expected) < limit
+
+
+@installed
+def test_the_difference_is_small_where_nothing_is_on_a_border() -> None:
+    model = few_bits(4, 8)
+    expected = create(model, "openvino", 1, "f32", cached=False, kernels="off").run(noise(3000))
+    found = create(model, "openvino", 1, "f32", cached=False, kernels="scalar").run(noise(3000))
+    close = np.abs(found - expected).max(axis=1) < 1e-4 * expected.std()
+    assert close.mean() > 0.9
+
+
+@installed
+def test_groups_of_columns_with_scales() -> None:
+    model = few_bits(2, 8, groups=2)
+    expected = create(model, "openvino", 1, "f32", cached=False, kernels="off").run(noise(5000))
+    found = create(model, "openvino", 1, "f32", cached=False, kernels="scalar").run(noise(5000))
+    assert difference(found, expected) < 0.02
+
+
+@installed
+def test_lengths_and_threads_do_not_matter() -> None:
+    model = few_bits(1, 4)
+    one = create(model, "openvino", 1, "f32", cached=False)
+    three = create(model, "openvino", 3, "f32", cached=False)
+    for samples in (60, 9000, 300, 4000, 30):
+        assert difference(three.run(noise(samples)), one.run(noise(samples))) < 0.05
+
+
+@installed
+def test_onnx_runtime_runs_what_is_before() -> None:
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    model = few_bits(2, 8)
+    expected = create(model, "openvino", 1, "f32", cached=False).run(noise(4000))
+    engine = create(model, "onnxruntime", 1, "f32")
+    assert engine.kernels != "none"
+    assert difference(engine.run(noise(4000)), expected) < 0.02
+
+
+@installed
+def test_a_second_start_uses_the_cache(cache_directory: Path) -> None:
+    model = few_bits(1, 8)
+    first = create(model, "openvino", 1, "f32").run(noise(3000))
+    assert list(cache_directory.iterdir())
+    np.testing.assert_array_equal(create(model, "openvino", 1, "f32").run(noise(3000)), first)
+    whole = create(model, "openvino", 1, "f32", kernels="off")
+    assert whole.kernels == "none"
+    assert difference(whole.run(noise(3000)), first) < 0.1
+
+
+# choice of kernels
+
+
+def test_without_the_package_weights_are_expanded(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = few_bits(2)
+    expected = create(model, "openvino", 1, "f32", cached=False, kernels="off").run(noise(3000))
+    monkeypatch.setattr(native, "available", lambda: [])
+    with caplog.at_level(logging.WARNING, "littlefoot"):
+        engine = create(model, "openvino", 1, "f32", cached=False)
+    assert engine.kernels == "none"
+    assert [record.getMessage() for record in caplog.records] == [
+        "packed weights are expanded to 8 bits: the native kernels are not installed: "
+        "pip install 'littlefoot[native]'"
+    ]
+    np.testing.assert_array_equal(engine.run(noise(3000)), expected)
+
+
+def test_a_processor_without_support_expands(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(native, "available", lambda: ["scalar"])
+    with caplog.at_level(logging.WARNING, "littlefoot"):
+        engine = create(few_bits(2), "openvino", 1, "f32", cached=False)
+    assert engine.kernels == "none"
+    assert "this processor has none of the instructions" in caplog.text
+    with pytest.raises(EngineError, match="does not have the instructions of the kernels 'avx512'"):
+        create(few_bits(2), "openvino", 1, "f32", cached=False, kernels="avx512")
+
+
+def test_models_that_are_not_packed_say_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "littlefoot"):
+        assert create(tiny(), "openvino", 1, "f32", cached=False).kernels == "none"
+    assert not caplog.records
+
+
+@installed
+def test_what_the_program_does_not_have_is_expanded(caplog: pytest.LogCaptureFixture) -> None:
+    model = few_bits(2, model_type="wavlm")
+    with caplog.at_level(logging.WARNING, "littlefoot"):
+        engine = create(model, "openvino", 1, "f32", cached=False)
+    assert engine.kernels == "none"
+    assert "the native kernels do not have" in caplog.text
+
+
+def test_the_setting_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LITTLEFOOT_KERNELS", "off")
+    assert create(few_bits(2), "openvino", 1, "f32", cached=False).kernels == "none"
+    monkeypatch.setenv("LITTLEFOOT_KERNELS", "quick")
+    with pytest.raises(EngineError, match="kernels 'quick' are unknown: use one of auto, off"):
+        create(tiny(), "openvino", 1, "f32", cached=False)
+
+
+@installed
+def test_a_damaged_layer_is_named() -> None:
+    model = few_bits(2)
+    name = "encoder.layers.1.feed_forward.output_dense"
+    cut = {f"{name}.weight": model.weights[f"{name}.weight"][:, :-1].copy()}
+    broken = object.__new__(Artifact)  # an artifact's own checks would refuse it before
+    broken.__dict__.update({**model.__dict__, "weights": {**model.weights, **cut}})
+    with pytest.raises(EngineError, match=f"{name}: rows of 24 columns of 2 bits have 6 bytes, not 5"):
+        native.Program(broken, native.available()[0], 1)
+
+
+@installed
+def test_the_command_line(run: Run, tmp_path: Path) -> None:
+    import json
+
+    import soundfile
+
+    artifacts.save(few_bits(2, 4), tmp_path / "model")
+    soundfile.write(tmp_path / "clip.wav", noise(16_000) * 0.1, 16_000)
+    result = run("transcribe", tmp_path / "model", tmp_path / "clip.wav")
+    assert (result.code, result.err) == (0, "")
+    report = json.loads(run("doctor", "--json").out)
+    assert report["kernels"] == native.available()
+    assert f"kernels      {native.available()[0]}" in run("doctor").out
+
+
+# other processors
+
+
+def build_compare(folder: Path, *settings: str) -> Path:
+    configured = [
+        "cmake",
+        "-S",
+        str(SOURCES),
+        "-B",
+        str(folder),
+        "-DCOMPARE=ON",
+        "-DCMAKE_BUILD_TYPE=Release",
+    ]
+    for command in ([*configured, *settings], ["cmake", "--build", str(folder), "-j", "2"]):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "compare"
+
+
+@pytest.mark.slow
+def test_neon_under_emulation(tmp_path: Path) -> None:
+    compiler = "aarch64-linux-gnu-g++"
+    for tool, package in (
+        ("cmake", "cmake"),
+        (compiler, "g++-aarch64-linux-gnu"),
+        ("qemu-aarch64", "qemu-user"),
+    ):
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed: apt-get install {package}")
+    program = build_compare(
+        tmp_path,
+        "-DCMAKE_SYSTEM_NAME=Linux",
+        "-DCMAKE_SYSTEM_PROCESSOR=aarch64",
+        f"-DCMAKE_CXX_COMPILER={compiler}",
+        "-DCMAKE_EXE_LINKER_FLAGS=-static",
+    )
+    done = subprocess.run(["qemu-aarch64", program, "neon"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "neon: 0 wrong\n")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="sanitizers are tried on Linux")
+def test_sanitizers_find_nothing(tmp_path: Path) -> None:
+    if shutil.which("cmake") is None or shutil.which("g++") is None:
+        pytest.skip("cmake or g++ is not installed")
+    program = build_compare(tmp_path, "-DSANITIZE=ON")
+    for kernels in ("scalar", "avx2", "avx512"):
+        done = subprocess.run([program, kernels], capture_output=True, text=True, check=False)
+        if done.returncode != 77:  # the processor has the instructions
+            assert (done.returncode, done.stdout) == (0, f"{kernels}: 0 wrong\n"), done.stderr
