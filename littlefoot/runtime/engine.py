@@ -6,7 +6,7 @@ import functools
 import math
 import os
 import queue
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -33,8 +33,8 @@ _STEPS_PER_DOUBLING = 8
 _PADDED_SECONDS = 20.02
 """One of the lengths to which recordings are padded: a window, and what rounding to frames may add."""
 Part = Literal["whole", "padded", "features", "embedding", "chunk"]
-"""What of a network an engine runs: all of it, all of it with recordings that are padded, the front end, what is
-between that and the first Transformer block, or a stream's chunk."""
+"""What of a network an engine runs: all of it, all of it for padded recordings, the front end, what is between
+that and the first Transformer block, or a stream's chunk."""
 
 
 class Engine(Protocol):
@@ -248,15 +248,14 @@ def _from_cache(artifact: Artifact, options: dict[str, Any], part: Part, entry: 
 def _network(artifact: Artifact, part: Part) -> Graph:
     from littlefoot.runtime import graph
 
-    build = {
+    build: dict[Part, Callable[[Artifact], Graph]] = {
         "whole": graph.build,
         "padded": functools.partial(graph.build, lengths=True),
         "features": graph.build_features,
         "embedding": graph.build_embedding,
         "chunk": graph.build_stream,
-    }[part]
-    network: Graph = build(artifact)
-    return network
+    }
+    return build[part](artifact)
 
 
 def _compile(artifact: Artifact, options: dict[str, Any], part: Part) -> Any:
