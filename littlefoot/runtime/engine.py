@@ -33,8 +33,8 @@ _STEPS_PER_DOUBLING = 8
 _PADDED_SECONDS = 20.02
 """One of the lengths to which recordings are padded: a window, and what rounding to frames may add."""
 Part = Literal["whole", "padded", "features", "embedding", "chunk"]
-"""What of a network an engine runs: all of it, all of it for padded recordings, the front end, what is between
-that and the first Transformer block, or a stream's chunk."""
+"""What of a network an engine runs: all of it, all of it for padded recordings, the front end, what is
+between that and the first Transformer block, or a stream's chunk."""
 
 
 class Engine(Protocol):
