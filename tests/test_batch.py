@@ -271,6 +271,7 @@ def test_ctrl_c_ends_at_once_and_leaves_whole_files_only(model: Path, tmp_path: 
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.05)
+    time.sleep(1)  # the file is there a moment before it is counted
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
