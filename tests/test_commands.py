@@ -461,7 +461,10 @@ def test_an_exported_openvino_network_is_what_littlefoot_runs(
     for seconds in (0.3, 1.1):
         waveform = 0.1 * speechlike(seconds)
         logits = compiled({"waveform": audio.normalize(waveform)[None]})["logits"]
-        np.testing.assert_allclose(logits[0], recognizer.logits(waveform), atol=1e-4)
+        # The recognizer pads and masks, so some 8-bit values are rounded to their neighbour.
+        error = np.sqrt(np.square(logits[0] - recognizer.logits(waveform)).mean()) / logits.std()
+        quantized = "quantization" in artifact.load(exported).config.littlefoot
+        assert error < (0.02 if quantized else 1e-5)
 
 
 @pytest.mark.parametrize("half", [False, True])

@@ -21,6 +21,9 @@ import torch
 from families import speechlike
 
 from littlefoot.artifact import Artifact
+from littlefoot.compress.calibration import collect
+from littlefoot.compress.quantize import QuantizeConfig, quantize_static
+from littlefoot.compress.rounding import fit
 from littlefoot.errors import ConfigError, EngineError, MissingExtraError
 from littlefoot.model.module import CTCModel
 from littlefoot.runtime import cache, engine, onnx_ops
@@ -370,3 +373,16 @@ def test_padding_changes_nothing(family: str) -> None:
         with torch.no_grad():
             expected = model.encode(torch.from_numpy(waveform)[None]).logits[0].numpy()
         np.testing.assert_allclose(found.run(waveform), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["wav2vec2-base", "wav2vec2-large", "wavlm-large"])
+def test_padding_changes_nothing_in_8_bits(family: str) -> None:
+    full = oracle.tiny(family).artifact
+    inputs = collect(full, [speechlike(2.0, seed) for seed in range(3)])
+    small = quantize_static(full, inputs, {i.layers: fit(i, full.weights) for i in inputs}, QuantizeConfig())
+    padded = engine.create(small, "openvino", precision="f32")
+    exact = engine.create(small, "onnxruntime")  # which does not pad
+    for samples in (900, 12_345, 16_000):
+        expected = exact.run(speechlike(1.5)[:samples])
+        error = padded.run(speechlike(1.5)[:samples]) - expected
+        assert np.sqrt(np.square(error).mean()) < 0.03 * expected.std()

@@ -154,7 +154,7 @@ class OpenVINOEngine:
                 padded[0, : len(waveform)] = waveform
                 inputs = {"waveform": padded, "lengths": np.array([len(waveform)], np.int64)}
                 result = request.infer(inputs, share_inputs=True)[0]
-                return np.array(result[0, : self._config.frames(len(waveform))], dtype=np.float32)
+                return np.array(result[0], dtype=np.float32)
             if id(request) not in self._begun:
                 # When a model's first run has one frame, OpenVINO 2026.4 computes later, longer ones wrong.
                 size = (2, waveform.shape[1]) if self._part == "embedding" else (two_frames,)
@@ -250,7 +250,7 @@ def _network(artifact: Artifact, part: Part) -> Graph:
 
     build: dict[Part, Callable[[Artifact], Graph]] = {
         "whole": graph.build,
-        "padded": functools.partial(graph.build, lengths=True),
+        "padded": graph.build_padded,
         "features": graph.build_features,
         "embedding": graph.build_embedding,
         "chunk": graph.build_stream,

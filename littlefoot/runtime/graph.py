@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 
 from littlefoot.artifact import Artifact
 from littlefoot.config import ModelConfig
-from littlefoot.encoder import StreamState, embed, encode, encode_chunk, front_end
+from littlefoot.encoder import StreamState, embed, encode, encode_chunk, front_end, head, transform
 from littlefoot.runtime.onnx_ops import IR_VERSION, OPSET, OnnxOps, Value
 
 WAVEFORM, LENGTHS, LOGITS = "waveform", "lengths", "logits"
@@ -128,6 +128,31 @@ def build(artifact: Artifact, lengths: bool = False, observe: bool = False, hidd
             _output(ops, name, value, shape) for name, value in zip(states, result.hidden_states, strict=True)
         ]
     return Graph(ops.nodes, inputs, outputs, ops.initializers, observed, ops.strides, states)
+
+
+def build_padded(artifact: Artifact) -> Graph:
+    """Emit the network for one recording that is padded.
+
+    Inputs: ``waveform`` (1, samples), zeros after the recording, and ``lengths`` (1,) int64, its samples.
+    Output: ``logits`` (1, frames, vocabulary) of its own frames. What was added is masked in the front end
+    and cut off before the Transformer: with a mask of padding on its scores OpenVINO 2026.4 computes 8-bit
+    attention wrong.
+    """
+    ops, config = OnnxOps(artifact.weights), artifact.config
+    inputs = [
+        _value_info(WAVEFORM, np.float32, [1, "samples"]),
+        _value_info(LENGTHS, np.int64, [1]),
+    ]
+    waveform, length = (
+        Value(ops, name, np.dtype(kind)) for name, kind in ((WAVEFORM, np.float32), (LENGTHS, np.int64))
+    )
+    features, frames = front_end(ops, config, waveform, length)
+    assert frames is not None  # length was given
+    x = embed(ops, config, features, ops.valid(frames, features, axis=1))
+    x = ops.node("Slice", x, ops.integers(0), frames, ops.integers(1), dtype=x.dtype)
+    logits = head(ops, config, transform(ops, config, x)[-1])
+    outputs = [_output(ops, LOGITS, logits, [1, "frames", config.vocab_size])]
+    return Graph(ops.nodes, inputs, outputs, ops.initializers, {}, ops.strides)
 
 
 def build_features(artifact: Artifact) -> Graph:
