@@ -255,6 +255,11 @@ def test_a_process_that_dies_fails_its_recordings_and_the_others_are_done(model:
     assert sum(isinstance(outcome, Transcription) for outcome in outcomes.values()) >= 3
 
 
+def heeds_interrupts() -> None:
+    """What was started in the background may have been told to ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_ctrl_c_ends_at_once_and_leaves_whole_files_only(model: Path, tmp_path: Path, jobs: str) -> None:
     folder, out = tmp_path / "talks", tmp_path / "out"
@@ -264,7 +269,12 @@ def test_ctrl_c_ends_at_once_and_leaves_whole_files_only(model: Path, tmp_path: 
     command = [sys.executable, "-m", "littlefoot", "transcribe", str(model), str(folder), "-o", str(out)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     process = subprocess.Popen(
-        [*command, "--jobs", jobs], stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
+        [*command, "--jobs", jobs],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
+        preexec_fn=heeds_interrupts,
     )
     deadline = time.monotonic() + 120
     while not (out / "a.txt").exists():

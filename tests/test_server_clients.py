@@ -48,6 +48,8 @@ def start(cache: Path, *arguments: str) -> Process:
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "LITTLEFOOT_CACHE": str(cache), "LITTLEFOOT_API_KEY": KEY},
+        # What was started in the background may have been told to ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,
     )
     assert process.stderr is not None
     line = process.stderr.readline()

@@ -147,20 +147,22 @@ class OpenVINOEngine:
         self._begun: set[int] = set()  # requests
 
     def run(self, waveform: Array) -> Array:
-        two_frames = self._config.receptive_field + self._config.stride
+        samples = self._config.receptive_field + self._config.stride
+        two_frames = (2, *waveform.shape[1:]) if self._part == "embedding" else (samples,)
         with self._requests.one() as request:
-            if self._part == "padded":
-                padded = np.zeros((1, padded_length(len(waveform), two_frames)), np.float32)
-                padded[0, : len(waveform)] = waveform
-                inputs = {"waveform": padded, "lengths": np.array([len(waveform)], np.int64)}
-                result = request.infer(inputs, share_inputs=True)[0]
-                return np.array(result[0], dtype=np.float32)
-            if id(request) not in self._begun:
+            if id(request) not in self._begun and len(waveform) < two_frames[0]:
                 # When a model's first run has one frame, OpenVINO 2026.4 computes later, longer ones wrong.
-                size = (2, waveform.shape[1]) if self._part == "embedding" else (two_frames,)
-                request.infer([np.zeros((1, *size), np.float32)])
-                self._begun.add(id(request))
-            return np.array(request.infer([waveform[None]], share_inputs=True)[0][0], dtype=np.float32)
+                request.infer(self._inputs(np.zeros(two_frames, np.float32)))
+            self._begun.add(id(request))
+            result = request.infer(self._inputs(waveform), share_inputs=True)[0]
+            return np.array(result[0], dtype=np.float32)
+
+    def _inputs(self, waveform: Array) -> list[Array] | dict[str, npt.NDArray[Any]]:
+        if self._part != "padded":
+            return [waveform[None]]
+        padded = np.zeros((1, padded_length(len(waveform), self._config.receptive_field)), np.float32)
+        padded[0, : len(waveform)] = waveform
+        return {"waveform": padded, "lengths": np.array([len(waveform)], np.int64)}
 
 
 class _Requests:
