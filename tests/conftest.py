@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -37,6 +38,11 @@ def cache_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     directory = tmp_path / "littlefoot-cache"
     monkeypatch.setenv("LITTLEFOOT_CACHE", str(directory))
     return directory
+
+
+def heed_interrupts() -> None:
+    """For a new process: what was started in the background may have been told to ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Result(NamedTuple):

@@ -19,7 +19,7 @@ import artifacts
 import oracle
 import pytest
 import soundfile
-from conftest import Run
+from conftest import Run, heed_interrupts
 from families import speechlike
 
 import littlefoot
@@ -255,11 +255,6 @@ def test_a_process_that_dies_fails_its_recordings_and_the_others_are_done(model:
     assert sum(isinstance(outcome, Transcription) for outcome in outcomes.values()) >= 3
 
 
-def heeds_interrupts() -> None:
-    """What was started in the background may have been told to ignore Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_ctrl_c_ends_at_once_and_leaves_whole_files_only(model: Path, tmp_path: Path, jobs: str) -> None:
     folder, out = tmp_path / "talks", tmp_path / "out"
@@ -274,7 +269,7 @@ def test_ctrl_c_ends_at_once_and_leaves_whole_files_only(model: Path, tmp_path: 
         text=True,
         env=environment,
         start_new_session=True,
-        preexec_fn=heeds_interrupts,
+        preexec_fn=heed_interrupts,
     )
     deadline = time.monotonic() + 120
     while not (out / "a.txt").exists():

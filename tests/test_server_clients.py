@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import openai
 import pytest
-from conftest import Run
+from conftest import Run, heed_interrupts
 from servers import PATIENCE, RATE, encoded, wait_until
 
 import littlefoot
@@ -48,8 +48,7 @@ def start(cache: Path, *arguments: str) -> Process:
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "LITTLEFOOT_CACHE": str(cache), "LITTLEFOOT_API_KEY": KEY},
-        # What was started in the background may have been told to ignore Ctrl-C.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,
+        preexec_fn=heed_interrupts,
     )
     assert process.stderr is not None
     line = process.stderr.readline()

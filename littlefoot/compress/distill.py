@@ -7,9 +7,11 @@ needs texts.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -237,6 +239,10 @@ class Distillation(Objective):
             )
             terms["lattice_mmi"] = lattice_mmi(logits, frames, lattices, self.denominator, *scales)
         return terms
+
+    def drawn(self, choices: Sequence[int]) -> int:
+        """One of them for this step, the same in all processes."""
+        return choices[int(np.random.default_rng(self.step).integers(len(choices)))]
 
     def more_terms(self, hidden_states: list[Tensor], theirs: Tensor, valid: Tensor) -> dict[str, Tensor]:
         """What a method adds to the loss besides, by name; ``theirs`` (B, F, V) are the teacher's logits."""

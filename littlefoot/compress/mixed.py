@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from littlefoot.artifact import Artifact
 from littlefoot.compress.calibration import Array, LayerInput
@@ -19,6 +18,7 @@ from littlefoot.compress.gate import run
 from littlefoot.compress.gptq import round_groups
 from littlefoot.compress.rounding import round_weight
 from littlefoot.config import SAMPLE_RATE
+from littlefoot.decode.spans import log_softmax
 from littlefoot.errors import ConfigError
 from littlefoot.packing import WeightCode, layer_bytes, packable
 
@@ -93,14 +93,8 @@ def rounded(weight: Array, rows: Array, code: WeightCode) -> Array:
 
 def kl_divergence(expected: Sequence[Array], found: Sequence[Array]) -> float:
     """KL(expected || found) of the posteriors of logits (F, V), in nats per frame."""
-    a, b = (_log_softmax(np.concatenate(logits).astype(np.float64)) for logits in (expected, found))
+    a, b = (log_softmax(np.concatenate(logits)) for logits in (expected, found))
     return float((np.exp(a) * (a - b)).sum(axis=1).mean())
-
-
-def _log_softmax(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    result: npt.NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return result
 
 
 def front(options: Mapping[str, Sequence[Option]]) -> list[tuple[int, float, dict[str, int]]]:

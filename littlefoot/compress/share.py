@@ -95,11 +95,10 @@ class SharedDistillation(Distillation):
         self._exits = config.exits
 
     def more_terms(self, hidden_states: list[Tensor], theirs: Tensor, valid: Tensor) -> dict[str, Tensor]:
-        """The divergence of what the model says after fewer layers, the same number in all processes."""
+        """The divergence of what the model says after fewer layers."""
         if not self._exits:
             return {}
-        count = self._exits[int(np.random.default_rng(self.step).integers(len(self._exits)))]
-        early = self.model.head(hidden_states[count])
+        early = self.model.head(hidden_states[self.drawn(self._exits)])
         return {"exit_kl": losses.kl_divergence(early, theirs, valid, self.loss.temperature)}
 
 

@@ -92,9 +92,9 @@ class StreamingDistillation(Distillation):
         self._chunks = [config.chunk_frames, *config.other_chunks]
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """As of a distillation. The length of chunks is the same in all processes."""
+        """As of a distillation."""
         longest = batch.time_mask.shape[1]
-        chunk = self._chunks[int(np.random.default_rng(self.step).integers(len(self._chunks)))]
+        chunk = self.drawn(self._chunks)
         self.model.config = self._config.replace(chunk_frames=chunk or longest)
         try:
             return super().forward(batch)
