@@ -46,6 +46,11 @@ class Running:
         return len(self.state.connections)
 
     @property
+    def requests(self) -> int:
+        """That are worked on, whether or not their clients are still there."""
+        return len(self.state.tasks)
+
+    @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 

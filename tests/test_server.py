@@ -472,10 +472,11 @@ def test_a_client_that_vanishes_ends_its_job_and_those_that_wait(tiny: Artifact)
         clients = [running.connect() for _ in range(3)]
         for client in clients:
             client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-        wait_until(lambda: running.service.jobs.waiting == 2)
+        wait_until(lambda: running.service.jobs.waiting == 2 and gate.begun == before + 1)
         for client in clients:
             client.close()
-        wait_until(lambda: running.service.jobs.waiting == 0)
+        wait_until(lambda: running.service.jobs.waiting == running.requests == 0)
+        assert running.request("GET", "/healthz").status == 200  # by now the running job was told as well
         gate.let(20)
         assert running.is_alive()
         assert gate.begun - before == 1
