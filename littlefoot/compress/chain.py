@@ -23,6 +23,7 @@ def run(
     teacher: str,
     resume: bool = False,
     progress: Callable[[str], None] = lambda message: None,
+    untrained: bool = False,
 ) -> Artifact:
     """Make a model smaller.
 
@@ -32,6 +33,8 @@ def run(
         teacher: what the model is called in the artifacts made of it.
         resume: continue an interrupted run: finished steps are not done again.
         progress: told what is going on.
+        untrained: train nothing. The result has the size and the speed of what the recipe makes, not its
+            knowledge.
 
     Raises:
         ConfigError: something stands in the directory (without ``resume``), or was made of another model.
@@ -52,7 +55,9 @@ def run(
             model = done
             continue
         progress(f"step {number} of {len(recipe.steps)}: {step.method}")
-        made = method(step.method).run(model, step.config, Step(first, corpus, folder, resume, progress))
+        made = method(step.method).run(
+            model, step.config, Step(first, corpus, folder, resume, progress, untrained)
+        )
         config = made.config.replace(littlefoot={**made.config.littlefoot, **history})
         model = replace(made, config=config)
         if main:

@@ -139,7 +139,7 @@ def distill(model: Artifact, config: DistillConfig, step: Step) -> Artifact:
     data = training_set(student, config, step)
     check_alive(student, data)
     says: Teacher = LiveTeacher(CTCModel.from_artifact(teacher))
-    if config.cache_top_k is not None:
+    if config.cache_top_k is not None and not step.untrained:
         state = trainer.processes()
         with state.main_process_first():
             says = cached(
@@ -160,7 +160,9 @@ class Lesson(Protocol):
 
 
 def learn(objective: Distillation, step: Step) -> Artifact:
-    """Train on the step's speech: the student, from the step's directory."""
+    """Train on the step's speech: the student, from the step's directory. Or leave it as it begins."""
+    if step.untrained:
+        return objective.model.to_artifact()
     out = step.directory / "model"
     trainer.train(objective, step.speech(), objective.lesson.train, out, step.resume)
     return artifacts.load(out)
@@ -323,7 +325,7 @@ def layer_pairs(mine: int, theirs: int, loss: LossConfig) -> LayerPairs:
 
 def denominator_of(step: Step, student: CTCModel, lesson: Lesson) -> Denominator | None:
     """The n-gram of the training texts that losses on paths need; None where they count nothing."""
-    if not any(getattr(lesson.loss, name) for name in PATH_LOSSES):
+    if step.untrained or not any(getattr(lesson.loss, name) for name in PATH_LOSSES):
         return None
     return make_denominator(step.speech().of_split("train"), student.vocabulary, lesson.train)
 

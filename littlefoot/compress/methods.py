@@ -42,6 +42,8 @@ class Step:
     """Whether to continue what an interrupted run left there."""
     progress: Callable[[str], None]
     """To be told what is going on."""
+    untrained: bool = False
+    """Whether only the shape of the result counts: whatever would be trained stays as it begins."""
 
     def speech(self) -> Corpus:
         """The speech, for methods that cannot do without. Raises ConfigError where there is none."""
