@@ -228,6 +228,9 @@ class GatedOps(TorchOps):
     def group_norm(self, x: Tensor, name: str, eps: float, valid: Tensor | None) -> Tensor:
         return self._gated(super().group_norm(x, name, eps, valid), name, 1)
 
+    def affine(self, x: Tensor, name: str) -> Tensor:
+        return self._gated(super().affine(x, name), name, 1)
+
     def layer_norm(self, x: Tensor, name: str | None, eps: float, axis: int = -1) -> Tensor:
         gate = None if name is None else self._gates.get(_channels(name, self._config))
         if name is None or gate is None:
