@@ -13,6 +13,7 @@ from typing import Any
 
 import artifacts
 import numpy as np
+import oracle
 import pytest
 import torch
 from conftest import Run
@@ -43,7 +44,8 @@ from littlefoot.vocabulary import Vocabulary
 from littlefoot.weights import expected_weights
 
 DOCUMENTATION = Path(__file__).parents[1] / "docs" / "compose.md"
-CLIP = speechlike(1.2)
+CLIP = speechlike(1.2)[: 56 * 320 + 330]
+"""57 frames, so that a chunk of a single one comes last where they have two on the right."""
 CUTS = ([], [7777], list(range(0, len(CLIP), 1600)))
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -339,6 +341,39 @@ def test_pairs_train(first: str, second: str, given: Artifact, corpus: Corpus, w
     assert_engines_agree(made, None, CLIP)
 
 
+ORDERS = (
+    ("distill", "prune", "share", "stream", "lowbit"),
+    ("stream", "prune", "distill", "share", "quantize"),
+    ("prune", "stream", "share", "distill", "lowbit"),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("order", ORDERS, ids="-".join)
+@pytest.mark.parametrize(
+    "family", ["wav2vec2-large", "hubert-base", "mms", "wavlm-large", "data2vec-audio", "log-mel"]
+)
+def test_families_go_through_chains_of_all_methods(
+    family: str, order: Sequence[str], corpus: Corpus, tmp_path: Path
+) -> None:
+    config = oracle.tiny(family).artifact.config.replace(num_hidden_layers=4, extra={})
+    vocabulary = Vocabulary(tuple(f"t{i}" for i in range(config.vocab_size)), config.pad_token_id)
+    model = artifacts.talkative(CTCModel.from_config(config, vocabulary, seed=3).to_artifact(), CLIP)
+    chosen = {**SETTINGS, "prune": {"sparsity": 0.2, "parts": ["ffn", "conv"]}}
+    if order.index("share") < order.index("distill"):
+        chosen["distill"] = {}  # shared layers keep their geometry
+    cannot_stream = config.model_type in ("wavlm", "data2vec-audio")
+    methods = [name for name in order if not (name == "stream" and cannot_stream)]
+    steps = recipe(*((name, chosen[name]) for name in methods))
+    made = chain.run(model, steps, corpus, tmp_path / "work", "given", untrained=True)
+    before = artifact_files.load(tmp_path / "work" / f"{len(methods) - 1}-{methods[-2]}" / "model")
+    assert_engines_agree(before, None, CLIP)
+    assert_engines_agree(made, None, CLIP)
+    for name in methods:
+        assert_has(made, name, config)
+    assert_is_an_artifact(made, tmp_path / "made")
+
+
 @pytest.mark.slow
 def test_a_chain_of_a_model_of_bases_size(corpus: Corpus, tmp_path: Path) -> None:
     config = ModelConfig.from_dict({"model_type": "wav2vec2", "vocab_size": len(VOCABULARY)})
@@ -368,10 +403,10 @@ steps:
   - distill:
       student: {layers: [0, 1, 3], intermediate_size: 0.75}
       train: &train
-        {lr: 3.0e-3, warmup_steps: 5, batch_seconds: 4, steps: 100, eval_every: 1000, ema_decay: 0.9,
+        {lr: 3.0e-3, warmup_steps: 5, batch_seconds: 4, steps: 40, eval_every: 1000, ema_decay: 0.9,
          mixed_precision: "no", threads: 1, loaders: 0, speeds: [1.0], time_mask_fraction: 0.0,
          feature_mask_fraction: 0.0}
-  - share: {layer_blocks: [0, 1, 1], layer_maps: [0, 1, 1], delta_rank: 2, teacher: first, train: *train}
+  - share: {layer_blocks: [0, 1, 1], layer_maps: [0, 1, 1], teacher: first, train: *train}
   - stream: {chunk_frames: 8, left_context_frames: 40, teacher: first, train: *train}
   - lowbit: {bits: 2, teacher: first, train: *train}
 """
@@ -484,5 +519,4 @@ def test_the_bench_measures_it(
     (row,) = report.load(written).models
     assert row.bytes == describe("small", artifact_files.load(small))["bytes"]
     assert [h.text for h in row.hypotheses] == list(said.values())
-    assert row.streaming is not None
-    assert row.streaming.algorithmic_latency_ms > 0
+    assert row.wer == 0 or any(h.errors for h in row.hypotheses)
