@@ -307,9 +307,7 @@ def prepare(model: Artifact, inputs: Sequence[LayerInput], plan: Plan, config: L
             if found.zero_point.dtype == np.uint8:
                 zero = float(found.zero_point) / ((1 << bits) - 1)
                 weights[f"{owner}.input_zero"] = np.array([zero], np.float32)
-                # What a shift gives goes into biases; layers' own additions to shared ones have none.
-                users = [name for name, used in plan.inputs.items() if used == owner]
-                biased = all(f"{name}.bias" in model.weights for name in users)
+                biased = all(f"{name}.bias" in model.weights for name in group.layers)  # which takes it up
                 if config.shift and biased and owner.endswith(("q_proj", "k_proj", "v_proj")):
                     weights[f"{owner}.input_shift"] = np.zeros(group.rows.shape[1], np.float32)
         for name in group.layers:
