@@ -171,14 +171,22 @@ def _for_target(
 
 def _first_that_meets(planner: Planner, plans: list[Plan]) -> Outcome:
     """What the first plan makes, or of those after it, if it misses the target; the nearest if all do."""
+    from littlefoot.errors import TrainingError
     from littlefoot.plan import report
 
-    outcomes = []
+    outcomes, failed = [], None
     for plan in plans:
-        outcomes.append(planner.carry_out(plan))
+        try:
+            outcomes.append(planner.carry_out(plan))
+        except TrainingError as error:
+            _tell(f"{plan.option.candidate.name} failed: {error}")
+            failed = error
+            continue
         if not outcomes[-1].misses:
             return outcomes[-1]
         typer.echo(report.summary(outcomes[-1]), err=True)
+    if failed is not None and not outcomes:
+        raise failed
     return min(outcomes, key=lambda outcome: (len(outcome.misses), outcome.measured.wer or 0.0))
 
 
