@@ -303,6 +303,15 @@ class TestCommand:
         assert refused.code == 2
         assert "--data" in refused.err
 
+    @pytest.mark.usefixtures("enough")
+    def test_without_pytorch_only_what_needs_no_training(
+        self, run: Run, saved: Path, tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(planning, "find_spec", lambda name: None)
+        result = run("shrink", saved, "-o", tmp_path / "out", "--target", "300kB", "--data", tones, "--yes")
+        assert result.code == 0, result.err
+        assert "littlefoot[train]" in result.err
+
     @pytest.mark.parametrize(
         ("arguments", "says"),
         [

@@ -17,6 +17,7 @@ import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,13 @@ class Planner:
         self._begin()
 
     def _enough(self, corpus: Corpus) -> bool:
+        """Whether there is something to train on, and to train with."""
+        if find_spec("torch") is None:
+            self.tell(
+                "PyTorch is not installed (pip install 'littlefoot[train]'): only what needs no training is "
+                "considered"
+            )
+            return False
         seconds = 0.0
         for utterance in corpus.of_split("train"):
             seconds += utterance.seconds or audio.duration(utterance.path, exact=False)
