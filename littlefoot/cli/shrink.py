@@ -14,7 +14,7 @@ from littlefoot.cli import options
 
 if TYPE_CHECKING:
     from littlefoot.artifact import Artifact
-    from littlefoot.plan.planner import Outcome, Plan, Planner
+    from littlefoot.plan.planner import Outcome, Plan, Planner, Settings
 
 
 def shrink(
@@ -75,10 +75,18 @@ def shrink(
         _by_recipe(model, out, recipe, data, overrides or [], resume, overwrite, language)
         return
     assert target is not None
-    _for_target(
-        model, out, target, data or [], overrides or [], resume, overwrite, language,
-        steps, threads, processes, ray, yes, as_json,
-    )  # fmt: skip
+    if language is not None:
+        raise ConfigError("--language is for recipes: export the language first, littlefoot export --to hf")
+    from littlefoot import machine
+    from littlefoot.plan.planner import Settings
+
+    train = {}
+    if overrides:
+        from littlefoot.model.train_config import apply_overrides
+
+        train = apply_overrides({}, overrides)["train"]
+    settings = Settings(steps, train, threads, processes, machine.threads(), ray)
+    _for_target(model, out, target, data or [], settings, resume, overwrite, yes, as_json)
 
 
 def _by_recipe(
@@ -116,39 +124,29 @@ def _for_target(
     out: Path,
     target: str,
     data: list[Path],
-    overrides: list[str],
+    settings: Settings,
     resume: bool,
     overwrite: bool,
-    language: str | None,
-    steps: int,
-    threads: int,
-    processes: int,
-    ray: str | None,
     yes: bool,
     as_json: bool,
 ) -> None:
     from dataclasses import replace
 
-    from littlefoot import artifact, checkpoint, machine, manifest
+    from littlefoot import artifact, checkpoint, manifest
     from littlefoot.errors import ConfigError
-    from littlefoot.model.train_config import apply_overrides
     from littlefoot.plan import report
-    from littlefoot.plan.planner import Planner, Settings
+    from littlefoot.plan.planner import Planner
     from littlefoot.plan.target import parse
 
     wanted = parse(target)
     if "RANK" in os.environ:
         raise ConfigError("a search starts its own processes: leave out torchrun, and say --processes")
-    if language is not None:
-        raise ConfigError("--language is for recipes: export the language first, littlefoot export --to hf")
-    train = apply_overrides({}, overrides).get("train", {})
     artifact.check_output(out, overwrite)
     folder = out.with_name(out.name + "-plan")
     if folder.exists() and any(folder.iterdir()) and not resume:
         raise ConfigError(f"{folder} is there already: continue with --resume, or choose another output")
     loaded = checkpoint.load(model)
     corpus = manifest.index(data) if data else None
-    settings = Settings(steps, train, threads, processes, machine.threads(), ray)
     planner = Planner(loaded, model, wanted, corpus, data, folder, settings, _tell)
     plans = planner.plans()
     typer.echo(report.proposal(plans), err=True)
@@ -161,7 +159,7 @@ def _for_target(
     made = outcome.model
     config = made.config.replace(littlefoot={**made.config.littlefoot, "plan": record})
     made = replace(
-        made, config=config, card=made.card.rstrip() + "\n" + report.card(wanted, outcome, threads)
+        made, config=config, card=made.card.rstrip() + "\n" + report.card(wanted, outcome, settings.threads)
     )
     _save(made, loaded, out, overwrite)
     typer.echo(json.dumps(record, indent=2) if as_json else report.summary(outcome))
@@ -171,14 +169,22 @@ def _for_target(
 
 def _first_that_meets(planner: Planner, plans: list[Plan]) -> Outcome:
     """What the first plan makes, or of those after it, if it misses the target; the nearest if all do."""
+    from littlefoot.errors import TrainingError
     from littlefoot.plan import report
 
-    outcomes = []
+    outcomes, failed = [], None
     for plan in plans:
-        outcomes.append(planner.carry_out(plan))
+        try:
+            outcomes.append(planner.carry_out(plan))
+        except TrainingError as error:
+            _tell(f"{plan.option.candidate.name} failed: {error}")
+            failed = error
+            continue
         if not outcomes[-1].misses:
             return outcomes[-1]
         typer.echo(report.summary(outcomes[-1]), err=True)
+    if failed is not None and not outcomes:
+        raise failed
     return min(outcomes, key=lambda outcome: (len(outcome.misses), outcome.measured.wer or 0.0))
 
 

@@ -61,12 +61,6 @@ class Candidate:
         """Whether it needs speech to learn from."""
         return any(method in TRAINED for method, _ in self.steps)
 
-    @property
-    def single_method(self) -> bool:
-        """Whether one method alone makes it (a pruned model recovers by distillation)."""
-        methods = [method for method, _ in self.steps]
-        return len(methods) == 1 or methods == ["prune", "distill"]
-
 
 def candidates(
     config: ModelConfig, latency_ms: float | None = None, training: bool = True

@@ -12,10 +12,12 @@ Everything that a search finds out stays in a folder, so that it can be interrup
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ import yaml
 from littlefoot import artifact as artifacts
 from littlefoot import atomic, audio
 from littlefoot.artifact import Artifact, fingerprint
-from littlefoot.errors import ConfigError
+from littlefoot.errors import ConfigError, TrainingError
 from littlefoot.manifest import Corpus
 from littlefoot.plan.build import Builder, latency_ms, speeds, stored_bytes
 from littlefoot.plan.candidates import Candidate, candidates, written
@@ -134,6 +136,13 @@ class Planner:
         self._begin()
 
     def _enough(self, corpus: Corpus) -> bool:
+        """Whether there is something to train on, and to train with."""
+        if find_spec("torch") is None:
+            self.tell(
+                "PyTorch is not installed (pip install 'littlefoot[train]'): only what needs no training is "
+                "considered"
+            )
+            return False
         seconds = 0.0
         for utterance in corpus.of_split("train"):
             seconds += utterance.seconds or audio.duration(utterance.path, exact=False)
@@ -187,7 +196,7 @@ class Planner:
 
         Raises:
             ConfigError: a target that no candidate meets, whatever its errors.
-            TrainingError: a trial failed.
+            TrainingError: all of them failed.
         """
         options = self._survey()
         if self._dev is None:  # then the largest are taken for the best
@@ -201,19 +210,26 @@ class Planner:
         hours: dict[int, float] = {}
         ready = [place for place, option in enumerate(options) if not option.candidate.trained]
         trainings = [self._training("plans", options[place].candidate, 1, True) for place in ready]
-        run_all(trainings, 1)
-        for place, training in zip(ready, trainings, strict=True):
+        for place, training, error in zip(ready, trainings, run_all(trainings, 1), strict=True):
+            if error is not None:
+                self.tell(f"{options[place].candidate.name} failed: {error}")
+                continue
             rates[place] = self._heard(training)
             hours[place] = training.seconds / 3600
+            self.tell(f"{options[place].candidate.name}: {100 * rates[place]:.1f} %")
         to_train = self._to_try(options, rates, floor)
         if to_train:
             self._room()
         tried = halve(to_train, self.settings.steps, lambda places, steps: self._try(options, places, steps))
         for number, results in tried.items():
             place, steps = to_train[number], max(results)
+            if math.inf in results.values():
+                continue
             rates[place] = extrapolate(results, self.settings.steps, floor)
             training = self._training("trials", options[place].candidate, steps, False)
             hours[place] = training.seconds / 3600 * self.settings.steps / steps
+        if not rates:
+            raise TrainingError(f"all candidates failed: see the logs in {self.folder}")
         found = [self._planned(options[place], rates[place], hours[place], floor) for place in rates]
         return self._first_plans(found)
 
@@ -255,12 +271,17 @@ class Planner:
             f"{len(places)} trials of {steps} steps: " + "; ".join(options[p].candidate.name for p in places)
         )
         trainings = [self._training("trials", options[place].candidate, steps, False) for place in places]
-        run_all(trainings, self.settings.processes, self.settings.ray)
+        failed = run_all(trainings, self.settings.processes, self.settings.ray)
         rates = []
-        for place, training in zip(places, trainings, strict=True):
+        for place, training, error in zip(places, trainings, failed, strict=True):
+            name = options[place].candidate.name
+            if error is not None:
+                self.tell(f"{name} failed: {error}")
+                rates.append(math.inf)
+                continue
             rates.append(self._heard(training))
             shutil.rmtree(training.folder / f"{MODEL}-steps", ignore_errors=True)
-            self.tell(f"{options[place].candidate.name}: {100 * rates[-1]:.1f} % after {steps} steps")
+            self.tell(f"{name}: {100 * rates[-1]:.1f} % after {steps} steps")
         return rates
 
     def _training(self, kind: str, candidate: Candidate, steps: int, final: bool) -> Training:
@@ -327,7 +348,9 @@ class Planner:
         training = self._training("plans", candidate, self.settings.steps, True)
         if not training.done:
             self.tell(f"carrying out: {candidate.name}; the log is {training.folder / 'log.txt'}")
-        run_all([training], 1)
+        (error,) = run_all([training], 1)
+        if error is not None:
+            raise error
         dev_wer = None if self._dev is None else self._heard(training)
         return self._verified(plan, artifacts.load(training.folder / MODEL), dev_wer)
 

@@ -10,9 +10,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,36 +61,53 @@ class Training:
         return [*command, "--resume"] if (self.folder / f"{MODEL}-steps").exists() else command
 
 
-def run_all(trainings: Sequence[Training], at_once: int, ray: str | None = None) -> None:
-    """Carry out those that are not done.
+def run_all(
+    trainings: Sequence[Training], at_once: int, ray: str | None = None
+) -> list[TrainingError | None]:
+    """Carry out those that are not done. What fails leaves the others alone.
 
     Args:
         at_once: how many run side by side on this machine.
         ray: the address of a Ray cluster whose machines share this one's files; it decides how many run.
 
+    Returns:
+        for each training why it failed, or None.
+
     Raises:
-        TrainingError: one failed; those that run besides are ended, and can be resumed.
         MissingExtraError: Ray is not installed.
+        TrainingError: the Ray cluster failed.
     """
-    waiting = [training for training in trainings if not training.done]
+    failed: list[TrainingError | None] = [None] * len(trainings)
+    waiting = [place for place, training in enumerate(trainings) if not training.done]
     if not waiting:
-        return
+        return failed
     if ray is not None:
-        _on_ray(waiting, ray)
-        return
-    stopped: list[bool] = []
-    with ThreadPoolExecutor(min(at_once, len(waiting))) as pool:
-        futures = [pool.submit(carry_out, training, lambda: bool(stopped)) for training in waiting]
+        found = _on_ray([trainings[place] for place in waiting], ray)
+    else:
+        found = _here([trainings[place] for place in waiting], at_once)
+    for place, error in zip(waiting, found, strict=True):
+        failed[place] = error
+    return failed
+
+
+def _here(trainings: Sequence[Training], at_once: int) -> list[TrainingError | None]:
+    stopped = threading.Event()
+
+    def attempt(training: Training) -> TrainingError | None:
         try:
-            wait(futures, return_when=FIRST_EXCEPTION)
-        finally:
-            if not all(future.done() and future.exception() is None for future in futures):
-                stopped.append(True)
-                for future in futures:
-                    future.cancel()
-    for future in futures:
-        if not future.cancelled() and (error := future.exception()) is not None:
-            raise error
+            carry_out(training, stopped.is_set)
+        except TrainingError as error:
+            return error
+        return None
+
+    with ThreadPoolExecutor(min(at_once, len(trainings))) as pool:
+        futures = [pool.submit(attempt, training) for training in trainings]
+        try:
+            return [future.result() for future in futures]
+        except BaseException:  # Ctrl-C: the processes must not outlive us
+            stopped.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def carry_out(training: Training, stopped: Callable[[], bool] = lambda: False) -> None:
@@ -137,25 +155,31 @@ def _last_words(log: Path) -> str:
     return (own or lines or ["it said nothing"])[-1].removeprefix("littlefoot: ")
 
 
-def _on_ray(trainings: Sequence[Training], address: str) -> None:
+def _on_ray(trainings: Sequence[Training], address: str) -> list[TrainingError | None]:
     """Each training is a task of as many processors as it has threads. Raises as ``run_all``."""
     try:
         import ray
     except ModuleNotFoundError as error:
         raise MissingExtraError("--ray", "ray", "scale") from error
-    ray.init(address=None if address == "local" else address, log_to_driver=False, ignore_reinit_error=True)
+    failed: list[TrainingError | None] = []
     try:
+        ray.init(address=None if address == "local" else address, log_to_driver=False)
         tasks = [
             ray.remote(carry_out).options(num_cpus=training.threads, max_retries=3).remote(training)
             for training in trainings
         ]
-        try:
-            ray.get(tasks)
-        except ray.exceptions.RayTaskError as error:
-            raise error.as_instanceof_cause() from None
-        except ray.exceptions.RayError as error:
-            raise TrainingError(
-                f"the Ray cluster at {address} failed ({error}): continue with --resume"
-            ) from error
+        for task in tasks:
+            try:
+                ray.get(task)
+                failed.append(None)
+            except ray.exceptions.RayTaskError as error:
+                if not isinstance(error.cause, TrainingError):
+                    raise
+                failed.append(error.cause)
+    except (ray.exceptions.RayError, ConnectionError) as error:
+        raise TrainingError(
+            f"the Ray cluster '{address}' failed ({error}): continue with --resume"
+        ) from error
     finally:
         ray.shutdown()
+    return failed
