@@ -126,6 +126,8 @@ class Planner:
         """
         self.model, self.name, self.target, self.corpus, self.data = model, name, target, corpus, tuple(data)
         self.folder, self.settings, self.tell = folder, settings, tell
+        if "quantization" in model.config.littlefoot:
+            raise ConfigError(f"{name} is quantized already: start with the full-precision model")
         if corpus is None and target.limits_errors:
             raise ConfigError(
                 f"target '{target.text}': to count errors takes speech with transcripts: name it with --data"
