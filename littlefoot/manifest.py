@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from littlefoot.errors import ManifestError
+from littlefoot.folders import recordings
 
 Integers = npt.NDArray[np.int64]
 
@@ -78,6 +79,17 @@ def read(paths: Paths, split: str | None = None) -> list[Utterance]:
         names = ", ".join(str(path) for path in _each(paths))
         raise ManifestError(f"{names}: no utterance is in split '{split}': choose one of: {present}")
     return chosen
+
+
+def is_bare(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is a folder with neither a manifest nor LibriSpeech transcripts, but recordings."""
+    folder = Path(path)
+    return (
+        folder.is_dir()
+        and not (folder / "manifest.tsv").is_file()
+        and not any(folder.rglob("*.trans.txt"))
+        and any(recordings(folder))
+    )
 
 
 def index(paths: Paths) -> Corpus:

@@ -174,6 +174,26 @@ def rows_of(path: Path) -> list[dict[str, str]]:
     return [dict(zip(header.split("\t"), line.split("\t"), strict=True)) for line in lines]
 
 
+def test_folders_of_recordings_need_no_manifest(run: Run, model: Path, archive: Path, tmp_path: Path) -> None:
+    folder, out = archive.parent / "audio", tmp_path / "out"
+    (folder / "deep").mkdir()
+    (folder / "5.wav").rename(folder / "deep" / "5.wav")
+    shutil.copy(folder / "6.wav", folder / "6.oga")
+    (folder / "notes.txt").write_text("nothing to hear")
+    for _ in range(2):  # the second time all is there
+        result = label(run, model, folder, out, "--json")
+        assert result.code == 0, result.err
+    assert json.loads(result.out)["run_rows"] == 0
+    labels = manifest.read(out, "train")
+    assert [u.id for u in labels] == ["0", "1", "2", "3", "4", "6.oga", "6.wav", "deep/5"]
+    assert labels[-1].path.samefile(folder / "deep" / "5.wav")
+    both = run("label", model, folder, folder / "deep", "-o", tmp_path / "both", "--workers", "1")
+    assert both.code == 0, both.err
+    assert [u.id for u in manifest.read(tmp_path / "both")][-2:] == ["audio/deep/5", "deep/5"]
+    (folder / "7.wav").write_bytes((folder / "0.wav").read_bytes())
+    assert "another number of recordings: 8, now 9" in label(run, model, folder, out).err
+
+
 def test_what_a_table_cannot_hold_is_refused(tmp_path: Path) -> None:
     row = {"id": "a\tb", "path": "a.wav", "seconds": 1, "speaker": "", "split": "train", "text": ""}
     path = tmp_path / "rows.jsonl"
@@ -313,7 +333,7 @@ DECODING = {
 def job_with(workers: runs.Workers, model: Path, archive: Path, out: Path, **options: Any) -> runs.Summary:
     """A job with workers of the test's own."""
     options = {"shard_rows": 3, **options}
-    return runs.run(read_archive([archive]), Settings(model), DECODING, out, workers, **options)
+    return runs.run([archive], Settings(model), DECODING, out, workers, **options)
 
 
 def test_another_model_or_list_is_refused_by_name(

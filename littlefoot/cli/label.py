@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def label(
     model: options.Model,
     manifest: Annotated[
-        list[Path], typer.Argument(help="Manifests, folders that hold one, LibriSpeech folders.")
+        list[Path],
+        typer.Argument(help="Manifests, folders that hold one, LibriSpeech, folders of recordings."),
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Directory for the labels; goes on if begun.")],
     split: Annotated[str | None, typer.Option("--split", help="Rows of this split only.")] = None,
@@ -69,7 +70,6 @@ def label(
     from littlefoot import machine
     from littlefoot.cli.batch import Settings
     from littlefoot.cli.progress import bar
-    from littlefoot.label.job import read_archive
     from littlefoot.label.run import Workers, run
     from littlefoot.runtime import recognizer
 
@@ -95,22 +95,20 @@ def label(
 
         count = workers or max(1, machine.threads() // threads)
         how = functools.partial(local.run, workers=count, retries=retries)
-    archive = read_archive(manifest, split)
     try:
-        with bar("labelling", len(archive.corpus)) as advance:
-            summary = run(
-                archive,
-                settings,
-                decoding,
-                out,
-                how,
-                split=split,
-                shard_rows=shard_rows,
-                min_confidence=min_confidence,
-                retry_failed=retry_failed,
-                progress=advance,
-                say=lambda message: typer.echo(f"littlefoot: {message}", err=True),
-            )
+        summary = run(
+            manifest,
+            settings,
+            decoding,
+            out,
+            how,
+            split=split,
+            shard_rows=shard_rows,
+            min_confidence=min_confidence,
+            retry_failed=retry_failed,
+            progress=functools.partial(bar, "labelling"),
+            say=lambda message: typer.echo(f"littlefoot: {message}", err=True),
+        )
     except KeyboardInterrupt:
         typer.echo(f"littlefoot: stopped; finished shards are in {out}, the same command goes on", err=True)
         raise

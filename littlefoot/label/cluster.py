@@ -11,6 +11,7 @@ from dataclasses import asdict
 from importlib.util import find_spec
 from typing import Any
 
+from littlefoot import machine
 from littlefoot.errors import LittlefootError, MissingExtraError
 from littlefoot.label.job import Job, Label, Task
 from littlefoot.label.local import died_at
@@ -42,8 +43,8 @@ def run(
     Args:
         workers: actors; as many as the cluster has room for where None.
         threads: processors that Ray reserves for each.
-        address: ``local`` starts a Ray that ends with the job; ``auto``, ``HOST:PORT`` or ``ray://HOST:PORT``
-            are one that runs. Its machines need littlefoot, and model and recordings at the same paths.
+        address: ``local`` starts a Ray that ends with the job; ``auto`` or ``HOST:PORT`` is one that runs. Its
+            machines need littlefoot, and model, manifests and recordings at the same paths.
 
     Raises:
         MissingExtraError: Ray is not installed.
@@ -54,7 +55,7 @@ def run(
     import ray.data
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    _connect(ray, address)
+    _connect(ray, address, (workers or 1) * threads)
     try:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         ledger = ray.remote(Ledger).options(num_cpus=0, scheduling_strategy=here).remote()
@@ -66,13 +67,18 @@ def run(
             Labeller,
             fn_constructor_args=(ray.put(job), ledger, retries),
             num_cpus=threads,
-            compute=ray.data.ActorPoolStrategy(size=min(workers, len(tasks))),
+            # one task at a time: none waits behind a slow one while another actor is free
+            compute=ray.data.ActorPoolStrategy(
+                size=min(workers, len(tasks)), max_tasks_in_flight_per_actor=1
+            ),
         )
         told = 0
         try:
-            for row in dataset.iter_rows():
+            # Nothing is fetched ahead: that would hold a finished shard back until the next one is there.
+            for batch in dataset.iter_batches(batch_size=None, prefetch_batches=0, batch_format="numpy"):
                 told = _tell(ray.get(ledger.lost.remote()), told, lost)
-                yield int(row["shard"]), [Label(**label) for label in json.loads(row["labels"])]
+                for shard, labels in zip(batch["shard"], batch["labels"], strict=True):
+                    yield int(shard), [Label(**label) for label in json.loads(labels)]
         except ray.exceptions.RayError as error:
             raise LittlefootError(
                 f"Ray gave up: {_reason(error)}: the same command goes on where it was"
@@ -87,12 +93,13 @@ def _tell(deaths: list[str], told: int, lost: Callable[[str], None]) -> int:
     return len(deaths)
 
 
-def _connect(ray: Any, address: str) -> None:
+def _connect(ray: Any, address: str, processors: int) -> None:
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
     if address == "local":
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anyone
         options |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+        options["num_cpus"] = max(processors, machine.threads())  # as many workers as were asked for
     try:
         ray.init(address, **options)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:

@@ -1,6 +1,7 @@
 """The directory that labels go to: what the job is, its finished shards, at last the manifest.
 
 ``job.json``         what must be the same for the job to go on (``job.describe``), and the rows of a shard
+``recordings.jsonl`` where folders without a manifest are labelled, what is in them
 ``shards/N.jsonl``   the labels of shard N, a row on each line, in order: there whole, or not at all
 ``manifest.tsv``     all rows that have a text
 ``summary.json``     what came of it
@@ -12,6 +13,7 @@ import fcntl
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -20,10 +22,12 @@ from typing import Any, TextIO
 
 from littlefoot import atomic
 from littlefoot.errors import ConfigError, LittlefootError
+from littlefoot.folders import recordings
 from littlefoot.label.job import SHARD_ROWS, Archive, Job, Label
 from littlefoot.manifest import Utterance
 
 JOB, SHARDS, MANIFEST, SUMMARY = "job.json", "shards", "manifest.tsv", "summary.json"
+RECORDINGS = "recordings.jsonl"
 
 ROW_BYTES = 800
 """What a row may take, in its shard and in the manifest, for the look at the disk before the start."""
@@ -64,25 +68,30 @@ class Output:
         self.directory = directory
 
     @contextmanager
-    def claimed(self, description: dict[str, Any], shard_rows: int | None) -> Iterator[int]:
-        """Begin the job, or go on with it; yields the rows of a shard.
+    def claimed(self) -> Iterator[None]:
+        """The directory, made if need be, for this process alone as long as the block runs.
 
-        Raises LittlefootError if the directory holds another job or something else, if another process is at
-        work in it, or if it cannot be written to or its disk is too full.
+        Raises LittlefootError if it holds something else than a job, if another process is at work in it, or
+        if it cannot be written to.
         """
         try:
             descriptor = self._lock()
-            try:
-                rows = self._begin(description, shard_rows)
-            except BaseException:
-                os.close(descriptor)
-                raise
         except OSError as error:
             raise self._refused(error) from error
         try:
-            yield rows
+            yield
         finally:
             os.close(descriptor)
+
+    def begin(self, description: dict[str, Any], shard_rows: int | None) -> int:
+        """Begin the job, or go on with it; returns the rows of a shard.
+
+        Raises LittlefootError if the directory holds another job, or if its disk is too full.
+        """
+        try:
+            return self._begin(description, shard_rows)
+        except OSError as error:
+            raise self._refused(error) from error
 
     def _begin(self, description: dict[str, Any], shard_rows: int | None) -> int:
         path = self.directory / JOB
@@ -113,12 +122,11 @@ class Output:
         return rows
 
     def _lock(self) -> int:
-        """The directory, made if need be, for this process alone until the descriptor is closed."""
         if self.directory.exists() and not self.directory.is_dir():
             raise LittlefootError(f"{self.directory} is a file: choose another output")
         (self.directory / SHARDS).mkdir(parents=True, exist_ok=True)
-        foreign = {path.name for path in self.directory.iterdir() if not path.name.startswith(f".{JOB}.")}
-        if JOB not in foreign and (foreign - {SHARDS} or any((self.directory / SHARDS).iterdir())):
+        there = {path.name for path in self.directory.iterdir() if not path.name.startswith(".")}
+        if JOB not in there and (there - {SHARDS, RECORDINGS} or any((self.directory / SHARDS).iterdir())):
             raise LittlefootError(
                 f"{self.directory} is not empty, and holds no labelling that was begun: choose another output"
             )
@@ -130,8 +138,10 @@ class Output:
             raise LittlefootError(
                 f"{self.directory}: another process is labelling into it: wait, or choose another output"
             ) from None
-        for half in (*self.directory.glob(".*.*"), *(self.directory / SHARDS).glob(".*.*")):
-            half.unlink()  # what a process was writing when it was killed
+        for name in (JOB, RECORDINGS, MANIFEST, SUMMARY, f"{SHARDS}/*.jsonl"):
+            place = self.directory / name
+            for half in place.parent.glob(f".{place.name}.*"):
+                half.unlink()  # what a process was writing when it was killed
         return descriptor
 
     def _refused(self, error: OSError) -> LittlefootError:
@@ -139,6 +149,28 @@ class Output:
             f"{self.directory}: cannot be written to ({error.strerror or error}): what was done is kept; make"
             " room or see to its rights, and give the same command again"
         )
+
+    def list_recordings(self, folders: Sequence[Path]) -> Path:
+        """A manifest of all recordings in folders, which have none. Raises LittlefootError."""
+        lines = []
+        for folder in folders:
+            found = sorted(recordings(folder))
+            stems = Counter(path.with_suffix("") for path in found)
+            for path in found:
+                named = path.with_suffix("") if stems[path.with_suffix("")] == 1 else path
+                name = named.relative_to(folder).as_posix()
+                row = {
+                    "id": f"{folder.absolute().name}/{name}" if len(folders) > 1 else name,
+                    "path": str(path.absolute()),
+                }
+                lines.append(
+                    json.dumps({**row, "seconds": None, "speaker": "", "split": "train", "text": ""}) + "\n"
+                )
+        try:
+            _write(self.directory / RECORDINGS, "".join(lines))
+        except OSError as error:
+            raise self._refused(error) from error
+        return self.directory / RECORDINGS
 
     def write(self, job: Job, shard: int, labels: Sequence[Label]) -> None:
         """Keep a shard; labels of rows that were kept before replace those. Raises LittlefootError."""

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from littlefoot import manifest
 from littlefoot.errors import LittlefootError
-from littlefoot.label.job import Archive, Job, Label, Settings, Task, describe, model_fingerprint
+from littlefoot.label.job import Job, Label, Settings, Task, describe, model_fingerprint, read_archive
 from littlefoot.label.output import MANIFEST, Counts, Output
 
 Workers = Callable[[Job, Sequence[Task], Callable[[str], None]], Iterator[tuple[int, list[Label]]]]
 """Labels tasks (``local.run``, ``cluster.run``); the last argument is told of workers that died."""
+
+Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class Summary:
 
 
 def run(
-    archive: Archive,
+    manifests: Sequence[str | Path],
     settings: Settings,
     decoding: dict[str, Any],
     directory: Path,
@@ -59,29 +63,38 @@ def run(
     shard_rows: int | None = None,
     min_confidence: float = 0.0,
     retry_failed: bool = False,
-    progress: Callable[[int], None] = lambda done: None,
+    progress: Progress = lambda total: nullcontext(lambda done: None),
     say: Callable[[str], None] = lambda message: None,
 ) -> Summary:
-    """Label an archive into a directory; what is there already is not heard again.
+    """Label the recordings of manifests into a directory; what is there already is not heard again.
 
     Args:
+        manifests: as ``manifest.read`` takes them, or folders of recordings, whose split is ``train``.
         decoding: all settings that decide about the text, with files as Path: the job is known by them.
         workers: who does the work.
-        split: of which the archive was made.
+        split: label rows of this split only.
         shard_rows: recordings that are written at once; ``SHARD_ROWS`` where None, or as the job was begun.
         min_confidence: rows below it are left out of the manifest. Not part of the job: it may change later.
         retry_failed: hear those again that failed before.
-        progress: told how many rows are done.
+        progress: takes the number of rows; what it yields is told how many are done.
         say: told of workers that died and of recordings that failed.
 
     Raises:
+        ManifestError: as ``read_archive``.
         LittlefootError: the directory holds something else, its disk is full, no worker can load the model,
             or none of the recordings could be recognised.
     """
-    model_sha256 = model_fingerprint(settings)
-    description = describe(archive, settings, model_sha256, split, decoding)
     output = Output(directory)
-    with output.claimed(description, shard_rows) as rows:
+    folders = [Path(path) for path in manifests if manifest.is_bare(path)]
+    listed = [path for path in manifests if Path(path) not in folders]
+    if not folders:
+        archive = read_archive(listed, split)  # before anything is made
+    model_sha256 = model_fingerprint(settings)
+    with output.claimed():
+        if folders:
+            archive = read_archive([*listed, output.list_recordings(folders)], split)
+        description = describe(archive, settings, model_sha256, split, decoding)
+        rows = output.begin(description, shard_rows)
         job = Job(archive.corpus, settings, model_sha256, rows)
         tasks = list(_tasks(job, output, retry_failed))
         done = len(job.corpus) - sum(len(task.rows) for task in tasks)
@@ -97,19 +110,20 @@ def run(
             say(message)
 
         before = done
-        progress(done)
-        for shard, labels in workers(job, tasks, died) if tasks else ():
-            output.write(job, shard, labels)
-            for label in labels:
-                heard += label.seconds or 0.0
-                if label.error is not None:
-                    say(f"{label.id}: {label.error}")
-            done += len(labels)
-            progress(done)
+        with progress(len(job.corpus)) as advance:
+            advance(done)
+            for shard, labels in workers(job, tasks, died) if tasks else ():
+                output.write(job, shard, labels)
+                for label in labels:
+                    heard += label.seconds or 0.0
+                    if label.error is not None:
+                        say(f"{label.id}: {label.error}")
+                done += len(labels)
+                advance(done)
         took = time.monotonic() - begin
         counts = output.finish(job, archive, min_confidence)
-        manifest = str(directory / MANIFEST)
-        summary = Summary(manifest, counts, done - before, round(heard, 3), took, lost)
+        path = str(directory / MANIFEST)
+        summary = Summary(path, counts, done - before, round(heard, 3), took, lost)
         output.write_summary(summary.to_dict())
     if counts.failed == counts.rows:
         raise LittlefootError(
