@@ -145,7 +145,7 @@ def metadata(
         )
         for dataset, rate in measured.items()
     ]
-    data = ModelCardData(
+    data: Any = ModelCardData(
         license=licence,
         language=list(languages) or None,
         library_name="littlefoot",

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,12 @@ import artifacts
 import pytest
 import soundfile
 from conftest import Result, Run, heed_interrupts
+from dying import Dying
 from families import speechlike
 
 import littlefoot
 from littlefoot import artifact, manifest
+from littlefoot.cli.batch import Settings
 from littlefoot.errors import LittlefootError, ManifestError, MissingExtraError
 from littlefoot.label import cluster, local, output
 from littlefoot.label import run as runs
@@ -169,6 +172,11 @@ def test_slots_stay_and_ids_of_several_sets_are_told_apart(run: Run, model: Path
         read_archive([second, second])
 
 
+def nobody(*_: Any, **__: Any) -> None:
+    """Workers that are not needed."""
+    raise AssertionError("something was to be heard")
+
+
 def rows_of(path: Path) -> list[dict[str, str]]:
     header, *lines = path.read_text(encoding="utf-8").splitlines()
     return [dict(zip(header.split("\t"), line.split("\t"), strict=True)) for line in lines]
@@ -208,7 +216,7 @@ def test_confidence_is_the_geometric_mean_over_characters() -> None:
     of_characters = [0.9] * 5 + [0.2] + [0.5] * 3
     expected = math.prod(of_characters) ** (1 / len(of_characters))
     assert confidence(words) == pytest.approx(expected, abs=1e-4)
-    assert confidence([]) is None
+    assert confidence([]) == 0
     assert confidence([*words, Word("NO", 3, 4, 0.0)]) == 0
     assert confidence([Word("YES", 0, 1, 1.0000001)]) == 1
 
@@ -220,7 +228,7 @@ def test_min_confidence_may_change_without_hearing_anything_again(
     assert label(run, model, archive, out).code == 0
     known = {u.id: u.confidence or 0 for u in manifest.read(out)}
     limit = sorted(known.values())[3]
-    monkeypatch.setattr(local, "run", None)  # nobody is needed
+    monkeypatch.setattr(local, "run", nobody)
     result = label(run, model, archive, out, "--min-confidence", str(limit), "--json")
     assert result.code == 0, result.err
     assert [u.id for u in manifest.read(out)] == [name for name, sure in known.items() if sure >= limit]
@@ -306,15 +314,9 @@ def begun(model: Path, archive: Path, out: Path) -> None:
         job_with(workers, model, archive, out)
 
 
-class Settings:
+def settings_of(model: Path) -> Settings:
     """As the command's."""
-
-    def __init__(self, model: Path) -> None:
-        self.model, self.language = str(model), None
-
-    def load(self) -> Any:
-        loaded = littlefoot.load(self.model, threads=1)
-        return lambda path, heard: loaded.transcribe(path)
+    return Settings(str(model), "auto", 1, "auto", None, None, "energy", *[None] * 6, 0)
 
 
 DECODING = {
@@ -333,7 +335,7 @@ DECODING = {
 def job_with(workers: runs.Workers, model: Path, archive: Path, out: Path, **options: Any) -> runs.Summary:
     """A job with workers of the test's own."""
     options = {"shard_rows": 3, **options}
-    return runs.run([archive], Settings(model), DECODING, out, workers, **options)
+    return runs.run([archive], settings_of(model), DECODING, out, workers, **options)
 
 
 def test_another_model_or_list_is_refused_by_name(
@@ -390,7 +392,7 @@ def test_an_output_that_is_something_else_is_refused(
 def test_a_disk_without_room_is_told_before_the_start(
     run: Run, model: Path, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "run", None)
+    monkeypatch.setattr(local, "run", nobody)
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=7 * output.ROW_BYTES - 1))
     result = label(run, model, archive, tmp_path / "out")
@@ -417,7 +419,7 @@ def test_a_disk_that_fills_up_ends_the_work_and_what_is_done_is_kept(
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
     try:
-        with pytest.raises(LittlefootError, match="what is done is kept; make room") as refused:
+        with pytest.raises(LittlefootError, match="what was done is kept; make room") as refused:
             job_with(workers, model, archive, out)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -498,31 +500,18 @@ def test_a_worker_that_dies_is_replaced_and_the_recording_that_kills_is_given_up
     deaths: list[str] = []
     stop = threading.Event()
 
-    def kill_at(path: Path, times: int) -> None:
-        """Whoever opens the recording dies, so many times; then it can be read."""
-        for _ in range(times):
-            descriptor = None
-            while descriptor is None and not stop.is_set():
-                try:
-                    descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK)  # only if somebody reads
-                except OSError:
-                    time.sleep(0.02)
-            if descriptor is None:
-                return
-            reader = next(
-                child.pid
-                for child in multiprocessing.active_children()
-                if child.pid and str(path) in opened_by(child.pid)
-            )
-            if path == harmless:
-                unblock(path)
-            os.kill(reader, signal.SIGKILL)
-            os.close(descriptor)
-            until(lambda pid=reader: not Path(f"/proc/{pid}/fd").exists() or not opened_by(pid))
+    def kill() -> None:
+        with opened(deadly), opened(harmless):
+            while not stop.is_set():
+                for pid in readers(harmless):
+                    unblock(harmless)
+                    os.kill(pid, signal.SIGKILL)
+                for pid in readers(deadly):
+                    os.kill(pid, signal.SIGKILL)
+                time.sleep(0.05)
 
-    killers = [threading.Thread(target=kill_at, args=pair) for pair in ((deadly, 2), (harmless, 1))]
-    for killer in killers:
-        killer.start()
+    killer = threading.Thread(target=kill)
+    killer.start()
     try:
         summary = job_with(
             lambda job, tasks, lost: local.run(job, tasks, lost, workers=2, retries=1),
@@ -533,8 +522,7 @@ def test_a_worker_that_dies_is_replaced_and_the_recording_that_kills_is_given_up
         )
     finally:
         stop.set()
-        for killer in killers:
-            killer.join()
+        killer.join()
     assert summary.workers_lost == 3
     assert summary.counts.failures == [
         f"r4: {deadly}: 2 worker processes ended while they transcribed it, the last by SIGKILL, as the"
@@ -547,19 +535,28 @@ def test_a_worker_that_dies_is_replaced_and_the_recording_that_kills_is_given_up
     assert all(u.text == recognizer.transcribe(u.path).text for u in labels)
 
 
-def opened_by(pid: int) -> list[str]:
-    """Files that a process holds open."""
+@contextmanager
+def opened(fifo: Path) -> Iterator[None]:
+    """Its readers find somebody at its other end, and show among those who hold it open."""
+    descriptor = os.open(fifo, os.O_RDWR)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def readers(path: Path) -> list[int]:
+    """Processes, but for this one, that hold a file open."""
     found = []
-    for link in Path(f"/proc/{pid}/fd").glob("*"):
-        try:
-            found.append(os.readlink(link))
-        except OSError:
-            continue
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with suppress(OSError):
+            if os.readlink(link) == str(path) and link.parts[2] != str(os.getpid()):
+                found.append(int(link.parts[2]))
     return found
 
 
 def test_workers_that_die_while_they_load_end_the_job(model: Path, archive: Path, tmp_path: Path) -> None:
-    job = Job(read_archive([archive]).corpus, Dying(model), "", 3)
+    job = Job(read_archive([archive]).corpus, Dying(str(model)), "", 3)
     said: list[str] = []
     tasks = [Task(0, (0, 1, 2)), Task(1, (3, 4, 5))]
     with pytest.raises(LittlefootError, match="3 worker processes ended while they loaded the model, the la"):
@@ -568,15 +565,8 @@ def test_workers_that_die_while_they_load_end_the_job(model: Path, archive: Path
     assert not multiprocessing.active_children()
 
 
-class Dying(Settings):
-    """What no worker survives."""
-
-    def load(self) -> Any:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
 def test_a_model_that_changed_since_is_noticed_by_the_workers(model: Path, archive: Path) -> None:
-    job = Job(read_archive([archive]).corpus, Settings(model), "another", 3)
+    job = Job(read_archive([archive]).corpus, settings_of(model), "another", 3)
     with pytest.raises(LittlefootError, match="is another model here"):
         list(local.run(job, [Task(0, (0, 1, 2))], print, workers=1, retries=2))
 
@@ -666,20 +656,13 @@ def test_a_ray_worker_that_dies_is_replaced_and_the_recording_that_kills_is_give
     killed: set[int] = set()
 
     def kill_readers() -> bool:
-        """Of its group, whoever holds the recording open."""
-        for process in Path("/proc").glob("[0-9]*"):
-            pid = int(process.name)
-            if pid not in killed and str(deadly) in opened_by(pid):
-                killed.add(pid)
-                os.kill(pid, signal.SIGKILL)
+        for pid in set(readers(deadly)) - killed:
+            killed.add(pid)
+            os.kill(pid, signal.SIGKILL)
         return driver.poll() is not None
 
-    # A fifo shows among the open files only when somebody is at its other end.
-    end = os.open(deadly, os.O_RDWR)
-    try:
+    with opened(deadly):
         until(kill_readers)
-    finally:
-        os.close(end)
     said, errors = driver.communicate()
     assert driver.returncode == 1, errors
     found = json.loads(said)

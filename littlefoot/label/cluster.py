@@ -43,8 +43,8 @@ def run(
     Args:
         workers: actors; as many as the cluster has room for where None.
         threads: processors that Ray reserves for each.
-        address: ``local`` starts a Ray that ends with the job; ``auto`` or ``HOST:PORT`` is one that runs. Its
-            machines need littlefoot, and model, manifests and recordings at the same paths.
+        address: ``local`` starts a Ray that ends with the job; ``auto`` or ``HOST:PORT`` is one that
+            runs; its machines need littlefoot, and model, manifests and recordings at the same paths.
 
     Raises:
         MissingExtraError: Ray is not installed.

@@ -49,7 +49,7 @@ class Label:
     seconds: float | None = None
     """Its length as heard."""
     confidence: float | None = None
-    """0..1; None where no word was heard."""
+    """0..1 (``worker.confidence``); None where it has no text."""
     error: str | None = None
     """Why it has no text."""
 

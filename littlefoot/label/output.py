@@ -233,7 +233,7 @@ class Output:
                     file.write("\t".join(cells + [_cell(utterance.slots or "")] * archive.slots) + "\n")
                     counts.labelled += 1
                     counts.seconds += label.seconds or 0.0
-                    counts.empty += label.confidence is None
+                    counts.empty += not label.text
                     confidences += label.confidence or 0.0
         heard = counts.labelled - counts.empty
         counts.mean_confidence = round(confidences / heard, 4) if heard else None

@@ -37,16 +37,14 @@ class Worker:
         return Label(row, utterance.id, result.text, round(result.duration, 3), confidence(result.words))
 
 
-def confidence(words: Sequence[Word]) -> float | None:
-    """Of a text, 0..1: the geometric mean of its characters' posteriors; None without words.
+def confidence(words: Sequence[Word]) -> float:
+    """Of a text, 0..1: the geometric mean of its characters' posteriors; 0 without words.
 
     That is the mean of the words' confidences (``littlefoot.results.Word``), in logarithms, each counted as
     often as it has characters: long texts are not surer than short ones, one word that is wrong shows.
     """
     characters = sum(len(word.word) for word in words)
-    if not characters:
-        return None
-    if any(word.confidence <= 0 for word in words):
+    if not characters or any(word.confidence <= 0 for word in words):
         return 0.0
     total = sum(len(word.word) * math.log(word.confidence) for word in words)
     return round(min(1.0, math.exp(total / characters)), 4)
