@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import redirect_stdout
 from dataclasses import asdict
 from importlib.util import find_spec
 from typing import Any
@@ -52,39 +54,51 @@ def run(
     """
     require()
     import ray
-    import ray.data
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    _connect(ray, address, (workers or 1) * threads)
-    try:
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        ledger = ray.remote(Ledger).options(num_cpus=0, scheduling_strategy=here).remote()
-        workers = workers or max(1, int(ray.cluster_resources().get("CPU", 1)) // threads)
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
-        context.max_consecutive_actor_init_deaths = retries
-        dataset = ray.data.from_items([asdict(task) for task in tasks], override_num_blocks=len(tasks)).map(
-            Labeller,
-            fn_constructor_args=(ray.put(job), ledger, retries),
-            num_cpus=threads,
-            # one task at a time: none waits behind a slow one while another actor is free
-            compute=ray.data.ActorPoolStrategy(
-                size=min(workers, len(tasks)), max_tasks_in_flight_per_actor=1
-            ),
-        )
-        told = 0
+    with redirect_stdout(sys.stderr):  # where results go is no place for what Ray has to say
+        _connect(ray, address, (workers or 1) * threads)
         try:
-            # Nothing is fetched ahead: that would hold a finished shard back until the next one is there.
-            for batch in dataset.iter_batches(batch_size=None, prefetch_batches=0, batch_format="numpy"):
-                told = _tell(ray.get(ledger.lost.remote()), told, lost)
-                for shard, labels in zip(batch["shard"], batch["labels"], strict=True):
-                    yield int(shard), [Label(**label) for label in json.loads(labels)]
+            yield from _labelled(ray, job, tasks, lost, workers, threads, retries)
         except ray.exceptions.RayError as error:
             raise LittlefootError(
                 f"Ray gave up: {_reason(error)}: the same command goes on where it was"
             ) from error
-    finally:
-        ray.shutdown()
+        finally:
+            ray.shutdown()
+
+
+def _labelled(
+    ray: Any,
+    job: Job,
+    tasks: Sequence[Task],
+    lost: Callable[[str], None],
+    workers: int | None,
+    threads: int,
+    retries: int,
+) -> Iterator[tuple[int, list[Label]]]:
+    """``run`` on a Ray that is connected."""
+    import ray.data as data
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    ledger = ray.remote(Ledger).options(num_cpus=0, scheduling_strategy=here).remote()
+    workers = workers or max(1, int(ray.cluster_resources().get("CPU", 1)) // threads)
+    context = data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.max_consecutive_actor_init_deaths = retries
+    dataset = data.from_items([asdict(task) for task in tasks], override_num_blocks=len(tasks)).map(
+        Labeller,
+        fn_constructor_args=(ray.put(job), ledger, retries),
+        num_cpus=threads,
+        # one task at a time: none waits behind a slow one while another actor is free
+        compute=data.ActorPoolStrategy(size=min(workers, len(tasks)), max_tasks_in_flight_per_actor=1),
+    )
+    told = 0
+    # Nothing is fetched ahead: that would hold a finished shard back until the next one is there.
+    for batch in dataset.iter_batches(batch_size=None, prefetch_batches=0, batch_format="numpy"):
+        told = _tell(ray.get(ledger.lost.remote()), told, lost)
+        for shard, labels in zip(batch["shard"], batch["labels"], strict=True):
+            yield int(shard), [Label(**label) for label in json.loads(labels)]
 
 
 def _tell(deaths: list[str], told: int, lost: Callable[[str], None]) -> int:
