@@ -166,8 +166,8 @@ class _Handler(BaseHTTPRequestHandler):
         files = []
         for file in json.loads(body)["files"]:
             large = file["path"].endswith(".safetensors")
-            mode, oid = ("lfs" if large else "regular"), _oid(there.get(file["path"]), large)
-            files.append({"path": file["path"], "uploadMode": mode, "shouldIgnore": False, "oid": oid})
+            mode, there_oid = ("lfs" if large else "regular"), oid(there.get(file["path"]), large)
+            files.append({"path": file["path"], "uploadMode": mode, "shouldIgnore": False, "oid": there_oid})
         self._send({"files": files})
 
     def batch(self, body: bytes, repository: str) -> None:
@@ -216,9 +216,9 @@ class _Handler(BaseHTTPRequestHandler):
         _, files = self._files(repository, revision)
         rows = []
         for path, data in files.items():
-            row: dict[str, Any] = {"type": "file", "path": path, "size": len(data), "oid": _oid(data, False)}
+            row: dict[str, Any] = {"type": "file", "path": path, "size": len(data), "oid": oid(data, False)}
             if path.endswith(".safetensors"):
-                row["lfs"] = {"oid": _oid(data, True), "size": len(data), "pointerSize": 130}
+                row["lfs"] = {"oid": oid(data, True), "size": len(data), "pointerSize": 130}
             rows.append(row)
         self._send(rows)
 
@@ -226,11 +226,11 @@ class _Handler(BaseHTTPRequestHandler):
         commit, files = self._files(repository, revision)
         if path not in files:
             raise RefusedError(404, "Entry not found", "EntryNotFound")
-        etag = _oid(files[path], path.endswith(".safetensors"))
+        etag = oid(files[path], path.endswith(".safetensors"))
         self._send(files[path], headers={"X-Repo-Commit": commit, "ETag": f'"{etag}"'})
 
 
-def _oid(data: bytes | None, large: bool) -> str | None:
+def oid(data: bytes | None, large: bool) -> str | None:
     """As git and git-lfs name a file."""
     if data is None:
         return None

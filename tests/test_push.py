@@ -17,6 +17,7 @@ import yaml
 from conftest import Result, Run
 from families import speechlike
 from hubs import Hub
+from huggingface_hub import constants
 
 import littlefoot
 from littlefoot import artifact
@@ -44,24 +45,30 @@ def hub() -> Iterator[Hub]:
 
 
 @pytest.fixture
-def client(hub: Hub, tmp_path: Path) -> Run:
-    """The command line in a process that knows the stand-in and the writer's token."""
+def client(hub: Hub, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """The command line in this process, where huggingface_hub knows the stand-in and the writer's token."""
+    known = {
+        "ENDPOINT": hub.url,
+        "HF_HUB_DISABLE_XET": True,  # the stand-in takes large files as git-lfs does
+        "HF_HUB_CACHE": str(tmp_path / "hub"),
+        "HF_TOKEN_PATH": str(tmp_path / "token"),
+    }
+    for name, value in known.items():
+        monkeypatch.setattr(constants, name, value)
+    monkeypatch.setenv("HF_TOKEN", hubs.WRITER)
+    return run
+
+
+def in_a_process(hub: Hub, home: Path, *arguments: str | Path, token: str = hubs.WRITER) -> Result:
+    """The command line as users call it."""
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))},
+        **{"HF_ENDPOINT": hub.url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": token},
         "PYTHONPATH": os.pathsep.join(sys.path),
-        "HF_ENDPOINT": hub.url,
-        "HF_HOME": str(tmp_path / "hf"),
-        "HF_HUB_DISABLE_XET": "1",  # the stand-in takes large files as git-lfs does
-        "HF_TOKEN": hubs.WRITER,
     }
-
-    def call(*arguments: str | Path, **changes: str) -> Result:
-        command = [sys.executable, "-W", "error::UserWarning", "-m", "littlefoot", *map(str, arguments)]
-        found = {name: value for name, value in {**environment, **changes}.items() if value}
-        result = subprocess.run(command, capture_output=True, text=True, env=found)
-        return Result(result.returncode, result.stdout, result.stderr)
-
-    return call
+    command = [sys.executable, "-m", "littlefoot", *map(str, arguments)]
+    result = subprocess.run(command, capture_output=True, text=True, env=environment)
+    return Result(result.returncode, result.stdout, result.stderr)
 
 
 def with_notes(made: Artifact, card: str | None = None, **notes: object) -> Artifact:
@@ -77,26 +84,27 @@ def test_what_is_pushed_can_be_loaded_and_says_the_same(
     hub: Hub, client: Run, model: Path, tmp_path: Path
 ) -> None:
     (model / "secret.txt").write_text("mine")
-    result = client("push", model, "anna/tiny", "--license", "apache-2.0", "--language", "en")
+    push = ("push", model, "anna/tiny", "--license", "apache-2.0", "--language", "en")
+    result = in_a_process(hub, tmp_path, *push)
     assert result == (0, f"{hub.url}/anna/tiny\n", result.err)
-    (commit, message, files), repository = hub.repositories["anna/tiny"].branches["main"][-1], "anna/tiny"
+    repository = hub.repositories["anna/tiny"]
+    commit, message, files = repository.branches["main"][-1]
     assert message == "tiny, by littlefoot"
+    assert not repository.private
     assert sorted(files) == sorted(ours.FILES)
     for name in set(ours.FILES) - {artifact.CARD}:
         assert files[name] == (model / name).read_bytes()
-    assert f"PUT /objects/{hubs._oid(files[artifact.WEIGHTS], True)}" in hub.requests
-    assert not hub.repositories[repository].private
+    assert f"PUT /objects/{hubs.oid(files[artifact.WEIGHTS], True)}" in hub.requests
     assert (model / artifact.CARD).read_text() == "# A card\n"
 
     soundfile.write(tmp_path / "a.wav", 0.1 * speechlike(1.0), 16_000)
-    said = client("transcribe", repository, tmp_path / "a.wav", HF_TOKEN="")
+    said = in_a_process(hub, tmp_path, "transcribe", "anna/tiny", tmp_path / "a.wav", token="")
     assert said.code == 0, said.err
     assert said.out == littlefoot.load(str(model)).transcribe(tmp_path / "a.wav").text + "\n"
     assert f"GET /anna/tiny/resolve/{commit}/{artifact.WEIGHTS}" in hub.requests
 
-    again = client("push", model, "anna/tiny", "--license", "apache-2.0", "--language", "en")
-    assert again.code == 0, again.err
-    assert len(hub.repositories[repository].branches["main"]) == 2  # nothing changed, no commit
+    assert client(*push).code == 0
+    assert len(repository.branches["main"]) == 2  # nothing changed, no commit
 
 
 def test_a_private_repository_and_a_branch(hub: Hub, client: Run, model: Path) -> None:
@@ -142,16 +150,11 @@ def test_the_card_gets_what_the_hub_shows(made: Artifact) -> None:
         **{"pipeline_tag": "automatic-speech-recognition", "tags": ["speech", "ctc", "wav2vec2"]},
     }
     assert entry["name"] == "tiny"
-    measured = {
-        result["dataset"]["name"]: (result["dataset"]["split"], *result["metrics"][0].values())
-        for result in entry["results"]
-    }
-    assert {
-        name: (split, value)
-        for name, (split, *_) in measured.items()
-        for value in measured[name]
-        if isinstance(value, float)
-    } == {"digits": ("dev", 2.22), "coffee": ("dev", 19.0)}
+    measured = {}
+    for result in entry["results"]:
+        (metric,) = result["metrics"]
+        measured[result["dataset"]["name"]] = (result["dataset"]["split"], metric["type"], metric["value"])
+    assert measured == {"digits": ("dev", "wer", 2.22), "coffee": ("dev", "wer", 19.0)}
 
 
 def test_word_errors_from_before_rounding_are_not_claimed(made: Artifact) -> None:
@@ -213,25 +216,48 @@ def test_options_do_not_overwrite_a_cards_own_metadata(run: Run, made: Artifact,
 
 
 @pytest.mark.parametrize(
-    ("repository", "changes", "message"),
+    ("repository", "token", "message"),
     [
-        ("anna/x", {"HF_TOKEN": ""}, "there is no token for the Hub: make one with write access at https://"),
-        ("anna/x", {"HF_TOKEN": "hf_wrong"}, "401: Invalid username or password.): the token is not valid"),
-        ("anna/x", {"HF_TOKEN": hubs.READER}, "the token may not write there"),
-        ("ben/x", {}, "the token may not write there"),
-        ("anna/x..y", {}, "is no name for a repository"),
-        ("anna/x", {"HF_HUB_OFFLINE": "1"}, "as HF_HUB_OFFLINE is set: unset it"),
-        ("anna/x", {"HF_ENDPOINT": "http://127.0.0.1:9"}, "the Hub cannot be reached (ConnectError"),
+        ("anna/x", "", "there is no token for the Hub: make one with write access at https://"),
+        ("anna/x", "hf_wrong", "401: Invalid username or password.): the token is not valid"),
+        ("anna/x", hubs.READER, "the token may not write there"),
+        ("ben/x", hubs.WRITER, "the token may not write there"),
+        ("anna/x..y", hubs.WRITER, "is no name for a repository"),
     ],
 )
 def test_what_the_hub_refuses_comes_with_a_remedy(
-    hub: Hub, client: Run, model: Path, repository: str, changes: dict[str, str], message: str
+    hub: Hub,
+    client: Run,
+    model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    repository: str,
+    token: str,
+    message: str,
 ) -> None:
-    result = client("push", model, repository, **changes)
+    monkeypatch.setenv("HF_TOKEN", token)
+    refused(client("push", model, repository), message)
+    assert repository not in hub.repositories
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("HF_HUB_OFFLINE", True, "as HF_HUB_OFFLINE is set: unset it"),
+        ("ENDPOINT", "http://127.0.0.1:9", "the Hub cannot be reached (ConnectError"),
+    ],
+)
+def test_a_hub_that_cannot_be_reached(
+    client: Run, model: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: object, message: str
+) -> None:
+    monkeypatch.setattr(constants, name, value)
+    refused(client("push", model, "anna/x"), message)
+
+
+def refused(result: Result, message: str) -> None:
+    """With one line that holds a message."""
     assert (result.code, result.out) == (1, "")
     assert message in result.err
     assert len(result.err.splitlines()) == 1, result.err
-    assert repository not in hub.repositories
 
 
 def test_a_licence_that_the_hub_does_not_know(hub: Hub, client: Run, model: Path) -> None:
