@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -59,10 +60,17 @@ def start(options: argparse.Namespace, out: Path, on: str, workers: int) -> subp
 
 def result(process: subprocess.Popen[str]) -> dict[str, Any]:
     """What it prints at its end."""
+    before = computed()
     said, _ = process.communicate()
     assert process.returncode == 0, process.returncode
     found: dict[str, Any] = json.loads(said)
-    return found
+    return {**found, "cpu_seconds": computed() - before}
+
+
+def computed() -> float:
+    """Processor seconds of all processes that were waited for: drivers and their workers, but not Ray's."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def speed(options: argparse.Namespace, folder: Path) -> None:
@@ -73,15 +81,19 @@ def speed(options: argparse.Namespace, folder: Path) -> None:
     for turn in range(options.rounds):
         for kind in kinds:
             runs[kind].append(result(start(options, folder / f"{turn}-{kind}", *kind)))
-    print("| on | workers | s, median (all) | x real time | times as fast as one process |")
-    print("|---|---|---|---|---|")
+            print(kind, runs[kind][-1]["run_seconds"], file=sys.stderr)
+    print("| on | workers | s, median (all) | x real time | times as fast as one process | processor s |")
+    print("|---|---|---|---|---|---|")
     for (on, workers), found in runs.items():
         seconds = [run["run_seconds"] for run in found]
         ratios = [a["run_seconds"] / b["run_seconds"] for a, b in zip(runs[kinds[0]], found, strict=True)]
         every = ", ".join(f"{each:.1f}" for each in seconds)
         rate = statistics.median(run["x_realtime"] for run in found)
         median = statistics.median(seconds)
-        print(f"| {on} | {workers} | {median:.1f} ({every}) | {rate:.0f} | {statistics.median(ratios):.2f} |")
+        cells = [f"{median:.1f} ({every})", f"{rate:.0f}", f"{statistics.median(ratios):.2f}"]
+        cpu = statistics.median(run["cpu_seconds"] for run in found)
+        cells.append(f"{cpu:.1f}" if on == "processes" else "-")
+        print(f"| {on} | {workers} | " + " | ".join(cells) + " |")
     print(f"{found[0]['rows']} recordings, {60 * found[0]['hours']:.1f} minutes")
 
 

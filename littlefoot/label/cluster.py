@@ -80,6 +80,7 @@ def _labelled(
     import ray.data as data
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+    logging.getLogger("ray.data").setLevel(logging.WARNING)  # its import has set another
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     ledger = ray.remote(Ledger).options(num_cpus=0, scheduling_strategy=here).remote()
     workers = workers or max(1, int(ray.cluster_resources().get("CPU", 1)) // threads)
@@ -108,7 +109,6 @@ def _tell(deaths: list[str], told: int, lost: Callable[[str], None]) -> int:
 
 
 def _connect(ray: Any, address: str, processors: int) -> None:
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
     if address == "local":
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anyone
