@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +119,8 @@ def metadata(
 ) -> dict[str, Any]:
     """What the Hub wants to know of a model, from what its configuration says.
 
-    Word errors are those of the dev sets in training, left out where the weights were rounded after it.
+    Word errors are those that ``shrink --target`` measured of this very model, and those of the dev sets in
+    training, left out where the weights were rounded after it.
     """
     from huggingface_hub import EvalResult, ModelCardData
 
@@ -131,19 +132,17 @@ def metadata(
         tags.append(f"{bits}-bit" if isinstance(bits, int) else "quantized")
     if config.chunk_frames:
         tags.append("streaming")
-    dev = (section.get("training") or {}).get("dev") or {}
-    measured = dev.get("wer", {}) if not quantization or quantization.get("trained") else {}
     results = [
         EvalResult(
             task_type=TASK,
             dataset_type=dataset,
             dataset_name=dataset,
-            dataset_split="dev",
+            dataset_split=split,
             metric_type="wer",
             metric_value=round(100 * rate, 2),
             metric_name="WER %, greedy",
         )
-        for dataset, rate in measured.items()
+        for dataset, split, rate in _word_errors(model)
     ]
     data: Any = ModelCardData(
         license=licence,
@@ -157,6 +156,21 @@ def metadata(
     )
     found: dict[str, Any] = data.to_dict()
     return found
+
+
+def _word_errors(model: Artifact) -> Iterator[tuple[str, str, float]]:
+    """What is known of this very model: set, split, rate."""
+    section = model.config.littlefoot
+    plan = section.get("plan") or {}
+    measured = plan.get("measured") or {}
+    same = measured.get("bytes") == sum(array.nbytes for array in model.weights.values())
+    if same and measured.get("wer") is not None:
+        yield f"{plan['utterances']} utterances", plan["split"], measured["wer"]
+    quantization = section.get("quantization")
+    dev = (section.get("training") or {}).get("dev") or {}
+    if not quantization or quantization.get("trained"):
+        for name, rate in dev.get("wer", {}).items():
+            yield name, "dev", rate
 
 
 def with_metadata(card: str, values: dict[str, Any]) -> str:

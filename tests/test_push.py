@@ -167,6 +167,22 @@ def test_word_errors_from_before_rounding_are_not_claimed(made: Artifact) -> Non
     assert len(ours.metadata(trained, "tiny")["model-index"][0]["results"]) == 2
 
 
+def test_what_a_target_was_checked_with_is_told_of_that_model_only(made: Artifact) -> None:
+    size = sum(array.nbytes for array in made.weights.values())
+    for size_then, expected in ((size, [("7 utterances", "test", 12.35)]), (size + 1, [])):
+        measured = {"bytes": size_then, "wer": 0.12345}
+        values = ours.metadata(
+            with_notes(made, plan={"measured": measured, "split": "test", "utterances": 7}), "tiny"
+        )
+        results = values["model-index"][0]["results"] if expected else []
+        told = [
+            (each["dataset"]["name"], each["dataset"]["split"], each["metrics"][0]["value"])
+            for each in results
+        ]
+        assert told == expected
+        assert ("model-index" in values) == bool(expected)
+
+
 @pytest.mark.parametrize("head", ["---\nlicense: mit\n---\n", "---\r\nlicense: mit\r\n---\r\n", "---\n---\n"])
 def test_metadata_of_ones_own_stays(made: Artifact, head: str) -> None:
     card = f"{head}# Mine\n"

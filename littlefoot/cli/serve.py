@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
 API_KEY = "LITTLEFOOT_API_KEY"
 
-PRIMITIVES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
-"""OpenVINO's kernels for shapes. Its 1024 fill another 200 MB with lengths that hardly come back."""
-
 
 def serve(
     models: Annotated[
@@ -76,7 +73,6 @@ def serve(
     if key is not None and not key.strip():
         raise ConfigError(f"{API_KEY} is empty: set it to a key, or unset it")
     _log_to_stderr()
-    os.environ.setdefault(*PRIMITIVES)
     if key is None and not _loopback(host):
         typer.echo(
             f"littlefoot: {host} can be reached from elsewhere, and no key is needed: set {API_KEY}", err=True

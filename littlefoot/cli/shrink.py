@@ -1,34 +1,104 @@
-"""``littlefoot shrink``: a smaller model, by a recipe."""
+"""``littlefoot shrink``: a smaller model, by a recipe or for a target."""
 
 from __future__ import annotations
 
+import json
+import os
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from littlefoot.cli import options
+
+if TYPE_CHECKING:
+    from littlefoot.artifact import Artifact
+    from littlefoot.plan.planner import Outcome, Plan, Planner, Settings
 
 
 def shrink(
     model: options.Model,
     out: Annotated[Path, typer.Option("-o", "--out", help="Directory of the smaller model.")],
     recipe: Annotated[
-        str, typer.Option("--recipe", help="A recipe's name, such as bigfoot, or a YAML file.")
-    ],
+        str | None, typer.Option("--recipe", help="A recipe's name, such as bigfoot, or a YAML file.")
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--target", help="Or what is needed: size, errors, speed, latency: '25MB, wer+1, 50x, 480ms'."
+        ),
+    ] = None,
     data: Annotated[
         list[Path] | None,
         typer.Option("--data", help="Manifest with splits 'train' and 'dev'; may be repeated."),
     ] = None,
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Change a setting of a step, for example distill.train.steps=500."),
+        typer.Option(
+            "--set",
+            help="Change a setting of a recipe's step (distill.train.steps=500), or, for a target, "
+            "of all training (train.batch_seconds=64).",
+        ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an artifact.")] = False,
     language: options.Language = None,
+    steps: Annotated[
+        int,
+        typer.Option("--steps", min=40, help="For a target: of training, all methods of a plan together."),
+    ] = 4000,
+    threads: Annotated[
+        int, typer.Option("--threads", min=1, help="For a target: that '50x' is meant with.")
+    ] = 1,
+    processes: Annotated[
+        int, typer.Option("--processes", min=1, help="For a target: that train side by side.")
+    ] = 1,
+    ray: Annotated[
+        str | None,
+        typer.Option("--ray", help="For a target: address of a Ray cluster for the trials, or 'local'."),
+    ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="For a target: carry out the best plan without asking.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For a target: print what was measured.")] = False,
 ) -> None:
-    """Make MODEL smaller as a recipe says. What each step made is kept beside OUT, in OUT-steps."""
+    """Make MODEL smaller: as a recipe says, or until it meets a target.
+
+    What each step made is kept beside OUT, in OUT-steps; what a search found, in OUT-plan.
+    """
+    from littlefoot.errors import ConfigError
+
+    if (recipe is None) == (target is None):
+        raise ConfigError("say how, with --recipe, or what for, with --target; one of the two")
+    if recipe is not None:
+        _by_recipe(model, out, recipe, data, overrides or [], resume, overwrite, language)
+        return
+    assert target is not None
+    if language is not None:
+        raise ConfigError("--language is for recipes: export the language first, littlefoot export --to hf")
+    from littlefoot import machine
+    from littlefoot.plan.planner import Settings
+
+    train = {}
+    if overrides:
+        from littlefoot.model.train_config import apply_overrides
+
+        train = apply_overrides({}, overrides)["train"]
+    settings = Settings(steps, train, threads, processes, machine.threads(), ray)
+    _for_target(model, out, target, data or [], settings, resume, overwrite, yes, as_json)
+
+
+def _by_recipe(
+    model: str,
+    out: Path,
+    recipe: str,
+    data: list[Path] | None,
+    overrides: list[str],
+    resume: bool,
+    overwrite: bool,
+    language: str | None,
+) -> None:
     from littlefoot import artifact, checkpoint, manifest
     from littlefoot.compress import load_recipe, run
     from littlefoot.compress.methods import is_main_process
@@ -37,19 +107,97 @@ def shrink(
 
     def progress(message: str) -> None:
         if main:
-            typer.echo(f"littlefoot: {message}", err=True)
+            _tell(message)
 
-    steps = load_recipe(recipe, overrides or [])
+    steps = load_recipe(recipe, overrides)
     artifact.check_output(out, overwrite)
     loaded = checkpoint.load(model, language)
     corpus = manifest.index(data) if data else None
     directory = out.with_name(out.name + "-steps")
     made = run(loaded, steps, corpus, directory, model, resume, progress)
     if main:
-        artifact.save(made, out, overwrite)
-        before, after = (sum(w.nbytes for w in a.weights.values()) / 1e6 for a in (loaded, made))
-        typer.echo(
-            f"littlefoot: saved {out}: {made.parameters / 1e6:.2f} of {loaded.parameters / 1e6:.2f} million "
-            f"parameters, {after:.2f} of {before:.2f} MB",
-            err=True,
-        )
+        _save(made, loaded, out, overwrite)
+
+
+def _for_target(
+    model: str,
+    out: Path,
+    target: str,
+    data: list[Path],
+    settings: Settings,
+    resume: bool,
+    overwrite: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    from dataclasses import replace
+
+    from littlefoot import artifact, checkpoint, manifest
+    from littlefoot.errors import ConfigError
+    from littlefoot.plan import report
+    from littlefoot.plan.planner import Planner
+    from littlefoot.plan.target import parse
+
+    wanted = parse(target)
+    if "RANK" in os.environ:
+        raise ConfigError("a search starts its own processes: leave out torchrun, and say --processes")
+    artifact.check_output(out, overwrite)
+    folder = out.with_name(out.name + "-plan")
+    if folder.exists() and any(folder.iterdir()) and not resume:
+        raise ConfigError(f"{folder} is there already: continue with --resume, or choose another output")
+    loaded = checkpoint.load(model)
+    corpus = manifest.index(data) if data else None
+    planner = Planner(loaded, model, wanted, corpus, data, folder, settings, _tell)
+    plans = planner.plans()
+    typer.echo(report.proposal(plans), err=True)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise ConfigError("nobody is there to ask: add --yes and --resume to carry out the first plan")
+        typer.confirm("Carry out the first plan?", abort=True, err=True)
+    outcome = _first_that_meets(planner, plans)
+    record = report.to_dict(wanted, outcome)
+    made = outcome.model
+    config = made.config.replace(littlefoot={**made.config.littlefoot, "plan": record})
+    made = replace(
+        made, config=config, card=made.card.rstrip() + "\n" + report.card(wanted, outcome, settings.threads)
+    )
+    _save(made, loaded, out, overwrite)
+    typer.echo(json.dumps(record, indent=2) if as_json else report.summary(outcome))
+    if outcome.misses:
+        raise typer.Exit(1)
+
+
+def _first_that_meets(planner: Planner, plans: list[Plan]) -> Outcome:
+    """What the first plan makes, or of those after it, if it misses the target; the nearest if all do."""
+    from littlefoot.errors import TrainingError
+    from littlefoot.plan import report
+
+    outcomes, failed = [], None
+    for plan in plans:
+        try:
+            outcomes.append(planner.carry_out(plan))
+        except TrainingError as error:
+            _tell(f"{plan.option.candidate.name} failed: {error}")
+            failed = error
+            continue
+        if not outcomes[-1].misses:
+            return outcomes[-1]
+        typer.echo(report.summary(outcomes[-1]), err=True)
+    if failed is not None and not outcomes:
+        raise failed
+    return min(outcomes, key=lambda outcome: (len(outcome.misses), outcome.measured.wer or 0.0))
+
+
+def _save(made: Artifact, loaded: Artifact, out: Path, overwrite: bool) -> None:
+    from littlefoot import artifact
+
+    artifact.save(made, out, overwrite)
+    before, after = (sum(w.nbytes for w in a.weights.values()) / 1e6 for a in (loaded, made))
+    _tell(
+        f"saved {out}: {made.parameters / 1e6:.2f} of {loaded.parameters / 1e6:.2f} million parameters, "
+        f"{after:.2f} of {before:.2f} MB"
+    )
+
+
+def _tell(message: str) -> None:
+    typer.echo(f"littlefoot: {message}", err=True)

@@ -278,7 +278,8 @@ def prepare(model: Artifact, inputs: Sequence[LayerInput], plan: Plan, config: L
             if found.zero_point.dtype == np.uint8:
                 zero = float(found.zero_point) / ((1 << bits) - 1)
                 weights[f"{owner}.input_zero"] = np.array([zero], np.float32)
-                if config.shift and owner.endswith(("q_proj", "k_proj", "v_proj")):
+                biased = all(f"{name}.bias" in model.weights for name in group.layers)  # which takes it up
+                if config.shift and biased and owner.endswith(("q_proj", "k_proj", "v_proj")):
                     weights[f"{owner}.input_shift"] = np.zeros(group.rows.shape[1], np.float32)
         for name in group.layers:
             codes = plan.weights.get(name, ())

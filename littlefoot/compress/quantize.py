@@ -136,16 +136,11 @@ def quantize(
     reference = run(artifact, clips)
 
     def attempt(keep: tuple[str, ...]) -> tuple[Artifact, Comparison]:  # with the config as it then is
-        settings = replace(config, keep=keep)
-        made = (
-            quantize_dynamic(artifact, settings)
-            if config.mode == "dynamic"
-            else quantize_static(artifact, inputs, scales, settings)
-        )
+        made = rounded(artifact, inputs, scales, replace(config, keep=keep))
         return made, compare(reference, run(made, clips), artifact.vocabulary)
 
     progress("fitting the ranges of all layers")
-    scales = {} if config.mode == "dynamic" else {i.layers: fit(i, artifact.weights) for i in inputs}
+    scales = fitted(artifact, inputs, config)
     if mixed := config.mixed:
         bits = mixed_bits(artifact, clips, inputs, scales, config, progress)
         config = replace(config, layer_bits=bits, budget_mb=None, max_harm=None)
@@ -183,7 +178,30 @@ def quantize_step(artifact: Artifact, config: QuantizeConfig, step: Step) -> Art
         paths = recordings([SAMPLES])
     else:
         paths = [utterance.path for utterance in some(step.corpus.of_split("train") or step.corpus)]
-    return quantize(artifact, load_clips(paths, artifact), config, step.progress)[0]
+    clips = load_clips(paths, artifact)
+    if step.untrained and not config.mixed:
+        inputs = collect(artifact, clips)
+        return rounded(artifact, inputs, fitted(artifact, inputs, config), config)
+    return quantize(artifact, clips, config, step.progress)[0]
+
+
+def fitted(
+    artifact: Artifact, inputs: Sequence[LayerInput], config: QuantizeConfig
+) -> dict[tuple[str, ...], InputScale]:
+    """The ranges of layers' inputs, by the layers that share one; none if they are found at run time."""
+    return {} if config.mode == "dynamic" else {i.layers: fit(i, artifact.weights) for i in inputs}
+
+
+def rounded(
+    artifact: Artifact,
+    inputs: Sequence[LayerInput],
+    scales: Mapping[tuple[str, ...], InputScale],
+    config: QuantizeConfig,
+) -> Artifact:
+    """The quantized model of these settings, whatever it costs."""
+    if config.mode == "dynamic":
+        return quantize_dynamic(artifact, config)
+    return quantize_static(artifact, inputs, scales, config)
 
 
 def _card(config: QuantizeConfig, bits: float, report: Report) -> str:

@@ -354,11 +354,12 @@ def create_stream(
     threads: int | None = None,
     precision: str = "auto",
     parallel: int = 1,
+    cached: bool = True,
 ) -> StreamEngine:
     """As ``create``, for the chunks of a streaming model."""
     name = _best_engine(artifact) if name == "auto" else name
     if name == "openvino":
-        compiled = _openvino(artifact, threads, precision, True, "chunk", parallel)[1]
+        compiled = _openvino(artifact, threads, precision, cached, "chunk", parallel)[1]
         return _OpenVINOStreamEngine(compiled, parallel)
     if name == "onnxruntime":
         return _Session(artifact, threads, "chunk", parallel)

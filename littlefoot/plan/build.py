@@ -1,0 +1,156 @@
+"""What candidates would be like: built without training, and measured.
+
+Neither bytes nor seconds depend on what a model knows.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from littlefoot.artifact import Artifact
+from littlefoot.compress.chain import run
+from littlefoot.compress.recipe import Recipe, make_step
+from littlefoot.config import SAMPLE_RATE, ModelConfig
+from littlefoot.errors import ConfigError
+from littlefoot.manifest import Corpus
+from littlefoot.packing import WeightCode, layer_bytes, packable, symmetric
+from littlefoot.plan.candidates import Candidate, Step
+from littlefoot.plan.target import Figures
+from littlefoot.runtime import native
+from littlefoot.runtime.engine import Engine, create, create_stream
+from littlefoot.runtime.recognizer import Recognizer
+from littlefoot.weights import expected_weights
+
+CLIP_SECONDS = 10.0
+ROUNDS = 5
+SAMPLE_ROWS = 4
+"""Recordings that a model is built with: for the ranges of its layers, which do not matter."""
+SLACK = 0.05
+"""How far ``rough_bytes`` may be off."""
+
+
+class Builder:
+    """Builds candidates of one model, and remembers shapes that several of them have."""
+
+    def __init__(self, model: Artifact, corpus: Corpus | None) -> None:
+        self._model = model
+        self._corpus = None if corpus is None else _sample(corpus)
+        self._shapes: dict[tuple[tuple[str, str], ...], Artifact] = {}
+
+    def shape(self, candidate: Candidate) -> Artifact:
+        """The candidate before its precision is lowered."""
+        steps = tuple(step for step in candidate.steps if step[0] not in ("quantize", "lowbit"))
+        key = tuple((method, repr(values)) for method, values in steps)
+        if key not in self._shapes:
+            self._shapes[key] = self._untrained(self._model, steps)
+        return self._shapes[key]
+
+    def build(self, candidate: Candidate) -> Artifact:
+        """An artifact of the candidate's size and speed, that knows nothing."""
+        shape = self.shape(candidate)
+        last = tuple(step for step in candidate.steps if step[0] in ("quantize", "lowbit"))
+        return self._untrained(shape, last)
+
+    def in_8_bits(self, candidate: Candidate) -> Artifact:
+        """The candidate's shape in 8 bits, nearly as fast as with fewer."""
+        return self._untrained(self.shape(candidate), (("quantize", {"max_disagreement": 1.0}),))
+
+    def _untrained(self, model: Artifact, steps: Sequence[Step]) -> Artifact:
+        if not steps:
+            return model
+        recipe = Recipe(tuple(make_step(method, values) for method, values in steps))
+        with tempfile.TemporaryDirectory() as directory:
+            return run(model, recipe, self._corpus, Path(directory), "", untrained=True)
+
+
+def _sample(corpus: Corpus) -> Corpus:
+    rows = corpus.of_split("train")
+    if not len(rows):
+        raise ConfigError("the manifests have no rows of the split 'train': name speech to learn from")
+    return rows[:SAMPLE_ROWS]
+
+
+def stored_bytes(artifact: Artifact) -> int:
+    """Of its weights."""
+    return sum(array.nbytes for array in artifact.weights.values())
+
+
+def rough_bytes(config: ModelConfig, candidate: Candidate) -> float:
+    """Of a candidate whose shape has this geometry, within SLACK and without building it."""
+    bits = next(
+        (values.get("bits", 8) for method, values in candidate.steps if method in ("quantize", "lowbit")), 32
+    )
+    total = 0.0
+    for name, shape in expected_weights(config).items():
+        layer = name.removesuffix(".weight")
+        numbers = math.prod(shape)
+        if bits == 32 or not name.endswith(".weight") or len(shape) < 2:
+            total += 4 * numbers
+        elif bits < 8 and packable(layer):
+            lowbit = candidate.steps[-1][0] == "lowbit"
+            total += layer_bytes(
+                (shape[0], numbers // shape[0]),
+                WeightCode(bits, symmetric(2) if lowbit and bits == 2 else ()),
+            )
+        elif layer == "feature_extractor.conv_layers.0.conv":
+            total += 4 * numbers
+        else:
+            total += numbers + 4 * shape[0]
+    return total
+
+
+def figures(artifact: Artifact, threads: int, live: bool) -> Figures:
+    """Size, latency and speed of a model, as ``speeds`` measures it."""
+    return Figures(stored_bytes(artifact), speeds([artifact], threads, live)[0], latency_ms(artifact.config))
+
+
+def latency_ms(config: ModelConfig) -> float | None:
+    """Algorithmic latency; None for a model that does not stream."""
+    return 1000 * config.algorithmic_latency / SAMPLE_RATE if config.chunk_frames else None
+
+
+def speeds(artifacts: Sequence[Artifact], threads: int, live: bool) -> list[float]:
+    """Times real time of each model: medians over rounds in which they take turns.
+
+    Args:
+        threads: of the processor.
+        live: a stream is fed as it comes; else recordings of CLIP_SECONDS.
+    """
+    clip = 0.1 * np.random.default_rng(0).standard_normal(int(CLIP_SECONDS * SAMPLE_RATE)).astype(np.float32)
+    runs = [_runner(artifact, threads, live, clip) for artifact in artifacts]
+    times: list[list[float]] = [[] for _ in runs]
+    for turn in range(ROUNDS + 1):
+        for run_, taken in zip(runs, times, strict=True):
+            start = time.perf_counter()
+            run_()
+            if turn:  # the first one warms up
+                taken.append(time.perf_counter() - start)
+    return [CLIP_SECONDS / statistics.median(taken) for taken in times]
+
+
+def silent_engine(artifact: Artifact, threads: int | None) -> Engine:
+    """For a model that is one of many: its compiled form is not kept, and nothing is said of kernels."""
+    return create(artifact, threads=threads, cached=False, kernels=None if native.available() else "off")
+
+
+def _runner(artifact: Artifact, threads: int, live: bool, clip: np.ndarray) -> Callable[[], object]:
+    engine = silent_engine(artifact, threads)
+    if not live:
+        return lambda: engine.run(clip)
+    recognizer = Recognizer(
+        artifact, engine, lambda: create_stream(artifact, engine.name, threads, cached=False)
+    )
+
+    def stream() -> None:
+        running = recognizer.stream()
+        running.feed(clip)
+        running.finish()
+
+    return stream

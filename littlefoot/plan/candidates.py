@@ -1,0 +1,170 @@
+"""Chains of methods that may make a model small or fast enough.
+
+A candidate is a shape (fewer layers, pruned, shared), perhaps made to stream, in a precision. The numbers of
+its settings are those that did best where we compared them (RESULTS.md); which chain is best for a model, and
+how far to go, the search finds out.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from littlefoot.config import SAMPLE_RATE, ModelConfig
+from littlefoot.errors import ConfigError
+
+Step = tuple[str, Mapping[str, Any]]
+"""A method and its settings, as in a recipe."""
+
+TRAINED = ("distill", "prune", "share", "stream", "lowbit")
+WEIGHTS = {"prune": 1.0, "distill": 2.0, "share": 2.0, "stream": 2.0, "lowbit": 1.0}
+"""How the steps of training are divided among the methods of a chain."""
+DEPTHS = (0.75, 0.5, 1 / 3, 0.25)
+SPARSITIES = tuple(percent / 100 for percent in range(30, 90, 5))
+PRECISIONS: dict[str, tuple[Step, ...]] = {
+    "": (),
+    "int8": (("quantize", {"max_disagreement": 1.0}),),  # the judge sees what it costs
+    "4 bits": (("quantize", {"bits": 4, "max_disagreement": 1.0}),),
+    "3 bits": (("lowbit", {"bits": 3}),),
+    "2 bits": (("lowbit", {"bits": 2}),),
+    "1 bit": (("lowbit", {"bits": 1}),),
+}
+SHARED_INT8: tuple[Step, ...] = (("lowbit", {"bits": 8}),)
+"""One range must serve a shared layer at all its depths: that needs training."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A chain of methods."""
+
+    shape: str
+    """Such as ``4 of 8 layers``; empty: the model's own."""
+    precision: str
+    """A key of PRECISIONS."""
+    steps: tuple[Step, ...]
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return ", ".join(part for part in (self.shape or "all of it", self.precision or "float32") if part)
+
+    @property
+    def family(self) -> tuple[str, str]:
+        """Candidates that differ only in how far they go have the same."""
+        return "+".join(method for method, _ in self.steps), self.precision
+
+    @property
+    def trained(self) -> bool:
+        """Whether it needs speech to learn from."""
+        return any(method in TRAINED for method, _ in self.steps)
+
+
+def candidates(
+    config: ModelConfig, latency_ms: float | None = None, training: bool = True
+) -> list[Candidate]:
+    """All chains for a model's geometry.
+
+    Args:
+        latency_ms: at most, where the result must stream.
+        training: whether there is speech to learn from; without, only what is done after training.
+
+    Raises:
+        ConfigError: a latency that the model's frames do not allow, or streaming without training.
+    """
+    if latency_ms is None:
+        live: tuple[Step, ...] = ()
+    elif not training:
+        raise ConfigError("a model becomes a streaming one by training only: name speech with --data")
+    else:
+        live = (("stream", {"chunk_frames": chunk_frames(config, latency_ms), "teacher": "first"}),)
+    shapes: Iterable[tuple[str, tuple[Step, ...]]] = _shapes(config) if training else [("", ())]
+    found = []
+    for (shape, made), (precision, last) in itertools.product(shapes, PRECISIONS.items()):
+        shared = any(method == "share" for method, _ in made)
+        steps = (*made, *live, *(SHARED_INT8 if shared and precision == "int8" else last))
+        candidate = Candidate(shape, precision, steps)
+        if steps and (training or not candidate.trained) and not (shared and precision == "4 bits"):
+            found.append(candidate)
+    return found
+
+
+def _shapes(config: ModelConfig) -> Iterator[tuple[str, tuple[Step, ...]]]:
+    yield "", ()
+    depth = config.num_hidden_layers
+    for layers in sorted({math.ceil(depth * share) for share in DEPTHS} - {depth}, reverse=True):
+        distill: Step = (
+            "distill",
+            {"student": {"layers": layers}, "loss": {"kl": 1.0, "feature_penalty": 1.0}},
+        )
+        yield f"{layers} of {depth} layers", (distill,)
+    if config.layer_blocks or config.layer_maps:
+        return
+    parts = ["ffn", "conv"] if config.model_type == "wavlm" else ["heads", "ffn", "conv"]
+    for sparsity in SPARSITIES:
+        prune: Step = ("prune", {"sparsity": sparsity, "measure": "operations", "parts": parts})
+        yield (
+            f"pruned by {100 * sparsity:.0f} %",
+            (prune, ("distill", {"teacher": "first", "loss": {"kl": 1.0}})),
+        )
+    if depth > 1 and not config.layer_attention_heads and not config.layer_intermediate_size:
+        loss = {"kl": 1.0, "hidden_mse": 0.01}
+        for group, rank in ((2, 8), (0, 8), (0, 0)):
+            share: Step = ("share", {"group": group, "map_group": 2, "delta_rank": rank, "loss": loss})
+            yield f"layers shared by {group or depth}" + (", with deltas" if rank else ""), (share,)
+
+
+def chunk_frames(config: ModelConfig, latency_ms: float) -> int:
+    """The longest chunk with which a streaming model waits no longer than this.
+
+    Raises ConfigError where even chunks of one frame do, and for a model that cannot stream.
+    """
+    norm = "affine" if config.feat_extract_norm == "group" else config.feat_extract_norm
+    streaming = config.replace(chunk_frames=1, left_context_frames=1, feat_extract_norm=norm)
+    shortest = 1000 * streaming.algorithmic_latency / SAMPLE_RATE
+    if latency_ms < shortest:
+        raise ConfigError(
+            f"{latency_ms:g} ms: the model's frames are {config.frame_ms:g} ms apart, and the shortest "
+            f"latency that it can have is {math.ceil(shortest)} ms"
+        )
+    return 1 + int((latency_ms - shortest) / config.frame_ms + 1e-9)
+
+
+def written(
+    candidate: Candidate, config: ModelConfig, steps: int, train: Mapping[str, Any], final: bool
+) -> dict[str, Any]:
+    """The recipe of a candidate, for a YAML file.
+
+    Args:
+        config: of the model that is made smaller.
+        steps: of training, all methods together.
+        train: settings that count for each of them.
+        final: choose among several states of the model; a trial takes the last.
+    """
+    whole = sum(WEIGHTS[method] for method, _ in candidate.steps if method in TRAINED)
+    recipe = []
+    for method, values in candidate.steps:
+        settings = dict(values)
+        if method in TRAINED:
+            count = max(1, round(steps * WEIGHTS[method] / whole))
+            settings["train"] = {**_train(method, config, count, final), **train}
+        recipe.append({method: settings})
+    return {"steps": recipe}
+
+
+def _train(method: str, config: ModelConfig, steps: int, final: bool) -> dict[str, Any]:
+    narrow = min(1.0, 256 / config.hidden_size)  # wide models learn at lower rates
+    settings = {
+        "steps": steps,
+        "lr": round(narrow * (5e-4 if method == "lowbit" else 1e-3), 6),
+        "warmup_steps": min(100, steps // 10),
+        "batch_seconds": 32,
+        "short_first": False,
+        "eval_every": max(1, steps // 6) if final else steps,
+        "average_best": 3 if final else 1,
+    }
+    if method == "lowbit":
+        settings |= {"time_mask_fraction": 0.0, "feature_mask_fraction": 0.0}
+    return settings

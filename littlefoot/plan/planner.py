@@ -1,0 +1,375 @@
+"""From a target to a model that meets it, with the evidence.
+
+Everything that a search finds out stays in a folder, so that it can be interrupted and go on:
+
+``question.json``      what was asked; another question is refused
+``survey.json``        the candidates that are small, fast and live enough
+``trials/``            short trainings; of each its recipe, log and model
+``judged.json``        word error rates on the dev split
+``plans/``             the trainings of the plans that were carried out, the same
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from littlefoot import artifact as artifacts
+from littlefoot import atomic, audio
+from littlefoot.artifact import Artifact, fingerprint
+from littlefoot.errors import ConfigError, TrainingError
+from littlefoot.manifest import Corpus
+from littlefoot.plan.build import Builder, latency_ms, speeds, stored_bytes
+from littlefoot.plan.candidates import Candidate, candidates, written
+from littlefoot.plan.judge import Judge, some
+from littlefoot.plan.search import RUNGS, extrapolate, halve
+from littlefoot.plan.survey import Option, survey
+from littlefoot.plan.target import Figures, Target
+from littlefoot.plan.trainings import MODEL, RECIPE, Training, run_all
+
+DEV_UTTERANCES = 240
+TEST_UTTERANCES = 1500
+ENOUGH_SECONDS = 600.0
+"""Of training speech; with less only what needs no training is considered."""
+PLANS = 3
+"""That are proposed, and tried if those before miss the target."""
+CHECKPOINTS = 3
+"""That training has on the disk at once, with the one that is being written."""
+BYTES_PER_PARAMETER = 16
+"""Of a checkpoint: weights, their average and two moments in 32 bits."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a search goes about it."""
+
+    steps: int = 4000
+    """Of training that a plan has, all methods together."""
+    train: dict[str, Any] = field(default_factory=dict)
+    """Settings of every training (``littlefoot.model.train_config``)."""
+    threads: int = 1
+    """That speed is measured with."""
+    processes: int = 1
+    """That train at once: as many trials side by side, or one plan in so many processes."""
+    cores: int = 1
+    """Processor threads that all of them together may use."""
+    ray: str | None = None
+    """Address of a Ray cluster for the trials."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A candidate that was tried, and what it should reach."""
+
+    option: Option
+    predicted: Figures
+    misses: tuple[str, ...]
+    """What it is expected to miss."""
+    hours: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a plan."""
+
+    plan: Plan
+    model: Artifact
+    measured: Figures
+    """On speech that nothing was chosen with."""
+    dev_wer: float | None
+    """On the speech that the prediction is for."""
+    first: Figures
+    """The model that it was made of, on the same."""
+    loss: tuple[float, float, float]
+    """How much more of the words are wrong, and the 95 % interval of that."""
+    split: str
+    """Which that speech is."""
+    utterances: int
+    misses: tuple[str, ...]
+
+
+Tell = Callable[[str], None]
+
+
+class Planner:
+    """A search for one model and target."""
+
+    def __init__(
+        self,
+        model: Artifact,
+        name: str,
+        target: Target,
+        corpus: Corpus | None,
+        data: Sequence[Path],
+        folder: Path,
+        settings: Settings,
+        tell: Tell,
+    ) -> None:
+        """
+        Args:
+            name: by which ``littlefoot shrink`` finds the model.
+            corpus: of ``data``: what is learned from, chosen with and verified on.
+            folder: for everything that is found out.
+
+        Raises:
+            ConfigError: there is no speech to judge by, or too little room on the disk; the folder is of
+                another search.
+        """
+        self.model, self.name, self.target, self.corpus, self.data = model, name, target, corpus, tuple(data)
+        self.folder, self.settings, self.tell = folder, settings, tell
+        if corpus is None and target.limits_errors:
+            raise ConfigError(
+                f"target '{target.text}': to count errors takes speech with transcripts: name it with --data"
+            )
+        self.training = corpus is not None and self._enough(corpus)
+        self._dev = None if corpus is None else self._judge(corpus, "dev", DEV_UTTERANCES)
+        self._judged: dict[str, float] = {}
+        self._begin()
+
+    def _enough(self, corpus: Corpus) -> bool:
+        """Whether there is something to train on, and to train with."""
+        if find_spec("torch") is None:
+            self.tell(
+                "PyTorch is not installed (pip install 'littlefoot[train]'): only what needs no training is "
+                "considered"
+            )
+            return False
+        seconds = 0.0
+        for utterance in corpus.of_split("train"):
+            seconds += utterance.seconds or audio.duration(utterance.path, exact=False)
+            if seconds >= ENOUGH_SECONDS:
+                return True
+        self.tell(
+            f"{seconds / 60:.1f} minutes of training speech are too little to learn from "
+            f"({ENOUGH_SECONDS / 60:.0f} are enough): only what needs no training is considered"
+        )
+        return False
+
+    def _judge(self, corpus: Corpus, split: str, count: int) -> Judge:
+        chosen = some(corpus, split, count)
+        if not chosen:
+            raise ConfigError(
+                f"the manifests have no transcripts of the split '{split}', which errors are counted on"
+            )
+        return Judge(chosen)
+
+    def _begin(self) -> None:
+        question = {
+            "target": asdict(replace(self.target, text="")),
+            "model": fingerprint(self.model),
+            "data": [str(path.resolve()) for path in self.data],
+            "steps": self.settings.steps,
+            "train": self.settings.train,
+            "threads": self.settings.threads,
+        }
+        path = self.folder / "question.json"
+        if path.exists():
+            asked = json.loads(path.read_text(encoding="utf-8"))
+            different = [name for name in question if asked.get(name) != question[name]]
+            if different:
+                raise ConfigError(
+                    f"{self.folder} holds a search with another {', '.join(different)}: remove it, or choose "
+                    "another output"
+                )
+        else:
+            self._write("question.json", question)
+        judged = self.folder / "judged.json"
+        if judged.exists():
+            self._judged = json.loads(judged.read_text(encoding="utf-8"))
+
+    def _write(self, name: str, content: object) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with atomic.file(self.folder / name) as temporary:
+            temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+    def plans(self) -> list[Plan]:
+        """The best plans, the best one first.
+
+        Raises:
+            ConfigError: a target that no candidate meets, whatever its errors.
+            TrainingError: all of them failed.
+        """
+        options = self._survey()
+        if self._dev is None:  # then the largest are taken for the best
+            return [self._planned(option, None, 0.0) for option in options[:PLANS]]
+        floor = self._wer("first", lambda: self.model)
+        self.tell(
+            f"the model itself has {100 * floor:.1f} % of words wrong on {len(self._dev.utterances)} dev "
+            "utterances"
+        )
+        rates: dict[int, float] = {}
+        hours: dict[int, float] = {}
+        ready = [place for place, option in enumerate(options) if not option.candidate.trained]
+        trainings = [self._training("plans", options[place].candidate, 1, True) for place in ready]
+        for place, training, error in zip(ready, trainings, run_all(trainings, 1), strict=True):
+            if error is not None:
+                self.tell(f"{options[place].candidate.name} failed: {error}")
+                continue
+            rates[place] = self._heard(training)
+            hours[place] = training.seconds / 3600
+            self.tell(f"{options[place].candidate.name}: {100 * rates[place]:.1f} %")
+        to_train = self._to_try(options, rates, floor)
+        if to_train:
+            self._room()
+        tried = halve(to_train, self.settings.steps, lambda places, steps: self._try(options, places, steps))
+        for number, results in tried.items():
+            place, steps = to_train[number], max(results)
+            if math.inf in results.values():
+                continue
+            rates[place] = extrapolate(results, self.settings.steps, floor)
+            training = self._training("trials", options[place].candidate, steps, False)
+            hours[place] = training.seconds / 3600 * self.settings.steps / steps
+        if not rates:
+            raise TrainingError(f"all candidates failed: see the logs in {self.folder}")
+        found = [self._planned(options[place], rates[place], hours[place], floor) for place in rates]
+        return self._first_plans(found)
+
+    def _survey(self) -> list[Option]:
+        path = self.folder / "survey.json"
+        if path.exists():
+            rows = json.loads(path.read_text(encoding="utf-8"))
+            known = {c.name: c for c in self._candidates()}
+            return [Option(known[row["name"]], Figures(**row["figures"])) for row in rows]
+        options = survey(
+            Builder(self.model, self.corpus if self.training else None),
+            self._candidates(),
+            self.target,
+            self.settings.threads,
+            self.tell,
+        )
+        rows = [{"name": option.candidate.name, "figures": asdict(option.figures)} for option in options]
+        self._write("survey.json", rows)
+        return options
+
+    def _candidates(self) -> list[Candidate]:
+        return candidates(self.model.config, self.target.latency_ms, self.training)
+
+    def _to_try(self, options: Sequence[Option], known: dict[int, float], floor: float) -> list[int]:
+        """Which options are trained for a while: places, in the order of promise."""
+        trained = [place for place, option in enumerate(options) if option.candidate.trained]
+        limit = self.target.wer_limit(floor)
+        if limit is None:
+            return trained  # the largest first
+        met = [options[place].figures.bytes for place, rate in known.items() if rate <= limit]
+        smaller = [place for place in trained if not met or options[place].figures.bytes < min(met)]
+        count = RUNGS[0][1]
+        if len(smaller) <= count:
+            return smaller
+        return [smaller[round(i * (len(smaller) - 1) / (count - 1))] for i in range(count)]
+
+    def _try(self, options: Sequence[Option], places: Sequence[int], steps: int) -> list[float]:
+        self.tell(
+            f"{len(places)} trials of {steps} steps: " + "; ".join(options[p].candidate.name for p in places)
+        )
+        trainings = [self._training("trials", options[place].candidate, steps, False) for place in places]
+        failed = run_all(trainings, self.settings.processes, self.settings.ray)
+        rates = []
+        for place, training, error in zip(places, trainings, failed, strict=True):
+            name = options[place].candidate.name
+            if error is not None:
+                self.tell(f"{name} failed: {error}")
+                rates.append(math.inf)
+                continue
+            rates.append(self._heard(training))
+            shutil.rmtree(training.folder / f"{MODEL}-steps", ignore_errors=True)
+            self.tell(f"{name}: {100 * rates[-1]:.1f} % after {steps} steps")
+        return rates
+
+    def _training(self, kind: str, candidate: Candidate, steps: int, final: bool) -> Training:
+        """With its recipe written."""
+        slug = re.sub(r"[^a-z0-9]+", "-", candidate.name.lower()).strip("-")
+        folder = self.folder / kind / slug / ("" if final else str(steps))
+        folder.mkdir(parents=True, exist_ok=True)
+        together = self.settings.processes if final and candidate.trained else 1
+        threads = self.settings.cores if final else max(1, self.settings.cores // self.settings.processes)
+        train = {"threads": max(1, threads // together), **self.settings.train}
+        recipe = written(candidate, self.model.config, steps, train, final)
+        if not (folder / RECIPE).exists():
+            with atomic.file(folder / RECIPE) as temporary:
+                temporary.write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
+        return Training(folder, self.name, self.data, together, threads)
+
+    def _heard(self, training: Training) -> float:
+        return self._wer(
+            str(training.folder.relative_to(self.folder)), lambda: artifacts.load(training.folder / MODEL)
+        )
+
+    def _wer(self, key: str, load: Callable[[], Artifact]) -> float:
+        """On the dev split; remembered."""
+        assert self._dev is not None
+        if key not in self._judged:
+            self._judged[key] = self._dev.listen(load(), self.settings.cores).wer
+            self._write("judged.json", self._judged)
+        return self._judged[key]
+
+    def _room(self) -> None:
+        """Raises ConfigError where the disk has too little room for what training writes."""
+        parameters = self.model.parameters
+        needed = parameters * (
+            BYTES_PER_PARAMETER * CHECKPOINTS * self.settings.processes + 4 * sum(c for _, c in RUNGS)
+        )
+        free = shutil.disk_usage(self.folder).free
+        if free < needed:
+            raise ConfigError(
+                f"{self.folder} has {free / 1e9:.1f} GB of room, and the search may need {needed / 1e9:.1f} "
+                "GB: make room, or choose an output on another disk"
+            )
+
+    def _planned(self, option: Option, wer: float | None, hours: float, floor: float | None = None) -> Plan:
+        predicted = replace(option.figures, wer=wer)
+        return Plan(option, predicted, tuple(self.target.misses(predicted, floor)), hours)
+
+    def _first_plans(self, plans: Sequence[Plan]) -> list[Plan]:
+        """Those that meet the target, the smallest first where errors are limited, otherwise the one with the
+        fewest; then those that miss it least."""
+
+        def key(plan: Plan) -> tuple[bool, float]:
+            wer = plan.predicted.wer if plan.predicted.wer is not None else 1.0
+            smallest = self.target.limits_errors and not plan.misses
+            return bool(plan.misses), plan.predicted.bytes if smallest else wer
+
+        return sorted(plans, key=key)[:PLANS]
+
+    def carry_out(self, plan: Plan) -> Outcome:
+        """Train a plan's model and measure it on speech that nothing was chosen with.
+
+        Raises TrainingError if its training fails.
+        """
+        candidate = plan.option.candidate
+        training = self._training("plans", candidate, self.settings.steps, True)
+        if not training.done:
+            self.tell(f"carrying out: {candidate.name}; the log is {training.folder / 'log.txt'}")
+        (error,) = run_all([training], 1)
+        if error is not None:
+            raise error
+        dev_wer = None if self._dev is None else self._heard(training)
+        return self._verified(plan, artifacts.load(training.folder / MODEL), dev_wer)
+
+    def _verified(self, plan: Plan, made: Artifact, dev_wer: float | None) -> Outcome:
+        """What a model has, beside the one that it was made of."""
+        live = self.target.latency_ms is not None
+        first, second = speeds([self.model, made], self.settings.threads, False)
+        if live:
+            second = speeds([made], self.settings.threads, True)[0]
+        measured = Figures(stored_bytes(made), second, latency_ms(made.config))
+        before = Figures(stored_bytes(self.model), first, latency_ms(self.model.config))
+        if self.corpus is None:
+            misses = tuple(self.target.misses(measured))
+            return Outcome(plan, made, measured, None, before, (0.0, 0.0, 0.0), "", 0, misses)
+        split = "test" if some(self.corpus, "test", 1) else "dev"
+        judge = self._judge(self.corpus, split, TEST_UTTERANCES)
+        self.tell(f"listening to {len(judge.utterances)} {split} utterances")
+        theirs, mine = (judge.listen(model, self.settings.cores) for model in (self.model, made))
+        measured, before = replace(measured, wer=mine.wer), replace(before, wer=theirs.wer)
+        misses = tuple(self.target.misses(measured, theirs.wer))
+        count = len(judge.utterances)
+        return Outcome(plan, made, measured, dev_wer, before, mine.more_than(theirs), split, count, misses)

@@ -1,0 +1,122 @@
+"""Which candidates are small, fast and live enough: decided before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from littlefoot.errors import ConfigError, LittlefootError
+from littlefoot.plan.build import SLACK, Builder, latency_ms, rough_bytes, speeds, stored_bytes
+from littlefoot.plan.candidates import Candidate
+from littlefoot.plan.target import Figures, Target
+
+SPEED_SLACK = 0.1
+"""How far the speed of a shape in 8 bits may be from that of its other precisions."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """A candidate, and what it would be like."""
+
+    candidate: Candidate
+    figures: Figures
+    """Without errors, which only training can tell."""
+
+
+def survey(
+    builder: Builder,
+    candidates: Sequence[Candidate],
+    target: Target,
+    threads: int,
+    progress: Callable[[str], None],
+) -> list[Option]:
+    """The candidates that meet a target but for errors, the largest first.
+
+    Where only size and speed count, those that go farther than they must are left out: of each family
+    the mildest stays. Sizes are exact, and speeds measured on this machine.
+
+    Raises ConfigError where none meets it, with what can be reached.
+    """
+    live = target.latency_ms is not None
+    rough, impossible = [], set()
+    for candidate in candidates:
+        if candidate.shape in impossible:
+            continue
+        try:
+            shape = builder.shape(candidate)
+        except LittlefootError as error:
+            progress(f"left out: {candidate.shape}: {error}")
+            impossible.add(candidate.shape)
+            continue
+        rough.append((rough_bytes(shape.config, candidate), candidate))
+    rough.sort(key=lambda pair: -pair[0])
+    small = [c for size, c in rough if target.bytes is None or size * (1 - SLACK) <= target.bytes]
+    if not small:
+        raise ConfigError(_too_large(builder, rough[-1][1], target))
+    fast = small if target.speed is None else _fast(builder, small, target.speed, threads, live, progress)
+    found: dict[tuple[str, str], list[Option]] = {}
+    for candidate in fast:
+        family = found.setdefault(candidate.family, [])
+        if family and not target.limits_errors:
+            continue
+        progress(f"building {candidate.name}")
+        try:
+            built = builder.build(candidate)
+        except LittlefootError as error:
+            progress(f"left out: {candidate.name}: {error}")
+            continue
+        figures = Figures(stored_bytes(built), speeds([built], threads, live)[0], latency_ms(built.config))
+        if not target.misses(replace(figures, speed=None)):
+            family.append(Option(candidate, figures))
+    options = [option for family in found.values() for option in family if not target.misses(option.figures)]
+    if not options:
+        nearest = max(
+            (o for family in found.values() for o in family), key=lambda o: o.figures.speed or 0, default=None
+        )
+        raise ConfigError(_unreachable(target, nearest))
+    return sorted(options, key=lambda option: -option.figures.bytes)
+
+
+def _fast(
+    builder: Builder,
+    candidates: Sequence[Candidate],
+    wanted: float,
+    threads: int,
+    live: bool,
+    progress: Callable[[str], None],
+) -> list[Candidate]:
+    """Those whose shape is fast enough in 8 bits, or in full precision where they have that."""
+    measured: dict[tuple[str, bool], float] = {}
+    chosen = []
+    for candidate in candidates:
+        key = candidate.shape, bool(candidate.precision)
+        if key not in measured:
+            progress(f"measuring {candidate.shape or 'the model'}{' in 8 bits' if key[1] else ''}")
+            artifact = builder.in_8_bits(candidate) if key[1] else builder.shape(candidate)
+            measured[key] = speeds([artifact], threads, live)[0]
+        if measured[key] * (1 + SPEED_SLACK) >= wanted:
+            chosen.append(candidate)
+    if not chosen:
+        (shape, eight), best = max(measured.items(), key=lambda item: item[1])
+        name = f"{shape or 'all of it'}{', int8' if eight else ''}"
+        raise ConfigError(
+            f"{wanted:g} times real time cannot be reached with {threads} threads on this machine: the "
+            f"fastest that is small enough, {name}, runs at {best:.0f} times"
+        )
+    return chosen
+
+
+def _too_large(builder: Builder, smallest: Candidate, target: Target) -> str:
+    size = stored_bytes(builder.build(smallest)) / 1e6
+    assert target.bytes is not None
+    return (
+        f"{target.bytes / 1e6:.2f} MB cannot be reached: the smallest candidate, {smallest.name}, has "
+        f"{size:.2f} MB"
+    )
+
+
+def _unreachable(target: Target, nearest: Option | None) -> str:
+    if nearest is None:
+        return f"no candidate could be built for the target {target.text}: see the lines above"
+    missed = "; ".join(target.misses(nearest.figures))
+    return f"the target {target.text} cannot be reached: the nearest, {nearest.candidate.name}, has {missed}"

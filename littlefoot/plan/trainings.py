@@ -1,0 +1,185 @@
+"""Carrying out recipes in processes of their own, several at once: here, or on a Ray cluster.
+
+Each is the command ``littlefoot shrink``, so what it makes is what anybody gets from the recipe that is left
+beside it, and it can be killed and resumed at any time.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from littlefoot.artifact import is_artifact
+from littlefoot.errors import MissingExtraError, TrainingError
+
+RECIPE, MODEL, LOG = "recipe.yaml", "model", "log.txt"
+SECONDS = "seconds.txt"
+POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Training:
+    """A recipe to carry out in a folder."""
+
+    folder: Path
+    """Holds RECIPE; MODEL, what is kept beside it, LOG and SECONDS come to stand there."""
+    model: str
+    data: tuple[Path, ...]
+    processes: int
+    """That train together."""
+    threads: int
+    """Of the processor, all of them together."""
+
+    @property
+    def done(self) -> bool:
+        """Whether the model is there."""
+        return is_artifact(self.folder / MODEL)
+
+    @property
+    def seconds(self) -> float:
+        """That it took, all attempts together."""
+        path = self.folder / SECONDS
+        return sum(map(float, path.read_text().split())) if path.exists() else 0.0
+
+    def command(self) -> list[str]:
+        """As typed in a shell."""
+        start = [sys.executable, "-m"]
+        if self.processes > 1:
+            start += ["torch.distributed.run", "--standalone", f"--nproc_per_node={self.processes}", "-m"]
+        command = [*start, "littlefoot", "shrink", self.model, "-o", str(self.folder / MODEL)]
+        command += ["--recipe", str(self.folder / RECIPE)]
+        for path in self.data:
+            command += ["--data", str(path)]
+        return [*command, "--resume"] if (self.folder / f"{MODEL}-steps").exists() else command
+
+
+def run_all(
+    trainings: Sequence[Training], at_once: int, ray: str | None = None
+) -> list[TrainingError | None]:
+    """Carry out those that are not done. What fails leaves the others alone.
+
+    Args:
+        at_once: how many run side by side on this machine.
+        ray: the address of a Ray cluster whose machines share this one's files; it decides how many run.
+
+    Returns:
+        for each training why it failed, or None.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+        TrainingError: the Ray cluster failed.
+    """
+    failed: list[TrainingError | None] = [None] * len(trainings)
+    waiting = [place for place, training in enumerate(trainings) if not training.done]
+    if not waiting:
+        return failed
+    if ray is not None:
+        found = _on_ray([trainings[place] for place in waiting], ray)
+    else:
+        found = _here([trainings[place] for place in waiting], at_once)
+    for place, error in zip(waiting, found, strict=True):
+        failed[place] = error
+    return failed
+
+
+def _here(trainings: Sequence[Training], at_once: int) -> list[TrainingError | None]:
+    stopped = threading.Event()
+
+    def attempt(training: Training) -> TrainingError | None:
+        try:
+            carry_out(training, stopped.is_set)
+        except TrainingError as error:
+            return error
+        return None
+
+    with ThreadPoolExecutor(min(at_once, len(trainings))) as pool:
+        futures = [pool.submit(attempt, training) for training in trainings]
+        try:
+            return [future.result() for future in futures]
+        except BaseException:  # Ctrl-C: the processes must not outlive us
+            stopped.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def carry_out(training: Training, stopped: Callable[[], bool] = lambda: False) -> None:
+    """Run one training to its end. Raises TrainingError with the last thing that it said, if it fails.
+
+    Args:
+        stopped: asked now and then whether to end it before.
+    """
+    environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, training.threads // training.processes))}
+    began = time.monotonic()
+    with (training.folder / LOG).open("ab") as log:
+        process = subprocess.Popen(
+            training.command(),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=environment,
+            start_new_session=True,
+        )
+        try:
+            while process.poll() is None and not stopped():
+                time.sleep(POLL_SECONDS)
+        finally:
+            if process.poll() is None:
+                _end(process)
+            with (training.folder / SECONDS).open("a") as file:
+                file.write(f"{time.monotonic() - began:.1f}\n")
+    if process.returncode and not stopped():
+        raise TrainingError(f"{training.folder / LOG}: {_last_words(training.folder / LOG)}")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """With all that it started."""
+    os.killpg(process.pid, signal.SIGTERM)
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _last_words(log: Path) -> str:
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    own = [line for line in lines if line.startswith("littlefoot: ")]
+    return (own or lines or ["it said nothing"])[-1].removeprefix("littlefoot: ")
+
+
+def _on_ray(trainings: Sequence[Training], address: str) -> list[TrainingError | None]:
+    """Each training is a task of as many processors as it has threads. Raises as ``run_all``."""
+    try:
+        import ray
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("--ray", "ray", "scale") from error
+    failed: list[TrainingError | None] = []
+    try:
+        ray.init(address=None if address == "local" else address, log_to_driver=False)
+        tasks = [
+            ray.remote(carry_out).options(num_cpus=training.threads, max_retries=3).remote(training)
+            for training in trainings
+        ]
+        for task in tasks:
+            try:
+                ray.get(task)
+                failed.append(None)
+            except ray.exceptions.RayTaskError as error:
+                if not isinstance(error.cause, TrainingError):
+                    raise
+                failed.append(error.cause)
+    except (ray.exceptions.RayError, ConnectionError) as error:
+        raise TrainingError(
+            f"the Ray cluster '{address}' failed ({error}): continue with --resume"
+        ) from error
+    finally:
+        ray.shutdown()
+    return failed

@@ -1,0 +1,372 @@
+"""From a target to a model that meets it (``littlefoot.plan``)."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from littlefoot import artifact as artifacts
+from littlefoot import manifest
+from littlefoot.artifact import Artifact
+from littlefoot.compress import run as run_recipe
+from littlefoot.compress.recipe import Recipe, make_step
+from littlefoot.errors import ConfigError
+from littlefoot.plan import planner as planning
+from littlefoot.plan import trainings
+from littlefoot.plan.build import SLACK, Builder, rough_bytes, speeds, stored_bytes
+from littlefoot.plan.candidates import TRAINED, candidates, chunk_frames, written
+from littlefoot.plan.judge import Errors, Judge, some
+from littlefoot.plan.planner import Planner, Settings
+from littlefoot.plan.search import RUNGS, extrapolate, halve
+from littlefoot.plan.survey import survey
+from littlefoot.plan.target import Figures, Target, parse
+from littlefoot.plan.trainings import RECIPE, Training, carry_out, run_all
+from tests.conftest import Run
+from tests.tones import QUIET
+
+
+class TestTarget:
+    @pytest.mark.parametrize(
+        ("text", "name", "value"),
+        [
+            ("25MB", "bytes", 25e6),
+            ("<= 1.5 mb", "bytes", 1.5e6),
+            ("300 kB", "bytes", 300e3),
+            ("2MiB", "bytes", 2 * 2**20),
+            ("wer+1.0", "wer_loss", 0.01),
+            ("wer + 0.3", "wer_loss", 0.003),
+            ("wer+10%", "wer_relative", 0.1),
+            ("wer12.5", "wer", 0.125),
+            ("WER<=8%", "wer", 0.08),
+            ("50x", "speed", 50.0),
+            (">=300x", "speed", 300.0),
+            ("480ms", "latency_ms", 480.0),
+            ("0.5s", "latency_ms", 500.0),
+        ],
+    )
+    def test_each_form(self, text: str, name: str, value: float) -> None:
+        assert getattr(parse(text), name) == pytest.approx(value)
+
+    def test_all_together(self) -> None:
+        target = parse("25MB, wer+1.0, 50x, 480ms")
+        assert target == Target(25e6, None, 0.01, None, 50.0, 480.0, "25MB, wer+1.0, 50x, 480ms")
+
+    @pytest.mark.parametrize(
+        ("text", "says"),
+        [
+            ("", "empty"),
+            ("25", "not understood"),
+            ("25 parsecs", "not understood"),
+            ("wer-1", "not understood"),
+            ("25MB, 30MB", "already"),
+            ("0x", "nothing can have that"),
+            ("0MB", "nothing can have that"),
+        ],
+    )
+    def test_what_is_no_target_is_refused_with_an_example(self, text: str, says: str) -> None:
+        with pytest.raises(ConfigError, match=says):
+            parse(text)
+
+    def test_the_strictest_limit_of_errors_counts(self) -> None:
+        target = parse("wer20, wer+5%, wer+2")
+        assert target.wer_limit(0.10) == pytest.approx(0.105)
+        assert target.wer_limit(0.19) == pytest.approx(0.1995)
+        assert target.wer_limit(0.50) == pytest.approx(0.20)
+        assert parse("5MB").wer_limit(0.1) is None
+
+    def test_misses_name_what_is_missed(self) -> None:
+        target = parse("25MB, wer+1.0, 50x, 480ms")
+        assert target.misses(Figures(25_000_000, 50.0, 480.0, 0.11), 0.10) == []
+        missed = target.misses(Figures(26_000_000, 49.0, None, 0.12), 0.10)
+        assert len(missed) == 4
+        assert "26.00 MB, not 25.00" in missed
+        assert "does not stream, not 480 ms" in missed
+        assert "12.00 % of words wrong, not 11.00" in missed
+
+
+class TestCandidates:
+    def test_every_recipe_is_valid_and_has_the_steps_that_were_asked_for(
+        self, deep_teacher: Artifact
+    ) -> None:
+        found = candidates(deep_teacher.config)
+        assert len({candidate.name for candidate in found}) == len(found)
+        for candidate in found:
+            recipe = written(candidate, deep_teacher.config, 1000, {"batch_seconds": 7}, final=True)
+            steps = [make_step(*pair) for step in recipe["steps"] for pair in step.items()]
+            trained = [step.config.train for step in steps if step.method in TRAINED]
+            assert candidate.trained == bool(trained)
+            if trained:
+                assert sum(train.steps for train in trained) == pytest.approx(1000, abs=2)
+                assert {train.batch_seconds for train in trained} == {7}
+
+    def test_without_training_only_what_comes_after_it(self, teacher: Artifact) -> None:
+        assert {c.name for c in candidates(teacher.config, training=False)} == {
+            "all of it, int8",
+            "all of it, 4 bits",
+        }
+
+    def test_a_latency_makes_all_of_them_stream(self, teacher: Artifact) -> None:
+        for candidate in candidates(teacher.config, 500.0):
+            assert "stream" in [method for method, _ in candidate.steps]
+        with pytest.raises(ConfigError, match="--data"):
+            candidates(teacher.config, 500.0, training=False)
+
+    def test_chunks_are_as_long_as_the_latency_allows(self, teacher: Artifact) -> None:
+        config = teacher.config
+        for latency in (60.0, 240.0, 480.0, 1000.0):
+            chunk = chunk_frames(config, latency)
+            some_left = {"left_context_frames": 1}
+            assert config.replace(chunk_frames=chunk, **some_left).algorithmic_latency / 16 <= latency
+            assert config.replace(chunk_frames=chunk + 1, **some_left).algorithmic_latency / 16 > latency
+        with pytest.raises(ConfigError, match="shortest latency"):
+            chunk_frames(config, 20.0)
+
+
+class TestBuild:
+    def test_sizes_are_those_of_what_training_makes(
+        self, deep_teacher: Artifact, tones: Path, tmp_path: Path
+    ) -> None:
+        """A few steps of real training, for each method that has a say in the size."""
+        corpus = manifest.index(tones)
+        builder = Builder(deep_teacher, corpus)
+        wanted = {
+            "2 of 4 layers, int8",
+            "layers shared by 4, 2 bits",
+            "all of it, 1 bit",
+            "2 of 4 layers, float32",
+        }
+        chosen = [c for c in candidates(deep_teacher.config) if c.name in wanted]
+        assert len(chosen) == len(wanted)
+        for number, candidate in enumerate(chosen):
+            content = written(candidate, deep_teacher.config, 6, QUIET | {"steps": 3}, final=False)
+            recipe = Recipe(tuple(make_step(*pair) for step in content["steps"] for pair in step.items()))
+            made = run_recipe(deep_teacher, recipe, corpus, tmp_path / str(number), "teacher")
+            built = builder.build(candidate)
+            if candidate.precision == "int8":  # which layers are smoothed depends on what they hear
+                assert stored_bytes(built) == pytest.approx(stored_bytes(made), rel=0.01)
+            else:
+                assert {name: w.nbytes for name, w in built.weights.items()} == {
+                    name: w.nbytes for name, w in made.weights.items()
+                }
+
+    def test_rough_sizes_are_close(self, deep_teacher: Artifact, tones: Path) -> None:
+        builder = Builder(deep_teacher, manifest.index(tones))
+        for candidate in candidates(deep_teacher.config)[:40:4]:
+            exact = stored_bytes(builder.build(candidate))
+            # what stands beside weights is a larger part of a model as tiny as this
+            assert rough_bytes(builder.shape(candidate).config, candidate) == pytest.approx(
+                exact, rel=6 * SLACK
+            )
+
+    def test_speeds_of_models_and_of_streams(self, teacher: Artifact, tones: Path) -> None:
+        builder = Builder(teacher, manifest.index(tones))
+        live = next(c for c in candidates(teacher.config, 500.0) if not c.precision)
+        assert all(speed > 1 for speed in speeds([teacher, builder.build(live)], 1, False))
+        assert speeds([builder.build(live)], 1, True)[0] > 1
+
+
+class TestSearch:
+    def test_the_better_ones_are_tried_for_longer(self) -> None:
+        count = RUNGS[0][1] + 3
+        asked: list[tuple[list[int], int]] = []
+
+        def judge(items: Any, steps: int) -> list[float]:
+            asked.append((list(items), steps))
+            return [1 / (1 + item) for item in items]  # higher numbers are better
+
+        results = halve(list(range(count)), 4000, judge)
+        assert [(len(items), steps) for items, steps in asked] == [
+            (number, round(4000 * share)) for share, number in RUNGS
+        ]
+        assert asked[0][0] == list(range(RUNGS[0][1]))
+        best = RUNGS[0][1] - 1
+        assert set(asked[-1][0]) == {best, best - 1}
+        assert set(results[best]) == {round(4000 * share) for share, _ in RUNGS}
+        assert set(results[0]) == {round(4000 * RUNGS[0][0])}
+
+    def test_a_power_law_is_found_again(self) -> None:
+        rates = {steps: 0.2 + 3 * steps**-0.5 for steps in (100, 200, 400)}
+        assert extrapolate(rates, 4000, 0.2) == pytest.approx(0.2 + 3 * 4000**-0.5)
+
+    def test_extrapolation_does_not_run_away(self) -> None:
+        assert extrapolate({100: 0.9, 200: 0.3}, 4000, 0.2) >= 0.2 + 0.1 * 200 / 4000
+        assert extrapolate({100: 0.5, 200: 0.6}, 4000, 0.2) < 0.6
+        assert extrapolate({100: 0.15}, 4000, 0.2) == 0.15
+        assert 0.2 < extrapolate({100: 0.5}, 4000, 0.2) < 0.5
+
+
+class TestJudge:
+    def test_errors_and_their_difference(self, teacher: Artifact, tones: Path) -> None:
+        utterances = some(manifest.index(tones), "dev", 100)
+        assert len(utterances) == 4
+        judge = Judge(utterances)
+        heard = judge.listen(teacher)
+        assert heard.wer < 0.3
+        deaf = Errors(heard.words.copy(), heard.words)
+        difference, low, high = deaf.more_than(heard)
+        assert difference == pytest.approx(1 - heard.wer)
+        assert low <= difference <= high
+
+    def test_unreadable_recordings_are_left_out_for_both(self) -> None:
+        words = np.array([4, 4, 4])
+        first, second = Errors(np.array([1, -1, 0]), words), Errors(np.array([2, 4, -1]), words)
+        assert first.wer == pytest.approx(1 / 8)
+        assert second.more_than(first)[0] == pytest.approx(1 / 4)
+
+    def test_texts_are_needed(self) -> None:
+        with pytest.raises(ConfigError, match="transcripts"):
+            Judge([])
+
+
+class TestSurvey:
+    def test_all_that_is_left_meets_the_target(self, deep_teacher: Artifact, tones: Path) -> None:
+        target = parse("60kB, 5x")
+        told: list[str] = []
+        builder = Builder(deep_teacher, manifest.index(tones))
+        few = [
+            c for c in candidates(deep_teacher.config) if c.shape in ("", "2 of 4 layers", "1 of 4 layers")
+        ]
+        options = survey(builder, few, target, 1, told.append)
+        sizes = [option.figures.bytes for option in options]
+        assert sizes == sorted(sizes, reverse=True)
+        assert max(sizes) <= 60e3
+        assert all(option.figures.speed is not None and option.figures.speed >= 5 for option in options)
+        families = [option.candidate.family for option in options]
+        assert len(set(families)) == len(families)  # of each the mildest
+
+    @pytest.mark.parametrize(("text", "says"), [("1kB", "smallest candidate"), ("1000000x", "fastest")])
+    def test_what_cannot_be_reached_says_how_far_it_goes(
+        self, teacher: Artifact, tones: Path, text: str, says: str
+    ) -> None:
+        builder = Builder(teacher, manifest.index(tones))
+        few = [c for c in candidates(teacher.config) if c.shape in ("", "1 of 2 layers")]
+        with pytest.raises(ConfigError, match=says):
+            survey(builder, few, parse(text), 1, lambda message: None)
+
+
+class TestTrainings:
+    def test_a_failing_one_says_why(self, tmp_path: Path) -> None:
+        (tmp_path / RECIPE).write_text("steps: [distil]\n", encoding="utf-8")
+        (error,) = run_all([Training(tmp_path, "nothing", (), 1, 1)], 1)
+        assert "there is no method 'distil'" in str(error)
+
+    def test_it_can_be_stopped(self, tmp_path: Path) -> None:
+        (tmp_path / RECIPE).write_text("steps: [quantize]\n", encoding="utf-8")
+        training = Training(tmp_path, "littlefoot-en", (), 1, 1)
+        carry_out(training, lambda: True)
+        assert not training.done
+        assert training.seconds >= 0
+
+    def test_one_that_is_done_is_not_done_again(
+        self, teacher: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        artifacts.save(teacher, tmp_path / "model")
+        monkeypatch.setattr(trainings, "carry_out", lambda *_: pytest.fail("it was carried out"))
+        run_all([Training(tmp_path, "nothing", (), 1, 1)], 1)
+
+
+@pytest.fixture
+def saved(deep_teacher: Artifact, tmp_path: Path) -> Path:
+    return artifacts.save(deep_teacher, tmp_path / "teacher")
+
+
+@pytest.fixture
+def enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tones count as enough speech."""
+    monkeypatch.setattr(planning, "ENOUGH_SECONDS", 1.0)
+
+
+class TestCommand:
+    def test_a_target_without_training(self, run: Run, saved: Path, tones: Path, tmp_path: Path) -> None:
+        out = tmp_path / "out"
+        result = run("shrink", saved, "-o", out, "--target", "300kB", "--data", tones, "--yes", "--json")
+        assert result.code == 0, result.err
+        record = json.loads(result.out)
+        assert record["met"]
+        assert "too little to learn from" in result.err
+        made = artifacts.load(out)
+        assert stored_bytes(made) == record["measured"]["bytes"] <= 300e3
+        assert made.config.littlefoot["plan"] == record
+        assert "## Made for 300kB" in made.card
+
+    def test_it_needs_no_speech_where_errors_are_no_matter(
+        self, run: Run, saved: Path, tmp_path: Path
+    ) -> None:
+        result = run("shrink", saved, "-o", tmp_path / "out", "--target", "300kB", "--yes")
+        assert result.code == 0, result.err
+        refused = run("shrink", saved, "-o", tmp_path / "other", "--target", "wer+1", "--yes")
+        assert refused.code == 2
+        assert "--data" in refused.err
+
+    @pytest.mark.usefixtures("enough")
+    def test_without_pytorch_only_what_needs_no_training(
+        self, run: Run, saved: Path, tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(planning, "find_spec", lambda name: None)
+        result = run("shrink", saved, "-o", tmp_path / "out", "--target", "300kB", "--data", tones, "--yes")
+        assert result.code == 0, result.err
+        assert "littlefoot[train]" in result.err
+
+    @pytest.mark.parametrize(
+        ("arguments", "says"),
+        [
+            (["--target", "300kB", "--recipe", "bigfoot"], "one of the two"),
+            ([], "one of the two"),
+            (["--target", "12 furlongs"], "not understood"),
+            (["--target", "1kB"], "cannot be reached"),
+            (["--target", "300kB", "--set", "distill.train.lr=1"], "must be 'model' or 'train'"),
+            (["--target", "300kB"], "--yes"),
+        ],
+    )
+    def test_bad_input(self, run: Run, saved: Path, tmp_path: Path, arguments: list[str], says: str) -> None:
+        result = run("shrink", saved, "-o", tmp_path / "out", *arguments)
+        assert result.code == 2
+        assert says in result.err
+        assert not (tmp_path / "out").exists()
+
+    @pytest.mark.slow
+    @pytest.mark.usefixtures("enough")
+    def test_a_search_from_beginning_to_end(self, run: Run, saved: Path, tones: Path, tmp_path: Path) -> None:
+        out = tmp_path / "out"
+        command = ["shrink", saved, "-o", out, "--target", "40kB", "--data", tones, "--steps", "200", "--yes"]
+        for name, value in QUIET.items():
+            if name not in ("threads", "eval_every", "warmup_steps"):
+                command += ["--set", f"train.{name}={json.dumps(value)}"]
+        first = run(*command, "--json")
+        assert first.code == 0, first.err
+        record = json.loads(first.out)
+        assert record["measured"]["bytes"] <= 40e3
+        assert record["predicted"]["bytes"] == pytest.approx(record["measured"]["bytes"], rel=0.1)  # pruned?
+        assert record["dev_wer"] < 0.5
+        shutil.rmtree(out)
+        again = run(*command, "--json", "--resume")  # everything is known by now
+        assert again.code == 0, again.err
+        assert "trials" in again.err
+        assert json.loads(again.out)["dev_wer"] == record["dev_wer"]
+        other = run(*command[:5], "50kB", *command[6:], "--resume", "--overwrite")
+        assert other.code == 2
+        assert "search with another target" in other.err
+
+    @pytest.mark.usefixtures("enough")
+    def test_a_full_disk_is_noticed_before(
+        self, teacher: Artifact, tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        usage = shutil.disk_usage(tmp_path)
+        monkeypatch.setattr(planning.shutil, "disk_usage", lambda path: usage._replace(free=1000))
+        planner = Planner(
+            teacher,
+            "x",
+            parse("20kB"),
+            manifest.index(tones),
+            [tones],
+            tmp_path / "plan",
+            Settings(),
+            print,
+        )
+        with pytest.raises(ConfigError, match="make room"):
+            planner.plans()
