@@ -110,6 +110,7 @@ def deaths(options: argparse.Namespace, folder: Path) -> None:
             process = start(options, out, on, 2)
             until(lambda out=out, rows=rows: done(out) >= rows / options.shard_rows / 2)
             if who == "a worker":
+                time.sleep(0.3)  # between two shards nobody would miss it
                 workers_of(process)[0].kill()
                 found, again = result(process), "-"
             else:
