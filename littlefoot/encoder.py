@@ -186,20 +186,18 @@ class StreamState:
 
 
 def encode_chunk(
-    ops: Ops, config: ModelConfig, waveform: Tensor, valid: Tensor, state: StreamState
+    ops: Ops, config: ModelConfig, features: Tensor, valid: Tensor, state: StreamState
 ) -> tuple[Tensor, StreamState]:
-    """The next chunk of a stream: waveform (B, T) -> logits (B, C, V), and the state after it.
+    """The next chunk of a stream: the front end's features to logits (B, C, V), and the state after it.
 
     The logits are those that ``encode`` gives for these frames of the whole recording. C is ``chunk_frames``,
     and less only at the end; ``seen`` is for the caller to count.
 
     Args:
-        waveform: the samples of all new frames, from the first one's first to the last one's last. The
-            beginning has ``right_context_frames`` more of them than it gives.
+        features: (B, new frames, C): at the beginning ``right_context_frames`` more than the logits.
         valid: (B, new frames) 1.0, and 0.0 for those after the end: as many as ``right_context_frames``
             follow the last real one.
     """
-    features, _ = front_end(ops, config, waveform, None)
     x = _project(ops, config, features) * ops.reshape(valid, (0, -1, 1))
     x = ops.concat([state.features, x], axis=1)  # (B, N + C, D)
     behind, ahead = position_padding(config)

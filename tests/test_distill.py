@@ -280,11 +280,14 @@ def test_a_slower_student_learns(teacher: Artifact, tones: Path, tmp_path: Path)
     assert made.config.littlefoot["training"]["dev"]["cer"]["tones"] < 0.5
 
 
-def test_what_a_cache_keeps_is_what_the_teacher_says(teacher: Artifact, tones: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("student_normalizes", [True, False])
+def test_what_a_cache_keeps_is_what_the_teacher_says(
+    student_normalizes: bool, teacher: Artifact, tones: Path, tmp_path: Path
+) -> None:
     model = CTCModel.from_artifact(teacher)
     rows = manifest.index(tones).of_split("train")
     quiet = TrainConfig(**{**QUIET, "gain_db": 0.0})
-    data = TrainingSet(rows, model.vocabulary, model.config, quiet, True)
+    data = TrainingSet(rows, model.vocabulary, model.config, quiet, student_normalizes)
     batch = data.load(0, data.epoch(0)[0])
     live = LiveTeacher(model)(batch)
     exact = torch.log_softmax(live.logits, -1)

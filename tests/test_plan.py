@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,9 @@ from littlefoot.plan import planner as planning
 from littlefoot.plan import trainings
 from littlefoot.plan.build import SLACK, Builder, rough_bytes, speeds, stored_bytes
 from littlefoot.plan.candidates import TRAINED, candidates, chunk_frames, written
-from littlefoot.plan.judge import Errors, Judge, some
+from littlefoot.plan.judge import Errors, Judge, listen, some
 from littlefoot.plan.planner import Planner, Settings
-from littlefoot.plan.search import RUNGS, extrapolate, halve
+from littlefoot.plan.search import RUNGS, extrapolate, halve, wer_of
 from littlefoot.plan.survey import survey
 from littlefoot.plan.target import Figures, Target, parse
 from littlefoot.plan.trainings import RECIPE, Training, carry_out, run_all
@@ -175,11 +176,11 @@ class TestSearch:
         count = RUNGS[0][1] + 3
         asked: list[tuple[list[int], int]] = []
 
-        def judge(items: Any, steps: int) -> list[float]:
+        def harm(items: Any, steps: int) -> list[float]:
             asked.append((list(items), steps))
             return [1 / (1 + item) for item in items]  # higher numbers are better
 
-        results = halve(list(range(count)), 4000, judge)
+        results = halve(list(range(count)), ["one kind"] * count, 4000, harm)
         assert [(len(items), steps) for items, steps in asked] == [
             (number, round(4000 * share)) for share, number in RUNGS
         ]
@@ -189,23 +190,66 @@ class TestSearch:
         assert set(results[best]) == {round(4000 * share) for share, _ in RUNGS}
         assert set(results[0]) == {round(4000 * RUNGS[0][0])}
 
+    def test_the_best_of_each_kind_stays_as_long_as_there_is_room(self) -> None:
+        kinds = ["slow", "slow", "fast", "fast", "fast", "fast", "fast"]
+        asked: list[list[int]] = []
+
+        def harm(items: Any, steps: int) -> list[float]:
+            asked.append(list(items))
+            return [1 + item / 10 if kinds[item] == "slow" else 0.1 + item / 100 for item in items]
+
+        halve(list(range(7)), kinds, 4000, harm)
+        assert asked[0] == [0, 2, 1, 3, 4, 5]
+        assert [kinds[item] for item in asked[1]].count("slow") >= 1
+        assert {0, 2} == set(asked[2])
+
+    def test_what_cannot_be_trained_is_not_tried_again(self) -> None:
+        asked: list[list[int]] = []
+
+        def harm(items: Any, steps: int) -> list[float]:
+            asked.append(list(items))
+            return [float("inf") if item == 0 else 1.0 for item in items]
+
+        results = halve([0, 1], ["a", "b"], 1000, harm)
+        assert asked[1:] == [[1], [1]]
+        assert len(results[0]) == 1
+
     def test_a_power_law_is_found_again(self) -> None:
-        rates = {steps: 0.2 + 3 * steps**-0.5 for steps in (100, 200, 400)}
-        assert extrapolate(rates, 4000, 0.2) == pytest.approx(0.2 + 3 * 4000**-0.5)
+        harms = {steps: 3 * steps**-0.5 for steps in (100, 200, 400)}
+        assert extrapolate(harms, 4000) == pytest.approx(3 * 4000**-0.5)
 
     def test_extrapolation_does_not_run_away(self) -> None:
-        assert extrapolate({100: 0.9, 200: 0.3}, 4000, 0.2) >= 0.2 + 0.1 * 200 / 4000
-        assert extrapolate({100: 0.5, 200: 0.6}, 4000, 0.2) < 0.6
-        assert extrapolate({100: 0.15}, 4000, 0.2) == 0.15
-        assert 0.2 < extrapolate({100: 0.5}, 4000, 0.2) < 0.5
+        assert extrapolate({100: 0.9, 200: 0.1}, 4000) >= 0.1 * 200 / 4000
+        assert extrapolate({100: 0.5, 200: 0.6}, 4000) < 0.6
+        assert extrapolate({100: 0.0}, 4000) == 0.0
+        assert 0 < extrapolate({100: 0.5}, 4000) < 0.5
+
+    def test_errors_by_harm_are_fitted_to_those_that_are_known(self) -> None:
+        known = [(harm, 0.2 + 0.5 * harm**1.1) for harm in (0.05, 0.1, 0.3, 0.6)]
+        assert wer_of(0.2, known, 0.2) == pytest.approx(0.2 + 0.5 * 0.2**1.1, rel=1e-3)
+        deaf = [(2.0, 1.0), (1.5, 0.99)]
+        assert wer_of(0.2, [*known, *deaf], 0.2) == pytest.approx(wer_of(0.2, known, 0.2))
+        assert 0.2 < wer_of(0.1, deaf, 0.2) < wer_of(0.3, deaf, 0.2) < 1
+        assert wer_of(50.0, known, 0.2) == 1.0
 
 
 class TestJudge:
-    def test_errors_and_their_difference(self, teacher: Artifact, tones: Path) -> None:
+    def test_the_first_model_harms_nothing(self, teacher: Artifact, tones: Path) -> None:
         utterances = some(manifest.index(tones), "dev", 100)
         assert len(utterances) == 4
-        judge = Judge(utterances)
-        heard = judge.listen(teacher)
+        judge = Judge(teacher, utterances, 1)
+        assert len(judge) == 4
+        assert judge.first.wer < 0.3
+        assert judge.first.harm == 0.0
+        weights = {
+            n: w + 0.05 * np.random.default_rng(0).standard_normal(w.shape).astype(w.dtype)
+            for n, w in teacher.weights.items()
+        }
+        hurt = judge.score(replace(teacher, weights=weights))
+        assert hurt.harm > 0.0
+
+    def test_errors_and_their_difference(self, teacher: Artifact, tones: Path) -> None:
+        heard = listen(teacher, some(manifest.index(tones), "dev", 100))
         assert heard.wer < 0.3
         deaf = Errors(heard.words.copy(), heard.words)
         difference, low, high = deaf.more_than(heard)
@@ -218,9 +262,9 @@ class TestJudge:
         assert first.wer == pytest.approx(1 / 8)
         assert second.more_than(first)[0] == pytest.approx(1 / 4)
 
-    def test_texts_are_needed(self) -> None:
+    def test_texts_are_needed(self, teacher: Artifact) -> None:
         with pytest.raises(ConfigError, match="transcripts"):
-            Judge([])
+            Judge(teacher, [], 1)
 
 
 class TestSurvey:

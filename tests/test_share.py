@@ -222,9 +222,15 @@ def data_for(model: CTCModel, tones: Path) -> TrainingSet:
     return TrainingSet(rows, model.vocabulary, model.config, TrainConfig(**QUIET), True, needs_text=False)
 
 
+PRUNED = {"layer_attention_heads": (2, 4, 1, 3), "layer_intermediate_size": (48, 20, 5, 30)}
+
+
+@pytest.mark.parametrize("pruning", [{}, PRUNED], ids=["whole", "pruned"])
 @pytest.mark.parametrize("initialisation", ["mean", "middle", "best"])
-def test_deltas_of_full_rank_give_back_the_layers(initialisation: str, tones: Path) -> None:
-    model = random_model("wav2vec2-large")
+def test_deltas_of_full_rank_give_back_the_layers(
+    initialisation: str, pruning: dict[str, Any], tones: Path
+) -> None:
+    model = random_model("wav2vec2-large", **pruning)
     for number in range(4):  # biases are shared, and have no deltas
         for name, parameter in model.named_parameters():
             if name.startswith(f"encoder.layers.{number}.") and name.endswith("bias") and "norm" not in name:
@@ -280,12 +286,33 @@ def test_groups_that_do_not_fit_are_refused(variant: str, settings: dict[str, An
         shared_geometry(random_model(variant).config, ShareConfig(**settings))
 
 
-def test_layers_of_different_shapes_are_refused() -> None:
-    pruned = oracle.tiny("pruned").artifact.config
-    with pytest.raises(ConfigError, match=r"heads, so they can share nothing|not as many units"):
-        shared_geometry(pruned, ShareConfig())
-    with pytest.raises(ConfigError, match="heads, so they can share nothing"):
-        shared_geometry(pruned, ShareConfig(group=1, map_group=0))
+def test_layers_that_share_are_as_wide_as_the_widest() -> None:
+    pruned = random_model(**PRUNED).config
+    blocks = shared_geometry(pruned, ShareConfig(group=2))
+    assert blocks.layer_attention_heads == (4, 4, 3, 3)
+    assert blocks.layer_intermediate_size == (48, 48, 30, 30)
+    maps = shared_geometry(pruned, ShareConfig(group=1, map_group=3))
+    assert maps.layer_attention_heads == (4, 4, 4, 3)
+    assert maps.layer_intermediate_size == PRUNED["layer_intermediate_size"]
+    both = shared_geometry(pruned, ShareConfig(layer_blocks=(0, 1, 1, 3), layer_maps=(0, 1, 2, 2)))
+    assert both.layer_attention_heads == (2, 4, 4, 4)  # by way of layer 2
+    assert shared_geometry(random_model().config, ShareConfig()).layer_attention_heads == ()
+
+
+def test_heads_that_pruned_layers_get_for_a_map_change_nothing_but_can_learn(tones: Path) -> None:
+    model = random_model(**PRUNED)
+    config = ShareConfig(group=1, layer_maps=(0, 1, 2, 1))
+    made = make_shared(model, shared_geometry(model.config, config), config, data_for(model, tones))
+    output = made.get_parameter("encoder.layers.3.attention.out_proj.weight")
+    new = slice(3 * model.config.head_dim, None)
+    assert output.shape[1] == 4 * model.config.head_dim
+    assert not output[:, new].any()
+    made.encode(torch.from_numpy(WAVEFORM)[None]).logits.square().sum().backward()
+    assert output.grad is not None
+    assert output.grad[:, new].any()
+
+
+def test_what_shares_already_is_refused() -> None:
     shared = random_model(**SHARING).config
     with pytest.raises(ConfigError, match="share already"):
         shared_geometry(shared, ShareConfig())

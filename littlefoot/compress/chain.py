@@ -11,6 +11,7 @@ from littlefoot import artifact as artifacts
 from littlefoot.artifact import Artifact, fingerprint
 from littlefoot.compress.methods import Step, is_main_process, method
 from littlefoot.compress.recipe import Recipe
+from littlefoot.config import ModelConfig
 from littlefoot.errors import ConfigError
 from littlefoot.manifest import Corpus
 
@@ -37,10 +38,12 @@ def run(
             knowledge.
 
     Raises:
-        ConfigError: something stands in the directory (without ``resume``), or was made of another model.
+        ConfigError: steps that cannot follow each other, before the first of them is begun; something stands
+            in the directory (without ``resume``), or was made of another model.
         LittlefootError: what the methods raise.
     """
     main = is_main_process()
+    outline(model.config, recipe)
     if main and directory.exists() and any(directory.iterdir()) and not resume:
         raise ConfigError(f"{directory} is there already: continue with --resume, or choose another output")
     first = model
@@ -64,6 +67,27 @@ def run(
             artifacts.save(model, folder / "model", overwrite=True)
     heading = "\n# The model that it was made of\n\n"
     return replace(model, card=model.card.rstrip() + "\n" + heading + first.card) if first.card else model
+
+
+def outline(config: ModelConfig, recipe: Recipe) -> ModelConfig:
+    """What a recipe makes of a model, as far as it is known before it is done (``Method.outline``).
+
+    Raises ConfigError naming the step that cannot work with what those before it leave.
+    """
+    rounded_by = "the model was quantized before"
+    for number, step in enumerate(recipe.steps, 1):
+        name = f"step {number}, {step.method}"
+        if "quantization" in config.littlefoot:
+            raise ConfigError(
+                f"{name}: {rounded_by}, and rounded weights can be neither trained nor rounded again: "
+                "start with the full-precision model, and let only the last step quantize"
+            )
+        try:
+            config = method(step.method).outline(config, step.config)
+        except ConfigError as error:
+            raise ConfigError(f"{name}: {error}") from error
+        rounded_by = f"{name}, quantizes the model"
+    return config
 
 
 def _introduction(teacher: str, first: Artifact) -> str:

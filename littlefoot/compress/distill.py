@@ -21,8 +21,9 @@ from littlefoot.compress import losses
 from littlefoot.compress.frames import interpolate, peaks, same_frames
 from littlefoot.compress.lattices import teacher_lattices
 from littlefoot.compress.methods import Step, check_teacher
-from littlefoot.compress.student import StudentConfig, make_student
+from littlefoot.compress.student import StudentConfig, chosen_layers, geometry, make_student
 from littlefoot.compress.teacher import LiveTeacher, Targets, Teacher, cached
+from littlefoot.config import ModelConfig
 from littlefoot.errors import ConfigError, TrainingError
 from littlefoot.model import train as trainer
 from littlefoot.model.data import Batch, TrainingSet
@@ -123,6 +124,11 @@ class DistillConfig:
             )
         if self.train.speeds != [1.0]:
             raise ConfigError("what a cache holds was said at speed 1: set train.speeds to [1.0]")
+
+
+def outline(model: ModelConfig, config: DistillConfig) -> ModelConfig:
+    """The student's configuration. Raises ConfigError where it cannot be made of the model."""
+    return geometry(model, config.student, chosen_layers(model.num_hidden_layers, config.student))
 
 
 def distill(model: Artifact, config: DistillConfig, step: Step) -> Artifact:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -30,12 +30,14 @@ from littlefoot.compress.mixed import WIDTHS, choose_bits, sensitivity
 from littlefoot.compress.quantize import WAVEFORM_LAYER, bits_of_layers, linear_budget, mean_bits
 from littlefoot.compress.rounding import fit, round_weight
 from littlefoot.compress.teacher import LiveTeacher, Teacher
+from littlefoot.config import ModelConfig
 from littlefoot.errors import ConfigError
 from littlefoot.model.forward_backward import Denominator
 from littlefoot.model.module import CTCModel
 from littlefoot.model.train import processes
 from littlefoot.model.train_config import TrainConfig
 from littlefoot.packing import TERNARY, WeightCode, layer_bytes, pack_layer, packable, symmetric, unpack_layer
+from littlefoot.weights import expected_weights
 
 LEVELS = ("symmetric", "zero", "ternary")
 INITIALISATIONS = ("gptq", "nearest")
@@ -124,6 +126,23 @@ class LowbitConfig:
         tables = {"symmetric": symmetric(2), "zero": (), "ternary": TERNARY}
         table = tables[self.levels] if bits == 2 else ()
         return WeightCode(bits, table, self.group_size if bits < 8 else 0)
+
+
+def outline(model: ModelConfig, config: LowbitConfig) -> ModelConfig:
+    """The model's configuration, labelled as quantized.
+
+    Raises ConfigError for layers that cannot have the bits that they are to have. Those that a budget chooses
+    can.
+    """
+    shapes = {
+        name.removesuffix(".weight"): shape
+        for name, shape in expected_weights(model).items()
+        if name.endswith(".weight") and len(shape) > 1 and "rel_attn_embed" not in name  # which is looked up
+    }
+    last = replace(config, bits=8, budget_mb=None, max_harm=None) if config.mixed else config
+    for settings in (*(_phase(last, bits) for bits in config.descent), last):
+        layer_codes(shapes, settings)
+    return model.replace(littlefoot={"quantization": {}})
 
 
 def lowbit(model: Artifact, config: LowbitConfig, step: Step) -> Artifact:
@@ -227,35 +246,45 @@ def make_plan(model: Artifact, inputs: Sequence[LayerInput], config: LowbitConfi
 
     Raises ConfigError for patterns that match no layer, and for layers that cannot be packed.
     """
-    names = [name for group in inputs for name in group.layers]
-    bits = bits_of_layers(names, config.bits, config.layer_bits)
-    weights: dict[str, tuple[WeightCode, ...]] = {}
+    names = [name for group in inputs for name in group.layers if f"{name}.weight" in model.weights]
+    weights = layer_codes({name: model.weights[f"{name}.weight"].shape for name in names}, config)
     owners: dict[str, str] = {}
     input_bits: dict[str, int] = {}
     for group in inputs:
-        for name in group.layers:
-            if name == WAVEFORM_LAYER:
-                continue
-            if name in bits:
-                precisions = [bits[name], *(max(bits[name], b) for b in config.companions)]
-                weights[name] = tuple(config.code(b) for b in precisions)
-            elif f"{name}.weight" in model.weights:
-                weights[name] = (WeightCode(_other_bits(name, config)),)
-            for code in weights.get(name, ()):
-                rows, *columns = model.weights[f"{name}.weight"].shape
-                try:
-                    layer_bytes((rows, math.prod(columns)), code)
-                except ConfigError as error:
-                    raise ConfigError(f"{name}: {error}") from None
         quantized = [name for name in group.layers if name in weights and weights[name][0].bits <= 8]
         factor = f"{group.layers[0]}.weight" not in model.weights
-        chosen_bits = config.activations if factor or any(n in bits for n in quantized) else 8
+        chosen_bits = config.activations if factor or any(packable(n) for n in quantized) else 8
         if chosen_bits is None or not (quantized or factor):
             continue
         owner = group.layers[0] if factor else quantized[0]
         input_bits[owner] = 8 if factor else chosen_bits
         owners.update(dict.fromkeys(group.layers if factor else quantized, owner))
     return Plan(weights, owners, input_bits)
+
+
+def layer_codes(
+    shapes: Mapping[str, Sequence[int]], config: LowbitConfig
+) -> dict[str, tuple[WeightCode, ...]]:
+    """How the weights of layers are stored: the artifact's precision, then those of its companions.
+
+    Raises ConfigError for patterns that match no layer, and for layers that cannot be packed.
+    """
+    bits = bits_of_layers(shapes, config.bits, config.layer_bits)
+    codes: dict[str, tuple[WeightCode, ...]] = {}
+    for name, (rows, *columns) in shapes.items():
+        if name == WAVEFORM_LAYER:
+            continue
+        if name in bits:
+            precisions = [bits[name], *(max(bits[name], b) for b in config.companions)]
+            codes[name] = tuple(config.code(b) for b in precisions)
+        else:
+            codes[name] = (WeightCode(_other_bits(name, config)),)
+        for code in codes[name]:
+            try:
+                layer_bytes((rows, math.prod(columns)), code)
+            except ConfigError as error:
+                raise ConfigError(f"{name}: {error}") from None
+    return codes
 
 
 def _other_bits(name: str, config: LowbitConfig) -> int:
@@ -366,7 +395,7 @@ def convert(model: Artifact, plan: Plan, config: LowbitConfig, precision: int = 
             weights[f"{name}.input_bits"] = np.array(bits, np.uint8)
         if (shift := model.weights.get(f"{owner}.input_shift")) is not None:
             weights[f"{name}.input_shift"] = shift
-            bias = weights.get(f"{name}.bias", np.zeros(len(made[name]), np.float32))
+            bias = weights[f"{name}.bias"]
             weights[f"{name}.bias"] = (bias + made[name] @ shift).astype(np.float32)
     kept = sorted(name for name, codes in plan.weights.items() if codes[0].bits > 8)
     widths = {

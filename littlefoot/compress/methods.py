@@ -1,7 +1,8 @@
 """The registry of compression methods, and what a method is given.
 
 A method is a config class and a function ``(artifact, config, step) -> artifact``. It knows nothing of the
-others: a recipe chains them.
+others: a recipe chains them. Its module has an ``outline`` too, which says from a model's configuration alone
+what the method would make of it, or why it cannot: so a chain is refused before its first step.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from littlefoot.artifact import Artifact
+from littlefoot.config import ModelConfig
 from littlefoot.errors import ConfigError, MissingExtraError
 from littlefoot.manifest import Corpus
 
@@ -73,6 +75,9 @@ class Method:
 
     config: type[Any]
     run: Callable[[Artifact, Any, Step], Artifact]
+    outline: Callable[[ModelConfig, Any], ModelConfig]
+    """A model's configuration to that of what will be made of it, as far as that is known without weights and
+    speech. Raises ConfigError for a model that the method cannot work with."""
 
 
 def method(name: str) -> Method:
@@ -84,4 +89,4 @@ def method(name: str) -> Method:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"the method {name}", str(error.name), "train") from error
-    return Method(getattr(module, config), getattr(module, function))
+    return Method(getattr(module, config), getattr(module, function), module.outline)

@@ -73,6 +73,45 @@ class PruneConfig:
             raise ConfigError(f"parts must be some of heads, ffn and conv, not {', '.join(self.parts)}")
 
 
+def outline(model: ModelConfig, config: PruneConfig) -> ModelConfig:
+    """The model's configuration as it is, as training decides what goes.
+
+    Raises ConfigError for a model that cannot be pruned so far.
+    """
+    if model.layer_blocks or model.layer_maps:
+        raise ConfigError(
+            "a model whose layers share weights or maps cannot be pruned: prune first, then share"
+        )
+    least = {axis: 1 if axis.startswith("heads") else MULTIPLE for axis in prunable(model, config.parts)}
+    most = 1 - size(model, least, config.measure) / size(model, {}, config.measure)
+    if config.sparsity >= most:
+        raise ConfigError(
+            f"sparsity {config.sparsity} cannot be reached: {', '.join(config.parts)} are "
+            f"{100 * most:.0f} % of the model's {config.measure}"
+        )
+    return model.replace(littlefoot={})
+
+
+def prunable(model: ModelConfig, parts: tuple[str, ...]) -> dict[str, int]:
+    """The axes that may get smaller and their sizes: ``heads3``, ``ffn3``, ``conv3``.
+
+    Raises ConfigError for parts that the model cannot lose any of.
+    """
+    if "heads" in parts and model.model_type == "wavlm":
+        raise ConfigError("the heads of a WavLM cannot be pruned, as all layers share their positions")
+    sizes = {
+        **{f"heads{i}": model.attention_heads(i) for i in range(model.num_hidden_layers)},
+        **{f"ffn{i}": model.feed_forward_units(i) for i in range(model.num_hidden_layers)},
+        **{f"conv{i}": channels for i, channels in enumerate(model.conv_dim)},
+    }
+    fixed = ("conv0",) if model.feat_extract_first == "log_mel" else ()
+    return {
+        axis: count
+        for axis, count in sizes.items()
+        if axis.rstrip("0123456789") in parts and axis not in fixed
+    }
+
+
 def prune(model: Artifact, config: PruneConfig, step: Step) -> Artifact:
     """Learn what can go, with the model itself as the teacher, and remove it.
 
@@ -80,13 +119,9 @@ def prune(model: Artifact, config: PruneConfig, step: Step) -> Artifact:
         ConfigError: a sparsity that what may go cannot give, or heads of a WavLM.
         TrainingError: as ``littlefoot.compress.distill.distill``.
     """
-    if model.config.layer_blocks or model.config.layer_maps:
-        raise ConfigError(
-            "a model whose layers share weights or maps cannot be pruned: prune first, then share"
-        )
+    outline(model.config, config)
     student = CTCModel.from_artifact(model)
     gates = Gates(student, config.parts, config.measure)
-    check_reachable(student.config, gates, config)
     training_set(student, config, step)
     says = LiveTeacher(CTCModel.from_artifact(model))
     gated = learn(Pruning(student, says, gates, config, denominator_of(step, student, config)), step)
@@ -98,7 +133,7 @@ def prune(model: Artifact, config: PruneConfig, step: Step) -> Artifact:
 
 
 class Gates(nn.Module):
-    """A hard concrete gate for each index of the axes that may shrink: ``heads3``, ``ffn3``, ``conv3``."""
+    """A hard concrete gate for each index of the axes of ``prunable``."""
 
     goal = FIRST_SPARSITY
     """The share of the model that is closed, as expected."""
@@ -107,25 +142,12 @@ class Gates(nn.Module):
         super().__init__()
         self._config, self._measure = model.config, measure
         config, weights = model.config, dict(model.named_parameters())
-        if "heads" in parts and config.model_type == "wavlm":
-            raise ConfigError("the heads of a WavLM cannot be pruned, as all layers share their positions")
-        counts = {
-            **{f"heads{i}": config.attention_heads(i) for i in range(config.num_hidden_layers)},
-            **{f"ffn{i}": config.feed_forward_units(i) for i in range(config.num_hidden_layers)},
-            **{f"conv{i}": channels for i, channels in enumerate(config.conv_dim)},
-        }
-        fixed = ("conv0",) if config.feat_extract_first == "log_mel" else ()
         self._scaled = nn.ParameterDict(
             {
                 axis: nn.Parameter(_standing(weights, config, axis, count) / PACE)
-                for axis, count in counts.items()
-                if axis.rstrip("0123456789") in parts and axis not in fixed
+                for axis, count in prunable(config, parts).items()
             }
         )
-
-    def axes(self) -> list[str]:
-        """Those that may get smaller."""
-        return list(self._scaled.keys())
 
     def log_odds(self) -> dict[str, Tensor]:
         """By axis: what was learned, and the offset at which the expected size is the goal's.
@@ -228,6 +250,9 @@ class GatedOps(TorchOps):
     def group_norm(self, x: Tensor, name: str, eps: float, valid: Tensor | None) -> Tensor:
         return self._gated(super().group_norm(x, name, eps, valid), name, 1)
 
+    def affine(self, x: Tensor, name: str) -> Tensor:
+        return self._gated(super().affine(x, name), name, 1)
+
     def layer_norm(self, x: Tensor, name: str | None, eps: float, axis: int = -1) -> Tensor:
         gate = None if name is None else self._gates.get(_channels(name, self._config))
         if name is None or gate is None:
@@ -322,17 +347,6 @@ def size(config: ModelConfig, kept: Mapping[str, Any], measure: str) -> Any:
         units = kept.get(f"ffn{layer}", config.feed_forward_units(layer))
         total = total + frames * width * (4 * heads * config.head_dim + 2 * units)
     return total
-
-
-def check_reachable(config: ModelConfig, gates: Gates, prune_config: PruneConfig) -> None:
-    """Raises ConfigError if even without all that may go the model is larger than asked for."""
-    least = {axis: 1 if axis.startswith("heads") else MULTIPLE for axis in gates.axes()}
-    most = 1 - size(config, least, prune_config.measure) / size(config, {}, prune_config.measure)
-    if prune_config.sparsity >= most:
-        raise ConfigError(
-            f"sparsity {prune_config.sparsity} cannot be reached: {', '.join(prune_config.parts)} are "
-            f"{100 * most:.0f} % of the model's {prune_config.measure}"
-        )
 
 
 @torch.no_grad()

@@ -44,9 +44,11 @@ from littlefoot.compress.gptq import round_to_bits
 from littlefoot.compress.methods import Step
 from littlefoot.compress.mixed import choose_bits, sensitivity
 from littlefoot.compress.rounding import InputScale, fit, round_weight
+from littlefoot.config import ModelConfig
 from littlefoot.errors import ConfigError
 from littlefoot.packing import WeightCode, layer_bytes, pack_layer, packable
 from littlefoot.runtime import graph
+from littlefoot.weights import expected_weights
 
 WIDTHS = (2, 3, 4, 8)
 WAVEFORM_LAYER = "feature_extractor.conv_layers.0.conv"
@@ -170,6 +172,25 @@ def quantize(
         config=config_with_figures,
         card=artifact.card + _card(config, section["quantization"]["bits"], report),
     ), report
+
+
+def outline(model: ModelConfig, config: QuantizeConfig) -> ModelConfig:
+    """The model's configuration, labelled as quantized.
+
+    Raises ConfigError for layers that cannot have the bits that they are to have.
+    """
+    shapes = {
+        name: shape
+        for tensor, shape in expected_weights(model).items()
+        if packable(name := tensor.removesuffix(".weight")) and name != tensor and len(shape) > 1
+    }
+    for name, bits in bits_of_layers(shapes, 8 if config.mixed else config.bits, config.layer_bits).items():
+        try:
+            layer_bytes(shapes[name], WeightCode(bits))
+        except ConfigError as error:
+            if not any(fnmatch(name, pattern) for pattern in config.keep):
+                raise ConfigError(f"{name}: {error}") from None
+    return model.replace(littlefoot={"quantization": {}})
 
 
 def quantize_step(artifact: Artifact, config: QuantizeConfig, step: Step) -> Artifact:

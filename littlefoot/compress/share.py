@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -106,7 +107,7 @@ def share(model: Artifact, config: ShareConfig, step: Step) -> Artifact:
     """Let layers share, and train the result on what its teacher says of the speech.
 
     Raises:
-        ConfigError: groups that do not fit the layers, or layers of different shapes in one group.
+        ConfigError: groups that do not fit the layers, or a model whose layers share already.
         TrainingError: as ``littlefoot.compress.distill.distill``.
     """
     original = CTCModel.from_artifact(model)
@@ -121,6 +122,11 @@ def share(model: Artifact, config: ShareConfig, step: Step) -> Artifact:
     return replace(made, config=made.config.replace(littlefoot=section))
 
 
+def outline(model: ModelConfig, config: ShareConfig) -> ModelConfig:
+    """The shared model's configuration. Raises ConfigError where layers cannot share."""
+    return shared_geometry(model, config)
+
+
 def sources(depth: int, group: int, order: str = "consecutive") -> tuple[int, ...]:
     """For each layer the first one of its group."""
     size = group or depth
@@ -132,7 +138,10 @@ def sources(depth: int, group: int, order: str = "consecutive") -> tuple[int, ..
 def shared_geometry(theirs: ModelConfig, config: ShareConfig) -> ModelConfig:
     """The configuration of the shared model. Raises ConfigError where layers cannot share."""
     if theirs.layer_blocks or theirs.layer_maps:
-        raise ConfigError("the model's layers share already: share those of the model before it")
+        raise ConfigError(
+            "the model's layers share already: share blocks and maps in one step, "
+            "of a model whose layers have their own"
+        )
     depth = theirs.num_hidden_layers
     blocks = config.layer_blocks or sources(depth, config.group, config.order)
     maps = config.layer_maps or sources(depth, config.map_group)
@@ -144,7 +153,8 @@ def shared_geometry(theirs: ModelConfig, config: ShareConfig) -> ModelConfig:
             f"exits {list(config.exits)}: a model of {depth} layers may stop after 1 to {depth - 1}"
         )
     shares = blocks != alone
-    return theirs.replace(
+    return _sharing(
+        theirs,
         layer_blocks=blocks if shares else (),
         layer_maps=() if maps == alone else maps,
         layer_norms=config.norms and shares,
@@ -152,6 +162,25 @@ def shared_geometry(theirs: ModelConfig, config: ShareConfig) -> ModelConfig:
         layer_depth_embedding=config.depth_embedding and shares,
         littlefoot={},
     )
+
+
+def _sharing(model: ModelConfig, **changes: Any) -> ModelConfig:
+    """A configuration whose layers share; where pruning left some narrower, all get what the widest has."""
+    shared = model.replace(layer_attention_heads=(), layer_intermediate_size=(), **changes)
+    return shared.replace(
+        layer_attention_heads=_widest(model.layer_attention_heads, shared.layer_blocks, shared.layer_maps),
+        layer_intermediate_size=_widest(model.layer_intermediate_size, shared.layer_blocks),
+    )
+
+
+def _widest(sizes: tuple[int, ...], *groups: tuple[int, ...]) -> tuple[int, ...]:
+    """For each layer the largest size among those that it shares with, through others too."""
+    widest = list(sizes)
+    for _ in sizes:
+        for shared in groups:
+            for layer, source in enumerate(shared if sizes else ()):
+                widest[layer] = widest[source] = max(widest[layer], widest[source])
+    return tuple(widest)
 
 
 def make_shared(model: CTCModel, geometry: ModelConfig, config: ShareConfig, data: TrainingSet) -> CTCModel:
@@ -167,21 +196,23 @@ def make_shared(model: CTCModel, geometry: ModelConfig, config: ShareConfig, dat
     made = CTCModel.from_config(geometry, model.vocabulary, seed=config.seed)
     made.preprocessor, made.card = dict(model.preprocessor), model.card
     weights = {name: value.detach() for name, value in model.named_parameters()}
+    random = {name: value.detach().clone() for name, value in made.named_parameters()}
     with torch.no_grad():
         for name, parameter in made.named_parameters():
-            if (value := _initial(name, weights, chosen, config, geometry)) is not None:
+            if (value := _initial(name, random, weights, chosen, config, geometry)) is not None:
                 parameter.copy_(value)
     return made
 
 
 def _initial(
     name: str,
+    random: Mapping[str, Tensor],
     weights: Mapping[str, Tensor],
     chosen: Mapping[int, Sequence[int]],
     config: ShareConfig,
     geometry: ModelConfig,
 ) -> Tensor | None:
-    """A weight of the shared model; None leaves it random, or zero where a layer only adds."""
+    """A weight of the shared model; None leaves it ``random``, or zero where a layer only adds."""
     if not name.startswith("encoder.layers."):
         return weights[name]
     number, part = name.removeprefix("encoder.layers.").split(".", 1)
@@ -193,21 +224,33 @@ def _initial(
             return None
         *path, side, _ = part.removeprefix("delta.").split(".")
         matrix = f"{'.'.join(path)}.weight"
-        missing = weights[f"encoder.layers.{layer}.{matrix}"] - _mean(
-            matrix, weights, chosen[geometry.block(layer)]
-        )
+        block = geometry.block(layer)
+        fresh = random[f"encoder.layers.{block}.{matrix}"]
+        missing = _mean(matrix, fresh, weights, [layer]) - _mean(matrix, fresh, weights, chosen[block])
         return low_rank(missing, geometry.layer_delta_rank)[0 if side == "up" else 1]
     if "norm" in part and geometry.layer_norms:
         return weights[name]
     if config.initialisation == "scratch" and geometry.layer_blocks and "rel_attn_embed" not in part:
         return None
-    return _mean(part, weights, chosen[layer])
-
-
-def _mean(part: str, weights: Mapping[str, Tensor], layers: Sequence[int]) -> Tensor:
     if "rel_attn_embed" in part:  # WavLM's, which all layers share anyway
         return weights[f"encoder.layers.0.{part}"]
-    return torch.stack([weights[f"encoder.layers.{layer}.{part}"] for layer in layers]).mean(0)
+    return _mean(part, random[name], weights, chosen[layer])
+
+
+def _mean(part: str, random: Tensor, weights: Mapping[str, Tensor], layers: Sequence[int]) -> Tensor:
+    """The mean of layers' weights, of ``random``'s shape.
+
+    Where pruned layers are narrower, it is the mean of the others. What none of them has is random, but
+    nothing reads it: so it changes nothing to begin with, and can be trained.
+    """
+    total, count = torch.zeros_like(random), torch.zeros_like(random)
+    for layer in layers:
+        weight = weights[f"encoder.layers.{layer}.{part}"]
+        there = tuple(slice(size) for size in weight.shape)
+        total[there] += weight
+        count[there] += 1
+    reads = part.endswith(("out_proj.weight", "output_dense.weight"))
+    return torch.where(count > 0, total / count.clamp(min=1), 0 * random if reads else random)
 
 
 def low_rank(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
@@ -229,8 +272,10 @@ def best_layer(model: CTCModel, layers: Sequence[int], data: TrainingSet) -> int
         return layers[0]
     clips = list(_clips(data))
     alone = range(model.config.num_hidden_layers)
-    geometry = model.config.replace(
-        layer_blocks=tuple(layers[0] if layer in layers else layer for layer in alone), layer_norms=True
+    geometry = _sharing(
+        model.config,
+        layer_blocks=tuple(layers[0] if layer in layers else layer for layer in alone),
+        layer_norms=True,
     )
     weights = {name: value.detach() for name, value in model.named_parameters()}
     model.eval()
@@ -239,8 +284,9 @@ def best_layer(model: CTCModel, layers: Sequence[int], data: TrainingSet) -> int
     for candidate in layers:
         chosen = {layer: [candidate if layer == layers[0] else layer] for layer in alone}
         made = CTCModel.from_config(geometry, model.vocabulary)
+        random = {name: value.detach().clone() for name, value in made.named_parameters()}
         for name, parameter in made.named_parameters():
-            value = _initial(name, weights, chosen, ShareConfig(), geometry)
+            value = _initial(name, random, weights, chosen, ShareConfig(), geometry)
             assert value is not None  # it has neither deltas nor embeddings
             parameter.copy_(value)
         found = [made.eval().encode(clip).logits for clip in clips]

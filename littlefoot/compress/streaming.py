@@ -59,6 +59,20 @@ class StreamingConfig:
         check_teacher(self.teacher)
 
 
+def outline(model: ModelConfig, config: StreamingConfig) -> ModelConfig:
+    """The streaming model's configuration, but for ``waveform_gain``, which speech tells.
+
+    Raises ConfigError for a model that cannot stream.
+    """
+    return model.replace(
+        chunk_frames=config.chunk_frames,
+        left_context_frames=config.left_context_frames,
+        right_context_frames=config.right_context_frames,
+        feat_extract_norm="affine" if model.feat_extract_norm == "group" else model.feat_extract_norm,
+        littlefoot={},
+    )
+
+
 def stream(model: Artifact, config: StreamingConfig, step: Step) -> Artifact:
     """Convert a model, and train it on what its teacher says of the speech.
 
@@ -107,24 +121,16 @@ def convert(model: CTCModel, config: StreamingConfig, corpus: Corpus) -> CTCMode
 
     ``corpus`` tells how loud speech is, and what the first convolution makes of it.
     """
-    theirs = model.config
-    changes: dict[str, Any] = {
-        "chunk_frames": config.chunk_frames,
-        "left_context_frames": config.left_context_frames,
-        "right_context_frames": config.right_context_frames,
-    }
+    theirs, mine = model.config, outline(model.config, config)
     clips = [clip for clip in _recordings(corpus) if len(clip) >= theirs.receptive_field]
     if not clips:
         raise ConfigError("none of the recordings can be read: check the manifests")
     if model.preprocessor.get("do_normalize", True):
         loudness = float(np.median([np.sqrt(np.square(clip).mean()) for clip in clips]))
-        changes["waveform_gain"] = theirs.waveform_gain / max(loudness, 1e-4)
+        mine = mine.replace(waveform_gain=theirs.waveform_gain / max(loudness, 1e-4))
     weights = {name: value.detach().clone() for name, value in model.named_parameters()}
     if theirs.feat_extract_norm == "group":
-        changes["feat_extract_norm"] = "affine"
-        ModelConfig.from_dict({**theirs.to_dict(), **changes})  # refuses before anything is measured
-        _settle_group_norm(weights, theirs, changes.get("waveform_gain", 1.0), clips)
-    mine = theirs.replace(littlefoot={}, **changes)
+        _settle_group_norm(weights, theirs, mine.waveform_gain, clips)
     name = "encoder.pos_conv_embed.conv.weight"
     weights[name] = _looking_back(weights[name], position_padding(theirs)[0], position_padding(mine)[0])
     made = CTCModel(mine, model.vocabulary, {}, weights, model.card)

@@ -234,6 +234,8 @@ def kept_indices(
         for layer, width in enumerate(student.conv_dim[: len(teacher.conv_dim)]):
             narrow(f"conv{layer}", width)
     for number, layer in enumerate(chosen):
+        if teacher.block(layer) != layer:  # it has another's, and a shared model keeps its geometry
+            continue
         narrow(f"ffn{layer}", student.feed_forward_units(number))
         channels = importance(weights, teacher, f"heads{layer}").reshape(-1, teacher.head_dim)
         heads = channels.sum(1).topk(student.attention_heads(number)).indices.sort().values

@@ -160,13 +160,14 @@ def _fill(
 ) -> None:
     """Run the teacher over all utterances. Files that cannot be read get one frame: training skips them."""
     model = CTCModel.from_artifact(artifact).eval().to(device)
+    do_normalize = bool(artifact.preprocessor.get("do_normalize", True))  # its student's may be another
     begins = [0]
     with atomic.directory(directory) as temporary:
         with (temporary / OUTPUTS).open("wb") as file:
             for row in data.rows:
                 try:
                     waveform = audio.read(data.utterances[int(row)].path)
-                    log_posteriors = _log_posteriors(model, waveform, data.do_normalize)
+                    log_posteriors = _log_posteriors(model, waveform, do_normalize)
                 except LittlefootError:
                     log_posteriors = np.zeros((1, index["vocabulary_size"]), np.float32)
                 file.write(_packed(log_posteriors, index["top_k"]).tobytes())

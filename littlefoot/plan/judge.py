@@ -8,13 +8,20 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from littlefoot import audio
 from littlefoot.artifact import Artifact
 from littlefoot.bench.statistics import paired_difference
+from littlefoot.compress.mixed import kl_divergence
+from littlefoot.config import SAMPLE_RATE
+from littlefoot.decode.greedy import greedy
 from littlefoot.errors import ConfigError, LittlefootError
 from littlefoot.manifest import Corpus, Utterance
 from littlefoot.metrics import word_errors
 from littlefoot.plan.build import silent_engine
 from littlefoot.runtime.recognizer import Recognizer
+
+MOST_SECONDS = 30.0
+"""Longer recordings are left out."""
 
 Counts = npt.NDArray[np.int64]
 
@@ -40,40 +47,88 @@ class Errors:
         return paired_difference(other.errors[heard], self.errors[heard], self.words[heard])[:3]
 
 
+def listen(
+    artifact: Artifact,
+    utterances: Sequence[Utterance],
+    threads: int | None = None,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Errors:
+    """Errors of a model, as ``littlefoot eval`` counts them.
+
+    Raises LittlefootError if it can hear none of the utterances.
+    """
+    recognizer = Recognizer(artifact, silent_engine(artifact, threads))
+    counts = np.full((len(utterances), 2), -1, np.int64)
+    failed = ""
+    for number, utterance in enumerate(utterances):
+        try:
+            said = recognizer.transcribe(utterance.path).text
+        except LittlefootError as error:
+            failed = failed or str(error)
+        else:
+            counts[number] = word_errors(utterance.text, said)
+        progress(number + 1)
+    if (counts < 0).all():
+        raise LittlefootError(f"none of {len(counts)} recordings could be recognised; the first: {failed}")
+    return Errors(counts[:, 0], counts[:, 1])
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a judge makes of a model."""
+
+    wer: float
+    """A fraction; of no use for a model that has hardly learned anything."""
+    harm: float
+    """KL divergence of the posteriors from the first model's, in nats per frame: of use from the start."""
+
+
 class Judge:
-    """Listens to models on the same utterances."""
+    """Compares models with the first one on the same utterances."""
 
-    def __init__(self, utterances: Sequence[Utterance]) -> None:
-        """Raises ConfigError where there is nothing to compare with."""
-        self.utterances = [utterance for utterance in utterances if utterance.text.strip()]
-        if not self.utterances:
-            raise ConfigError(
-                "there are no transcripts to count errors against: name a manifest that has texts"
-            )
-
-    def listen(
-        self,
-        artifact: Artifact,
-        threads: int | None = None,
-        progress: Callable[[int], None] = lambda done: None,
-    ) -> Errors:
-        """Errors of a model. Raises LittlefootError if it can hear none of the utterances."""
-        recognizer = Recognizer(artifact, silent_engine(artifact, threads))
-        counts = np.full((len(self.utterances), 2), -1, np.int64)
-        failed = ""
-        for number, utterance in enumerate(self.utterances):
+    def __init__(self, first: Artifact, utterances: Sequence[Utterance], threads: int) -> None:
+        """
+        Raises:
+            ConfigError: there are no transcripts to count errors against.
+            LittlefootError: none of the recordings can be read.
+        """
+        self._threads = threads
+        self._clips: list[npt.NDArray[np.float32]] = []
+        self._texts: list[str] = []
+        shortest = first.config.receptive_field
+        for utterance in utterances:
+            if not utterance.text.strip():
+                continue
             try:
-                said = recognizer.transcribe(utterance.path).text
-            except LittlefootError as error:
-                failed = failed or str(error)
-            else:
-                counts[number] = word_errors(utterance.text, said)
-            progress(number + 1)
-        if (counts < 0).all():
-            raise LittlefootError(
-                f"none of {len(counts)} recordings could be recognised; the first: {failed}"
+                clip = next(audio.blocks(utterance.path, MOST_SECONDS))
+            except LittlefootError:
+                continue  # training counts what it cannot read
+            if shortest <= len(clip) < MOST_SECONDS * SAMPLE_RATE:
+                self._clips.append(clip)
+                self._texts.append(utterance.text)
+        if not self._clips:
+            raise ConfigError(
+                "there are no recordings with transcripts on the dev split: name a manifest that has"
             )
-        return Errors(counts[:, 0], counts[:, 1])
+        self._expected: list[npt.NDArray[np.float32]] = []
+        self.first = self.score(first)
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    def score(self, artifact: Artifact) -> Score:
+        """Of a model whose frames are those of the first."""
+        recognizer = Recognizer(artifact, silent_engine(artifact, self._threads))
+        logits = [recognizer.logits(clip) for clip in self._clips]
+        self._expected = self._expected or logits
+        counts = np.array(
+            [
+                word_errors(text, greedy(said, artifact.vocabulary, 1.0).text)
+                for text, said in zip(self._texts, logits, strict=True)
+            ]
+        )
+        wer = counts[:, 0].sum() / max(1, counts[:, 1].sum())
+        return Score(float(wer), kl_divergence(self._expected, logits))
 
 
 def some(corpus: Corpus, split: str, count: int) -> list[Utterance]:

@@ -5,7 +5,7 @@ Everything that a search finds out stays in a folder, so that it can be interrup
 ``question.json``      what was asked; another question is refused
 ``survey.json``        the candidates that are small, fast and live enough
 ``trials/``            short trainings; of each its recipe, log and model
-``judged.json``        word error rates on the dev split
+``judged.json``        what a judge of the dev split made of them
 ``plans/``             the trainings of the plans that were carried out, the same
 """
 
@@ -30,8 +30,8 @@ from littlefoot.errors import ConfigError, TrainingError
 from littlefoot.manifest import Corpus
 from littlefoot.plan.build import Builder, latency_ms, speeds, stored_bytes
 from littlefoot.plan.candidates import Candidate, candidates, written
-from littlefoot.plan.judge import Judge, some
-from littlefoot.plan.search import RUNGS, extrapolate, halve
+from littlefoot.plan.judge import Judge, Score, listen, some
+from littlefoot.plan.search import RUNGS, extrapolate, halve, wer_of
 from littlefoot.plan.survey import Option, survey
 from littlefoot.plan.target import Figures, Target
 from littlefoot.plan.trainings import MODEL, RECIPE, Training, run_all
@@ -131,8 +131,10 @@ class Planner:
                 f"target '{target.text}': to count errors takes speech with transcripts: name it with --data"
             )
         self.training = corpus is not None and self._enough(corpus)
-        self._dev = None if corpus is None else self._judge(corpus, "dev", DEV_UTTERANCES)
-        self._judged: dict[str, float] = {}
+        self._dev = (
+            None if corpus is None else Judge(model, some(corpus, "dev", DEV_UTTERANCES), settings.cores)
+        )
+        self._judged: dict[str, Score] = {}
         self._begin()
 
     def _enough(self, corpus: Corpus) -> bool:
@@ -153,14 +155,6 @@ class Planner:
             f"({ENOUGH_SECONDS / 60:.0f} are enough): only what needs no training is considered"
         )
         return False
-
-    def _judge(self, corpus: Corpus, split: str, count: int) -> Judge:
-        chosen = some(corpus, split, count)
-        if not chosen:
-            raise ConfigError(
-                f"the manifests have no transcripts of the split '{split}', which errors are counted on"
-            )
-        return Judge(chosen)
 
     def _begin(self) -> None:
         question = {
@@ -184,7 +178,8 @@ class Planner:
             self._write("question.json", question)
         judged = self.folder / "judged.json"
         if judged.exists():
-            self._judged = json.loads(judged.read_text(encoding="utf-8"))
+            rows = json.loads(judged.read_text(encoding="utf-8"))
+            self._judged = {name: Score(**row) for name, row in rows.items()}
 
     def _write(self, name: str, content: object) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -201,12 +196,11 @@ class Planner:
         options = self._survey()
         if self._dev is None:  # then the largest are taken for the best
             return [self._planned(option, None, 0.0) for option in options[:PLANS]]
-        floor = self._wer("first", lambda: self.model)
+        floor = self._dev.first.wer
         self.tell(
-            f"the model itself has {100 * floor:.1f} % of words wrong on {len(self._dev.utterances)} dev "
-            "utterances"
+            f"the model itself has {100 * floor:.1f} % of words wrong on {len(self._dev)} dev utterances"
         )
-        rates: dict[int, float] = {}
+        heard: dict[int, Score] = {}
         hours: dict[int, float] = {}
         ready = [place for place, option in enumerate(options) if not option.candidate.trained]
         trainings = [self._training("plans", options[place].candidate, 1, True) for place in ready]
@@ -214,23 +208,27 @@ class Planner:
             if error is not None:
                 self.tell(f"{options[place].candidate.name} failed: {error}")
                 continue
-            rates[place] = self._heard(training)
+            heard[place] = self._heard(options[place], training)
             hours[place] = training.seconds / 3600
-            self.tell(f"{options[place].candidate.name}: {100 * rates[place]:.1f} %")
-        to_train = self._to_try(options, rates, floor)
+        to_train = self._to_try(options, {place: score.wer for place, score in heard.items()}, floor)
         if to_train:
             self._room()
-        tried = halve(to_train, self.settings.steps, lambda places, steps: self._try(options, places, steps))
+        kinds = [options[place].candidate.steps[0][0] for place in to_train]
+        tried = halve(
+            to_train, kinds, self.settings.steps, lambda places, steps: self._try(options, places, steps)
+        )
+        known = [(score.harm, score.wer) for score in self._judged.values()]
+        expected = {place: score.wer for place, score in heard.items()}
         for number, results in tried.items():
             place, steps = to_train[number], max(results)
-            if math.inf in results.values():
-                continue
-            rates[place] = extrapolate(results, self.settings.steps, floor)
-            training = self._training("trials", options[place].candidate, steps, False)
-            hours[place] = training.seconds / 3600 * self.settings.steps / steps
-        if not rates:
+            harm = extrapolate(results, self.settings.steps)
+            if math.isfinite(harm):
+                expected[place] = wer_of(harm, known, floor)
+                training = self._training("trials", options[place].candidate, steps, False)
+                hours[place] = training.seconds / 3600 * self.settings.steps / steps
+        if not expected:
             raise TrainingError(f"all candidates failed: see the logs in {self.folder}")
-        found = [self._planned(options[place], rates[place], hours[place], floor) for place in rates]
+        found = [self._planned(options[place], wer, hours[place], floor) for place, wer in expected.items()]
         return self._first_plans(found)
 
     def _survey(self) -> list[Option]:
@@ -272,17 +270,15 @@ class Planner:
         )
         trainings = [self._training("trials", options[place].candidate, steps, False) for place in places]
         failed = run_all(trainings, self.settings.processes, self.settings.ray)
-        rates = []
+        harms = []
         for place, training, error in zip(places, trainings, failed, strict=True):
-            name = options[place].candidate.name
             if error is not None:
-                self.tell(f"{name} failed: {error}")
-                rates.append(math.inf)
+                self.tell(f"{options[place].candidate.name} failed: {error}")
+                harms.append(math.inf)
                 continue
-            rates.append(self._heard(training))
+            harms.append(self._heard(options[place], training).harm)
             shutil.rmtree(training.folder / f"{MODEL}-steps", ignore_errors=True)
-            self.tell(f"{name}: {100 * rates[-1]:.1f} % after {steps} steps")
-        return rates
+        return harms
 
     def _training(self, kind: str, candidate: Candidate, steps: int, final: bool) -> Training:
         """With its recipe written."""
@@ -298,18 +294,19 @@ class Planner:
                 temporary.write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
         return Training(folder, self.name, self.data, together, threads)
 
-    def _heard(self, training: Training) -> float:
-        return self._wer(
-            str(training.folder.relative_to(self.folder)), lambda: artifacts.load(training.folder / MODEL)
-        )
-
-    def _wer(self, key: str, load: Callable[[], Artifact]) -> float:
-        """On the dev split; remembered."""
+    def _heard(self, option: Option, training: Training) -> Score:
+        """What the judge of the dev split makes of what a training made; remembered."""
         assert self._dev is not None
+        key = str(training.folder.relative_to(self.folder))
         if key not in self._judged:
-            self._judged[key] = self._dev.listen(load(), self.settings.cores).wer
-            self._write("judged.json", self._judged)
-        return self._judged[key]
+            self._judged[key] = self._dev.score(artifacts.load(training.folder / MODEL))
+            self._write("judged.json", {name: asdict(score) for name, score in self._judged.items()})
+        score = self._judged[key]
+        self.tell(
+            f"{option.candidate.name}: {100 * score.wer:.1f} % of words wrong, {score.harm:.3f} nats a frame "
+            "from the model"
+        )
+        return score
 
     def _room(self) -> None:
         """Raises ConfigError where the disk has too little room for what training writes."""
@@ -351,7 +348,7 @@ class Planner:
         (error,) = run_all([training], 1)
         if error is not None:
             raise error
-        dev_wer = None if self._dev is None else self._heard(training)
+        dev_wer = None if self._dev is None else self._heard(plan.option, training).wer
         return self._verified(plan, artifacts.load(training.folder / MODEL), dev_wer)
 
     def _verified(self, plan: Plan, made: Artifact, dev_wer: float | None) -> Outcome:
@@ -366,10 +363,10 @@ class Planner:
             misses = tuple(self.target.misses(measured))
             return Outcome(plan, made, measured, None, before, (0.0, 0.0, 0.0), "", 0, misses)
         split = "test" if some(self.corpus, "test", 1) else "dev"
-        judge = self._judge(self.corpus, split, TEST_UTTERANCES)
-        self.tell(f"listening to {len(judge.utterances)} {split} utterances")
-        theirs, mine = (judge.listen(model, self.settings.cores) for model in (self.model, made))
+        utterances = some(self.corpus, split, TEST_UTTERANCES)
+        self.tell(f"listening to {len(utterances)} {split} utterances")
+        theirs, mine = (listen(model, utterances, self.settings.cores) for model in (self.model, made))
         measured, before = replace(measured, wer=mine.wer), replace(before, wer=theirs.wer)
         misses = tuple(self.target.misses(measured, theirs.wer))
-        count = len(judge.utterances)
+        count = len(utterances)
         return Outcome(plan, made, measured, dev_wer, before, mine.more_than(theirs), split, count, misses)

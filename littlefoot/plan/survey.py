@@ -32,8 +32,8 @@ def survey(
 ) -> list[Option]:
     """The candidates that meet a target but for errors, the largest first.
 
-    Where only size and speed count, those that go farther than they must are left out: of each family
-    the mildest stays. Sizes are exact, and speeds measured on this machine.
+    Of each family the mildest stays: those that go farther than they must only err more. Sizes are exact,
+    and speeds measured on this machine.
 
     Raises ConfigError where none meets it, with what can be reached.
     """
@@ -57,7 +57,7 @@ def survey(
     found: dict[tuple[str, str], list[Option]] = {}
     for candidate in fast:
         family = found.setdefault(candidate.family, [])
-        if family and not target.limits_errors:
+        if family:
             continue
         progress(f"building {candidate.name}")
         try:

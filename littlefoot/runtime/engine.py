@@ -126,6 +126,8 @@ class OpenVINOEngine:
     """Compiled by OpenVINO for this processor, and kept in the cache.
 
     Recordings are padded to ``padded_length``, and the network told their own, which changes nothing else.
+    The front end never computes a single frame: OpenVINO 2026.4 computes 8-bit convolutions of some shapes
+    wrong then.
     """
 
     name = "openvino"
@@ -154,13 +156,22 @@ class OpenVINOEngine:
                 # When a model's first run has one frame, OpenVINO 2026.4 computes later, longer ones wrong.
                 request.infer(self._inputs(np.zeros(two_frames, np.float32)))
             self._begun.add(id(request))
+            if self._part == "features" and self._config.frames(len(waveform)) == 1:
+                return self._one_frame(request, waveform)
             result = request.infer(self._inputs(waveform), share_inputs=True)[0]
             return np.array(result[0], dtype=np.float32)
+
+    def _one_frame(self, request: Any, waveform: Array) -> Array:
+        """The front end's only frame, computed beside another of silence; a norm over time would hear it."""
+        if self._config.feat_extract_norm != "group":
+            waveform = np.pad(waveform, (0, self._config.stride))
+        return np.array(request.infer(self._inputs(waveform))[0][0, :1], dtype=np.float32)
 
     def _inputs(self, waveform: Array) -> list[Array] | dict[str, npt.NDArray[Any]]:
         if self._part != "padded":
             return [waveform[None]]
-        padded = np.zeros((1, padded_length(len(waveform), self._config.receptive_field)), np.float32)
+        two_frames = self._config.receptive_field + self._config.stride
+        padded = np.zeros((1, padded_length(len(waveform), two_frames)), np.float32)
         padded[0, : len(waveform)] = waveform
         return {"waveform": padded, "lengths": np.array([len(waveform)], np.int64)}
 
@@ -360,18 +371,24 @@ def create_stream(
     name = _best_engine(artifact) if name == "auto" else name
     if name == "openvino":
         compiled = _openvino(artifact, threads, precision, cached, "chunk", parallel)[1]
-        return _OpenVINOStreamEngine(compiled, parallel)
+        return _OpenVINOStreamEngine(compiled, parallel, artifact.config.stride)
     if name == "onnxruntime":
         return _Session(artifact, threads, "chunk", parallel)
     raise EngineError(f"engine '{name}' is unknown: use auto, openvino or onnxruntime")
 
 
 class _OpenVINOStreamEngine:
-    def __init__(self, compiled: Any, parallel: int) -> None:
-        self._requests = _Requests(compiled, parallel)
+    """As ``OpenVINOEngine``: a chunk of one frame is computed beside another of silence."""
+
+    def __init__(self, compiled: Any, parallel: int, stride: int) -> None:
+        self._requests, self._stride = _Requests(compiled, parallel), stride
         self._names = [entry.get_any_name() for entry in compiled.outputs]
 
     def step(self, inputs: dict[str, Any]) -> list[Array]:
+        from littlefoot.runtime.graph import VALID, WAVEFORM
+
+        if inputs[VALID].shape[1] == 1:
+            inputs = {**inputs, WAVEFORM: np.pad(inputs[WAVEFORM], ((0, 0), (0, self._stride)))}
         with self._requests.one() as request:
             results = request.infer(inputs, share_inputs=True)
             return [np.array(results[name]) for name in self._names]

@@ -205,7 +205,8 @@ def build_stream(artifact: Artifact) -> Graph:
     """Emit the network of a streaming model for one chunk (``littlefoot.encoder.encode_chunk``).
 
     Inputs: ``waveform`` (batch, samples), ``valid`` (batch, new frames), ``seen`` (batch,) int64, and the
-    parts of ``stream_state``. Outputs: ``logits`` (batch, frames, vocabulary), and ``next.NAME`` of each.
+    parts of ``stream_state``. The samples go from the first one of the first new frame to the last one of the
+    last; more are not looked at. Outputs: ``logits`` (batch, frames, vocabulary), and ``next.NAME`` of each.
     """
     ops, config = OnnxOps(artifact.weights), artifact.config
     tensors = stream_state(config)
@@ -228,7 +229,10 @@ def build_stream(artifact: Artifact) -> Graph:
         [values[f"values.{layer}"] for layer in layers],
         values[SEEN],
     )
-    logits, after = encode_chunk(ops, config, values[WAVEFORM], values[VALID], state)
+    features, _ = front_end(ops, config, values[WAVEFORM], None)
+    count = ops.node("Shape", values[VALID], start=1, dtype=np.int64)
+    features = ops.node("Slice", features, ops.integers(0), count, ops.integers(1), dtype=features.dtype)
+    logits, after = encode_chunk(ops, config, features, values[VALID], state)
     made = {FEATURES: after.features}
     made |= {f"keys.{layer}": value for layer, value in after.keys.items()}
     made |= {f"values.{layer}": value for layer, value in enumerate(after.values)}
