@@ -48,7 +48,7 @@ samples: .venv/stamp
 
 .venv/stamp: $(SETUP)
 	$(PYTHON) -m venv --clear .venv
-	.venv/bin/pip install --quiet -c constraints.txt -e ".[train,onnxruntime,bench,media,vad,serve,dev]"
+	.venv/bin/pip install --quiet -c constraints.txt -e ".[train,onnxruntime,bench,media,vad,serve,scale,dev]"
 	touch $@
 
 # The native kernels, where there is a C++ compiler; their tests say why they are skipped where there is none.

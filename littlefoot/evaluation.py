@@ -76,7 +76,7 @@ def evaluate_recognizer(
     return Evaluation(
         score=evaluate(references, hypotheses),
         per_set={name: evaluate(*pair) for name, pair in texts.items()},
-        pseudo_labelled=frozenset(u.set_name for u in utterances if u.disagreement is not None),
+        pseudo_labelled=frozenset(u.set_name for u in utterances if u.pseudo_labelled),
         slot_recall={name: slot_word_recall(*pair) for name, pair in meant.items()},
         failed=failed,
     )

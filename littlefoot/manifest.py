@@ -1,9 +1,9 @@
 """Lists of recordings with their texts: TSV, JSON lines or a LibriSpeech folder.
 
 A TSV has a header line naming at least ``id path seconds speaker split text``, in any order;
-``disagreement`` and ``slots`` are optional, further columns are ignored; there is no quoting. JSON
-lines have the same keys. Paths are relative to the manifest. ``seconds`` may be empty where it is not
-known.
+``disagreement``, ``confidence`` and ``slots`` are optional, further columns are ignored; there is no
+quoting. JSON lines have the same keys. Paths are relative to the manifest. ``seconds`` may be empty
+where it is not known.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from littlefoot.errors import ManifestError
+from littlefoot.folders import recordings
 
 Integers = npt.NDArray[np.int64]
 
@@ -42,10 +43,17 @@ class Utterance:
     text: str
     disagreement: float | None = None
     """Mean pairwise word error rate among the recognisers that voted on a pseudo-label; 0: they agreed."""
+    confidence: float | None = None
+    """How sure the one recogniser was that wrote the text (``littlefoot label``), 0..1."""
     slots: str | None = None
     """What was meant, as JSON, for sets of spoken commands."""
     set_name: str = ""
     """Name of the manifest's folder."""
+
+    @property
+    def pseudo_labelled(self) -> bool:
+        """Whether recognisers wrote the text: errors against it are disagreement, not errors."""
+        return self.disagreement is not None or self.confidence is not None
 
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -71,6 +79,17 @@ def read(paths: Paths, split: str | None = None) -> list[Utterance]:
         names = ", ".join(str(path) for path in _each(paths))
         raise ManifestError(f"{names}: no utterance is in split '{split}': choose one of: {present}")
     return chosen
+
+
+def is_bare(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is a folder with neither a manifest nor LibriSpeech transcripts, but recordings."""
+    folder = Path(path)
+    return (
+        folder.is_dir()
+        and not (folder / "manifest.tsv").is_file()
+        and not any(folder.rglob("*.trans.txt"))
+        and any(recordings(folder))
+    )
 
 
 def index(paths: Paths) -> Corpus:
@@ -327,6 +346,7 @@ def _utterance(row: Mapping[str, object], file: _File, where: str) -> Utterance:
         split=text("split"),
         text=text("text"),
         disagreement=_number(row, "disagreement", where),
+        confidence=_number(row, "confidence", where),
         # JSON lines may hold the slots as an object rather than as text.
         slots=slots or None if isinstance(slots, str) or slots is None else json.dumps(slots),
         set_name=file.set_name,

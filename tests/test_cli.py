@@ -18,8 +18,8 @@ from littlefoot import artifact, checkpoint, cli
 from littlefoot.errors import CheckpointError, LittlefootError
 
 COMMANDS = [
-    *("transcribe", "eval", "bench", "quantize", "shrink", "train"),
-    *("analyze", "export", "serve", "info", "doctor", "demo", "lm"),
+    *("transcribe", "eval", "bench", "quantize", "shrink", "train", "label"),
+    *("analyze", "export", "push", "serve", "info", "doctor", "demo", "lm"),
 ]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import selectors
-import signal
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from littlefoot.errors import LittlefootError
+from littlefoot.processes import how_it_ended
 
 TIMEOUT_SECONDS = 900.0
 """A model that answers no request for so long is taken for dead."""
@@ -91,11 +91,8 @@ class Process:
 
     def _ended(self, do: str) -> ContenderError:
         code = self._process.wait()
-        how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
-        if code == -signal.SIGKILL:
-            how += ", as the system does when memory is short"
         size = self._errors.seek(0, os.SEEK_END)
         self._errors.seek(max(0, size - 2000))
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
         said = f": {lines[-1].strip()}" if lines else ""
-        return ContenderError(f"its process ended during '{do}' ({how}){said}")
+        return ContenderError(f"its process ended during '{do}' ({how_it_ended(code)}){said}")

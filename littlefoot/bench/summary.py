@@ -380,7 +380,7 @@ def _data(
         sets=sets,
         seconds=sum(measured.seconds),
         words=sum(len(normalize_text(text).split()) for text in references) if references else None,
-        pseudo_labelled=sorted({u.set_name for u in measured.utterances if u.disagreement is not None}),
+        pseudo_labelled=sorted({u.set_name for u in measured.utterances if u.pseudo_labelled}),
         fingerprint=digest.hexdigest()[:16],
         failed=measured.failed,
     )

@@ -20,7 +20,9 @@ from littlefoot.cli.doctor import doctor
 from littlefoot.cli.eval import evaluate
 from littlefoot.cli.export import export
 from littlefoot.cli.info import info
+from littlefoot.cli.label import label
 from littlefoot.cli.lm import lm
+from littlefoot.cli.push import push
 from littlefoot.cli.quantize import quantize
 from littlefoot.cli.serve import serve
 from littlefoot.cli.shrink import shrink
@@ -39,7 +41,7 @@ app = typer.Typer(
 )
 app.command()(transcribe)
 app.command("eval")(evaluate)
-for command in (bench, quantize, shrink, train, analyze, export, serve, info, doctor, demo):
+for command in (bench, quantize, shrink, train, label, analyze, export, push, serve, info, doctor, demo):
     app.command()(command)
 app.add_typer(lm, name="lm")
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from concurrent.futures.process import BrokenProcessPool
@@ -17,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from littlefoot.cli.inputs import STANDARD_INPUT
 from littlefoot.errors import LittlefootError
+from littlefoot.processes import follow_parent
 
 if TYPE_CHECKING:
     from littlefoot.results import Transcription
@@ -150,16 +149,8 @@ _heard: Any = None
 
 def _begin(settings: Settings, heard: Any) -> None:
     global _recognise, _heard
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its processes
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    follow_parent()
     _recognise, _heard = settings.load(), heard
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _work(index: int, name: str) -> Transcription | LittlefootError:

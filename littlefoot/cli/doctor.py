@@ -33,6 +33,7 @@ EXTRAS = {
     "lm": (("kenlm",), "language models in KenLM's binary format"),
     "native": (("littlefoot-native",), "models of few bits that stay packed, and run faster"),
     "mic": (("sounddevice",), "live recognition from a microphone"),
+    "scale": (("ray", "pandas", "pyarrow"), "littlefoot label --ray"),
     "bench": (("matplotlib", "codecarbon"), "pictures, and energy in littlefoot bench"),
 }
 

@@ -8,14 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from littlefoot import folders
 from littlefoot.errors import AudioError, ConfigError
 
 STANDARD_INPUT = "-"
-SUFFIXES = (
-    *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".sph"),
-    *(".m4a", ".m4v", ".mp4", ".mov", ".3gp", ".webm", ".mkv", ".mka", ".aac"),
-)
-"""Of the files that are taken from a folder. Those that are named may be called anything."""
 
 
 class Recording(NamedTuple):
@@ -48,10 +44,11 @@ def _recordings(name: str) -> Iterator[Recording]:
     if name == STANDARD_INPUT:
         yield Recording(name, Path("stdin"))
     elif os.path.isdir(name):
-        paths = sorted(_walk(Path(name)))
+        paths = sorted(folders.recordings(Path(name)))
         if not paths:
             raise AudioError(
-                f"{name}: the folder holds no recordings: names that end in one of {', '.join(SUFFIXES)}"
+                f"{name}: the folder holds no recordings: names that end in one of"
+                f" {', '.join(folders.SUFFIXES)}"
             )
         for path in paths:
             yield Recording(str(path), path.relative_to(name).with_suffix(""))
@@ -63,14 +60,6 @@ def _recordings(name: str) -> Iterator[Recording]:
             yield Recording(match, Path(Path(match).stem))
     else:
         yield Recording(name, Path(Path(name).stem))
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    for directory, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
-                yield Path(directory) / name
 
 
 def refuse_collisions(recordings: list[Recording], suffix: str) -> None:

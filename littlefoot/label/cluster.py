@@ -1,0 +1,185 @@
+"""Workers on Ray: actors of Ray Data, on one machine or many. Needs the extra scale."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import redirect_stdout
+from dataclasses import asdict
+from importlib.util import find_spec
+from typing import Any
+
+from littlefoot import machine
+from littlefoot.errors import LittlefootError, MissingExtraError
+from littlefoot.label.job import Job, Label, Task
+from littlefoot.label.local import died_at
+from littlefoot.label.worker import Worker
+
+OBJECT_STORE_BYTES = 512_000_000
+"""Of a Ray that we start: it holds places of rows and texts, never audio."""
+
+
+def require() -> None:
+    """Raises MissingExtraError if Ray Data is not installed."""
+    for package in ("ray", "pyarrow", "pandas"):
+        if find_spec(package) is None:
+            raise MissingExtraError("littlefoot label --ray", package, "scale")
+
+
+def run(
+    job: Job,
+    tasks: Sequence[Task],
+    lost: Callable[[str], None],
+    *,
+    workers: int | None,
+    threads: int,
+    retries: int,
+    address: str,
+) -> Iterator[tuple[int, list[Label]]]:
+    """As ``local.run``, by actors of Ray Data, which replaces those that die and gives their tasks to others.
+
+    Args:
+        workers: actors; as many as the cluster has room for where None.
+        threads: processors that Ray reserves for each.
+        address: ``local`` starts a Ray that ends with the job; ``auto`` or ``HOST:PORT`` is one that
+            runs; its machines need littlefoot, and model, manifests and recordings at the same paths.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+        LittlefootError: no Ray is at the address, or no worker can load the model.
+    """
+    require()
+    import ray
+
+    with redirect_stdout(sys.stderr):  # where results go is no place for what Ray has to say
+        _connect(ray, address, (workers or 1) * threads)
+        try:
+            yield from _labelled(ray, job, tasks, lost, workers, threads, retries)
+        except ray.exceptions.RayError as error:
+            raise LittlefootError(
+                f"Ray gave up: {_reason(error)}: the same command goes on where it was"
+            ) from error
+        finally:
+            ray.shutdown()
+
+
+def _labelled(
+    ray: Any,
+    job: Job,
+    tasks: Sequence[Task],
+    lost: Callable[[str], None],
+    workers: int | None,
+    threads: int,
+    retries: int,
+) -> Iterator[tuple[int, list[Label]]]:
+    """``run`` on a Ray that is connected."""
+    import ray.data as data
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    logging.getLogger("ray.data").setLevel(logging.WARNING)  # its import has set another
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    ledger = ray.remote(Ledger).options(num_cpus=0, scheduling_strategy=here).remote()
+    workers = workers or max(1, int(ray.cluster_resources().get("CPU", 1)) // threads)
+    context = data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.max_consecutive_actor_init_deaths = retries
+    dataset = data.from_items([asdict(task) for task in tasks], override_num_blocks=len(tasks)).map(
+        Labeller,
+        fn_constructor_args=(ray.put(job), ledger, retries),
+        num_cpus=threads,
+        # one task at a time: none waits behind a slow one while another actor is free
+        compute=data.ActorPoolStrategy(size=min(workers, len(tasks)), max_tasks_in_flight_per_actor=1),
+    )
+    told = 0
+    # Nothing is fetched ahead: that would hold a finished shard back until the next one is there.
+    for batch in dataset.iter_batches(batch_size=None, prefetch_batches=0, batch_format="numpy"):
+        told = _tell(ray.get(ledger.lost.remote()), told, lost)
+        for shard, labels in zip(batch["shard"], batch["labels"], strict=True):
+            yield int(shard), [Label(**label) for label in json.loads(labels)]
+
+
+def _tell(deaths: list[str], told: int, lost: Callable[[str], None]) -> int:
+    for death in deaths[told:]:
+        lost(death)
+    return len(deaths)
+
+
+def _connect(ray: Any, address: str, processors: int) -> None:
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
+    if address == "local":
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anyone
+        options |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+        options["num_cpus"] = max(processors, machine.threads())  # as many workers as were asked for
+    try:
+        ray.init(address, **options)
+    except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+        raise LittlefootError(
+            f"--ray {address}: no Ray can be reached or started there ({_reason(error)}): start one with"
+            " 'ray start --head', or use --ray local"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """The line of a long report that says what happened."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    own = [line for line in lines if "LittlefootError" in line or "Error:" in line]
+    return (own or lines or [type(error).__name__])[-1]
+
+
+class Ledger:
+    """Which recording every shard is at: an actor beside the driver, that outlives the workers."""
+
+    def __init__(self) -> None:
+        self._at: dict[int, tuple[int, str]] = {}
+        self._deaths: Counter[int] = Counter()  # at each row
+        self._lost: list[str] = []
+
+    def start(self, shard: int) -> dict[int, int]:
+        """A worker takes a shard, perhaps because another died at it: how many died at which rows."""
+        if (place := self._at.pop(shard, None)) is not None:
+            self._deaths[place[0]] += 1
+            self._lost.append(f"a worker process ended at {place[1]}")
+        return dict(self._deaths)
+
+    def begin(self, shard: int, row: int, name: str) -> None:
+        """It begins with a row."""
+        self._at[shard] = row, name
+
+    def finish(self, shard: int) -> None:
+        """It is through."""
+        self._at.pop(shard, None)
+
+    def lost(self) -> list[str]:
+        """All deaths that showed."""
+        return self._lost
+
+
+class Labeller:
+    """A worker as Ray Data wants it."""
+
+    def __init__(self, job: Any, ledger: Any, retries: int) -> None:
+        import ray
+
+        self._job: Job = ray.get(job)
+        self._get, self._ledger, self._retries = ray.get, ledger, retries
+        self._worker = Worker(self._job)
+
+    def __call__(self, task: dict[str, Any]) -> dict[str, Any]:
+        """A task to the labels of its rows, as JSON."""
+        shard = int(task["shard"])
+        deaths = self._get(self._ledger.start.remote(shard))
+        labels = [self._label(shard, int(row), deaths) for row in task["rows"]]
+        self._get(self._ledger.finish.remote(shard))
+        return {"shard": shard, "labels": json.dumps([asdict(label) for label in labels])}
+
+    def _label(self, shard: int, row: int, deaths: dict[int, int]) -> Label:
+        utterance = self._job.corpus[row]
+        if deaths.get(row, 0) > self._retries:
+            return Label(row, utterance.id, error=f"{utterance.path}: {died_at(deaths[row])}")
+        name = f"{utterance.id}, {utterance.path}"
+        self._get(self._ledger.begin.remote(shard, row, name))  # before anything can happen
+        return self._worker.label(row)

@@ -1,0 +1,295 @@
+"""The directory that labels go to: what the job is, its finished shards, at last the manifest.
+
+``job.json``         what must be the same for the job to go on (``job.describe``), and the rows of a shard
+``recordings.jsonl`` where folders without a manifest are labelled, what is in them
+``shards/N.jsonl``   the labels of shard N, a row on each line, in order: there whole, or not at all
+``manifest.tsv``     all rows that have a text
+``summary.json``     what came of it
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+from littlefoot import atomic
+from littlefoot.errors import ConfigError, LittlefootError
+from littlefoot.folders import recordings
+from littlefoot.label.job import SHARD_ROWS, Archive, Job, Label
+from littlefoot.manifest import Utterance
+
+JOB, SHARDS, MANIFEST, SUMMARY = "job.json", "shards", "manifest.tsv", "summary.json"
+RECORDINGS = "recordings.jsonl"
+
+ROW_BYTES = 800
+"""What a row may take, in its shard and in the manifest, for the look at the disk before the start."""
+
+_MEANING = {
+    "model": "model",
+    "model_sha256": "model",
+    "rows": "number of recordings",
+    "manifest_sha256": "list of recordings",
+    "split": "split",
+}
+
+
+@dataclass
+class Counts:
+    """What became of the rows."""
+
+    rows: int = 0
+    labelled: int = 0
+    """In the manifest."""
+    empty: int = 0
+    """Of these, where no word was heard."""
+    below_confidence: int = 0
+    """Left out of the manifest: less sure than was asked for, or without a word."""
+    failed: int = 0
+    seconds: float = 0.0
+    """Of speech in the manifest."""
+    mean_confidence: float | None = None
+    """Of the rows in the manifest that have words."""
+    failures: list[str] = field(default_factory=list)
+    """What could not be recognised, and why."""
+
+
+class Output:
+    """A directory for one job, of which one process at a time may write to it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """The directory, made if need be, for this process alone as long as the block runs.
+
+        Raises LittlefootError if it holds something else than a job, if another process is at work in it, or
+        if it cannot be written to.
+        """
+        try:
+            descriptor = self._lock()
+        except OSError as error:
+            raise self._refused(error) from error
+        try:
+            yield
+        finally:
+            os.close(descriptor)
+
+    def begin(self, description: dict[str, Any], shard_rows: int | None) -> int:
+        """Begin the job, or go on with it; returns the rows of a shard.
+
+        Raises LittlefootError if the directory holds another job, or if its disk is too full.
+        """
+        try:
+            return self._begin(description, shard_rows)
+        except OSError as error:
+            raise self._refused(error) from error
+
+    def _begin(self, description: dict[str, Any], shard_rows: int | None) -> int:
+        path = self.directory / JOB
+        if not path.exists():
+            needed = ROW_BYTES * description["rows"]
+            free = shutil.disk_usage(self.directory).free
+            if free < needed:
+                raise LittlefootError(
+                    f"{self.directory}: the labels may take {needed / 1e6:.0f} MB, but {free / 1e6:.0f} MB"
+                    " are free: make room, or choose another output"
+                )
+            found = {**description, "shard_rows": shard_rows or SHARD_ROWS}
+            _write(path, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+            return int(found["shard_rows"])
+        there = _read_object(path)
+        for name, value in description.items():
+            if name != "model" and there.get(name) != value:  # its place may change, not what it says
+                raise LittlefootError(
+                    f"{self.directory} holds another job ({_difference(name, there, description)}): choose"
+                    " another output, or remove it"
+                )
+        rows = int(there["shard_rows"])
+        if shard_rows not in (None, rows):
+            raise ConfigError(
+                f"--shard-rows {shard_rows}: the job in {self.directory} was begun with {rows}: leave it out"
+                " to go on"
+            )
+        return rows
+
+    def _lock(self) -> int:
+        if self.directory.exists() and not self.directory.is_dir():
+            raise LittlefootError(f"{self.directory} is a file: choose another output")
+        (self.directory / SHARDS).mkdir(parents=True, exist_ok=True)
+        there = {path.name for path in self.directory.iterdir() if not path.name.startswith(".")}
+        if JOB not in there and (there - {SHARDS, RECORDINGS} or any((self.directory / SHARDS).iterdir())):
+            raise LittlefootError(
+                f"{self.directory} is not empty, and holds no labelling that was begun: choose another output"
+            )
+        descriptor = os.open(self.directory, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # gone when its process is
+        except BlockingIOError:
+            os.close(descriptor)
+            raise LittlefootError(
+                f"{self.directory}: another process is labelling into it: wait, or choose another output"
+            ) from None
+        for name in (JOB, RECORDINGS, MANIFEST, SUMMARY, f"{SHARDS}/*.jsonl"):
+            place = self.directory / name
+            for half in place.parent.glob(f".{place.name}.*"):
+                half.unlink()  # what a process was writing when it was killed
+        return descriptor
+
+    def _refused(self, error: OSError) -> LittlefootError:
+        return LittlefootError(
+            f"{self.directory}: cannot be written to ({error.strerror or error}): what was done is kept; make"
+            " room or see to its rights, and give the same command again"
+        )
+
+    def list_recordings(self, folders: Sequence[Path]) -> Path:
+        """A manifest of all recordings in folders, which have none. Raises LittlefootError."""
+        lines = []
+        for folder in folders:
+            found = sorted(recordings(folder))
+            stems = Counter(path.with_suffix("") for path in found)
+            for path in found:
+                named = path.with_suffix("") if stems[path.with_suffix("")] == 1 else path
+                name = named.relative_to(folder).as_posix()
+                row = {
+                    "id": f"{folder.absolute().name}/{name}" if len(folders) > 1 else name,
+                    "path": str(path.absolute()),
+                }
+                lines.append(
+                    json.dumps({**row, "seconds": None, "speaker": "", "split": "train", "text": ""}) + "\n"
+                )
+        try:
+            _write(self.directory / RECORDINGS, "".join(lines))
+        except OSError as error:
+            raise self._refused(error) from error
+        return self.directory / RECORDINGS
+
+    def write(self, job: Job, shard: int, labels: Sequence[Label]) -> None:
+        """Keep a shard; labels of rows that were kept before replace those. Raises LittlefootError."""
+        rows = {label.row: label for label in [*(self.read(job, shard) or []), *labels]}
+        lines = [_line(rows[row]) for row in job.rows(shard)]
+        try:
+            _write(self._path(shard), "".join(lines))
+        except OSError as error:
+            raise self._refused(error) from error
+
+    def read(self, job: Job, shard: int) -> list[Label] | None:
+        """The labels of a shard; None if it is not there, or damaged."""
+        try:
+            lines = self._path(shard).read_text(encoding="utf-8").splitlines()
+            rows = zip(job.rows(shard), lines, strict=True)
+            labels = [Label(row, **json.loads(line)) for row, line in rows]
+        except (OSError, ValueError, TypeError):
+            return None
+        same = all(label.id == it.id for label, it in zip(labels, job.utterances(shard), strict=True))
+        return labels if same else None
+
+    def _path(self, shard: int) -> Path:
+        return self.directory / SHARDS / f"{shard:06d}.jsonl"
+
+    def finish(self, job: Job, archive: Archive, min_confidence: float) -> Counts:
+        """Write the manifest of all shards. Raises LittlefootError."""
+        counts = Counts()
+        try:
+            with (
+                atomic.file(self.directory / MANIFEST) as temporary,
+                temporary.open("w", encoding="utf-8", newline="\n") as file,
+            ):
+                self._write_manifest(file, job, archive, min_confidence, counts)
+        except OSError as error:
+            raise self._refused(error) from error
+        return counts
+
+    def _write_manifest(
+        self, file: TextIO, job: Job, archive: Archive, min_confidence: float, counts: Counts
+    ) -> None:
+        columns = ["id", "path", "seconds", "speaker", "split", "text", "confidence"]
+        file.write("\t".join(columns + ["slots"] * archive.slots) + "\n")
+        confidences = 0.0
+        for shard in range(job.shards):
+            labels = self.read(job, shard)
+            if labels is None:
+                raise LittlefootError(
+                    f"{self._path(shard)} was damaged or removed since it was written: give the same command"
+                    " again"
+                )
+            for label, utterance in zip(labels, job.utterances(shard), strict=True):
+                counts.rows += 1
+                if label.error is not None:
+                    counts.failed += 1
+                    counts.failures.append(f"{label.id}: {label.error}")
+                elif (label.confidence or 0.0) < min_confidence:
+                    counts.below_confidence += 1
+                else:
+                    cells = _cells(archive.new_id(utterance), utterance, label)
+                    file.write("\t".join(cells + [_cell(utterance.slots or "")] * archive.slots) + "\n")
+                    counts.labelled += 1
+                    counts.seconds += label.seconds or 0.0
+                    counts.empty += not label.text
+                    confidences += label.confidence or 0.0
+        heard = counts.labelled - counts.empty
+        counts.mean_confidence = round(confidences / heard, 4) if heard else None
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """Keep what came of the job. Raises LittlefootError."""
+        try:
+            _write(self.directory / SUMMARY, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+        except OSError as error:
+            raise self._refused(error) from error
+
+
+def _cells(identifier: str, utterance: Utterance, label: Label) -> list[str]:
+    return [
+        identifier,
+        str(utterance.path),  # absolute, since the archive's manifest was
+        f"{label.seconds:.3f}" if label.seconds else "",
+        _cell(utterance.speaker),
+        _cell(utterance.split),
+        _cell(label.text),
+        "" if label.confidence is None else f"{label.confidence:.4f}",
+    ]
+
+
+def _cell(text: str) -> str:
+    """What fits between two tabs."""
+    return " ".join(text.encode("utf-8", "replace").decode("utf-8").split())
+
+
+def _line(label: Label) -> str:
+    known = {name: value for name, value in asdict(label).items() if value is not None and name != "row"}
+    return json.dumps(known) + "\n"  # ASCII: no character in it can pass for the end of a line
+
+
+def _difference(name: str, there: dict[str, Any], here: dict[str, Any]) -> str:
+    if name == "decoding":
+        before = there.get("decoding") or {}
+        changed = [key for key, value in here["decoding"].items() if before.get(key) != value]
+        return f"other decoding: {', '.join(changed)}"
+    if name == "model_sha256":
+        return f"another model: {there.get('model')}, now {here['model']}"
+    if name == "rows" or name == "split":
+        return f"another {_MEANING[name]}: {there.get(name)}, now {here[name]}"
+    return f"another {_MEANING[name]}"
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(found, dict) and isinstance(found.get("shard_rows"), int):
+            return found
+    except ValueError:
+        pass
+    raise LittlefootError(f"{path} is damaged: choose another output, or remove its directory")
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic.file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

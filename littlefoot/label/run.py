@@ -1,0 +1,142 @@
+"""A job from beginning to end, or from where it was."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from littlefoot import manifest
+from littlefoot.errors import LittlefootError
+from littlefoot.label.job import Job, Label, Settings, Task, describe, model_fingerprint, read_archive
+from littlefoot.label.output import MANIFEST, Counts, Output
+
+Workers = Callable[[Job, Sequence[Task], Callable[[str], None]], Iterator[tuple[int, list[Label]]]]
+"""Labels tasks (``local.run``, ``cluster.run``); the last argument is told of workers that died."""
+
+Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What came of a job, and how fast this run was."""
+
+    manifest: str
+    counts: Counts
+    run_rows: int
+    """Recordings that this run heard, the others were done before."""
+    run_audio_seconds: float
+    run_seconds: float
+    """Of the clock, with the time that workers took to load the model."""
+    workers_lost: int
+    """That died in this run."""
+
+    @property
+    def x_realtime(self) -> float | None:
+        """Seconds of audio for each second of this run; None where there was nothing to hear."""
+        return round(self.run_audio_seconds / self.run_seconds, 1) if self.run_rows else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The keys of ``littlefoot label --json``."""
+        counts = asdict(self.counts)
+        hours = round(counts.pop("seconds") / 3600, 4)
+        rest = {name: value for name, value in asdict(self).items() if name.startswith(("run", "workers"))}
+        return {
+            "manifest": self.manifest,
+            **{"rows": counts.pop("rows"), "hours": hours, **counts},
+            **{name: round(value, 3) for name, value in rest.items()},
+            "x_realtime": self.x_realtime,
+        }
+
+
+def run(
+    manifests: Sequence[str | Path],
+    settings: Settings,
+    decoding: dict[str, Any],
+    directory: Path,
+    workers: Workers,
+    *,
+    split: str | None = None,
+    shard_rows: int | None = None,
+    min_confidence: float = 0.0,
+    retry_failed: bool = False,
+    progress: Progress = lambda total: nullcontext(lambda done: None),
+    say: Callable[[str], None] = lambda message: None,
+) -> Summary:
+    """Label the recordings of manifests into a directory; what is there already is not heard again.
+
+    Args:
+        manifests: as ``manifest.read`` takes them, or folders of recordings, whose split is ``train``.
+        decoding: all settings that decide about the text, with files as Path: the job is known by them.
+        workers: who does the work.
+        split: label rows of this split only.
+        shard_rows: recordings that are written at once; ``SHARD_ROWS`` where None, or as the job was begun.
+        min_confidence: rows below it are left out of the manifest. Not part of the job: it may change later.
+        retry_failed: hear those again that failed before.
+        progress: takes the number of rows; what it yields is told how many are done.
+        say: told of workers that died and of recordings that failed.
+
+    Raises:
+        ManifestError: as ``read_archive``.
+        LittlefootError: the directory holds something else, its disk is full, no worker can load the model,
+            or none of the recordings could be recognised.
+    """
+    output = Output(directory)
+    folders = [Path(path) for path in manifests if manifest.is_bare(path)]
+    listed = [path for path in manifests if Path(path) not in folders]
+    if not folders:
+        archive = read_archive(listed, split)  # before anything is made
+    model_sha256 = model_fingerprint(settings)
+    with output.claimed():
+        if folders:
+            archive = read_archive([*listed, output.list_recordings(folders)], split)
+        description = describe(archive, settings, model_sha256, split, decoding)
+        rows = output.begin(description, shard_rows)
+        job = Job(archive.corpus, settings, model_sha256, rows)
+        tasks = list(_tasks(job, output, retry_failed))
+        done = len(job.corpus) - sum(len(task.rows) for task in tasks)
+        if done:
+            say(f"{done} of {len(job.corpus)} recordings were done before")
+        if tasks:
+            settings.load()  # whatever is wrong with it shows here, and workers find the model compiled
+        lost, heard, begin = 0, 0.0, time.monotonic()
+
+        def died(message: str) -> None:
+            nonlocal lost
+            lost += 1
+            say(message)
+
+        before = done
+        with progress(len(job.corpus)) as advance:
+            advance(done)
+            for shard, labels in workers(job, tasks, died) if tasks else ():
+                output.write(job, shard, labels)
+                for label in labels:
+                    heard += label.seconds or 0.0
+                    if label.error is not None:
+                        say(f"{label.id}: {label.error}")
+                done += len(labels)
+                advance(done)
+        took = time.monotonic() - begin
+        counts = output.finish(job, archive, min_confidence)
+        path = str(directory / MANIFEST)
+        summary = Summary(path, counts, done - before, round(heard, 3), took, lost)
+        output.write_summary(summary.to_dict())
+    if counts.failed == counts.rows:
+        raise LittlefootError(
+            f"none of {counts.rows} recordings could be recognised; the first: {counts.failures[0]}"
+        )
+    return summary
+
+
+def _tasks(job: Job, output: Output, retry_failed: bool) -> Iterator[Task]:
+    """What is to be heard: shards that are not there or damaged, and failed rows to try again."""
+    for shard in range(job.shards):
+        labels = output.read(job, shard)
+        if labels is None:
+            yield Task(shard, tuple(job.rows(shard)))
+        elif retry_failed and (rows := tuple(label.row for label in labels if label.error is not None)):
+            yield Task(shard, rows)

@@ -1,0 +1,28 @@
+"""What worker processes of ``multiprocessing`` have in common."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+
+
+def follow_parent() -> None:
+    """To be called first in a worker process: Ctrl-C is for the parent to heed, and its end is ours."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def how_it_ended(code: int | None) -> str:
+    """A process's exit code in words."""
+    if code == -signal.SIGKILL:
+        return "SIGKILL, as the system does when memory is short"
+    return signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
