@@ -27,10 +27,10 @@ from dying import Dying
 from families import speechlike
 
 import littlefoot
-from littlefoot import artifact, manifest
+from littlefoot import artifact, manifest, rays
 from littlefoot.cli.batch import Settings
 from littlefoot.errors import LittlefootError, ManifestError, MissingExtraError
-from littlefoot.label import cluster, local, output
+from littlefoot.label import local, output
 from littlefoot.label import run as runs
 from littlefoot.label.job import Job, Label, Task, read_archive
 from littlefoot.label.worker import confidence
@@ -613,9 +613,9 @@ def test_ctrl_c_ends_it_cleanly_and_it_goes_on(run: Run, model: Path, archive: P
 def test_without_ray_it_says_what_to_install(
     run: Run, model: Path, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "find_spec", lambda name: None)
+    monkeypatch.setattr(rays, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"pip install 'littlefoot\[scale\]'"):
-        cluster.require()
+        rays.require("littlefoot label --ray")
     result = label(run, model, archive, tmp_path / "out", "--ray", "local")
     assert (result.code, result.out) == (1, "")
     assert "needs the package 'ray'" in result.err

@@ -299,6 +299,20 @@ class TestTrainings:
         (error,) = run_all([Training(tmp_path, "nothing", (), 1, 1)], 1)
         assert "there is no method 'distil'" in str(error)
 
+    @pytest.mark.slow
+    def test_on_ray_too(self, teacher: Artifact, tmp_path: Path) -> None:
+        pytest.importorskip("ray")
+        artifacts.save(teacher, tmp_path / "model")
+        folders = [tmp_path / name for name in ("good", "bad")]
+        for folder, step in zip(folders, ("quantize", "quantise"), strict=True):
+            folder.mkdir()
+            (folder / RECIPE).write_text(f"steps: [{step}]\n", encoding="utf-8")
+        trainings = [Training(folder, str(tmp_path / "model"), (), 1, 1) for folder in folders]
+        good, bad = run_all(trainings, 1, ray="local")
+        assert good is None
+        assert trainings[0].done
+        assert "quantise" in str(bad)
+
     def test_it_can_be_stopped(self, tmp_path: Path) -> None:
         (tmp_path / RECIPE).write_text("steps: [quantize]\n", encoding="utf-8")
         training = Training(tmp_path, "littlefoot-en", (), 1, 1)

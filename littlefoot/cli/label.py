@@ -86,9 +86,10 @@ def label(
     settings = Settings(model, threads=threads, alternatives=0, **decoding)  # type: ignore[arg-type]
     how: Workers
     if ray is not None:
+        from littlefoot import rays
         from littlefoot.label import cluster
 
-        cluster.require()
+        rays.require("littlefoot label --ray")
         how = functools.partial(cluster.run, workers=workers, threads=threads, retries=retries, address=ray)
     else:
         from littlefoot.label import local

@@ -4,30 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import redirect_stdout
 from dataclasses import asdict
-from importlib.util import find_spec
 from typing import Any
 
-from littlefoot import machine
-from littlefoot.errors import LittlefootError, MissingExtraError
+from littlefoot import rays
 from littlefoot.label.job import Job, Label, Task
 from littlefoot.label.local import died_at
 from littlefoot.label.worker import Worker
-
-OBJECT_STORE_BYTES = 512_000_000
-"""Of a Ray that we start: it holds places of rows and texts, never audio."""
-
-
-def require() -> None:
-    """Raises MissingExtraError if Ray Data is not installed."""
-    for package in ("ray", "pyarrow", "pandas"):
-        if find_spec(package) is None:
-            raise MissingExtraError("littlefoot label --ray", package, "scale")
 
 
 def run(
@@ -52,19 +37,8 @@ def run(
         MissingExtraError: Ray is not installed.
         LittlefootError: no Ray is at the address, or no worker can load the model.
     """
-    require()
-    import ray
-
-    with redirect_stdout(sys.stderr):  # where results go is no place for what Ray has to say
-        _connect(ray, address, (workers or 1) * threads)
-        try:
-            yield from _labelled(ray, job, tasks, lost, workers, threads, retries)
-        except ray.exceptions.RayError as error:
-            raise LittlefootError(
-                f"Ray gave up: {_reason(error)}: the same command goes on where it was"
-            ) from error
-        finally:
-            ray.shutdown()
+    with rays.connected(address, (workers or 1) * threads, "littlefoot label --ray") as ray:
+        yield from _labelled(ray, job, tasks, lost, workers, threads, retries)
 
 
 def _labelled(
@@ -106,28 +80,6 @@ def _tell(deaths: list[str], told: int, lost: Callable[[str], None]) -> int:
     for death in deaths[told:]:
         lost(death)
     return len(deaths)
-
-
-def _connect(ray: Any, address: str, processors: int) -> None:
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
-    if address == "local":
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anyone
-        options |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
-        options["num_cpus"] = max(processors, machine.threads())  # as many workers as were asked for
-    try:
-        ray.init(address, **options)
-    except (ConnectionError, ValueError, RuntimeError, OSError) as error:
-        raise LittlefootError(
-            f"--ray {address}: no Ray can be reached or started there ({_reason(error)}): start one with"
-            " 'ray start --head', or use --ray local"
-        ) from error
-
-
-def _reason(error: Exception) -> str:
-    """The line of a long report that says what happened."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    own = [line for line in lines if "LittlefootError" in line or "Error:" in line]
-    return (own or lines or [type(error).__name__])[-1]
 
 
 class Ledger:

@@ -17,8 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from littlefoot import rays
 from littlefoot.artifact import is_artifact
-from littlefoot.errors import MissingExtraError, TrainingError
+from littlefoot.errors import TrainingError
 
 RECIPE, MODEL, LOG = "recipe.yaml", "model", "log.txt"
 SECONDS = "seconds.txt"
@@ -75,7 +76,7 @@ def run_all(
 
     Raises:
         MissingExtraError: Ray is not installed.
-        TrainingError: the Ray cluster failed.
+        LittlefootError: the Ray cluster cannot be reached, or failed.
     """
     failed: list[TrainingError | None] = [None] * len(trainings)
     waiting = [place for place, training in enumerate(trainings) if not training.done]
@@ -157,13 +158,9 @@ def _last_words(log: Path) -> str:
 
 def _on_ray(trainings: Sequence[Training], address: str) -> list[TrainingError | None]:
     """Each training is a task of as many processors as it has threads. Raises as ``run_all``."""
-    try:
-        import ray
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("--ray", "ray", "scale") from error
+    threads = max(training.threads for training in trainings)
     failed: list[TrainingError | None] = []
-    try:
-        ray.init(address=None if address == "local" else address, log_to_driver=False)
+    with rays.connected(address, threads, "littlefoot shrink --ray") as ray:
         tasks = [
             ray.remote(carry_out).options(num_cpus=training.threads, max_retries=3).remote(training)
             for training in trainings
@@ -171,15 +168,10 @@ def _on_ray(trainings: Sequence[Training], address: str) -> list[TrainingError |
         for task in tasks:
             try:
                 ray.get(task)
-                failed.append(None)
             except ray.exceptions.RayTaskError as error:
                 if not isinstance(error.cause, TrainingError):
                     raise
                 failed.append(error.cause)
-    except (ray.exceptions.RayError, ConnectionError) as error:
-        raise TrainingError(
-            f"the Ray cluster '{address}' failed ({error}): continue with --resume"
-        ) from error
-    finally:
-        ray.shutdown()
+            else:
+                failed.append(None)
     return failed
