@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +20,7 @@ from littlefoot import manifest
 from littlefoot.artifact import Artifact
 from littlefoot.compress import run as run_recipe
 from littlefoot.compress.recipe import Recipe, make_step
-from littlefoot.errors import ConfigError
+from littlefoot.errors import ConfigError, TrainingError
 from littlefoot.plan import planner as planning
 from littlefoot.plan import trainings
 from littlefoot.plan.build import SLACK, Builder, rough_bytes, speeds, stored_bytes
@@ -313,6 +317,24 @@ class TestTrainings:
         assert trainings[0].done
         assert "quantise" in str(bad)
 
+    def test_what_a_killed_search_left_running_is_ended_first(self, tmp_path: Path) -> None:
+        (tmp_path / RECIPE).write_text("steps: [nothing]\n", encoding="utf-8")
+        command = [sys.executable, "-c", "import time; time.sleep(60)", str(tmp_path / "model")]
+        orphan = subprocess.Popen(command, start_new_session=True)
+        (tmp_path / "pid.txt").write_text(str(orphan.pid))
+        with pytest.raises(TrainingError):
+            carry_out(Training(tmp_path, "littlefoot-en", (), 1, 1))
+        assert orphan.wait(10) == -signal.SIGKILL
+        bystander = subprocess.Popen(
+            [sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True
+        )
+        (tmp_path / "pid.txt").write_text(str(bystander.pid))  # another process has the number by now
+        with pytest.raises(TrainingError):
+            carry_out(Training(tmp_path, "littlefoot-en", (), 1, 1))
+        assert bystander.poll() is None
+        bystander.kill()
+        bystander.wait()
+
     def test_it_can_be_stopped(self, tmp_path: Path) -> None:
         (tmp_path / RECIPE).write_text("steps: [quantize]\n", encoding="utf-8")
         training = Training(tmp_path, "littlefoot-en", (), 1, 1)
@@ -409,6 +431,36 @@ class TestCommand:
         other = run(*command[:5], "50kB", *command[6:], "--resume", "--overwrite")
         assert other.code == 2
         assert "search with another target" in other.err
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+    def test_an_interrupted_search_goes_on(
+        self, saved: Path, tones: Path, tmp_path: Path, how: signal.Signals
+    ) -> None:
+        """Killed while a trial trains; nothing that was finished is done again."""
+        code = (
+            "from littlefoot.plan import planner as p; p.ENOUGH_SECONDS = 1.0; from littlefoot import cli; "
+        )
+        code += "cli.main()"
+        command = [sys.executable, "-c", code, "shrink", saved, "-o", tmp_path / "out", "--target", "30kB"]
+        command += ["--data", tones, "--steps", "60", "--yes"]
+        for name, value in QUIET.items():
+            if name not in ("threads", "eval_every", "warmup_steps"):
+                command += ["--set", f"train.{name}={json.dumps(value)}"]
+        process = subprocess.Popen(list(map(str, command)), stderr=subprocess.DEVNULL)
+        trials = tmp_path / "out-plan" / "trials"
+        end = time.monotonic() + 300
+        while not (models := list(trials.glob("*/*/model/config.json"))):
+            assert process.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        process.send_signal(how)
+        assert process.wait(30) != 0
+        done = {path: path.stat().st_mtime_ns for path in models}
+        again = subprocess.run([*map(str, command), "--resume"], capture_output=True, text=True, check=False)
+        assert again.returncode == 0, again.stderr
+        assert artifacts.is_artifact(tmp_path / "out")
+        assert {path: path.stat().st_mtime_ns for path in models} == done
 
     @pytest.mark.usefixtures("enough")
     def test_a_full_disk_is_noticed_before(

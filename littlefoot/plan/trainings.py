@@ -22,7 +22,7 @@ from littlefoot.artifact import is_artifact
 from littlefoot.errors import TrainingError
 
 RECIPE, MODEL, LOG = "recipe.yaml", "model", "log.txt"
-SECONDS = "seconds.txt"
+SECONDS, PID = "seconds.txt", "pid.txt"
 POLL_SECONDS = 0.2
 
 
@@ -119,6 +119,7 @@ def carry_out(training: Training, stopped: Callable[[], bool] = lambda: False) -
     """
     environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, training.threads // training.processes))}
     began = time.monotonic()
+    _end_orphan(training)
     with (training.folder / LOG).open("ab") as log:
         process = subprocess.Popen(
             training.command(),
@@ -129,15 +130,36 @@ def carry_out(training: Training, stopped: Callable[[], bool] = lambda: False) -
             start_new_session=True,
         )
         try:
+            (training.folder / PID).write_text(str(process.pid))
             while process.poll() is None and not stopped():
                 time.sleep(POLL_SECONDS)
         finally:
             if process.poll() is None:
                 _end(process)
+            (training.folder / PID).unlink(missing_ok=True)
             with (training.folder / SECONDS).open("a") as file:
                 file.write(f"{time.monotonic() - began:.1f}\n")
     if process.returncode and not stopped():
         raise TrainingError(f"{training.folder / LOG}: {_last_words(training.folder / LOG)}")
+
+
+def _end_orphan(training: Training) -> None:
+    """A search that was killed left its training running: two must not write to one folder."""
+    path = training.folder / PID
+    if not path.exists() or not path.read_text():
+        return
+    pid = int(path.read_text())
+    if str(training.folder / MODEL) in _command_of(pid):  # and no other process that has its number now
+        os.killpg(pid, signal.SIGKILL)
+
+
+def _command_of(pid: int) -> str:
+    """What a process was started as; empty if there is none."""
+    if Path("/proc/self").exists():
+        path = Path(f"/proc/{pid}/cmdline")
+        return path.read_text(errors="replace").replace("\0", " ") if path.exists() else ""
+    command = ["ps", "-p", str(pid), "-o", "args="]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
