@@ -319,8 +319,12 @@ class TestTrainings:
 
     def test_what_a_killed_search_left_running_is_ended_first(self, tmp_path: Path) -> None:
         (tmp_path / RECIPE).write_text("steps: [nothing]\n", encoding="utf-8")
-        command = [sys.executable, "-c", "import time; time.sleep(60)", str(tmp_path / "model")]
-        orphan = subprocess.Popen(command, start_new_session=True)
+        sleep = "import time; print(flush=True); time.sleep(60)"
+        command = [sys.executable, "-c", sleep, str(tmp_path / "model")]
+        orphan = subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE)
+        assert orphan.stdout is not None
+        assert orphan.stdout.read(1)  # it runs
+        orphan.stdout.close()
         (tmp_path / "pid.txt").write_text(str(orphan.pid))
         with pytest.raises(TrainingError):
             carry_out(Training(tmp_path, "littlefoot-en", (), 1, 1))
