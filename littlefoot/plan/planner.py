@@ -254,17 +254,13 @@ class Planner:
         return candidates(self.model.config, self.target.latency_ms, self.training)
 
     def _to_try(self, options: Sequence[Option], known: dict[int, float], floor: float) -> list[int]:
-        """Which options are trained for a while: places, in the order of promise."""
+        """Which options are trained for a while: places, the largest first, as far as they may be wanted."""
         trained = [place for place, option in enumerate(options) if option.candidate.trained]
         limit = self.target.wer_limit(floor)
         if limit is None:
-            return trained  # the largest first
+            return trained
         met = [options[place].figures.bytes for place, rate in known.items() if rate <= limit]
-        smaller = [place for place in trained if not met or options[place].figures.bytes < min(met)]
-        count = RUNGS[0][1]
-        if len(smaller) <= count:
-            return smaller
-        return [smaller[round(i * (len(smaller) - 1) / (count - 1))] for i in range(count)]
+        return [place for place in trained if not met or options[place].figures.bytes < min(met)]
 
     def _try(self, options: Sequence[Option], places: Sequence[int], steps: int) -> list[float]:
         self.tell(
