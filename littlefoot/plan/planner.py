@@ -228,6 +228,9 @@ class Planner:
                 expected[place] = wer_of(harm, known, floor)
                 training = self._training("trials", options[place].candidate, steps, False)
                 hours[place] = training.seconds / 3600 * self.settings.steps / steps
+                # how much of which part goes in pruning is learned, and decides how many bytes that is
+                size = stored_bytes(artifacts.load(training.folder / MODEL))
+                options[place] = replace(options[place], figures=replace(options[place].figures, bytes=size))
         if not expected:
             raise TrainingError(f"all candidates failed: see the logs in {self.folder}")
         found = [self._planned(options[place], wer, hours[place], floor) for place, wer in expected.items()]
