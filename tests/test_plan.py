@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import Run, heed_interrupts
+from tones import QUIET
 
 from littlefoot import artifact as artifacts
 from littlefoot import manifest
@@ -31,8 +33,6 @@ from littlefoot.plan.search import RUNGS, extrapolate, halve, wer_of
 from littlefoot.plan.survey import survey
 from littlefoot.plan.target import Figures, Target, parse
 from littlefoot.plan.trainings import RECIPE, Training, carry_out, run_all
-from tests.conftest import Run
-from tests.tones import QUIET
 
 
 class TestTarget:
@@ -451,7 +451,9 @@ class TestCommand:
         for name, value in QUIET.items():
             if name not in ("threads", "eval_every", "warmup_steps"):
                 command += ["--set", f"train.{name}={json.dumps(value)}"]
-        process = subprocess.Popen(list(map(str, command)), stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            list(map(str, command)), stderr=subprocess.DEVNULL, preexec_fn=heed_interrupts
+        )
         trials = tmp_path / "out-plan" / "trials"
         end = time.monotonic() + 300
         while not (models := list(trials.glob("*/*/model/config.json"))):

@@ -40,6 +40,8 @@ DEV_UTTERANCES = 240
 TEST_UTTERANCES = 1500
 ENOUGH_SECONDS = 600.0
 """Of training speech; with less only what needs no training is considered."""
+TRIALS, CARRIED_OUT = "trials", "plans"
+"""Folders."""
 PLANS = 3
 """That are proposed, and tried if those before miss the target."""
 CHECKPOINTS = 3
@@ -202,39 +204,55 @@ class Planner:
         self.tell(
             f"the model itself has {100 * floor:.1f} % of words wrong on {len(self._dev)} dev utterances"
         )
-        heard: dict[int, Score] = {}
-        hours: dict[int, float] = {}
-        ready = [place for place, option in enumerate(options) if not option.candidate.trained]
-        trainings = [self._training("plans", options[place].candidate, 1, True) for place in ready]
-        for place, training, error in zip(ready, trainings, run_all(trainings, 1), strict=True):
-            if error is not None:
-                self.tell(f"{options[place].candidate.name} failed: {error}")
-                continue
-            heard[place] = self._heard(options[place], training)
-            hours[place] = training.seconds / 3600
-        to_train = self._to_try(options, {place: score.wer for place, score in heard.items()}, floor)
-        if to_train:
-            self._room()
-        kinds = [options[place].candidate.steps[0][0] for place in to_train]
-        tried = halve(
-            to_train, kinds, self.settings.steps, lambda places, steps: self._try(options, places, steps)
-        )
-        known = [(score.harm, score.wer) for score in self._judged.values()]
-        expected = {place: score.wer for place, score in heard.items()}
-        for number, results in tried.items():
-            place, steps = to_train[number], max(results)
-            harm = extrapolate(results, self.settings.steps)
-            if math.isfinite(harm):
-                expected[place] = wer_of(harm, known, floor)
-                training = self._training("trials", options[place].candidate, steps, False)
-                hours[place] = training.seconds / 3600 * self.settings.steps / steps
-                # how much of which part goes in pruning is learned, and decides how many bytes that is
-                size = stored_bytes(artifacts.load(training.folder / MODEL))
-                options[place] = replace(options[place], figures=replace(options[place].figures, bytes=size))
-        if not expected:
+        found = self._made(options, floor)
+        found += self._tried(self._to_try(options, found), floor)
+        if not found:
             raise TrainingError(f"all candidates failed: see the logs in {self.folder}")
-        found = [self._planned(options[place], wer, hours[place], floor) for place, wer in expected.items()]
         return self._first_plans(found)
+
+    def _made(self, options: Sequence[Option], floor: float) -> list[Plan]:
+        """Those that need no training are made at once, and their errors known."""
+        ready = [option for option in options if not option.candidate.trained]
+        trainings = [self._training(CARRIED_OUT, option.candidate, 1, True) for option in ready]
+        plans = []
+        for option, training, error in zip(ready, trainings, run_all(trainings, 1), strict=True):
+            if error is not None:
+                self.tell(f"{option.candidate.name} failed: {error}")
+                continue
+            score = self._heard(option, training)
+            plans.append(self._planned(option, score.wer, training.seconds / 3600, floor))
+        return plans
+
+    def _to_try(self, options: Sequence[Option], made: Sequence[Plan]) -> list[Option]:
+        """Which are trained for a while: the largest first, as far as they may be wanted."""
+        trained = [option for option in options if option.candidate.trained]
+        met = [plan.predicted.bytes for plan in made if not plan.misses]
+        if not met or not self.target.limits_errors:
+            return trained
+        return [option for option in trained if option.figures.bytes < min(met)]
+
+    def _tried(self, to_try: Sequence[Option], floor: float) -> list[Plan]:
+        """The others are trained for a while, and what they would come to is extrapolated."""
+        if not to_try:
+            return []
+        self._room()
+        kinds = [option.candidate.steps[0][0] for option in to_try]
+        tried = halve(to_try, kinds, self.settings.steps, self._try)
+        # not what was carried out already: a search that is resumed should come to the same plans
+        known = [(s.harm, s.wer) for key, s in self._judged.items() if key.startswith(TRIALS)]
+        plans = []
+        for place, results in tried.items():
+            option, steps = to_try[place], max(results)
+            harm = extrapolate(results, self.settings.steps)
+            if not math.isfinite(harm):
+                continue
+            training = self._training(TRIALS, option.candidate, steps, False)
+            # how much of which part goes in pruning is learned, and decides how many bytes that is
+            size = stored_bytes(artifacts.load(training.folder / MODEL))
+            option = replace(option, figures=replace(option.figures, bytes=size))
+            hours = training.seconds / 3600 * self.settings.steps / steps
+            plans.append(self._planned(option, wer_of(harm, known, floor), hours, floor))
+        return plans
 
     def _survey(self) -> list[Option]:
         path = self.folder / "survey.json"
@@ -256,28 +274,20 @@ class Planner:
     def _candidates(self) -> list[Candidate]:
         return candidates(self.model.config, self.target.latency_ms, self.training)
 
-    def _to_try(self, options: Sequence[Option], known: dict[int, float], floor: float) -> list[int]:
-        """Which options are trained for a while: places, the largest first, as far as they may be wanted."""
-        trained = [place for place, option in enumerate(options) if option.candidate.trained]
-        limit = self.target.wer_limit(floor)
-        if limit is None:
-            return trained
-        met = [options[place].figures.bytes for place, rate in known.items() if rate <= limit]
-        return [place for place in trained if not met or options[place].figures.bytes < min(met)]
-
-    def _try(self, options: Sequence[Option], places: Sequence[int], steps: int) -> list[float]:
+    def _try(self, options: Sequence[Option], steps: int) -> list[float]:
         self.tell(
-            f"{len(places)} trials of {steps} steps: " + "; ".join(options[p].candidate.name for p in places)
+            f"{len(options)} trials of {steps} steps: "
+            + "; ".join(option.candidate.name for option in options)
         )
-        trainings = [self._training("trials", options[place].candidate, steps, False) for place in places]
+        trainings = [self._training(TRIALS, option.candidate, steps, False) for option in options]
         failed = run_all(trainings, self.settings.processes, self.settings.ray)
         harms = []
-        for place, training, error in zip(places, trainings, failed, strict=True):
+        for option, training, error in zip(options, trainings, failed, strict=True):
             if error is not None:
-                self.tell(f"{options[place].candidate.name} failed: {error}")
+                self.tell(f"{option.candidate.name} failed: {error}")
                 harms.append(math.inf)
                 continue
-            harms.append(self._heard(options[place], training).harm)
+            harms.append(self._heard(option, training).harm)
             shutil.rmtree(training.folder / f"{MODEL}-steps", ignore_errors=True)
         return harms
 
@@ -343,7 +353,7 @@ class Planner:
         Raises TrainingError if its training fails.
         """
         candidate = plan.option.candidate
-        training = self._training("plans", candidate, self.settings.steps, True)
+        training = self._training(CARRIED_OUT, candidate, self.settings.steps, True)
         if not training.done:
             self.tell(f"carrying out: {candidate.name}; the log is {training.folder / 'log.txt'}")
         (error,) = run_all([training], 1)
