@@ -214,10 +214,13 @@ def _openvino(
         raise EngineError("precision bf16: this processor has no bfloat16 instructions, use f32")
     if precision == "auto":
         precision = "bf16" if "quantization" in artifact.config.littlefoot and has_bf16 else "f32"
+    cores = len(os.sched_getaffinity(0))
     options: dict[str, Any] = {
         "INFERENCE_PRECISION_HINT": precision,
         "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": threads or len(os.sched_getaffinity(0)),
+        "INFERENCE_NUM_THREADS": threads or cores,
+        # Threads are pinned to the first cores: those of a second process would be to the same ones.
+        "ENABLE_CPU_PINNING": (threads or cores) >= cores,
         "CPU_RUNTIME_CACHE_CAPACITY": _KEPT_SHAPES,
     }
     if parallel > 1:
