@@ -348,6 +348,11 @@ class ModelConfig:
         return ahead * self.stride + self.receptive_field
 
     @property
+    def algorithmic_latency_ms(self) -> float | None:
+        """``algorithmic_latency`` in milliseconds; None for a model that does not stream."""
+        return 1000 * self.algorithmic_latency / SAMPLE_RATE if self.chunk_frames else None
+
+    @property
     def head_dim(self) -> int:
         return self.hidden_size // self.num_attention_heads
 

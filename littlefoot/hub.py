@@ -10,6 +10,7 @@ from typing import Any
 from littlefoot import artifact, checkpoint
 from littlefoot.artifact import Artifact
 from littlefoot.errors import CheckpointError, ConfigError, LittlefootError
+from littlefoot.sizes import stored_bytes
 
 FILES = (
     *(artifact.CONFIG, artifact.WEIGHTS, artifact.VOCABULARY, artifact.TOKENIZER),
@@ -163,7 +164,7 @@ def _word_errors(model: Artifact) -> Iterator[tuple[str, str, float]]:
     section = model.config.littlefoot
     plan = section.get("plan") or {}
     measured = plan.get("measured") or {}
-    same = measured.get("bytes") == sum(array.nbytes for array in model.weights.values())
+    same = measured.get("bytes") == stored_bytes(model)
     if same and measured.get("wer") is not None:
         yield f"{plan['utterances']} utterances", plan["split"], measured["wer"]
     quantization = section.get("quantization")

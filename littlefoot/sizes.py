@@ -5,6 +5,11 @@ from __future__ import annotations
 from littlefoot.artifact import Artifact
 
 
+def stored_bytes(artifact: Artifact) -> int:
+    """Bytes of all weights as stored."""
+    return sum(array.nbytes for array in artifact.weights.values())
+
+
 def bytes_by_part(artifact: Artifact) -> dict[str, int]:
     """Bytes of the weights as stored: ``front_end`` (with its projection), ``transformer``, ``head``."""
     parts = {"front_end": 0, "transformer": 0, "head": 0}

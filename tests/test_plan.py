@@ -25,7 +25,7 @@ from littlefoot.compress.recipe import Recipe, make_step
 from littlefoot.errors import ConfigError, TrainingError
 from littlefoot.plan import planner as planning
 from littlefoot.plan import trainings
-from littlefoot.plan.build import SLACK, Builder, rough_bytes, speeds, stored_bytes
+from littlefoot.plan.build import SLACK, Builder, rough_bytes, speeds
 from littlefoot.plan.candidates import TRAINED, candidates, chunk_frames, written
 from littlefoot.plan.judge import Errors, Judge, listen, some
 from littlefoot.plan.planner import Planner, Settings
@@ -33,6 +33,7 @@ from littlefoot.plan.search import RUNGS, extrapolate, halve, wer_of
 from littlefoot.plan.survey import survey
 from littlefoot.plan.target import Figures, Target, parse
 from littlefoot.plan.trainings import RECIPE, Training, carry_out, run_all
+from littlefoot.sizes import stored_bytes
 
 
 class TestTarget:

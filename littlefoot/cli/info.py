@@ -59,7 +59,7 @@ def describe(name: str, artifact: Artifact) -> dict[str, Any]:
         "vocabulary": config.vocab_size,
         "frame_ms": config.frame_ms,
         "receptive_field_ms": config.receptive_field / 16,
-        "algorithmic_latency_ms": config.algorithmic_latency / 16 if config.chunk_frames else None,
+        "algorithmic_latency_ms": config.algorithmic_latency_ms,
         "recipe": config.littlefoot.get("recipe"),
         "teacher": config.littlefoot.get("teacher"),
         "quantization": config.littlefoot.get("quantization"),

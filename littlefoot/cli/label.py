@@ -49,9 +49,7 @@ def label(
     precision: options.Precision = "auto",
     language: options.Language = None,
     layers: options.Layers = None,
-    vad: Annotated[
-        str | None, typer.Option("--vad", help="What finds speech in long recordings: energy, silero or off.")
-    ] = None,
+    vad: options.Vad = None,
     beam: options.Beam = None,
     lm: options.LanguageModel = None,
     alpha: options.Alpha = None,

@@ -21,6 +21,9 @@ Layers = Annotated[
     int | None,
     typer.Option("--layers", help="Stop after so many layers: faster. For models that are trained for it."),
 ]
+Vad = Annotated[
+    str | None, typer.Option("--vad", help="What finds speech in long recordings: energy, silero or off.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 # Decoding (littlefoot.cli.decoding)

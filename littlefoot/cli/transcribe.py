@@ -40,9 +40,7 @@ def transcribe(
         bool, typer.Option("--skip-existing", help="Leave out what was written after its recording.")
     ] = False,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Recordings at a time, in processes.")] = 1,
-    vad: Annotated[
-        str | None, typer.Option("--vad", help="What finds speech in long recordings: energy, silero or off.")
-    ] = None,
+    vad: options.Vad = None,
     line_length: Annotated[
         int, typer.Option("--line-length", help="Characters in a line of subtitles.")
     ] = 42,

@@ -21,8 +21,7 @@ from littlefoot.config import SAMPLE_RATE, ModelConfig
 from littlefoot.errors import ConfigError
 from littlefoot.manifest import Corpus
 from littlefoot.packing import WeightCode, layer_bytes, packable, symmetric
-from littlefoot.plan.candidates import Candidate, Step
-from littlefoot.plan.target import Figures
+from littlefoot.plan.candidates import PRECISIONS, ROUNDING, Candidate, Step
 from littlefoot.runtime import native
 from littlefoot.runtime.engine import Engine, create, create_stream
 from littlefoot.runtime.recognizer import Recognizer
@@ -46,7 +45,7 @@ class Builder:
 
     def shape(self, candidate: Candidate) -> Artifact:
         """The candidate before its precision is lowered."""
-        steps = tuple(step for step in candidate.steps if step[0] not in ("quantize", "lowbit"))
+        steps = tuple(step for step in candidate.steps if step[0] not in ROUNDING)
         key = tuple((method, repr(values)) for method, values in steps)
         if key not in self._shapes:
             self._shapes[key] = self._untrained(self._model, steps)
@@ -55,12 +54,12 @@ class Builder:
     def build(self, candidate: Candidate) -> Artifact:
         """An artifact of the candidate's size and speed, that knows nothing."""
         shape = self.shape(candidate)
-        last = tuple(step for step in candidate.steps if step[0] in ("quantize", "lowbit"))
+        last = tuple(step for step in candidate.steps if step[0] in ROUNDING)
         return self._untrained(shape, last)
 
     def in_8_bits(self, candidate: Candidate) -> Artifact:
         """The candidate's shape in 8 bits, nearly as fast as with fewer."""
-        return self._untrained(self.shape(candidate), (("quantize", {"max_disagreement": 1.0}),))
+        return self._untrained(self.shape(candidate), PRECISIONS["int8"])
 
     def _untrained(self, model: Artifact, steps: Sequence[Step]) -> Artifact:
         if not steps:
@@ -77,16 +76,9 @@ def _sample(corpus: Corpus) -> Corpus:
     return rows[:SAMPLE_ROWS]
 
 
-def stored_bytes(artifact: Artifact) -> int:
-    """Of its weights."""
-    return sum(array.nbytes for array in artifact.weights.values())
-
-
 def rough_bytes(config: ModelConfig, candidate: Candidate) -> float:
     """Of a candidate whose shape has this geometry, within SLACK and without building it."""
-    bits = next(
-        (values.get("bits", 8) for method, values in candidate.steps if method in ("quantize", "lowbit")), 32
-    )
+    bits = next((values.get("bits", 8) for method, values in candidate.steps if method in ROUNDING), 32)
     total = 0.0
     for name, shape in expected_weights(config).items():
         layer = name.removesuffix(".weight")
@@ -104,16 +96,6 @@ def rough_bytes(config: ModelConfig, candidate: Candidate) -> float:
         else:
             total += numbers + 4 * shape[0]
     return total
-
-
-def figures(artifact: Artifact, threads: int, live: bool) -> Figures:
-    """Size, latency and speed of a model, as ``speeds`` measures it."""
-    return Figures(stored_bytes(artifact), speeds([artifact], threads, live)[0], latency_ms(artifact.config))
-
-
-def latency_ms(config: ModelConfig) -> float | None:
-    """Algorithmic latency; None for a model that does not stream."""
-    return 1000 * config.algorithmic_latency / SAMPLE_RATE if config.chunk_frames else None
 
 
 def speeds(artifacts: Sequence[Artifact], threads: int, live: bool) -> list[float]:

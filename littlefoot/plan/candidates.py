@@ -13,13 +13,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from littlefoot.config import SAMPLE_RATE, ModelConfig
+from littlefoot.config import ModelConfig
 from littlefoot.errors import ConfigError
 
 Step = tuple[str, Mapping[str, Any]]
 """A method and its settings, as in a recipe."""
 
 TRAINED = ("distill", "prune", "share", "stream", "lowbit")
+ROUNDING = ("quantize", "lowbit")
+"""Those that lower the precision; they come last."""
 WEIGHTS = {"prune": 1.0, "distill": 2.0, "share": 2.0, "stream": 2.0, "lowbit": 1.0}
 """How the steps of training are divided among the methods of a chain."""
 DEPTHS = (0.75, 0.5, 1 / 3, 0.25)
@@ -49,7 +51,7 @@ class Candidate:
     @property
     def name(self) -> str:
         """For people."""
-        return ", ".join(part for part in (self.shape or "all of it", self.precision or "float32") if part)
+        return f"{self.shape or 'all of it'}, {self.precision or 'float32'}"
 
     @property
     def family(self) -> tuple[str, str]:
@@ -123,7 +125,8 @@ def chunk_frames(config: ModelConfig, latency_ms: float) -> int:
     """
     norm = "affine" if config.feat_extract_norm == "group" else config.feat_extract_norm
     streaming = config.replace(chunk_frames=1, left_context_frames=1, feat_extract_norm=norm)
-    shortest = 1000 * streaming.algorithmic_latency / SAMPLE_RATE
+    shortest = streaming.algorithmic_latency_ms
+    assert shortest is not None  # it streams
     if latency_ms < shortest:
         raise ConfigError(
             f"{latency_ms:g} ms: the model's frames are {config.frame_ms:g} ms apart, and the shortest "

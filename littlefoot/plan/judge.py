@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,12 +47,7 @@ class Errors:
         return paired_difference(other.errors[heard], self.errors[heard], self.words[heard])[:3]
 
 
-def listen(
-    artifact: Artifact,
-    utterances: Sequence[Utterance],
-    threads: int | None = None,
-    progress: Callable[[int], None] = lambda done: None,
-) -> Errors:
+def listen(artifact: Artifact, utterances: Sequence[Utterance], threads: int | None = None) -> Errors:
     """Errors of a model, as ``littlefoot eval`` counts them.
 
     Raises LittlefootError if it can hear none of the utterances.
@@ -67,7 +62,6 @@ def listen(
             failed = failed or str(error)
         else:
             counts[number] = word_errors(utterance.text, said)
-        progress(number + 1)
     if (counts < 0).all():
         raise LittlefootError(f"none of {len(counts)} recordings could be recognised; the first: {failed}")
     return Errors(counts[:, 0], counts[:, 1])
@@ -87,11 +81,7 @@ class Judge:
     """Compares models with the first one on the same utterances."""
 
     def __init__(self, first: Artifact, utterances: Sequence[Utterance], threads: int) -> None:
-        """
-        Raises:
-            ConfigError: there are no transcripts to count errors against.
-            LittlefootError: none of the recordings can be read.
-        """
+        """Raises ConfigError where no recording that can be read has a transcript to count errors against."""
         self._threads = threads
         self._clips: list[npt.NDArray[np.float32]] = []
         self._texts: list[str] = []

@@ -28,13 +28,14 @@ from littlefoot import atomic, audio
 from littlefoot.artifact import Artifact, fingerprint
 from littlefoot.errors import ConfigError, TrainingError
 from littlefoot.manifest import Corpus
-from littlefoot.plan.build import Builder, latency_ms, speeds, stored_bytes
+from littlefoot.plan.build import Builder, speeds
 from littlefoot.plan.candidates import Candidate, candidates, written
 from littlefoot.plan.judge import Judge, Score, listen, some
 from littlefoot.plan.search import RUNGS, extrapolate, halve, wer_of
 from littlefoot.plan.survey import Option, survey
 from littlefoot.plan.target import Figures, Target
 from littlefoot.plan.trainings import MODEL, RECIPE, Training, run_all
+from littlefoot.sizes import stored_bytes
 
 DEV_UTTERANCES = 240
 TEST_UTTERANCES = 1500
@@ -368,13 +369,14 @@ class Planner:
         first, second = speeds([self.model, made], self.settings.threads, False)
         if live:
             second = speeds([made], self.settings.threads, True)[0]
-        measured = Figures(stored_bytes(made), second, latency_ms(made.config))
-        before = Figures(stored_bytes(self.model), first, latency_ms(self.model.config))
+        measured = Figures(stored_bytes(made), second, made.config.algorithmic_latency_ms)
+        before = Figures(stored_bytes(self.model), first, self.model.config.algorithmic_latency_ms)
         if self.corpus is None:
             misses = tuple(self.target.misses(measured))
             return Outcome(plan, made, measured, None, before, (0.0, 0.0, 0.0), "", 0, misses)
-        split = "test" if some(self.corpus, "test", 1) else "dev"
-        utterances = some(self.corpus, split, TEST_UTTERANCES)
+        split, utterances = "test", some(self.corpus, "test", TEST_UTTERANCES)
+        if not utterances:
+            split, utterances = "dev", some(self.corpus, "dev", TEST_UTTERANCES)
         self.tell(f"listening to {len(utterances)} {split} utterances")
         theirs, mine = (listen(model, utterances, self.settings.cores) for model in (self.model, made))
         measured, before = replace(measured, wer=mine.wer), replace(before, wer=theirs.wer)

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from littlefoot.errors import ConfigError, LittlefootError
-from littlefoot.plan.build import SLACK, Builder, latency_ms, rough_bytes, speeds, stored_bytes
+from littlefoot.plan.build import SLACK, Builder, rough_bytes, speeds
 from littlefoot.plan.candidates import Candidate
 from littlefoot.plan.target import Figures, Target
+from littlefoot.sizes import stored_bytes
 
 SPEED_SLACK = 0.1
 """How far the speed of a shape in 8 bits may be from that of its other precisions."""
@@ -54,10 +55,9 @@ def survey(
     if not small:
         raise ConfigError(_too_large(builder, rough[-1][1], target))
     fast = small if target.speed is None else _fast(builder, small, target.speed, threads, live, progress)
-    found: dict[tuple[str, str], list[Option]] = {}
+    found: dict[tuple[str, str], Option] = {}  # by family
     for candidate in fast:
-        family = found.setdefault(candidate.family, [])
-        if family:
+        if candidate.family in found:
             continue
         progress(f"building {candidate.name}")
         try:
@@ -65,14 +65,13 @@ def survey(
         except LittlefootError as error:
             progress(f"left out: {candidate.name}: {error}")
             continue
-        figures = Figures(stored_bytes(built), speeds([built], threads, live)[0], latency_ms(built.config))
-        if not target.misses(replace(figures, speed=None)):
-            family.append(Option(candidate, figures))
-    options = [option for family in found.values() for option in family if not target.misses(option.figures)]
+        figures = Figures(stored_bytes(built), latency_ms=built.config.algorithmic_latency_ms)
+        if not target.misses(figures):
+            figures = replace(figures, speed=speeds([built], threads, live)[0])
+            found[candidate.family] = Option(candidate, figures)
+    options = [option for option in found.values() if not target.misses(option.figures)]
     if not options:
-        nearest = max(
-            (o for family in found.values() for o in family), key=lambda o: o.figures.speed or 0, default=None
-        )
+        nearest = max(found.values(), key=lambda option: option.figures.speed or 0, default=None)
         raise ConfigError(_unreachable(target, nearest))
     return sorted(options, key=lambda option: -option.figures.bytes)
 

@@ -166,8 +166,8 @@ def _find(given: str) -> Model:
     streams, latency = False, 1000 * (WindowedFrames.HOP + WindowedFrames.RIGHT)
     if artifact.is_artifact(directory):
         config = ModelConfig.from_dict(artifact.read_json(directory / artifact.CONFIG))
-        if config.chunk_frames:
-            streams, latency = True, 1000 * config.algorithmic_latency / SAMPLE_RATE
+        if config.algorithmic_latency_ms is not None:
+            streams, latency = True, config.algorithmic_latency_ms
     return Model(
         name,
         source,
