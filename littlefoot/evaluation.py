@@ -38,6 +38,32 @@ class Evaluation:
         return {**asdict(self.score), "failed": len(self.failed), "failures": self.failed, "per_set": per_set}
 
 
+def hear(
+    recognizer: Recognizer,
+    utterances: Sequence[Utterance],
+    progress: Callable[[int], None] = lambda done: None,
+    decoder: BeamDecoder | None = None,
+) -> tuple[list[str | None], list[str]]:
+    """The text of each utterance, None where it cannot be recognised, and why those could not be.
+
+    Raises LittlefootError if none could be recognised.
+    """
+    texts: list[str | None] = []
+    failed = []
+    for done, utterance in enumerate(utterances, start=1):
+        try:
+            texts.append(recognizer.transcribe(utterance.path, decoder).text)
+        except LittlefootError as error:
+            texts.append(None)
+            failed.append(f"{utterance.id}: {error}")
+        progress(done)
+    if failed and len(failed) == len(texts):
+        raise LittlefootError(
+            f"none of {len(utterances)} recordings could be recognised; the first: {failed[0]}"
+        )
+    return texts, failed
+
+
 def evaluate_recognizer(
     recognizer: Recognizer,
     utterances: Sequence[Utterance],
@@ -51,26 +77,18 @@ def evaluate_recognizer(
     Raises LittlefootError if none could be recognised, or slots cannot be read.
     """
     slots = [slot_words(utterance.slots) if utterance.slots else None for utterance in utterances]
+    said, failed = hear(recognizer, utterances, progress, decoder)
     texts: dict[str, tuple[list[str], list[str]]] = {}  # set -> references, hypotheses
     meant: dict[str, tuple[list[Counter[str]], list[str]]] = {}  # set -> words of slots, hypotheses
-    failed = []
-    for done, (utterance, words) in enumerate(zip(utterances, slots, strict=True), start=1):
-        try:
-            said = recognizer.transcribe(utterance.path, decoder).text
-        except LittlefootError as error:
-            failed.append(f"{utterance.id}: {error}")
-        else:
-            references, hypotheses = texts.setdefault(utterance.set_name, ([], []))
-            references.append(utterance.text)
-            hypotheses.append(said)
-            if words:
-                meant.setdefault(utterance.set_name, ([], []))[0].append(words)
-                meant[utterance.set_name][1].append(said)
-        progress(done)
-    if not texts:
-        raise LittlefootError(
-            f"none of {len(utterances)} recordings could be recognised; the first: {failed[0]}"
-        )
+    for utterance, words, text in zip(utterances, slots, said, strict=True):
+        if text is None:
+            continue
+        references, hypotheses = texts.setdefault(utterance.set_name, ([], []))
+        references.append(utterance.text)
+        hypotheses.append(text)
+        if words:
+            meant.setdefault(utterance.set_name, ([], []))[0].append(words)
+            meant[utterance.set_name][1].append(text)
     references = [text for pair in texts.values() for text in pair[0]]
     hypotheses = [text for pair in texts.values() for text in pair[1]]
     return Evaluation(

@@ -24,7 +24,7 @@ from littlefoot import manifest
 from littlefoot.artifact import Artifact
 from littlefoot.compress import calibration, chain, recipe
 from littlefoot.compress.calibration import LayerInput, collect
-from littlefoot.compress.fake_quant import FakeQuantOps, Plan, round_input, weight_levels
+from littlefoot.compress.fake_quant import FakeQuantOps, Plan, round_input, round_weight, weight_levels
 from littlefoot.compress.gptq import round_groups
 from littlefoot.compress.lowbit import LowbitConfig, convert, lowbit, make_plan, near_gptq, prepare
 from littlefoot.compress.methods import Step
@@ -86,9 +86,11 @@ def test_gradients_are_those_of_learned_step_sizes(code: WeightCode) -> None:
     """LSQ, equations 3 and 5, of the logarithm of the scale."""
     weight = torch.randn(3, 40, generator=torch.Generator().manual_seed(2), requires_grad=True)
     log_scale = torch.full((3, 1), -0.7, requires_grad=True)
+    rounded = round_weight(weight, log_scale, code)
     levels, _, scale = weight_levels(weight, log_scale, code)
+    torch.testing.assert_close(rounded, levels * scale[:, None])
     pull = torch.randn(3, 40, generator=torch.Generator().manual_seed(3))
-    (levels * scale[:, None] * pull).sum().backward()
+    (rounded * pull).sum().backward()
     exact = weight.detach()
     exact = exact - exact.mean(1, keepdim=True) if code.bits == 1 else exact
     places = exact / scale.detach()[:, None]

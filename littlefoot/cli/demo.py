@@ -18,6 +18,7 @@ def demo() -> None:
     from littlefoot.compress.quantize import QuantizeConfig, quantize
     from littlefoot.metrics import evaluate
     from littlefoot.runtime.recognizer import load
+    from littlefoot.sizes import stored_bytes
 
     samples = checkpoint.BUNDLED / "samples"
     original = checkpoint.load(MODEL)
@@ -36,7 +37,7 @@ def demo() -> None:
             start = time.perf_counter()
             texts[name] = [recognizer.transcribe(clip).text for clip in clips]
             elapsed = time.perf_counter() - start
-            size = sum(array.nbytes for array in (made if rows else original).weights.values())
+            size = stored_bytes(made if rows else original)
             rows.append((name, size / 1e6, seconds / elapsed))
     reference = texts[MODEL]
     for index, utterance in enumerate(utterances):

@@ -89,9 +89,7 @@ class FakeQuantOps(TorchOps):
             return rounded if log_scales is None else rounded + 0 * log_scales.sum()
         assert log_scales is not None  # few bits have scales
         log_scale = log_scales.reshape(len(codes), len(weight), -1)[choice]
-        levels, multipliers, scale = weight_levels(weight.flatten(1), log_scale, code)
-        grouped = levels.reshape(*multipliers.shape, -1) * (multipliers * scale[:, None])[:, :, None]
-        return grouped.reshape(weight.shape)
+        return round_weight(weight.flatten(1), log_scale, code).reshape(weight.shape)
 
     def _input(self, x: Tensor, name: str) -> Tensor:
         owner = self._plan.inputs.get(name)
@@ -110,32 +108,52 @@ class FakeQuantOps(TorchOps):
         return y
 
 
-def weight_levels(weight: Tensor, log_scale: Tensor, code: WeightCode) -> tuple[Tensor, Tensor, Tensor]:
-    """A layer's weight (C', C) in few bits: its levels, groups' multipliers (C', G), rows' scales
-    (C',).
+def round_weight(weight: Tensor, log_scale: Tensor, code: WeightCode) -> Tensor:
+    """What few bits leave of a layer's weight (C', C).
 
-    With one bit they are the signs of what is left when the row's mean is taken away. Gradients of scales are
+    With one bit, that is the signs of what is left when the row's mean is taken away. Gradients of scales are
     scaled down as in LSQ, by the root of the number of weights times the largest level.
 
     Args:
         log_scale: (C', G).
     """
-    rows, groups = log_scale.shape
-    if code.bits == 1:
-        weight = weight - weight.mean(1, keepdim=True)
-    low, step = code.levels[0], code.levels[1] - code.levels[0]
-    count = weight.shape[1] // groups
-    scale = _damped(log_scale, 1 / math.sqrt(count * code.levels[-1])).exp()  # (C', G)
-    row_scale = scale.amax(1)
-    multipliers = torch.ones_like(scale)
-    if groups > 1:
-        row_scale = row_scale / code.largest_multiplier
-        multipliers = _round(scale / row_scale[:, None]).clamp(min=1)
-    grouped_scale = (multipliers * row_scale[:, None])[:, :, None]
-    places = (weight.reshape(rows, groups, count) / grouped_scale - low) / step
-    last = len(code.levels) - 1
-    places = _round(places.clamp(-0.5, last + 0.5)).clamp(0, last)
+    centred, (low, step, last) = _centred(weight, code), _ladder(code)
+    count = weight.shape[1] // log_scale.shape[1]
+    damped = _damped(log_scale, 1 / math.sqrt(count * code.levels[-1]))
+    multipliers, row_scale = _group_scales(damped, code)
+    scale = (multipliers * row_scale[:, None])[:, :, None] * step  # (C', G, 1)
+    grouped = centred.reshape(*multipliers.shape, count)
+    return _fake_round(grouped, scale, -low / step, 0, last, 0.5).reshape(weight.shape)
+
+
+def weight_levels(weight: Tensor, log_scale: Tensor, code: WeightCode) -> tuple[Tensor, Tensor, Tensor]:
+    """The integers that make up ``round_weight``: a weight's levels (C', C), groups' multipliers (C', G); and
+    rows' scales (C',)."""
+    centred, (low, step, last) = _centred(weight, code), _ladder(code)
+    multipliers, row_scale = _group_scales(log_scale, code)
+    scale = (multipliers * row_scale[:, None])[:, :, None] * step
+    grouped = centred.reshape(*multipliers.shape, -1)
+    places = _places(grouped, scale, -low / step, 0, last)
     return (low + step * places).reshape(weight.shape), multipliers, row_scale
+
+
+def _centred(weight: Tensor, code: WeightCode) -> Tensor:
+    return weight - weight.mean(1, keepdim=True) if code.bits == 1 else weight
+
+
+def _ladder(code: WeightCode) -> tuple[int, int, int]:
+    """The lowest level, the step from level to level, and how many steps there are."""
+    return code.levels[0], code.levels[1] - code.levels[0], len(code.levels) - 1
+
+
+def _group_scales(log_scale: Tensor, code: WeightCode) -> tuple[Tensor, Tensor]:
+    """Groups' multipliers (C', G), which are integers, and rows' scales (C',)."""
+    scale = log_scale.exp()
+    row_scale = scale.amax(1)
+    if scale.shape[1] == 1:
+        return torch.ones_like(scale), row_scale
+    row_scale = row_scale / code.largest_multiplier
+    return _round(scale / row_scale[:, None]).clamp(min=1), row_scale
 
 
 def rounded_to_8(weight: Tensor) -> Tensor:
@@ -161,8 +179,7 @@ def round_input(x: Tensor, log_scale: Tensor, zero: Tensor | None, shift: Tensor
     damping = 1 / math.sqrt(max(x.numel(), 1) * ((1 << bits) - 1))
     scale = _damped(log_scale, damping).exp()
     low, high, offset = input_range(None if zero is None else _damped(zero, damping), bits)
-    y = x if shift is None else x - shift
-    y = (_round((y / scale + offset).clamp(low, high)) - offset) * scale
+    y = _fake_round(x if shift is None else x - shift, scale, offset, low, high)
     return y if shift is None else y + shift
 
 
@@ -188,6 +205,61 @@ class _Round(torch.autograd.Function):
 
 def _round(x: Tensor) -> Tensor:
     rounded: Tensor = _Round.apply(x)  # type: ignore[no-untyped-call]
+    return rounded
+
+
+def _places(x: Tensor, scale: Tensor, offset: Tensor | float, low: int, high: int) -> Tensor:
+    """The places of values among the levels ``low`` to ``high``, as floats."""
+    places = x / scale
+    if isinstance(offset, Tensor) or offset:
+        places += offset
+    return places.round_().clamp_(low, high)
+
+
+class _FakeRound(torch.autograd.Function):
+    """(place - offset) * scale with the place nearest to x / scale + offset, in few passes over the memory.
+
+    The gradient is that of the same with rounding for the identity, where places are not cut off.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, scale: Tensor, offset: Tensor | float, low: int, high: int, margin: float
+    ) -> Tensor:
+        y = _places(x, scale, offset, low, high)
+        y -= offset
+        y *= scale
+        tensors = (x, y, scale, offset) if isinstance(offset, Tensor) else (x, y, scale)
+        ctx.save_for_backward(*tensors)
+        ctx.offset, ctx.low, ctx.high = offset, low - margin, high + margin
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        x, y, scale, *offsets = ctx.saved_tensors
+        offset = offsets[0] if offsets else ctx.offset
+        lowest, highest = (ctx.low - offset) * scale, (ctx.high - offset) * scale
+        # Comparisons that give 0.0 and 1.0 are vectorised, those that give booleans are not.
+        of_x = torch.ge(x, lowest, out=torch.empty_like(x))
+        of_x.mul_(torch.le(x, highest, out=torch.empty_like(x))).mul_(gradient)
+        # The derivative by the scale: the place less the offset, and -x / scale where nothing is cut off.
+        of_scale = (torch.mul(gradient, y).addcmul_(of_x, x, value=-1)).sum_to_size(scale.shape) / scale
+        of_offset = None
+        if offsets:
+            of_offset = (scale * (of_x - gradient).sum_to_size(scale.shape)).sum_to_size(offset.shape)
+        return of_x, of_scale, of_offset, None, None, None
+
+
+def _fake_round(
+    x: Tensor, scale: Tensor, offset: Tensor | float, low: int, high: int, margin: float = 0.0
+) -> Tensor:
+    """Values at the nearest of the levels ``low`` to ``high``, with gradients of x, scale and offset.
+
+    Args:
+        scale: positive, of a shape that broadcasts to that of x.
+        margin: so far beyond the outermost levels a value still has a gradient.
+    """
+    rounded: Tensor = _FakeRound.apply(x, scale, offset, low, high, margin)  # type: ignore[no-untyped-call]
     return rounded
 
 

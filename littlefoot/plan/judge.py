@@ -15,6 +15,7 @@ from littlefoot.compress.mixed import kl_divergence
 from littlefoot.config import SAMPLE_RATE
 from littlefoot.decode.greedy import greedy
 from littlefoot.errors import ConfigError, LittlefootError
+from littlefoot.evaluation import hear
 from littlefoot.manifest import Corpus, Utterance
 from littlefoot.metrics import word_errors
 from littlefoot.plan.build import silent_engine
@@ -52,18 +53,13 @@ def listen(artifact: Artifact, utterances: Sequence[Utterance], threads: int | N
 
     Raises LittlefootError if it can hear none of the utterances.
     """
-    recognizer = Recognizer(artifact, silent_engine(artifact, threads))
-    counts = np.full((len(utterances), 2), -1, np.int64)
-    failed = ""
-    for number, utterance in enumerate(utterances):
-        try:
-            said = recognizer.transcribe(utterance.path).text
-        except LittlefootError as error:
-            failed = failed or str(error)
-        else:
-            counts[number] = word_errors(utterance.text, said)
-    if (counts < 0).all():
-        raise LittlefootError(f"none of {len(counts)} recordings could be recognised; the first: {failed}")
+    texts, _ = hear(Recognizer(artifact, silent_engine(artifact, threads)), utterances)
+    counts = np.array(
+        [
+            (-1, -1) if text is None else word_errors(utterance.text, text)
+            for utterance, text in zip(utterances, texts, strict=True)
+        ]
+    )
     return Errors(counts[:, 0], counts[:, 1])
 
 

@@ -366,9 +366,11 @@ class Planner:
     def _verified(self, plan: Plan, made: Artifact, dev_wer: float | None) -> Outcome:
         """What a model has, beside the one that it was made of."""
         live = self.target.latency_ms is not None
-        first, second = speeds([self.model, made], self.settings.threads, False)
+        threads = self.settings.threads
         if live:
-            second = speeds([made], self.settings.threads, True)[0]
+            (first,), (second,) = speeds([self.model], threads, False), speeds([made], threads, True)
+        else:
+            first, second = speeds([self.model, made], threads, False)
         measured = Figures(stored_bytes(made), second, made.config.algorithmic_latency_ms)
         before = Figures(stored_bytes(self.model), first, self.model.config.algorithmic_latency_ms)
         if self.corpus is None:
