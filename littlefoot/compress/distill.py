@@ -347,7 +347,7 @@ def training_set(student: CTCModel, lesson: Lesson, step: Step) -> TrainingSet:
     data = TrainingSet(
         rows, student.vocabulary, student.config, lesson.train, do_normalize, needs_text=needs_text
     )
-    outside = data.left_out["text outside the alphabet"]
+    outside = data.left_out[f"text outside the {data.outside}"]
     if 2 * outside > len(rows):
         found = ", ".join(repr(character) for character, _ in data.unknown.most_common(10))
         raise TrainingError(

@@ -27,6 +27,7 @@ from littlefoot.config import SAMPLE_RATE, ModelConfig
 from littlefoot.errors import LittlefootError, TrainingError
 from littlefoot.manifest import Utterance
 from littlefoot.model.augment import Augmenter, mask_spans
+from littlefoot.model.pronunciations import spelling
 from littlefoot.model.train_config import TrainConfig
 from littlefoot.vocabulary import Vocabulary
 
@@ -57,6 +58,8 @@ class Batch:
     """(sum of target_lengths,) token ids."""
     target_lengths: Tensor
     """(B,)"""
+    texts: list[str]
+    """B of them."""
     time_mask: Tensor
     """(B, F) bool"""
     feature_mask: Tensor
@@ -118,7 +121,7 @@ class TrainingSet(Dataset[Batch]):
     Of each utterance only its length, the frames it needs and its set are kept: texts and audio are read from
     the disk when its turn comes. ``sets`` has the size of each set, ``digest`` is a SHA-256 of its texts.
     ``left_out`` counts the utterances not used, by reason, and ``unknown`` those in which each character
-    outside the alphabet occurs; ``unreadable`` maps the paths of files that
+    outside the alphabet, or word outside the lexicon, occurs; ``unreadable`` maps the paths of files that
     turned out unreadable to what was wrong with them. ``parts`` is the number of batches in a step.
     Without ``needs_text`` only recordings matter: texts that cannot be used count as empty.
     """
@@ -133,9 +136,10 @@ class TrainingSet(Dataset[Batch]):
         parts: int = 1,
         needs_text: bool = True,
     ) -> None:
-        self.utterances, self.vocabulary = utterances, vocabulary
+        self.utterances, self.spelling = utterances, spelling(vocabulary, train.lexicon)
         self.model, self.train, self.do_normalize = model, train, do_normalize
         self.parts, self.needs_text = parts, needs_text
+        self.outside = "lexicon" if train.lexicon else "alphabet"
         self.left_out: Counter[str] = Counter()
         self.unknown: Counter[str] = Counter()
         self.augment = Augmenter(train)
@@ -152,7 +156,7 @@ class TrainingSet(Dataset[Batch]):
                 self.unreadable[str(utterance.path)] = str(error)
                 self.left_out["unreadable audio"] += 1
                 continue
-            unknown = vocabulary.unknown(utterance.text) if needs_text else set()
+            unknown = self.spelling.unknown(utterance.text) if needs_text else set()
             self.unknown.update(unknown)
             if reason := self._unusable(utterance, unknown, seconds):
                 self.left_out[reason] += 1
@@ -171,7 +175,7 @@ class TrainingSet(Dataset[Batch]):
             reasons = ", ".join(f"{count} with {reason}" for reason, count in self.left_out.items())
             if self.unknown:
                 found = ", ".join(repr(character) for character, _ in self.unknown.most_common(10))
-                reasons += f"; outside the alphabet: {found}"
+                reasons += f"; outside the {self.outside}: {found}"
             raise TrainingError(f"nothing to train on (left out: {reasons or 'none'}): check the manifests")
         self.rows = np.array(rows, np.int64)[fits]  # (N,) places of the usable ones among the utterances
         self.seconds, self.needed = self.seconds[fits], self.needed[fits]
@@ -191,7 +195,7 @@ class TrainingSet(Dataset[Batch]):
         if self.needs_text and not utterance.text.strip():
             return "empty text"
         if unknown:
-            return "text outside the alphabet"
+            return f"text outside the {self.outside}"
         if self.needs_text and (utterance.disagreement or 0.0) > self.train.max_disagreement:
             return f"disagreement above {self.train.max_disagreement:g}"
         if seconds > self.train.max_seconds:
@@ -234,6 +238,7 @@ class TrainingSet(Dataset[Batch]):
         """
         waveforms: list[npt.NDArray[np.float32]] = []
         targets: list[list[int]] = []
+        texts: list[str] = []
         rngs: list[np.random.Generator] = []
         rows: list[int] = []
         unreadable: dict[str, str] = {}
@@ -257,13 +262,14 @@ class TrainingSet(Dataset[Batch]):
                 continue
             waveforms.append(waveform)
             targets.append(self._targets(utterance))
+            texts.append(utterance.text)
             rngs.append(rng)
             rows.append(draw.index)
         if not waveforms:
-            waveforms, targets = [np.zeros(SAMPLE_RATE, np.float32)], [[]]
+            waveforms, targets, texts = [np.zeros(SAMPLE_RATE, np.float32)], [[]], [""]
             rngs, rows = [np.random.default_rng(0)], [-1]
         unreadable |= self.augment.unreadable
-        return self._collate(waveforms, targets, rngs, rows, epoch, unreadable)
+        return self._collate(waveforms, targets, texts, rngs, rows, epoch, unreadable)
 
     def recordings(self, places: Iterable[int]) -> Iterator[npt.NDArray[np.float32]]:
         """Whole recordings (T,) at these places, prepared for the model; unreadable ones are left out."""
@@ -303,9 +309,9 @@ class TrainingSet(Dataset[Batch]):
             yield batch
 
     def _targets(self, utterance: Utterance) -> list[int]:
-        if not self.needs_text and self.vocabulary.unknown(utterance.text):
+        if not self.needs_text and self.spelling.unknown(utterance.text):
             return []
-        return self.vocabulary.encode(utterance.text)
+        return self.spelling.encode(utterance.text)
 
     def _audio(self, index: int, utterance: Utterance) -> npt.NDArray[np.float32]:
         """(T,) samples of an utterance."""
@@ -322,6 +328,7 @@ class TrainingSet(Dataset[Batch]):
         self,
         waveforms: list[npt.NDArray[np.float32]],
         targets: list[list[int]],
+        texts: list[str],
         rngs: list[np.random.Generator],
         rows: list[int],
         epoch: int,
@@ -344,6 +351,7 @@ class TrainingSet(Dataset[Batch]):
             lengths=torch.tensor(lengths),
             targets=torch.tensor([token for tokens in targets for token in tokens], dtype=torch.int64),
             target_lengths=torch.tensor([len(tokens) for tokens in targets]),
+            texts=texts,
             time_mask=torch.from_numpy(time_mask),
             feature_mask=torch.from_numpy(feature_mask),
             rows=torch.tensor(rows),

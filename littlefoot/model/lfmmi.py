@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from littlefoot.decode import ngram
-from littlefoot.decode.graph import FrameGraph, token_model
+from littlefoot.decode.graph import FrameGraph, compose, ctc_graph, token_model
 from littlefoot.errors import LittlefootError, TrainingError
 from littlefoot.manifest import Utterance
 from littlefoot.model.data import Batch, frames_needed
@@ -34,6 +34,7 @@ from littlefoot.model.forward_backward import (
 )
 from littlefoot.model.module import CTCModel
 from littlefoot.model.objective import Objective
+from littlefoot.model.pronunciations import read_pronunciations, spelling
 from littlefoot.model.train_config import TrainConfig
 from littlefoot.vocabulary import Vocabulary
 
@@ -44,19 +45,18 @@ class LFMMI(Objective):
     def __init__(self, model: CTCModel, denominator: Denominator, config: TrainConfig) -> None:
         super().__init__(model)
         self.denominator, self.config = denominator, config
+        self._spoken = config.lexicon and read_pronunciations(config.lexicon, model.vocabulary)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         logits, frames = self.model(batch.waveforms, batch.lengths, batch.time_mask, batch.feature_mask)
-        loss = lfmmi(
-            logits,
-            frames,
-            batch.targets,
-            batch.target_lengths,
-            self.denominator,
-            self.config.lfmmi_acoustic_scale,
-            self.config.lfmmi_l2,
-        )
-        return {"loss": loss}
+        rest = self.denominator, self.config.lfmmi_acoustic_scale, self.config.lfmmi_l2
+        if not self._spoken:
+            return {"loss": lfmmi(logits, frames, batch.targets, batch.target_lengths, *rest)}
+        # Any pronunciation of a word may be the right one.
+        graphs = [compose(self._spoken.graph(text), self.denominator.model) for text in batch.texts]
+        lattices = [ctc_graph(graph, self.denominator.blank) for graph in graphs]
+        loss = lattice_mmi(logits, frames, lattices, *rest)
+        return {"loss": loss * frames.sum() / batch.target_lengths.sum().clamp(min=1)}
 
 
 def make_denominator(
@@ -66,11 +66,11 @@ def make_denominator(
 
     Raises TrainingError where there are none.
     """
+    spelled = spelling(vocabulary, config.lexicon)
     texts = (
-        [str(token) for token in vocabulary.encode(utterance.text)]
+        [str(token) for token in spelled.encode(utterance.text)]
         for utterance in utterances
-        if not vocabulary.unknown(utterance.text)
-        and (utterance.disagreement or 0.0) <= config.max_disagreement
+        if not spelled.unknown(utterance.text) and (utterance.disagreement or 0.0) <= config.max_disagreement
     )
     try:
         model = ngram.estimate(texts, config.lfmmi_order, max_histories=config.lfmmi_histories)

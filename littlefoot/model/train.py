@@ -94,7 +94,9 @@ def train(
     )
     dev_rows = [u for u in corpus.of_split("dev") if u.set_name in (config.dev_sets or [u.set_name])]
     main = accelerator.is_main_process
-    dev = DevSet(dev_rows if main else [], model.vocabulary, do_normalize, 2 * config.batch_seconds)
+    dev = DevSet(
+        dev_rows if main else [], model.vocabulary, do_normalize, 2 * config.batch_seconds, config.lexicon
+    )
 
     selection = Selection(work / "best", config.average_best, objective, data, dev, accelerator)
 
@@ -376,7 +378,7 @@ def describe(data: TrainingSet, dev: DevSet, model: CTCModel) -> list[str]:
     lines += [f"left out: {count} with {reason}" for reason, count in data.left_out.items()]
     if data.unknown:
         found = ", ".join(f"{character!r} in {count}" for character, count in data.unknown.most_common(20))
-        lines.append(f"outside the alphabet: {found}{', ...' if len(data.unknown) > 20 else ''}")
+        lines.append(f"outside the {data.outside}: {found}{', ...' if len(data.unknown) > 20 else ''}")
     if dev.skipped:
         lines.append(f"left out: {dev.skipped} dev utterances whose audio cannot be read")
     return lines

@@ -61,6 +61,10 @@ class TrainConfig:
     lfmmi_l2: float = 0.0
     """Penalty on the squares of the logits."""
 
+    lexicon: str | None = None
+    """File of words and their pronunciations in the model's tokens, for alphabets of phones; without one,
+    texts are spelled by their letters."""
+
     # Which utterances.
     max_disagreement: float = 0.15
     """Pseudo-labelled rows on which the labelling recognisers disagree more are left out."""

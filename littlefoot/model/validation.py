@@ -18,6 +18,7 @@ from littlefoot.metrics import evaluate
 from littlefoot.model.data import pad
 from littlefoot.model.module import CTCModel
 from littlefoot.model.objective import ctc_loss
+from littlefoot.model.pronunciations import spelling
 from littlefoot.vocabulary import Vocabulary
 
 
@@ -49,8 +50,11 @@ class DevSet:
         vocabulary: Vocabulary,
         do_normalize: bool,
         batch_seconds: float,
+        lexicon: str | None = None,
     ) -> None:
+        """With a lexicon, ``wer`` counts its phones instead of words."""
         self.vocabulary, self.do_normalize = vocabulary, do_normalize
+        self.spelling, self.spoken = spelling(vocabulary, lexicon), lexicon is not None
         self.skipped = 0
         rows = []
         for utterance in utterances:
@@ -91,8 +95,9 @@ class DevSet:
             best = logits.argmax(-1).cpu().numpy()
             for (utterance, _), ids, count in zip(batch, best, frames.tolist(), strict=True):
                 references, hypotheses = pairs.setdefault(utterance.set_name, ([], []))
-                references.append(utterance.text)
-                hypotheses.append(greedy_text(ids[:count], self.vocabulary))
+                best_path = merged(ids[:count], self.vocabulary.blank)
+                references.append(self._reference(utterance.text))
+                hypotheses.append(self._shown(best_path))
         score = DevScore(loss / max(characters, 1))
         for name, (references, hypotheses) in sorted(pairs.items()):
             result = evaluate(references, hypotheses)
@@ -101,11 +106,19 @@ class DevSet:
 
     def _targets(self, text: str) -> list[int]:
         """Nothing for a text outside the alphabet: it counts in the word errors, not in the loss."""
-        return [] if self.vocabulary.unknown(text) else self.vocabulary.encode(text)
+        return [] if self.spelling.unknown(text) else self.spelling.encode(text)
+
+    def _reference(self, text: str) -> str:
+        return self._shown(self._targets(text)) if self.spoken else text
+
+    def _shown(self, tokens: list[int]) -> str:
+        """Tokens as a text whose words are counted."""
+        if self.spoken:
+            return " ".join(self.vocabulary.tokens[token] for token in tokens)
+        return self.vocabulary.decode(tokens)
 
 
-def greedy_text(best: npt.NDArray[np.int64], vocabulary: Vocabulary) -> str:
-    """Text of the best token of every frame (F,): repeats merged, blanks dropped."""
-    starts = np.flatnonzero(np.diff(best, prepend=-1))
-    tokens = best[starts]
-    return vocabulary.decode(tokens[tokens != vocabulary.blank].tolist())
+def merged(best: npt.NDArray[np.int64], blank: int) -> list[int]:
+    """The best tokens of frames (F,): repeats merged, blanks dropped."""
+    tokens = best[np.flatnonzero(np.diff(best, prepend=-1))]
+    return tokens[tokens != blank].tolist()  # type: ignore[no-any-return]
