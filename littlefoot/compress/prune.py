@@ -53,7 +53,10 @@ class PruneConfig:
     sparsity: float = 0.5
     """The share of the model that goes."""
     measure: str = "operations"
-    """Of what: ``parameters``, or ``operations`` (multiplications with weights per second of speech)."""
+    """Of what: ``parameters``, ``operations`` (multiplications with weights per second of speech), or
+    ``bytes``, as stored when the Transformer's linear layers have ``bits`` and all else has 8."""
+    bits: int = 8
+    """Which ``bytes`` are counted with."""
     parts: tuple[str, ...] = ("heads", "ffn", "conv")
     """What may go: attention ``heads``, feed-forward units ``ffn``, the front end's channels ``conv``."""
     ramp: float = 0.5
@@ -67,8 +70,10 @@ class PruneConfig:
             raise ConfigError(f"sparsity must lie between 0 and 1, not {self.sparsity}")
         if not 0 <= self.ramp <= 1:
             raise ConfigError(f"ramp must lie between 0 and 1, not {self.ramp}")
-        if self.measure not in ("parameters", "operations"):
-            raise ConfigError(f"measure must be parameters or operations, not '{self.measure}'")
+        if self.measure not in ("parameters", "operations", "bytes"):
+            raise ConfigError(f"measure must be parameters, operations or bytes, not '{self.measure}'")
+        if not 1 <= self.bits <= 8:
+            raise ConfigError(f"bits must lie between 1 and 8, not {self.bits}")
         if not self.parts or not set(self.parts) <= {"heads", "ffn", "conv"}:
             raise ConfigError(f"parts must be some of heads, ffn and conv, not {', '.join(self.parts)}")
 
@@ -83,7 +88,7 @@ def outline(model: ModelConfig, config: PruneConfig) -> ModelConfig:
             "a model whose layers share weights or maps cannot be pruned: prune first, then share"
         )
     least = {axis: 1 if axis.startswith("heads") else MULTIPLE for axis in prunable(model, config.parts)}
-    most = 1 - size(model, least, config.measure) / size(model, {}, config.measure)
+    most = 1 - size(model, least, config.measure, config.bits) / size(model, {}, config.measure, config.bits)
     if config.sparsity >= most:
         raise ConfigError(
             f"sparsity {config.sparsity} cannot be reached: {', '.join(config.parts)} are "
@@ -121,14 +126,14 @@ def prune(model: Artifact, config: PruneConfig, step: Step) -> Artifact:
     """
     outline(model.config, config)
     student = CTCModel.from_artifact(model)
-    gates = Gates(student, config.parts, config.measure)
+    gates = Gates(student, config.parts, config.measure, config.bits)
     training_set(student, config, step)
     says = LiveTeacher(CTCModel.from_artifact(model))
     gated = learn(Pruning(student, says, gates, config, denominator_of(step, student, config)), step)
     gates.goal = config.sparsity
     made = remove(CTCModel.from_artifact(gated), gates).to_artifact()
-    left = 1 - size(made.config, {}, config.measure) / size(model.config, {}, config.measure)
-    step.progress(f"{100 * left:.1f} % of the {config.measure} went")
+    after, before = (size(m.config, {}, config.measure, config.bits) for m in (made, model))
+    step.progress(f"{100 * (1 - after / before):.1f} % of the {config.measure} went")
     return made
 
 
@@ -138,9 +143,9 @@ class Gates(nn.Module):
     goal = FIRST_SPARSITY
     """The share of the model that is closed, as expected."""
 
-    def __init__(self, model: CTCModel, parts: tuple[str, ...], measure: str) -> None:
+    def __init__(self, model: CTCModel, parts: tuple[str, ...], measure: str, bits: int = 8) -> None:
         super().__init__()
-        self._config, self._measure = model.config, measure
+        self._config, self._measure, self._bits = model.config, measure, bits
         config, weights = model.config, dict(model.named_parameters())
         self._scaled = nn.ParameterDict(
             {
@@ -159,7 +164,7 @@ class Gates(nn.Module):
         offset = self._offset({axis: value.detach() for axis, value in learned.items()})
         slopes = {axis: (value.detach() + offset).requires_grad_() for axis, value in learned.items()}
         with torch.enable_grad():
-            total = size(self._config, expected(slopes), self._measure)
+            total = self._size(expected(slopes))
         grads = torch.autograd.grad(total, list(slopes.values()))
         change = torch.stack([grad.sum() for grad in grads]).sum().clamp(min=1e-12)
         moves = [(g * (a - a.detach())).sum() for g, a in zip(grads, learned.values(), strict=True)]
@@ -172,16 +177,19 @@ class Gates(nn.Module):
 
     def _solved(self, kept: Callable[[float], Mapping[str, Any]]) -> float:
         """The offset at which what ``kept`` gives has the goal's size, by bisection, as it grows with it."""
-        wanted = (1 - self.goal) * float(size(self._config, {}, self._measure))
+        wanted = (1 - self.goal) * float(self._size({}))
 
         def miss(offset: float) -> float:
-            return float(size(self._config, kept(offset), self._measure)) - wanted
+            return float(self._size(kept(offset))) - wanted
 
         low, high = -60.0, 60.0
         for _ in range(50):
             middle = (low + high) / 2
             low, high = (middle, high) if miss(middle) < 0 else (low, middle)
         return min(low, high, key=lambda offset: abs(miss(offset)))  # counts may jump past the goal
+
+    def _size(self, kept: Mapping[str, Any]) -> Any:
+        return size(self._config, kept, self._measure, self._bits)
 
     def drawn(self) -> dict[str, Tensor]:
         """Random gates in 0 ... 1, most of them exactly 0 or 1, with gradients to their log odds."""
@@ -315,10 +323,12 @@ class Pruning(Distillation):
         return {**super().forward(batch), "sparsity": torch.tensor(self.gates.goal)}
 
 
-def size(config: ModelConfig, kept: Mapping[str, Any], measure: str) -> Any:
-    """Parameters of the large matrices, or multiplications with them per second of speech.
+def size(config: ModelConfig, kept: Mapping[str, Any], measure: str, bits: int = 8) -> Any:
+    """Parameters of the large matrices, multiplications with them per second of speech, or their bytes.
 
-    ``kept`` says how many heads, units and channels stay, by axis; those not in it stay all.
+    Args:
+        kept: how many heads, units and channels stay, by axis; those not in it stay all.
+        bits: of the Transformer's linear layers, where ``measure`` is ``bytes``; all else has 8.
     """
 
     def channels(layer: int) -> Any:
@@ -345,7 +355,8 @@ def size(config: ModelConfig, kept: Mapping[str, Any], measure: str) -> Any:
     for layer in range(config.num_hidden_layers):
         heads = kept.get(f"heads{layer}", config.attention_heads(layer))
         units = kept.get(f"ffn{layer}", config.feed_forward_units(layer))
-        total = total + frames * width * (4 * heads * config.head_dim + 2 * units)
+        linear = width * (4 * heads * config.head_dim + 2 * units)
+        total = total + linear * (bits / 8 if measure == "bytes" else frames)
     return total
 
 

@@ -41,14 +41,13 @@ class Builder:
     def __init__(self, model: Artifact, corpus: Corpus | None) -> None:
         self._model = model
         self._corpus = None if corpus is None else _sample(corpus)
-        self._shapes: dict[tuple[tuple[str, str], ...], Artifact] = {}
+        self._shapes: dict[str, Artifact] = {}
 
     def shape(self, candidate: Candidate) -> Artifact:
         """The candidate before its precision is lowered."""
-        steps = tuple(step for step in candidate.steps if step[0] not in ROUNDING)
-        key = tuple((method, repr(values)) for method, values in steps)
+        key = repr(candidate.shaping)
         if key not in self._shapes:
-            self._shapes[key] = self._untrained(self._model, steps)
+            self._shapes[key] = self._untrained(self._model, candidate.shaping)
         return self._shapes[key]
 
     def build(self, candidate: Candidate) -> Artifact:
@@ -78,7 +77,8 @@ def _sample(corpus: Corpus) -> Corpus:
 
 def rough_bytes(config: ModelConfig, candidate: Candidate) -> float:
     """Of a candidate whose shape has this geometry, within SLACK and without building it."""
-    bits = next((values.get("bits", 8) for method, values in candidate.steps if method in ROUNDING), 32)
+    rounding = next((values for method, values in candidate.steps if method in ROUNDING), {"bits": 32})
+    bits, positions = rounding.get("bits", 8), rounding.get("positions", 8)
     total = 0.0
     for name, shape in expected_weights(config).items():
         layer = name.removesuffix(".weight")
@@ -94,7 +94,8 @@ def rough_bytes(config: ModelConfig, candidate: Candidate) -> float:
         elif layer == "feature_extractor.conv_layers.0.conv":
             total += 4 * numbers
         else:
-            total += numbers + 4 * shape[0]
+            width = positions if layer.startswith("encoder.pos_conv_embed.") else 8
+            total += numbers * width / 8 + 4 * shape[0]
     return total
 
 

@@ -30,9 +30,10 @@ PRECISIONS: dict[str, tuple[Step, ...]] = {
     "": (),
     "int8": (("quantize", {"max_disagreement": 1.0}),),  # the judge sees what it costs
     "4 bits": (("quantize", {"bits": 4, "max_disagreement": 1.0}),),
-    "3 bits": (("lowbit", {"bits": 3}),),
-    "2 bits": (("lowbit", {"bits": 2}),),
-    "1 bit": (("lowbit", {"bits": 1}),),
+    # The positional convolution would be a sixth of what is left.
+    "3 bits": (("lowbit", {"bits": 3, "positions": 4}),),
+    "2 bits": (("lowbit", {"bits": 2, "positions": 4}),),
+    "1 bit": (("lowbit", {"bits": 1, "positions": 4}),),
 }
 SHARED_INT8: tuple[Step, ...] = (("lowbit", {"bits": 8}),)
 """One range must serve a shared layer at all its depths: that needs training."""
@@ -54,6 +55,11 @@ class Candidate:
         return f"{self.shape or 'all of it'}, {self.precision or 'float32'}"
 
     @property
+    def shaping(self) -> tuple[Step, ...]:
+        """The steps before its precision is lowered."""
+        return tuple(step for step in self.steps if step[0] not in ROUNDING)
+
+    @property
     def family(self) -> tuple[str, str]:
         """Candidates that differ only in how far they go have the same."""
         return "+".join(method for method, _ in self.steps), self.precision
@@ -65,13 +71,15 @@ class Candidate:
 
 
 def candidates(
-    config: ModelConfig, latency_ms: float | None = None, training: bool = True
+    config: ModelConfig, latency_ms: float | None = None, training: bool = True, by_bytes: bool = False
 ) -> list[Candidate]:
     """All chains for a model's geometry.
 
     Args:
         latency_ms: at most, where the result must stream.
         training: whether there is speech to learn from; without, only what is done after training.
+        by_bytes: prune a share of the bytes, so that sizes are known before training decides what goes;
+            otherwise of the operations, which is what time follows.
 
     Raises:
         ConfigError: a latency that the model's frames do not allow, or streaming without training.
@@ -86,11 +94,23 @@ def candidates(
     found = []
     for (shape, made), (precision, last) in itertools.product(shapes, PRECISIONS.items()):
         shared = any(method == "share" for method, _ in made)
+        if by_bytes:
+            made = tuple(_by_bytes(step, last) for step in made)
         steps = (*made, *live, *(SHARED_INT8 if shared and precision == "int8" else last))
         candidate = Candidate(shape, precision, steps)
         if steps and (training or not candidate.trained) and not (shared and precision == "4 bits"):
             found.append(candidate)
     return found
+
+
+def _by_bytes(step: Step, last: tuple[Step, ...]) -> Step:
+    """A step of pruning that counts the bytes of what will be stored."""
+    method, values = step
+    if method != "prune":
+        return step
+    if not last:
+        return method, {**values, "measure": "parameters"}
+    return method, {**values, "measure": "bytes", "bits": last[0][1].get("bits", 8)}
 
 
 def _shapes(config: ModelConfig) -> Iterator[tuple[str, tuple[Step, ...]]]:

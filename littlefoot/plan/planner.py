@@ -273,7 +273,8 @@ class Planner:
         return options
 
     def _candidates(self) -> list[Candidate]:
-        return candidates(self.model.config, self.target.latency_ms, self.training)
+        by_bytes = self.target.bytes is not None and self.target.speed is None
+        return candidates(self.model.config, self.target.latency_ms, self.training, by_bytes)
 
     def _try(self, options: Sequence[Option], steps: int) -> list[float]:
         self.tell(

@@ -41,13 +41,14 @@ def survey(
     live = target.latency_ms is not None
     rough, impossible = [], set()
     for candidate in candidates:
-        if candidate.shape in impossible:
+        shaping = repr(candidate.shaping)
+        if shaping in impossible:
             continue
         try:
             shape = builder.shape(candidate)
         except LittlefootError as error:
             progress(f"left out: {candidate.shape}: {error}")
-            impossible.add(candidate.shape)
+            impossible.add(shaping)
             continue
         rough.append((rough_bytes(shape.config, candidate), candidate))
     rough.sort(key=lambda pair: -pair[0])
