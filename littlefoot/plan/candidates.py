@@ -25,7 +25,7 @@ ROUNDING = ("quantize", "lowbit")
 WEIGHTS = {"prune": 1.0, "distill": 2.0, "share": 2.0, "stream": 2.0, "lowbit": 1.0}
 """How the steps of training are divided among the methods of a chain."""
 DEPTHS = (0.75, 0.5, 1 / 3, 0.25)
-SPARSITIES = tuple(percent / 100 for percent in range(30, 90, 5))
+SPARSITIES = tuple(percent / 100 for percent in range(10, 90, 5))
 PRECISIONS: dict[str, tuple[Step, ...]] = {
     "": (),
     "int8": (("quantize", {"max_disagreement": 1.0}),),  # the judge sees what it costs
