@@ -93,7 +93,7 @@ def test_gates_are_open_as_often_as_expected() -> None:
         assert all(draw[axis].min() >= 0 and draw[axis].max() <= 1 for draw in drawn[:50])
 
 
-@pytest.mark.parametrize("measure", ["parameters", "operations"])
+@pytest.mark.parametrize("measure", ["parameters", "operations", "bytes"])
 @pytest.mark.parametrize("goal", [0.02, 0.3, 0.5])
 def test_the_expected_size_is_the_goal_and_stays_there(measure: str, goal: float) -> None:
     model = model_of("wav2vec2-base")
@@ -137,6 +137,18 @@ def test_size_counts_the_large_matrices(family: str) -> None:
     assert base - size(without, {}, "operations") == pytest.approx(frames * layer)
 
 
+def test_bytes_count_the_layers_with_their_bits() -> None:
+    config = model_of("wav2vec2-large").config
+    eight, one = (size(config, {}, "bytes", bits) for bits in (8, 1))
+    linear = (
+        config.num_hidden_layers
+        * config.hidden_size
+        * (4 * config.hidden_size + 2 * config.intermediate_size)
+    )
+    assert eight == size(config, {}, "parameters")
+    assert eight - one == linear * 7 / 8
+
+
 @pytest.mark.parametrize("measure", ["parameters", "operations"])
 def test_pruning_makes_the_model_as_small_as_asked(
     teacher: Artifact, tones: Path, tmp_path: Path, measure: str
@@ -161,7 +173,8 @@ def test_pruning_makes_the_model_as_small_as_asked(
     [
         ({"sparsity": 1.5}, "sparsity must lie between 0 and 1"),
         ({"ramp": -1}, "ramp must lie between 0 and 1"),
-        ({"measure": "bytes"}, "measure must be parameters or operations"),
+        ({"measure": "weight"}, "measure must be parameters, operations or bytes, not 'weight'"),
+        ({"bits": 16}, "bits must lie between 1 and 8, not 16"),
         ({"parts": ("heads", "layers")}, "parts must be some of"),
         ({"parts": ()}, "parts must be some of"),
     ],
