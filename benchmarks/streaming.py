@@ -55,6 +55,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, nargs="?", help="folder of sets, for errors")
     parser.add_argument("--int8", action="store_true", help="quantize s3 first")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--parallel", type=int, default=1, help="chunks computed side by side")
     parser.add_argument("--count", type=int, default=8, help="streams at once")
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--hours", type=float, default=2)
@@ -83,9 +84,9 @@ def s3(name: str, quantized: bool) -> Artifact:
     return int8(made) if quantized else made
 
 
-def recognizer(artifact: Artifact, threads: int) -> Recognizer:
+def recognizer(artifact: Artifact, threads: int, parallel: int = 1) -> Recognizer:
     """With its stream engine."""
-    engine = create_stream(artifact, "openvino", threads)
+    engine = create_stream(artifact, "openvino", threads, parallel=parallel)
     return Recognizer(artifact, create(artifact, "openvino", threads), lambda: engine)
 
 
@@ -108,7 +109,7 @@ def speed(artifact: Artifact, options: argparse.Namespace) -> None:
 
 def streams(artifact: Artifact, options: argparse.Namespace) -> None:
     """Feed streams in real time, each from a thread of its own, and see how late their results are."""
-    shared = recognizer(artifact, options.threads)
+    shared = recognizer(artifact, options.threads, options.parallel)
     late: list[float] = []
 
     def live(number: int) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from littlefoot.decode.align import align, word_times
 from littlefoot.decode.greedy import GreedySearch, best_path, best_tokens, greedy
 from littlefoot.decode.segments import segments
+from littlefoot.decode.spans import text as text_of
 from littlefoot.errors import EngineError
 from littlefoot.results import Segment, Word
 
@@ -67,6 +68,16 @@ def softmax(logits: Logits) -> NDArray[np.float64]:
 )
 def test_greedy_text(frames: str, text: str) -> None:
     assert greedy(spoken(frames), ENGLISH, 0.02).text == text
+
+
+@given(st.data())
+def test_the_text_of_tokens_is_that_of_their_words(data: st.DataObject) -> None:
+    vocabulary = data.draw(st.sampled_from([ENGLISH, CHINESE, SPACED]))
+    frames = data.draw(st.lists(st.integers(0, len(vocabulary.tokens) - 1), max_size=30))
+    spans = best_path(np.array(frames, np.int64), np.zeros(len(frames)), vocabulary.blank)
+    logits = np.full((len(frames), len(vocabulary.tokens)), -9.0, np.float32)
+    logits[np.arange(len(frames)), frames] = 9.0
+    assert text_of(spans.tokens.tolist(), vocabulary) == greedy(logits, vocabulary, 0.02).text
 
 
 def test_word_times_reach_from_the_first_frame_to_the_delimiter() -> None:

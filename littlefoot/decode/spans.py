@@ -8,6 +8,7 @@ confidence is the geometric mean of the posteriors of its characters over their 
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -91,6 +92,19 @@ def separator(vocabulary: TokenSet) -> str:
 def is_special(token: str) -> bool:
     """Whether a token stands for no text, such as ``<s>``, ``<unk>`` or ``[PAD]``."""
     return _SPECIAL.fullmatch(token) is not None
+
+
+def text(tokens: Iterable[int], vocabulary: TokenSet) -> str:
+    """The text of ``words``, of tokens whose repetitions and blanks are already gone."""
+    found: list[str] = []
+    word = ""
+    for token in (vocabulary.tokens[index] for index in tokens):
+        if token == vocabulary.word_delimiter:
+            found += [word] if word else []
+            word = ""
+        elif not is_special(token):
+            word += token
+    return " ".join([*found, word] if word else found)
 
 
 def words(spans: Spans, vocabulary: TokenSet, frame_seconds: float, offset: float = 0.0) -> list[Word]:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from littlefoot.decode.beam import BeamDecoder
 from littlefoot.decode.greedy import best_path, best_tokens
-from littlefoot.decode.spans import separator, words
+from littlefoot.decode.spans import separator, text, words
 from littlefoot.errors import AudioError
 from littlefoot.results import Segment, Word
 from littlefoot.runtime.frames import Frames
@@ -58,6 +58,7 @@ class Stream:
         self._search = decoder.start() if decoder else None
         self._logits = np.zeros((0, len(vocabulary.tokens)), np.float32)  # of the segment, for the search
         self._begin = 0  # frames before the segment
+        self._text = ""  # of the segment so far
         self._finished = False
 
     def feed(self, samples: npt.NDArray[Any]) -> Partial:
@@ -103,12 +104,15 @@ class Stream:
                 final += self._segment(int(gaps[-1]) + 1 if len(gaps) else len(self._tokens))
         if last:
             final += self._segment(len(self._tokens))
-        return Partial(self._partial(), final)
+        if len(best) or last:
+            self._text = self._partial()
+        return Partial(self._text, final)
 
     def _partial(self) -> str:
         if self._search is not None:
             return self._search.partial()
-        return self._separator.join(word.word for word in self._words(len(self._tokens)))
+        spans = best_path(self._tokens, self._log_posteriors, self._vocabulary.blank)
+        return text(spans.tokens.tolist(), self._vocabulary)
 
     def _segment(self, end: int) -> list[Segment]:
         """End the segment after so many frames."""
