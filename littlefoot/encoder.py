@@ -177,12 +177,13 @@ class StreamState:
     features: Tensor
     """(B, N, D): the last projected features; at the beginning (B, N - right context, D) of zeros."""
     keys: dict[int, Tensor]
-    """(B, H, K, L) of each layer with an attention map of its own, of the frames before the chunk; the last
-    ``seen`` are real."""
+    """(B, H, K, L) of each layer with an attention map of its own, of the L frames before the chunk in any
+    order, as attention does not depend on it; of fewer, the first ``seen``. Of the state after a chunk: those
+    of its own frames (B, H, K, C), which the caller puts in place of the oldest."""
     values: list[Tensor]
-    """(B, H, L, K) of each layer."""
+    """(B, H, L, K) of each layer, likewise."""
     seen: Tensor
-    """(B,) integers: frames that the stream has given."""
+    """(B,) integers: frames that the stream has given, L at most."""
 
 
 def encode_chunk(
@@ -191,7 +192,7 @@ def encode_chunk(
     """The next chunk of a stream: the front end's features to logits (B, C, V), and the state after it.
 
     The logits are those that ``encode`` gives for these frames of the whole recording. C is ``chunk_frames``,
-    and less only at the end; ``seen`` is for the caller to count.
+    and less only at the end; ``seen`` and the frames before are for the caller to keep.
 
     Args:
         features: (B, new frames, C): at the beginning ``right_context_frames`` more than the logits.
@@ -221,13 +222,16 @@ def encode_chunk(
 
 @dataclass
 class AttentionCache:
-    """Keys (B, H, K, L) and values (B, H, L, K) of one layer before a chunk, then those before the next."""
+    """Keys (B, H, K, L) and values (B, H, L, K) of one layer before a chunk, then those of the chunk itself.
+
+    The two are multiplied apart: to join them would copy all of a stream's past for every chunk.
+    """
 
     keys: Tensor | None
     """None where the layer uses another's attention map."""
     values: Tensor
     seen: Tensor
-    """(B,): how many of the frames before, at the end of the L, are real."""
+    """(B,): how many of the frames before, from the first, are real."""
 
 
 def _project(ops: Ops, config: ModelConfig, features: Tensor) -> Tensor:
@@ -408,13 +412,17 @@ def _attention(
     """
     value = _linear(ops, config, layer, x, "attention.v_proj")
     value = ops.transpose(ops.reshape(value, (0, 0, -1, config.head_dim)), (0, 2, 1, 3))  # (B, H, F, K)
-    if cache is not None:
-        value = ops.concat([cache.values, value], axis=2)  # (B, H, L + F, K)
-        cache.values = ops.last(value, 2, config.left_context_frames)
     attention = reused
     if attention is None:
         attention = _attention_map(ops, config, layer, x, mask, position_bias, cache)
-    x = ops.matmul(ops.dropout(attention, config.attention_dropout), value)  # (B, H, F, K)
+    taken = ops.dropout(attention, config.attention_dropout)
+    if cache is None:
+        x = ops.matmul(taken, value)  # (B, H, F, K)
+    else:
+        left = config.left_context_frames
+        past = ops.matmul(ops.slice(taken, 3, 0, left), cache.values)
+        x = past + ops.matmul(ops.slice(taken, 3, left, None), value)
+        cache.values = value
     x = ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (0, 0, -1))  # (B, F, H * K)
     return ops.dropout(_linear(ops, config, layer, x, "attention.out_proj"), config.hidden_dropout), attention
 
@@ -434,22 +442,23 @@ def _attention_map(
     key = _linear(ops, config, layer, x, "attention.k_proj")
     query = ops.transpose(ops.reshape(query, split), (0, 2, 1, 3))  # (B, H, F, K)
     key = ops.transpose(ops.reshape(key, split), (0, 2, 3, 1))  # (B, H, K, F)
-    if cache is not None:
-        key = ops.concat([cache.keys, key], axis=3)  # (B, H, K, L + F)
-        cache.keys = ops.last(key, 3, config.left_context_frames)
-        mask = _start_mask(ops, config, key, cache.seen)
     scores = ops.matmul(query, key, f"{layer.block}.attention.scores")
+    if cache is not None:
+        past = ops.matmul(query, cache.keys, f"{layer.block}.attention.scores")
+        past = past + _start_mask(ops, past, cache.seen)
+        scores = ops.concat([past, scores], axis=3)  # (B, H, F, L + F)
+        cache.keys = key
     if position_bias is not None:
         gate = _position_gate(ops, f"{layer.block}.attention", ops.reshape(x, split))  # (B, H, F, 1)
         scores = scores + gate * position_bias
     return ops.softmax(scores if mask is None else scores + mask)
 
 
-def _start_mask(ops: Ops, config: ModelConfig, key: Tensor, seen: Tensor) -> Tensor:
-    """(B, 1, 1, L + F): MASKED_SCORE for cached keys from before the stream's first frame."""
-    missing = ops.reshape(seen * -1 + config.left_context_frames, (-1, 1))  # (B, 1)
-    before = ops.less(ops.reshape(ops.positions(key, axis=3), (1, -1)), missing)
-    return ops.reshape(before * MASKED_SCORE, (0, 1, 1, -1))
+def _start_mask(ops: Ops, past: Tensor, seen: Tensor) -> Tensor:
+    """(B, 1, 1, L) for scores (B, H, F, L): MASKED_SCORE for places that the stream has not filled yet."""
+    place = ops.reshape(ops.positions(past, axis=3), (1, -1))
+    filled = ops.less(place, ops.reshape(seen, (-1, 1)))  # (B, L)
+    return ops.reshape((filled - 1.0) * -MASKED_SCORE, (0, 1, 1, -1))
 
 
 def _feed_forward(ops: Ops, config: ModelConfig, layer: Layer, x: Tensor) -> Tensor:

@@ -74,11 +74,23 @@ class ChunkedFrames:
         inputs[WAVEFORM] = self._held[None, : (count - 1) * config.stride + config.receptive_field].copy()
         inputs[VALID] = valid[None]
         inputs[SEEN] = np.array([min(self._seen, config.left_context_frames)])
-        logits, *self._state = self._engine.step(inputs)
+        logits, *made = self._engine.step(inputs)
+        for number, (part, new) in enumerate(zip(self._parts, made, strict=True)):
+            if part.frames_axis is None:
+                self._state[number] = new
+            else:
+                _replace_oldest(self._state[number], new, part.frames_axis, self._seen)
         self._held = self._held[count * config.stride :]
         self._seen += logits.shape[1]
         self._begun = True
         return np.asarray(logits[0], dtype=np.float32)
+
+
+def _replace_oldest(kept: Array, new: Array, axis: int, seen: int) -> None:
+    """Write new frames over the oldest of those that are kept along an axis; ``seen`` came before them."""
+    size, count = kept.shape[axis], new.shape[axis]
+    frames = np.arange(max(0, count - size), count)
+    np.moveaxis(kept, axis, 0)[(seen + frames) % size] = np.moveaxis(new, axis, 0)[frames]
 
 
 class WindowedFrames:

@@ -185,6 +185,9 @@ class StreamTensor:
     """Without the batch."""
     start: tuple[int, ...]
     """Its shape at the beginning of a stream, where all of it is zero."""
+    frames_axis: int | None = None
+    """Where not None, what comes out are the chunk's own frames along this axis, counted with the batch: they
+    replace the oldest ones."""
 
 
 def stream_state(config: ModelConfig) -> list[StreamTensor]:
@@ -194,10 +197,10 @@ def stream_state(config: ModelConfig) -> list[StreamTensor]:
     tensors = [StreamTensor(FEATURES, (tail, width), (tail - ahead, width))]
     for layer in range(config.num_hidden_layers):
         heads, left = config.attention_heads(layer), config.left_context_frames
-        shapes = {"keys": (heads, config.head_dim, left), "values": (heads, left, config.head_dim)}
-        if config.map(layer) != layer:
-            del shapes["keys"]
-        tensors += [StreamTensor(f"{name}.{layer}", shape, shape) for name, shape in shapes.items()]
+        keys, values = (heads, config.head_dim, left), (heads, left, config.head_dim)
+        if config.map(layer) == layer:
+            tensors.append(StreamTensor(f"keys.{layer}", keys, keys, 3))
+        tensors.append(StreamTensor(f"values.{layer}", values, values, 2))
     return tensors
 
 
@@ -237,9 +240,11 @@ def build_stream(artifact: Artifact) -> Graph:
     made |= {f"keys.{layer}": value for layer, value in after.keys.items()}
     made |= {f"values.{layer}": value for layer, value in enumerate(after.values)}
     outputs = [_output(ops, LOGITS, logits, ["batch", "frames", config.vocab_size])]
-    outputs += [
-        _output(ops, f"next.{tensor.name}", made[tensor.name], ["batch", *tensor.shape]) for tensor in tensors
-    ]
+    for tensor in tensors:
+        dimensions: list[int | str] = ["batch", *tensor.shape]
+        if tensor.frames_axis is not None:
+            dimensions[tensor.frames_axis] = "frames"
+        outputs.append(_output(ops, f"next.{tensor.name}", made[tensor.name], dimensions))
     return Graph(ops.nodes, inputs, outputs, ops.initializers, {}, ops.strides)
 
 
