@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -186,8 +187,9 @@ def check_output(directory: str | Path, overwrite: bool = False) -> None:
 
 def _write(artifact: Artifact, directory: Path) -> None:
     tensors = names.to_checkpoint(artifact.weights, artifact.config)
-    checksums = json.dumps(safetensors_io.checksums(tensors), sort_keys=True)
-    safetensors_io.write(directory / WEIGHTS, tensors, {"format": "pt", "checksums": checksums})
+    checksums = safetensors_io.checksums(tensors)
+    metadata = _metadata("".join(checksums[name][:_CHECKSUM_DIGITS] for name in sorted(checksums)))
+    safetensors_io.write(directory / WEIGHTS, tensors, metadata)
     config = artifact.config.to_dict()
     config["littlefoot"] = {**artifact.config.littlefoot, "format_version": FORMAT_VERSION}
     tokens = artifact.vocabulary.tokens
@@ -215,6 +217,20 @@ def _write(artifact: Artifact, directory: Path) -> None:
         )
     _write_text(directory / CARD, artifact.card)
 
+
+def weights_file_bytes(artifact: Artifact) -> int:
+    """What the weights' file takes when it is saved."""
+    tensors = names.to_checkpoint(artifact.weights, artifact.config)
+    return safetensors_io.file_bytes(tensors, _metadata("0" * _CHECKSUM_DIGITS * len(tensors)))
+
+
+def _metadata(checksums: str) -> dict[str, str]:
+    """``checksums``: of all tensors in the order of their names, one after the other; with names of their own
+    they would be the largest part of the header, and the header a large part of a tiny model."""
+    return {"format": "pt", "checksums": checksums}
+
+
+_CHECKSUM_DIGITS = 16
 
 _SPECIAL_TOKENS = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
 
@@ -276,19 +292,33 @@ def _read(directory: Path) -> Artifact:
 
 def _verify(tensors: dict[str, npt.NDArray[Any]], metadata: dict[str, str]) -> None:
     """Compare tensors with the checksums that were stored with them."""
-    try:
-        expected = json.loads(metadata["checksums"])
-    except (KeyError, ValueError, TypeError, RecursionError):
-        expected = None
-    if not isinstance(expected, dict):
-        raise ArtifactError(f"{WEIGHTS} has no checksums: it is damaged or was not written by littlefoot")
     found = safetensors_io.checksums(tensors)
+    stored = str(metadata.get("checksums", ""))
+    if re.fullmatch(rf"[0-9a-f]{{{_CHECKSUM_DIGITS * len(found)}}}", stored):
+        found = {name: digest[:_CHECKSUM_DIGITS] for name, digest in found.items()}
+        digests = (stored[i : i + _CHECKSUM_DIGITS] for i in range(0, len(stored), _CHECKSUM_DIGITS))
+        expected = dict(zip(sorted(found), digests, strict=True))
+    else:
+        expected = _named_checksums(stored)
     damaged = [name for name in {**expected, **found} if expected.get(name) != found.get(name)]
     if damaged:
         raise ArtifactError(
             f"damaged tensors (wrong checksum, missing or added): {_some(sorted(damaged))}: "
             "get or make the artifact again"
         )
+
+
+def _named_checksums(stored: str) -> dict[str, str]:
+    """As artifacts of before 2026-11-22 have them. Raises ArtifactError for anything else."""
+    if re.fullmatch("[0-9a-f]+", stored):
+        raise ArtifactError(f"{WEIGHTS}: tensors are missing or added: get or make the artifact again")
+    try:
+        expected = json.loads(stored)
+    except (ValueError, RecursionError):
+        expected = None
+    if not isinstance(expected, dict):
+        raise ArtifactError(f"{WEIGHTS} has no checksums: it is damaged or was not written by littlefoot")
+    return expected
 
 
 def read_text_side(

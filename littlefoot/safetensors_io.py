@@ -91,6 +91,19 @@ def write(path: Path, arrays: Mapping[str, npt.NDArray[Any]], metadata: Mapping[
         os.fsync(file.fileno())
 
 
+def file_bytes(arrays: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, str]) -> int:
+    """Of the file that ``write`` makes of the same."""
+    names = {dtype: name for name, dtype in _DTYPES.items() if name != "BF16"}
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    end = 0
+    for name, array in sorted(arrays.items(), key=lambda item: (-item[1].dtype.itemsize, item[0])):
+        start, end = end, end + array.nbytes
+        dtype = next(known for kind, known in names.items() if array.dtype == kind)
+        header[name] = {"dtype": dtype, "shape": list(array.shape), "data_offsets": [start, end]}
+    length = len(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode())
+    return 8 + -(-length // 8) * 8 + end
+
+
 def checksums(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, str]:
     """A digest of each tensor's type, shape and bytes."""
     with ThreadPoolExecutor() as pool:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from littlefoot.artifact import Artifact
+from littlefoot.artifact import Artifact, weights_file_bytes
 
 
 def stored_bytes(artifact: Artifact) -> int:
-    """Bytes of all weights as stored."""
-    return sum(array.nbytes for array in artifact.weights.values())
+    """Bytes of the weights' file: the weights, and a header with their names, shapes and checksums."""
+    return weights_file_bytes(artifact)
 
 
 def bytes_by_part(artifact: Artifact) -> dict[str, int]:

@@ -17,7 +17,7 @@ from artifacts import TOKENS, tiny
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from littlefoot import artifact, atomic
+from littlefoot import artifact, atomic, safetensors_io
 from littlefoot.artifact import Artifact
 from littlefoot.errors import ArtifactError
 
@@ -320,6 +320,32 @@ def test_a_missing_file_is_named(saved: Path, name: str) -> None:
 def test_other_format_versions_are_refused(saved: Path, version: object) -> None:
     edit(saved / "config.json", lambda values: values["littlefoot"].update(format_version=version))
     with pytest.raises(ArtifactError, match=r"format version .* reads version 1: install a newer one"):
+        artifact.load(saved)
+
+
+def test_the_size_of_the_file_is_known_before_it_is_written(saved: Path) -> None:
+    loaded = artifact.load(saved)
+    assert artifact.weights_file_bytes(loaded) == (saved / "model.safetensors").stat().st_size
+
+
+def test_artifacts_of_before_checksums_were_packed_are_read(saved: Path) -> None:
+    path = saved / "model.safetensors"
+    tensors, metadata = safetensors_io.read(path)
+    named = safetensors_io.checksums(tensors)
+    safetensors_io.write(path, tensors, {**metadata, "checksums": json.dumps(named)})
+    artifact.load(saved)
+    named["lm_head.bias"] = "0" * 32
+    safetensors_io.write(path, tensors, {**metadata, "checksums": json.dumps(named)})
+    with pytest.raises(ArtifactError, match=r"damaged tensors .*: lm_head\.bias"):
+        artifact.load(saved)
+
+
+def test_a_tensor_too_few_is_noticed(saved: Path) -> None:
+    path = saved / "model.safetensors"
+    tensors, metadata = safetensors_io.read(path)
+    del tensors["lm_head.bias"]
+    safetensors_io.write(path, tensors, metadata)
+    with pytest.raises(ArtifactError, match="tensors are missing or added"):
         artifact.load(saved)
 
 

@@ -40,6 +40,7 @@ from littlefoot.model.module import CTCModel
 from littlefoot.runtime import native, recognizer
 from littlefoot.runtime.engine import create, create_stream
 from littlefoot.runtime.frames import ChunkedFrames
+from littlefoot.sizes import stored_bytes
 from littlefoot.vocabulary import Vocabulary
 from littlefoot.weights import expected_weights
 
@@ -217,7 +218,9 @@ def assert_is_an_artifact(made: Artifact, path: Path) -> None:
     config, shown = made.config, describe("made", loaded)
     assert shown["parameters"] == sum(int(np.prod(s)) for s in expected_weights(config).values())
     assert shown["bytes"] == sum(weight.nbytes for weight in made.weights.values())
-    assert 0 <= (path / "model.safetensors").stat().st_size - shown["bytes"] < 250 * len(made.weights)
+    file = (path / "model.safetensors").stat().st_size
+    assert stored_bytes(loaded) == file
+    assert 0 <= file - shown["bytes"] < 250 * len(made.weights)
     assert shown["layers"] == config.num_hidden_layers
     assert shown["teacher"]["name"] == "given"
     assert (shown["algorithmic_latency_ms"] is None) == (config.chunk_frames == 0)

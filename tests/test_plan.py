@@ -164,10 +164,8 @@ class TestBuild:
         builder = Builder(deep_teacher, manifest.index(tones))
         for candidate in candidates(deep_teacher.config)[:40:4]:
             exact = stored_bytes(builder.build(candidate))
-            # what stands beside weights is a larger part of a model as tiny as this
-            assert rough_bytes(builder.shape(candidate).config, candidate) == pytest.approx(
-                exact, rel=6 * SLACK
-            )
+            rough = rough_bytes(builder.shape(candidate).config, candidate)
+            assert rough == pytest.approx(exact, rel=2 * SLACK)
 
     def test_speeds_of_models_and_of_streams(self, teacher: Artifact, tones: Path) -> None:
         builder = Builder(teacher, manifest.index(tones))
@@ -274,7 +272,7 @@ class TestJudge:
 
 class TestSurvey:
     def test_all_that_is_left_meets_the_target(self, deep_teacher: Artifact, tones: Path) -> None:
-        target = parse("60kB, 5x")
+        target = parse("80kB, 5x")
         told: list[str] = []
         builder = Builder(deep_teacher, manifest.index(tones))
         few = [
@@ -283,7 +281,7 @@ class TestSurvey:
         options = survey(builder, few, target, 1, told.append)
         sizes = [option.figures.bytes for option in options]
         assert sizes == sorted(sizes, reverse=True)
-        assert max(sizes) <= 60e3
+        assert max(sizes) <= 80e3
         assert all(option.figures.speed is not None and option.figures.speed >= 5 for option in options)
         families = [option.candidate.family for option in options]
         assert len(set(families)) == len(families)  # of each the mildest
@@ -418,14 +416,14 @@ class TestCommand:
     @pytest.mark.usefixtures("enough")
     def test_a_search_from_beginning_to_end(self, run: Run, saved: Path, tones: Path, tmp_path: Path) -> None:
         out = tmp_path / "out"
-        command = ["shrink", saved, "-o", out, "--target", "40kB", "--data", tones, "--steps", "200", "--yes"]
+        command = ["shrink", saved, "-o", out, "--target", "60kB", "--data", tones, "--steps", "200", "--yes"]
         for name, value in QUIET.items():
             if name not in ("threads", "eval_every", "warmup_steps"):
                 command += ["--set", f"train.{name}={json.dumps(value)}"]
         first = run(*command, "--json")
         assert first.code == 0, first.err
         record = json.loads(first.out)
-        assert record["measured"]["bytes"] <= 40e3
+        assert record["measured"]["bytes"] <= 60e3
         assert record["predicted"]["bytes"] == pytest.approx(record["measured"]["bytes"], rel=0.1)  # pruned?
         assert record["dev_wer"] < 0.5
         shutil.rmtree(out)

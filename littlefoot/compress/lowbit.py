@@ -66,7 +66,8 @@ class LowbitConfig:
     activations: int | None = 8
     """Bits of these layers' inputs: 8, 4 or 2, or None, which leaves them as they are."""
     shift: bool = True
-    """A learned vector is subtracted from what queries, keys and values are made of before it is rounded."""
+    """A learned vector is subtracted from what queries, keys and values are made of before it is rounded; not
+    in pre-norm models, where the norm's bias can do that."""
     front_end: int = 8
     """Bits of the convolutions but the first, and of the feature projection: 4, 8, 16 or 32."""
     positions: int = 8
@@ -308,7 +309,9 @@ def prepare(model: Artifact, inputs: Sequence[LayerInput], plan: Plan, config: L
                 zero = float(found.zero_point) / ((1 << bits) - 1)
                 weights[f"{owner}.input_zero"] = np.array([zero], np.float32)
                 biased = all(f"{name}.bias" in model.weights for name in group.layers)  # which takes it up
-                if config.shift and biased and owner.endswith(("q_proj", "k_proj", "v_proj")):
+                # Where blocks begin with a norm, its bias can do all that a shift could.
+                shifted = config.shift and biased and not model.config.do_stable_layer_norm
+                if shifted and owner.endswith(("q_proj", "k_proj", "v_proj")):
                     weights[f"{owner}.input_shift"] = np.zeros(group.rows.shape[1], np.float32)
         for name in group.layers:
             codes = plan.weights.get(name, ())

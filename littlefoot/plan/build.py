@@ -31,6 +31,10 @@ CLIP_SECONDS = 10.0
 ROUNDS = 5
 SAMPLE_ROWS = 4
 """Recordings that a model is built with: for the ranges of its layers, which do not matter."""
+HEADER_BYTES = 130
+"""What a tensor's name, shape and checksum take in a file, about."""
+SCALES = 4
+"""Tensors beside a quantized weight, about."""
 SLACK = 0.05
 """How far ``rough_bytes`` may be off."""
 
@@ -83,6 +87,8 @@ def rough_bytes(config: ModelConfig, candidate: Candidate) -> float:
     for name, shape in expected_weights(config).items():
         layer = name.removesuffix(".weight")
         numbers = math.prod(shape)
+        quantized = bits < 32 and name.endswith(".weight") and len(shape) > 1
+        total += HEADER_BYTES * (1 + SCALES * quantized)
         if bits == 32 or not name.endswith(".weight") or len(shape) < 2:
             total += 4 * numbers
         elif bits < 8 and packable(layer):
