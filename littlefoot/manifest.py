@@ -63,8 +63,9 @@ def read(paths: Paths, split: str | None = None) -> list[Utterance]:
     """Read one manifest or several, in the order given.
 
     Args:
-        paths: each a TSV or JSON-lines file, a folder that holds ``manifest.tsv``, or a LibriSpeech folder
-            (``SPLIT/SPEAKER/CHAPTER/SPEAKER-CHAPTER.trans.txt`` with FLAC files, from any level down).
+        paths: each a TSV or JSON-lines file, a folder that holds ``manifest.tsv``, a folder of such folders,
+            or a LibriSpeech folder (``SPLIT/SPEAKER/CHAPTER/SPEAKER-CHAPTER.trans.txt`` with FLAC files, from
+            any level down).
         split: keep only this split; it must occur in at least one of the manifests.
 
     Raises:
@@ -87,6 +88,7 @@ def is_bare(path: str | os.PathLike[str]) -> bool:
     return (
         folder.is_dir()
         and not (folder / "manifest.tsv").is_file()
+        and not _sets(folder)
         and not any(folder.rglob("*.trans.txt"))
         and any(recordings(folder))
     )
@@ -158,7 +160,15 @@ def _runs(values: Integers) -> Iterator[tuple[int, int]]:
 
 
 def _each(paths: Paths) -> list[Path]:
-    return [Path(paths)] if isinstance(paths, str | os.PathLike) else [Path(path) for path in paths]
+    given = [paths] if isinstance(paths, str | os.PathLike) else paths
+    return [manifest for path in given for manifest in _sets(Path(path)) or [Path(path)]]
+
+
+def _sets(folder: Path) -> list[Path]:
+    """The folders with a ``manifest.tsv`` in a folder that has none itself."""
+    if not folder.is_dir() or (folder / "manifest.tsv").is_file():
+        return []
+    return sorted(path.parent for path in folder.glob("*/manifest.tsv"))
 
 
 Row = tuple["_File", int, Utterance]
@@ -319,7 +329,8 @@ def _librispeech(folder: Path) -> list[_File]:
     transcripts = sorted(folder.rglob("*.trans.txt"))
     if not transcripts:
         raise ManifestError(
-            f"{folder}: holds neither manifest.tsv nor LibriSpeech transcripts (*.trans.txt): name a manifest"
+            f"{folder}: holds neither manifest.tsv, itself or in its folders, nor LibriSpeech transcripts "
+            "(*.trans.txt): name a manifest"
         )
     return [_Transcript(path, folder.absolute().name) for path in transcripts]
 

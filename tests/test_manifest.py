@@ -113,6 +113,17 @@ def test_several_at_once_keep_their_order_and_may_repeat_ids(folder: Path, tmp_p
     ]
 
 
+def test_a_folder_of_sets_is_all_of_them(folder: Path) -> None:
+    other = folder.parent / "byes"
+    other.mkdir()
+    write(other, HEADER + "c\tc.ogg\t1\tann\ttest\tBYE\n", "manifest.tsv")
+    (folder.parent / "notes").mkdir()
+    got = [(utterance.set_name, utterance.id) for utterance in manifest.read(folder.parent)]
+    assert got == [("byes", "c"), ("greetings", "a"), ("greetings", "b")]
+    assert list(manifest.index(folder.parent)) == manifest.read(folder.parent)
+    assert not manifest.is_bare(folder.parent)
+
+
 def test_one_split(folder: Path, tmp_path: Path) -> None:
     assert [u.id for u in manifest.read(folder, split="test")] == ["b"]
     only_train = write(tmp_path, HEADER + "c\tc.ogg\t1\tann\ttrain\tONE\n")
@@ -202,7 +213,7 @@ def test_a_malformed_manifest_is_refused(tmp_path: Path, content: str | bytes, m
 def test_what_is_no_manifest_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=r"missing.tsv: cannot be read .*No such file"):
         manifest.read(tmp_path / "missing.tsv")
-    with pytest.raises(ManifestError, match=r"holds neither manifest\.tsv nor LibriSpeech transcripts"):
+    with pytest.raises(ManifestError, match=r"holds neither manifest\.tsv, itself or in its folders, nor LibriSpeech"):
         manifest.read(tmp_path)
     with pytest.raises(ManifestError, match="cannot be read"):
         manifest.read("zero\0byte.tsv")
