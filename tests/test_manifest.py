@@ -213,7 +213,7 @@ def test_a_malformed_manifest_is_refused(tmp_path: Path, content: str | bytes, m
 def test_what_is_no_manifest_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=r"missing.tsv: cannot be read .*No such file"):
         manifest.read(tmp_path / "missing.tsv")
-    with pytest.raises(ManifestError, match=r"holds neither manifest\.tsv, itself or in its folders, nor LibriSpeech"):
+    with pytest.raises(ManifestError, match=r"holds neither manifest\.tsv, .*, nor LibriSpeech"):
         manifest.read(tmp_path)
     with pytest.raises(ManifestError, match="cannot be read"):
         manifest.read("zero\0byte.tsv")
