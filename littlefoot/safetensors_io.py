@@ -24,11 +24,11 @@ from littlefoot.errors import CheckpointError
 Arrays = dict[str, npt.NDArray[Any]]
 
 _DTYPES: dict[str, npt.DTypeLike] = {
+    "I64": np.int64,
     "F64": np.float64,
     "F32": np.float32,
     "F16": np.float16,
     "BF16": np.uint16,
-    "I64": np.int64,
     "I32": np.int32,
     "I16": np.int16,
     "I8": np.int8,
@@ -93,13 +93,18 @@ def write(path: Path, arrays: Mapping[str, npt.NDArray[Any]], metadata: Mapping[
 
 def file_bytes(arrays: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, str]) -> int:
     """Of the file that ``write`` makes of the same."""
-    names = {dtype: name for name, dtype in _DTYPES.items() if name != "BF16"}
+    kinds = {np.dtype(dtype): kind for kind, dtype in _DTYPES.items() if kind != "BF16"}
+    ranks = {dtype: rank for rank, dtype in enumerate(kinds)}  # of those of the same width
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
     end = 0
-    for name, array in sorted(arrays.items(), key=lambda item: (-item[1].dtype.itemsize, item[0])):
+
+    def order(item: tuple[str, npt.NDArray[Any]]) -> tuple[int, int, str]:
+        return -item[1].dtype.itemsize, ranks[item[1].dtype], item[0]
+
+    for name, array in sorted(arrays.items(), key=order):
         start, end = end, end + array.nbytes
-        dtype = next(known for kind, known in names.items() if array.dtype == kind)
-        header[name] = {"dtype": dtype, "shape": list(array.shape), "data_offsets": [start, end]}
+        entry = {"dtype": kinds[array.dtype], "shape": list(array.shape), "data_offsets": [start, end]}
+        header[name] = entry
     length = len(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode())
     return 8 + -(-length // 8) * 8 + end
 

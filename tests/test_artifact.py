@@ -326,6 +326,15 @@ def test_other_format_versions_are_refused(saved: Path, version: object) -> None
 def test_the_size_of_the_file_is_known_before_it_is_written(saved: Path) -> None:
     loaded = artifact.load(saved)
     assert artifact.weights_file_bytes(loaded) == (saved / "model.safetensors").stat().st_size
+    rng = np.random.default_rng(0)
+    kinds = [np.float64, np.float32, np.float16, np.int64, np.int32, np.int16, np.int8, np.uint8, np.bool_]
+    many = {
+        f"{number}{'x' * int(rng.integers(9))}": np.zeros(rng.integers(1, 999, size=number % 3), kind)
+        for number, kind in enumerate(kinds * 20)
+    }
+    path = saved.parent / "many.safetensors"
+    safetensors_io.write(path, many, {"format": "pt"})
+    assert safetensors_io.file_bytes(many, {"format": "pt"}) == path.stat().st_size
 
 
 def test_artifacts_of_before_checksums_were_packed_are_read(saved: Path) -> None:
