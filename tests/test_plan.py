@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -285,6 +286,19 @@ class TestSurvey:
         assert all(option.figures.speed is not None and option.figures.speed >= 5 for option in options)
         families = [option.candidate.family for option in options]
         assert len(set(families)) == len(families)  # of each the mildest
+
+    def test_where_the_mildest_of_a_family_is_too_slow_the_next_is_taken(
+        self, deep_teacher: Artifact, tones: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def measured(artifacts: Sequence[Artifact], threads: int, live: bool) -> list[float]:
+            return [95.0 if a.config.num_hidden_layers == 3 else 105.0 for a in artifacts]
+
+        monkeypatch.setattr("littlefoot.plan.survey.speeds", measured)
+        wanted = {"3 of 4 layers, int8", "2 of 4 layers, int8", "1 of 4 layers, int8"}
+        few = [c for c in candidates(deep_teacher.config) if c.name in wanted]
+        builder = Builder(deep_teacher, manifest.index(tones))
+        options = survey(builder, few, parse("100x"), 1, lambda message: None)
+        assert [option.candidate.name for option in options] == ["2 of 4 layers, int8"]
 
     @pytest.mark.parametrize(("text", "says"), [("1kB", "smallest candidate"), ("1000000x", "fastest")])
     def test_what_cannot_be_reached_says_how_far_it_goes(
