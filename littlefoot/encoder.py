@@ -445,8 +445,9 @@ def _attention_map(
     scores = ops.matmul(query, key, f"{layer.block}.attention.scores")
     if cache is not None:
         past = ops.matmul(query, cache.keys, f"{layer.block}.attention.scores")
-        past = past + _start_mask(ops, past, cache.seen)
         scores = ops.concat([past, scores], axis=3)  # (B, H, F, L + F)
+        # On one factor's product alone OpenVINO 2026.4 adds a mask wrong where that is computed in 8 bits.
+        mask = _start_mask(ops, config, scores, cache.seen)
         cache.keys = key
     if position_bias is not None:
         gate = _position_gate(ops, f"{layer.block}.attention", ops.reshape(x, split))  # (B, H, F, 1)
@@ -454,11 +455,12 @@ def _attention_map(
     return ops.softmax(scores if mask is None else scores + mask)
 
 
-def _start_mask(ops: Ops, past: Tensor, seen: Tensor) -> Tensor:
-    """(B, 1, 1, L) for scores (B, H, F, L): MASKED_SCORE for places that the stream has not filled yet."""
-    place = ops.reshape(ops.positions(past, axis=3), (1, -1))
-    filled = ops.less(place, ops.reshape(seen, (-1, 1)))  # (B, L)
-    return ops.reshape((filled - 1.0) * -MASKED_SCORE, (0, 1, 1, -1))
+def _start_mask(ops: Ops, config: ModelConfig, scores: Tensor, seen: Tensor) -> Tensor:
+    """(B, 1, 1, L + F): MASKED_SCORE for places among the L that the stream has not filled yet."""
+    place = ops.reshape(ops.positions(scores, axis=3), (1, -1))
+    past = ops.less(place, ops.constant(np.array([[config.left_context_frames]])))
+    filled = ops.less(place, ops.reshape(seen, (-1, 1)))  # (B, L + F)
+    return ops.reshape((past - filled) * MASKED_SCORE, (0, 1, 1, -1))
 
 
 def _feed_forward(ops: Ops, config: ModelConfig, layer: Layer, x: Tensor) -> Tensor:
