@@ -490,7 +490,7 @@ class TestCommand:
         planner = Planner(
             teacher,
             "x",
-            parse("20kB"),
+            parse("80kB"),
             manifest.index(tones),
             [tones],
             tmp_path / "plan",

@@ -23,6 +23,7 @@ import littlefoot
 from littlefoot import artifact
 from littlefoot import hub as ours
 from littlefoot.artifact import Artifact
+from littlefoot.sizes import stored_bytes
 
 TRAINING = {"dev": {"wer": {"digits": 0.0222, "coffee": 0.19}, "cer": {}}}
 
@@ -168,7 +169,7 @@ def test_word_errors_from_before_rounding_are_not_claimed(made: Artifact) -> Non
 
 
 def test_what_a_target_was_checked_with_is_told_of_that_model_only(made: Artifact) -> None:
-    size = sum(array.nbytes for array in made.weights.values())
+    size = stored_bytes(made)
     for size_then, expected in ((size, [("7 utterances", "test", 12.35)]), (size + 1, [])):
         measured = {"bytes": size_then, "wer": 0.12345}
         values = ours.metadata(

@@ -61,7 +61,7 @@ def quantize(
     from littlefoot.compress.calibration import load_clips, recordings
     from littlefoot.compress.quantize import QuantizeConfig
     from littlefoot.compress.quantize import quantize as run
-    from littlefoot.sizes import stored_bytes
+    from littlefoot.sizes import bytes_by_part
 
     artifact.check_output(out, overwrite)  # before minutes of work
     config = QuantizeConfig(
@@ -78,7 +78,7 @@ def quantize(
         original, clips, config, lambda message: typer.echo(f"littlefoot: {message}", err=True)
     )
     artifact.save(made, out, overwrite)
-    sizes = [stored_bytes(a) for a in (original, made)]
+    sizes = [sum(bytes_by_part(a).values()) for a in (original, made)]
     if as_json:
         typer.echo(json.dumps({"bytes_before": sizes[0], "bytes": sizes[1], **asdict(report)}, indent=2))
     else:
