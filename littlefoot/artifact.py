@@ -219,7 +219,7 @@ def _write(artifact: Artifact, directory: Path) -> None:
 
 
 def weights_file_bytes(artifact: Artifact) -> int:
-    """What the weights' file takes when it is saved."""
+    """Of the weights' file when it is saved: the weights, and a header with names, shapes and checksums."""
     tensors = names.to_checkpoint(artifact.weights, artifact.config)
     return safetensors_io.file_bytes(tensors, _metadata("0" * _CHECKSUM_DIGITS * len(tensors)))
 

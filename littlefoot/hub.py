@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from littlefoot import artifact, checkpoint
-from littlefoot.artifact import Artifact
+from littlefoot.artifact import Artifact, weights_file_bytes
 from littlefoot.errors import CheckpointError, ConfigError, LittlefootError
-from littlefoot.sizes import stored_bytes
 
 FILES = (
     *(artifact.CONFIG, artifact.WEIGHTS, artifact.VOCABULARY, artifact.TOKENIZER),
@@ -164,7 +163,7 @@ def _word_errors(model: Artifact) -> Iterator[tuple[str, str, float]]:
     section = model.config.littlefoot
     plan = section.get("plan") or {}
     measured = plan.get("measured") or {}
-    same = measured.get("bytes") == stored_bytes(model)
+    same = measured.get("bytes") == weights_file_bytes(model)
     if same and measured.get("wer") is not None:
         yield f"{plan['utterances']} utterances", plan["split"], measured["wer"]
     quantization = section.get("quantization")

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from littlefoot.artifact import Artifact, weights_file_bytes
-
-
-def stored_bytes(artifact: Artifact) -> int:
-    """Bytes of the weights' file: the weights, and a header with their names, shapes and checksums."""
-    return weights_file_bytes(artifact)
+from littlefoot.artifact import Artifact
 
 
 def bytes_by_part(artifact: Artifact) -> dict[str, int]:

@@ -25,7 +25,7 @@ from tones import MODEL, QUIET, VOCABULARY
 
 from littlefoot import artifact as artifact_files
 from littlefoot import audio, cli, manifest
-from littlefoot.artifact import Artifact
+from littlefoot.artifact import Artifact, weights_file_bytes
 from littlefoot.bench import report
 from littlefoot.cli.info import describe
 from littlefoot.compress import calibration, chain, lowbit, quantize
@@ -40,7 +40,6 @@ from littlefoot.model.module import CTCModel
 from littlefoot.runtime import native, recognizer
 from littlefoot.runtime.engine import create, create_stream
 from littlefoot.runtime.frames import ChunkedFrames
-from littlefoot.sizes import stored_bytes
 from littlefoot.vocabulary import Vocabulary
 from littlefoot.weights import expected_weights
 
@@ -219,7 +218,7 @@ def assert_is_an_artifact(made: Artifact, path: Path) -> None:
     assert shown["parameters"] == sum(int(np.prod(s)) for s in expected_weights(config).values())
     assert shown["bytes"] == sum(weight.nbytes for weight in made.weights.values())
     file = (path / "model.safetensors").stat().st_size
-    assert stored_bytes(loaded) == file
+    assert weights_file_bytes(loaded) == file
     assert 0 <= file - shown["bytes"] < 250 * len(made.weights)
     assert shown["layers"] == config.num_hidden_layers
     assert shown["teacher"]["name"] == "given"

@@ -20,7 +20,7 @@ from tones import QUIET
 
 from littlefoot import artifact as artifacts
 from littlefoot import manifest
-from littlefoot.artifact import Artifact
+from littlefoot.artifact import Artifact, weights_file_bytes
 from littlefoot.compress import run as run_recipe
 from littlefoot.compress.recipe import Recipe, make_step
 from littlefoot.errors import ConfigError, TrainingError
@@ -34,7 +34,6 @@ from littlefoot.plan.search import RUNGS, extrapolate, halve, wer_of
 from littlefoot.plan.survey import survey
 from littlefoot.plan.target import Figures, Target, parse
 from littlefoot.plan.trainings import RECIPE, Training, carry_out, run_all
-from littlefoot.sizes import stored_bytes
 
 
 class TestTarget:
@@ -155,7 +154,7 @@ class TestBuild:
             made = run_recipe(deep_teacher, recipe, corpus, tmp_path / str(number), "teacher")
             built = builder.build(candidate)
             if candidate.precision == "int8":  # which layers are smoothed depends on what they hear
-                assert stored_bytes(built) == pytest.approx(stored_bytes(made), rel=0.01)
+                assert weights_file_bytes(built) == pytest.approx(weights_file_bytes(made), rel=0.01)
             else:
                 assert {name: w.nbytes for name, w in built.weights.items()} == {
                     name: w.nbytes for name, w in made.weights.items()
@@ -164,7 +163,7 @@ class TestBuild:
     def test_rough_sizes_are_close(self, deep_teacher: Artifact, tones: Path) -> None:
         builder = Builder(deep_teacher, manifest.index(tones))
         for candidate in candidates(deep_teacher.config)[:40:4]:
-            exact = stored_bytes(builder.build(candidate))
+            exact = weights_file_bytes(builder.build(candidate))
             rough = rough_bytes(builder.shape(candidate).config, candidate)
             assert rough == pytest.approx(exact, rel=2 * SLACK)
 
@@ -387,7 +386,7 @@ class TestCommand:
         assert record["met"]
         assert "too little to learn from" in result.err
         made = artifacts.load(out)
-        assert stored_bytes(made) == record["measured"]["bytes"] <= 300e3
+        assert weights_file_bytes(made) == record["measured"]["bytes"] <= 300e3
         assert made.config.littlefoot["plan"] == record
         assert "## Made for 300kB" in made.card
 

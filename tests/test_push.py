@@ -22,8 +22,7 @@ from huggingface_hub import constants
 import littlefoot
 from littlefoot import artifact
 from littlefoot import hub as ours
-from littlefoot.artifact import Artifact
-from littlefoot.sizes import stored_bytes
+from littlefoot.artifact import Artifact, weights_file_bytes
 
 TRAINING = {"dev": {"wer": {"digits": 0.0222, "coffee": 0.19}, "cer": {}}}
 
@@ -169,7 +168,7 @@ def test_word_errors_from_before_rounding_are_not_claimed(made: Artifact) -> Non
 
 
 def test_what_a_target_was_checked_with_is_told_of_that_model_only(made: Artifact) -> None:
-    size = stored_bytes(made)
+    size = weights_file_bytes(made)
     for size_then, expected in ((size, [("7 utterances", "test", 12.35)]), (size + 1, [])):
         measured = {"bytes": size_then, "wer": 0.12345}
         values = ours.metadata(

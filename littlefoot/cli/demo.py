@@ -14,11 +14,11 @@ MODEL = "littlefoot-en"
 def demo() -> None:
     """Quantize the bundled English model to 8 bits and transcribe the sample clips with both."""
     from littlefoot import artifact, audio, checkpoint, manifest
+    from littlefoot.artifact import weights_file_bytes
     from littlefoot.compress.calibration import load_clips, recordings
     from littlefoot.compress.quantize import QuantizeConfig, quantize
     from littlefoot.metrics import evaluate
     from littlefoot.runtime.recognizer import load
-    from littlefoot.sizes import stored_bytes
 
     samples = checkpoint.BUNDLED / "samples"
     original = checkpoint.load(MODEL)
@@ -37,7 +37,7 @@ def demo() -> None:
             start = time.perf_counter()
             texts[name] = [recognizer.transcribe(clip).text for clip in clips]
             elapsed = time.perf_counter() - start
-            size = stored_bytes(made if rows else original)
+            size = weights_file_bytes(made if rows else original)
             rows.append((name, size / 1e6, seconds / elapsed))
     reference = texts[MODEL]
     for index, utterance in enumerate(utterances):

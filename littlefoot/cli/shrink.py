@@ -190,10 +190,10 @@ def _first_that_meets(planner: Planner, plans: list[Plan]) -> Outcome:
 
 def _save(made: Artifact, loaded: Artifact, out: Path, overwrite: bool) -> None:
     from littlefoot import artifact
-    from littlefoot.sizes import stored_bytes
+    from littlefoot.artifact import weights_file_bytes
 
     artifact.save(made, out, overwrite)
-    before, after = (stored_bytes(a) / 1e6 for a in (loaded, made))
+    before, after = (weights_file_bytes(a) / 1e6 for a in (loaded, made))
     _tell(
         f"saved {out}: {made.parameters / 1e6:.2f} of {loaded.parameters / 1e6:.2f} million parameters, "
         f"{after:.2f} of {before:.2f} MB"

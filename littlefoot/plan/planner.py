@@ -25,7 +25,7 @@ import yaml
 
 from littlefoot import artifact as artifacts
 from littlefoot import atomic, audio
-from littlefoot.artifact import Artifact, fingerprint
+from littlefoot.artifact import Artifact, fingerprint, weights_file_bytes
 from littlefoot.errors import ConfigError, TrainingError
 from littlefoot.manifest import Corpus
 from littlefoot.plan.build import Builder, speeds
@@ -35,7 +35,6 @@ from littlefoot.plan.search import RUNGS, extrapolate, halve, wer_of
 from littlefoot.plan.survey import Option, survey
 from littlefoot.plan.target import Figures, Target
 from littlefoot.plan.trainings import MODEL, RECIPE, Training, run_all
-from littlefoot.sizes import stored_bytes
 
 DEV_UTTERANCES = 240
 TEST_UTTERANCES = 1500
@@ -249,7 +248,7 @@ class Planner:
                 continue
             training = self._training(TRIALS, option.candidate, steps, False)
             # how much of which part goes in pruning is learned, and decides how many bytes that is
-            size = stored_bytes(artifacts.load(training.folder / MODEL))
+            size = weights_file_bytes(artifacts.load(training.folder / MODEL))
             option = replace(option, figures=replace(option.figures, bytes=size))
             hours = training.seconds / 3600 * self.settings.steps / steps
             plans.append(self._planned(option, wer_of(harm, known, floor), hours, floor))
@@ -372,8 +371,8 @@ class Planner:
             (first,), (second,) = speeds([self.model], threads, False), speeds([made], threads, True)
         else:
             first, second = speeds([self.model, made], threads, False)
-        measured = Figures(stored_bytes(made), second, made.config.algorithmic_latency_ms)
-        before = Figures(stored_bytes(self.model), first, self.model.config.algorithmic_latency_ms)
+        measured = Figures(weights_file_bytes(made), second, made.config.algorithmic_latency_ms)
+        before = Figures(weights_file_bytes(self.model), first, self.model.config.algorithmic_latency_ms)
         if self.corpus is None:
             misses = tuple(self.target.misses(measured))
             return Outcome(plan, made, measured, None, before, (0.0, 0.0, 0.0), "", 0, misses)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from littlefoot.artifact import weights_file_bytes
 from littlefoot.errors import ConfigError, LittlefootError
 from littlefoot.plan.build import SLACK, Builder, rough_bytes, speeds
 from littlefoot.plan.candidates import Candidate
 from littlefoot.plan.target import Figures, Target
-from littlefoot.sizes import stored_bytes
 
 SPEED_SLACK = 0.1
 """How far the speed of a shape in 8 bits may be from that of its other precisions."""
@@ -67,7 +67,7 @@ def survey(
         except LittlefootError as error:
             progress(f"left out: {candidate.name}: {error}")
             continue
-        figures = Figures(stored_bytes(built), latency_ms=built.config.algorithmic_latency_ms)
+        figures = Figures(weights_file_bytes(built), latency_ms=built.config.algorithmic_latency_ms)
         if target.misses(figures):
             continue
         option = Option(candidate, replace(figures, speed=speeds([built], threads, live)[0]))
@@ -111,7 +111,7 @@ def _fast(
 
 
 def _too_large(builder: Builder, smallest: Candidate, target: Target) -> str:
-    size = stored_bytes(builder.build(smallest)) / 1e6
+    size = weights_file_bytes(builder.build(smallest)) / 1e6
     assert target.bytes is not None
     return (
         f"{target.bytes / 1e6:.2f} MB cannot be reached: the smallest candidate, {smallest.name}, has "
