@@ -5,6 +5,7 @@
     python benchmarks/streaming.py streams s3 --int8 --count 8
     python benchmarks/streaming.py memory littlefoot-en-stream --hours 2
     python benchmarks/streaming.py errors littlefoot-en-stream ../shared/data --chunks 8 16 32
+    python benchmarks/streaming.py delays littlefoot-en-stream ../shared/data --split dev --limit 100
 
 ``s3`` is DistillW2V2's S3 geometry with random weights (right for speed, which does not depend on them): 12
 layers of 384, chunks of 480 ms, a history of 6 s; ``s3-small`` the same with a front end of 128 channels.
@@ -50,9 +51,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("speed", "streams", "memory", "errors"))
+    parser.add_argument("what", choices=("speed", "streams", "memory", "errors", "delays"))
     parser.add_argument("model", help="a streaming model, or s3, s3-small")
-    parser.add_argument("data", type=Path, nargs="?", help="folder of sets, for errors")
+    parser.add_argument("data", type=Path, nargs="?", help="folder of sets, for errors and delays")
     parser.add_argument("--int8", action="store_true", help="quantize s3 first")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--parallel", type=int, default=1, help="chunks computed side by side")
@@ -61,11 +62,13 @@ def main() -> None:
     parser.add_argument("--hours", type=float, default=2)
     parser.add_argument("--chunks", type=int, nargs="*", default=[])
     parser.add_argument("--split", default="test")
+    parser.add_argument("--limit", type=int, help="recordings for delays")
     options = parser.parse_args()
     artifact = (
         s3(options.model, options.int8) if options.model.startswith("s3") else checkpoint.load(options.model)
     )
-    {"speed": speed, "streams": streams, "memory": memory, "errors": errors}[options.what](artifact, options)
+    measure = {"speed": speed, "streams": streams, "memory": memory, "errors": errors, "delays": delays}
+    measure[options.what](artifact, options)
 
 
 def s3(name: str, quantized: bool) -> Artifact:
@@ -156,8 +159,7 @@ def resident() -> float:
 def errors(artifact: Artifact, options: argparse.Namespace) -> None:
     """WER of streams by their latency, beside the same model over whole recordings."""
     shared = recognizer(artifact, options.threads)
-    sets = sorted(options.data.glob("*/manifest.tsv"))
-    rows = [u for path in sets for u in manifest.read(path) if u.split == options.split]
+    rows = recordings(options)
     waveforms = [read(row.path) for row in rows]
     references = [row.text for row in rows]
 
@@ -175,6 +177,42 @@ def errors(artifact: Artifact, options: argparse.Namespace) -> None:
             texts.append(" ".join(s.text for s in [*partial.final, *stream.finish().final]))
         milliseconds = 1000 * shared.stream(chunk).latency_seconds
         show(f"{milliseconds:.0f} ms ({chunk} frames)", texts)
+
+
+def delays(artifact: Artifact, options: argparse.Namespace) -> None:
+    """How long after somebody begins to speak there is text, and after they end it is final.
+
+    Recordings are followed by silence. Blocks come when a sound card would give them, and wait while the one
+    before is computed. Begin and end are those of the segment's first and last word.
+    """
+    shared = recognizer(artifact, options.threads)
+    first: list[float] = []
+    final: list[float] = []
+    for row in recordings(options)[: options.limit]:
+        waveform = np.concatenate([read(row.path), np.zeros(2 * 16_000, np.float32)])
+        stream = shared.stream()
+        now, shown = 0.0, 0.0  # shown: when the segment had its first text
+        for start in range(0, len(waveform), BLOCK):
+            block = waveform[start : start + BLOCK]
+            began = time.perf_counter()
+            partial = stream.feed(block)
+            now = max(now, (start + len(block)) / 16_000) + time.perf_counter() - began
+            for segment in partial.final:
+                first.append((shown or now) - segment.start)
+                final.append(now - segment.end)
+                shown = 0.0
+            if partial.text and not shown:
+                shown = now
+    print("| seconds until | p50 | p95 |\n|---|---|---|")
+    for name, values in (("the first text", first), ("a segment is final", final)):
+        p50, p95 = np.percentile(values, (50, 95))
+        print(f"| {name} | {p50:.2f} | {p95:.2f} |")
+
+
+def recordings(options: argparse.Namespace) -> list[manifest.Utterance]:
+    """Those of the split of all sets."""
+    sets = sorted(options.data.glob("*/manifest.tsv"))
+    return [u for path in sets for u in manifest.read(path) if u.split == options.split]
 
 
 if __name__ == "__main__":
