@@ -121,14 +121,22 @@ def test_the_seed_decides_the_initial_values() -> None:
 # Training
 
 
-def test_dropout_is_on_in_training_only() -> None:
+@torch.no_grad()
+def test_dropout_is_on_in_training_only_and_only_where_it_is_wanted() -> None:
     model = random()
-    with torch.no_grad():
-        torch.manual_seed(0)
-        first, second = (model.train()(WAVEFORM, LENGTH)[0] for _ in range(2))
-        assert not torch.equal(first, second)
-        first, second = (model.eval()(WAVEFORM, LENGTH)[0] for _ in range(2))
-        assert torch.equal(first, second)
+
+    def repeats() -> bool:
+        first, second = (model(WAVEFORM, LENGTH)[0] for _ in range(2))
+        return torch.equal(first, second)
+
+    torch.manual_seed(0)
+    model.train()
+    assert not repeats()
+    model.dropout = False
+    assert repeats()
+    model.dropout = True
+    model.eval()
+    assert repeats()
 
 
 def test_masked_frames_become_the_mask_embedding() -> None:

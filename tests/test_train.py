@@ -180,9 +180,7 @@ def test_accumulated_parts_of_a_step_train_like_a_whole_one(tones: Path, tmp_pat
     assert last[1] == pytest.approx(last[0], abs=0.4)
 
 
-NO_DROPOUT = [
-    f"model.{name}_dropout=0" for name in ("hidden", "final", "attention", "activation", "feat_proj")
-]
+NO_DROPOUT = ["train.dropout=false"]
 
 
 def start_two_processes(recipe: Path, out: Path, *arguments: str) -> subprocess.Popen[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -20,6 +21,8 @@ from littlefoot.errors import ConfigError
 from littlefoot.model.torch_ops import TorchOps
 from littlefoot.vocabulary import Vocabulary
 from littlefoot.weights import expected_weights
+
+_DROPOUTS = [f.name for f in dataclasses.fields(ModelConfig) if f.name.endswith("_dropout")]
 
 
 class Segment(nn.Module):
@@ -61,6 +64,8 @@ class CTCModel(nn.Module):
     """
 
     recompute = False
+    dropout = True
+    """Whether training drops values, with the probabilities of the configuration."""
     ops: Callable[..., TorchOps] = TorchOps
     """What plays the encoder; a compression method may put its own in the instance's place."""
 
@@ -121,12 +126,15 @@ class CTCModel(nn.Module):
     ) -> EncoderOutput:
         """As ``forward``, with the hidden states and the front end's features."""
         ops = self.ops(Parameters(self), self.training, time_mask, feature_mask, self._run)
-        return encode(ops, self.config, waveforms, lengths)
+        return encode(ops, self._played(), waveforms, lengths)
 
     def head(self, hidden_state: Tensor) -> Tensor:
         """Logits (B, F, V) of a layer's output (B, F, D), as if the model ended there."""
         ops = self.ops(Parameters(self), self.training)
-        return cast(Tensor, head(ops, self.config, hidden_state))
+        return cast(Tensor, head(ops, self._played(), hidden_state))
+
+    def _played(self) -> ModelConfig:
+        return self.config if self.dropout else self.config.replace(**dict.fromkeys(_DROPOUTS, 0.0))
 
     def _run(self, name: str, part: Callable[..., Any], *values: Any) -> Any:
         segment = self.get_submodule(name)

@@ -101,7 +101,7 @@ def train(
     selection = Selection(work / "best", config.average_best, objective, data, dev, accelerator)
 
     objective.to(accelerator.device).train()
-    model.recompute = config.recompute
+    model.recompute, model.dropout = config.recompute, config.dropout
     if config.freeze_front_end:
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(not name.startswith("feature_extractor."))

@@ -35,6 +35,9 @@ class TrainConfig:
     0 takes the weights as they are. Shorter early in a run, so that the start is forgotten."""
     freeze_front_end: bool = False
     """Leave the convolutions as they are, as is usual when fine-tuning with little speech."""
+    dropout: bool = True
+    """Drop values as the model's configuration says. A small student that listens to much augmented speech
+    learns faster without."""
 
     # Batches.
     batch_seconds: float = 48.0
