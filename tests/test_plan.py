@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,8 @@ from littlefoot.artifact import Artifact, weights_file_bytes
 from littlefoot.compress import run as run_recipe
 from littlefoot.compress.recipe import Recipe, make_step
 from littlefoot.errors import ConfigError, TrainingError
+from littlefoot.plan import build, trainings
 from littlefoot.plan import planner as planning
-from littlefoot.plan import trainings
 from littlefoot.plan.build import SLACK, Builder, rough_bytes, speeds
 from littlefoot.plan.candidates import TRAINED, candidates, chunk_frames, written
 from littlefoot.plan.judge import Errors, Judge, listen, some
@@ -173,6 +172,16 @@ class TestBuild:
         assert all(speed > 1 for speed in speeds([teacher, builder.build(live)], 1, False))
         assert speeds([builder.build(live)], 1, True)[0] > 1
 
+    def test_what_else_the_machine_does_is_taken_out_of_speeds(
+        self, teacher: Artifact, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        measured = iter([[100.0, 300.0], [50.0, 200.0], [104.0, 104.0]])
+        monkeypatch.setattr(build, "_taking_turns", lambda runs: next(measured))
+        stopwatch = build.Stopwatch(teacher, 1, False)
+        assert stopwatch.speed(teacher) == 300
+        assert stopwatch.speed(teacher) == 4 * 75  # half of the processor was busy with something else
+        assert stopwatch.speed(teacher) == 100
+
 
 class TestSearch:
     def test_the_better_ones_are_tried_for_longer(self) -> None:
@@ -289,10 +298,10 @@ class TestSurvey:
     def test_where_the_mildest_of_a_family_is_too_slow_the_next_is_taken(
         self, deep_teacher: Artifact, tones: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def measured(artifacts: Sequence[Artifact], threads: int, live: bool) -> list[float]:
-            return [95.0 if a.config.num_hidden_layers == 3 else 105.0 for a in artifacts]
+        def measured(stopwatch: build.Stopwatch, artifact: Artifact) -> float:
+            return 95.0 if artifact.config.num_hidden_layers == 3 else 105.0
 
-        monkeypatch.setattr("littlefoot.plan.survey.speeds", measured)
+        monkeypatch.setattr(build.Stopwatch, "speed", measured)
         wanted = {"3 of 4 layers, int8", "2 of 4 layers, int8", "1 of 4 layers, int8"}
         few = [c for c in candidates(deep_teacher.config) if c.name in wanted]
         builder = Builder(deep_teacher, manifest.index(tones))
@@ -398,6 +407,15 @@ class TestCommand:
         refused = run("shrink", saved, "-o", tmp_path / "other", "--target", "wer+1", "--yes")
         assert refused.code == 2
         assert "--data" in refused.err
+
+    @pytest.mark.usefixtures("enough")
+    def test_nothing_is_trained_where_what_needs_no_training_is_as_good(
+        self, run: Run, saved: Path, tones: Path, tmp_path: Path
+    ) -> None:
+        result = run("shrink", saved, "-o", tmp_path / "out", "--target", "300kB", "--data", tones, "--yes")
+        assert result.code == 0, result.err
+        assert "of words wrong" in result.err
+        assert "trials" not in result.err
 
     @pytest.mark.usefixtures("enough")
     def test_without_pytorch_only_what_needs_no_training(

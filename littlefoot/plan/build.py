@@ -43,7 +43,7 @@ class Builder:
     """Builds candidates of one model, and remembers shapes that several of them have."""
 
     def __init__(self, model: Artifact, corpus: Corpus | None) -> None:
-        self._model = model
+        self.model = model
         self._corpus = None if corpus is None else _sample(corpus)
         self._shapes: dict[str, Artifact] = {}
 
@@ -51,7 +51,7 @@ class Builder:
         """The candidate before its precision is lowered."""
         key = repr(candidate.shaping)
         if key not in self._shapes:
-            self._shapes[key] = self._untrained(self._model, candidate.shaping)
+            self._shapes[key] = self._untrained(self.model, candidate.shaping)
         return self._shapes[key]
 
     def build(self, candidate: Candidate) -> Artifact:
@@ -105,15 +105,36 @@ def rough_bytes(config: ModelConfig, candidate: Candidate) -> float:
     return total
 
 
-def speeds(artifacts: Sequence[Artifact], threads: int, live: bool) -> list[float]:
-    """Times real time of each model: medians over rounds in which they take turns.
+class Stopwatch:
+    """Times models in turns with one of them, so that what else the machine does slows both.
 
-    Args:
-        threads: of the processor.
-        live: a stream is fed as it comes; else recordings of CLIP_SECONDS.
+    Speeds are relative to that one's, times the median of what that one had whenever it was timed.
     """
-    clip = 0.1 * np.random.default_rng(0).standard_normal(int(CLIP_SECONDS * SAMPLE_RATE)).astype(np.float32)
-    runs = [_runner(artifact, threads, live, clip) for artifact in artifacts]
+
+    def __init__(self, model: Artifact, threads: int, live: bool) -> None:
+        """
+        Args:
+            threads: of the processor.
+            live: streaming models are fed as speech comes; else all get recordings of CLIP_SECONDS.
+        """
+        self.threads, self._live = threads, live
+        self._run = _runner(model, threads, live)
+        self._own: list[float] = []
+
+    def speed(self, artifact: Artifact) -> float:
+        """Times real time of a model."""
+        own, others = _taking_turns([self._run, _runner(artifact, self.threads, self._live)])
+        self._own.append(own)
+        return others / own * statistics.median(self._own)
+
+
+def speeds(artifacts: Sequence[Artifact], threads: int, live: bool) -> list[float]:
+    """Times real time of each model, as they are now; arguments as those of ``Stopwatch``."""
+    return _taking_turns([_runner(artifact, threads, live) for artifact in artifacts])
+
+
+def _taking_turns(runs: Sequence[Callable[[], object]]) -> list[float]:
+    """Times real time: medians over rounds."""
     times: list[list[float]] = [[] for _ in runs]
     for turn in range(ROUNDS + 1):
         for run_, taken in zip(runs, times, strict=True):
@@ -129,9 +150,10 @@ def silent_engine(artifact: Artifact, threads: int | None) -> Engine:
     return create(artifact, threads=threads, cached=False, kernels=None if native.available() else "off")
 
 
-def _runner(artifact: Artifact, threads: int, live: bool, clip: np.ndarray) -> Callable[[], object]:
+def _runner(artifact: Artifact, threads: int, live: bool) -> Callable[[], object]:
+    clip = 0.1 * np.random.default_rng(0).standard_normal(int(CLIP_SECONDS * SAMPLE_RATE)).astype(np.float32)
     engine = silent_engine(artifact, threads)
-    if not live:
+    if not (live and artifact.config.chunk_frames):
         return lambda: engine.run(clip)
     recognizer = Recognizer(
         artifact, engine, lambda: create_stream(artifact, engine.name, threads, cached=False)

@@ -205,7 +205,7 @@ class Planner:
             f"the model itself has {100 * floor:.1f} % of words wrong on {len(self._dev)} dev utterances"
         )
         found = self._made(options, floor)
-        found += self._tried(self._to_try(options, found), floor)
+        found += self._tried(self._to_try(options, found, floor), floor)
         if not found:
             raise TrainingError(f"all candidates failed: see the logs in {self.folder}")
         return self._first_plans(found)
@@ -223,13 +223,17 @@ class Planner:
             plans.append(self._planned(option, score.wer, training.seconds / 3600, floor))
         return plans
 
-    def _to_try(self, options: Sequence[Option], made: Sequence[Plan]) -> list[Option]:
+    def _to_try(self, options: Sequence[Option], made: Sequence[Plan], floor: float) -> list[Option]:
         """Which are trained for a while: the largest first, as far as they may be wanted."""
         trained = [option for option in options if option.candidate.trained]
-        met = [plan.predicted.bytes for plan in made if not plan.misses]
-        if not met or not self.target.limits_errors:
+        met = [plan for plan in made if not plan.misses]
+        if not met:
             return trained
-        return [option for option in trained if option.figures.bytes < min(met)]
+        if not self.target.limits_errors:  # none of them will err less than the model that they are made of
+            as_good = [plan for plan in met if plan.predicted.wer is not None and plan.predicted.wer <= floor]
+            return [] if as_good else trained
+        smallest = min(plan.predicted.bytes for plan in met)
+        return [option for option in trained if option.figures.bytes < smallest]
 
     def _tried(self, to_try: Sequence[Option], floor: float) -> list[Plan]:
         """The others are trained for a while, and what they would come to is extrapolated."""
@@ -366,11 +370,7 @@ class Planner:
     def _verified(self, plan: Plan, made: Artifact, dev_wer: float | None) -> Outcome:
         """What a model has, beside the one that it was made of."""
         live = self.target.latency_ms is not None
-        threads = self.settings.threads
-        if live:
-            (first,), (second,) = speeds([self.model], threads, False), speeds([made], threads, True)
-        else:
-            first, second = speeds([self.model, made], threads, False)
+        first, second = speeds([self.model, made], self.settings.threads, live)
         measured = Figures(weights_file_bytes(made), second, made.config.algorithmic_latency_ms)
         before = Figures(weights_file_bytes(self.model), first, self.model.config.algorithmic_latency_ms)
         if self.corpus is None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from littlefoot.artifact import weights_file_bytes
 from littlefoot.errors import ConfigError, LittlefootError
-from littlefoot.plan.build import SLACK, Builder, rough_bytes, speeds
+from littlefoot.plan.build import SLACK, Builder, Stopwatch, rough_bytes
 from littlefoot.plan.candidates import Candidate
 from littlefoot.plan.target import Figures, Target
 
@@ -38,7 +38,7 @@ def survey(
 
     Raises ConfigError where none meets it, with what can be reached.
     """
-    live = target.latency_ms is not None
+    stopwatch = Stopwatch(builder.model, threads, live=target.latency_ms is not None)
     rough, impossible = [], set()
     for candidate in candidates:
         shaping = repr(candidate.shaping)
@@ -55,7 +55,7 @@ def survey(
     small = [c for size, c in rough if target.bytes is None or size * (1 - SLACK) <= target.bytes]
     if not small:
         raise ConfigError(_too_large(builder, rough[-1][1], target))
-    fast = small if target.speed is None else _fast(builder, small, target.speed, threads, live, progress)
+    fast = small if target.speed is None else _fast(builder, small, target.speed, stopwatch, progress)
     found: dict[tuple[str, str], Option] = {}  # by family
     slow: list[Option] = []
     for candidate in fast:
@@ -70,7 +70,7 @@ def survey(
         figures = Figures(weights_file_bytes(built), latency_ms=built.config.algorithmic_latency_ms)
         if target.misses(figures):
             continue
-        option = Option(candidate, replace(figures, speed=speeds([built], threads, live)[0]))
+        option = Option(candidate, replace(figures, speed=stopwatch.speed(built)))
         if target.misses(option.figures):  # the next of its family is faster
             slow.append(option)
         else:
@@ -85,8 +85,7 @@ def _fast(
     builder: Builder,
     candidates: Sequence[Candidate],
     wanted: float,
-    threads: int,
-    live: bool,
+    stopwatch: Stopwatch,
     progress: Callable[[str], None],
 ) -> list[Candidate]:
     """Those whose shape is fast enough in 8 bits, or in full precision where they have that."""
@@ -97,15 +96,15 @@ def _fast(
         if key not in measured:
             progress(f"measuring {candidate.shape or 'the model'}{' in 8 bits' if key[1] else ''}")
             artifact = builder.in_8_bits(candidate) if key[1] else builder.shape(candidate)
-            measured[key] = speeds([artifact], threads, live)[0]
+            measured[key] = stopwatch.speed(artifact)
         if measured[key] * (1 + SPEED_SLACK) >= wanted:
             chosen.append(candidate)
     if not chosen:
         (shape, eight), best = max(measured.items(), key=lambda item: item[1])
         name = f"{shape or 'all of it'}{', int8' if eight else ''}"
         raise ConfigError(
-            f"{wanted:g} times real time cannot be reached with {threads} threads on this machine: the "
-            f"fastest that is small enough, {name}, runs at {best:.0f} times"
+            f"{wanted:g} times real time cannot be reached with {stopwatch.threads} threads on this machine: "
+            f"the fastest that is small enough, {name}, runs at {best:.0f} times"
         )
     return chosen
 
