@@ -26,7 +26,7 @@ from littlefoot.errors import ConfigError, TrainingError
 from littlefoot.plan import build, trainings
 from littlefoot.plan import planner as planning
 from littlefoot.plan.build import SLACK, Builder, rough_bytes, speeds
-from littlefoot.plan.candidates import TRAINED, candidates, chunk_frames, written
+from littlefoot.plan.candidates import TRAINED, candidates, frames_of, written
 from littlefoot.plan.judge import Errors, Judge, listen, some
 from littlefoot.plan.planner import Planner, Settings
 from littlefoot.plan.search import RUNGS, extrapolate, halve, wer_of
@@ -122,14 +122,18 @@ class TestCandidates:
             candidates(teacher.config, 500.0, training=False)
 
     def test_chunks_are_as_long_as_the_latency_allows(self, teacher: Artifact) -> None:
-        config = teacher.config
         for latency in (60.0, 240.0, 480.0, 1000.0):
-            chunk = chunk_frames(config, latency)
-            some_left = {"left_context_frames": 1}
-            assert config.replace(chunk_frames=chunk, **some_left).algorithmic_latency / 16 <= latency
-            assert config.replace(chunk_frames=chunk + 1, **some_left).algorithmic_latency / 16 > latency
+            chunk, ahead = frames_of(teacher.config, latency)
+            assert ahead <= chunk
+
+            def milliseconds(chunk: int, ahead: int = ahead) -> float:
+                frames = {"chunk_frames": chunk, "left_context_frames": 1, "right_context_frames": ahead}
+                return teacher.config.replace(**frames).algorithmic_latency / 16
+
+            assert milliseconds(chunk) <= latency < milliseconds(chunk + 1)
+        assert ahead
         with pytest.raises(ConfigError, match="shortest latency"):
-            chunk_frames(config, 20.0)
+            frames_of(teacher.config, 20.0)
 
 
 class TestBuild:

@@ -24,6 +24,8 @@ ROUNDING = ("quantize", "lowbit")
 """Those that lower the precision; they come last."""
 WEIGHTS = {"prune": 1.0, "distill": 2.0, "share": 2.0, "stream": 2.0, "lowbit": 1.0}
 """How the steps of training are divided among the methods of a chain."""
+LOOK_AHEAD = 3 / 8
+"""Share of a streaming model's latency that its positional convolution looks ahead (RESULTS.md, section Live)."""
 DEPTHS = (0.75, 0.5, 1 / 3, 0.25)
 SPARSITIES = tuple(percent / 100 for percent in range(10, 90, 5))
 PRECISIONS: dict[str, tuple[Step, ...]] = {
@@ -89,7 +91,8 @@ def candidates(
     elif not training:
         raise ConfigError("a model becomes a streaming one by training only: name speech with --data")
     else:
-        live = (("stream", {"chunk_frames": chunk_frames(config, latency_ms), "teacher": "first"}),)
+        chunk, ahead = frames_of(config, latency_ms)
+        live = (("stream", {"chunk_frames": chunk, "right_context_frames": ahead, "teacher": "first"}),)
     shapes: Iterable[tuple[str, tuple[Step, ...]]] = _shapes(config) if training else [("", ())]
     found = []
     for (shape, made), (precision, last) in itertools.product(shapes, PRECISIONS.items()):
@@ -138,8 +141,8 @@ def _shapes(config: ModelConfig) -> Iterator[tuple[str, tuple[Step, ...]]]:
             yield f"layers shared by {group or depth}" + (", with deltas" if rank else ""), (share,)
 
 
-def chunk_frames(config: ModelConfig, latency_ms: float) -> int:
-    """The longest chunk with which a streaming model waits no longer than this.
+def frames_of(config: ModelConfig, latency_ms: float) -> tuple[int, int]:
+    """The longest chunk, and frames ahead of it, with which a streaming model waits no longer than this.
 
     Raises ConfigError where even chunks of one frame do, and for a model that cannot stream.
     """
@@ -152,7 +155,9 @@ def chunk_frames(config: ModelConfig, latency_ms: float) -> int:
             f"{latency_ms:g} ms: the model's frames are {config.frame_ms:g} ms apart, and the shortest "
             f"latency that it can have is {math.ceil(shortest)} ms"
         )
-    return 1 + int((latency_ms - shortest) / config.frame_ms + 1e-9)
+    frames = 1 + int((latency_ms - shortest) / config.frame_ms + 1e-9)
+    ahead = int(LOOK_AHEAD * frames)
+    return frames - ahead, ahead
 
 
 def written(
