@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from littlefoot.config import ModelConfig
+from littlefoot.encoder import position_padding
 from littlefoot.errors import ConfigError
 
 Step = tuple[str, Mapping[str, Any]]
@@ -25,7 +26,8 @@ ROUNDING = ("quantize", "lowbit")
 WEIGHTS = {"prune": 1.0, "distill": 2.0, "share": 2.0, "stream": 2.0, "lowbit": 1.0}
 """How the steps of training are divided among the methods of a chain."""
 LOOK_AHEAD = 3 / 8
-"""Share of a streaming model's latency that its positional convolution looks ahead (RESULTS.md, section Live)."""
+"""Share of its latency that a streaming model's positional convolution looks ahead (RESULTS.md, section Live),
+as far as it did before."""
 DEPTHS = (0.75, 0.5, 1 / 3, 0.25)
 SPARSITIES = tuple(percent / 100 for percent in range(10, 90, 5))
 PRECISIONS: dict[str, tuple[Step, ...]] = {
@@ -156,7 +158,7 @@ def frames_of(config: ModelConfig, latency_ms: float) -> tuple[int, int]:
             f"latency that it can have is {math.ceil(shortest)} ms"
         )
     frames = 1 + int((latency_ms - shortest) / config.frame_ms + 1e-9)
-    ahead = int(LOOK_AHEAD * frames)
+    ahead = min(int(LOOK_AHEAD * frames), position_padding(config)[1])
     return frames - ahead, ahead
 
 
