@@ -26,8 +26,8 @@ ROUNDING = ("quantize", "lowbit")
 WEIGHTS = {"prune": 1.0, "distill": 2.0, "share": 2.0, "stream": 2.0, "lowbit": 1.0}
 """How the steps of training are divided among the methods of a chain."""
 LOOK_AHEAD = 3 / 8
-"""Share of its latency that a streaming model's positional convolution looks ahead (RESULTS.md, section Live),
-as far as it did before."""
+"""Share of its latency that a streaming model's positional convolution looks ahead (RESULTS.md, section
+Live), as far as it did before."""
 DEPTHS = (0.75, 0.5, 1 / 3, 0.25)
 SPARSITIES = tuple(percent / 100 for percent in range(10, 90, 5))
 PRECISIONS: dict[str, tuple[Step, ...]] = {
