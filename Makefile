@@ -33,6 +33,8 @@ speed: .venv/native
 	.venv/bin/python benchmarks/speed.py large --rounds 7
 	.venv/bin/python benchmarks/speed.py front-end
 	.venv/bin/python benchmarks/speed.py bigfoot --rounds 7
+	.venv/bin/python benchmarks/speed.py s3 --rounds 7
+	.venv/bin/python benchmarks/speed.py s5 --rounds 7
 	.venv/bin/python benchmarks/process.py
 	.venv/bin/python benchmarks/native.py kernels
 	.venv/bin/python benchmarks/native.py model

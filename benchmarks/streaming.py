@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,8 @@ S3: dict[str, Any] = {
 }
 BLOCK = 1600
 """Samples fed at once: 100 ms, as a sound card gives them."""
+WHOLE = 1_000_000
+"""Frames of a chunk that no recording fills."""
 
 
 def main() -> None:
@@ -157,8 +160,10 @@ def resident() -> float:
 
 
 def errors(artifact: Artifact, options: argparse.Namespace) -> None:
-    """WER of streams by their latency, beside the same model over whole recordings."""
+    """WER of streams by their latency, beside the same model hearing whole recordings at once."""
     shared = recognizer(artifact, options.threads)
+    everything = artifact.config.replace(chunk_frames=WHOLE)
+    whole = recognizer(replace(artifact, config=everything), options.threads)
     rows = recordings(options)
     waveforms = [read(row.path) for row in rows]
     references = [row.text for row in rows]
@@ -168,7 +173,7 @@ def errors(artifact: Artifact, options: argparse.Namespace) -> None:
         print(f"| {name} | {percent(result.wer, result.wer_interval)} |")
 
     print("| latency | WER % |\n|---|---|")
-    show("whole recording", [shared.transcribe(waveform).text for waveform in waveforms])
+    show("the whole recording", [whole.transcribe(waveform).text for waveform in waveforms])
     for chunk in options.chunks or [artifact.config.chunk_frames]:
         texts = []
         for waveform in waveforms:
