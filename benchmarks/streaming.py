@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=8, help="streams at once")
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--hours", type=float, default=2)
-    parser.add_argument("--chunks", type=int, nargs="*", default=[])
+    parser.add_argument("--chunks", type=int, nargs="*", default=[], help="frames decided at once")
     parser.add_argument("--split", default="test")
     parser.add_argument("--limit", type=int, help="recordings for delays")
     options = parser.parse_args()
@@ -191,11 +191,21 @@ def delays(artifact: Artifact, options: argparse.Namespace) -> None:
     before is computed. Begin and end are those of the segment's first and last word.
     """
     shared = recognizer(artifact, options.threads)
+    print("| latency | first text: p50 s | p95 | final segment: p50 s | p95 |\n|---|---|---|---|---|")
+    for chunk in options.chunks or [artifact.config.chunk_frames]:
+        first, final = delays_of(shared, chunk, options)
+        figures = [*np.percentile(first, (50, 95)), *np.percentile(final, (50, 95))]
+        milliseconds = 1000 * shared.stream(chunk).latency_seconds
+        print(f"| {milliseconds:.0f} ms ({chunk} frames) | " + " | ".join(f"{x:.2f}" for x in figures) + " |")
+
+
+def delays_of(shared: Recognizer, chunk: int, options: argparse.Namespace) -> tuple[list[float], list[float]]:
+    """Seconds until the first text, and until it is final, of all segments."""
     first: list[float] = []
     final: list[float] = []
     for row in recordings(options)[: options.limit]:
         waveform = np.concatenate([read(row.path), np.zeros(2 * 16_000, np.float32)])
-        stream = shared.stream()
+        stream = shared.stream(chunk)
         now, shown = 0.0, 0.0  # shown: when the segment had its first text
         for start in range(0, len(waveform), BLOCK):
             block = waveform[start : start + BLOCK]
@@ -208,10 +218,7 @@ def delays(artifact: Artifact, options: argparse.Namespace) -> None:
                 shown = 0.0
             if partial.text and not shown:
                 shown = now
-    print("| seconds until | p50 | p95 |\n|---|---|---|")
-    for name, values in (("the first text", first), ("a segment is final", final)):
-        p50, p95 = np.percentile(values, (50, 95))
-        print(f"| {name} | {p50:.2f} | {p95:.2f} |")
+    return first, final
 
 
 def recordings(options: argparse.Namespace) -> list[manifest.Utterance]:
