@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -146,6 +149,60 @@ def test_a_file_and_its_samples_on_standard_input_give_the_same_lines(
     rubbish = piped_into(live, recording.read_bytes())
     assert rubbish.returncode == 1
     assert b"no raw PCM: convert it" in rubbish.stderr
+
+
+class CtrlC:
+    """What a microphone's last block is here: fed to a stream, it is Ctrl-C."""
+
+    def __getitem__(self, place: object) -> CtrlC:
+        return self
+
+    def copy(self) -> CtrlC:
+        return self
+
+    def __array__(self, *_: object, **__: object) -> np.ndarray:
+        raise KeyboardInterrupt
+
+
+def sound_card(samples: np.ndarray) -> SimpleNamespace:
+    """A stand-in for sounddevice, which hears ``samples`` (N,)."""
+
+    class PortAudioError(Exception):
+        pass
+
+    @contextmanager
+    def input_stream(
+        samplerate: int, blocksize: int, channels: int, dtype: str, callback: Callable[..., None]
+    ) -> Iterator[None]:
+        if not len(samples):
+            raise PortAudioError("no such device")
+        assert (samplerate, channels, dtype) == (16_000, 1, "float32")
+        reused = np.zeros((blocksize, 1), np.float32)  # as a sound card's memory is
+        for start in range(0, len(samples), blocksize):
+            block = samples[start : start + blocksize, None]
+            reused[: len(block)] = block
+            callback(reused[: len(block)], len(block), None, None)
+        callback(CtrlC(), 0, None, None)
+        yield
+
+    return SimpleNamespace(InputStream=input_stream, PortAudioError=PortAudioError)
+
+
+def test_a_microphone(live: Path, tones: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    recording = next(iter(manifest.index(tones).of_split("train"))).path
+    expected = recognizer.load(live).transcribe(str(recording)).text
+    monkeypatch.setitem(sys.modules, "sounddevice", sound_card(audio.read(recording)))
+    heard = run("transcribe", live, "mic", "--stream")
+    assert (heard.code, heard.out) == (0, f"{expected}\n")
+    assert "listening; Ctrl-C ends" in heard.err
+    monkeypatch.setitem(sys.modules, "sounddevice", sound_card(np.zeros(0, np.float32)))
+    deaf = run("transcribe", live, "mic", "--stream")
+    assert deaf.code == 1
+    assert "the microphone cannot be opened: no such device" in deaf.err
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+    missing = run("transcribe", live, "mic", "--stream")
+    assert missing.code != 0
+    assert "littlefoot[mic]" in missing.err
 
 
 def piped_into(model: Path, data: bytes) -> subprocess.CompletedProcess[bytes]:
