@@ -231,6 +231,9 @@ def test_what_cannot_be_streamed_is_refused(live: Path, tones: Path, run: Run) -
     assert refused.code == 2
     assert "--stream has no place for --alternatives" in refused.err
     assert run("transcribe", live, recording, "--chunk-ms", "100").code == 2
+    refused = run("transcribe", live, recording, "--stream", "--chunk-ms", "0")
+    assert refused.code == 2
+    assert "must be greater than 0" in refused.err
     assert run("transcribe", live, recording.with_name("missing.wav"), "--stream").code == 1
 
 

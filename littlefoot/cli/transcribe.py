@@ -83,6 +83,8 @@ def transcribe(
 
     if chunk_ms is not None and not stream:
         raise ConfigError("--chunk-ms goes with --stream")
+    if chunk_ms is not None and chunk_ms <= 0:
+        raise ConfigError(f"--chunk-ms must be greater than 0, not {chunk_ms:g}")
     if stream:
         if len(audio) > 1 or output_dir is not None or form not in ("text", "json"):
             raise ConfigError("--stream takes one recording, and prints it as text or json")
