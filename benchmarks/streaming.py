@@ -1,11 +1,11 @@
 """Live recognition: what a chunk takes, how many streams a machine keeps up with, memory, errors by latency.
 
-    python benchmarks/streaming.py speed littlefoot-en-stream --threads 1
+    python benchmarks/streaming.py speed littlefoot-en-live --threads 1
     python benchmarks/streaming.py speed s3 --int8
     python benchmarks/streaming.py streams s3 --int8 --count 8
-    python benchmarks/streaming.py memory littlefoot-en-stream --hours 2
-    python benchmarks/streaming.py errors littlefoot-en-stream ../shared/data --chunks 8 16 32
-    python benchmarks/streaming.py delays littlefoot-en-stream ../shared/data --split dev --limit 100
+    python benchmarks/streaming.py memory littlefoot-en-live --hours 2
+    python benchmarks/streaming.py errors littlefoot-en-live ../shared/data --chunks 2 10 26
+    python benchmarks/streaming.py delays littlefoot-en-live ../shared/data --split dev --limit 100
 
 ``s3`` is DistillW2V2's S3 geometry with random weights (right for speed, which does not depend on them): 12
 layers of 384, chunks of 480 ms, a history of 6 s; ``s3-small`` the same with a front end of 128 channels.
@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -180,8 +181,7 @@ def errors(artifact: Artifact, options: argparse.Namespace) -> None:
             stream = shared.stream(chunk)
             partial = stream.feed(waveform)
             texts.append(" ".join(s.text for s in [*partial.final, *stream.finish().final]))
-        milliseconds = 1000 * shared.stream(chunk).latency_seconds
-        show(f"{milliseconds:.0f} ms ({chunk} frames)", texts)
+        show(latency(shared, chunk), texts)
 
 
 def delays(artifact: Artifact, options: argparse.Namespace) -> None:
@@ -192,19 +192,21 @@ def delays(artifact: Artifact, options: argparse.Namespace) -> None:
     """
     shared = recognizer(artifact, options.threads)
     print("| latency | first text: p50 s | p95 | final segment: p50 s | p95 |\n|---|---|---|---|---|")
+    silence = np.zeros(2 * 16_000, np.float32)
+    waveforms = [np.concatenate([read(row.path), silence]) for row in recordings(options)[: options.limit]]
     for chunk in options.chunks or [artifact.config.chunk_frames]:
-        first, final = delays_of(shared, chunk, options)
+        first, final = delays_of(shared, chunk, waveforms)
         figures = [*np.percentile(first, (50, 95)), *np.percentile(final, (50, 95))]
-        milliseconds = 1000 * shared.stream(chunk).latency_seconds
-        print(f"| {milliseconds:.0f} ms ({chunk} frames) | " + " | ".join(f"{x:.2f}" for x in figures) + " |")
+        print(f"| {latency(shared, chunk)} | " + " | ".join(f"{x:.2f}" for x in figures) + " |")
 
 
-def delays_of(shared: Recognizer, chunk: int, options: argparse.Namespace) -> tuple[list[float], list[float]]:
+def delays_of(
+    shared: Recognizer, chunk: int, waveforms: Sequence[np.ndarray]
+) -> tuple[list[float], list[float]]:
     """Seconds until the first text, and until it is final, of all segments."""
     first: list[float] = []
     final: list[float] = []
-    for row in recordings(options)[: options.limit]:
-        waveform = np.concatenate([read(row.path), np.zeros(2 * 16_000, np.float32)])
+    for waveform in waveforms:
         stream = shared.stream(chunk)
         now, shown = 0.0, 0.0  # shown: when the segment had its first text
         for start in range(0, len(waveform), BLOCK):
@@ -219,6 +221,11 @@ def delays_of(shared: Recognizer, chunk: int, options: argparse.Namespace) -> tu
             if partial.text and not shown:
                 shown = now
     return first, final
+
+
+def latency(shared: Recognizer, chunk: int) -> str:
+    """A row's name."""
+    return f"{1000 * shared.stream(chunk).latency_seconds:.0f} ms ({chunk} frames)"
 
 
 def recordings(options: argparse.Namespace) -> list[manifest.Utterance]:

@@ -38,7 +38,6 @@ def survey(
 
     Raises ConfigError where none meets it, with what can be reached.
     """
-    stopwatch = Stopwatch(builder.model, threads, live=target.latency_ms is not None)
     rough, impossible = [], set()
     for candidate in candidates:
         shaping = repr(candidate.shaping)
@@ -55,6 +54,7 @@ def survey(
     small = [c for size, c in rough if target.bytes is None or size * (1 - SLACK) <= target.bytes]
     if not small:
         raise ConfigError(_too_large(builder, rough[-1][1], target))
+    stopwatch = Stopwatch(builder.model, threads, live=target.latency_ms is not None)
     fast = small if target.speed is None else _fast(builder, small, target.speed, stopwatch, progress)
     found: dict[tuple[str, str], Option] = {}  # by family
     slow: list[Option] = []
