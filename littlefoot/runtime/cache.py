@@ -31,7 +31,7 @@ Engines read the memory until their last object is gone and hold no reference to
 collector does not say. Pages that nobody reads cost no memory, and two engines of one model share theirs.
 """
 
-_GRAPH_SOURCES = ("encoder.py", "mel.py", "runtime/onnx_ops.py", "runtime/graph.py")
+_GRAPH_SOURCES = ("encoder.py", "mel.py", "runtime/onnx_ops.py", "runtime/graph.py", "runtime/saturation.py")
 
 
 def directory() -> Path:

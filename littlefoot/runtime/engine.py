@@ -8,6 +8,7 @@ import os
 import queue
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -18,6 +19,7 @@ from littlefoot.artifact import Artifact
 from littlefoot.config import SAMPLE_RATE
 from littlefoot.errors import ConfigError, EngineError, MissingExtraError
 from littlefoot.runtime import cache, native
+from littlefoot.runtime.saturation import may_saturate, narrowed
 
 if TYPE_CHECKING:
     from littlefoot.runtime.graph import Graph
@@ -228,7 +230,8 @@ def _openvino(
     if not cached:
         return precision, _compile(artifact, options, part)
     device = core.get_property("CPU", "FULL_DEVICE_NAME")
-    key = cache.key(artifact, device=device, capabilities=sorted(capabilities), part=part, **options)
+    capabilities = sorted([*capabilities, *(["SATURATES"] if may_saturate() else [])])
+    key = cache.key(artifact, device=device, capabilities=capabilities, part=part, **options)
     return precision, _from_cache(artifact, options, part, f"{key}.blob")
 
 
@@ -275,6 +278,8 @@ def _network(artifact: Artifact, part: Part) -> Graph:
 
 
 def _compile(artifact: Artifact, options: dict[str, Any], part: Part) -> Any:
+    if may_saturate():
+        artifact = replace(artifact, weights=narrowed(artifact.weights))
     network = _network(artifact, part)
     try:
         return openvino_core().compile_model(openvino_model(network), "CPU", options)
@@ -323,6 +328,23 @@ class ONNXRuntimeEngine:
         return np.asarray(logits[0], dtype=np.float32)
 
 
+def _spell_out_zero_points(model: Any) -> None:
+    """Add the zero points, all zero, of weights in 8 bits with a scale for each output.
+
+    ONNX Runtime 1.31 takes a missing one for a single number when it makes such weights unsigned, and fails.
+    """
+    from onnx import numpy_helper
+
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    for number, node in enumerate(model.graph.node):
+        if node.op_type != "DequantizeLinear" or len(node.input) > 2 or node.input[0] not in tensors:
+            continue
+        name = f"zero_points.{number}"
+        zeros = np.zeros(tuple(tensors[node.input[1]].dims), np.int8)
+        model.graph.initializer.append(numpy_helper.from_array(zeros, name))
+        node.input.append(name)
+
+
 class _Session:
     """ONNX Runtime's session, and the weights whose memory it shares."""
 
@@ -335,13 +357,17 @@ class _Session:
         # Every run that is under way takes so many, however many there are.
         options.intra_op_num_threads = max(1, (threads or len(os.sched_getaffinity(0))) // parallel)
         options.log_severity_level = 3
+        # Without VNNI, two products of 8 bits are added in 16 bits, which may be too few: take the exact way.
+        options.add_session_config_entry("session.x64quantprecision", "1")
         network = _network(artifact, part)
         self._weights = network.large  # must live as long as the session
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in self._weights.values()]
         options.add_external_initializers(list(self._weights), values)
+        model = network.external()
+        _spell_out_zero_points(model)
         try:
             self._session = onnxruntime.InferenceSession(
-                network.external().SerializeToString(), options, providers=["CPUExecutionProvider"]
+                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # its exceptions share no base class of their own
             raise EngineError(f"ONNX Runtime refused the model: {error}") from error

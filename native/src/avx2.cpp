@@ -144,21 +144,39 @@ void dot_narrow(const uint8_t* a, long a_stride, const int8_t* codes, long input
     }
 }
 
-// Eight bits: words would overflow, so inputs and codes are widened first.
-void dot_wide(const uint8_t* a, const int8_t* codes, long inputs, int32_t* sums) {
-    for (int c = 0; c < kColumns; c += 4) {
-        __m256i sum = _mm256_setzero_si256();  // of inputs 0-1 and 2-3 of four outputs
+// Eight bits: words would overflow, so inputs and codes are widened first. The numbers of four outputs at a time lie
+// in a vector, the sums of inputs 0-1 and of 2-3 side by side.
+template <int kRows>
+void dot_wide(const uint8_t* a, long a_stride, const int8_t* codes, long inputs, int32_t* sums, long sum_stride) {
+    for (int c = 0; c < kColumns; c += 16) {
+        __m256i sum[kRows][4];
+#pragma GCC unroll 4
+        for (int r = 0; r < kRows; ++r)
+            for (int v = 0; v < 4; ++v) sum[r][v] = _mm256_setzero_si256();
         for (long k = 0; k < inputs; k += 4) {
-            int32_t four;
-            __builtin_memcpy(&four, a + k, 4);
-            const __m256i x = _mm256_broadcastq_epi64(_mm_cvtepu8_epi16(_mm_cvtsi32_si128(four)));
-            const __m128i code =
-                _mm_loadu_si128(reinterpret_cast<const __m128i*>(codes + k * kColumns + c * 4));
-            sum = _mm256_add_epi32(sum, _mm256_madd_epi16(x, _mm256_cvtepi8_epi16(code)));
+            __m256i x[kRows];
+#pragma GCC unroll 4
+            for (int r = 0; r < kRows; ++r) {
+                int32_t four;
+                __builtin_memcpy(&four, a + r * a_stride + k, 4);
+                x[r] = _mm256_broadcastq_epi64(_mm_cvtepu8_epi16(_mm_cvtsi32_si128(four)));
+            }
+#pragma GCC unroll 4
+            for (int v = 0; v < 4; ++v) {
+                const __m256i code = _mm256_cvtepi8_epi16(
+                    _mm_loadu_si128(reinterpret_cast<const __m128i*>(codes + k * kColumns + c * 4 + v * 16)));
+#pragma GCC unroll 4
+                for (int r = 0; r < kRows; ++r)
+                    sum[r][v] = _mm256_add_epi32(sum[r][v], _mm256_madd_epi16(x[r], code));
+            }
         }
-        const __m128i folded = _mm_hadd_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
-        __m128i* out = reinterpret_cast<__m128i*>(sums + c);
-        _mm_storeu_si128(out, _mm_add_epi32(_mm_loadu_si128(out), folded));
+#pragma GCC unroll 4
+        for (int r = 0; r < kRows; ++r)
+            for (int v = 0; v < 4; v += 2) {
+                int32_t* out = sums + r * sum_stride + c + v * 4;
+                const __m256i folded = _mm256_hadd_epi32(sum[r][v], sum[r][v + 1]);  // outputs 0-1, 4-5, 2-3, 6-7
+                store(out, _mm256_add_epi32(load(out), _mm256_permute4x64_epi64(folded, 0xd8)));
+            }
     }
 }
 
@@ -166,7 +184,10 @@ void dot(const uint8_t* a, long a_stride, long rows, const int8_t* codes, long i
          long sum_stride) {
     long r = 0;
     if (bits == 8) {
-        for (; r < rows; ++r) dot_wide(a + r * a_stride, codes, inputs, sums + r * sum_stride);
+        for (; r + 2 <= rows; r += 2)
+            dot_wide<2>(a + r * a_stride, a_stride, codes, inputs, sums + r * sum_stride, sum_stride);
+        for (; r < rows; ++r)
+            dot_wide<1>(a + r * a_stride, a_stride, codes, inputs, sums + r * sum_stride, sum_stride);
         return;
     }
     for (; r + 3 <= rows; r += 3)

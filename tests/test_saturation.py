@@ -1,0 +1,140 @@
+"""Products of 8 bits: no sum is cut off, whatever the processor adds them up in."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import replace
+from typing import Any
+
+import artifacts
+import numpy as np
+import pytest
+from families import speechlike
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from littlefoot import machine
+from littlefoot.artifact import Artifact
+from littlefoot.compress import calibration, rounding
+from littlefoot.compress.quantize import QuantizeConfig, quantize_dynamic, quantize_static
+from littlefoot.packing import pack_layer, unpack_layer
+from littlefoot.runtime import engine, graph
+from littlefoot.runtime.saturation import SAFE, may_saturate, narrowed
+
+CLIP = speechlike(0.8)
+
+
+@pytest.fixture(scope="module")
+def whole() -> Artifact:
+    return artifacts.talkative(artifacts.tiny(hidden_size=32, intermediate_size=64), CLIP)
+
+
+@pytest.fixture(scope="module")
+def loud(whole: Artifact) -> Artifact:
+    """A model in 8 bits whose weights are all as large as they can be."""
+    inputs = calibration.collect(whole, [CLIP])
+    scales = {each.layers: rounding.fit(each, whole.weights) for each in inputs}
+    made = quantize_static(whole, inputs, scales, QuantizeConfig())
+    weights = dict(made.weights)
+    for name, weight in made.weights.items():
+        if weight.dtype == np.int8 and f"{name}_scale" in weights:
+            weights[name] = np.where(weight < 0, -127, 127).astype(np.int8)
+            weights[f"{name}_scale"] = weights[f"{name}_scale"] / 2  # about as loud as before
+    return replace(made, weights=weights)
+
+
+def in_floating_point(artifact: Artifact) -> np.ndarray:
+    """What the model says where each product is computed in float32, of rounded factors."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(graph.build(artifact).proto().SerializeToString(), options)
+    (logits,) = session.run(None, {graph.WAVEFORM: CLIP[None]})
+    return np.asarray(logits[0])
+
+
+def difference(logits: np.ndarray, expected: np.ndarray) -> float:
+    """A value in the middle of two levels may go to either, so single numbers may differ."""
+    return float(np.sqrt(np.square(logits - expected).mean()) / expected.std())
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+def test_engines_cut_nothing_off(name: str, loud: Artifact) -> None:
+    logits = engine.create(loud, name, precision="f32", cached=False).run(CLIP)
+    computed = artifacts.as_computed(loud) if name == "openvino" else loud
+    assert difference(logits, in_floating_point(computed)) < 0.02
+
+
+def test_seven_bits_are_taken_where_the_processor_needs_them(
+    loud: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {}
+    for saturates in (True, False):
+        monkeypatch.setattr(engine, "may_saturate", lambda answer=saturates: answer)
+        found[saturates] = engine.create(loud, "openvino", precision="f32").run(CLIP)  # cached apart
+    assert difference(found[True], in_floating_point(replace(loud, weights=narrowed(loud.weights)))) < 0.02
+    if not may_saturate():
+        assert difference(found[False], in_floating_point(loud)) < 0.02
+
+
+@given(
+    levels=arrays.arrays(
+        np.int8,
+        st.tuples(st.integers(1, 5), st.integers(1, 9), st.integers(1, 3)),
+        elements=st.integers(-127, 127),
+    )
+)
+def test_weights_are_halved_to_the_nearest_step(levels: np.ndarray) -> None:
+    scale = np.linspace(1, 2, len(levels)).astype(np.float32)
+    given_weights = {"a.weight": levels, "a.weight_scale": scale, "a.input_scale": np.float32(1)}
+    made = narrowed(given_weights)
+    assert made["a.weight"].dtype == np.int8
+    assert np.abs(made["a.weight"]).max() <= SAFE
+    for before, now, step, new_step in zip(
+        levels, made["a.weight"], scale, made["a.weight_scale"], strict=True
+    ):
+        errors = now * (new_step / step) - before
+        if np.abs(before).max() <= SAFE:
+            assert not errors.any()
+        else:
+            assert new_step == 2 * step
+            assert np.abs(errors).max() <= 1
+            assert np.abs(np.cumsum(errors)).max() <= 1  # they cancel out over neighbours
+
+
+def test_few_bits_are_as_they_are_unless_groups_make_them_large() -> None:
+    levels = np.array([[-1, 1, -1, -1, 1, 1, 1, -1]] * 2, np.int8)
+    fixed: dict[str, Any] = {"a.input_scale": np.float32(1), "a.weight_scale": np.ones(2, np.float32)}
+    plain = {**fixed, **pack_layer("a", levels, 1)}
+    grouped = {**fixed, **pack_layer("a", levels, 1, multipliers=np.array([[3, 127], [1, 2]], np.uint8))}
+    assert narrowed(plain).keys() == plain.keys()
+    made = narrowed(grouped)
+    exact = unpack_layer("a", grouped)
+    np.testing.assert_array_equal(made["a.weight"][1], exact[1])
+    assert np.abs(made["a.weight"][0] * 2.0 - exact[0]).max() <= 1
+    assert "a.weight_bits" not in made
+
+
+def test_what_is_computed_in_floating_point_is_left_alone(whole: Artifact) -> None:
+    for artifact in (whole, quantize_dynamic(whole, QuantizeConfig(mode="dynamic"))):
+        made = narrowed(artifact.weights)
+        assert all(made[name] is weight for name, weight in artifact.weights.items())
+
+
+@pytest.mark.parametrize(
+    ("kind", "flags", "expected"),
+    [
+        ("x86_64", {"avx2"}, True),
+        ("x86_64", {"avx2", "avx512f"}, True),
+        ("AMD64", set(), True),  # Windows says nothing
+        ("x86_64", {"avx2", "avx_vnni"}, False),
+        ("x86_64", {"avx512f", "avx512_vnni"}, False),
+        ("aarch64", {"asimddp"}, False),
+        ("arm64", set(), False),
+    ],
+)
+def test_processors(kind: str, flags: set[str], expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: kind)
+    monkeypatch.setattr(machine, "flags", lambda: flags)
+    assert may_saturate() is expected
