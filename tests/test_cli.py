@@ -16,6 +16,7 @@ from conftest import Result, Run
 import littlefoot
 from littlefoot import artifact, checkpoint, cli
 from littlefoot.errors import CheckpointError, LittlefootError
+from littlefoot.runtime import saturation
 
 COMMANDS = [
     *("transcribe", "eval", "bench", "quantize", "shrink", "train", "label"),
@@ -186,6 +187,15 @@ def test_doctor_names_what_is_there(run: Run) -> None:
     assert "openvino" in report["engines"]
     assert all(report["packages"].values())
     assert report["threads"] >= 1
+
+
+@pytest.mark.parametrize("saturates", [True, False])
+def test_doctor_says_what_becomes_of_8_bits(
+    saturates: bool, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(saturation, "may_saturate", lambda: saturates)
+    assert json.loads(run("doctor", "--json").out)["openvino_weight_bits"] == (7 if saturates else 8)
+    assert ("without VNNI OpenVINO gets 7 of each weight" in run("doctor").out) is saturates
 
 
 def test_doctor_knows_every_dependency() -> None:

@@ -58,6 +58,7 @@ def examine() -> dict[str, Any]:
 
     from littlefoot import __version__, checkpoint, machine
     from littlefoot.runtime import cache, native
+    from littlefoot.runtime.saturation import may_saturate
 
     folder = cache.directory()
     files = [path for path in folder.glob("*") if path.is_file()] if folder.is_dir() else []
@@ -68,6 +69,7 @@ def examine() -> dict[str, Any]:
         "processor": machine.processor(),
         "threads": machine.threads(),
         "instructions": machine.instructions(),
+        "openvino_weight_bits": 7 if may_saturate() else 8,
         "packages": {name: machine.package_version(name) for name in CORE},
         "extras": {
             extra: {"packages": {name: machine.package_version(name) for name in names}, "for": purpose}
@@ -85,6 +87,10 @@ def _print(report: dict[str, Any]) -> None:
         typer.echo(f"{key:<12} {report[key]}")
     instructions = ", ".join(f"{name} ({use})" for name, use in report["instructions"].items())
     typer.echo(f"{'instructions':<12} {instructions or 'none that engines make special use of'}")
+    if report["openvino_weight_bits"] == 7:
+        typer.echo(
+            f"{'8 bits':<12} without VNNI OpenVINO gets 7 bits of each weight, so that no sum is cut off"
+        )
     typer.echo(f"{'engines':<12} {', '.join(report['engines']) or 'none'}")
     kernels = report["kernels"]
     others = f" (also {', '.join(kernels[1:])})" if kernels[1:] else ""

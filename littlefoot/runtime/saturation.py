@@ -1,8 +1,8 @@
 """Products of 8 bits on processors that add them up in 16 bits.
 
-Without VNNI (Intel before 2019, AMD before Zen 4) x86 processors multiply unsigned inputs with signed weights
-by ``vpmaddubsw``, which adds two products in 16 bits: 255 * 127 * 2 is too much, and the sum is cut off at
-32767. OpenVINO lives with that. Weights between -64 and 64 are always safe, since 255 * 64 * 2 < 32768.
+Without VNNI (AMD before Zen 4, Intel mostly before 2019) x86 processors multiply unsigned inputs with signed
+weights by ``vpmaddubsw``, which adds two products in 16 bits: 255 * 127 * 2 is too much, and the sum is cut
+off at 32767. OpenVINO lives with that. Weights between -64 and 64 are safe, since 255 * 64 * 2 < 32768.
 """
 
 from __future__ import annotations
