@@ -16,7 +16,7 @@ from tones import QUIET
 from littlefoot import manifest
 from littlefoot.artifact import Artifact
 from littlefoot.compress.methods import Step
-from littlefoot.compress.prune import GatedOps, Gates, PruneConfig, expected, prune, remove, size
+from littlefoot.compress.prune import GatedOps, Gates, PruneConfig, draw, expected, prune, remove, size
 from littlefoot.errors import ConfigError
 from littlefoot.model.module import CTCModel
 from littlefoot.model.train_config import TrainConfig
@@ -84,13 +84,14 @@ def test_a_gated_model_computes_what_it_does_without_the_closed_parts(
 def test_gates_are_open_as_often_as_expected() -> None:
     gates = with_random_gates(model_of("wav2vec2-base"), ALL)
     torch.manual_seed(0)
-    awaited = {axis: float(value.detach()) for axis, value in expected(gates.log_odds()).items()}
-    with torch.no_grad():
-        drawn = [gates.drawn() for _ in range(2000)]
-    for axis, wanted in awaited.items():
-        counts = torch.stack([(draw[axis] > 0).float().sum() for draw in drawn])
-        assert abs(float(counts.mean()) - wanted) < 4 * float(counts.std()) / 2000**0.5 + 1e-3
-        assert all(draw[axis].min() >= 0 and draw[axis].max() <= 1 for draw in drawn[:50])
+    log_odds = {axis: value.detach() for axis, value in gates.log_odds().items()}
+    for axis, wanted in expected(log_odds).items():
+        drawn = torch.stack([draw(log_odds[axis]) for _ in range(2000)])
+        counts = (drawn > 0).float().sum(dim=1)
+        assert abs(float(counts.mean()) - float(wanted)) < 4 * float(counts.std()) / 2000**0.5 + 1e-3
+        assert drawn.min() >= 0
+        assert drawn.max() <= 1
+    assert gates.drawn().keys() == log_odds.keys()
 
 
 @pytest.mark.parametrize("measure", ["parameters", "operations", "bytes"])

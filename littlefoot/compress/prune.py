@@ -193,12 +193,7 @@ class Gates(nn.Module):
 
     def drawn(self) -> dict[str, Tensor]:
         """Random gates in 0 ... 1, most of them exactly 0 or 1, with gradients to their log odds."""
-        result = {}
-        for axis, log_odds in self.log_odds().items():
-            uniform = torch.rand_like(log_odds).clamp(1e-6, 1 - 1e-6)
-            soft = torch.sigmoid((torch.logit(uniform) + log_odds) / BETA)
-            result[axis] = (soft * (HIGH - LOW) + LOW).clamp(0, 1)
-        return result
+        return {axis: draw(log_odds) for axis, log_odds in self.log_odds().items()}
 
     @torch.no_grad()
     def settled(self) -> dict[str, Tensor]:
@@ -212,6 +207,13 @@ class Gates(nn.Module):
             gates = (torch.sigmoid(value) * (HIGH - LOW) + LOW).clamp(1e-3, 1)
             result[axis] = torch.zeros_like(value).index_copy(0, kept, gates[kept])
         return result
+
+
+def draw(log_odds: Tensor) -> Tensor:
+    """Gates of the hard-concrete distribution (Louizos et al. 2018), of the shape of their log odds."""
+    uniform = torch.rand_like(log_odds).clamp(1e-6, 1 - 1e-6)
+    soft = torch.sigmoid((torch.logit(uniform) + log_odds) / BETA)
+    return (soft * (HIGH - LOW) + LOW).clamp(0, 1)
 
 
 def _whole_counts(log_odds: Mapping[str, Tensor]) -> dict[str, int]:
