@@ -34,50 +34,60 @@ void f32_pack_values(const float* x, long stride, long first, long rows, long he
             out[r * padded + k] = r < rows && k < head_dim ? x[r * stride + k] : 0.0f;
 }
 
+// sums (kQueries, 16) = rows of ``left`` (count,) times ``right`` (count, 16), whose rows are ``stride`` apart.
+inline void multiply(const float* const (&left)[kQueries], const float* right, long stride, long count,
+                     Floats (&sums)[kQueries][kVectors]) {
+#pragma GCC unroll 4
+    for (long r = 0; r < kQueries; ++r)
+#pragma GCC unroll 4
+        for (int v = 0; v < kVectors; ++v) sums[r][v] = Floats{};
+    for (long i = 0; i < count; ++i) {
+        Floats row[kVectors];
+#pragma GCC unroll 4
+        for (int v = 0; v < kVectors; ++v) row[v] = floats(right + i * stride + v * LITTLEFOOT_FLOATS);
+#pragma GCC unroll 4
+        for (long r = 0; r < kQueries; ++r)
+#pragma GCC unroll 4
+            for (int v = 0; v < kVectors; ++v) sums[r][v] += left[r][i] * row[v];
+    }
+}
+
 void f32_attend(const AttentionRows& a) {
     float* scores = static_cast<float*>(a.scratch);
     const long frames = up16(a.frames), padded = up16(a.head_dim);
     const float* keys = static_cast<const float*>(a.keys);
     const float* values = static_cast<const float*>(a.values);
+    const float* const weights[kQueries] = {scores, scores + frames, scores + 2 * frames, scores + 3 * frames};
+    Floats sums[kQueries][kVectors];
     for (long first = 0; first < a.rows; first += kQueries) {
         const long rows = a.rows - first < kQueries ? a.rows - first : kQueries;
         const float* query[kQueries];
         for (long r = 0; r < kQueries; ++r)
             query[r] = a.query + (first + (r < rows ? r : 0)) * a.query_stride;
         for (long f = 0; f < frames; f += 16) {
-            const float* tile = keys + f * a.head_dim;
-            Float16 s0 = {}, s1 = {}, s2 = {}, s3 = {};
-            for (long k = 0; k < a.head_dim; ++k) {
-                const Float16 key = *reinterpret_cast<const Float16*>(tile + k * 16);
-                s0 += query[0][k] * key;
-                s1 += query[1][k] * key;
-                s2 += query[2][k] * key;
-                s3 += query[3][k] * key;
-            }
-            *reinterpret_cast<Float16*>(scores + f) = s0 * a.scale;
-            *reinterpret_cast<Float16*>(scores + frames + f) = s1 * a.scale;
-            *reinterpret_cast<Float16*>(scores + 2 * frames + f) = s2 * a.scale;
-            *reinterpret_cast<Float16*>(scores + 3 * frames + f) = s3 * a.scale;
+            multiply(query, keys + f * a.head_dim, 16, a.head_dim, sums);
+#pragma GCC unroll 4
+            for (long r = 0; r < kQueries; ++r)
+#pragma GCC unroll 4
+                for (int v = 0; v < kVectors; ++v) {
+                    const Floats scaled = sums[r][v] * a.scale;
+                    __builtin_memcpy(scores + r * frames + f + v * LITTLEFOOT_FLOATS, &scaled, sizeof scaled);
+                }
         }
-        float sums[kQueries];
+        float totals[kQueries];
         for (long r = 0; r < kQueries; ++r) {
             float* row = scores + r * frames;
             if (a.bias && r < rows) add(row, a.bias + (first + r) * a.bias_stride, a.frames, row);
-            sums[r] = exponentials(row, a.frames);
+            totals[r] = exponentials(row, a.frames);
         }
         for (long k = 0; k < padded; k += 16) {
-            Float16 y0 = {}, y1 = {}, y2 = {}, y3 = {};
-            for (long f = 0; f < a.frames; ++f) {
-                const Float16 value = *reinterpret_cast<const Float16*>(values + f * padded + k);
-                y0 += scores[f] * value;
-                y1 += scores[frames + f] * value;
-                y2 += scores[2 * frames + f] * value;
-                y3 += scores[3 * frames + f] * value;
-            }
-            const Float16 y[kQueries] = {y0, y1, y2, y3};
-            for (long r = 0; r < rows; ++r)
+            multiply(weights, values + k, padded, a.frames, sums);
+            for (long r = 0; r < rows; ++r) {
+                float y[16];
+                __builtin_memcpy(y, sums[r], sizeof y);
                 for (long j = 0; j < 16 && k + j < a.head_dim; ++j)
-                    a.out[(first + r) * a.out_stride + k + j] = y[r][j] / sums[r];
+                    a.out[(first + r) * a.out_stride + k + j] = y[j] / totals[r];
+            }
         }
     }
 }

@@ -4,6 +4,7 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 
+#define LITTLEFOOT_FLOATS 16
 #include "rows.inl"
 #include "attention_f32.inl"
 

@@ -8,6 +8,7 @@
 #include <sys/auxv.h>
 #endif
 
+#define LITTLEFOOT_FLOATS 4
 #include "rows.inl"
 #include "attention_f32.inl"
 

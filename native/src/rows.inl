@@ -1,4 +1,5 @@
-// Row-wise functions in plain loops, compiled anew with the flags of every instruction set that includes them.
+// Row-wise functions in plain loops, compiled anew with the flags of every instruction set that includes them, which says
+// first how many floats its registers hold: LITTLEFOOT_FLOATS.
 // Everything has internal linkage and nothing of the standard library is used: a function shared between
 // object files might be taken from the one that this processor cannot run.
 
@@ -142,14 +143,23 @@ void add(const float* a, const float* b, long count, float* out) {
     for (long i = 0; i < count; ++i) out[i] = a[i] + b[i];
 }
 
-typedef float Float16 __attribute__((vector_size(64), aligned(4), may_alias));
+// A register of the instruction set that includes this; compilers make poor code of wider ones.
+typedef float Floats __attribute__((vector_size(LITTLEFOOT_FLOATS * sizeof(float)), aligned(4), may_alias));
+constexpr int kVectors = 16 / LITTLEFOOT_FLOATS;  // of a tile of 16 columns
+
+inline Floats floats(const float* from) { return *reinterpret_cast<const Floats*>(from); }
 
 void linear(const float* x, long inputs, const float* weight, const float* bias, long outputs,
             Activation activation, const float* residual, float* out) {
     const long padded = (outputs + 15) / 16 * 16;
     for (long o = 0; o < outputs; o += 16) {
-        Float16 sum = {};
-        for (long i = 0; i < inputs; ++i) sum += x[i] * *reinterpret_cast<const Float16*>(weight + i * padded + o);
+        Floats sums[kVectors] = {};
+        for (long i = 0; i < inputs; ++i)
+#pragma GCC unroll 4
+            for (int v = 0; v < kVectors; ++v)
+                sums[v] += x[i] * floats(weight + i * padded + o + v * LITTLEFOOT_FLOATS);
+        float sum[16];
+        __builtin_memcpy(sum, sums, sizeof sum);
         for (long j = 0; j < 16 && o + j < outputs; ++j) {
             const float y = activate(sum[j] + (bias ? bias[o + j] : 0.0f), activation);
             out[o + j] = residual ? y + residual[o + j] : y;

@@ -1,5 +1,6 @@
 // The portable reference: plain loops, no intrinsics. Every other file must give its integers.
 #include "kernels.h"
+#define LITTLEFOOT_FLOATS 4
 #include "rows.inl"
 #include "attention_f32.inl"
 
