@@ -262,15 +262,16 @@ def assert_engines_agree(
                 frames = ChunkedFrames(made.config, stepper)
                 pieces = [frames.feed(piece) for piece in np.split(waveform, places)]
                 found[f"{name}, live, {len(places)}"] = np.concatenate([*pieces, frames.finish()])
-    narrow = create(artifacts.as_computed(made), "onnxruntime", kernels="off").run(waveform)
+    computed = expected  # by OpenVINO
+    if rounded and may_saturate():
+        computed = create(artifacts.as_computed(made), "onnxruntime", kernels="off").run(waveform)
     for name, logits in found.items():
-        assert logits.shape == expected.shape, name
+        wanted = computed if name.startswith("openvino") else expected
+        assert logits.shape == wanted.shape, name
         if not rounded:
-            np.testing.assert_allclose(logits, expected, atol=1e-3, err_msg=name)
-        elif may_saturate() and name.startswith("openvino"):
-            assert np.sqrt(np.square(logits - narrow).mean()) < 0.03 * narrow.std(), name
+            np.testing.assert_allclose(logits, wanted, atol=1e-3, err_msg=name)
         else:  # a value in the middle of two levels may go to either
-            assert np.sqrt(np.square(logits - expected).mean()) < 0.03 * expected.std(), name
+            assert np.sqrt(np.square(logits - wanted).mean()) < 0.03 * wanted.std(), name
 
 
 def test_narrower_students_of_shared_layers_are_refused_at_once(given: Artifact, tmp_path: Path) -> None:

@@ -357,14 +357,14 @@ class _Session:
         # Every run that is under way takes so many, however many there are.
         options.intra_op_num_threads = max(1, (threads or len(os.sched_getaffinity(0))) // parallel)
         options.log_severity_level = 3
-        # Without VNNI, two products of 8 bits are added in 16 bits, which may be too few: take the exact way.
-        options.add_session_config_entry("session.x64quantprecision", "1")
         network = _network(artifact, part)
         self._weights = network.large  # must live as long as the session
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in self._weights.values()]
         options.add_external_initializers(list(self._weights), values)
         model = network.external()
-        _spell_out_zero_points(model)
+        if may_saturate():
+            options.add_session_config_entry("session.x64quantprecision", "1")  # takes longer, and is exact
+            _spell_out_zero_points(model)
         try:
             self._session = onnxruntime.InferenceSession(
                 model.SerializeToString(), options, providers=["CPUExecutionProvider"]

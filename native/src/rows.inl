@@ -1,4 +1,4 @@
-// Row-wise functions in plain loops, compiled anew with the flags of every instruction set that includes them, which says
+// Row-wise functions in plain loops, compiled anew with the flags of every instruction set that includes them. It says
 // first how many floats its registers hold: LITTLEFOOT_FLOATS.
 // Everything has internal linkage and nothing of the standard library is used: a function shared between
 // object files might be taken from the one that this processor cannot run.
