@@ -88,9 +88,7 @@ def _print(report: dict[str, Any]) -> None:
     instructions = ", ".join(f"{name} ({use})" for name, use in report["instructions"].items())
     typer.echo(f"{'instructions':<12} {instructions or 'none that engines make special use of'}")
     if report["openvino_weight_bits"] == 7:
-        typer.echo(
-            f"{'8 bits':<12} without VNNI OpenVINO gets 7 bits of each weight, so that no sum is cut off"
-        )
+        typer.echo(f"{'8 bits':<12} without VNNI OpenVINO gets 7 of each weight, so that no sum is cut off")
     typer.echo(f"{'engines':<12} {', '.join(report['engines']) or 'none'}")
     kernels = report["kernels"]
     others = f" (also {', '.join(kernels[1:])})" if kernels[1:] else ""

@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from littlefoot.artifact import Artifact
 
 FORMATS = ("onnx", "openvino", "hf")
+WITHOUT_VNNI = {
+    "onnx": "on x86 processors without VNNI, give ONNX Runtime's session the option "
+    "session.x64quantprecision=1, or large sums of 8-bit products are cut off",
+    "openvino": "on x86 processors without VNNI, OpenVINO cuts large sums of 8-bit products off; littlefoot "
+    "itself keeps it from that",
+}
 
 
 def export(
@@ -56,6 +62,8 @@ def export(
             from littlefoot.runtime.engine import openvino_model
 
             openvino.save_model(openvino_model(network), out, compress_to_fp16=False)
+        if any(name.endswith(".input_scale") for name in loaded.weights):
+            typer.echo(f"littlefoot: {WITHOUT_VNNI[to]}", err=True)
     typer.echo(f"littlefoot: saved {out}", err=True)
 
 

@@ -328,23 +328,6 @@ class ONNXRuntimeEngine:
         return np.asarray(logits[0], dtype=np.float32)
 
 
-def _spell_out_zero_points(model: Any) -> None:
-    """Add the zero points, all zero, of weights in 8 bits with a scale for each output.
-
-    ONNX Runtime 1.31 takes a missing one for a single number when it makes such weights unsigned, and fails.
-    """
-    from onnx import numpy_helper
-
-    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
-    for number, node in enumerate(model.graph.node):
-        if node.op_type != "DequantizeLinear" or len(node.input) > 2 or node.input[0] not in tensors:
-            continue
-        name = f"zero_points.{number}"
-        zeros = np.zeros(tuple(tensors[node.input[1]].dims), np.int8)
-        model.graph.initializer.append(numpy_helper.from_array(zeros, name))
-        node.input.append(name)
-
-
 class _Session:
     """ONNX Runtime's session, and the weights whose memory it shares."""
 
@@ -352,6 +335,8 @@ class _Session:
         if find_spec("onnxruntime") is None:
             raise MissingExtraError("the engine onnxruntime", "onnxruntime", "onnxruntime")
         import onnxruntime
+
+        from littlefoot.runtime.graph import spell_out_zero_points
 
         options = onnxruntime.SessionOptions()
         # Every run that is under way takes so many, however many there are.
@@ -363,8 +348,8 @@ class _Session:
         options.add_external_initializers(list(self._weights), values)
         model = network.external()
         if may_saturate():
-            options.add_session_config_entry("session.x64quantprecision", "1")  # takes longer, and is exact
-            _spell_out_zero_points(model)
+            options.add_session_config_entry("session.x64quantprecision", "1")  # the exact way
+            spell_out_zero_points(model)
         try:
             self._session = onnxruntime.InferenceSession(
                 model.SerializeToString(), options, providers=["CPUExecutionProvider"]

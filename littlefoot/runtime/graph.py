@@ -78,13 +78,13 @@ class Graph:
     def save(self, path: Path) -> None:
         """Write an ONNX file; where the weights exceed 2 GB they go to ``<name>.data`` beside it."""
         if sum(array.nbytes for array in self.constants.values()) < _PROTOBUF_LIMIT:
-            onnx.save(self.proto(), path)
+            onnx.save(spell_out_zero_points(self.proto()), path)
             return
         data = path.with_name(f"{path.name}.data")
         with data.open("wb") as file:
             for array in self.large.values():
                 file.write(array.data)
-        onnx.save(self.external(data.name), path)
+        onnx.save(spell_out_zero_points(self.external(data.name)), path)
 
     def _model(self, inputs: list[onnx.ValueInfoProto], embedded: Iterable[str]) -> onnx.ModelProto:
         tensors = [onnx.numpy_helper.from_array(self.constants[name], name) for name in embedded]
@@ -94,6 +94,23 @@ class Graph:
             ir_version=IR_VERSION,
             producer_name="littlefoot",
         )
+
+
+def spell_out_zero_points(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Add the zero points, all zero, of weights in 8 bits with a scale for each output; returns the model.
+
+    ONNX Runtime 1.31 takes a missing one for a single number, and fails, where it is told to compute exactly
+    without VNNI (``session.x64quantprecision``).
+    """
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    for number, node in enumerate(model.graph.node):
+        if node.op_type != "DequantizeLinear" or len(node.input) > 2 or node.input[0] not in tensors:
+            continue
+        name = f"zero_points.{number}"
+        zeros = np.zeros(tuple(tensors[node.input[1]].dims), np.int8)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(zeros, name))
+        node.input.append(name)
+    return model
 
 
 def build(artifact: Artifact, lengths: bool = False, observe: bool = False, hidden: bool = False) -> Graph:
