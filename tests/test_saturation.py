@@ -123,6 +123,20 @@ def test_what_is_computed_in_floating_point_is_left_alone(whole: Artifact) -> No
         assert all(made[name] is weight for name, weight in artifact.weights.items())
 
 
+def test_shared_weights_are_computed_as_those_of_one_layer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = quantize_dynamic(artifacts.tiny(layer_blocks=[0, 0]), QuantizeConfig(mode="dynamic"))
+    second = {
+        name.replace("encoder.layers.0.", "encoder.layers.1."): weight
+        for name, weight in made.weights.items()
+    }
+    unshared = replace(made, config=made.config.replace(layer_blocks=()), weights={**second, **made.weights})
+    monkeypatch.setattr(engine, "may_saturate", lambda: True)
+    found, expected = (engine.create(model, "onnxruntime").run(CLIP) for model in (made, unshared))
+    np.testing.assert_array_equal(found, expected)
+
+
 @pytest.mark.parametrize(
     ("kind", "flags", "expected"),
     [

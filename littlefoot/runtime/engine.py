@@ -336,7 +336,7 @@ class _Session:
             raise MissingExtraError("the engine onnxruntime", "onnxruntime", "onnxruntime")
         import onnxruntime
 
-        from littlefoot.runtime.graph import spell_out_zero_points
+        from littlefoot.runtime import graph
 
         options = onnxruntime.SessionOptions()
         # Every run that is under way takes so many, however many there are.
@@ -344,12 +344,13 @@ class _Session:
         options.log_severity_level = 3
         network = _network(artifact, part)
         self._weights = network.large  # must live as long as the session
-        values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in self._weights.values()]
-        options.add_external_initializers(list(self._weights), values)
         model = network.external()
         if may_saturate():
             options.add_session_config_entry("session.x64quantprecision", "1")  # the exact way
-            spell_out_zero_points(model)
+            graph.spell_out_zero_points(model)
+            graph.separate_uses(model, self._weights)
+        values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in self._weights.values()]
+        options.add_external_initializers(list(self._weights), values)
         try:
             self._session = onnxruntime.InferenceSession(
                 model.SerializeToString(), options, providers=["CPUExecutionProvider"]

@@ -113,6 +113,29 @@ def spell_out_zero_points(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
+def separate_uses(model: onnx.ModelProto, large: dict[str, npt.NDArray[Any]]) -> None:
+    """Give each ``MatMulInteger`` of layers that share a weight a name of its own for it, of the same memory.
+
+    For the same reason: ONNX Runtime fails when it makes one weight unsigned a second time.
+
+    Args:
+        large: the arrays outside of the model, which get the new names too.
+    """
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    used: set[str] = set()
+    for number, node in enumerate(model.graph.node):
+        if node.op_type != "MatMulInteger":
+            continue
+        name = node.input[1]
+        if name in used:
+            node.input[1] = f"{name}.{number}"
+            model.graph.initializer.add().CopyFrom(tensors[name])
+            model.graph.initializer[-1].name = node.input[1]
+            if name in large:
+                large[node.input[1]] = large[name]
+        used.add(name)
+
+
 def build(artifact: Artifact, lengths: bool = False, observe: bool = False, hidden: bool = False) -> Graph:
     """Emit the whole network.
 
