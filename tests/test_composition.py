@@ -245,10 +245,10 @@ def assert_engines_agree(
         name: create(made, name, precision="f32", cached=False, kernels="off").run(waveform)
         for name in ("openvino", "onnxruntime")
     }
+    exact = "onnxruntime" if may_saturate() else "openvino"
     if native.available() and made.config.littlefoot.get("quantization", {}).get("bits", 8) < 8:
-        engine = "onnxruntime" if may_saturate() else "openvino"  # an exact one
-        found["native"] = create(made, engine, precision="f32", cached=False, kernels="auto").run(waveform)
-    expected = found["onnxruntime"]
+        found["native"] = create(made, exact, precision="f32", cached=False, kernels="auto").run(waveform)
+    expected = found[exact]
     if not rounded:
         expected = whole(CTCModel.from_artifact(made), waveform)
     elif trained is not None:
