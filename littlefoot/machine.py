@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 from importlib import metadata
@@ -51,6 +52,7 @@ def package_version(package: str) -> str | None:
         return None
 
 
+@functools.cache
 def _cpuinfo() -> str:
     path = Path("/proc/cpuinfo")
     return path.read_text() if path.exists() else ""

@@ -159,6 +159,10 @@ def layer_bytes(shape: Sequence[int], code: WeightCode) -> int:
     return size + (rows * groups if groups > 1 else 0)
 
 
+PACKED_PARTS = ("weight_bits", "weight_levels", "weight_shape", "weight_multiplier")
+"""What ``pack_layer`` may put beside a layer's weight."""
+
+
 def pack_layer(
     name: str,
     levels: npt.NDArray[np.int8],

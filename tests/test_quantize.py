@@ -303,7 +303,8 @@ def test_a_static_model_says_nearly_the_same_in_both_engines(family: str) -> Non
     for logits in (fast, exact):
         assert compare(model.logits, logits, made.vocabulary).logit_error < 0.1
     # They round at other places: as far from each other as a few roundings, not as from the original.
-    exact = run(artifacts.as_computed(made), "onnxruntime")
+    if (computed := artifacts.as_computed(made)) is not made:
+        exact = run(computed, "onnxruntime")
     assert compare(fast, exact, made.vocabulary).logit_error < 0.05
 
 

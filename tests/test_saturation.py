@@ -123,9 +123,7 @@ def test_what_is_computed_in_floating_point_is_left_alone(whole: Artifact) -> No
         assert all(made[name] is weight for name, weight in artifact.weights.items())
 
 
-def test_shared_weights_are_computed_as_those_of_one_layer(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_shared_weights_are_computed_as_those_of_one_layer(monkeypatch: pytest.MonkeyPatch) -> None:
     made = quantize_dynamic(artifacts.tiny(layer_blocks=[0, 0]), QuantizeConfig(mode="dynamic"))
     second = {
         name.replace("encoder.layers.0.", "encoder.layers.1."): weight

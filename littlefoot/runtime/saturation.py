@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from littlefoot import machine
-from littlefoot.packing import unpack_layer
+from littlefoot.packing import PACKED_PARTS, unpack_layer
 
 Array = npt.NDArray[Any]
 
@@ -23,8 +23,6 @@ SAFE = 64
 """The largest absolute weight whose products with inputs of 8 bits cannot be cut off."""
 
 _EXACT = {"avx512_vnni", "avx_vnni", "amx_int8"}
-
-_PACKING = ("weight_bits", "weight_levels", "weight_multiplier", "weight_shape")
 
 
 def may_saturate() -> bool:
@@ -49,7 +47,7 @@ def narrowed(weights: Mapping[str, Array]) -> dict[str, Array]:
         large = np.abs(rows.astype(np.int16)).max(axis=1, initial=0) > SAFE
         if not large.any():
             continue
-        for part in _PACKING:
+        for part in PACKED_PARTS:
             made.pop(f"{name}.{part}", None)
         halved = np.where(large[:, None], _halved(rows), rows)
         made[f"{name}.weight"] = halved.reshape(levels.shape)
