@@ -43,6 +43,15 @@ def tiny(seed: int = 0, **changes: Any) -> Artifact:
     return Artifact(config, weights, Vocabulary(TOKENS), preprocessor, "# A card\n")
 
 
+def difference(found: np.ndarray, expected: np.ndarray) -> float:
+    """Root mean square, as a share of the spread of what is expected.
+
+    A value on the border between two levels may fall on either side, so single numbers may differ more.
+    """
+    assert found.shape == expected.shape
+    return float(np.sqrt(np.square(found - expected).mean()) / expected.std())
+
+
 def as_computed(artifact: Artifact) -> Artifact:
     """What OpenVINO computes of a model in 8 bits on this processor: the model itself, or one of 7 bits."""
     if not may_saturate():

@@ -16,6 +16,7 @@ import oracle
 import pytest
 import soundfile
 import torch
+from artifacts import difference
 from families import speechlike
 from tones import QUIET, write_set
 
@@ -168,10 +169,6 @@ def fresh(family: str, config: LowbitConfig) -> tuple[CTCModel, Plan]:
     return student, plan
 
 
-def error(found: np.ndarray, expected: np.ndarray) -> float:
-    return float(np.sqrt(np.square(found - expected).mean()) / expected.std())
-
-
 @pytest.mark.parametrize(
     ("family", "settings"),
     [
@@ -209,8 +206,8 @@ def test_an_artifact_computes_what_was_trained(family: str, settings: dict[str, 
                 trained = student.encode(torch.from_numpy(clip)[None]).logits[0].numpy()
             expected = seven_bits.run(clip) if engine == "openvino" and seven_bits else trained
             # A value in the middle of two levels may go to either.
-            assert error(running.run(clip), expected) < 0.01
-            assert error(original.run(clip), trained) > 0.008
+            assert difference(running.run(clip), expected) < 0.01
+            assert difference(original.run(clip), trained) > 0.008
 
 
 def test_layers_have_the_bits_that_patterns_say() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from artifacts import tiny
+from artifacts import difference, tiny
 from conftest import Run
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -83,15 +83,6 @@ def few_bits(
 
 def noise(samples: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(samples).astype(np.float32)
-
-
-def difference(found: np.ndarray, expected: np.ndarray) -> float:
-    """Root mean square, as a share of the spread of what is expected.
-
-    A value on the border between two levels may fall on either side, so single numbers may differ more.
-    """
-    assert found.shape == expected.shape
-    return float(np.sqrt(np.square(found - expected).mean()) / expected.std())
 
 
 # integers

@@ -9,6 +9,7 @@ from typing import Any
 import artifacts
 import numpy as np
 import pytest
+from artifacts import difference
 from families import speechlike
 from hypothesis import given
 from hypothesis import strategies as st
@@ -52,11 +53,6 @@ def in_floating_point(artifact: Artifact) -> np.ndarray:
     session = onnxruntime.InferenceSession(graph.build(artifact).proto().SerializeToString(), options)
     (logits,) = session.run(None, {graph.WAVEFORM: CLIP[None]})
     return np.asarray(logits[0])
-
-
-def difference(logits: np.ndarray, expected: np.ndarray) -> float:
-    """A value in the middle of two levels may go to either, so single numbers may differ."""
-    return float(np.sqrt(np.square(logits - expected).mean()) / expected.std())
 
 
 @pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
