@@ -120,7 +120,13 @@ def encode(ops: Ops, config: ModelConfig, waveform: Tensor, lengths: Tensor | No
     every utterance gets what it would get alone (frames past its own length are meaningless).
     Without it, every row is taken as full.
     """
-    features, lengths = front_end(ops, config, waveform, lengths)  # (B, F, C)
+    return encode_features(ops, config, *front_end(ops, config, waveform, lengths))
+
+
+def encode_features(
+    ops: Ops, config: ModelConfig, features: Tensor, lengths: Tensor | None = None
+) -> EncoderOutput:
+    """What follows the front end: features (B, F, C), lengths (B,) in frames -> logits (B, F, V)."""
     valid = None if lengths is None else ops.valid(lengths, features, axis=1)  # (B, F)
     x = embed(ops, config, features, valid)  # (B, F, D)
     hidden_states = transform(ops, config, x, valid)

@@ -93,6 +93,21 @@ def test_batches_keep_to_their_padded_length(utterances: list[Utterance], parts:
             assert batch.waveforms.numel() <= 1.01 * 3.0 / parts * 16_000
 
 
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_the_parts_of_a_step_are_about_equally_long(utterances: list[Utterance], parts: int) -> None:
+    data = training_set(utterances, short_first=False)
+    data.parts = parts
+    epoch = list(data.epoch(0))
+    heard = [(draw.index, draw.turn) for batch in epoch for draw in batch]
+    assert len(heard) == len(set(heard)) == len(data)
+    longest = [max(data.seconds[draw.index] / draw.speed for draw in batch) for batch in epoch]
+    steps = np.array(longest[: len(longest) - len(longest) % parts]).reshape(-1, parts)
+    assert len(steps) > 3
+    alike = np.sort(steps.ravel()).reshape(-1, parts)  # the least that processes can wait for each other
+    assert steps.max(1).sum() <= 1.05 * alike.max(1).sum()
+    assert steps.max(1).tolist() != sorted(steps.max(1))
+
+
 def test_there_are_few_lengths_of_batches_and_little_padding(utterances: list[Utterance]) -> None:
     samples = np.arange(4_000, 480_000, 37)
     padded = padded_length(samples)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ from littlefoot.errors import ConfigError, TrainingError
 from littlefoot.model.data import TrainingSet
 from littlefoot.model.forward_backward import numerator_score
 from littlefoot.model.module import CTCModel
+from littlefoot.model.torch_ops import TorchOps
 from littlefoot.model.train_config import TrainConfig
 from littlefoot.vocabulary import Vocabulary
 
@@ -278,6 +280,56 @@ def test_a_slower_student_learns(teacher: Artifact, tones: Path, tmp_path: Path)
     made = distill(teacher, config, step(teacher, tones, tmp_path))
     assert made.config.frame_ms == 1.5 * teacher.config.frame_ms
     assert made.config.littlefoot["training"]["dev"]["cer"]["tones"] < 0.5
+
+
+def test_a_frozen_front_end_is_computed_once(teacher: Artifact, tones: Path) -> None:
+    batch = a_batch(CTCModel.from_artifact(teacher), tones)
+    found = []
+    for freeze in (True, False):
+        one = objective(teacher, StudentConfig(layers=2), LossConfig(kl=1.0, hidden_mse=1.0)).eval()
+        one.lesson = DistillConfig(train=TrainConfig(freeze_front_end=freeze))
+        heard = count_calls(one.model.get_submodule("feature_extractor.conv_layers.0"))
+        result = one(batch)
+        result["loss"].backward()
+        gradients = {
+            name: parameter.grad
+            for name, parameter in one.named_parameters()
+            if not name.startswith("model.feature_extractor") and parameter.grad is not None
+        }
+        found.append((heard[0], float(result["loss"].detach()), gradients))
+    assert (found[0][0], found[1][0]) == (0, 1)
+    assert found[0][1] == pytest.approx(found[1][1], rel=1e-5)
+    assert found[0][2].keys() == found[1][2].keys()
+    for name, gradient in found[0][2].items():
+        torch.testing.assert_close(gradient, found[1][2][name], atol=1e-5, rtol=1e-3)
+
+
+@pytest.mark.parametrize("change", ["weights", "geometry", "normalization", "rounding"])
+def test_a_front_end_of_its_own_hears_for_itself(change: str, teacher: Artifact) -> None:
+    model = CTCModel.from_artifact(teacher)
+    channels = (*teacher.config.conv_dim[:-1], teacher.config.conv_dim[-1] // 2)
+    student = make_student(model, StudentConfig(conv_dim=channels if change == "geometry" else None))
+    says = LiveTeacher(model)
+    if change == "weights":
+        assert says.has_features_of(student)
+        with torch.no_grad():
+            student.get_parameter("feature_extractor.conv_layers.1.conv.weight")[0, 0, 0] += 0.1
+    elif change == "normalization":
+        student.preprocessor["do_normalize"] = not model.preprocessor.get("do_normalize", True)
+    elif change == "rounding":
+        student.ops = partial(TorchOps)
+    assert not says.has_features_of(student)
+
+
+def count_calls(module: torch.nn.Module) -> list[int]:
+    """How often a part of a network runs from now on."""
+    count = [0]
+
+    def called(*_: object) -> None:
+        count[0] += 1
+
+    module.register_forward_hook(called)
+    return count
 
 
 @pytest.mark.parametrize("student_normalizes", [True, False])

@@ -24,6 +24,7 @@ from littlefoot.compress.methods import Step, check_teacher
 from littlefoot.compress.student import StudentConfig, chosen_layers, geometry, make_student
 from littlefoot.compress.teacher import LiveTeacher, Targets, Teacher, cached
 from littlefoot.config import ModelConfig
+from littlefoot.encoder import EncoderOutput
 from littlefoot.errors import ConfigError, TrainingError
 from littlefoot.model import train as trainer
 from littlefoot.model.data import Batch, TrainingSet
@@ -188,6 +189,7 @@ class Distillation(Objective):
         loss = self.loss
         self.needs_text = loss.ctc > 0
         self._teacher, self._theirs = teacher, teacher.config
+        self._shares_front_end: bool | None = None  # known once the student is where it is trained
         self._collapsed_since: int | None = None
         self.pairs: LayerPairs = ()
         if loss.hidden():
@@ -201,12 +203,12 @@ class Distillation(Objective):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The weighted sum and each of its terms, unweighted; and ``blank``, the share of blank frames."""
         model, loss = self.model, self.loss
-        output = model.encode(batch.waveforms, batch.lengths, batch.time_mask, batch.feature_mask)
+        targets = self._teacher(batch)
+        output = self._encode(batch, targets)
         assert output.frame_lengths is not None  # lengths were given
         logits, frames = output.logits, output.frame_lengths
         positions = torch.arange(logits.shape[1], device=logits.device)
         valid = (positions < frames[:, None]).float()  # (B, F)
-        targets = self._teacher(batch)
         theirs = self._at_my_frames(targets.logits, targets, logits.shape[1], loss.frames)
         weights = self._weights(batch, targets) if loss.adaptive else None
 
@@ -230,6 +232,19 @@ class Distillation(Objective):
             total, terms[name] = total + value, value
         silent = (logits.argmax(-1) == model.vocabulary.blank).float()
         return {"loss": total, **terms, "blank": losses.frame_mean(silent, valid)}
+
+    def _encode(self, batch: Batch, targets: Targets) -> EncoderOutput:
+        """What the student makes of a batch; of the teacher's features, where its own would be the same."""
+        if self._shares_front_end is None:
+            train = self.lesson.train
+            frozen = train.freeze_front_end and not train.shard  # shards cannot be compared
+            self._shares_front_end = frozen and self._teacher.has_features_of(self.model)
+        if self._shares_front_end:
+            assert targets.features is not None  # has_features_of
+            return self.model.encode_features(
+                targets.features, targets.frames, batch.time_mask, batch.feature_mask
+            )
+        return self.model.encode(batch.waveforms, batch.lengths, batch.time_mask, batch.feature_mask)
 
     def _path_terms(
         self, logits: Tensor, theirs: Tensor, frames: Tensor, targets: Targets

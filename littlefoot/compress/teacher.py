@@ -24,6 +24,17 @@ from littlefoot.model.module import CTCModel
 
 INDEX, OUTPUTS, BEGINS = "index.json", "outputs.bin", "begins.npy"
 
+_OF_FRONT_END = (
+    "conv_dim",
+    "conv_kernel",
+    "conv_stride",
+    "conv_bias",
+    "waveform_gain",
+    "feat_extract_first",
+    "feat_extract_norm",
+    "feat_extract_activation",
+)
+
 
 @dataclass(frozen=True)
 class Targets:
@@ -35,6 +46,8 @@ class Targets:
     """(B,)"""
     hidden_states: list[Tensor] | None
     """(B, F, D) before the first layer and after each; None from a cache."""
+    features: Tensor | None
+    """(B, F, C), what the front end made of the batch; None from a cache."""
 
 
 class Teacher(Protocol):
@@ -44,6 +57,9 @@ class Teacher(Protocol):
     """The teacher's."""
 
     def __call__(self, batch: Batch) -> Targets: ...
+
+    def has_features_of(self, student: CTCModel) -> bool:
+        """Whether ``Targets.features`` are what a student's own front end would make of the batch."""
 
 
 class LiveTeacher:
@@ -66,7 +82,23 @@ class LiveTeacher:
             waveforms = normalized(waveforms, batch.lengths)
         output = self.model.encode(waveforms, batch.lengths)
         assert output.frame_lengths is not None  # lengths were given
-        return Targets(output.logits, output.frame_lengths, output.hidden_states)
+        return Targets(output.logits, output.frame_lengths, output.hidden_states, output.features)
+
+    def has_features_of(self, student: CTCModel) -> bool:
+        """Whether a student's front end is this one, unrounded, and hears waveforms prepared the same way."""
+        models = self.model, student
+        ways = [[model.preprocessor.get("do_normalize", True), model.ops] for model in models]
+        settings = [[getattr(model.config, name) for name in _OF_FRONT_END] for model in models]
+        mine, theirs = (dict(model.named_parameters()) for model in models)
+        return (
+            ways[0] == ways[1]
+            and settings[0] == settings[1]
+            and all(
+                torch.equal(value, theirs[name].to(value.device))
+                for name, value in mine.items()
+                if name.startswith("feature_extractor.")
+            )
+        )
 
 
 def normalized(waveforms: Tensor, lengths: Tensor) -> Tensor:
@@ -102,7 +134,11 @@ class CachedTeacher:
             place[: len(row)] = row
         device = batch.waveforms.device
         frames = torch.tensor([len(row) for row in rows], device=device)
-        return Targets(torch.from_numpy(logits).to(device), frames, None)
+        return Targets(torch.from_numpy(logits).to(device), frames, None, None)
+
+    def has_features_of(self, student: CTCModel) -> bool:
+        """No: they would take more room than speech."""
+        return False
 
     def _row(self, row: int) -> npt.NDArray[np.float32]:
         """Log posteriors (F, V) of an utterance; of none, of a batch without any, a frame."""

@@ -205,8 +205,9 @@ class TrainingSet(Dataset[Batch]):
     def epoch(self, number: int) -> Epoch:
         """The batches of an epoch, in order.
 
-        Utterances with the same ``padded_length`` share a batch. With ``short_first`` the first epoch goes
-        from short to long, which gets CTC off the ground sooner; all others take the batches in random order.
+        Utterances with the same ``padded_length`` share a batch, and batches of about the same length share a
+        step, so that no process waits for another. With ``short_first`` the first epoch goes from short to
+        long, which gets CTC off the ground sooner; all others take the steps in random order.
         """
         rng = np.random.default_rng((self.train.seed, number))
         # An offset per utterance that moves on by the golden ratio each epoch: weight 0.5 is every other one.
@@ -227,7 +228,7 @@ class TrainingSet(Dataset[Batch]):
         begins = _fill(padded[draws].tolist(), self.train.batch_seconds / self.parts)
         order = np.arange(len(begins) - 1)
         if not in_order:
-            rng.shuffle(order)
+            order = _shuffled(order, self.parts, rng)
         return Epoch(index[draws], turn[draws], speed[draws], begins, order)
 
     def load(self, epoch: int, draws: Sequence[Draw]) -> Batch:
@@ -368,6 +369,15 @@ def _fill(padded: list[float], limit: float) -> npt.NDArray[np.int64]:
         if i > begins[-1] and length * (i - begins[-1] + 1) > limit:
             begins.append(i)
     return np.array([*begins, len(padded)])
+
+
+def _shuffled(batches: npt.NDArray[np.int64], parts: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Batches in the random order of their steps of ``parts`` neighbours; last the few that fill no step."""
+    left = len(batches) % parts
+    begin = rng.integers(len(batches) - left + 1)
+    steps = np.delete(batches, slice(begin, begin + left)).reshape(-1, parts)
+    rng.shuffle(steps)
+    return np.concatenate([steps.ravel(), batches[begin : begin + left]])
 
 
 def _as_it_is(batch: Any) -> Any:

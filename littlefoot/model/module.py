@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint as checkpoint_activations
 from littlefoot import checkpoint
 from littlefoot.artifact import Artifact
 from littlefoot.config import ModelConfig
-from littlefoot.encoder import EncoderOutput, encode, head
+from littlefoot.encoder import EncoderOutput, encode, encode_features, head
 from littlefoot.errors import ConfigError
 from littlefoot.model.torch_ops import TorchOps
 from littlefoot.vocabulary import Vocabulary
@@ -127,6 +127,17 @@ class CTCModel(nn.Module):
         """As ``forward``, with the hidden states and the front end's features."""
         ops = self.ops(Parameters(self), self.training, time_mask, feature_mask, self._run)
         return encode(ops, self._played(), waveforms, lengths)
+
+    def encode_features(
+        self,
+        features: Tensor,
+        frame_lengths: Tensor,
+        time_mask: Tensor | None = None,
+        feature_mask: Tensor | None = None,
+    ) -> EncoderOutput:
+        """As ``encode``, of what the front end made of a padded batch: (B, F, C), and their lengths (B,)."""
+        ops = self.ops(Parameters(self), self.training, time_mask, feature_mask, self._run)
+        return encode_features(ops, self._played(), features, frame_lengths)
 
     def head(self, hidden_state: Tensor) -> Tensor:
         """Logits (B, F, V) of a layer's output (B, F, D), as if the model ended there."""
