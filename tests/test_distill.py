@@ -27,6 +27,7 @@ from littlefoot.compress.distill import (
     check_alive,
     denominator_of,
     distill,
+    hears_the_same,
     layer_pairs,
 )
 from littlefoot.compress.frames import frame_times, interpolate, peaks
@@ -251,9 +252,9 @@ def settings(**train: Any) -> TrainConfig:
     return TrainConfig(**{**QUIET, "steps": 120, "ema_decay": 0.9, **train})
 
 
-@pytest.mark.parametrize("cache_top_k", [None, 3])
+@pytest.mark.parametrize(("cache_top_k", "freeze"), [(None, False), (3, False), (3, True)])
 def test_a_student_learns_without_texts(
-    teacher: Artifact, tones: Path, tmp_path: Path, cache_top_k: int | None
+    teacher: Artifact, tones: Path, tmp_path: Path, cache_top_k: int | None, freeze: bool
 ) -> None:
     silent = tmp_path / "silent.tsv"
     lines = tones.read_text(encoding="utf-8").splitlines()
@@ -263,8 +264,10 @@ def test_a_student_learns_without_texts(
         for row in rows[1:]
     ]
     silent.write_text("\n".join("\t".join(row) for row in [rows[0], *told]) + "\n", encoding="utf-8")
-    config = DistillConfig(StudentConfig(layers=2), train=settings(), cache_top_k=cache_top_k)
+    train = settings(freeze_front_end=freeze)
+    config = DistillConfig(StudentConfig(layers=2), train=train, cache_top_k=cache_top_k)
     made = distill(teacher, config, step(teacher, silent, tmp_path))
+    assert ((tmp_path / "teacher" / "index.json").exists()) == (cache_top_k is not None)
     record = made.config.littlefoot["training"]
     assert made.config.num_hidden_layers == 2
     assert record["method"] == "distillation"
@@ -357,6 +360,54 @@ def test_what_a_cache_keeps_is_what_the_teacher_says(
     stated = float(told[1].split()[-2])
     actual = (tmp_path / "4" / "outputs.bin").stat().st_size / 1e6
     assert stated == pytest.approx(actual, abs=0.1)
+
+
+def test_features_that_a_cache_keeps_are_those_of_the_front_end(
+    teacher: Artifact, tones: Path, tmp_path: Path
+) -> None:
+    model = CTCModel.from_artifact(teacher)
+    rows = manifest.index(tones).of_split("train")
+    data = TrainingSet(rows, model.vocabulary, model.config, TrainConfig(**QUIET), True)
+    batch = data.load(0, data.epoch(0)[0])
+    live = LiveTeacher(model)(batch)
+    told: list[str] = []
+    directory = tmp_path / "kept"
+    says = cached(directory, teacher, data, 4, torch.device("cpu"), told.append, features=True)
+    assert says.has_features_of(model)
+    kept = says(batch)
+    assert kept.features is not None
+    assert live.features is not None
+    assert kept.features.shape == live.features.shape
+    for mine, theirs, count in zip(kept.features, live.features, live.frames.tolist(), strict=True):
+        torch.testing.assert_close(mine[:count], theirs[:count], atol=1e-3, rtol=2e-3)
+        assert not mine[count:].any()
+    files = [(directory / name).stat().st_size for name in ("outputs.bin", "features.bin")]
+    assert float(told[0].split()[-2]) == pytest.approx(sum(files) / 1e6, abs=0.1)
+    nothing = says(dataclasses.replace(batch, rows=torch.full_like(batch.rows, -1)))
+    assert nothing.features is not None
+    assert not nothing.features.any()
+    assert nothing.frames.tolist()[0] == 1
+    with pytest.raises(TrainingError, match="another freeze_front_end or augmentation"):
+        cached(directory, teacher, data, 4, torch.device("cpu"), told.append)
+
+
+@pytest.mark.parametrize(
+    ("train", "normalizes", "same"),
+    [
+        ({}, True, False),
+        ({"freeze_front_end": True}, True, True),
+        ({"freeze_front_end": True}, False, False),  # the level is changed, and heard
+        ({"freeze_front_end": True, "gain_db": 0.0}, False, True),
+        ({"freeze_front_end": True, "noise_probability": 0.5}, True, False),
+        ({"freeze_front_end": True, "codec_probability": 0.5}, True, False),
+    ],
+)
+def test_features_are_kept_only_where_they_are_always_the_same(
+    train: dict[str, Any], normalizes: bool, same: bool, teacher: Artifact
+) -> None:
+    student = CTCModel.from_artifact(teacher)
+    student.preprocessor["do_normalize"] = normalizes
+    assert hears_the_same(student, TrainConfig(**train)) == same
 
 
 def test_a_cache_of_another_teacher_or_other_audio_is_refused(

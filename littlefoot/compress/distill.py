@@ -107,7 +107,8 @@ class DistillConfig:
     began with."""
     cache_top_k: int | None = None
     """Keep the teacher's outputs on the disk: the likeliest so many tokens of each frame in 16 bits, 0 for
-    all of them. None: the teacher listens along, to what augmentation made of the speech."""
+    all of them. None: the teacher listens along, to what augmentation made of the speech. With
+    ``train.freeze_front_end`` the features that the student would hear anew each time are kept as well."""
     collapse_steps: int = 2000
     """Training stops when the student said nothing but blank for so many steps."""
 
@@ -150,9 +151,22 @@ def distill(model: Artifact, config: DistillConfig, step: Step) -> Artifact:
         state = trainer.processes()
         with state.main_process_first():
             says = cached(
-                step.directory / "teacher", teacher, data, config.cache_top_k, state.device, step.progress
+                step.directory / "teacher",
+                teacher,
+                data,
+                config.cache_top_k,
+                state.device,
+                step.progress,
+                features=hears_the_same(student, config.train) and says.has_features_of(student),
             )
     return learn(Distillation(student, says, config, denominator_of(step, student, config)), step)
+
+
+def hears_the_same(student: CTCModel, train: TrainConfig) -> bool:
+    """Whether a student's frozen front end makes the same of an utterance in every epoch, at speed 1."""
+    changed = train.noise_probability, train.room_probability, train.telephone_probability
+    louder = 0.0 if student.preprocessor.get("do_normalize", True) else train.gain_db
+    return train.freeze_front_end and not any((*changed, train.codec_probability, louder))
 
 
 class Lesson(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,7 +22,7 @@ from littlefoot.errors import LittlefootError, TrainingError
 from littlefoot.model.data import Batch, TrainingSet, pad
 from littlefoot.model.module import CTCModel
 
-INDEX, OUTPUTS, BEGINS = "index.json", "outputs.bin", "begins.npy"
+INDEX, OUTPUTS, FEATURES, BEGINS = "index.json", "outputs.bin", "features.bin", "begins.npy"
 
 _OF_FRONT_END = (
     "conv_dim",
@@ -47,7 +47,7 @@ class Targets:
     hidden_states: list[Tensor] | None
     """(B, F, D) before the first layer and after each; None from a cache."""
     features: Tensor | None
-    """(B, F, C), what the front end made of the batch; None from a cache."""
+    """(B, F, C), what the front end made of the batch; None from a cache without them."""
 
 
 class Teacher(Protocol):
@@ -113,7 +113,8 @@ class CachedTeacher:
     """A teacher's log posteriors for every utterance of a training set, made once and kept on the disk.
 
     With ``top_k`` the likeliest tokens of each frame are kept in 16 bits, and what is left of the
-    probability is spread evenly over the others; without, all of them.
+    probability is spread evenly over the others; without, all of them. Features of the front end are there
+    for students that share it.
     """
 
     def __init__(self, directory: Path, config: ModelConfig) -> None:
@@ -125,20 +126,32 @@ class CachedTeacher:
         self._outputs = np.memmap(directory / OUTPUTS, np.uint16, "r").reshape(
             -1, width
         )  # (all frames, record)
+        self._features: npt.NDArray[np.float16] | None = None  # (all frames, C)
+        if index["features"]:
+            kept = np.memmap(directory / FEATURES, np.float16, "r")
+            self._features = kept.reshape(-1, config.conv_dim[-1])
 
     def __call__(self, batch: Batch) -> Targets:
-        rows = [self._row(int(row)) for row in batch.rows]
-        longest = max(len(row) for row in rows)
-        logits = np.zeros((len(rows), longest, self._vocabulary_size), np.float32)
-        for place, row in zip(logits, rows, strict=True):
-            place[: len(row)] = row
+        places = batch.rows.tolist()
+        rows = [self._row(place) for place in places]
+        frames = max(batch.time_mask.shape[1], *map(len, rows))  # as many as a student with this front end
         device = batch.waveforms.device
-        frames = torch.tensor([len(row) for row in rows], device=device)
-        return Targets(torch.from_numpy(logits).to(device), frames, None, None)
+        features = None
+        if self._features is not None:
+            features = _padded([self._features_of(place) for place in places], frames).to(device)
+        lengths = torch.tensor([len(row) for row in rows], device=device)
+        return Targets(_padded(rows, frames).to(device), lengths, None, features)
 
     def has_features_of(self, student: CTCModel) -> bool:
-        """No: they would take more room than speech."""
-        return False
+        """Whether they were kept, which is for ``cached``'s caller to decide."""
+        return self._features is not None
+
+    def _features_of(self, row: int) -> npt.NDArray[np.float32]:
+        """(F, C) of an utterance; zeros, of a batch without any."""
+        assert self._features is not None
+        if row < 0:
+            return np.zeros((1, self._features.shape[1]), np.float32)
+        return self._features[self._begins[row] : self._begins[row + 1]].astype(np.float32)
 
     def _row(self, row: int) -> npt.NDArray[np.float32]:
         """Log posteriors (F, V) of an utterance; of none, of a batch without any, a frame."""
@@ -155,11 +168,13 @@ def cached(
     top_k: int,
     device: torch.device,
     progress: Callable[[str], None],
+    features: bool = False,
 ) -> CachedTeacher:
     """The cache in a directory, made first if there is none.
 
     Args:
         top_k: tokens kept of each frame; 0 for all.
+        features: whether the front end's are kept, for a student that would make the same of all utterances.
         progress: told its size before it is made.
 
     Raises:
@@ -170,22 +185,30 @@ def cached(
         "audio_sha256": audio_fingerprint(data),
         "top_k": min(top_k, artifact.config.vocab_size),
         "vocabulary_size": artifact.config.vocab_size,
+        "features": features,
     }
     if (directory / INDEX).exists():
         there = json.loads((directory / INDEX).read_text(encoding="utf-8"))
-        names = {"teacher_sha256": "another teacher", "audio_sha256": "other audio", "top_k": "another top_k"}
+        names = {
+            "teacher_sha256": "another teacher",
+            "audio_sha256": "other audio",
+            "top_k": "another top_k",
+            "features": "another freeze_front_end or augmentation",
+        }
         for key, name in names.items():
             if there[key] != index[key]:
                 raise TrainingError(f"{directory} was made with {name}: remove it, or choose another output")
         return CachedTeacher(directory, artifact.config)
     width = _record_width(index["vocabulary_size"], index["top_k"])
     frames = artifact.config.frames((data.seconds * audio.SAMPLE_RATE).astype(np.int64) + 1)
+    width += artifact.config.conv_dim[-1] if features else 0
     estimate = int(frames.sum()) * 2 * width
     progress(f"keeping the teacher's outputs in {directory}: {estimate / 1e6:.1f} MB")
     directory.parent.mkdir(parents=True, exist_ok=True)
     if (free := shutil.disk_usage(directory.parent).free) < 1.1 * estimate:
         raise TrainingError(
-            f"{directory} needs {estimate / 1e6:.0f} MB, but {free / 1e6:.0f} MB are free: lower cache_top_k"
+            f"{directory} needs {estimate / 1e6:.0f} MB, but {free / 1e6:.0f} MB are free: "
+            "leave out cache_top_k, or lower it"
         )
     _fill(directory, artifact, data, index, device)
     return CachedTeacher(directory, artifact.config)
@@ -199,31 +222,49 @@ def _fill(
     do_normalize = bool(artifact.preprocessor.get("do_normalize", True))  # its student's may be another
     begins = [0]
     with atomic.directory(directory) as temporary:
-        with (temporary / OUTPUTS).open("wb") as file:
+        with (temporary / OUTPUTS).open("wb") as outputs, (temporary / FEATURES).open("wb") as kept:
             for row in data.rows:
                 try:
                     waveform = audio.read(data.utterances[int(row)].path)
-                    log_posteriors = _log_posteriors(model, waveform, do_normalize)
+                    log_posteriors, features = _heard(model, waveform, do_normalize)
                 except LittlefootError:
-                    log_posteriors = np.zeros((1, index["vocabulary_size"]), np.float32)
-                file.write(_packed(log_posteriors, index["top_k"]).tobytes())
+                    log_posteriors, features = _nothing_heard(model.config)
+                outputs.write(_packed(log_posteriors, index["top_k"]).tobytes())
+                if index["features"]:
+                    kept.write(features.astype(np.float16).tobytes())
                 begins.append(begins[-1] + len(log_posteriors))
         np.save(temporary / BEGINS, np.array(begins))
         (temporary / INDEX).write_text(json.dumps(index, indent=2), encoding="utf-8")
 
 
 @torch.no_grad()
-def _log_posteriors(
+def _heard(
     model: CTCModel, waveform: npt.NDArray[np.float32], do_normalize: bool
-) -> npt.NDArray[np.float32]:
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Log posteriors (F, V) and features (F, C) of a recording."""
     if model.config.frames(len(waveform)) < 1:
-        return np.zeros((1, model.config.vocab_size), np.float32)
+        return _nothing_heard(model.config)
     device = next(model.parameters()).device
     waveform = audio.normalize(waveform) if do_normalize else waveform
     lengths = torch.tensor([len(waveform)], device=device)
-    logits, frames = model(torch.from_numpy(pad([waveform])).to(device), lengths)
-    result: npt.NDArray[np.float32] = torch.log_softmax(logits[0, : int(frames[0])], -1).cpu().numpy()
-    return result
+    output = model.encode(torch.from_numpy(pad([waveform])).to(device), lengths)
+    assert output.frame_lengths is not None  # lengths were given
+    frames = int(output.frame_lengths[0])
+    log_posteriors = torch.log_softmax(output.logits[0, :frames], -1)
+    return log_posteriors.cpu().numpy(), output.features[0, :frames].cpu().numpy()
+
+
+def _nothing_heard(config: ModelConfig) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """A frame that says nothing."""
+    return np.zeros((1, config.vocab_size), np.float32), np.zeros((1, config.conv_dim[-1]), np.float32)
+
+
+def _padded(rows: Sequence[npt.NDArray[np.float32]], frames: int) -> Tensor:
+    """(F, D) each as one (B, frames, D), zeros after each."""
+    padded = np.zeros((len(rows), frames, rows[0].shape[1]), np.float32)
+    for place, row in zip(padded, rows, strict=True):
+        place[: len(row)] = row
+    return torch.from_numpy(padded)
 
 
 def _record_width(vocabulary_size: int, top_k: int) -> int:
