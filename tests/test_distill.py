@@ -5,8 +5,11 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -44,6 +47,7 @@ from littlefoot.model.data import TrainingSet
 from littlefoot.model.forward_backward import numerator_score
 from littlefoot.model.module import CTCModel
 from littlefoot.model.torch_ops import TorchOps
+from littlefoot.model.train import processes
 from littlefoot.model.train_config import TrainConfig
 from littlefoot.vocabulary import Vocabulary
 
@@ -349,13 +353,13 @@ def test_what_a_cache_keeps_is_what_the_teacher_says(
     told: list[str] = []
     for top_k, tolerance in ((0, 0.01), (4, 0.01)):
         directory = tmp_path / str(top_k)
-        kept = cached(directory, teacher, data, top_k, torch.device("cpu"), told.append)(batch)
+        kept = cached(directory, teacher, data, top_k, processes(), told.append)(batch)
         assert kept.frames.tolist() == live.frames.tolist()
         for row, count in enumerate(kept.frames.tolist()):
             mine, theirs = kept.logits[row, :count].exp(), exact[row, :count].exp()
             torch.testing.assert_close(mine, theirs, atol=tolerance, rtol=0)
             torch.testing.assert_close(mine.sum(-1), torch.ones(count), atol=0.01, rtol=0)
-        cached(directory, teacher, data, top_k, torch.device("cpu"), told.append)
+        cached(directory, teacher, data, top_k, processes(), told.append)
     assert len(told) == 2  # the size, before each was made
     stated = float(told[1].split()[-2])
     actual = (tmp_path / "4" / "outputs.bin").stat().st_size / 1e6
@@ -372,7 +376,7 @@ def test_features_that_a_cache_keeps_are_those_of_the_front_end(
     live = LiveTeacher(model)(batch)
     told: list[str] = []
     directory = tmp_path / "kept"
-    says = cached(directory, teacher, data, 4, torch.device("cpu"), told.append, features=True)
+    says = cached(directory, teacher, data, 4, processes(), told.append, features=True)
     assert says.has_features_of(model)
     kept = says(batch)
     assert kept.features is not None
@@ -388,7 +392,32 @@ def test_features_that_a_cache_keeps_are_those_of_the_front_end(
     assert not nothing.features.any()
     assert nothing.frames.tolist()[0] == 1
     with pytest.raises(TrainingError, match="another freeze_front_end or augmentation"):
-        cached(directory, teacher, data, 4, torch.device("cpu"), told.append)
+        cached(directory, teacher, data, 4, processes(), told.append)
+
+
+def test_processes_fill_a_cache_together(teacher: Artifact, tones: Path, tmp_path: Path) -> None:
+    model = CTCModel.from_artifact(teacher)
+    data = TrainingSet(
+        manifest.index(tones).of_split("train"), model.vocabulary, model.config, TrainConfig(**QUIET), True
+    )
+    cached(tmp_path / "alone", teacher, data, 4, processes(), print, features=True)
+    barrier = threading.Barrier(3)
+
+    def fill(process: int) -> None:
+        state: Any = SimpleNamespace(
+            num_processes=3,
+            process_index=process,
+            is_main_process=process == 0,
+            device=torch.device("cpu"),
+            wait_for_everyone=barrier.wait,
+        )
+        cached(tmp_path / "together", teacher, data, 4, state, print, features=True)
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(fill, range(3)))
+    for path in (tmp_path / "alone").iterdir():
+        assert (tmp_path / "together" / path.name).read_bytes() == path.read_bytes(), path.name
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith("together-")]
 
 
 @pytest.mark.parametrize(
@@ -419,15 +448,15 @@ def test_a_cache_of_another_teacher_or_other_audio_is_refused(
         TrainingSet(some, model.vocabulary, model.config, TrainConfig(**QUIET), True)
         for some in (rows, rows[:5])
     )
-    cpu = torch.device("cpu")
-    cached(tmp_path / "cache", teacher, data, 4, cpu, print)
+    alone = processes()
+    cached(tmp_path / "cache", teacher, data, 4, alone, print)
     other = dataclasses.replace(teacher, weights={k: v + np.float32(0.5) for k, v in teacher.weights.items()})
     with pytest.raises(TrainingError, match="was made with another teacher"):
-        cached(tmp_path / "cache", other, data, 4, cpu, print)
+        cached(tmp_path / "cache", other, data, 4, alone, print)
     with pytest.raises(TrainingError, match="was made with other audio"):
-        cached(tmp_path / "cache", teacher, fewer, 4, cpu, print)
+        cached(tmp_path / "cache", teacher, fewer, 4, alone, print)
     with pytest.raises(TrainingError, match="was made with another top_k"):
-        cached(tmp_path / "cache", teacher, data, 3, cpu, print)
+        cached(tmp_path / "cache", teacher, data, 3, alone, print)
 
 
 def test_a_student_that_says_the_same_to_everything_is_refused(

@@ -148,17 +148,15 @@ def distill(model: Artifact, config: DistillConfig, step: Step) -> Artifact:
     check_alive(student, data)
     says: Teacher = LiveTeacher(CTCModel.from_artifact(teacher))
     if config.cache_top_k is not None and not step.untrained:
-        state = trainer.processes()
-        with state.main_process_first():
-            says = cached(
-                step.directory / "teacher",
-                teacher,
-                data,
-                config.cache_top_k,
-                state.device,
-                step.progress,
-                features=hears_the_same(student, config.train) and says.has_features_of(student),
-            )
+        says = cached(
+            step.directory / "teacher",
+            teacher,
+            data,
+            config.cache_top_k,
+            trainer.processes(),
+            step.progress,
+            features=hears_the_same(student, config.train) and says.has_features_of(student),
+        )
     return learn(Distillation(student, says, config, denominator_of(step, student, config)), step)
 
 

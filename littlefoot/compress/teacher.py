@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
+from accelerate import PartialState
 from torch import Tensor
 
 from littlefoot import atomic, audio
@@ -127,7 +128,7 @@ class CachedTeacher:
             -1, width
         )  # (all frames, record)
         self._features: npt.NDArray[np.float16] | None = None  # (all frames, C)
-        if index["features"]:
+        if index.get("features", False):
             kept = np.memmap(directory / FEATURES, np.float16, "r")
             self._features = kept.reshape(-1, config.conv_dim[-1])
 
@@ -166,11 +167,11 @@ def cached(
     artifact: Artifact,
     data: TrainingSet,
     top_k: int,
-    device: torch.device,
+    state: PartialState,
     progress: Callable[[str], None],
     features: bool = False,
 ) -> CachedTeacher:
-    """The cache in a directory, made first if there is none.
+    """The cache in a directory, made first if there is none, by all processes together.
 
     Args:
         top_k: tokens kept of each frame; 0 for all.
@@ -196,36 +197,63 @@ def cached(
             "features": "another freeze_front_end or augmentation",
         }
         for key, name in names.items():
-            if there[key] != index[key]:
+            if there.get(key, False) != index[key]:
                 raise TrainingError(f"{directory} was made with {name}: remove it, or choose another output")
         return CachedTeacher(directory, artifact.config)
     width = _record_width(index["vocabulary_size"], index["top_k"])
     frames = artifact.config.frames((data.seconds * audio.SAMPLE_RATE).astype(np.int64) + 1)
     width += artifact.config.conv_dim[-1] if features else 0
     estimate = int(frames.sum()) * 2 * width
+    parts = [directory.with_name(f"{directory.name}-{n}") for n in range(state.num_processes)]
     progress(f"keeping the teacher's outputs in {directory}: {estimate / 1e6:.1f} MB")
     directory.parent.mkdir(parents=True, exist_ok=True)
-    if (free := shutil.disk_usage(directory.parent).free) < 1.1 * estimate:
+    needed = 1.1 * estimate * (2 if len(parts) > 1 else 1)  # while the parts are joined
+    if (free := shutil.disk_usage(directory.parent).free) < needed:
         raise TrainingError(
-            f"{directory} needs {estimate / 1e6:.0f} MB, but {free / 1e6:.0f} MB are free: "
+            f"{directory} needs {needed / 1e6:.0f} MB, but {free / 1e6:.0f} MB are free: "
             "leave out cache_top_k, or lower it"
         )
-    _fill(directory, artifact, data, index, device)
+    part = state.process_index
+    even = frames.sum() * np.arange(1, len(parts)) / len(parts)
+    rows = np.split(data.rows, np.searchsorted(np.cumsum(frames), even))[part]
+    _fill(parts[part], artifact, [data.utterances[int(row)].path for row in rows], index, state.device)
+    state.wait_for_everyone()
+    if state.is_main_process:
+        _join(parts, directory)
+    state.wait_for_everyone()
     return CachedTeacher(directory, artifact.config)
 
 
+def _join(parts: Sequence[Path], directory: Path) -> None:
+    """Make one cache of those of consecutive utterances, which are removed."""
+    if len(parts) == 1:
+        parts[0].replace(directory)
+        return
+    with atomic.directory(directory) as temporary:
+        for name in (OUTPUTS, FEATURES):
+            with (temporary / name).open("wb") as whole:
+                for part in parts:
+                    with (part / name).open("rb") as file:
+                        shutil.copyfileobj(file, whole)
+        counts = [np.diff(np.load(part / BEGINS)) for part in parts]
+        np.save(temporary / BEGINS, np.concatenate([[0], np.cumsum(np.concatenate(counts))]))
+        shutil.copy(parts[0] / INDEX, temporary / INDEX)
+    for part in parts:
+        shutil.rmtree(part)
+
+
 def _fill(
-    directory: Path, artifact: Artifact, data: TrainingSet, index: dict[str, Any], device: torch.device
+    directory: Path, artifact: Artifact, paths: Sequence[Path], index: dict[str, Any], device: torch.device
 ) -> None:
-    """Run the teacher over all utterances. Files that cannot be read get one frame: training skips them."""
+    """Run the teacher over recordings. Files that cannot be read get one frame: training skips them."""
     model = CTCModel.from_artifact(artifact).eval().to(device)
     do_normalize = bool(artifact.preprocessor.get("do_normalize", True))  # its student's may be another
     begins = [0]
     with atomic.directory(directory) as temporary:
         with (temporary / OUTPUTS).open("wb") as outputs, (temporary / FEATURES).open("wb") as kept:
-            for row in data.rows:
+            for path in paths:
                 try:
-                    waveform = audio.read(data.utterances[int(row)].path)
+                    waveform = audio.read(path)
                     log_posteriors, features = _heard(model, waveform, do_normalize)
                 except LittlefootError:
                     log_posteriors, features = _nothing_heard(model.config)
