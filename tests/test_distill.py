@@ -26,19 +26,18 @@ from littlefoot.compress import run as run_recipe
 from littlefoot.compress.distill import (
     Distillation,
     DistillConfig,
-    LossConfig,
     check_alive,
     denominator_of,
     distill,
-    hears_the_same,
     layer_pairs,
 )
 from littlefoot.compress.frames import frame_times, interpolate, peaks
 from littlefoot.compress.lattices import HYPOTHESES, teacher_lattices
+from littlefoot.compress.lesson import LossConfig
 from littlefoot.compress.methods import Step
 from littlefoot.compress.recipe import named
 from littlefoot.compress.student import StudentConfig, make_student
-from littlefoot.compress.teacher import LiveTeacher, cached
+from littlefoot.compress.teacher import LiveTeacher, cached, hears_the_same
 from littlefoot.config import ModelConfig
 from littlefoot.decode import ngram
 from littlefoot.decode.graph import token_model
@@ -176,7 +175,7 @@ def objective(
     model = CTCModel.from_artifact(teacher)
     made = make_student(model, student)
     train = TrainConfig(lfmmi_order=2)
-    config = DistillConfig(student, loss, train, collapse_steps=30)
+    config = DistillConfig(student, loss=loss, train=train, collapse_steps=30)
     denominator = None if tones is None else denominator_of(step(teacher, tones, tones), made, config)
     return Distillation(made, LiveTeacher(model), config, denominator)
 
@@ -492,7 +491,7 @@ def test_texts_in_another_alphabet_are_refused_before_training(
     rows = [line.split("\t") for line in text.splitlines()]
     moved = [[row[0], str(tones.parent / row[1]), *row[2:]] for row in rows[1:]]
     foreign.write_text("\n".join("\t".join(row) for row in [rows[0], *moved]) + "\n", encoding="utf-8")
-    config = DistillConfig(StudentConfig(layers=2), LossConfig(ctc=1.0), settings())
+    config = DistillConfig(StudentConfig(layers=2), loss=LossConfig(ctc=1.0), train=settings())
     with pytest.raises(TrainingError, match=r"alphabet.*Ж"):
         distill(teacher, config, step(teacher, foreign, tmp_path))
     assert not (tmp_path / "model-training").exists()
@@ -535,6 +534,25 @@ def chain(tmp_path: Path) -> Path:
         {"distill": {"student": {"layers": 1}, "train": train}},
         "quantize",
     )
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "features"),
+    [
+        ("share", {"map_group": 2, "loss": {"kl": 1.0}}, True),
+        ("stream", {"chunk_frames": 4}, False),  # a front end that is not told how loud the rest is
+        ("prune", {"sparsity": 0.2}, False),
+        ("lowbit", {"bits": 2}, False),  # whose front end is rounded
+    ],
+)
+def test_every_method_may_keep_what_its_teacher_says(
+    method: str, settings: dict[str, Any], features: bool, teacher: Artifact, tones: Path, tmp_path: Path
+) -> None:
+    train = {**QUIET, "steps": 2, "freeze_front_end": True}
+    recipe = write(tmp_path / "kept.yaml", {method: {**settings, "cache_top_k": 4, "train": train}})
+    run_recipe(teacher, load_recipe(recipe), manifest.index(tones), tmp_path / "work", "tones")
+    kept = tmp_path / "work" / f"1-{method}" / "teacher"
+    assert json.loads((kept / "index.json").read_text())["features"] == features
 
 
 def test_a_chain_keeps_every_student_and_resumes(teacher: Artifact, tones: Path, tmp_path: Path) -> None:

@@ -22,20 +22,20 @@ from littlefoot import artifact as artifacts
 from littlefoot import atomic
 from littlefoot.artifact import TRAINING_SUFFIXES, Artifact
 from littlefoot.compress.calibration import Array, LayerInput, collect, load_clips, some
-from littlefoot.compress.distill import Distillation, LossConfig, denominator_of, learn, training_set
+from littlefoot.compress.distill import Distillation, denominator_of, learn, training_set
 from littlefoot.compress.fake_quant import FakeQuantOps, Plan, input_range, weight_levels
 from littlefoot.compress.gptq import best_scales, round_groups
-from littlefoot.compress.methods import Step, check_teacher, is_main_process
+from littlefoot.compress.lesson import Lesson
+from littlefoot.compress.methods import Step, is_main_process
 from littlefoot.compress.mixed import WIDTHS, choose_bits, sensitivity
 from littlefoot.compress.quantize import WAVEFORM_LAYER, bits_of_layers, linear_budget, mean_bits
 from littlefoot.compress.rounding import fit, round_weight
-from littlefoot.compress.teacher import LiveTeacher, Teacher
+from littlefoot.compress.teacher import Teacher, make_teacher
 from littlefoot.config import ModelConfig
 from littlefoot.errors import ConfigError
 from littlefoot.model.forward_backward import Denominator
 from littlefoot.model.module import CTCModel
 from littlefoot.model.train import processes
-from littlefoot.model.train_config import TrainConfig
 from littlefoot.packing import TERNARY, WeightCode, layer_bytes, pack_layer, packable, symmetric, unpack_layer
 from littlefoot.weights import expected_weights
 
@@ -46,7 +46,7 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class LowbitConfig:
+class LowbitConfig(Lesson):
     """Settings of quantization-aware training."""
 
     bits: int = 2
@@ -82,13 +82,9 @@ class LowbitConfig:
     """Steps with each of them."""
     companions: tuple[int, ...] = ()
     """Bits that the same weights are trained for in turn with ``bits``; their models are saved beside."""
-    teacher: str = "previous"
-    """Who teaches: ``previous`` or ``first``, as in a distillation."""
-    loss: LossConfig = field(default_factory=LossConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-    collapse_steps: int = 2000
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("bits", "descent", "companions", "layer_bits"):
             value = getattr(self, name)
             values = (
@@ -115,7 +111,6 @@ class LowbitConfig:
                 raise ConfigError(f"{name} must be greater than 0, not {value}")
         if self.layer_bits and self.mixed:
             raise ConfigError("budget_mb and max_harm choose the bits of all layers: leave out layer_bits")
-        check_teacher(self.teacher)
 
     @property
     def mixed(self) -> bool:
@@ -154,8 +149,8 @@ def lowbit(model: Artifact, config: LowbitConfig, step: Step) -> Artifact:
             match none, or silent speech.
         TrainingError: as ``littlefoot.compress.distill.distill``.
     """
-    training_set(CTCModel.from_artifact(model), config, step)
-    says = LiveTeacher(CTCModel.from_artifact(step.teacher(config.teacher, model)))
+    data = training_set(CTCModel.from_artifact(model), config, step)
+    says = make_teacher(model, config, step, data)
     paths = [utterance.path for utterance in some(step.speech().of_split("train"))]
     step.progress("looking at what enters the layers")
     clips = load_clips(paths, model)

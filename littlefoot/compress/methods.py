@@ -58,12 +58,6 @@ class Step:
         return self.first if choice == "first" else model
 
 
-def check_teacher(choice: str) -> None:
-    """Raises ConfigError for a choice that ``Step.teacher`` does not know."""
-    if choice not in ("previous", "first"):
-        raise ConfigError(f"teacher must be previous or first, not '{choice}'")
-
-
 def is_main_process() -> bool:
     """Of several processes that train together, whether this is the one that writes."""
     return os.environ.get("RANK", "0") == "0"

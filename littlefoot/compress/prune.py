@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -21,17 +21,17 @@ import torch
 from torch import Tensor, nn
 
 from littlefoot.artifact import Artifact
-from littlefoot.compress.distill import Distillation, LossConfig, denominator_of, learn, training_set
+from littlefoot.compress.distill import Distillation, denominator_of, learn, training_set
+from littlefoot.compress.lesson import Lesson
 from littlefoot.compress.methods import Step
 from littlefoot.compress.student import axes, importance, select
-from littlefoot.compress.teacher import LiveTeacher, Teacher
+from littlefoot.compress.teacher import Teacher, make_teacher
 from littlefoot.config import SAMPLE_RATE, ModelConfig
 from littlefoot.errors import ConfigError
 from littlefoot.model.data import Batch
 from littlefoot.model.forward_backward import Denominator
 from littlefoot.model.module import CTCModel
 from littlefoot.model.torch_ops import TorchOps
-from littlefoot.model.train_config import TrainConfig
 
 BETA, LOW, HIGH = 2 / 3, -0.1, 1.1
 """Temperature and range of the stretched distribution before it is clipped to 0 ... 1."""
@@ -47,7 +47,7 @@ MULTIPLE = 8
 
 
 @dataclass(frozen=True)
-class PruneConfig:
+class PruneConfig(Lesson):
     """Settings of one pruning."""
 
     sparsity: float = 0.5
@@ -61,11 +61,9 @@ class PruneConfig:
     """What may go: attention ``heads``, feed-forward units ``ffn``, the front end's channels ``conv``."""
     ramp: float = 0.5
     """The share of the steps over which the goal rises to ``sparsity``."""
-    loss: LossConfig = field(default_factory=LossConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-    collapse_steps: int = 2000
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 < self.sparsity < 1:
             raise ConfigError(f"sparsity must lie between 0 and 1, not {self.sparsity}")
         if not 0 <= self.ramp <= 1:
@@ -127,8 +125,7 @@ def prune(model: Artifact, config: PruneConfig, step: Step) -> Artifact:
     outline(model.config, config)
     student = CTCModel.from_artifact(model)
     gates = Gates(student, config.parts, config.measure, config.bits)
-    training_set(student, config, step)
-    says = LiveTeacher(CTCModel.from_artifact(model))
+    says = make_teacher(model, config, step, training_set(student, config, step))
     gated = learn(Pruning(student, says, gates, config, denominator_of(step, student, config)), step)
     gates.goal = config.sparsity
     made = remove(CTCModel.from_artifact(gated), gates).to_artifact()

@@ -18,15 +18,15 @@ from torch import Tensor
 
 from littlefoot.artifact import Artifact
 from littlefoot.compress import losses
-from littlefoot.compress.distill import Distillation, LossConfig, denominator_of, learn, training_set
-from littlefoot.compress.methods import Step, check_teacher
-from littlefoot.compress.teacher import LiveTeacher, Teacher
+from littlefoot.compress.distill import Distillation, denominator_of, learn, training_set
+from littlefoot.compress.lesson import Lesson, LossConfig
+from littlefoot.compress.methods import Step
+from littlefoot.compress.teacher import Teacher, make_teacher
 from littlefoot.config import ModelConfig
 from littlefoot.errors import ConfigError
 from littlefoot.model.data import TrainingSet
 from littlefoot.model.forward_backward import Denominator
 from littlefoot.model.module import CTCModel
-from littlefoot.model.train_config import TrainConfig
 
 INITIALISATIONS = ("mean", "middle", "best", "scratch")
 JUDGES = 8
@@ -34,7 +34,7 @@ JUDGES = 8
 
 
 @dataclass(frozen=True)
-class ShareConfig:
+class ShareConfig(Lesson):
     """Settings of sharing."""
 
     group: int = 0
@@ -59,14 +59,11 @@ class ShareConfig:
     exits: tuple[int, ...] = ()
     """Numbers of layers after which the model may stop, for more speed. In each step one of them is drawn,
     and what the model would say there learns from the teacher too."""
-    teacher: str = "previous"
-    """Who teaches: ``previous`` or ``first``, as in a distillation."""
-    loss: LossConfig = field(default_factory=lambda: LossConfig(kl=1.0, hidden_mse=0.1))
-    train: TrainConfig = field(default_factory=TrainConfig)
-    collapse_steps: int = 2000
+    loss: LossConfig = field(default_factory=lambda: LossConfig(kl=1.0, hidden_mse=0.1), kw_only=True)
     seed: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.group < 0 or self.map_group < 0:
             raise ConfigError(f"group and map_group must be 0 or more, not {self.group} and {self.map_group}")
         if self.order not in ("consecutive", "cyclic"):
@@ -77,7 +74,6 @@ class ShareConfig:
             )
         if any(count < 1 for count in self.exits):
             raise ConfigError(f"exits must be numbers of layers, 1 or more, not {list(self.exits)}")
-        check_teacher(self.teacher)
 
 
 class SharedDistillation(Distillation):
@@ -114,7 +110,7 @@ def share(model: Artifact, config: ShareConfig, step: Step) -> Artifact:
     geometry = shared_geometry(original.config, config)
     data = training_set(original, config, step)
     student = make_shared(original, geometry, config, data)
-    says = LiveTeacher(CTCModel.from_artifact(step.teacher(config.teacher, model)))
+    says = make_teacher(model, config, step, data, student)
     made = learn(SharedDistillation(student, says, config, denominator_of(step, student, config)), step)
     if not config.exits:
         return made

@@ -8,7 +8,7 @@ learns from the model that it was, or from the recipe's first.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,10 @@ from torch import Tensor
 
 from littlefoot import audio
 from littlefoot.artifact import Artifact
-from littlefoot.compress.distill import Distillation, LossConfig, denominator_of, learn, training_set
-from littlefoot.compress.methods import Step, check_teacher
-from littlefoot.compress.teacher import LiveTeacher, Teacher
+from littlefoot.compress.distill import Distillation, denominator_of, learn, training_set
+from littlefoot.compress.lesson import Lesson
+from littlefoot.compress.methods import Step
+from littlefoot.compress.teacher import Teacher, make_teacher
 from littlefoot.config import ModelConfig
 from littlefoot.encoder import CNN_NORM_EPS, position_padding
 from littlefoot.errors import ConfigError, LittlefootError
@@ -27,13 +28,12 @@ from littlefoot.manifest import Corpus
 from littlefoot.model.data import Batch
 from littlefoot.model.forward_backward import Denominator
 from littlefoot.model.module import CTCModel
-from littlefoot.model.train_config import TrainConfig
 
 MEASURED_RECORDINGS = 64
 
 
 @dataclass(frozen=True)
-class StreamingConfig:
+class StreamingConfig(Lesson):
     """Settings of the conversion to a streaming model."""
 
     chunk_frames: int = 24
@@ -45,18 +45,13 @@ class StreamingConfig:
     other_chunks: tuple[int, ...] = ()
     """Further chunk lengths to train with, drawn at random, so that the model serves several latencies;
     0 is a chunk of the whole recording."""
-    teacher: str = "previous"
-    """Who teaches: ``previous`` or ``first``, as in a distillation."""
-    loss: LossConfig = field(default_factory=LossConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-    collapse_steps: int = 2000
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.chunk_frames < 1:
             raise ConfigError(f"chunk_frames must be at least 1, not {self.chunk_frames}")
         if any(chunk < 0 for chunk in self.other_chunks):
             raise ConfigError(f"other_chunks must be 0 or more, not {list(self.other_chunks)}")
-        check_teacher(self.teacher)
 
 
 def outline(model: ModelConfig, config: StreamingConfig) -> ModelConfig:
@@ -81,8 +76,8 @@ def stream(model: Artifact, config: StreamingConfig, step: Step) -> Artifact:
         TrainingError: as ``littlefoot.compress.distill.distill``.
     """
     student = convert(CTCModel.from_artifact(model), config, step.speech())
-    training_set(student, config, step)
-    says = LiveTeacher(CTCModel.from_artifact(step.teacher(config.teacher, model)))
+    data = training_set(student, config, step)
+    says = make_teacher(model, config, step, data, student)
     made = learn(StreamingDistillation(student, says, config, denominator_of(step, student, config)), step)
     chunks = sorted({config.chunk_frames, *(chunk for chunk in config.other_chunks if chunk)})
     section = {**made.config.littlefoot, "streaming": {"trained_chunk_frames": chunks}}

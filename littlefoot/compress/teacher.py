@@ -18,10 +18,14 @@ from torch import Tensor
 
 from littlefoot import atomic, audio
 from littlefoot.artifact import Artifact, fingerprint
+from littlefoot.compress.lesson import Lesson
+from littlefoot.compress.methods import Step
 from littlefoot.config import ModelConfig
 from littlefoot.errors import LittlefootError, TrainingError
+from littlefoot.model import train as trainer
 from littlefoot.model.data import Batch, TrainingSet, pad
 from littlefoot.model.module import CTCModel
+from littlefoot.model.train_config import TrainConfig
 
 INDEX, OUTPUTS, FEATURES, BEGINS = "index.json", "outputs.bin", "features.bin", "begins.npy"
 
@@ -100,6 +104,33 @@ class LiveTeacher:
                 if name.startswith("feature_extractor.")
             )
         )
+
+
+def make_teacher(
+    model: Artifact, lesson: Lesson, step: Step, data: TrainingSet, student: CTCModel | None = None
+) -> Teacher:
+    """Whom a method learns from.
+
+    Args:
+        model: what the step begins with.
+        student: what will learn; None where rounding or gates change what its front end hears.
+
+    Raises TrainingError as ``cached`` does.
+    """
+    teacher = step.teacher(lesson.teacher, model)
+    live = LiveTeacher(CTCModel.from_artifact(teacher))
+    if lesson.cache_top_k is None or step.untrained:
+        return live
+    same = student is not None and hears_the_same(student, lesson.train) and live.has_features_of(student)
+    there = step.directory / "teacher"
+    return cached(there, teacher, data, lesson.cache_top_k, trainer.processes(), step.progress, same)
+
+
+def hears_the_same(student: CTCModel, train: TrainConfig) -> bool:
+    """Whether a student's frozen front end makes the same of an utterance in every epoch, at speed 1."""
+    changed = train.noise_probability, train.room_probability, train.telephone_probability
+    louder = 0.0 if student.preprocessor.get("do_normalize", True) else train.gain_db
+    return train.freeze_front_end and not any((*changed, train.codec_probability, louder))
 
 
 def normalized(waveforms: Tensor, lengths: Tensor) -> Tensor:
