@@ -55,9 +55,16 @@ def product(
 
 
 def few_bits(
-    bits: int, activation_bits: int = 8, table: Table = (), seed: int = 0, groups: int = 0, **changes: Any
+    bits: int,
+    activation_bits: int = 8,
+    table: Table = (),
+    seed: int = 0,
+    groups: int = 0,
+    positions: int = 32,
+    **changes: Any,
 ) -> Artifact:
-    """A tiny artifact whose Transformer has packed weights, as quantization-aware training leaves them."""
+    """A tiny artifact whose Transformer has packed weights, as quantization-aware training leaves them; its
+    positional convolution has so many bits."""
     model = tiny(seed, **changes)
     weights: dict[str, Any] = dict(model.weights)
     rng = np.random.default_rng(seed)
@@ -77,6 +84,18 @@ def few_bits(
         if name.endswith(("q_proj", "k_proj", "v_proj")):
             shift = np.random.default_rng(1).standard_normal(columns).astype(np.float32)
             weights[f"{name}.input_shift"] = shift / 4
+    for name in (n.removesuffix(".weight") for n in model.weights if n.endswith("conv.weight")):
+        if positions < 32 and name.startswith("encoder."):
+            shape = model.weights[f"{name}.weight"].shape
+            if positions == 8:  # of which engines compute all exactly
+                weights[f"{name}.weight"] = rng.integers(-60, 61, shape).astype(np.int8)
+            else:
+                levels = rng.choice(np.array(levels_of(positions), np.int8), shape)
+                weights.update(pack_layer(name, levels, positions))
+            spread = {8: 35.0, 4: 4.6}[positions] * np.sqrt(np.prod(shape[1:]))
+            weights[f"{name}.weight_scale"] = ((0.3 + rng.random(shape[0])) / spread).astype(np.float32)
+            weights[f"{name}.input_scale"] = np.array(6 / 255, np.float32)
+            weights[f"{name}.input_zero_point"] = np.array(120, np.uint8)
     section = {**model.config.littlefoot, "quantization": {"bits": bits, "mode": "static", "kept": []}}
     return replace(model, weights=weights, config=model.config.replace(littlefoot=section))
 
@@ -286,6 +305,102 @@ def test_a_linear_layer_is_its_formula(kernels: str, activation: str) -> None:
 
 @installed
 @pytest.mark.parametrize("kernels", native.available())
+@pytest.mark.parametrize(
+    ("groups", "taps", "behind", "bits", "activation_bits"),
+    [
+        (2, 19, 9, 8, 8),
+        (1, 4, 2, 4, 8),
+        (4, 8, 7, 1, 4),
+        (3, 128, 64, 2, 8),
+        (6, 1, 0, 1, 8),
+        (2, 3, 0, 3, 2),
+    ],
+)
+def test_a_convolution_is_its_formula(
+    kernels: str, groups: int, taps: int, behind: int, bits: int, activation_bits: int
+) -> None:
+    import littlefoot_native
+
+    width, each = 48, 48 // groups
+    scale, zero_point, largest = np.float32(2**-4), 1 << (activation_bits - 1), (1 << activation_bits) - 1
+    rng = np.random.default_rng(taps)
+    known = np.arange(-128, 128) if bits == 8 else np.array(levels_of(bits))
+    levels = rng.choice(known, (width, taps, each)).astype(np.int8)
+    weight_scale, bias = (
+        rng.random(width).astype(np.float32) / taps,
+        rng.standard_normal(width).astype(np.float32),
+    )
+    rows = levels.reshape(width, -1)
+    program = littlefoot_native.Program(width, 3, kernels)
+    arguments = (
+        groups,
+        taps,
+        behind,
+        bits,
+        stored(bits),
+        weight_scale,
+        float(scale),
+        zero_point,
+        activation_bits,
+    )
+    packed = rows.view(np.uint8) if bits == 8 else pack(rows, bits)
+    first = program.packed_convolution(0, packed, *arguments, None, None, bias, "relu", 0)
+    program.packed_convolution(first, packed, *arguments, None, None, None)  # one right after the other
+
+    def convolve(x: np.ndarray) -> np.ndarray:
+        rounded = np.clip(np.rint(x / scale) + zero_point, 0, largest) - zero_point
+        padded = np.pad(rounded, ((behind, taps - 1 - behind), (0, 0)))
+        windows = np.lib.stride_tricks.sliding_window_view(padded, taps, axis=0)  # (F, D, K)
+        split = windows.reshape(len(x), groups, each, taps)
+        by_group = levels.reshape(groups, each, taps, each).astype(np.float64)
+        return np.einsum("fgck,gokc->fgo", split, by_group).reshape(len(x), width) * scale * weight_scale
+
+    for frames in (1, 2, 63, 64, 150, 5):  # the last one finds what longer ones left in the buffers
+        x = np.random.default_rng(frames).standard_normal((frames, width)).astype(np.float32)
+        middle = (convolve(x) + bias).clip(0).astype(np.float32) + x
+        found = program.run(x)  # which may round a few of the middle's otherwise
+        assert difference(found, convolve(middle)) < 0.02, frames
+        assert np.median(np.abs(found - convolve(middle))) < 1e-4
+
+
+@installed
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"groups": 5}, "16 channels, and 16 outputs, do not make 5 groups"),
+        ({"taps": 0}, "1 to 65536 taps"),
+        ({"behind": 3}, "its own frame among them"),
+        ({"weights": np.zeros((16, 11), np.uint8)}, "have 12 bytes, not 11"),
+        ({"weight_scale": np.ones(15, np.float32)}, "must have 16 numbers, not 15"),
+        ({"zero_point": 256}, "zero point 0 to 255"),
+    ],
+)
+def test_wrong_convolutions_are_refused(changes: dict[str, Any], message: str) -> None:
+    import littlefoot_native
+
+    arguments: dict[str, Any] = {
+        "weights": np.zeros((16, 12), np.uint8),
+        "groups": 4,
+        "taps": 3,
+        "behind": 1,
+        "bits": 8,
+        "levels": [],
+        "weight_scale": np.ones(16, np.float32),
+        "input_scale": 0.1,
+        "zero_point": 128,
+        "input_bits": 8,
+        "smoothing": None,
+        "shift": None,
+        "bias": None,
+    }
+    program = littlefoot_native.Program(16, 1)
+    program.packed_convolution(0, **arguments)
+    with pytest.raises(ValueError, match=message):
+        program.packed_convolution(0, **{**arguments, **changes})
+
+
+@installed
+@pytest.mark.parametrize("kernels", native.available())
 @pytest.mark.parametrize(("heads", "head_dim"), [(2, 64), (3, 80), (1, 8), (5, 18)])
 @pytest.mark.parametrize("eight_bits", [False, True])
 def test_attention_is_its_formula(kernels: str, heads: int, head_dim: int, eight_bits: bool) -> None:
@@ -329,13 +444,20 @@ GEOMETRIES: Sequence[dict[str, Any]] = (
 @pytest.mark.parametrize("settings", GEOMETRIES, ids=lambda settings: "-".join(settings) or "base")
 def test_models_give_the_logits_of_their_expansion(settings: dict[str, Any]) -> None:
     """Both compute products of the same integers; the attention of some kernels is in bfloat16."""
-    for bits, activation_bits, table in ((1, 4, ()), (2, 8, TERNARY), (4, 2, ()), (2, 4, symmetric(2))):
-        model = few_bits(bits, activation_bits, table, **settings)
+    for bits, activation_bits, table, positions in (
+        (1, 4, (), 32),
+        (2, 8, TERNARY, 8),
+        (4, 2, (), 4),
+        (2, 4, symmetric(2), 32),
+    ):
+        model = few_bits(bits, activation_bits, table, positions=positions, **settings)
         waveform = noise(9000)
         expected = create(model, "openvino", 1, "f32", cached=False, kernels="off").run(waveform)
         for kernels in native.available():
             engine = create(model, "openvino", 2, "f32", cached=False, kernels=kernels)
+            assert isinstance(engine, native.NativeEngine)
             assert engine.kernels == kernels
+            assert (engine._embedding is None) == (positions < 32)
             # Attention in bfloat16 moves more inputs over the border between two of few levels.
             limit = 0.02 if kernels != "avx512" else 0.1 if activation_bits == 8 else 0.5
             assert difference(engine.run(waveform), expected) < limit

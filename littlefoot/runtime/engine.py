@@ -86,10 +86,10 @@ def create(
     program = native.program(artifact, native.chosen(kernels), threads)
     if program is None:
         return _engine(artifact, name, threads, precision, cached, parallel, "whole")
-    features, embedding = (
-        _engine(artifact, name, threads, precision, cached, parallel, part)
-        for part in ("features", "embedding")
-    )
+    features = _engine(artifact, name, threads, precision, cached, parallel, "features")
+    embedding = None
+    if not program.embeds:
+        embedding = _engine(artifact, name, threads, precision, cached, parallel, "embedding")
     return native.NativeEngine(artifact.config, features, embedding, program)
 
 

@@ -17,17 +17,19 @@ import numpy.typing as npt
 
 from littlefoot.artifact import Artifact
 from littlefoot.config import SAMPLE_RATE, ModelConfig
-from littlefoot.encoder import head, transform
+from littlefoot.encoder import embed, head, transform
 from littlefoot.errors import EngineError
-from littlefoot.packing import PACKED_BITS, unpack_layer
+from littlefoot.packing import PACKED_BITS, pack, unpack_layer
 from littlefoot.runtime.native_ops import (
     Add,
     AddVector,
     Attention,
+    Convolution,
     Host,
     Linear,
     NativeOps,
     Norm,
+    Product,
     Step,
     UnsupportedError,
     fuse,
@@ -109,16 +111,26 @@ def program(artifact: Artifact, kernels: str, threads: int) -> Program | None:
 
 
 class Program:
-    """The blocks and the head of a network: its steps, and the biases of its attentions."""
+    """A network behind its front end, or behind its positional convolution where that is not in few bits or
+    8: its steps, and the biases of its attentions."""
 
     def __init__(self, artifact: Artifact, kernels: str, threads: int) -> None:
+        try:
+            self._write(artifact, kernels, threads, embeds=True)
+        except UnsupportedError:
+            self._write(artifact, kernels, threads, embeds=False)
+
+    def _write(self, artifact: Artifact, kernels: str, threads: int, embeds: bool) -> None:
         import littlefoot_native
 
-        steps = _steps(artifact.weights, artifact.config)
-        self._program = littlefoot_native.Program(artifact.config.hidden_size, threads, kernels)
+        config = artifact.config
+        self.embeds = embeds
+        """Whether the program begins with the front end's features."""
+        width = config.conv_dim[-1] if embeds else config.hidden_size
+        self._program = littlefoot_native.Program(width, threads, kernels)
         self._biases: list[tuple[Host, ...]] = []
         self.kernels: str = self._program.kernels
-        _Writer(artifact, self._program, self._biases).write(steps)
+        _Writer(artifact, self._program, self._biases).write(_steps(artifact.weights, config, embeds))
 
     @property
     def bytes(self) -> int:
@@ -126,7 +138,7 @@ class Program:
         return int(self._program.bytes)
 
     def run(self, x: Array) -> Array:
-        """The input of the first block (F, D) -> logits (F, V)."""
+        """Features (F, C), or the input of the first block (F, D) -> logits (F, V)."""
         logits: Array = self._program.run(x, [_total(biases, len(x)) for biases in self._biases])
         return logits
 
@@ -137,9 +149,10 @@ def _total(biases: tuple[Host, ...], frames: int) -> Array:
     return np.ascontiguousarray(np.asarray(total).reshape(-1, frames, frames))
 
 
-def _steps(weights: Arrays, config: ModelConfig) -> dict[int, Step]:
+def _steps(weights: Arrays, config: ModelConfig, embeds: bool) -> dict[int, Step]:
     ops = NativeOps(weights)
-    head(ops, config, transform(ops, config, ops.input())[-1])
+    x = embed(ops, config, ops.input()) if embeds else ops.input()
+    head(ops, config, transform(ops, config, x)[-1])
 
     def mergeable(a: str, b: str) -> bool:
         return _same_input(weights, a, b) and _coding(weights, a) == _coding(weights, b) is not None
@@ -194,7 +207,9 @@ class _Writer:
             try:
                 self._values[number] = self._step(step, steps)
             except (ValueError, TypeError) as error:
-                names = ", ".join(step.names) if isinstance(step, Linear) else type(step).__name__
+                names = type(step).__name__
+                if isinstance(step, Product):
+                    names = ", ".join(step.names) if isinstance(step, Linear) else step.name
                 raise EngineError(f"{names}: {error}") from error
 
     def _step(self, step: Step, steps: Mapping[int, Step]) -> int:
@@ -202,6 +217,8 @@ class _Writer:
         match step:
             case Linear():
                 return self._linear(step)
+            case Convolution():
+                return self._convolution(step)
             case Norm():
                 scale = shift = None
                 if step.name is not None:
@@ -264,11 +281,7 @@ class _Writer:
         if coding is None:
             plain = self._array(f"{name}.weight")
             return int(self._program.float_linear(source, plain, bias, step.activation, residual))
-        if f"{name}.input_scale" not in self._weights:
-            raise UnsupportedError("8-bit weights whose inputs have no fixed scale")
-        zero_point = self._weights[f"{name}.input_zero_point"]
-        if zero_point.dtype != np.uint8:
-            raise UnsupportedError("signed inputs of linear layers")
+        inputs = self._inputs(name)
         weight = self._joined(step, "weight")
         assert weight is not None  # every layer has one
         bits, levels = coding
@@ -279,16 +292,59 @@ class _Writer:
                 bits,
                 list(levels),
                 self._joined(step, "weight_scale"),
-                float(self._weights[f"{name}.input_scale"]),
-                int(zero_point),
-                int(self._weights.get(f"{name}.input_bits", 8)),
-                self._array(f"{name}.input_smoothing"),
-                self._array(f"{name}.input_shift"),
-                bias,
-                step.activation,
-                residual,
+                **inputs,
+                bias=bias,
+                activation=step.activation,
+                residual=residual,
             )
         )
+
+    def _convolution(self, step: Convolution) -> int:
+        name = step.name
+        coding = _coding(self._weights, name)
+        if coding is None:
+            raise UnsupportedError("convolutions in floating point")
+        inputs = self._inputs(name)
+        bits, levels = coding
+        weight = self._weights[f"{name}.weight"]
+        if weight.dtype == np.uint8:
+            weight = unpack_layer(name, self._weights)
+        outputs, _, taps = weight.shape
+        rows = np.ascontiguousarray(weight.transpose(0, 2, 1)).reshape(outputs, -1)
+        if bits < 8:
+            table = self._weights.get(f"{name}.weight_levels", np.zeros(0, np.int8))
+            rows = pack(rows, bits, tuple(table.tolist()))
+        return int(
+            self._program.packed_convolution(
+                self._values[step.source],
+                rows.view(np.uint8),
+                step.groups,
+                taps,
+                step.behind,
+                bits,
+                list(levels),
+                self._array(f"{name}.weight_scale"),
+                **inputs,
+                bias=self._array(f"{name}.bias"),
+                activation=step.activation,
+                residual=-1 if step.residual is None else self._values[step.residual],
+            )
+        )
+
+    def _inputs(self, name: str) -> dict[str, Any]:
+        """How a layer's inputs are rounded, as arguments of the program's functions."""
+        if f"{name}.input_scale" not in self._weights:
+            raise UnsupportedError("8-bit weights whose inputs have no fixed scale")
+        zero_point = self._weights[f"{name}.input_zero_point"]
+        if zero_point.dtype != np.uint8:
+            raise UnsupportedError("layers with signed inputs")
+        return {
+            "input_scale": float(self._weights[f"{name}.input_scale"]),
+            "zero_point": int(zero_point),
+            "input_bits": int(self._weights.get(f"{name}.input_bits", 8)),
+            "smoothing": self._array(f"{name}.input_smoothing"),
+            "shift": self._array(f"{name}.input_shift"),
+        }
 
     def _joined(self, step: Linear, part: str) -> npt.NDArray[Any] | None:
         """A tensor of one layer or of several, one below the other."""
@@ -311,9 +367,12 @@ class _Writer:
 
 
 class NativeEngine:
-    """Engines up to the first block, and a program from there on."""
+    """An engine for the front end, one for the positional convolution where the program cannot, and a program
+    from there on."""
 
-    def __init__(self, config: ModelConfig, features: Engine, embedding: Engine, program: Program) -> None:
+    def __init__(
+        self, config: ModelConfig, features: Engine, embedding: Engine | None, program: Program
+    ) -> None:
         self.name, self.kernels = features.name, program.kernels
         self._config, self._features, self._embedding, self._program = config, features, embedding, program
         self._lock = threading.Lock()  # the program has one set of buffers
@@ -321,9 +380,11 @@ class NativeEngine:
         self._slice = None if config.feat_extract_norm == "group" else max(1, round(SLICE / config.stride))
 
     def run(self, waveform: Array) -> Array:
-        embedding = self._embedding.run(self._front_end(waveform))
+        x = self._front_end(waveform)
+        if self._embedding is not None:
+            x = self._embedding.run(x)
         with self._lock:
-            return self._program.run(embedding)
+            return self._program.run(x)
 
     def _front_end(self, waveform: Array) -> Array:
         """(T,) -> (F, C), slice by slice: between convolutions half a second fits in the cache, an hour not

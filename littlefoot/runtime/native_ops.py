@@ -70,6 +70,13 @@ class Rows:
 
 
 @dataclass(frozen=True)
+class Columns:
+    """Rows transposed, (B, C, F), as convolutions have them."""
+
+    rows: Rows
+
+
+@dataclass(frozen=True)
 class Heads:
     """Rows split into heads of ``width`` channels: (B, F, H, K), or transposed."""
 
@@ -116,6 +123,19 @@ class Linear:
 
 
 @dataclass(frozen=True)
+class Convolution:
+    """Over time, in groups of channels, with as many outputs as frames."""
+
+    name: str
+    source: int
+    behind: int
+    """Frames before its own that it sees."""
+    groups: int
+    activation: str = "none"
+    residual: int | None = None
+
+
+@dataclass(frozen=True)
 class Activate:
     source: int
     kind: str
@@ -152,13 +172,16 @@ class Attention:
     biases: tuple[Host, ...]
 
 
-Step = Input | Linear | Activate | Norm | Add | AddVector | Attention
+Product = Linear | Convolution
+"""What may have an activation and a residual."""
+
+Step = Input | Product | Activate | Norm | Add | AddVector | Attention
 
 
 def sources(step: Step) -> list[int]:
     """The steps whose outputs a step reads."""
     match step:
-        case Linear():
+        case Linear() | Convolution():
             return [step.source] if step.residual is None else [step.source, step.residual]
         case Activate() | Norm() | AddVector():
             return [step.source]
@@ -193,10 +216,22 @@ class NativeOps:
     def linear(self, x: Rows, name: str) -> Rows:
         return self.record(Linear((name,), _plain(x)))
 
+    def conv1d(
+        self, x: Any, name: str, stride: int = 1, padding: tuple[int, int] = (0, 0), groups: int = 1
+    ) -> Columns:
+        if not isinstance(x, Columns) or stride != 1 or groups == 1:
+            raise UnsupportedError("a convolution other than over positions")
+        return Columns(self.record(Convolution(name, _plain(x.rows), padding[0], groups)))
+
+    def mask_spans(self, x: Rows) -> Rows:
+        return x
+
     def layer_norm(self, x: Rows, name: str | None, eps: float, axis: int = -1) -> Rows:
         return self.record(Norm(_plain(x), name, eps))
 
-    def activation(self, x: Rows, kind: str) -> Rows:
+    def activation(self, x: Any, kind: str) -> Any:
+        if isinstance(x, Columns):
+            return Columns(self.activation(x.rows, kind))
         return self.record(Activate(_plain(x), kind))
 
     def softmax(self, x: Scores) -> Scores:
@@ -233,6 +268,10 @@ class NativeOps:
     def transpose(self, x: Any, axes: Sequence[int]) -> Any:
         if isinstance(x, Host):
             return Host(lambda frames: x.compute(frames).transpose(axes))
+        if isinstance(x, Rows) and tuple(axes) == (0, 2, 1):
+            return Columns(x)
+        if isinstance(x, Columns) and tuple(axes) == (0, 2, 1):
+            return x.rows
         if isinstance(x, Heads | Mixed) and tuple(axes) in ((0, 2, 1, 3), (0, 2, 3, 1)):
             return x  # the kernels find heads where they are
         raise UnsupportedError("a transposed value")
@@ -262,8 +301,8 @@ class NativeOps:
     def _missing(self, *arguments: Any, **settings: Any) -> Any:
         raise UnsupportedError("an operation beyond linear layers, norms and attention")
 
-    conv1d = fixed_conv1d = group_norm = affine = log = sigmoid = sum = _missing
-    slice = concat = last = valid = mask_spans = _missing
+    fixed_conv1d = group_norm = affine = log = sigmoid = sum = _missing
+    slice = concat = last = valid = _missing
 
 
 def _plain(x: Any) -> int:
@@ -273,8 +312,8 @@ def _plain(x: Any) -> int:
 
 
 def fuse(steps: Sequence[Step], mergeable: Callable[[str, str], bool]) -> dict[int, Step]:
-    """The steps that are left, by their numbers: activations and residuals join the linear layer before them,
-    and linear layers that read the same rounded value for one attention become one.
+    """The steps that are left, by their numbers: activations and residuals join the product before them, and
+    linear layers that read the same rounded value for one attention become one.
 
     Args:
         mergeable: whether two layers may be computed as one.
@@ -294,14 +333,14 @@ def fuse(steps: Sequence[Step], mergeable: Callable[[str, str], bool]) -> dict[i
         step = left[number]
         if isinstance(step, Activate):
             before = left[step.source]
-            if not isinstance(before, Linear) or before.residual is not None or len(uses(step.source)) > 1:
-                raise UnsupportedError("an activation that does not follow a linear layer")
+            if not isinstance(before, Product) or before.residual is not None or len(uses(step.source)) > 1:
+                raise UnsupportedError("an activation that does not follow a linear layer or a convolution")
             absorb(number, step.source, replace(before, activation=step.kind))
         elif isinstance(step, Add):
             for source, other in ((step.other, step.source), (step.source, step.other)):
                 before = left[source]
                 if (
-                    isinstance(before, Linear)
+                    isinstance(before, Product)
                     and before.residual is None
                     and other < source
                     and len(uses(source)) == 1

@@ -145,52 +145,77 @@ void dot_narrow(const uint8_t* a, long a_stride, const int8_t* codes, long input
     }
 }
 
-// Eight bits: words would overflow, so inputs and codes are widened first. The numbers of four outputs at a time lie
-// in a vector, the sums of inputs 0-1 and of 2-3 side by side.
+// Eight bits: words would overflow, so inputs and codes are widened first, a piece of the codes for all rows.
+constexpr long kPiece = 256;  // inputs
+
+// Codes (columns, 4) bytes for each four inputs -> (columns, 2) words for each two.
+void widen(const int8_t* codes, long inputs, int16_t* wide) {
+    for (long k = 0; k < inputs; k += 4)
+        for (int c = 0; c < kColumns; c += 8) {
+            const int8_t* eight = codes + k * kColumns + c * 4;
+            const __m256 left = _mm256_castsi256_ps(
+                _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(eight))));
+            const __m256 right = _mm256_castsi256_ps(
+                _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(eight + 16))));
+            // Of each half of a register, two columns come from either: 0 1 4 5 2 3 6 7.
+            const __m256i first = _mm256_castps_si256(_mm256_shuffle_ps(left, right, 0x88));
+            const __m256i second = _mm256_castps_si256(_mm256_shuffle_ps(left, right, 0xdd));
+            store(wide + k * kColumns + c * 2, _mm256_permute4x64_epi64(first, 0xd8));
+            store(wide + (k + 2) * kColumns + c * 2, _mm256_permute4x64_epi64(second, 0xd8));
+        }
+}
+
 template <int kRows>
-void dot_wide(const uint8_t* a, long a_stride, const int8_t* codes, long inputs, int32_t* sums, long sum_stride) {
-    for (int c = 0; c < kColumns; c += 16) {
-        __m256i sum[kRows][4];
+void dot_wide(const uint8_t* a, long a_stride, const int16_t* codes, long inputs, int32_t* sums, long sum_stride) {
+    alignas(32) int16_t x[kRows][kPiece];
+    for (int r = 0; r < kRows; ++r)
+        for (long k = 0; k < inputs; k += 16)
+            store(x[r] + k, _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(a + r * a_stride + k))));
+    __m256i sum[kRows][4];
 #pragma GCC unroll 4
-        for (int r = 0; r < kRows; ++r)
-            for (int v = 0; v < 4; ++v) sum[r][v] = _mm256_setzero_si256();
-        for (long k = 0; k < inputs; k += 4) {
-            __m256i x[kRows];
+    for (int r = 0; r < kRows; ++r)
+        for (int v = 0; v < 4; ++v) sum[r][v] = load(sums + r * sum_stride + v * 8);
+    for (long k = 0; k < inputs; k += 2) {
+        __m256i two[kRows];
 #pragma GCC unroll 4
-            for (int r = 0; r < kRows; ++r) {
-                int32_t four;
-                __builtin_memcpy(&four, a + r * a_stride + k, 4);
-                x[r] = _mm256_broadcastq_epi64(_mm_cvtepu8_epi16(_mm_cvtsi32_si128(four)));
-            }
-#pragma GCC unroll 4
-            for (int v = 0; v < 4; ++v) {
-                const __m256i code = _mm256_cvtepi8_epi16(
-                    _mm_loadu_si128(reinterpret_cast<const __m128i*>(codes + k * kColumns + c * 4 + v * 16)));
-#pragma GCC unroll 4
-                for (int r = 0; r < kRows; ++r)
-                    sum[r][v] = _mm256_add_epi32(sum[r][v], _mm256_madd_epi16(x[r], code));
-            }
+        for (int r = 0; r < kRows; ++r) {
+            int32_t bits;
+            __builtin_memcpy(&bits, x[r] + k, 4);
+            two[r] = _mm256_set1_epi32(bits);
         }
 #pragma GCC unroll 4
-        for (int r = 0; r < kRows; ++r)
-            for (int v = 0; v < 4; v += 2) {
-                int32_t* out = sums + r * sum_stride + c + v * 4;
-                const __m256i folded = _mm256_hadd_epi32(sum[r][v], sum[r][v + 1]);  // outputs 0-1, 4-5, 2-3, 6-7
-                store(out, _mm256_add_epi32(load(out), _mm256_permute4x64_epi64(folded, 0xd8)));
+        for (int v = 0; v < 4; ++v) {
+            const __m256i w = load(codes + k * kColumns + v * 16);
+#pragma GCC unroll 4
+            for (int r = 0; r < kRows; ++r) {
+                sum[r][v] = _mm256_add_epi32(sum[r][v], _mm256_madd_epi16(two[r], w));
+                asm("" : "+x"(sum[r][v]));  // or all products come first, and sums leave their registers
             }
+        }
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r)
+        for (int v = 0; v < 4; ++v) store(sums + r * sum_stride + v * 8, sum[r][v]);
+}
+
+void dot_bytes(const uint8_t* a, long a_stride, long rows, const int8_t* codes, long inputs, int32_t* sums,
+               long sum_stride) {
+    alignas(32) int16_t wide[kPiece * kColumns];
+    for (long first = 0; first < inputs; first += kPiece) {
+        const long part = inputs - first < kPiece ? inputs - first : kPiece;
+        widen(codes + first * kColumns, part, wide);
+        long r = 0;
+        for (; r + 3 <= rows; r += 3)
+            dot_wide<3>(a + r * a_stride + first, a_stride, wide, part, sums + r * sum_stride, sum_stride);
+        for (; r < rows; ++r)
+            dot_wide<1>(a + r * a_stride + first, a_stride, wide, part, sums + r * sum_stride, sum_stride);
     }
 }
 
 void dot(const uint8_t* a, long a_stride, long rows, const int8_t* codes, long inputs, int bits, int32_t* sums,
          long sum_stride) {
+    if (bits == 8) return dot_bytes(a, a_stride, rows, codes, inputs, sums, sum_stride);
     long r = 0;
-    if (bits == 8) {
-        for (; r + 2 <= rows; r += 2)
-            dot_wide<2>(a + r * a_stride, a_stride, codes, inputs, sums + r * sum_stride, sum_stride);
-        for (; r < rows; ++r)
-            dot_wide<1>(a + r * a_stride, a_stride, codes, inputs, sums + r * sum_stride, sum_stride);
-        return;
-    }
     for (; r + 3 <= rows; r += 3)
         dot_narrow<3>(a + r * a_stride, a_stride, codes, inputs, sums + r * sum_stride, sum_stride);
     for (; r < rows; ++r)

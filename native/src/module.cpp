@@ -129,37 +129,82 @@ struct Product {
     }
 };
 
+// ``columns`` of the input; the correction is that of ``row_sums``, of each output.
+Rounding rounding(long columns, const std::vector<int32_t>& row_sums, Floats weight_scale, float input_scale,
+                  int zero_point, const std::optional<Floats>& smoothing, const std::optional<Floats>& shift,
+                  const std::optional<Floats>& bias, const std::string& kind) {
+    if (!(input_scale > 0) || !std::isfinite(input_scale) || zero_point < 0 || zero_point > 255)
+        throw std::invalid_argument("the input's scale must be above 0, and its zero point 0 to 255");
+    const long outputs = static_cast<long>(row_sums.size());
+    Rounding made;
+    made.input_factor = 1.0f / input_scale;
+    made.zero_point = zero_point;
+    made.factors = copy(smoothing, columns, "smoothing");
+    made.shift = copy(shift, columns, "the shift");
+    if (smoothing && !shift) made.shift.resize(static_cast<size_t>(columns), 0.0f);
+    if (shift && !smoothing) made.factors.resize(static_cast<size_t>(columns), 1.0f);
+    for (float& factor : made.factors) factor *= made.input_factor;
+    for (float& part : made.shift) part *= made.input_factor;
+    made.scale = copy(weight_scale, outputs, "the weight's scale");
+    made.offset = copy(bias, outputs, "the bias");
+    if (made.offset.empty()) made.offset.resize(static_cast<size_t>(outputs), 0.0f);
+    for (float& scale : made.scale) scale *= input_scale;
+    for (const int32_t sum : row_sums) made.correction.push_back(zero_point * sum);
+    made.activation = activation(kind);
+    return made;
+}
+
 int packed_linear(Program& program, int source, Weights weights, int bits, const std::vector<int>& levels,
                   Floats weight_scale, float input_scale, int zero_point, int input_bits,
                   std::optional<Floats> smoothing, std::optional<Floats> shift, std::optional<Floats> bias,
                   const std::string& kind, int residual) {
     const long columns = program.width(source), rows = static_cast<long>(weights.shape(0));
-    if (!(input_scale > 0) || !std::isfinite(input_scale) || zero_point < 0 || zero_point > 255)
-        throw std::invalid_argument("the input's scale must be above 0, and its zero point 0 to 255");
     PackedLinear step;
     step.source = source;
     step.matrix = std::make_shared<PackedMatrix>(program.kernels(), weights.data(),
                                                  static_cast<long>(weights.shape(1)), rows, columns, bits, levels,
                                                  input_bits, "auto");
-    step.input_factor = 1.0f / input_scale;
-    step.zero_point = zero_point;
-    step.factors = copy(smoothing, columns, "smoothing");
-    step.shift = copy(shift, columns, "the shift");
-    if (smoothing && !shift) step.shift.resize(static_cast<size_t>(columns), 0.0f);
-    if (shift && !smoothing) step.factors.resize(static_cast<size_t>(columns), 1.0f);
-    for (float& factor : step.factors) factor *= step.input_factor;
-    for (float& part : step.shift) part *= step.input_factor;
-    step.scale = copy(weight_scale, rows, "the weight's scale");
-    step.offset = copy(bias, rows, "the bias");
-    if (step.offset.empty()) step.offset.resize(static_cast<size_t>(rows), 0.0f);
-    for (float& scale : step.scale) scale *= input_scale;
-    for (const int32_t sum : step.matrix->row_sums()) step.correction.push_back(zero_point * sum);
-    step.activation = activation(kind);
+    step.rounding = rounding(columns, step.matrix->row_sums(), weight_scale, input_scale, zero_point, smoothing,
+                             shift, bias, kind);
     if (residual >= 0) check(program, residual, rows, "the residual");
     step.residual = residual;
     step.target = program.add_value(rows);
     const int target = step.target;
     program.count(step.matrix->bytes());
+    program.add(std::move(step));
+    return target;
+}
+
+// weights: an output's taps in their order, a tap's channels side by side.
+int packed_convolution(Program& program, int source, Weights weights, long groups, long taps, long behind, int bits,
+                       const std::vector<int>& levels, Floats weight_scale, float input_scale, int zero_point,
+                       int input_bits, std::optional<Floats> smoothing, std::optional<Floats> shift,
+                       std::optional<Floats> bias, const std::string& kind, int residual) {
+    const long columns = program.width(source), rows = static_cast<long>(weights.shape(0));
+    if (groups < 1 || columns % groups || rows % groups || rows < 1)
+        throw std::invalid_argument(std::to_string(columns) + " channels, and " + std::to_string(rows) +
+                                    " outputs, do not make " + std::to_string(groups) + " groups");
+    if (taps < 1 || taps > 1 << 16 || behind < 0 || behind >= taps)
+        throw std::invalid_argument("a convolution needs 1 to 65536 taps, its own frame among them");
+    const long row_bytes = static_cast<long>(weights.shape(1)), each = rows / groups;
+    PackedConvolution step;
+    step.source = source;
+    step.taps = taps;
+    step.behind = behind;
+    std::vector<int32_t> row_sums;
+    for (long g = 0; g < groups; ++g) {
+        step.groups.push_back(std::make_shared<PackedMatrix>(program.kernels(), weights.data() + g * each * row_bytes,
+                                                             row_bytes, each, taps * (columns / groups), bits, levels,
+                                                             input_bits, "auto"));
+        const std::vector<int32_t>& sums = step.groups.back()->row_sums();
+        row_sums.insert(row_sums.end(), sums.begin(), sums.end());
+        program.count(step.groups.back()->bytes());
+    }
+    step.rounding = rounding(columns, row_sums, weight_scale, input_scale, zero_point, smoothing, shift, bias, kind);
+    if (residual >= 0) check(program, residual, rows, "the residual");
+    step.residual = residual;
+    step.target = program.add_value(rows);
+    const int target = step.target;
     program.add(std::move(step));
     return target;
 }
@@ -285,6 +330,10 @@ NB_MODULE(_core, m) {
         .def("packed_linear", &packed_linear, "source"_a, "weights"_a.noconvert(), "bits"_a, "levels"_a, "weight_scale"_a.noconvert(),
              "input_scale"_a, "zero_point"_a, "input_bits"_a, "smoothing"_a.none().noconvert(), "shift"_a.none().noconvert(),
              "bias"_a.none().noconvert(), "activation"_a = "none", "residual"_a = -1)
+        .def("packed_convolution", &packed_convolution, "source"_a, "weights"_a.noconvert(), "groups"_a, "taps"_a,
+             "behind"_a, "bits"_a, "levels"_a, "weight_scale"_a.noconvert(), "input_scale"_a, "zero_point"_a,
+             "input_bits"_a, "smoothing"_a.none().noconvert(), "shift"_a.none().noconvert(), "bias"_a.none().noconvert(),
+             "activation"_a = "none", "residual"_a = -1)
         .def("float_linear", &float_linear, "source"_a, "weight"_a.noconvert(), "bias"_a.none().noconvert(), "activation"_a = "none",
              "residual"_a = -1)
         .def("layer_norm", &layer_norm, "source"_a, "weight"_a.none().noconvert(), "bias"_a.none().noconvert(), "eps"_a)

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 #include <stdexcept>
 
 namespace littlefoot {
@@ -14,14 +15,27 @@ long up16(long n) { return (n + 15) / 16 * 16; }
 
 std::vector<int> sources(const Step& step) {
     if (const auto* s = std::get_if<PackedLinear>(&step)) return {s->source, s->residual};
+    if (const auto* s = std::get_if<PackedConvolution>(&step)) return {s->residual};  // the source is packed before
     if (const auto* s = std::get_if<FloatLinear>(&step)) return {s->source, s->residual};
     if (const auto* s = std::get_if<LayerNorm>(&step)) return {s->source};
     if (const auto* s = std::get_if<Add>(&step)) return {s->source, s->other};
     return {std::get<Attention>(step).query.value};  // keys and values are packed in the stage before
 }
 
+// What is packed of all rows in the stage before.
+std::vector<int> seen(const Step& step) {
+    if (const auto* s = std::get_if<Attention>(&step)) return {s->key.value, s->value.value};
+    if (const auto* s = std::get_if<PackedConvolution>(&step)) return {s->source};
+    return {};
+}
+
 int target(const Step& step) {
     return std::visit([](const auto& s) { return s.target; }, step);
+}
+
+Finish finishing(const Rounding& rounding, const PackedMatrix& matrix) {
+    return {rounding.scale.data(), rounding.correction.data(), rounding.offset.data(), matrix.alpha(),
+            rounding.activation};
 }
 
 }  // namespace
@@ -64,7 +78,7 @@ void Program::check_biases(const std::vector<Bias>& biases) const {
 void Program::plan() {
     stages_ = {0};
     for (size_t s = 0; s < steps_.size(); ++s)
-        if (std::holds_alternative<Attention>(steps_[s])) stages_.push_back(s);
+        if (!seen(steps_[s]).empty()) stages_.push_back(s);
     stages_.push_back(steps_.size());
 
     const size_t values = widths_.size();
@@ -78,11 +92,8 @@ void Program::plan() {
     };
     size_t stage = 0;
     for (size_t s = 0; s < steps_.size(); ++s) {
-        if (const auto* attention = std::get_if<Attention>(&steps_[s])) {
-            use(attention->key.value, s, stage);  // packed at the end of the stage before
-            use(attention->value.value, s, stage);
-            ++stage;
-        }
+        for (const int value : seen(steps_[s])) use(value, s, stage);
+        if (!seen(steps_[s]).empty()) ++stage;
         for (const int value : sources(steps_[s])) use(value, s, stage);
         const size_t made = static_cast<size_t>(target(steps_[s]));
         first[made] = last[made] = s;
@@ -137,7 +148,14 @@ void Program::run(const float* x, long frames, const std::vector<Bias>& biases, 
     for (Worker& worker : workers_)
         for (size_t slot = 0; slot < local_widths_.size(); ++slot)
             worker.slots[slot].reserve(static_cast<size_t>(kBlock * up16(local_widths_[slot])) * sizeof(float));
-    for (const Step& step : steps_)
+    for (const Step& step : steps_) {
+        if (const auto* convolution = std::get_if<PackedConvolution>(&step))
+            for (int set = 0; set < 2; ++set) {
+                const size_t padded = static_cast<size_t>(frames + convolution->taps - 1);
+                windows_[set].reserve(padded * static_cast<size_t>(width(convolution->source)));
+                if (sums_[set].size() < padded * convolution->groups.size())
+                    sums_[set].resize(padded * convolution->groups.size());
+            }
         if (const auto* attention = std::get_if<Attention>(&step)) {
             const size_t bytes = kernels_.packed_bytes(frames, attention->head_dim) *
                                  static_cast<size_t>(attention->heads);
@@ -148,11 +166,12 @@ void Program::run(const float* x, long frames, const std::vector<Bias>& biases, 
             for (Worker& worker : workers_)
                 worker.attention.reserve(kernels_.attention_scratch(frames, attention->head_dim));
         }
+    }
 
-    const long width = widths_[0];
+    const long inputs = widths_[0];
     float* input = reinterpret_cast<float*>(globals_[static_cast<size_t>(buffers_[0].slot)].data());
     for (long r = 0; r < frames; ++r)
-        std::memcpy(input + r * stride(0), x + r * width, static_cast<size_t>(width) * sizeof(float));
+        std::memcpy(input + r * stride(0), x + r * inputs, static_cast<size_t>(inputs) * sizeof(float));
     const long tasks = (frames + block - 1) / block;
     for (size_t stage = 0; stage + 1 < stages_.size(); ++stage)
         pool_.run(tasks, [&](long task, int thread) {
@@ -169,12 +188,14 @@ void Program::run(const float* x, long frames, const std::vector<Bias>& biases, 
 }
 
 void Program::run_rows(size_t stage, const Rows& rows, long frames, const std::vector<Bias>& biases) {
-    const int set = static_cast<int>(stage % 2);  // where the next attention's keys and values go
+    const int set = static_cast<int>(stage % 2);  // where goes what the next stage sees of all rows
     for (size_t s = stages_[stage]; s < stages_[stage + 1]; ++s) {
         if (const auto* attention = std::get_if<Attention>(&steps_[s]))
             attend(*attention, rows, frames, biases, 1 - set);
         else if (const auto* linear = std::get_if<PackedLinear>(&steps_[s]))
             run(*linear, rows);
+        else if (const auto* convolution = std::get_if<PackedConvolution>(&steps_[s]))
+            run(*convolution, rows, frames, 1 - set);
         else if (const auto* plain = std::get_if<FloatLinear>(&steps_[s]))
             run(*plain, rows);
         else if (const auto* norm = std::get_if<LayerNorm>(&steps_[s]))
@@ -182,27 +203,30 @@ void Program::run_rows(size_t stage, const Rows& rows, long frames, const std::v
         else
             run(std::get<Add>(steps_[s]), rows);
     }
-    if (stages_[stage + 1] < steps_.size()) pack(std::get<Attention>(steps_[stages_[stage + 1]]), rows, frames, set);
+    if (stages_[stage + 1] == steps_.size()) return;
+    const Step& next = steps_[stages_[stage + 1]];
+    if (const auto* attention = std::get_if<Attention>(&next))
+        pack(*attention, rows, frames, set);
+    else
+        pack(std::get<PackedConvolution>(next), rows, frames, set);
 }
 
 void Program::run(const PackedLinear& step, const Rows& rows) {
     const PackedMatrix& matrix = *step.matrix;
+    const Rounding& rounding = step.rounding;
     Worker& worker = rows.worker;
     const long padded = matrix.padded_inputs();
     worker.quantized.reserve(static_cast<size_t>(kBlock * padded));
     worker.sums.resize(static_cast<size_t>(kBlock));
     uint8_t* const quantized = worker.quantized.data();
     const float* source = at(step.source, rows);
-    const int largest = (1 << matrix.activation_bits()) - 1;
     for (long r = 0; r < rows.count; ++r) {
         uint8_t* row = quantized + r * padded;
-        worker.sums[static_cast<size_t>(r)] = kernels_.quantize(
-            source + r * stride(step.source), matrix.inputs(), step.factors.empty() ? nullptr : step.factors.data(),
-            step.shift.empty() ? nullptr : step.shift.data(), step.input_factor, step.zero_point, largest, row);
+        worker.sums[static_cast<size_t>(r)] =
+            quantize(rounding, source + r * stride(step.source), 0, matrix.inputs(), matrix.activation_bits(), row);
         std::memset(row + matrix.inputs(), 0, static_cast<size_t>(padded - matrix.inputs()));
     }
-    const Finish finish = {step.scale.data(), step.correction.data(), step.offset.data(), matrix.alpha(),
-                           step.activation};
+    const Finish finish = finishing(rounding, matrix);
     float* const out = at(step.target, rows);
     const float* const residual = step.residual < 0 ? nullptr : at(step.residual, rows);
     matrix.multiply(quantized, padded, rows.count, worker.scratch,
@@ -212,6 +236,65 @@ void Program::run(const PackedLinear& step, const Rows& rows) {
                                         residual ? residual + r * stride(step.residual) + first : nullptr,
                                         out + r * stride(step.target) + first);
                     });
+}
+
+int32_t Program::quantize(const Rounding& rounding, const float* x, long first, long count, int bits,
+                          uint8_t* out) const {
+    const bool each = !rounding.factors.empty();
+    return kernels_.quantize(x + first, count, each ? rounding.factors.data() + first : nullptr,
+                             each ? rounding.shift.data() + first : nullptr, rounding.input_factor,
+                             rounding.zero_point, (1 << bits) - 1, out);
+}
+
+// A row's window is a row of the matrix product: taps of consecutive frames lie one behind the other.
+void Program::run(const PackedConvolution& step, const Rows& rows, long frames, int set) {
+    const long padded = frames + step.taps - 1;
+    float* const out = at(step.target, rows);
+    const float* const residual = step.residual < 0 ? nullptr : at(step.residual, rows);
+    std::vector<int32_t>& window_sums = rows.worker.sums;
+    window_sums.assign(static_cast<size_t>(kBlock), 0);
+    for (size_t g = 0; g < step.groups.size(); ++g) {
+        const PackedMatrix& matrix = *step.groups[g];
+        const long channels = matrix.inputs() / step.taps, outputs = matrix.outputs();
+        const long begin = static_cast<long>(g) * padded + rows.first;
+        if (matrix.beta())
+            for (long r = 0; r < rows.count; ++r) {
+                const int32_t* of_frames = sums_[set].data() + begin + r;
+                window_sums[static_cast<size_t>(r)] = std::accumulate(of_frames, of_frames + step.taps, 0);
+            }
+        const Finish finish = finishing(step.rounding, matrix);
+        matrix.multiply(windows_[set].data() + begin * channels, channels, rows.count, rows.worker.scratch,
+                        [&](long r, long first, long count, const int32_t* sums) {
+                            const long column = static_cast<long>(g) * outputs + first;
+                            kernels_.finish(finish, sums, column, count,
+                                            matrix.beta() * window_sums[static_cast<size_t>(r)],
+                                            residual ? residual + r * stride(step.residual) + column : nullptr,
+                                            out + r * stride(step.target) + column);
+                        });
+    }
+}
+
+void Program::pack(const PackedConvolution& step, const Rows& rows, long frames, int set) {
+    const long padded = frames + step.taps - 1;
+    const float* const source = at(step.source, rows);
+    const int zero = step.rounding.zero_point;
+    for (size_t g = 0; g < step.groups.size(); ++g) {
+        const PackedMatrix& matrix = *step.groups[g];
+        const long channels = matrix.inputs() / step.taps;
+        uint8_t* const window = windows_[set].data() + static_cast<long>(g) * padded * channels;
+        int32_t* const sums = sums_[set].data() + static_cast<long>(g) * padded;
+        for (long r = 0; r < rows.count; ++r) {
+            const long place = step.behind + rows.first + r;
+            sums[place] = quantize(step.rounding, source + r * stride(step.source), static_cast<long>(g) * channels,
+                                   channels, matrix.activation_bits(), window + place * channels);
+        }
+        const auto silence = [&](long from, long to) {
+            std::memset(window + from * channels, zero, static_cast<size_t>((to - from) * channels));
+            std::fill(sums + from, sums + to, zero * static_cast<int32_t>(channels));
+        };
+        if (rows.first == 0) silence(0, step.behind);
+        if (rows.first + rows.count == frames) silence(step.behind + frames, padded);
+    }
 }
 
 void Program::run(const FloatLinear& step, const Rows& rows) {

@@ -1,8 +1,8 @@
 // A part of a network as a list of steps, run in one call.
 //
-// Every step but attention treats each row (frame) by itself. So a program is cut into stages at its
-// attentions: within a stage a thread takes a few rows through all steps, while they are in its cache, and
-// threads meet only where keys and values of all rows are needed.
+// Every step but attention and convolution treats each row (frame) by itself. So a program is cut into stages at
+// those: within a stage a thread takes a few rows through all steps, while they are in its cache, and threads
+// meet only where keys and values, or rounded inputs, of other rows are needed.
 #pragma once
 
 #include <cstdint>
@@ -24,15 +24,31 @@ struct View {
     long offset;
 };
 
-struct PackedLinear {
-    int source;
-    std::shared_ptr<PackedMatrix> matrix;
+// How inputs become integers, and the sums of their products outputs.
+struct Rounding {
     float input_factor;
     int zero_point;
     std::vector<float> factors, shift;  // of the input's columns, or empty, both
-    std::vector<float> scale, offset;
+    std::vector<float> scale, offset;   // of the outputs
     std::vector<int32_t> correction;
     Activation activation;
+};
+
+struct PackedLinear {
+    int source;
+    std::shared_ptr<PackedMatrix> matrix;
+    Rounding rounding;
+    int residual;  // or -1
+    int target;
+};
+
+// A convolution over time, in groups of channels: a row of the output sees ``taps`` rows of the input, ``behind`` of
+// them before its own. Where there are none, the input is zero.
+struct PackedConvolution {
+    int source;
+    std::vector<std::shared_ptr<PackedMatrix>> groups;  // (outputs, taps * channels), a tap's channels side by side
+    long taps, behind;
+    Rounding rounding;
     int residual;  // or -1
     int target;
 };
@@ -70,7 +86,7 @@ struct Attention {
     int target;
 };
 
-using Step = std::variant<PackedLinear, FloatLinear, LayerNorm, Add, Attention>;
+using Step = std::variant<PackedLinear, PackedConvolution, FloatLinear, LayerNorm, Add, Attention>;
 
 // Added to the scores of attention: (1 or heads, frames, frames).
 struct Bias {
@@ -116,11 +132,15 @@ class Program {
     float* at(int value, const Rows& rows);
     long stride(int value) const;
     void run(const PackedLinear& step, const Rows& rows);
+    void run(const PackedConvolution& step, const Rows& rows, long frames, int set);
     void run(const FloatLinear& step, const Rows& rows);
     void run(const LayerNorm& step, const Rows& rows);
     void run(const Add& step, const Rows& rows);
+    // Columns of a row, first ... first + count, to integers; returns their sum.
+    int32_t quantize(const Rounding& rounding, const float* x, long first, long count, int bits, uint8_t* out) const;
     void attend(const Attention& step, const Rows& rows, long frames, const std::vector<Bias>& biases, int set);
     void pack(const Attention& step, const Rows& rows, long frames, int set);
+    void pack(const PackedConvolution& step, const Rows& rows, long frames, int set);
 
     const Kernels& kernels_;
     Pool pool_;
@@ -130,11 +150,14 @@ class Program {
     size_t weight_bytes_ = 0;
 
     bool planned_ = false;
-    std::vector<size_t> stages_;  // first step of each, and the end; a stage after the first begins with attention
+    std::vector<size_t> stages_;  // first step of each, and the end; all but the first begin with one that sees all rows
     std::vector<Buffer> buffers_;
     std::vector<long> local_widths_, global_widths_;
     std::vector<Bytes> globals_;
-    Bytes keys_[2], values_[2];  // of this attention and the one before
+    // Of this step that sees all rows and the one before:
+    Bytes keys_[2], values_[2];
+    Bytes windows_[2];                  // inputs of a convolution, (groups, behind + frames + ahead, channels)
+    std::vector<int32_t> sums_[2];  // of its channels, (groups, behind + frames + ahead)
     std::vector<Worker> workers_;
 };
 

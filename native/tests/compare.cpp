@@ -83,6 +83,17 @@ void compare_products(const Kernels& kernels) {
             }
 }
 
+Rounding rounding(int activation_bits, const std::vector<int32_t>& row_sums, Activation kind) {
+    Rounding made;
+    made.input_factor = static_cast<float>((1 << activation_bits) - 1) / 6.0f;
+    made.zero_point = 1 << (activation_bits - 1);
+    made.scale.assign(row_sums.size(), 0.02f / made.input_factor);
+    made.offset = normal(row_sums.size());
+    for (const int32_t sum : row_sums) made.correction.push_back(made.zero_point * sum);
+    made.activation = kind;
+    return made;
+}
+
 std::vector<float> run(const Kernels& kernels, int threads, long frames, bool scores8) {
     generator.seed(2);
     const long width = 48, inner = 104, heads = 3;
@@ -95,12 +106,7 @@ std::vector<float> run(const Kernels& kernels, int threads, long frames, bool sc
         step.source = source;
         step.matrix = std::make_shared<PackedMatrix>(kernels, weights.data(), inputs * bits / 8, outputs, inputs, bits,
                                                      levels_of(bits), activation_bits, "auto");
-        step.input_factor = static_cast<float>((1 << activation_bits) - 1) / 6.0f;
-        step.zero_point = 1 << (activation_bits - 1);
-        step.scale.assign(static_cast<size_t>(outputs), 0.02f / step.input_factor);
-        step.offset = normal(static_cast<size_t>(outputs));
-        for (const int32_t sum : step.matrix->row_sums()) step.correction.push_back(step.zero_point * sum);
-        step.activation = kind;
+        step.rounding = rounding(activation_bits, step.matrix->row_sums(), kind);
         step.residual = residual;
         step.target = program.add_value(outputs);
         const int target = step.target;
@@ -112,7 +118,29 @@ std::vector<float> run(const Kernels& kernels, int threads, long frames, bool sc
         program.add(LayerNorm{source, normal(width), normal(width), 1e-5f, target});
         return target;
     };
-    int x = 0;
+    const auto convolution = [&](int source, long groups, long taps, int bits) {
+        PackedConvolution step;
+        const long each = width / groups, row_bytes = taps * each * bits / 8;
+        std::vector<int32_t> row_sums;
+        for (long g = 0; g < groups; ++g) {
+            std::vector<uint8_t> weights(static_cast<size_t>(each * row_bytes));
+            for (uint8_t& byte : weights) byte = static_cast<uint8_t>(uniform(0, 255));
+            step.groups.push_back(std::make_shared<PackedMatrix>(kernels, weights.data(), row_bytes, each, taps * each,
+                                                                 bits, levels_of(bits), 8, "auto"));
+            const std::vector<int32_t>& sums = step.groups.back()->row_sums();
+            row_sums.insert(row_sums.end(), sums.begin(), sums.end());
+        }
+        step.source = source;
+        step.taps = taps;
+        step.behind = taps / 2;
+        step.rounding = rounding(8, row_sums, Activation::gelu);
+        step.residual = source;
+        step.target = program.add_value(width);
+        const int target = step.target;
+        program.add(std::move(step));
+        return target;
+    };
+    int x = norm(convolution(norm(convolution(0, 3, 10, 8)), 2, 6, 2));
     for (int layer = 0; layer < 3; ++layer) {
         const int made = packed(x, width, 3 * width, 1 + layer, layer ? 8 : 4, Activation::none, -1);
         const int mixed = program.add_value(width);
