@@ -34,12 +34,18 @@ def main() -> None:
         for name, processes, threads in WAYS:
             speeds[name].append(speed(options.recipe, options.steps, processes, threads))
             print(f"{name}: {speeds[name][-1]:.1f}", file=sys.stderr)
-    print("| way | audio seconds per second, median (min - max) | ratio to the first |\n|---|---|---|")
-    first = speeds[WAYS[0][0]]
+    print(table(speeds))
+
+
+def table(speeds: dict[str, list[float]]) -> str:
+    """Rounds of each way, as Markdown."""
+    lines = ["| way | audio seconds per second, median (min - max) | ratio to the first |", "|---|---|---|"]
+    first = next(iter(speeds.values()))
     for name, values in speeds.items():
         ratio = statistics.median(value / base for value, base in zip(values, first, strict=True))
         middle = statistics.median(values)
-        print(f"| {name} | {middle:.1f} ({min(values):.1f} - {max(values):.1f}) | {ratio:.2f} |")
+        lines.append(f"| {name} | {middle:.1f} ({min(values):.1f} - {max(values):.1f}) | {ratio:.2f} |")
+    return "\n".join(lines)
 
 
 def speed(recipe: Path, steps: int, processes: int, threads: int) -> float:
@@ -61,8 +67,12 @@ def speed(recipe: Path, steps: int, processes: int, threads: int) -> float:
             command += ["--set", f"train.{setting}"]
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "ACCELERATE_USE_CPU": "true"}
         subprocess.run(command, env=environment, check=True, capture_output=True)
-        lines = (out.with_name("out-training") / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [json.loads(line) for line in lines]
+        return logged(out.with_name("out-training") / "metrics.jsonl")
+
+
+def logged(metrics: Path) -> float:
+    """Seconds of speech per second in the second half of a run."""
+    rows = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
     values = [row["audio_seconds_per_second"] for row in rows if "loss" in row]
     return statistics.median(values[len(values) // 2 :])
 
