@@ -3,15 +3,38 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar, get_type_hints
 
+import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from littlefoot.errors import ConfigError
 
 Settings = TypeVar("Settings")
+
+_TRUTH = "tag:yaml.org,2002:bool"
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's truth values, ``true`` and ``false``: in 1.1 ``no`` is one too, which is a precision here.
+
+    Where a setting is yes or no, pydantic takes those words.
+    """
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in known if tag != _TRUTH]
+    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(_TRUTH, re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+
+
+def parse(text: str) -> Any:
+    """The value of a YAML document. Raises yaml.YAMLError."""
+    return yaml.load(text, Loader=_Loader)
 
 
 def read(kind: type[Settings], values: Mapping[str, Any] | None, prefix: str) -> Settings:

@@ -385,6 +385,13 @@ def test_settings_can_be_changed_on_the_command_line(tones: Path, tmp_path: Path
     assert recipe.train.set_weights == {"tones": 2.0}
 
 
+@pytest.mark.parametrize(("word", "value"), [("no", False), ("yes", True), ("off", False), ("true", True)])
+def test_no_is_a_precision_and_an_answer(tones: Path, tmp_path: Path, word: str, value: bool) -> None:
+    overrides = ["train.mixed_precision=no", f"train.freeze_front_end={word}"]
+    train = load_recipe(write_recipe(tmp_path, tones), overrides).train
+    assert (train.mixed_precision, train.freeze_front_end) == ("no", value)
+
+
 def test_the_bundled_models_recipe_is_valid() -> None:
     recipe = load_recipe(Path(__file__).parents[1] / "recipes" / "littlefoot-en.yaml")
     model = trainer.make_model(recipe)

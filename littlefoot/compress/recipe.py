@@ -57,7 +57,7 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     path = _locate(name)
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = settings.parse(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} cannot be read as a recipe: {error}") from error
     if not isinstance(values, dict) or not isinstance(values.get("steps"), list) or not values["steps"]:
@@ -78,7 +78,7 @@ def named() -> list[str]:
     """The recipes that come with the package."""
     paths = [path for folder in FOLDERS for path in folder.glob("*.yaml")]
     return sorted(
-        {path.stem for path in paths if "steps" in yaml.safe_load(path.read_text(encoding="utf-8"))}
+        {path.stem for path in paths if "steps" in settings.parse(path.read_text(encoding="utf-8"))}
     )
 
 
@@ -115,7 +115,7 @@ def _override(pairs: list[tuple[str, dict[str, Any]]], override: str) -> None:
         there = ", ".join(f"{number} ({found})" for number, (found, _) in enumerate(pairs, 1))
         raise ConfigError(f"--set {override}: the recipe has no step '{step}', but {there}")
     try:
-        value = yaml.safe_load(text)
+        value = settings.parse(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {override}: '{text}' is not a YAML value") from error
     for index in chosen:

@@ -196,7 +196,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises ConfigError for a file that cannot be read and for unknown or impossible settings.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = settings.parse(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} cannot be read as a training recipe: {error}") from error
     if not isinstance(values, dict):
@@ -233,7 +233,7 @@ def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict
         if not isinstance(target, dict):
             raise ConfigError(f"--set {override}: the geometry of an existing model cannot be changed")
         try:
-            target[key] = yaml.safe_load(text)
+            target[key] = settings.parse(text)
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {override}: '{text}' is not a YAML value") from error
     return result
