@@ -122,9 +122,10 @@ def _shapes(config: ModelConfig) -> Iterator[tuple[str, tuple[Step, ...]]]:
     yield "", ()
     depth = config.num_hidden_layers
     for layers in sorted({math.ceil(depth * share) for share in DEPTHS} - {depth}, reverse=True):
+        # The front end stays the model's: after a short training the student then makes fewer errors.
         distill: Step = (
             "distill",
-            {"student": {"layers": layers}, "loss": {"kl": 1.0, "feature_penalty": 1.0}},
+            {"student": {"layers": layers}, "loss": {"kl": 1.0}, "train": {"freeze_front_end": True}},
         )
         yield f"{layers} of {depth} layers", (distill,)
     if config.layer_blocks or config.layer_maps:
@@ -179,7 +180,8 @@ def written(
         settings = dict(values)
         if method in TRAINED:
             count = max(1, round(steps * WEIGHTS[method] / whole))
-            settings["train"] = {**_train(method, config, count, final), **train}
+            own = settings.get("train", {})
+            settings["train"] = {**_train(method, config, count, final), **own, **train}
         recipe.append({method: settings})
     return {"steps": recipe}
 
@@ -195,6 +197,8 @@ def _train(method: str, config: ModelConfig, steps: int, final: bool) -> dict[st
         "eval_every": max(1, steps // 6) if final else steps,
         "average_best": 3 if final else 1,
     }
+    if method == "distill":
+        settings["dropout"] = False
     if method == "lowbit":
         settings |= {"time_mask_fraction": 0.0, "feature_mask_fraction": 0.0}
     return settings
