@@ -270,7 +270,7 @@ def test_a_student_learns_without_texts(
     train = settings(freeze_front_end=freeze)
     config = DistillConfig(StudentConfig(layers=2), train=train, cache_top_k=cache_top_k)
     made = distill(teacher, config, step(teacher, silent, tmp_path))
-    assert ((tmp_path / "teacher" / "index.json").exists()) == (cache_top_k is not None)
+    assert (tmp_path / "teacher" / "index.json").exists() == (cache_top_k is not None)
     record = made.config.littlefoot["training"]
     assert made.config.num_hidden_layers == 2
     assert record["method"] == "distillation"
@@ -392,6 +392,43 @@ def test_features_that_a_cache_keeps_are_those_of_the_front_end(
     assert nothing.frames.tolist()[0] == 1
     with pytest.raises(TrainingError, match="another freeze_front_end or augmentation"):
         cached(directory, teacher, data, 4, processes(), told.append)
+
+
+def test_with_features_in_a_cache_no_recording_is_read(
+    teacher: Artifact, tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+    monkeypatch.setattr(TrainingSet, "_audio", listening(read, TrainingSet._audio))
+    train = settings(steps=3, freeze_front_end=True, loaders=0)
+    for cache_top_k in (None, 4):
+        read.clear()
+        config = DistillConfig(StudentConfig(layers=2), train=train, cache_top_k=cache_top_k)
+        distill(teacher, config, step(teacher, tones, tmp_path / str(cache_top_k)))
+        assert bool(read) == (cache_top_k is None)
+
+
+def listening(read: list[Path], audio: Any) -> Any:
+    """Reading of recordings, and a list of those that were not silent."""
+
+    def hear(data: TrainingSet, index: int, utterance: Any) -> Any:
+        samples = audio(data, index, utterance)
+        if samples.any():
+            read.append(utterance.path)
+        return samples
+
+    return hear
+
+
+def test_manifests_may_be_a_little_short(teacher: Artifact, tones: Path, tmp_path: Path) -> None:
+    model = CTCModel.from_artifact(teacher)
+    rows = manifest.index(tones).of_split("train")
+    data = TrainingSet(rows, model.vocabulary, model.config, TrainConfig(**QUIET), True)
+    says = cached(tmp_path / "kept", teacher, data, 4, processes(), print, features=True)
+    batch = data.load(0, data.epoch(0)[0])
+    short = says(dataclasses.replace(batch, time_mask=batch.time_mask[:, :-5]))
+    assert short.features is not None
+    assert short.features.shape[1] == short.logits.shape[1] == batch.time_mask.shape[1] - 5
+    assert int(short.frames.max()) <= short.logits.shape[1]
 
 
 def test_processes_fill_a_cache_together(teacher: Artifact, tones: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ WITH_TORCH = (
     "littlefoot.compress.fake_quant",
     "littlefoot.compress.frames",
     "littlefoot.compress.lattices",
+    "littlefoot.compress.lesson",
     "littlefoot.compress.losses",
     "littlefoot.compress.lowbit",
     "littlefoot.compress.prune",

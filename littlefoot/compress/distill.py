@@ -137,13 +137,22 @@ class Distillation(Objective):
         silent = (logits.argmax(-1) == model.vocabulary.blank).float()
         return {"loss": total, **terms, "blank": losses.frame_mean(silent, valid)}
 
-    def _encode(self, batch: Batch, targets: Targets) -> EncoderOutput:
-        """What the student makes of a batch; of the teacher's features, where its own would be the same."""
+    @property
+    def shares_front_end(self) -> bool:
+        """Whether the student's front end stays what its teacher's is, and is not computed."""
         if self._shares_front_end is None:
             train = self.lesson.train
             frozen = train.freeze_front_end and not train.shard  # shards cannot be compared
             self._shares_front_end = frozen and self._teacher.has_features_of(self.model)
-        if self._shares_front_end:
+        return self._shares_front_end
+
+    @property
+    def needs_audio(self) -> bool:  # type: ignore[override]
+        return self._teacher.listens or not self.shares_front_end
+
+    def _encode(self, batch: Batch, targets: Targets) -> EncoderOutput:
+        """What the student makes of a batch; of the teacher's features, where its own would be the same."""
+        if self.shares_front_end:
             assert targets.features is not None  # has_features_of
             return self.model.encode_features(
                 targets.features, targets.frames, batch.time_mask, batch.feature_mask

@@ -60,6 +60,8 @@ class Teacher(Protocol):
 
     config: ModelConfig
     """The teacher's."""
+    listens: bool
+    """Whether it needs the batch's waveforms."""
 
     def __call__(self, batch: Batch) -> Targets: ...
 
@@ -75,6 +77,8 @@ class LiveTeacher:
     No module of the student's objective: its weights are neither trained, averaged nor saved, and every
     process has all of them.
     """
+
+    listens = True
 
     def __init__(self, model: CTCModel) -> None:
         self.model, self.config = model.eval().requires_grad_(False), model.config
@@ -149,6 +153,8 @@ class CachedTeacher:
     for students that share it.
     """
 
+    listens = False
+
     def __init__(self, directory: Path, config: ModelConfig) -> None:
         self.config = config
         index = json.loads((directory / INDEX).read_text(encoding="utf-8"))
@@ -170,7 +176,9 @@ class CachedTeacher:
         device = batch.waveforms.device
         features = None
         if self._features is not None:
-            features = _padded([self._features_of(place) for place in places], frames).to(device)
+            frames = batch.time_mask.shape[1]  # by the manifest's length, which may be a little short
+            rows = [row[:frames] for row in rows]
+            features = _padded([self._features_of(place)[:frames] for place in places], frames).to(device)
         lengths = torch.tensor([len(row) for row in rows], device=device)
         return Targets(_padded(rows, frames).to(device), lengths, None, features)
 

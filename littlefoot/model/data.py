@@ -123,7 +123,8 @@ class TrainingSet(Dataset[Batch]):
     ``left_out`` counts the utterances not used, by reason, and ``unknown`` those in which each character
     outside the alphabet, or word outside the lexicon, occurs; ``unreadable`` maps the paths of files that
     turned out unreadable to what was wrong with them. ``parts`` is the number of batches in a step.
-    Without ``needs_text`` only recordings matter: texts that cannot be used count as empty.
+    Without ``needs_text`` only recordings matter: texts that cannot be used count as empty. Without
+    ``needs_audio`` no recording is read: batches have silence of their lengths.
     """
 
     def __init__(
@@ -139,6 +140,7 @@ class TrainingSet(Dataset[Batch]):
         self.utterances, self.spelling = utterances, spelling(vocabulary, train.lexicon)
         self.model, self.train, self.do_normalize = model, train, do_normalize
         self.parts, self.needs_text = parts, needs_text
+        self.needs_audio = True
         self.outside = "lexicon" if train.lexicon else "alphabet"
         self.left_out: Counter[str] = Counter()
         self.unknown: Counter[str] = Counter()
@@ -315,7 +317,9 @@ class TrainingSet(Dataset[Batch]):
         return self.spelling.encode(utterance.text)
 
     def _audio(self, index: int, utterance: Utterance) -> npt.NDArray[np.float32]:
-        """(T,) samples of an utterance."""
+        """(T,) samples of an utterance; silence of its length where nobody listens."""
+        if not self.needs_audio:
+            return np.zeros(round(float(self.seconds[index]) * SAMPLE_RATE), np.float32)
         if index in self._cache:
             return _floats(self._cache[index])
         waveform = audio.read(utterance.path)

@@ -21,6 +21,8 @@ class Objective(nn.Module):
 
     needs_text = True
     """Whether utterances without a text are of no use."""
+    needs_audio = True
+    """Whether it listens; an objective that does not knows utterances by their places, ``Batch.rows``."""
     method = "CTC"
     """What the model card calls it."""
     keeps_newest = False

@@ -92,6 +92,7 @@ def train(
     data = TrainingSet(
         trained, model.vocabulary, model.config, config, do_normalize, parts, objective.needs_text
     )
+    data.needs_audio = objective.needs_audio
     dev_rows = [u for u in corpus.of_split("dev") if u.set_name in (config.dev_sets or [u.set_name])]
     main = accelerator.is_main_process
     dev = DevSet(
