@@ -119,8 +119,16 @@ def test_what_is_computed_in_floating_point_is_left_alone(whole: Artifact) -> No
         assert all(made[name] is weight for name, weight in artifact.weights.items())
 
 
-def test_shared_weights_are_computed_as_those_of_one_layer(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = quantize_dynamic(artifacts.tiny(layer_blocks=[0, 0]), QuantizeConfig(mode="dynamic"))
+@pytest.mark.parametrize("mode", ["dynamic", "static"])
+def test_shared_weights_are_computed_as_those_of_one_layer(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = artifacts.tiny(layer_blocks=[0, 0])
+    made = quantize_dynamic(shared, QuantizeConfig(mode="dynamic"))
+    if mode == "static":
+        inputs = calibration.collect(shared, [CLIP])
+        scales = {each.layers: rounding.fit(each, shared.weights) for each in inputs}
+        made = quantize_static(shared, inputs, scales, QuantizeConfig())
     second = {
         name.replace("encoder.layers.0.", "encoder.layers.1."): weight
         for name, weight in made.weights.items()

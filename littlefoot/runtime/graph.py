@@ -114,7 +114,7 @@ def spell_out_zero_points(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def separate_uses(model: onnx.ModelProto, large: dict[str, npt.NDArray[Any]]) -> None:
-    """Give each ``MatMulInteger`` of layers that share a weight a name of its own for it, of the same memory.
+    """Give each use of an integer weight that layers share a name of its own, of the same memory.
 
     For the same reason: ONNX Runtime fails when it makes one weight unsigned a second time.
 
@@ -124,15 +124,16 @@ def separate_uses(model: onnx.ModelProto, large: dict[str, npt.NDArray[Any]]) ->
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     used: set[str] = set()
     for number, node in enumerate(model.graph.node):
-        if node.op_type != "MatMulInteger":
+        place = {"MatMulInteger": 1, "DequantizeLinear": 0}.get(node.op_type)
+        if place is None or node.input[place] not in tensors:
             continue
-        name = node.input[1]
+        name = node.input[place]
         if name in used:
-            node.input[1] = f"{name}.{number}"
+            node.input[place] = f"{name}.{number}"
             model.graph.initializer.add().CopyFrom(tensors[name])
-            model.graph.initializer[-1].name = node.input[1]
+            model.graph.initializer[-1].name = node.input[place]
             if name in large:
-                large[node.input[1]] = large[name]
+                large[node.input[place]] = large[name]
         used.add(name)
 
 
