@@ -132,12 +132,13 @@ def plot(rows: Sequence[Row], path: Path) -> None:
         (left, "MB of weights", [row.megabytes for row in rows]),
         (right, "x real time, one thread", [row.x_realtime for row in rows]),
     ):
-        for row, value in zip(rows, values, strict=True):
+        for number, (row, value) in enumerate(zip(rows, values, strict=True)):
+            mark = "os^"[number // 10 % 3]  # there are ten colours
             low, high = (100 * abs(row.result.score.wer - end) for end in row.result.score.wer_interval)
             wer = 100 * row.result.score.wer
-            axes.errorbar(value, wer, yerr=[[low], [high]], fmt="o", capsize=2, label=row.name)
+            axes.errorbar(value, wer, yerr=[[low], [high]], fmt=mark, capsize=2, label=row.name)
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_locator(ticker.NullLocator())
         axes.set_xlabel(label)
