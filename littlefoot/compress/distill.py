@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -93,7 +94,6 @@ class Distillation(Objective):
         loss = self.loss
         self.needs_text = loss.ctc > 0
         self._teacher, self._theirs = teacher, teacher.config
-        self._shares_front_end: bool | None = None  # known once the student is where it is trained
         self._collapsed_since: int | None = None
         self.pairs: LayerPairs = ()
         if loss.hidden():
@@ -137,14 +137,12 @@ class Distillation(Objective):
         silent = (logits.argmax(-1) == model.vocabulary.blank).float()
         return {"loss": total, **terms, "blank": losses.frame_mean(silent, valid)}
 
-    @property
+    @cached_property
     def shares_front_end(self) -> bool:
         """Whether the student's front end stays what its teacher's is, and is not computed."""
-        if self._shares_front_end is None:
-            train = self.lesson.train
-            frozen = train.freeze_front_end and not train.shard  # shards cannot be compared
-            self._shares_front_end = frozen and self._teacher.has_features_of(self.model)
-        return self._shares_front_end
+        train = self.lesson.train
+        frozen = train.freeze_front_end and not train.shard  # shards cannot be compared
+        return frozen and self._teacher.has_features_of(self.model)
 
     @property
     def needs_audio(self) -> bool:  # type: ignore[override]
