@@ -579,7 +579,8 @@ def chain(tmp_path: Path) -> Path:
         ("share", {"map_group": 2, "loss": {"kl": 1.0}}, True),
         ("stream", {"chunk_frames": 4}, False),  # a front end that is not told how loud the rest is
         ("prune", {"sparsity": 0.2}, False),
-        ("lowbit", {"bits": 2}, False),  # whose front end is rounded
+        ("lowbit", {"bits": 2}, True),
+        ("lowbit", {"bits": 2, "front_end": 4}, False),  # which is not what its teacher's is
     ],
 )
 def test_every_method_may_keep_what_its_teacher_says(

@@ -269,6 +269,26 @@ def test_training_brings_back_what_few_bits_took(teacher: Artifact, tones: Path,
     assert after(120, 3e-3) < 0.5 * after(1, 1e-9)
 
 
+@pytest.mark.parametrize("cache_top_k", [None, 0])
+def test_a_frozen_front_end_is_rounded_when_training_is_over(
+    cache_top_k: int | None, teacher: Artifact, tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[Any] = []
+    model = CTCModel.encode_features
+    monkeypatch.setattr(CTCModel, "encode_features", lambda *a: heard.append(a) or model(*a))
+    train = TrainConfig(**{**QUIET, "steps": 60, "lr": 3e-3, "freeze_front_end": True})
+    config = LowbitConfig(bits=1, train=train, cache_top_k=cache_top_k, descent=(2,), descent_steps=10)
+    made = lowbit(teacher, config, step_in(tmp_path, teacher, tones))
+    assert len(heard) == 70  # every step, of both phases
+    for name, value in teacher.weights.items():
+        if name.startswith("feature_extractor.conv_layers.") and name.endswith("conv.weight"):
+            scale = made.weights.get(f"{name}_scale")
+            kept = made.weights[name] if scale is None else made.weights[name] * scale[:, None, None]
+            assert difference(kept, value) < 0.01
+    assert made.weights["feature_extractor.conv_layers.1.conv.weight"].dtype == np.int8
+    assert divergence(made, teacher, tones) < 0.05
+
+
 def test_a_run_goes_down_in_steps_and_serves_several_precisions(
     teacher: Artifact, tones: Path, tmp_path: Path
 ) -> None:

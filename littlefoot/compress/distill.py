@@ -142,7 +142,10 @@ class Distillation(Objective):
         """Whether the student's front end stays what its teacher's is, and is not computed."""
         train = self.lesson.train
         frozen = train.freeze_front_end and not train.shard  # shards cannot be compared
-        return frozen and self._teacher.has_features_of(self.model)
+        return frozen and self._hears_as_its_teacher()
+
+    def _hears_as_its_teacher(self) -> bool:
+        return self._teacher.has_features_of(self.model)
 
     @property
     def needs_audio(self) -> bool:  # type: ignore[override]

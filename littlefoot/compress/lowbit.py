@@ -149,8 +149,12 @@ def lowbit(model: Artifact, config: LowbitConfig, step: Step) -> Artifact:
             match none, or silent speech.
         TrainingError: as ``littlefoot.compress.distill.distill``.
     """
-    data = training_set(CTCModel.from_artifact(model), config, step)
-    says = make_teacher(model, config, step, data)
+    unrounded = CTCModel.from_artifact(model)
+    data = training_set(unrounded, config, step)
+    # Eight bits of a front end that is not trained change too little of what is heard for training to notice.
+    hearing = unrounded if config.front_end >= 8 else None
+    says = make_teacher(model, config, step, data, hearing)
+    same = hearing is not None and says.has_features_of(hearing)
     paths = [utterance.path for utterance in some(step.speech().of_split("train"))]
     step.progress("looking at what enters the layers")
     clips = load_clips(paths, model)
@@ -169,7 +173,7 @@ def lowbit(model: Artifact, config: LowbitConfig, step: Step) -> Artifact:
         step.progress(f"rounding to {settings.bits} bits")
         student = prepare(model, inputs, plan, settings)
         denominator = denominator_of(where, student, settings)
-        model = learn(LowbitDistillation(student, says, settings, plan, denominator), where)
+        model = learn(LowbitDistillation(student, says, settings, plan, denominator, same), where)
     for number, bits in enumerate(config.companions, 1):
         if is_main_process():
             beside = step.directory / f"companion-{bits}-bit"
@@ -225,10 +229,15 @@ class LowbitDistillation(Distillation):
         config: LowbitConfig,
         plan: Plan,
         denominator: Denominator | None = None,
+        hears_as_its_teacher: bool = False,
     ) -> None:
         super().__init__(student, teacher, config, denominator)
+        self._same = hears_as_its_teacher
         precisions = 1 + len(config.companions)
         student.ops = partial(FakeQuantOps, plan, lambda: self.step % precisions)
+
+    def _hears_as_its_teacher(self) -> bool:
+        return self._same
 
 
 def plain(model: Artifact) -> Artifact:
