@@ -9,13 +9,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from artifacts import difference, tiny
+from artifacts import difference, few_bits, noise, tiny
 from conftest import Run
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,7 +22,7 @@ from hypothesis import strategies as st
 from littlefoot import artifact as artifacts
 from littlefoot.artifact import Artifact
 from littlefoot.errors import EngineError
-from littlefoot.packing import TERNARY, Table, levels_of, pack, pack_layer, packable, symmetric
+from littlefoot.packing import TERNARY, Table, levels_of, pack, symmetric
 from littlefoot.runtime import native
 from littlefoot.runtime.engine import create
 
@@ -52,56 +51,6 @@ def product(
     return littlefoot_native.Product(
         packed, levels.shape[1], bits, stored(bits, table), activation_bits, kernels, method
     )
-
-
-def few_bits(
-    bits: int,
-    activation_bits: int = 8,
-    table: Table = (),
-    seed: int = 0,
-    groups: int = 0,
-    positions: int = 32,
-    **changes: Any,
-) -> Artifact:
-    """A tiny artifact whose Transformer has packed weights, as quantization-aware training leaves them; its
-    positional convolution has so many bits."""
-    model = tiny(seed, **changes)
-    weights: dict[str, Any] = dict(model.weights)
-    rng = np.random.default_rng(seed)
-    largest = (1 << activation_bits) - 1
-    for name in (n.removesuffix(".weight") for n in model.weights if n.endswith("weight")):
-        if not packable(name) or "norm" in name:
-            continue
-        rows, columns = model.weights[f"{name}.weight"].shape
-        levels = rng.choice(np.array(levels_of(bits, table), np.int8), (rows, columns))
-        multipliers = rng.integers(1, 4, (rows, groups)).astype(np.uint8) if groups else None
-        weights.update(pack_layer(name, levels, bits, table, multipliers))
-        weights[f"{name}.weight_scale"] = ((0.3 + rng.random(rows)) / np.sqrt(columns)).astype(np.float32)
-        weights[f"{name}.input_scale"] = np.array(6 / largest, np.float32)
-        weights[f"{name}.input_zero_point"] = np.array(largest // 2, np.uint8)
-        if activation_bits < 8:
-            weights[f"{name}.input_bits"] = np.array(activation_bits, np.uint8)
-        if name.endswith(("q_proj", "k_proj", "v_proj")):
-            shift = np.random.default_rng(1).standard_normal(columns).astype(np.float32)
-            weights[f"{name}.input_shift"] = shift / 4
-    for name in (n.removesuffix(".weight") for n in model.weights if n.endswith("conv.weight")):
-        if positions < 32 and name.startswith("encoder."):
-            shape = model.weights[f"{name}.weight"].shape
-            if positions == 8:  # of which engines compute all exactly
-                weights[f"{name}.weight"] = rng.integers(-60, 61, shape).astype(np.int8)
-            else:
-                levels = rng.choice(np.array(levels_of(positions), np.int8), shape)
-                weights.update(pack_layer(name, levels, positions))
-            spread = {8: 35.0, 4: 4.6}[positions] * np.sqrt(np.prod(shape[1:]))
-            weights[f"{name}.weight_scale"] = ((0.3 + rng.random(shape[0])) / spread).astype(np.float32)
-            weights[f"{name}.input_scale"] = np.array(6 / 255, np.float32)
-            weights[f"{name}.input_zero_point"] = np.array(120, np.uint8)
-    section = {**model.config.littlefoot, "quantization": {"bits": bits, "mode": "static", "kept": []}}
-    return replace(model, weights=weights, config=model.config.replace(littlefoot=section))
-
-
-def noise(samples: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal(samples).astype(np.float32)
 
 
 # integers
@@ -444,13 +393,13 @@ GEOMETRIES: Sequence[dict[str, Any]] = (
 @pytest.mark.parametrize("settings", GEOMETRIES, ids=lambda settings: "-".join(settings) or "base")
 def test_models_give_the_logits_of_their_expansion(settings: dict[str, Any]) -> None:
     """Both compute products of the same integers; the attention of some kernels is in bfloat16."""
-    for bits, activation_bits, table, positions in (
-        (1, 4, (), 32),
-        (2, 8, TERNARY, 8),
-        (4, 2, (), 4),
-        (2, 4, symmetric(2), 32),
+    for bits, activation_bits, table, positions, front_end in (
+        (1, 4, (), 32, 8),
+        (2, 8, TERNARY, 8, 8),
+        (4, 2, (), 4, 4),
+        (2, 4, symmetric(2), 32, 32),
     ):
-        model = few_bits(bits, activation_bits, table, positions=positions, **settings)
+        model = few_bits(bits, activation_bits, table, positions=positions, front_end=front_end, **settings)
         waveform = noise(9000)
         expected = create(model, "openvino", 1, "f32", cached=False, kernels="off").run(waveform)
         for kernels in native.available():
@@ -458,6 +407,7 @@ def test_models_give_the_logits_of_their_expansion(settings: dict[str, Any]) -> 
             assert isinstance(engine, native.NativeEngine)
             assert engine.kernels == kernels
             assert (engine._embedding is None) == (positions < 32)
+            assert (engine.name == "native") == (front_end < 32)
             # Attention in bfloat16 moves more inputs over the border between two of few levels.
             limit = 0.02 if kernels != "avx512" else 0.1 if activation_bits == 8 else 0.5
             assert difference(engine.run(waveform), expected) < limit

@@ -22,6 +22,7 @@ from littlefoot.compress.quantize import QuantizeConfig, quantize_dynamic, quant
 from littlefoot.packing import pack_layer, unpack_layer
 from littlefoot.runtime import engine, graph
 from littlefoot.runtime.saturation import SAFE, may_saturate, narrowed
+from littlefoot.runtime.stream_state import WAVEFORM
 
 CLIP = speechlike(0.8)
 
@@ -51,7 +52,7 @@ def in_floating_point(artifact: Artifact) -> np.ndarray:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(graph.build(artifact).proto().SerializeToString(), options)
-    (logits,) = session.run(None, {graph.WAVEFORM: CLIP[None]})
+    (logits,) = session.run(None, {WAVEFORM: CLIP[None]})
     return np.asarray(logits[0])
 
 

@@ -155,9 +155,7 @@ def _runner(artifact: Artifact, threads: int, live: bool) -> Callable[[], object
     engine = silent_engine(artifact, threads)
     if not (live and artifact.config.chunk_frames):
         return lambda: engine.run(clip)
-    recognizer = Recognizer(
-        artifact, engine, lambda: create_stream(artifact, engine.name, threads, cached=False)
-    )
+    recognizer = Recognizer(artifact, engine, lambda: create_stream(artifact, threads=threads, cached=False))
 
     def stream() -> None:
         running = recognizer.stream()

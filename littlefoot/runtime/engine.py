@@ -20,13 +20,16 @@ from littlefoot.config import SAMPLE_RATE
 from littlefoot.errors import ConfigError, EngineError, MissingExtraError
 from littlefoot.runtime import cache, native
 from littlefoot.runtime.saturation import may_saturate, narrowed
+from littlefoot.runtime.stream_state import VALID, WAVEFORM
 
 if TYPE_CHECKING:
     from littlefoot.runtime.graph import Graph
+    from littlefoot.runtime.native_front_end import FrontEnd
 
 Array = npt.NDArray[np.float32]
 
 PRECISIONS = ("auto", "f32", "bf16")
+ENGINES = ("auto", "openvino", "onnxruntime")
 
 _KEPT_SHAPES = 256
 """OpenVINO keeps what it prepared for so many shapes of each kind of operation; with its default of 5000 the
@@ -80,17 +83,22 @@ def create(
     """
     if precision not in PRECISIONS:
         raise ConfigError(f"precision '{precision}' is unknown: use one of {', '.join(PRECISIONS)}")
+    if name not in ENGINES:
+        raise EngineError(f"engine '{name}' is unknown: use {', '.join(ENGINES[:-1])} or {ENGINES[-1]}")
     if name == "auto":
         name = _best_engine(artifact)
     threads = threads or len(os.sched_getaffinity(0))
     program = native.program(artifact, native.chosen(kernels), threads)
     if program is None:
         return _engine(artifact, name, threads, precision, cached, parallel, "whole")
-    features = _engine(artifact, name, threads, precision, cached, parallel, "features")
+    features: Engine | FrontEnd | None = native.front_end(artifact, program, threads)
+    if features is None:
+        whole = _engine(artifact, name, threads, precision, cached, parallel, "features")
+        features = native.SlicedFrontEnd(whole, artifact.config)
     embedding = None
     if not program.embeds:
         embedding = _engine(artifact, name, threads, precision, cached, parallel, "embedding")
-    return native.NativeEngine(artifact.config, features, embedding, program)
+    return native.NativeEngine(features, embedding, program)
 
 
 def _engine(
@@ -102,7 +110,7 @@ def _engine(
         if precision == "bf16":
             raise EngineError("precision bf16: onnxruntime computes in f32, use that or the engine openvino")
         return ONNXRuntimeEngine(artifact, threads, parallel, part)
-    raise EngineError(f"engine '{name}' is unknown: use auto, openvino or onnxruntime")
+    raise AssertionError(f"{name} is not one of ENGINES")
 
 
 def _best_engine(artifact: Artifact) -> str:
@@ -400,8 +408,6 @@ class _OpenVINOStreamEngine:
         self._names = [entry.get_any_name() for entry in compiled.outputs]
 
     def step(self, inputs: dict[str, Any]) -> list[Array]:
-        from littlefoot.runtime.graph import VALID, WAVEFORM
-
         if inputs[VALID].shape[1] == 1:
             inputs = {**inputs, WAVEFORM: np.pad(inputs[WAVEFORM], ((0, 0), (0, self._stride)))}
         with self._requests.one() as request:

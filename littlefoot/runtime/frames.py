@@ -10,7 +10,7 @@ import numpy.typing as npt
 from littlefoot import audio
 from littlefoot.config import SAMPLE_RATE, ModelConfig
 from littlefoot.runtime.engine import Engine, StreamEngine
-from littlefoot.runtime.graph import SEEN, VALID, WAVEFORM, stream_state
+from littlefoot.runtime.stream_state import SEEN, VALID, WAVEFORM, stream_state
 
 Array = npt.NDArray[np.float32]
 

@@ -13,13 +13,11 @@ import onnx
 from onnx import TensorProto, helper
 
 from littlefoot.artifact import Artifact
-from littlefoot.config import ModelConfig
 from littlefoot.encoder import StreamState, embed, encode, encode_chunk, front_end, head, transform
 from littlefoot.runtime.onnx_ops import IR_VERSION, OPSET, OnnxOps, Value
+from littlefoot.runtime.stream_state import FEATURES, SEEN, VALID, WAVEFORM, stream_state
 
-WAVEFORM, LENGTHS, LOGITS = "waveform", "lengths", "logits"
-EMBEDDING = "embedding"
-VALID, SEEN, FEATURES = "valid", "seen", "features"
+LENGTHS, LOGITS, EMBEDDING = "lengths", "logits", "embedding"
 
 _LARGE = 1 << 14
 """Bytes from which an array stays outside of the protobuf: copying all weights into one takes seconds."""
@@ -215,34 +213,6 @@ def build_embedding(artifact: Artifact) -> Graph:
     outputs = [_output(ops, EMBEDDING, x, ["batch", "frames", config.hidden_size])]
     inputs = [_value_info(FEATURES, np.float32, ["batch", "frames", config.conv_dim[-1]])]
     return Graph(ops.nodes, inputs, outputs, ops.initializers, {}, ops.strides)
-
-
-@dataclass(frozen=True)
-class StreamTensor:
-    """A part of a stream's state: ``name`` goes in, ``next.name`` comes out."""
-
-    name: str
-    shape: tuple[int, ...]
-    """Without the batch."""
-    start: tuple[int, ...]
-    """Its shape at the beginning of a stream, where all of it is zero."""
-    frames_axis: int | None = None
-    """Where not None, what comes out are the chunk's own frames along this axis, counted with the batch: they
-    replace the oldest ones."""
-
-
-def stream_state(config: ModelConfig) -> list[StreamTensor]:
-    """All parts of a stream's state but the number of frames seen."""
-    ahead, width = config.right_context_frames, config.hidden_size
-    tail = config.num_conv_pos_embeddings - 1
-    tensors = [StreamTensor(FEATURES, (tail, width), (tail - ahead, width))]
-    for layer in range(config.num_hidden_layers):
-        heads, left = config.attention_heads(layer), config.left_context_frames
-        keys, values = (heads, config.head_dim, left), (heads, left, config.head_dim)
-        if config.map(layer) == layer:
-            tensors.append(StreamTensor(f"keys.{layer}", keys, keys, 3))
-        tensors.append(StreamTensor(f"values.{layer}", values, values, 2))
-    return tensors
 
 
 def build_stream(artifact: Artifact) -> Graph:

@@ -1,4 +1,4 @@
-"""The Transformer run by the native kernels, with weights that stay packed; an engine runs what is before.
+"""A model run by the native kernels, with weights that stay packed; an engine runs what they cannot.
 
 Installed with the extra ``native``. ``docs/native.md`` says how it works and what was measured.
 """
@@ -19,7 +19,10 @@ from littlefoot.artifact import Artifact
 from littlefoot.config import SAMPLE_RATE, ModelConfig
 from littlefoot.encoder import embed, head, transform
 from littlefoot.errors import EngineError
-from littlefoot.packing import PACKED_BITS, pack, unpack_layer
+from littlefoot.packing import unpack_layer
+from littlefoot.runtime import native_layers as layers
+from littlefoot.runtime.native_front_end import FrontEnd
+from littlefoot.runtime.native_layers import Array, Arrays
 from littlefoot.runtime.native_ops import (
     Add,
     AddVector,
@@ -40,13 +43,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("littlefoot")
 
-Array = npt.NDArray[np.float32]
-Arrays = Mapping[str, npt.NDArray[Any]]
 
 KERNELS = ("auto", "off", "avx512", "avx2", "neon", "scalar")
 
 SLICE = SAMPLE_RATE // 2
-"""Samples of the front end's slices."""
+"""Samples of the slices of a front end that an engine runs."""
 
 _INPUT = ("input_scale", "input_zero_point", "input_bits", "input_smoothing", "input_shift")
 
@@ -110,6 +111,14 @@ def program(artifact: Artifact, kernels: str, threads: int) -> Program | None:
     return None
 
 
+def front_end(artifact: Artifact, program: Program, threads: int) -> FrontEnd | None:
+    """The convolutions before a program, on the same kernels; None where an engine has to run them."""
+    try:
+        return FrontEnd(artifact, program.kernels, threads)
+    except UnsupportedError:
+        return None
+
+
 class Program:
     """A network behind its front end, or behind its positional convolution where that is not in few bits or
     8: its steps, and the biases of its attentions."""
@@ -155,7 +164,8 @@ def _steps(weights: Arrays, config: ModelConfig, embeds: bool) -> dict[int, Step
     head(ops, config, transform(ops, config, x)[-1])
 
     def mergeable(a: str, b: str) -> bool:
-        return _same_input(weights, a, b) and _coding(weights, a) == _coding(weights, b) is not None
+        codings = layers.coding(weights, a), layers.coding(weights, b)
+        return _same_input(weights, a, b) and codings[0] == codings[1] is not None
 
     return fuse(ops.steps, mergeable)
 
@@ -170,25 +180,6 @@ def _same_input(weights: Arrays, a: str, b: str) -> bool:
         elif not np.array_equal(left, right):
             return False
     return True
-
-
-def _coding(weights: Arrays, name: str) -> tuple[int, tuple[int, ...]] | None:
-    """Bits of a quantized layer's weight, and the levels of its codes; None for floating point."""
-    dtype = weights[f"{name}.weight"].dtype
-    if dtype == np.int8:
-        return 8, ()
-    if dtype != np.uint8:
-        return None
-    if f"{name}.weight_multiplier" in weights:  # groups of columns have scales: their levels need 8 bits
-        return 8, ()
-    bits = int(weights[f"{name}.weight_bits"])
-    if bits not in PACKED_BITS:
-        raise EngineError(f"{name}.weight_bits is {bits}: use one of {', '.join(map(str, PACKED_BITS))}")
-    table = weights.get(f"{name}.weight_levels")
-    if table is not None:
-        return bits, tuple(table.tolist())
-    half = 1 << (bits - 1)
-    return bits, (-1, 1) if bits == 1 else (*range(half), *range(-half, 0))  # two's complement
 
 
 class _Writer:
@@ -220,10 +211,8 @@ class _Writer:
             case Convolution():
                 return self._convolution(step)
             case Norm():
-                scale = shift = None
-                if step.name is not None:
-                    scale, shift = (self._array(f"{step.name}.{part}") for part in ("weight", "bias"))
-                made = self._program.layer_norm(value[step.source], scale, shift, step.eps)
+                weight, bias = layers.norm(self._weights, step.name)
+                made = self._program.layer_norm(value[step.source], weight, bias, step.eps)
             case Add():
                 made = self._program.add(value[step.source], value[step.other])
             case AddVector():
@@ -277,11 +266,11 @@ class _Writer:
         residual = -1 if step.residual is None else self._values[step.residual]
         bias = self._joined(step, "bias")
         name = step.names[0]
-        coding = _coding(self._weights, name)
+        coding = layers.coding(self._weights, name)
         if coding is None:
-            plain = self._array(f"{name}.weight")
+            plain = layers.array(self._weights, f"{name}.weight")
             return int(self._program.float_linear(source, plain, bias, step.activation, residual))
-        inputs = self._inputs(name)
+        inputs = layers.inputs(self._weights, name)
         weight = self._joined(step, "weight")
         assert weight is not None  # every layer has one
         bits, levels = coding
@@ -300,51 +289,16 @@ class _Writer:
         )
 
     def _convolution(self, step: Convolution) -> int:
-        name = step.name
-        coding = _coding(self._weights, name)
-        if coding is None:
-            raise UnsupportedError("convolutions in floating point")
-        inputs = self._inputs(name)
-        bits, levels = coding
-        weight = self._weights[f"{name}.weight"]
-        if weight.dtype == np.uint8:
-            weight = unpack_layer(name, self._weights)
-        outputs, _, taps = weight.shape
-        rows = np.ascontiguousarray(weight.transpose(0, 2, 1)).reshape(outputs, -1)
-        if bits < 8:
-            table = self._weights.get(f"{name}.weight_levels", np.zeros(0, np.int8))
-            rows = pack(rows, bits, tuple(table.tolist()))
         return int(
             self._program.packed_convolution(
                 self._values[step.source],
-                rows.view(np.uint8),
-                step.groups,
-                taps,
-                step.behind,
-                bits,
-                list(levels),
-                self._array(f"{name}.weight_scale"),
-                **inputs,
-                bias=self._array(f"{name}.bias"),
+                groups=step.groups,
+                behind=step.behind,
+                **layers.convolution(self._weights, step.name),
                 activation=step.activation,
                 residual=-1 if step.residual is None else self._values[step.residual],
             )
         )
-
-    def _inputs(self, name: str) -> dict[str, Any]:
-        """How a layer's inputs are rounded, as arguments of the program's functions."""
-        if f"{name}.input_scale" not in self._weights:
-            raise UnsupportedError("8-bit weights whose inputs have no fixed scale")
-        zero_point = self._weights[f"{name}.input_zero_point"]
-        if zero_point.dtype != np.uint8:
-            raise UnsupportedError("layers with signed inputs")
-        return {
-            "input_scale": float(self._weights[f"{name}.input_scale"]),
-            "zero_point": int(zero_point),
-            "input_bits": int(self._weights.get(f"{name}.input_bits", 8)),
-            "smoothing": self._array(f"{name}.input_smoothing"),
-            "shift": self._array(f"{name}.input_shift"),
-        }
 
     def _joined(self, step: Linear, part: str) -> npt.NDArray[Any] | None:
         """A tensor of one layer or of several, one below the other."""
@@ -361,34 +315,37 @@ class _Writer:
         whole = np.concatenate([array for array in found if array is not None])
         return whole if part == "weight" else np.ascontiguousarray(whole, np.float32)
 
-    def _array(self, name: str) -> Array | None:
-        array = self._weights.get(name)
-        return None if array is None else np.ascontiguousarray(array, np.float32)
-
 
 class NativeEngine:
-    """An engine for the front end, one for the positional convolution where the program cannot, and a program
-    from there on."""
+    """A front end, an engine for the positional convolution where the program cannot, and a program from
+    there on."""
 
-    def __init__(
-        self, config: ModelConfig, features: Engine, embedding: Engine | None, program: Program
-    ) -> None:
+    def __init__(self, features: Engine | FrontEnd, embedding: Engine | None, program: Program) -> None:
         self.name, self.kernels = features.name, program.kernels
-        self._config, self._features, self._embedding, self._program = config, features, embedding, program
+        self._features, self._embedding, self._program = features, embedding, program
         self._lock = threading.Lock()  # the program has one set of buffers
-        # A norm over time must see all of it.
-        self._slice = None if config.feat_extract_norm == "group" else max(1, round(SLICE / config.stride))
 
     def run(self, waveform: Array) -> Array:
-        x = self._front_end(waveform)
+        x = self._features.run(waveform)
         if self._embedding is not None:
             x = self._embedding.run(x)
         with self._lock:
             return self._program.run(x)
 
-    def _front_end(self, waveform: Array) -> Array:
-        """(T,) -> (F, C), slice by slice: between convolutions half a second fits in the cache, an hour not
-        in memory."""
+
+class SlicedFrontEnd:
+    """An engine's front end, slice by slice: between convolutions half a second fits in the cache, an hour
+    not in memory."""
+
+    kernels = "none"
+
+    def __init__(self, features: Engine, config: ModelConfig) -> None:
+        self.name, self._features, self._config = features.name, features, config
+        # A norm over time must see all of it.
+        self._slice = None if config.feat_extract_norm == "group" else max(1, round(SLICE / config.stride))
+
+    def run(self, waveform: Array) -> Array:
+        """(T,) -> (F, C)."""
         stride, frames = self._config.stride, self._config.frames(len(waveform))
         if self._slice is None or frames <= self._slice:
             return self._features.run(waveform)

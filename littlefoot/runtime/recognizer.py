@@ -307,5 +307,5 @@ def load(
             numbers = ", ".join(map(str, trained))
             log.warning("%d layers: the model was trained to stop after %s", layers, numbers)
     whole = create(artifact, engine, threads, precision, parallel=parallel, kernels=kernels)
-    chunks = functools.partial(create_stream, artifact, whole.name, threads, precision, parallel)
+    chunks = functools.partial(create_stream, artifact, engine, threads, precision, parallel)
     return Recognizer(artifact, whole, chunks if artifact.config.chunk_frames else None)

@@ -80,7 +80,9 @@ struct Kernels {
     void (*restore)(const int32_t* sums, long count, int32_t alpha, int32_t row_term, int32_t* out);
     void (*finish)(const Finish& finish, const int32_t* sums, long first, long count, int32_t row_term,
                    const float* residual, float* out);
-    void (*layer_norm)(const float* x, long count, const float* weight, const float* bias, float eps, float* out);
+    // ``out`` may be ``x``.
+    void (*layer_norm)(const float* x, long count, const float* weight, const float* bias, float eps,
+                       Activation activation, float* out);
     void (*add)(const float* a, const float* b, long count, float* out);
     // weight: (inputs, outputs padded to 16); a plain product in float32.
     void (*linear)(const float* x, long inputs, const float* weight, const float* bias, long outputs,

@@ -16,7 +16,7 @@
 #include <string>
 #include <tuple>
 
-#include "packed.h"
+#include "front_end.h"
 #include "program.h"
 
 namespace nb = nanobind;
@@ -275,6 +275,80 @@ int attention(Program& program, std::tuple<int, long> query, std::tuple<int, lon
     return target;
 }
 
+FrontEndNorm norm(const std::string& over, const std::optional<Floats>& weight, const std::optional<Floats>& bias,
+                  float eps, long outputs) {
+    FrontEndNorm made;
+    made.over = over == "channels" ? Over::channels : over == "time" ? Over::time : Over::none;
+    if (made.over == Over::none && over != "none")
+        throw std::invalid_argument("a norm over '" + over + "' is unknown: use none, channels or time");
+    if (made.over == Over::none) return made;
+    made.weight = copy(weight, outputs, "the norm's weight");
+    made.bias = copy(bias, outputs, "the norm's bias");
+    if (made.weight.empty()) made.weight.resize(static_cast<size_t>(outputs), 1.0f);
+    if (made.bias.empty()) made.bias.resize(static_cast<size_t>(outputs), 0.0f);
+    made.eps = eps;
+    return made;
+}
+
+void check_window(long taps, long stride, long outputs) {
+    if (taps < 1 || taps > 1 << 16 || stride < 1 || stride > taps || outputs < 1)
+        throw std::invalid_argument("a convolution needs outputs, 1 to 65536 taps, and a stride from 1 to as many");
+}
+
+// weight (outputs, taps)
+void waveform_layer(FrontEnd& front_end, Matrix weight, long stride, std::optional<Floats> bias,
+                    const std::string& norm_over, std::optional<Floats> norm_weight, std::optional<Floats> norm_bias,
+                    float eps, const std::string& kind) {
+    if (!front_end.empty()) throw std::invalid_argument("only the first layer hears the waveform");
+    FrontEndLayer layer;
+    layer.outputs = static_cast<long>(weight.shape(0));
+    layer.taps = static_cast<long>(weight.shape(1));
+    layer.stride = stride;
+    check_window(layer.taps, stride, layer.outputs);
+    layer.weight.assign(weight.data(), weight.data() + weight.size());
+    layer.bias = copy(bias, layer.outputs, "the bias");
+    if (layer.bias.empty()) layer.bias.resize(static_cast<size_t>(layer.outputs), 0.0f);
+    layer.norm = norm(norm_over, norm_weight, norm_bias, eps, layer.outputs);
+    layer.activation = activation(kind);
+    front_end.add(std::move(layer));
+}
+
+// weights: an output's taps in their order, a tap's channels side by side.
+void window_layer(FrontEnd& front_end, Weights weights, long taps, long stride, int bits,
+                  const std::vector<int>& levels, Floats weight_scale, float input_scale, int zero_point,
+                  int input_bits, std::optional<Floats> smoothing, std::optional<Floats> shift,
+                  std::optional<Floats> bias, const std::string& norm_over, std::optional<Floats> norm_weight,
+                  std::optional<Floats> norm_bias, float eps, const std::string& kind) {
+    const long channels = front_end.channels();
+    if (front_end.empty()) throw std::invalid_argument("the first layer hears the waveform: make a waveform_layer");
+    if (norm_over == "time") throw std::invalid_argument("only the first layer may have a norm over time");
+    FrontEndLayer layer;
+    layer.outputs = static_cast<long>(weights.shape(0));
+    layer.taps = taps;
+    layer.stride = stride;
+    check_window(taps, stride, layer.outputs);
+    layer.matrix = std::make_shared<PackedMatrix>(front_end.kernels(), weights.data(),
+                                                  static_cast<long>(weights.shape(1)), layer.outputs, taps * channels,
+                                                  bits, levels, input_bits, "auto");
+    layer.norm = norm(norm_over, norm_weight, norm_bias, eps, layer.outputs);
+    layer.activation = activation(kind);
+    const bool last = layer.norm.over == Over::channels;  // then the activation follows the norm
+    layer.rounding = rounding(channels, layer.matrix->row_sums(), weight_scale, input_scale, zero_point, smoothing,
+                              shift, bias, last ? "none" : kind);
+    front_end.add(std::move(layer));
+}
+
+nb::ndarray<nb::numpy, float> listen(FrontEnd& front_end, Floats waveform) {
+    if (front_end.empty()) throw std::invalid_argument("a front end without layers");
+    const long samples = static_cast<long>(waveform.shape(0));
+    float* out;
+    auto result = array<float>({static_cast<size_t>(front_end.frames(samples)),
+                                static_cast<size_t>(front_end.channels())}, out);
+    const nb::gil_scoped_release release;
+    front_end.run(waveform.data(), samples, out);
+    return result;
+}
+
 nb::ndarray<nb::numpy, float> run(Program& program, Matrix x, const std::vector<Cube>& biases) {
     if (static_cast<long>(x.shape(1)) != program.width(0))
         throw std::invalid_argument("the input has " + std::to_string(x.shape(1)) + " columns, not " +
@@ -315,6 +389,23 @@ NB_MODULE(_core, m) {
         .def_prop_ro("method", [](const Product& p) { return p.matrix->tables() ? "tables" : "dot"; })
         .def_prop_ro("bytes", [](const Product& p) { return p.matrix->bytes(); })
         .def("multiply", &Product::multiply, "a"_a.noconvert(), "out"_a.noconvert() = nb::none());
+
+    nb::class_<FrontEnd>(m, "FrontEnd", "Convolutions from the waveform to features, in one call.")
+        .def(
+            "__init__",
+            [](FrontEnd* self, int threads, const std::string& kernels) {
+                if (threads < 1 || threads > 1024) throw std::invalid_argument("a front end needs 1 to 1024 threads");
+                new (self) FrontEnd(select(kernels), threads);
+            },
+            "threads"_a, "kernels"_a = "auto")
+        .def_prop_ro("bytes", &FrontEnd::bytes, "Of the weights.")
+        .def("waveform_layer", &waveform_layer, "weight"_a.noconvert(), "stride"_a, "bias"_a.none().noconvert(),
+             "norm"_a, "norm_weight"_a.none().noconvert(), "norm_bias"_a.none().noconvert(), "eps"_a, "activation"_a)
+        .def("window_layer", &window_layer, "weights"_a.noconvert(), "taps"_a, "stride"_a, "bits"_a, "levels"_a,
+             "weight_scale"_a.noconvert(), "input_scale"_a, "zero_point"_a, "input_bits"_a,
+             "smoothing"_a.none().noconvert(), "shift"_a.none().noconvert(), "bias"_a.none().noconvert(), "norm"_a,
+             "norm_weight"_a.none().noconvert(), "norm_bias"_a.none().noconvert(), "eps"_a, "activation"_a)
+        .def("run", &listen, "waveform"_a.noconvert());
 
     nb::class_<Program>(m, "Program", "Steps that run in one call.")
         .def(

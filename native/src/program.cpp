@@ -33,11 +33,6 @@ int target(const Step& step) {
     return std::visit([](const auto& s) { return s.target; }, step);
 }
 
-Finish finishing(const Rounding& rounding, const PackedMatrix& matrix) {
-    return {rounding.scale.data(), rounding.correction.data(), rounding.offset.data(), matrix.alpha(),
-            rounding.activation};
-}
-
 }  // namespace
 
 Program::Program(const Kernels& kernels, int threads, long inputs)
@@ -223,7 +218,8 @@ void Program::run(const PackedLinear& step, const Rows& rows) {
     for (long r = 0; r < rows.count; ++r) {
         uint8_t* row = quantized + r * padded;
         worker.sums[static_cast<size_t>(r)] =
-            quantize(rounding, source + r * stride(step.source), 0, matrix.inputs(), matrix.activation_bits(), row);
+            quantize(kernels_, rounding, source + r * stride(step.source), 0, matrix.inputs(),
+                     matrix.activation_bits(), row);
         std::memset(row + matrix.inputs(), 0, static_cast<size_t>(padded - matrix.inputs()));
     }
     const Finish finish = finishing(rounding, matrix);
@@ -236,14 +232,6 @@ void Program::run(const PackedLinear& step, const Rows& rows) {
                                         residual ? residual + r * stride(step.residual) + first : nullptr,
                                         out + r * stride(step.target) + first);
                     });
-}
-
-int32_t Program::quantize(const Rounding& rounding, const float* x, long first, long count, int bits,
-                          uint8_t* out) const {
-    const bool each = !rounding.factors.empty();
-    return kernels_.quantize(x + first, count, each ? rounding.factors.data() + first : nullptr,
-                             each ? rounding.shift.data() + first : nullptr, rounding.input_factor,
-                             rounding.zero_point, (1 << bits) - 1, out);
 }
 
 // A row's window is a row of the matrix product: taps of consecutive frames lie one behind the other.
@@ -285,8 +273,8 @@ void Program::pack(const PackedConvolution& step, const Rows& rows, long frames,
         int32_t* const sums = sums_[set].data() + static_cast<long>(g) * padded;
         for (long r = 0; r < rows.count; ++r) {
             const long place = step.behind + rows.first + r;
-            sums[place] = quantize(step.rounding, source + r * stride(step.source), static_cast<long>(g) * channels,
-                                   channels, matrix.activation_bits(), window + place * channels);
+            sums[place] = quantize(kernels_, step.rounding, source + r * stride(step.source),
+                                   static_cast<long>(g) * channels, channels, matrix.activation_bits(), window + place * channels);
         }
         const auto silence = [&](long from, long to) {
             std::memset(window + from * channels, zero, static_cast<size_t>((to - from) * channels));
@@ -309,7 +297,8 @@ void Program::run(const FloatLinear& step, const Rows& rows) {
 void Program::run(const LayerNorm& step, const Rows& rows) {
     for (long r = 0; r < rows.count; ++r)
         kernels_.layer_norm(at(step.source, rows) + r * stride(step.source), width(step.source), step.weight.data(),
-                            step.bias.data(), step.eps, at(step.target, rows) + r * stride(step.target));
+                            step.bias.data(), step.eps, Activation::none,
+                            at(step.target, rows) + r * stride(step.target));
 }
 
 void Program::run(const Add& step, const Rows& rows) {

@@ -13,8 +13,8 @@
 #include <variant>
 #include <vector>
 
-#include "packed.h"
 #include "pool.h"
+#include "rounding.h"
 
 namespace littlefoot {
 
@@ -22,16 +22,6 @@ namespace littlefoot {
 struct View {
     int value;
     long offset;
-};
-
-// How inputs become integers, and the sums of their products outputs.
-struct Rounding {
-    float input_factor;
-    int zero_point;
-    std::vector<float> factors, shift;  // of the input's columns, or empty, both
-    std::vector<float> scale, offset;   // of the outputs
-    std::vector<int32_t> correction;
-    Activation activation;
 };
 
 struct PackedLinear {
@@ -136,8 +126,6 @@ class Program {
     void run(const FloatLinear& step, const Rows& rows);
     void run(const LayerNorm& step, const Rows& rows);
     void run(const Add& step, const Rows& rows);
-    // Columns of a row, first ... first + count, to integers; returns their sum.
-    int32_t quantize(const Rounding& rounding, const float* x, long first, long count, int bits, uint8_t* out) const;
     void attend(const Attention& step, const Rows& rows, long frames, const std::vector<Bias>& biases, int set);
     void pack(const Attention& step, const Rows& rows, long frames, int set);
     void pack(const PackedConvolution& step, const Rows& rows, long frames, int set);

@@ -125,7 +125,8 @@ void finish(const Finish& f, const int32_t* sums, long first, long count, int32_
     }
 }
 
-void layer_norm(const float* x, long count, const float* weight, const float* bias, float eps, float* out) {
+template <Activation kind>
+void layer_norm_as(const float* x, long count, const float* weight, const float* bias, float eps, float* out) {
     float sum = 0.0f;
 #pragma omp simd reduction(+ : sum)
     for (long i = 0; i < count; ++i) sum += x[i];
@@ -135,7 +136,16 @@ void layer_norm(const float* x, long count, const float* weight, const float* bi
     for (long i = 0; i < count; ++i) squares += (x[i] - mean) * (x[i] - mean);
     const float factor = 1.0f / __builtin_sqrtf(squares / static_cast<float>(count) + eps);
 #pragma omp simd
-    for (long i = 0; i < count; ++i) out[i] = (x[i] - mean) * factor * weight[i] + bias[i];
+    for (long i = 0; i < count; ++i) out[i] = activate((x[i] - mean) * factor * weight[i] + bias[i], kind);
+}
+
+void layer_norm(const float* x, long count, const float* weight, const float* bias, float eps, Activation activation,
+                float* out) {
+    switch (activation) {
+        case Activation::gelu: return layer_norm_as<Activation::gelu>(x, count, weight, bias, eps, out);
+        case Activation::relu: return layer_norm_as<Activation::relu>(x, count, weight, bias, eps, out);
+        default: return layer_norm_as<Activation::none>(x, count, weight, bias, eps, out);
+    }
 }
 
 void add(const float* a, const float* b, long count, float* out) {
@@ -149,6 +159,21 @@ constexpr int kVectors = 16 / LITTLEFOOT_FLOATS;  // of a tile of 16 columns
 
 inline Floats floats(const float* from) { return *reinterpret_cast<const Floats*>(from); }
 
+// Bias, activation and residual of a row, in place.
+template <Activation kind>
+void complete(long count, const float* bias, const float* residual, float* out) {
+    if (bias) {
+#pragma omp simd
+        for (long i = 0; i < count; ++i) out[i] += bias[i];
+    }
+#pragma omp simd
+    for (long i = 0; i < count; ++i) out[i] = activate(out[i], kind);
+    if (residual) {
+#pragma omp simd
+        for (long i = 0; i < count; ++i) out[i] += residual[i];
+    }
+}
+
 void linear(const float* x, long inputs, const float* weight, const float* bias, long outputs,
             Activation activation, const float* residual, float* out) {
     const long padded = (outputs + 15) / 16 * 16;
@@ -158,12 +183,16 @@ void linear(const float* x, long inputs, const float* weight, const float* bias,
 #pragma GCC unroll 4
             for (int v = 0; v < kVectors; ++v)
                 sums[v] += x[i] * floats(weight + i * padded + o + v * LITTLEFOOT_FLOATS);
-        float sum[16];
-        __builtin_memcpy(sum, sums, sizeof sum);
-        for (long j = 0; j < 16 && o + j < outputs; ++j) {
-            const float y = activate(sum[j] + (bias ? bias[o + j] : 0.0f), activation);
-            out[o + j] = residual ? y + residual[o + j] : y;
-        }
+        const long left = outputs - o < 16 ? outputs - o : 16;
+        if (left == 16)
+            __builtin_memcpy(out + o, sums, sizeof sums);
+        else
+            __builtin_memcpy(out + o, sums, static_cast<size_t>(left) * sizeof(float));
+    }
+    switch (activation) {
+        case Activation::gelu: return complete<Activation::gelu>(outputs, bias, residual, out);
+        case Activation::relu: return complete<Activation::relu>(outputs, bias, residual, out);
+        default: return complete<Activation::none>(outputs, bias, residual, out);
     }
 }
 

@@ -4,6 +4,7 @@
 //
 // Integers must be the same, floating point within a tolerance. For processors that Python does not run on here,
 // and for sanitizers and valgrind. Exit code 77: this processor does not have the instructions.
+#include <array>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -11,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "packed.h"
+#include "front_end.h"
 #include "program.h"
 
 using namespace littlefoot;
@@ -157,20 +158,70 @@ std::vector<float> run(const Kernels& kernels, int threads, long frames, bool sc
     return out;
 }
 
+std::vector<float> listen(const Kernels& kernels, int threads, const std::vector<float>& waveform, Over over) {
+    generator.seed(3);
+    FrontEnd front_end(kernels, threads);
+    long channels = 1;
+    for (const auto& [outputs, taps, stride, bits] :
+         {std::array<long, 4>{40, 10, 5, 32}, {56, 3, 2, 8}, {33, 3, 2, 4}, {48, 2, 2, 8}}) {
+        FrontEndLayer layer;
+        layer.outputs = outputs;
+        layer.taps = taps;
+        layer.stride = stride;
+        layer.activation = Activation::gelu;
+        layer.norm = {channels > 1 && over == Over::time ? Over::none : over, normal(static_cast<size_t>(outputs)),
+                      normal(static_cast<size_t>(outputs)), 1e-5f};
+        const bool normed = layer.norm.over == Over::channels;
+        if (bits == 32) {
+            layer.weight = normal(static_cast<size_t>(outputs * taps));
+            layer.bias = normal(static_cast<size_t>(outputs));
+        } else {
+            const long row_bytes = taps * channels * bits / 8;
+            std::vector<uint8_t> weights(static_cast<size_t>(outputs * row_bytes));
+            for (uint8_t& byte : weights) byte = static_cast<uint8_t>(uniform(0, 255));
+            const int width = static_cast<int>(bits);
+            layer.matrix = std::make_shared<PackedMatrix>(kernels, weights.data(), row_bytes, outputs, taps * channels,
+                                                          width, levels_of(width), 8, "auto");
+            layer.rounding = rounding(8, layer.matrix->row_sums(), normed ? Activation::none : Activation::gelu);
+        }
+        front_end.add(std::move(layer));
+        channels = outputs;
+    }
+    const long samples = static_cast<long>(waveform.size());
+    std::vector<float> out(static_cast<size_t>(front_end.frames(samples) * channels));
+    front_end.run(waveform.data(), samples, out.data());
+    return out;
+}
+
+// Relative to the numbers' size. An input on the border between two levels may fall on either side, so not every number
+// is close.
+double difference(const std::vector<float>& found, const std::vector<float>& expected) {
+    double squares = 0, spread = 0;
+    for (size_t i = 0; i < found.size(); ++i) {
+        squares += (found[i] - expected[i]) * (found[i] - expected[i]);
+        spread += expected[i] * expected[i];
+    }
+    return found.empty() ? 0 : std::sqrt(squares / spread);
+}
+
+void compare_front_ends(const Kernels& kernels) {
+    for (const long samples : {0L, 30L, 90L, 1000L, 20000L})
+        for (const Over over : {Over::none, Over::channels, Over::time}) {
+            const std::vector<float> waveform = normal(static_cast<size_t>(samples));
+            const std::vector<float> expected = listen(*scalar_kernels(), 1, waveform, over);
+            const double off = difference(listen(kernels, 3, waveform, over), expected);
+            expect(off <= 0.02, "a front end with " + std::to_string(samples) + " samples: off by " + std::to_string(off));
+        }
+}
+
 void compare_programs(const Kernels& kernels) {
     for (const long frames : {0L, 1L, 15L, 16L, 67L, 130L})
         for (const bool scores8 : {false, true}) {
             const std::vector<float> expected = run(*scalar_kernels(), 1, frames, false);
             const std::vector<float> found = run(kernels, 3, frames, scores8);
-            double squares = 0, spread = 0;
-            for (size_t i = 0; i < found.size(); ++i) {
-                squares += (found[i] - expected[i]) * (found[i] - expected[i]);
-                spread += expected[i] * expected[i];
-            }
-            // An input on the border between two levels may fall on either side, so not every number is close.
-            expect(std::sqrt(squares) <= (kernels.bfloat16 ? 0.1 : 0.03) * std::sqrt(spread),
-                   "a program with " + std::to_string(frames) + " frames: off by " +
-                       std::to_string(std::sqrt(squares / spread)));
+            const double off = difference(found, expected);
+            expect(off <= (kernels.bfloat16 ? 0.1 : 0.03),
+                   "a program with " + std::to_string(frames) + " frames: off by " + std::to_string(off));
         }
 }
 
@@ -184,6 +235,7 @@ int main(int count, char** arguments) {
                                               : scalar_kernels();
     if (!kernels) return 77;
     compare_products(*kernels);
+    compare_front_ends(*kernels);
     compare_programs(*kernels);
     std::printf("%s: %d wrong\n", name.c_str(), failures);
     return failures != 0;

@@ -1,0 +1,75 @@
+// The front end: convolutions from the waveform to a row of features for every frame, in one call.
+//
+// Between two layers lie the integers that the second one multiplies, channels side by side. The windows of a
+// convolution are then rows of a product as they are, ``stride`` frames apart. A thread takes a few frames
+// of the output through all layers; what its windows share with a neighbour's is computed twice.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "pool.h"
+#include "rounding.h"
+
+namespace littlefoot {
+
+enum class Over { none, channels, time };
+
+struct FrontEndNorm {
+    Over over = Over::none;
+    std::vector<float> weight, bias;
+    float eps = 0;
+};
+
+// Of the first layer there is ``weight``, of the others ``matrix``.
+struct FrontEndLayer {
+    long taps = 1, stride = 1, outputs = 1;
+    std::vector<float> weight, bias;       // (outputs, taps) in float, (outputs,)
+    std::shared_ptr<PackedMatrix> matrix;  // (outputs, taps * channels), a tap's channels side by side
+    Rounding rounding;                     // of what enters it
+    FrontEndNorm norm;                     // over time only of the first layer
+    Activation activation = Activation::none;
+};
+
+class FrontEnd {
+  public:
+    FrontEnd(const Kernels& kernels, int threads) : kernels_(kernels), pool_(threads) {}
+    const Kernels& kernels() const { return kernels_; }
+    bool empty() const { return layers_.empty(); }
+    long channels() const { return empty() ? 1 : layers_.back().outputs; }
+    size_t bytes() const { return weight_bytes_; }  // of the weights
+
+    void add(FrontEndLayer layer);
+    long frames(long samples) const;
+    // waveform (samples,) -> out (frames, channels).
+    void run(const float* waveform, long samples, float* out);
+
+  private:
+    struct Worker {
+        Bytes levels[2];  // what enters a layer, and what it makes for the next
+        std::vector<int32_t> sums[2], window_sums;
+        Bytes rows;  // of a layer's output, in float
+        Scratch scratch;
+    };
+    struct Range {
+        long first, count;  // frames of a layer's output
+    };
+
+    void fold(const float* waveform, long samples);
+    void slice(const float* waveform, long first, long count, Worker& worker, float* out) const;
+    void listen(const float* waveform, const Range& range, Worker& worker, float* out) const;
+    void convolve(size_t number, const Range& range, Worker& worker, float* out) const;
+    void deliver(size_t number, const Range& range, long row, long count, Worker& worker, float* out) const;
+
+    const Kernels& kernels_;
+    Pool pool_;
+    std::mutex mutex_;
+    std::vector<FrontEndLayer> layers_;
+    std::vector<Worker> workers_;
+    size_t weight_bytes_ = 0;
+    Bytes kernel_;             // (taps, outputs padded to 16) of the first layer, as ``linear`` reads it
+    std::vector<float> bias_;  // (outputs,)
+};
+
+}  // namespace littlefoot

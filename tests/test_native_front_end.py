@@ -1,0 +1,301 @@
+"""Convolutions on the native kernels: their formula in float64, and what they cannot do."""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from artifacts import few_bits, noise, tiny
+from conftest import Run
+
+from littlefoot import artifact as artifacts
+from littlefoot.artifact import Artifact
+from littlefoot.errors import EngineError
+from littlefoot.packing import unpack_layer
+from littlefoot.runtime import engine as engines
+from littlefoot.runtime import native
+from littlefoot.runtime.engine import create
+from littlefoot.runtime.native_front_end import FrontEnd
+from littlefoot.runtime.native_ops import UnsupportedError
+
+pytestmark = pytest.mark.skipif(
+    not native.available(), reason="the native kernels are not installed: pip install ./native"
+)
+
+Array = npt.NDArray[np.float64]
+
+THREE = {"conv_dim": [12, 33, 20], "conv_kernel": [10, 3, 2], "conv_stride": [5, 2, 2]}
+GEOMETRIES: dict[str, dict[str, Any]] = {
+    "norm over time": {**THREE, "conv_dim": [12, 34, 20]},
+    "norm over channels": {**THREE, "feat_extract_norm": "layer", "conv_bias": True},
+    "affine, with a gain": {
+        **THREE,
+        "conv_dim": [12, 34, 20],
+        "feat_extract_norm": "affine",
+        "conv_bias": True,
+        "waveform_gain": 0.3,
+        "chunk_frames": 8,
+        "left_context_frames": 16,
+        "num_conv_pos_embeddings": 5,
+    },
+    "relu": {"feat_extract_norm": "layer", "feat_extract_activation": "relu"},
+    "wide": {"conv_dim": [72, 200], "conv_kernel": [10, 8], "conv_stride": [5, 4]},
+}
+
+
+def reference(model: Artifact, waveform: npt.NDArray[np.float32]) -> Array:
+    """Features (F, C) by the formula."""
+    config, weights = model.config, model.weights
+    x = waveform.astype(np.float64)[:, None] * config.waveform_gain  # (T, C)
+    for number, (taps, stride) in enumerate(zip(config.conv_kernel, config.conv_stride, strict=True)):
+        name = f"feature_extractor.conv_layers.{number}"
+        conv = f"{name}.conv"
+        if number:
+            scale, zero = float(weights[f"{conv}.input_scale"]), float(weights[f"{conv}.input_zero_point"])
+            x = (np.clip(np.rint(x / scale) + zero, 0, 255) - zero) * scale
+            packed = weights[f"{conv}.weight"].dtype == np.uint8
+            levels = unpack_layer(conv, weights) if packed else weights[f"{conv}.weight"]
+            weight = levels * weights[f"{conv}.weight_scale"].astype(np.float64)[:, None, None]
+        else:
+            weight = weights[f"{conv}.weight"].astype(np.float64)
+        windows = np.lib.stride_tricks.sliding_window_view(x, taps, axis=0)[::stride]  # (T', C, K)
+        y = np.einsum("tck,ock->to", windows, weight)
+        y = y + weights.get(f"{conv}.bias", np.zeros(1))
+        of_norm = (weights.get(f"{name}.layer_norm.{part}") for part in ("weight", "bias"))
+        gain, shift = of_norm
+        if config.feat_extract_norm == "affine" and number == 0:
+            y = y * gain + shift
+        elif config.feat_extract_norm == "layer" or number == 0:
+            axis = 0 if config.feat_extract_norm == "group" else 1
+            if config.feat_extract_norm != "affine":
+                y = (y - y.mean(axis, keepdims=True)) / np.sqrt(y.var(axis, keepdims=True) + 1e-5)
+                y = y * gain + shift
+        if config.feat_extract_activation == "relu":
+            x = np.maximum(y, 0)
+        else:
+            x = y * 0.5 * (1 + np.vectorize(math.erf)(y / math.sqrt(2)))
+    return x
+
+
+def assert_close(found: npt.NDArray[np.float32], expected: Array) -> None:
+    """A number on the border between two levels may fall on either side, and moves what follows a little."""
+    assert found.shape == expected.shape
+    off = np.abs(found - expected)
+    assert np.median(off) < 1e-5 * expected.std()
+    assert (off > 1e-4 * expected.std()).mean() < 0.05
+    assert off.max() < 0.1 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("kernels", native.available())
+@pytest.mark.parametrize("width", [8, 4])
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_features_are_their_formula(geometry: str, width: int, kernels: str) -> None:
+    model = few_bits(2, front_end=width, **GEOMETRIES[geometry])
+    waveform = noise(2500)
+    assert_close(FrontEnd(model, kernels, 2).run(waveform), reference(model, waveform))
+
+
+@pytest.mark.parametrize("geometry", ["norm over time", "norm over channels"])
+def test_lengths_and_threads_do_not_matter(geometry: str) -> None:
+    model = few_bits(1, front_end=8, **GEOMETRIES[geometry])
+    kernels = native.available()[0]
+    one, three = FrontEnd(model, kernels, 1), FrontEnd(model, kernels, 3)
+    field, stride = model.config.receptive_field, model.config.stride
+    for samples in (20_000, field, field + stride - 1, field + stride, 4321, 16_000, 1700):
+        waveform = noise(samples)
+        found = one.run(waveform)
+        assert len(found) == model.config.frames(samples)
+        np.testing.assert_array_equal(three.run(waveform), found)
+        if samples < 5000:
+            assert_close(found, reference(model, waveform))
+    assert one.run(noise(field - 1)).shape == (0, model.config.conv_dim[-1])
+
+
+def test_a_norm_over_time_is_right_far_from_zero() -> None:
+    model = few_bits(2, front_end=8, **GEOMETRIES["norm over time"])
+    waveform = (100 + noise(3000)).astype(np.float32)
+    kernels = native.available()[0]
+    found, expected = FrontEnd(model, kernels, 1).run(waveform), reference(model, waveform)
+    assert np.abs(found - expected).mean() < 1e-2 * expected.std()
+    assert np.isfinite(FrontEnd(model, kernels, 1).run(np.zeros(3000, np.float32))).all()
+
+
+def test_a_slice_of_a_view_is_read_right() -> None:
+    model = few_bits(2, front_end=8)
+    front_end = FrontEnd(model, native.available()[0], 1)
+    every_other = noise(8000)[::2]
+    np.testing.assert_array_equal(front_end.run(every_other), front_end.run(every_other.copy()))
+
+
+# without an engine
+
+
+def test_no_engine_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = few_bits(2, 8, positions=8, front_end=8)
+    expected = create(model, "onnxruntime", kernels="off").run(noise(4000))
+    monkeypatch.setattr(engines, "_engine", lambda *arguments: pytest.fail("an engine was made"))
+    made = create(model, "openvino")
+    assert made.name == "native"
+    spread = expected.std()
+    assert np.median(np.abs(made.run(noise(4000)) - expected)) < 0.02 * spread
+
+
+def test_none_is_imported(run: Run, tmp_path: Path) -> None:
+    import subprocess
+
+    artifacts.save(few_bits(2, 8, positions=8, front_end=8), tmp_path / "model")
+    program = (
+        "import sys, numpy, littlefoot\n"
+        f"model = littlefoot.load({str(tmp_path / 'model')!r})\n"
+        "model.transcribe(numpy.sin(numpy.arange(16000) / 9).astype('float32'))\n"
+        "print([name for name in ('openvino', 'onnxruntime', 'onnx', 'torch') if name in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {
+            "feat_extract_first": "log_mel",
+            "feat_extract_norm": "layer",
+            "conv_dim": [80, 8],
+            "conv_kernel": [400, 4],
+            "conv_stride": [160, 2],
+        },
+        {"front_end": 32},
+    ],
+    ids=["spectrograms", "floating point"],
+)
+def test_other_front_ends_stay_in_an_engine(change: dict[str, Any]) -> None:
+    model = few_bits(2, **{"front_end": 8, "positions": 8, **change})
+    made = create(model, "onnxruntime")
+    assert (made.name, made.kernels) == ("onnxruntime", native.available()[0])
+    assert isinstance(made, native.NativeEngine)
+    assert isinstance(made._features, native.SlicedFrontEnd)
+
+
+def test_scales_found_at_run_time_are_refused() -> None:
+    model = few_bits(2, front_end=8)
+    name = "feature_extractor.conv_layers.1.conv.input_scale"
+    dynamic = replace(model, weights={n: v for n, v in model.weights.items() if n != name})
+    with pytest.raises(UnsupportedError, match="no fixed scale"):
+        FrontEnd(dynamic, native.available()[0], 1)
+
+
+# bad input
+
+
+def test_a_damaged_layer_is_named() -> None:
+    model = few_bits(2, front_end=8, **GEOMETRIES["norm over channels"])
+    name = "feature_extractor.conv_layers.1.conv"
+    broken = object.__new__(Artifact)  # an artifact's own checks would refuse it before
+    cut = {f"{name}.weight": model.weights[f"{name}.weight"][:, :-1].copy()}
+    broken.__dict__.update({**model.__dict__, "weights": {**model.weights, **cut}})
+    with pytest.raises(EngineError, match=f"{name}: rows of 36 columns of 8 bits have 36 bytes, not 33"):
+        FrontEnd(broken, native.available()[0], 1)
+
+
+def first_layer(**changes: Any) -> dict[str, Any]:
+    settings = {
+        "weight": np.ones((4, 3), np.float32),
+        "stride": 2,
+        "bias": None,
+        "norm": "none",
+        "norm_weight": None,
+        "norm_bias": None,
+        "eps": 1e-5,
+        "activation": "gelu",
+    }
+    return {**settings, **changes}
+
+
+def second_layer(**changes: Any) -> dict[str, Any]:
+    settings = {
+        "weights": np.ones((5, 8), np.uint8),
+        "taps": 2,
+        "stride": 2,
+        "bits": 8,
+        "levels": [],
+        "weight_scale": np.ones(5, np.float32),
+        "input_scale": 0.1,
+        "zero_point": 3,
+        "input_bits": 8,
+        "smoothing": None,
+        "shift": None,
+        "bias": None,
+        "norm": "none",
+        "norm_weight": None,
+        "norm_bias": None,
+        "eps": 0.0,
+        "activation": "none",
+    }
+    return {**settings, **changes}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"stride": 4}, "a stride from 1"),
+        ({"stride": 0}, "a stride from 1"),
+        ({"weight": np.ones((0, 3), np.float32)}, "needs outputs"),
+        ({"bias": np.ones(3, np.float32)}, "the bias must have 4 numbers, not 3"),
+        ({"norm": "sideways"}, "a norm over 'sideways' is unknown"),
+        ({"norm": "time", "norm_weight": np.ones(3, np.float32)}, "the norm's weight must have 4 numbers"),
+        ({"activation": "tanh"}, "activation 'tanh' is unknown"),
+    ],
+)
+def test_wrong_first_layers_are_refused(changes: dict[str, Any], message: str) -> None:
+    import littlefoot_native
+
+    with pytest.raises(ValueError, match=message):
+        littlefoot_native.FrontEnd(1).waveform_layer(**first_layer(**changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"taps": 3}, "rows of 12 columns of 8 bits have 12 bytes, not 8"),
+        ({"taps": 0}, "1 to 65536 taps"),
+        ({"stride": 3}, "a stride from 1"),
+        ({"norm": "time"}, "only the first layer may have a norm over time"),
+        ({"zero_point": 256}, "zero point 0 to 255"),
+        ({"input_scale": 0.0}, "scale must be above 0"),
+        ({"smoothing": np.ones(8, np.float32)}, "smoothing must have 4 numbers, not 8"),
+    ],
+)
+def test_wrong_layers_are_refused(changes: dict[str, Any], message: str) -> None:
+    import littlefoot_native
+
+    front_end = littlefoot_native.FrontEnd(1)
+    with pytest.raises(ValueError, match="the first layer hears the waveform"):
+        front_end.window_layer(**second_layer())
+    front_end.waveform_layer(**first_layer())
+    with pytest.raises(ValueError, match="only the first layer hears the waveform"):
+        front_end.waveform_layer(**first_layer())
+    with pytest.raises(ValueError, match=message):
+        front_end.window_layer(**second_layer(**changes))
+    front_end.window_layer(**second_layer())
+    assert front_end.run(noise(100)).shape == (24, 5)
+
+
+def test_a_front_end_needs_layers_and_threads() -> None:
+    import littlefoot_native
+
+    with pytest.raises(ValueError, match="1 to 1024 threads"):
+        littlefoot_native.FrontEnd(0)
+    with pytest.raises(ValueError, match="without layers"):
+        littlefoot_native.FrontEnd(1).run(noise(100))
+    with pytest.raises(TypeError):
+        littlefoot_native.FrontEnd(1).run(noise(100).astype(np.float64))
+
+
+def test_a_model_that_is_not_packed_has_no_program() -> None:
+    assert native.program(tiny(), "auto", 1) is None
