@@ -190,6 +190,41 @@ def test_scales_found_at_run_time_are_refused() -> None:
         FrontEnd(dynamic, native.available()[0], 1)
 
 
+# 8 bits
+
+
+def eight_bits(**changes: Any) -> Artifact:
+    """A static int8 artifact."""
+    model = few_bits(4, **{"positions": 8, "front_end": 8, **changes})
+    weights = {name: value for name, value in model.weights.items() if not name.endswith(".weight_bits")}
+    for name in native.packed_layers(model):
+        weights[f"{name}.weight"] = unpack_layer(name, model.weights)
+    return replace(model, weights=weights)
+
+
+def test_8_bits_are_exact_where_an_engine_would_cut_sums_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, waveform = eight_bits(), noise(6000)
+    exact = create(model, "onnxruntime").run(waveform)
+    monkeypatch.setattr(native, "may_saturate", lambda: True)
+    made = create(model)
+    assert (made.name, made.kernels) == ("native", native.available()[0])
+    close = np.abs(made.run(waveform) - exact).max(axis=1) < 1e-4 * exact.std()
+    assert close.mean() > 0.9
+    assert create(model, kernels="off").name != "native"
+    assert create(model, "onnxruntime").name == "onnxruntime"  # which was asked for
+    monkeypatch.setattr(native, "may_saturate", lambda: False)
+    assert create(model).name != "native"
+
+
+@pytest.mark.parametrize("change", [{"positions": 32}, {"front_end": 32}, {"model_type": "wavlm"}], ids=str)
+def test_8_bits_that_the_kernels_do_not_have_stay_in_an_engine(
+    change: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(native, "may_saturate", lambda: True)
+    made = create(eight_bits(**change))
+    assert (made.kernels, caplog.text) == ("none", "")
+
+
 # bad input
 
 

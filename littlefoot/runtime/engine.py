@@ -65,7 +65,8 @@ def create(
     """The engine ``name`` with the artifact loaded.
 
     Args:
-        name: ``openvino``, ``onnxruntime``, or ``auto``: whichever is the faster for the artifact.
+        name: ``openvino``, ``onnxruntime``, or ``auto``: whichever is the fastest for the artifact, which may
+            be the native kernels alone.
         threads: processor threads, all by default.
         precision: of what is not quantized. ``f32``, ``bf16`` (OpenVINO, on processors that have it), or
             ``auto``: bf16 for a quantized artifact where the processor has it, f32 otherwise.
@@ -85,13 +86,16 @@ def create(
         raise ConfigError(f"precision '{precision}' is unknown: use one of {', '.join(PRECISIONS)}")
     if name not in ENGINES:
         raise EngineError(f"engine '{name}' is unknown: use {', '.join(ENGINES[:-1])} or {ENGINES[-1]}")
-    if name == "auto":
-        name = _best_engine(artifact)
-    threads = threads or len(os.sched_getaffinity(0))
-    program = native.program(artifact, native.chosen(kernels), threads)
+    threads, kernels = threads or len(os.sched_getaffinity(0)), native.chosen(kernels)
+    program = native.program(artifact, kernels, threads)
+    if program is None and (name, kernels) == ("auto", "auto") and precision != "bf16":
+        exact = native.eight_bits(artifact, threads)
+        if exact is not None:
+            return exact
+    name = _best_engine(artifact) if name == "auto" else name
     if program is None:
         return _engine(artifact, name, threads, precision, cached, parallel, "whole")
-    features: Engine | FrontEnd | None = native.front_end(artifact, program, threads)
+    features: Engine | FrontEnd | None = native.front_end(artifact, program.kernels, threads)
     if features is None:
         whole = _engine(artifact, name, threads, precision, cached, parallel, "features")
         features = native.SlicedFrontEnd(whole, artifact.config)

@@ -16,11 +16,7 @@ constexpr int kColumns = 32, kGroup = 4, kStep = 8;
 // Byte lane: index of columns 0-3 of the step in the low half, of 4-7 in the high half. Even lanes hold the
 // first 16 outputs, odd lanes the others, as ``look_up`` adds them up.
 void pack_indices(const uint8_t* bits, uint8_t* unit) {
-    for (int lane = 0; lane < kColumns; ++lane) {
-        const uint8_t* row = bits + (lane / 2 + lane % 2 * 16) * kStep;
-        unit[lane] = 0;
-        for (int k = 0; k < kStep; ++k) unit[lane] |= static_cast<uint8_t>(row[k] << k);
-    }
+    for (int lane = 0; lane < kColumns; ++lane) unit[lane] = bits_of(bits + (lane / 2 + lane % 2 * 16) * kStep);
 }
 
 void build_tables(const uint8_t* digits, long inputs, uint8_t* tables) {

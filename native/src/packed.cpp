@@ -17,25 +17,35 @@ constexpr long kWordLimit = 65535;      // of sums while they are words
 
 long up(long n, long to) { return (n + to - 1) / to * to; }
 
-// A row's codes as they are stored; for 8 bits the levels themselves.
-void stored_codes(const uint8_t* packed, long columns, int bits, bool digits_of_three, uint8_t* codes) {
-    if (bits == 8) {
-        std::memcpy(codes, packed, static_cast<size_t>(columns));
-    } else if (digits_of_three) {
-        for (long c = 0; c < columns; c += 5) {
-            unsigned byte = packed[c / 5];
-            for (long j = c; j < std::min(columns, c + 5); ++j, byte /= 3) codes[j] = static_cast<uint8_t>(byte % 3);
-        }
-    } else if (bits == 3) {
-        for (long c = 0; c < columns; c += 8) {
-            const uint8_t* three = packed + c / 8 * 3;
-            unsigned eight = three[0] | static_cast<unsigned>(three[1]) << 8 | static_cast<unsigned>(three[2]) << 16;
-            for (long j = c; j < c + 8; ++j, eight >>= 3) codes[j] = eight & 7;
-        }
-    } else {
-        const unsigned mask = (1u << bits) - 1;
-        for (long c = 0; c < columns; ++c)
-            codes[c] = static_cast<uint8_t>(packed[c * bits / 8] >> (c * bits % 8) & mask);
+// The codes that each byte holds where they fill bytes: 8, 4 or 2 of them, or five digits of three.
+struct ByteCodes {
+    int each;
+    uint8_t codes[256][8];
+};
+
+// ``ascending``: the place among the levels of a code as it is stored.
+ByteCodes byte_codes(int bits, bool digits_of_three, const uint8_t* ascending) {
+    ByteCodes made = {digits_of_three ? 5 : 8 / bits, {}};
+    const unsigned base = digits_of_three ? 3 : 1u << bits;
+    for (unsigned byte = 0; byte < 256; ++byte) {
+        unsigned left = byte;
+        for (int i = 0; i < made.each; ++i, left /= base) made.codes[byte][i] = ascending[left % base];
+    }
+    return made;
+}
+
+void unpack(const uint8_t* packed, long columns, const ByteCodes& of, uint8_t* codes) {
+    long c = 0;
+    for (; c + 8 <= columns; c += of.each) std::memcpy(codes + c, of.codes[*packed++], 8);
+    for (; c < columns; c += of.each)
+        std::memcpy(codes + c, of.codes[*packed++], static_cast<size_t>(std::min<long>(of.each, columns - c)));
+}
+
+// Eight codes of 3 bits are in three bytes.
+void unpack_threes(const uint8_t* packed, long columns, const uint8_t* ascending, uint8_t* codes) {
+    for (long c = 0; c < columns; c += 8, packed += 3) {
+        unsigned eight = packed[0] | static_cast<unsigned>(packed[1]) << 8 | static_cast<unsigned>(packed[2]) << 16;
+        for (long j = c; j < c + 8; ++j, eight >>= 3) codes[j] = ascending[eight & 7];
     }
 }
 
@@ -117,18 +127,22 @@ PackedMatrix::PackedMatrix(const Kernels& kernels, const uint8_t* packed, long r
     const size_t block_bytes = tables_ ? static_cast<size_t>(planes_) * block * padded_ / 8
                                        : static_cast<size_t>(block) * padded_ * stored / 8;
     data_ = Bytes(block_bytes * static_cast<size_t>(blocks_));
+    const ByteCodes of_bytes = bits == 1 || bits == 2 || bits == 4 ? byte_codes(bits, three, ascending) : ByteCodes{};
     std::vector<uint8_t> codes(static_cast<size_t>(block * padded_));
     std::vector<uint8_t> piece(static_cast<size_t>(block * padded_));
     for (long b = 0; b < blocks_; ++b) {
         std::fill(codes.begin(), codes.end(), uint8_t{0});
         for (long r = b * block; r < std::min(rows, (b + 1) * block); ++r) {
             uint8_t* row = codes.data() + (r - b * block) * padded_;
-            stored_codes(packed + r * row_bytes, columns, bits, three, row);
+            if (bits == 8)
+                std::memcpy(row, packed + r * row_bytes, static_cast<size_t>(columns));
+            else if (bits == 3)
+                unpack_threes(packed + r * row_bytes, columns, ascending, row);
+            else
+                unpack(packed + r * row_bytes, columns, of_bytes, row);
             int32_t sum = 0;
-            for (long c = 0; c < columns; ++c) {
-                if (bits < 8) row[c] = ascending[row[c] & 15];
-                sum += bits == 8 ? static_cast<int8_t>(row[c]) : alpha_ * row[c] - beta_;
-            }
+            for (long c = 0; c < columns; ++c) sum += bits == 8 ? static_cast<int8_t>(row[c]) : row[c];
+            if (bits < 8) sum = alpha_ * sum - beta_ * static_cast<int32_t>(columns);
             row_sums_[static_cast<size_t>(r)] = sum;
         }
         uint8_t* out = data_.data() + static_cast<size_t>(b) * block_bytes;
@@ -137,23 +151,23 @@ PackedMatrix::PackedMatrix(const Kernels& kernels, const uint8_t* packed, long r
             for (int plane = 0; plane < planes_; ++plane)
                 for (long k = 0; k < padded_; k += step, out += unit) {
                     for (int c = 0; c < block; ++c)
-                        for (int j = 0; j < step; ++j)
-                            piece[static_cast<size_t>(c * step + j)] =
-                                codes[static_cast<size_t>(c * padded_ + k + j)] >> plane & 1;
+                        std::memcpy(piece.data() + c * step, codes.data() + c * padded_ + k, static_cast<size_t>(step));
+                    for (int i = 0; i < block * step; ++i)
+                        piece[static_cast<size_t>(i)] = piece[static_cast<size_t>(i)] >> plane & 1;
                     kernels.pack_indices(piece.data(), out);
                 }
             continue;
         }
-        for (long k = 0; k < padded_; ++k)
+        uint8_t* const fours = stored == 8 ? out : piece.data();
+        for (long k = 0; k < padded_; k += 4)
             for (int c = 0; c < block; ++c)
-                piece[static_cast<size_t>((k / 4 * block + c) * 4 + k % 4)] =
-                    codes[static_cast<size_t>(c * padded_ + k)];
+                std::memcpy(fours + k * block + c * 4, codes.data() + c * padded_ + k, 4);
+        if (stored == 8) continue;
         const int each = 8 / stored;  // vectors of 64 codes in one of 64 bytes
-        for (long i = 0; i < block * padded_; ++i) {
-            const long vector = i / 64;
-            out[vector / each * 64 + i % 64] |=
-                static_cast<uint8_t>(piece[static_cast<size_t>(i)] << (stored * (vector % each)));
-        }
+        for (long vector = 0; vector < block * padded_ / 64; ++vector)
+            for (int i = 0; i < 64; ++i)
+                out[vector / each * 64 + i] |=
+                    static_cast<uint8_t>(fours[vector * 64 + i] << (stored * (vector % each)));
     }
 }
 

@@ -6,6 +6,13 @@
 namespace littlefoot {
 namespace {
 
+// Eight bytes of 0 and 1 as the bits of one: of all products of two bits, those in the highest byte are the bytes' own.
+inline uint8_t bits_of(const uint8_t* eight) {
+    uint64_t bytes;
+    __builtin_memcpy(&bytes, eight, 8);
+    return static_cast<uint8_t>(bytes * 0x0102040810204080u >> 56);
+}
+
 inline float exponential(float x) {
     // 2^n * e^r with |r| <= ln(2) / 2 and a Taylor polynomial of degree 7; below e^-87 it is that.
     x = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;

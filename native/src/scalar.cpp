@@ -11,10 +11,7 @@ constexpr int kColumns = 16, kGroup = 4, kStep = 8;
 
 // Byte c of a unit: index of columns 0-3 of the step in the low half, of 4-7 in the high half, of output c.
 void pack_indices(const uint8_t* bits, uint8_t* unit) {
-    for (int c = 0; c < kColumns; ++c) {
-        unit[c] = 0;
-        for (int k = 0; k < kStep; ++k) unit[c] |= static_cast<uint8_t>(bits[c * kStep + k] << k);
-    }
+    for (int c = 0; c < kColumns; ++c) unit[c] = bits_of(bits + c * kStep);
 }
 
 void build_tables(const uint8_t* digits, long inputs, uint8_t* tables) {
