@@ -71,27 +71,36 @@ def main() -> None:
     inputs = collect(model, [noise(4, 1)])
     models = {2: lowbit(model, inputs, 2), 1: lowbit(model, inputs, 1)}
     halved = {name: weight.astype(np.float16) for name, weight in model.weights.items()}
-    times: dict[int, list[float]] = {}
+    times: dict[str, list[float]] = {}
     if not options.sizes_only:
         waveform = noise(options.seconds)
-        engines = {
-            bits: create(made, "openvino", options.threads)
-            for bits, made in {32: model, 8: int8(model), **models}.items()
-        }
-        named = {str(bits): lambda engine=engine: engine.run(waveform) for bits, engine in engines.items()}
-        times = {int(bits): found for bits, found in measure(named, options.rounds).items()}
-    print("| bits | law, MB | our files, MB | law, run time | measured | against our int8 |")
+        threads = options.threads
+        engines = {"32": create(model, "openvino", threads), "8": create(int8(model), "openvino", threads)}
+        for bits, made in models.items():
+            engines[f"{bits}, expanded"] = create(made, "openvino", threads, kernels="off")
+            engines[str(bits)] = create(made, "openvino", threads)
+        named = {name: lambda engine=engine: engine.run(waveform) for name, engine in engines.items()}
+        times = measure(named, options.rounds)
+
+    def ratios(name: str) -> str:
+        """Of the time to that in float32 and in 8 bits."""
+        if name not in times:
+            return "-"
+        found = (
+            statistics.median(a / b for a, b in zip(times[name], times[other], strict=True))
+            for other in ("32", "8")
+        )
+        return " / ".join(f"{ratio:.2f}" for ratio in found)
+
+    print("| bits | law, MB | our files, MB | law, run time | expanded, of float32 / of our int8 | packed |")
     print("|---|---|---|---|---|---|")
     for bits, made in {16: replace(model, weights=halved), **models}.items():
         law = accounting.model_storage_mb(model.config, bits)
         estimate = accounting.estimated_runtime(32 if bits == 16 else bits)
-        ratios = ["-", "-"]
-        if bits in times:
-            ratios = [
-                f"{statistics.median(a / b for a, b in zip(times[bits], times[other], strict=True)):.2f}"
-                for other in (32, 8)
-            ]
-        print(f"| {bits} | {law:.2f} | {on_disk(made):.2f} | {estimate:.2f} | {' | '.join(ratios)} |")
+        print(
+            f"| {bits} | {law:.2f} | {on_disk(made):.2f} | {estimate:.2f} "
+            f"| {ratios(f'{bits}, expanded')} | {ratios(str(bits))} |"
+        )
 
 
 if __name__ == "__main__":

@@ -52,6 +52,13 @@ PRODUCTS = (  # bits of weights and of activations
     (1, 2, "tables"),
     (1, 1, "tables"),
 )
+REDUCED: dict[str, Any] = {
+    **BASE,
+    "conv_dim": [64, 128, 256, 256, 256],
+    "conv_kernel": [20, 8, 4, 4, 4],
+    "conv_stride": [10, 4, 2, 2, 2],
+}
+"""The base geometry behind a front end that strides early, as that of littlefoot-en."""
 MODELS = ((1, 4), (1, 2), (1, 8), (2, 8), (2, 4), (4, 8))
 
 
@@ -158,6 +165,10 @@ def model(folder: Path, rounds: int, seconds: float, threads: int) -> None:
         made = create(few_bits(quantized, weight_bits, activation_bits), "openvino", threads, cached=False)
         engines[f"W{weight_bits}A{activation_bits}, {made.kernels}"] = made
     engines["of these, the front end"] = made._features  # type: ignore[attr-defined]
+    _, quantized = prepared(REDUCED, folder / "reduced")
+    for weight_bits, activation_bits in MODELS[:2]:
+        made = create(few_bits(quantized, weight_bits, activation_bits), "openvino", threads, cached=False)
+        engines[f"W{weight_bits}A{activation_bits}, reduced front end"] = made
     wall: dict[str, list[float]] = {name: [] for name in engines}
     processor: dict[str, list[float]] = {name: [] for name in engines}
     for number in range(rounds + 1):

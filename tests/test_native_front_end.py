@@ -45,6 +45,7 @@ GEOMETRIES: dict[str, dict[str, Any]] = {
         "num_conv_pos_embeddings": 5,
     },
     "relu": {"feat_extract_norm": "layer", "feat_extract_activation": "relu"},
+    "gaps": {"conv_dim": [8, 6, 8], "conv_kernel": [10, 3, 2], "conv_stride": [5, 4, 3]},
     "wide": {"conv_dim": [72, 200], "conv_kernel": [10, 8], "conv_stride": [5, 4]},
 }
 
@@ -278,8 +279,8 @@ def second_layer(**changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"stride": 4}, "a stride from 1"),
-        ({"stride": 0}, "a stride from 1"),
+        ({"stride": 1 << 17}, "a stride of 1 to 65536"),
+        ({"stride": 0}, "a stride of 1 to 65536"),
         ({"weight": np.ones((0, 3), np.float32)}, "needs outputs"),
         ({"bias": np.ones(3, np.float32)}, "the bias must have 4 numbers, not 3"),
         ({"norm": "sideways"}, "a norm over 'sideways' is unknown"),
@@ -299,7 +300,7 @@ def test_wrong_first_layers_are_refused(changes: dict[str, Any], message: str) -
     [
         ({"taps": 3}, "rows of 12 columns of 8 bits have 12 bytes, not 8"),
         ({"taps": 0}, "1 to 65536 taps"),
-        ({"stride": 3}, "a stride from 1"),
+        ({"stride": -1}, "a stride of 1 to 65536"),
         ({"norm": "time"}, "only the first layer may have a norm over time"),
         ({"zero_point": 256}, "zero point 0 to 255"),
         ({"input_scale": 0.0}, "scale must be above 0"),

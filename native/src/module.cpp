@@ -291,8 +291,8 @@ FrontEndNorm norm(const std::string& over, const std::optional<Floats>& weight, 
 }
 
 void check_window(long taps, long stride, long outputs) {
-    if (taps < 1 || taps > 1 << 16 || stride < 1 || stride > taps || outputs < 1)
-        throw std::invalid_argument("a convolution needs outputs, 1 to 65536 taps, and a stride from 1 to as many");
+    if (taps < 1 || taps > 1 << 16 || stride < 1 || stride > 1 << 16 || outputs < 1)
+        throw std::invalid_argument("a convolution needs outputs, 1 to 65536 taps, and a stride of 1 to 65536");
 }
 
 // weight (outputs, taps)
