@@ -200,5 +200,5 @@ def _train(method: str, config: ModelConfig, steps: int, final: bool) -> dict[st
     if method == "distill":
         settings["dropout"] = False
     if method == "lowbit":
-        settings |= {"time_mask_fraction": 0.0, "feature_mask_fraction": 0.0}
+        settings |= {"time_mask_fraction": 0.0, "feature_mask_fraction": 0.0, "freeze_front_end": True}
     return settings
