@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("littlefoot")
 
-
 KERNELS = ("auto", "off", "avx512", "avx2", "neon", "scalar")
 
 SLICE = SAMPLE_RATE // 2
@@ -338,7 +337,7 @@ class NativeEngine:
     there on."""
 
     def __init__(self, features: Engine | FrontEnd, embedding: Engine | None, program: Program) -> None:
-        self.name, self.kernels = features.name, program.kernels
+        self.name, self.kernels = (embedding or features).name, program.kernels
         self._features, self._embedding, self._program = features, embedding, program
         self._lock = threading.Lock()  # the program has one set of buffers
 
