@@ -332,9 +332,9 @@ void window_layer(FrontEnd& front_end, Weights weights, long taps, long stride, 
                                                   bits, levels, input_bits, "auto");
     layer.norm = norm(norm_over, norm_weight, norm_bias, eps, layer.outputs);
     layer.activation = activation(kind);
-    const bool last = layer.norm.over == Over::channels;  // then the activation follows the norm
+    const bool normed = layer.norm.over == Over::channels;  // then the activation follows the norm
     layer.rounding = rounding(channels, layer.matrix->row_sums(), weight_scale, input_scale, zero_point, smoothing,
-                              shift, bias, last ? "none" : kind);
+                              shift, bias, normed ? "none" : kind);
     front_end.add(std::move(layer));
 }
 

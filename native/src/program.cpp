@@ -274,7 +274,8 @@ void Program::pack(const PackedConvolution& step, const Rows& rows, long frames,
         for (long r = 0; r < rows.count; ++r) {
             const long place = step.behind + rows.first + r;
             sums[place] = quantize(kernels_, step.rounding, source + r * stride(step.source),
-                                   static_cast<long>(g) * channels, channels, matrix.activation_bits(), window + place * channels);
+                                   static_cast<long>(g) * channels, channels, matrix.activation_bits(),
+                                   window + place * channels);
         }
         const auto silence = [&](long from, long to) {
             std::memset(window + from * channels, zero, static_cast<size_t>((to - from) * channels));
