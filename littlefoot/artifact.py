@@ -45,8 +45,10 @@ QUANTIZATION_SUFFIXES = (
     ".input_smoothing",
     ".input_shift",
     ".input_bits",
+    *(f".weight_scale_{bits}" for bits in PACKED_BITS),
 )
-"""Tensors that may stand beside a layer's weight (``littlefoot.compress.quantize``)."""
+"""Tensors that may stand beside a layer's weight (``littlefoot.compress.quantize``; the last ones
+``littlefoot.precisions``)."""
 
 TRAINING_SUFFIXES = (".log_weight_scale", ".log_input_scale", ".input_zero")
 """And beside that of a model whose quantization is being learned (``littlefoot.compress.fake_quant``);

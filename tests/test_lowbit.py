@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -17,15 +18,26 @@ import pytest
 import soundfile
 import torch
 from artifacts import difference
+from conftest import Run
 from families import speechlike
+from hypothesis import given
+from hypothesis import strategies as st
 from tones import QUIET, write_set
 
+import littlefoot
 from littlefoot import artifact as artifact_files
 from littlefoot import manifest
 from littlefoot.artifact import Artifact
 from littlefoot.compress import calibration, chain, recipe
 from littlefoot.compress.calibration import LayerInput, collect
-from littlefoot.compress.fake_quant import FakeQuantOps, Plan, round_input, round_weight, weight_levels
+from littlefoot.compress.fake_quant import (
+    FakeQuantOps,
+    Plan,
+    round_input,
+    round_to_upper_bits,
+    round_weight,
+    weight_levels,
+)
 from littlefoot.compress.gptq import round_groups
 from littlefoot.compress.lowbit import LowbitConfig, convert, lowbit, make_plan, near_gptq, prepare
 from littlefoot.compress.methods import Step
@@ -36,6 +48,7 @@ from littlefoot.errors import ConfigError
 from littlefoot.model.module import CTCModel
 from littlefoot.model.train_config import TrainConfig
 from littlefoot.packing import TERNARY, WeightCode, symmetric, unpack_layer
+from littlefoot.precisions import at_bits, upper_bits
 from littlefoot.runtime.engine import create
 
 CLIPS = [speechlike(0.8, seed) for seed in range(2)]
@@ -293,16 +306,100 @@ def test_a_run_goes_down_in_steps_and_serves_several_precisions(
     teacher: Artifact, tones: Path, tmp_path: Path
 ) -> None:
     train = TrainConfig(**{**QUIET, "steps": 30})
-    config = LowbitConfig(bits=2, train=train, descent=(8, 4), descent_steps=10, companions=(4, 8))
+    config = LowbitConfig(bits=3, train=train, descent=(8, 4), descent_steps=10, companions=(2, 1))
     made = lowbit(teacher, config, step_in(tmp_path, teacher, tones))
     for bits in (8, 4):
         metrics = tmp_path / f"{bits}-bit" / "model-training" / "metrics.jsonl"
         assert json.loads(metrics.read_text().splitlines()[-1])["step"] == 10
-        beside = artifact_files.load(tmp_path / f"companion-{bits}-bit")
-        assert beside.config.littlefoot["quantization"]["bits"] == bits
-        assert divergence(beside, teacher, tones) < 0.05
-    assert divergence(made, teacher, tones) < 0.05
-    assert made.config.littlefoot["quantization"]["bits"] == 2
+    assert made.config.littlefoot["quantization"]["precisions"] == [3, 2, 1]
+    loaded = artifact_files.load(artifact_files.save(made, tmp_path / "made"))
+    for bits in (3, 2, 1):
+        model = at_bits(loaded, bits)
+        assert divergence(model, teacher, tones) < 0.05
+        assert model.config.littlefoot["quantization"]["bits"] == bits
+        assert model.weights["encoder.layers.0.attention.q_proj.weight"].nbytes == 32 * 32 * bits // 8
+    assert divergence(at_bits(made, 3), made, tones) == 0
+
+
+@pytest.mark.parametrize("bits", [4, 3, 2])
+@pytest.mark.parametrize("kind", ["wav2vec2-base", "wavlm-base"])
+def test_fewer_bits_of_an_artifact_compute_what_they_were_trained_to(kind: str, bits: int) -> None:
+    """With a layer that has fewer bits than the others, and one with 8, which keep them."""
+    few, all_8 = "encoder.layers.0.feed_forward.output_dense", "encoder.layers.1.attention.out_proj"
+    companions = tuple(range(1, bits))
+    config = LowbitConfig(bits=bits, companions=companions, layer_bits={few: 1, all_8: 8})
+    student, plan = fresh(kind, config)
+    with torch.no_grad():
+        for name, parameter in student.named_parameters():
+            if name.endswith(("log_weight_scale", "input_shift")):  # of each precision its own
+                parameter += 0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+    made = convert(student.to_artifact(), plan, config)
+    found = []
+    for choice, fewer in enumerate((bits, *companions)):
+        student.ops = partial(FakeQuantOps, plan, lambda choice=choice: choice)
+        student.train()
+        expected = student.encode(torch.from_numpy(CLIPS[0])[None]).logits[0].detach().numpy()
+        found.append(create(at_bits(made, fewer), "onnxruntime", threads=1).run(CLIPS[0]))
+        assert difference(found[-1], expected) < 0.02
+    assert len({f.tobytes() for f in found}) == len(found)
+    assert at_bits(made, 1).weights[f"{all_8}.weight"].dtype == np.int8
+
+
+@given(st.integers(1, 4), st.integers(1, 4), st.data())
+def test_upper_bits_are_the_beginning_of_the_codes(bits: int, fewer: int, data: st.DataObject) -> None:
+    fewer = min(bits, fewer)
+    known = WeightCode(bits, symmetric(bits)).levels
+    level = data.draw(st.sampled_from(known))
+    written = format(known.index(level), f"0{bits}b")
+    expected = WeightCode(fewer, symmetric(fewer)).levels[int(written[:fewer], 2)]
+    assert upper_bits(np.array([level], np.int8), bits, fewer).tolist() == [expected]
+    assert upper_bits(torch.tensor([float(level)]), bits, fewer).tolist() == [expected]
+
+
+def test_gradients_of_fewer_bits_are_those_of_their_scales_and_of_what_is_not_cut_off() -> None:
+    weight = torch.tensor([[0.1, -0.3, 0.5, 9.0]], requires_grad=True)
+    stored, log_scale = torch.log(torch.tensor([[0.2]])), torch.log(torch.tensor([[0.4]])).requires_grad_()
+    rounded = round_to_upper_bits(weight, stored, log_scale, WeightCode(2, symmetric(2)), WeightCode(1))
+    torch.testing.assert_close(rounded.detach(), torch.tensor([[0.4, -0.4, 0.4, 0.4]]))
+    rounded.backward(torch.tensor([[1.0, 2.0, 3.0, 4.0]]))
+    assert weight.grad is not None
+    assert log_scale.grad is not None
+    assert weight.grad.tolist() == [[1, 2, 3, 0]]
+    torch.testing.assert_close(log_scale.grad, torch.tensor([[0.4 * (1 - 2 + 3 + 4) / math.sqrt(4)]]))
+
+
+def two_precisions() -> Artifact:
+    config = LowbitConfig(bits=2, companions=(1,))
+    student, plan = fresh("wav2vec2-base", config)
+    return convert(student.to_artifact(), plan, config)
+
+
+def test_every_command_that_recognises_takes_a_precision(run: Run, tones: Path, tmp_path: Path) -> None:
+    model = artifact_files.save(two_precisions(), tmp_path / "model")
+    clip = next(tones.parent.rglob("*.wav"))
+    texts = {bits: littlefoot.load(str(model), bits=bits).transcribe(clip).text for bits in (2, 1)}
+    assert texts[2] != texts[1]
+    assert littlefoot.load(str(model)).transcribe(clip).text == texts[2]
+    for bits, text in texts.items():
+        assert run("transcribe", model, clip, "--bits", str(bits)).out.strip() == text
+    measured = [run("eval", model, tones, "--split", "train", "--bits", str(n), "--json").out for n in (2, 1)]
+    assert len({json.loads(text)["cer"] for text in measured}) == 2
+    labelled = run("label", model, tones, "-o", tmp_path / "labels", "--bits", "1")
+    assert labelled.code == 0, labelled.err
+    written = (tmp_path / "labels" / "manifest.tsv").read_text()
+    assert texts[1] in written
+    assert texts[2] not in written
+    refused = run("transcribe", model, clip, "--bits", "3")
+    assert refused.code == 2
+    assert "the model cannot run with 3 bits: it has 2 and 1" in refused.err
+
+
+def test_a_precision_that_is_not_there_is_refused() -> None:
+    made = two_precisions()
+    with pytest.raises(ConfigError, match="cannot run with 3 bits: it has 2 and 1"):
+        at_bits(made, 3)
+    with pytest.raises(ConfigError, match="it was not trained for several precisions"):
+        at_bits(at_bits(made, 1), 1)
 
 
 def test_an_interrupted_run_ends_as_one_that_was_not(
@@ -343,7 +440,7 @@ def test_two_processes_train_together(teacher: Artifact, tones: Path, tmp_path: 
     }
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
     command += ["-m", "littlefoot", "shrink", str(model), "-o", str(tmp_path / "out")]
-    command += ["--recipe", "lowbit", "--data", str(tones), "--set", "lowbit.companions=[8]"]
+    command += ["--recipe", "lowbit", "--data", str(tones), "--set", "lowbit.companions=[1]"]
     command += ["--set", "lowbit.budget_mb=0.04"]
     for name, value in settings.items():
         command += ["--set", f"lowbit.train.{name}={value}"]
@@ -373,6 +470,9 @@ def test_two_processes_train_together(teacher: Artifact, tones: Path, tmp_path: 
         ({"group_size": -1}, "group_size must be 0 or more"),
         ({"budget_mb": 0}, "budget_mb must be greater than 0"),
         ({"budget_mb": 1, "layer_bits": {"*": 2}}, "leave out layer_bits"),
+        ({"bits": 2, "companions": (2,)}, "they must have fewer bits than the artifact"),
+        ({"bits": 8, "companions": (2,)}, "which has 4 at most"),
+        ({"levels": "zero", "companions": (1,)}, "companions need levels: symmetric"),
         ({"teacher": "me"}, "teacher must be previous or first"),
     ],
 )

@@ -41,6 +41,7 @@ class Settings:
     precision: str
     language: str | None
     layers: int | None
+    bits: int | None
     vad: str
     beam: int | None
     lm: Path | None
@@ -58,7 +59,13 @@ class Settings:
 
         vad.create(self.vad)
         loaded = recognizer.load(
-            self.model, self.engine, self.threads, self.precision, self.language, self.layers
+            self.model,
+            self.engine,
+            self.threads,
+            self.precision,
+            self.language,
+            self.layers,
+            bits=self.bits,
         )
         search = decoder(loaded, self.beam, self.lm, self.alpha, self.beta, self.hotwords, self.lexicon)
 

@@ -23,6 +23,7 @@ def evaluate(
     precision: options.Precision = "auto",
     language: options.Language = None,
     layers: options.Layers = None,
+    bits: options.Bits = None,
     beam: options.Beam = None,
     lm: options.LanguageModel = None,
     alpha: options.Alpha = None,
@@ -39,7 +40,7 @@ def evaluate(
     from littlefoot.runtime import recognizer
 
     utterances = manifests.read(manifest, split)
-    loaded = recognizer.load(model, engine, threads, precision, language, layers)
+    loaded = recognizer.load(model, engine, threads, precision, language, layers, bits=bits)
     search = decoder(loaded, beam, lm, alpha, beta, hotwords, lexicon)
     with bar("transcribing", len(utterances)) as advance:
         result = evaluate_recognizer(loaded, utterances, advance, search)

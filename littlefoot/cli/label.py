@@ -49,6 +49,7 @@ def label(
     precision: options.Precision = "auto",
     language: options.Language = None,
     layers: options.Layers = None,
+    bits: options.Bits = None,
     vad: options.Vad = None,
     beam: options.Beam = None,
     lm: options.LanguageModel = None,
@@ -78,8 +79,9 @@ def label(
         model = str(Path(model).absolute())  # workers may be elsewhere
     lm, hotwords, lexicon = (path and path.absolute() for path in (lm, hotwords, lexicon))
     decoding = {
-        **{"engine": engine, "precision": precision, "language": language, "layers": layers, "vad": vad},
+        **{"engine": engine, "precision": precision, "language": language, "layers": layers, "bits": bits},
         **{"beam": beam, "lm": lm, "alpha": alpha, "beta": beta, "hotwords": hotwords, "lexicon": lexicon},
+        "vad": vad,
     }
     settings = Settings(model, threads=threads, alternatives=0, **decoding)  # type: ignore[arg-type]
     how: Workers

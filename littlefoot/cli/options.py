@@ -21,6 +21,10 @@ Layers = Annotated[
     int | None,
     typer.Option("--layers", help="Stop after so many layers: faster. For models that are trained for it."),
 ]
+Bits = Annotated[
+    int | None,
+    typer.Option("--bits", help="Weights of so many bits, of a model that was trained for several."),
+]
 Vad = Annotated[
     str | None, typer.Option("--vad", help="What finds speech in long recordings: energy, silero or off.")
 ]

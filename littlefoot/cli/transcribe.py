@@ -53,6 +53,7 @@ def transcribe(
     precision: options.Precision = "auto",
     language: options.Language = None,
     layers: options.Layers = None,
+    bits: options.Bits = None,
     stream: Annotated[
         bool, typer.Option("--stream", help="Say what is heard as it comes; - is raw PCM, mic a microphone.")
     ] = False,
@@ -94,7 +95,7 @@ def transcribe(
             raise ConfigError("--stream goes without --vad, --jobs and --skip-existing")
         from littlefoot.cli import live
 
-        loaded = recognizer.load(model, engine, threads, precision, language, layers)
+        loaded = recognizer.load(model, engine, threads, precision, language, layers, bits=bits)
         live.transcribe(
             loaded, audio[0], form, chunk_ms, decoder(loaded, beam, lm, alpha, beta, hotwords, lexicon)
         )
@@ -127,6 +128,7 @@ def transcribe(
         precision,
         language,
         layers,
+        bits,
         vad,
         beam,
         lm,

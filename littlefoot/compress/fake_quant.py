@@ -8,7 +8,8 @@ While it is trained, a quantized layer NAME has beside its full-precision weight
 
 - ``NAME.log_weight_scale`` (K * C' * G,): the logarithms of the scales of each row's G groups of columns,
   for each of the K precisions that are trained together; with 8 bits there is none, the row's largest
-  weight decides;
+  weight decides. The first precision's scales say where each level begins; levels of fewer bits are several
+  of them (``littlefoot.precisions``);
 - ``NAME.log_input_scale`` (1,) and ``NAME.input_zero`` (1,), the zero point as a share of the range; a
   factor of a product has no zero point: its range is symmetric, in 8 bits;
 - ``NAME.input_shift`` (C,): subtracted from the input before it is rounded and added after.
@@ -29,6 +30,7 @@ from torch import Tensor
 
 from littlefoot.model.torch_ops import TorchOps
 from littlefoot.packing import LARGEST_LEVEL, WeightCode
+from littlefoot.precisions import upper_bits
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,8 @@ class Plan:
     """Which layers are rounded, and how."""
 
     weights: Mapping[str, tuple[WeightCode, ...]]
-    """By layer: the code of each precision that is trained together, the artifact's first. A precision that
-    a layer does not have is that of its first."""
+    """By layer: the code of each precision that is trained together, the artifact's first, those with fewer
+    bits after it. A precision that a layer does not have is that of its first."""
     inputs: Mapping[str, str] = field(default_factory=dict)
     """By layer or factor of a product: whose input parameters it uses."""
     input_bits: Mapping[str, int] = field(default_factory=dict)
@@ -88,8 +90,12 @@ class FakeQuantOps(TorchOps):
             # Processes that train together wait for a gradient of each parameter.
             return rounded if log_scales is None else rounded + 0 * log_scales.sum()
         assert log_scales is not None  # few bits have scales
-        log_scale = log_scales.reshape(len(codes), len(weight), -1)[choice]
-        return round_weight(weight.flatten(1), log_scale, code).reshape(weight.shape)
+        log_scale = log_scales.reshape(len(codes), len(weight), -1)
+        if choice:
+            rounded = round_to_upper_bits(weight.flatten(1), log_scale[0], log_scale[choice], codes[0], code)
+        else:
+            rounded = round_weight(weight.flatten(1), log_scale[0], code)
+        return rounded.reshape(weight.shape)
 
     def _input(self, x: Tensor, name: str) -> Tensor:
         owner = self._plan.inputs.get(name)
@@ -124,6 +130,27 @@ def round_weight(weight: Tensor, log_scale: Tensor, code: WeightCode) -> Tensor:
     scale = (multipliers * row_scale[:, None])[:, :, None] * step  # (C', G, 1)
     grouped = centred.reshape(*multipliers.shape, count)
     return _fake_round(grouped, scale, -low / step, 0, last, 0.5).reshape(weight.shape)
+
+
+def round_to_upper_bits(
+    weight: Tensor, stored_log_scale: Tensor, log_scale: Tensor, stored: WeightCode, code: WeightCode
+) -> Tensor:
+    """What is left of a layer's weight (C', C) that is stored in some bits if fewer of them are read.
+
+    Where levels begin is not this precision's to learn; its scale's gradient is the levels themselves.
+
+    Args:
+        stored_log_scale: (C', 1) of the stored levels.
+        log_scale: (C', 1) of these.
+    """
+    with torch.no_grad():
+        levels = upper_bits(weight_levels(weight, stored_log_scale, stored)[0], stored.bits, code.bits)
+        edge = (stored.levels[-1] + 1) * stored_log_scale.exp()  # of what the outermost levels stand for
+    centred = _centred(weight, stored)
+    passed = centred * (centred.abs() <= edge)
+    scale = _damped(log_scale, 1 / math.sqrt(weight.shape[1] * code.levels[-1])).exp()
+    rounded: Tensor = levels * scale + (passed - passed.detach())
+    return rounded
 
 
 def weight_levels(weight: Tensor, log_scale: Tensor, code: WeightCode) -> tuple[Tensor, Tensor, Tensor]:

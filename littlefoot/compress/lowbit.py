@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from littlefoot import artifact as artifacts
 from littlefoot import atomic
 from littlefoot.artifact import TRAINING_SUFFIXES, Artifact
 from littlefoot.compress.calibration import Array, LayerInput, collect, load_clips, some
@@ -26,7 +25,7 @@ from littlefoot.compress.distill import Distillation, denominator_of, learn, tra
 from littlefoot.compress.fake_quant import FakeQuantOps, Plan, input_range, weight_levels
 from littlefoot.compress.gptq import best_scales, round_groups
 from littlefoot.compress.lesson import Lesson
-from littlefoot.compress.methods import Step, is_main_process
+from littlefoot.compress.methods import Step
 from littlefoot.compress.mixed import WIDTHS, choose_bits, sensitivity
 from littlefoot.compress.quantize import WAVEFORM_LAYER, bits_of_layers, linear_budget, mean_bits
 from littlefoot.compress.rounding import fit, round_weight
@@ -37,6 +36,7 @@ from littlefoot.model.forward_backward import Denominator
 from littlefoot.model.module import CTCModel
 from littlefoot.model.train import processes
 from littlefoot.packing import TERNARY, WeightCode, layer_bytes, pack_layer, packable, symmetric, unpack_layer
+from littlefoot.precisions import scale_name, upper_bits
 from littlefoot.weights import expected_weights
 
 LEVELS = ("symmetric", "zero", "ternary")
@@ -81,7 +81,8 @@ class LowbitConfig(Lesson):
     descent_steps: int = 500
     """Steps with each of them."""
     companions: tuple[int, ...] = ()
-    """Bits that the same weights are trained for in turn with ``bits``; their models are saved beside."""
+    """Fewer bits that the same weights are trained for in turn with ``bits``. The artifact runs with any of
+    them: their levels are the first bits of its own (``littlefoot.precisions``)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -109,6 +110,14 @@ class LowbitConfig(Lesson):
         for name in ("budget_mb", "max_harm"):
             if (value := getattr(self, name)) is not None and value <= 0:
                 raise ConfigError(f"{name} must be greater than 0, not {value}")
+        if self.companions:
+            if any(fewer >= self.bits for fewer in self.companions) or self.bits == 8:
+                raise ConfigError(
+                    f"companions {list(self.companions)} of {self.bits} bits: they must have fewer bits than "
+                    "the artifact, which has 4 at most, as they are read from the same codes"
+                )
+            if self.levels != "symmetric" or self.group_size:
+                raise ConfigError("companions need levels: symmetric and group_size: 0")
         if self.layer_bits and self.mixed:
             raise ConfigError("budget_mb and max_harm choose the bits of all layers: leave out layer_bits")
 
@@ -121,6 +130,8 @@ class LowbitConfig(Lesson):
         """How a layer of so many bits is stored."""
         tables = {"symmetric": symmetric(2), "zero": (), "ternary": TERNARY}
         table = tables[self.levels] if bits == 2 else ()
+        if self.companions and 1 < bits < 8:  # of two's complement's the upper bits are not symmetric
+            table = symmetric(bits)
         return WeightCode(bits, table, self.group_size if bits < 8 else 0)
 
 
@@ -135,7 +146,7 @@ def outline(model: ModelConfig, config: LowbitConfig) -> ModelConfig:
         for name, shape in expected_weights(model).items()
         if name.endswith(".weight") and len(shape) > 1 and "rel_attn_embed" not in name  # which is looked up
     }
-    last = replace(config, bits=8, budget_mb=None, max_harm=None) if config.mixed else config
+    last = replace(config, bits=8, companions=(), budget_mb=None, max_harm=None) if config.mixed else config
     for settings in (*(_phase(last, bits) for bits in config.descent), last):
         layer_codes(shapes, settings)
     return model.replace(littlefoot={"quantization": {}})
@@ -174,10 +185,6 @@ def lowbit(model: Artifact, config: LowbitConfig, step: Step) -> Artifact:
         student = prepare(model, inputs, plan, settings)
         denominator = denominator_of(where, student, settings)
         model = learn(LowbitDistillation(student, says, settings, plan, denominator, same), where)
-    for number, bits in enumerate(config.companions, 1):
-        if is_main_process():
-            beside = step.directory / f"companion-{bits}-bit"
-            artifacts.save(convert(model, plan, config, number), beside, overwrite=True)
     return convert(model, plan, config)
 
 
@@ -197,6 +204,8 @@ def mixed_bits(model: Artifact, clips: Sequence[Any], config: LowbitConfig, step
                 plan = make_plan(model, inputs, bytewise)
                 made = convert(prepare(model, inputs, plan, bytewise).to_artifact(), plan, bytewise)
                 left = linear_budget(made, config.budget_mb, options)
+                rows = (len(model.weights[f"{name}.weight"]) for name in options)
+                left -= sum(4 * len(config.companions) * count for count in rows)
             chosen = choose_bits(options, left, config.max_harm)
             with atomic.file(path) as temporary:
                 temporary.write_text(json.dumps(chosen, indent=1), encoding="utf-8")
@@ -270,7 +279,7 @@ def make_plan(model: Artifact, inputs: Sequence[LayerInput], config: LowbitConfi
 def layer_codes(
     shapes: Mapping[str, Sequence[int]], config: LowbitConfig
 ) -> dict[str, tuple[WeightCode, ...]]:
-    """How the weights of layers are stored: the artifact's precision, then those of its companions.
+    """How the weights of layers are stored: the artifact's precision, then how they are read by companions.
 
     Raises ConfigError for patterns that match no layer, and for layers that cannot be packed.
     """
@@ -280,7 +289,8 @@ def layer_codes(
         if name == WAVEFORM_LAYER:
             continue
         if name in bits:
-            precisions = [bits[name], *(max(bits[name], b) for b in config.companions)]
+            fewer = () if bits[name] == 8 else config.companions
+            precisions = [bits[name], *(min(bits[name], b) for b in fewer)]
             codes[name] = tuple(config.code(b) for b in precisions)
         else:
             codes[name] = (WeightCode(_other_bits(name, config)),)
@@ -329,7 +339,8 @@ def prepare(model: Artifact, inputs: Sequence[LayerInput], plan: Plan, config: L
                     weights[f"{name}.weight"] = start
                 else:
                     scales = nearest_scales(weight, rows, codes[0])
-                others = [nearest_scales(weight, rows, code) for code in codes[1:]]
+                start = weights[f"{name}.weight"].reshape(weight.shape)
+                others = [upper_scales(start, rows, scales, codes[0], code) for code in codes[1:]]
                 stacked = np.concatenate([s.reshape(-1) for s in (scales, *others)])
                 weights[f"{name}.log_weight_scale"] = np.log(stacked).astype(np.float32)
     tensors = {name: torch.from_numpy(value) for name, value in weights.items()}
@@ -347,6 +358,17 @@ def nearest_scales(weight: Array, rows: Array, code: WeightCode) -> Array:
     return best_scales(weight, np.square(rows, dtype=np.float64).mean(0), code.bits, code.table, code.group)
 
 
+def upper_scales(weight: Array, rows: Array, scales: Array, stored: WeightCode, code: WeightCode) -> Array:
+    """The scales (C', 1) of the upper bits of levels that change the output least, inputs uncorrelated."""
+    log_scale = torch.from_numpy(np.log(scales).astype(np.float32))
+    levels = weight_levels(torch.from_numpy(weight), log_scale, stored)[0].numpy()
+    levels = upper_bits(levels, stored.bits, code.bits)
+    wanted = weight - weight.mean(1, keepdims=True) if stored.bits == 1 else weight
+    counts = np.square(rows, dtype=np.float64).mean(0)
+    found: Array = (levels * wanted) @ counts / np.maximum(np.square(levels) @ counts, 1e-30)
+    return found.clip(1e-12)[:, None].astype(np.float32)
+
+
 def near_gptq(weight: Array, rows: Array, code: WeightCode) -> tuple[Array, Array]:
     """Weights (C', C) that round to what GPTQ makes of them, as near to what they were as they may; and
     scales."""
@@ -362,16 +384,12 @@ def near_gptq(weight: Array, rows: Array, code: WeightCode) -> tuple[Array, Arra
 
 
 @torch.no_grad()
-def convert(model: Artifact, plan: Plan, config: LowbitConfig, precision: int = 0) -> Artifact:
-    """The packed artifact of a trained model: what it computed in training, in integers.
-
-    Args:
-        precision: which of those that were trained together.
-    """
+def convert(model: Artifact, plan: Plan, config: LowbitConfig) -> Artifact:
+    """The packed artifact of a trained model: what it computed in training, in integers."""
     weights: Arrays = dict(plain(model).weights)
     made: dict[str, npt.NDArray[np.float32]] = {}
     for name, codes in plan.weights.items():
-        code, weight = codes[min(precision, len(codes) - 1)], model.weights[f"{name}.weight"]
+        code, weight = codes[0], model.weights[f"{name}.weight"]
         if code.bits >= 16:
             weights[f"{name}.weight"] = weight.astype(np.float16 if code.bits == 16 else np.float32)
         elif code.bits == 8:
@@ -381,13 +399,15 @@ def convert(model: Artifact, plan: Plan, config: LowbitConfig, precision: int = 
         else:
             log_scales = model.weights[f"{name}.log_weight_scale"].reshape(len(codes), len(weight), -1)
             flat = torch.from_numpy(weight.reshape(len(weight), -1))
-            found = weight_levels(flat, torch.from_numpy(log_scales[min(precision, len(codes) - 1)]), code)
+            found = weight_levels(flat, torch.from_numpy(log_scales[0]), code)
             levels, multipliers, scale = (value.numpy() for value in found)
             groups = np.rint(multipliers).astype(np.uint8) if multipliers.shape[1] > 1 else None
             whole = np.rint(levels).astype(np.int8).reshape(weight.shape)
             packed = pack_layer(name, whole, code.bits, code.table, groups)
             weights.update(packed)
             weights[f"{name}.weight_scale"] = scale
+            for fewer, log_scale in zip(config.companions, log_scales[1:], strict=True):
+                weights[scale_name(name, fewer)] = np.exp(log_scale[:, 0])
             made[name] = unpack_layer(name, packed) * scale.reshape(-1, *[1] * (weight.ndim - 1))
         if code.bits <= 8 and name not in plan.inputs:
             weights[f"{name}.input_bits"] = np.array(32, np.uint8)
@@ -405,15 +425,14 @@ def convert(model: Artifact, plan: Plan, config: LowbitConfig, precision: int = 
             bias = weights[f"{name}.bias"]
             weights[f"{name}.bias"] = (bias + made[name] @ shift).astype(np.float32)
     kept = sorted(name for name, codes in plan.weights.items() if codes[0].bits > 8)
-    widths = {
-        n: codes[min(precision, len(codes) - 1)].bits for n, codes in plan.weights.items() if packable(n)
-    }
+    widths = {name: codes[0].bits for name, codes in plan.weights.items() if packable(name)}
     quantization = {
         "bits": mean_bits(weights, widths),
         "mode": "static",
         "kept": [WAVEFORM_LAYER, *kept] if f"{WAVEFORM_LAYER}.weight" in weights else kept,
         "trained": True,
         "activations": config.activations,
+        **({"precisions": [config.bits, *config.companions]} if config.companions else {}),
     }
     section = {**model.config.littlefoot, "quantization": quantization}
     return replace(model, weights=weights, config=model.config.replace(littlefoot=section))

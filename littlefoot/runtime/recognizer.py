@@ -23,6 +23,7 @@ from littlefoot.decode.lexicon import read_lexicon
 from littlefoot.decode.segments import segments
 from littlefoot.decode.spans import separator
 from littlefoot.errors import ConfigError
+from littlefoot.precisions import at_bits
 from littlefoot.results import Alternative, Transcription, Word
 from littlefoot.runtime.engine import Engine, StreamEngine, create, create_stream
 from littlefoot.runtime.frames import ChunkedFrames, Frames, WindowedFrames
@@ -280,6 +281,7 @@ def load(
     layers: int | None = None,
     parallel: int = 1,
     kernels: str | None = None,
+    bits: int | None = None,
 ) -> Recognizer:
     """Load a model for recognition.
 
@@ -294,9 +296,10 @@ def load(
             ``exits`` were trained for it; any other gives a warning.
         kernels: what runs a Transformer whose weights are packed: ``auto``, ``avx512``, ``avx2``, ``neon``,
             ``scalar``, or ``off``, which expands them to 8 bits; None: ``$LITTLEFOOT_KERNELS``, or auto.
+        bits: of a model that was trained for several precisions, which to run; None: that with most bits.
 
     Raises:
-        ConfigError: more layers than the model has, or an impossible setting.
+        ConfigError: more layers than the model has, bits that it does not have, or an impossible setting.
         LittlefootError: what ``littlefoot.checkpoint.load`` and ``littlefoot.runtime.engine.create`` raise.
     """
     artifact = checkpoint.load(model, language=language)
@@ -306,6 +309,8 @@ def load(
         if layers not in trained:
             numbers = ", ".join(map(str, trained))
             log.warning("%d layers: the model was trained to stop after %s", layers, numbers)
+    if bits is not None:
+        artifact = at_bits(artifact, bits)
     whole = create(artifact, engine, threads, precision, parallel=parallel, kernels=kernels)
     chunks = functools.partial(create_stream, artifact, engine, threads, precision, parallel)
     return Recognizer(artifact, whole, chunks if artifact.config.chunk_frames else None)
