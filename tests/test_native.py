@@ -210,7 +210,36 @@ def test_wrong_programs_are_refused() -> None:
         program.run(np.zeros((3, 16), np.float32), [np.zeros((1, 2, 3), np.float32)])
 
 
+@installed
+@pytest.mark.skipif(len(native.available()) < 2, reason="this processor has one set of kernels")
+def test_a_matrix_that_is_packed_for_others_is_refused() -> None:
+    import littlefoot_native
+
+    ones = np.ones(4, np.float32)
+    matrix = littlefoot_native.Product(np.zeros((4, 16), np.uint8), 16, 8, [], 8, native.available()[0])
+    for kernels, width, message in (
+        (native.available()[1], 16, f"packed for the kernels {native.available()[0]}, not"),
+        (native.available()[0], 32, "the input has 32 columns, not 16"),
+    ):
+        program = littlefoot_native.Program(width, 1, kernels)
+        with pytest.raises(ValueError, match=message):
+            program.packed_linear(0, matrix, ones, 1.0, 0, None, None, None)
+
+
 # steps
+
+
+@installed
+@pytest.mark.parametrize("kernels", native.available())
+def test_an_activation_is_its_formula(kernels: str) -> None:
+    import littlefoot_native
+
+    x = np.random.default_rng(0).standard_normal((70, 21)).astype(np.float32)
+    erf = np.vectorize(math.erf)
+    for kind, expected in (("relu", x.clip(0)), ("gelu", x * 0.5 * (1 + erf(x / math.sqrt(2))))):
+        program = littlefoot_native.Program(21, 1, kernels)
+        program.activate(0, kind)
+        np.testing.assert_allclose(program.run(x), expected, rtol=1e-5, atol=1e-6)
 
 
 @installed
@@ -229,13 +258,10 @@ def test_a_linear_layer_is_its_formula(kernels: str, activation: str) -> None:
     program = littlefoot_native.Program(96, 1, kernels)
     program.packed_linear(
         0,
-        pack(levels, 2),
-        2,
-        stored(2),
+        littlefoot_native.Product(pack(levels, 2), 96, 2, stored(2), 4, kernels),
         weight_scale,
         float(scale),
         7,
-        4,
         smoothing,
         shift,
         bias,
@@ -386,6 +412,8 @@ GEOMETRIES: Sequence[dict[str, Any]] = (
     },
     {"num_hidden_layers": 4, "layer_blocks": [0, 1, 0, 1], "layer_depth_embedding": True},
     {"num_hidden_layers": 3, "layer_maps": [0, 0, 2]},
+    {"num_hidden_layers": 3, "layer_blocks": [0, 0, 0], "layer_delta_rank": 4, "layer_norms": True},
+    {"layer_blocks": [0, 0], "layer_delta_rank": 5, "do_stable_layer_norm": True},
 )
 
 
@@ -420,6 +448,16 @@ def test_the_difference_is_small_where_nothing_is_on_a_border() -> None:
     found = create(model, "openvino", 1, "f32", cached=False, kernels="scalar").run(noise(3000))
     close = np.abs(found - expected).max(axis=1) < 1e-4 * expected.std()
     assert close.mean() > 0.9
+
+
+@installed
+def test_what_layers_share_is_in_memory_once() -> None:
+    def size(**settings: Any) -> int:
+        return native.Program(few_bits(2, num_hidden_layers=4, **settings), "scalar", 1).bytes
+
+    alone, shared, one = size(), size(layer_blocks=[0] * 4), size(layer_blocks=[0, 1, 1, 1])
+    assert 3 * (one - shared) == alone - shared
+    assert alone > 2 * shared
 
 
 @installed

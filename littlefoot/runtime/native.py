@@ -24,6 +24,7 @@ from littlefoot.runtime import native_layers as layers
 from littlefoot.runtime.native_front_end import FrontEnd
 from littlefoot.runtime.native_layers import Array, Arrays
 from littlefoot.runtime.native_ops import (
+    Activate,
     Add,
     AddVector,
     Attention,
@@ -38,6 +39,7 @@ from littlefoot.runtime.native_ops import (
     fuse,
 )
 from littlefoot.runtime.saturation import may_saturate
+from littlefoot.weights import expected_weights
 
 if TYPE_CHECKING:
     from littlefoot.runtime.engine import Engine
@@ -204,6 +206,7 @@ class _Writer:
     def __init__(self, artifact: Artifact, program: Any, biases: list[tuple[Host, ...]]) -> None:
         self._weights, self._config = artifact.weights, artifact.config
         self._program, self._biases = program, biases
+        self._products: dict[tuple[str, ...], Any] = {}  # of layers that shared blocks use again and again
         self._values: dict[int, int] = {0: 0}  # of each step
 
     def write(self, steps: Mapping[int, Step]) -> None:
@@ -231,6 +234,8 @@ class _Writer:
                 made = self._program.layer_norm(value[step.source], weight, bias, step.eps)
             case Add():
                 made = self._program.add(value[step.source], value[step.other])
+            case Activate():
+                made = self._program.activate(value[step.source], step.kind)
             case AddVector():
                 made = self._program.add_vector(
                     value[step.source], np.ascontiguousarray(step.vector.reshape(-1))
@@ -271,7 +276,7 @@ class _Writer:
     def _width(self, number: int, steps: Mapping[int, Step]) -> int:
         """Columns of a value that a linear layer made, alone or with others, or that is a sum with one."""
         step = steps[number]
-        while isinstance(step, Add | AddVector):
+        while isinstance(step, Activate | Add | AddVector):
             step = steps[step.source]
         if not isinstance(step, Linear):
             raise UnsupportedError("attention over something other than linear layers")
@@ -287,21 +292,32 @@ class _Writer:
             plain = layers.array(self._weights, f"{name}.weight")
             return int(self._program.float_linear(source, plain, bias, step.activation, residual))
         inputs = layers.inputs(self._weights, name)
-        weight = self._joined(step, "weight")
-        assert weight is not None  # every layer has one
-        bits, levels = coding
+        input_bits = inputs.pop("input_bits")
+        if step.names not in self._products:
+            self._products[step.names] = self._product(step, coding, input_bits)
         return int(
             self._program.packed_linear(
                 source,
-                np.ascontiguousarray(weight).view(np.uint8),
-                bits,
-                list(levels),
+                self._products[step.names],
                 self._joined(step, "weight_scale"),
                 **inputs,
                 bias=bias,
                 activation=step.activation,
                 residual=residual,
             )
+        )
+
+    def _product(self, step: Linear, coding: tuple[int, tuple[int, ...]], input_bits: int) -> Any:
+        """The matrix of a linear layer, packed for the kernels."""
+        import littlefoot_native
+
+        weight = self._joined(step, "weight")
+        assert weight is not None  # every layer has one
+        bits, levels = coding
+        columns = expected_weights(self._config)[f"{step.names[0]}.weight"][1]
+        packed = np.ascontiguousarray(weight).view(np.uint8)
+        return littlefoot_native.Product(
+            packed, columns, bits, list(levels), input_bits, self._program.kernels
         )
 
     def _convolution(self, step: Convolution) -> int:

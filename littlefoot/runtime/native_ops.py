@@ -312,7 +312,7 @@ def _plain(x: Any) -> int:
 
 
 def fuse(steps: Sequence[Step], mergeable: Callable[[str, str], bool]) -> dict[int, Step]:
-    """The steps that are left, by their numbers: activations and residuals join the product before them, and
+    """The steps that are left, by their numbers: activations and residuals join the products before them, and
     linear layers that read the same rounded value for one attention become one.
 
     Args:
@@ -333,24 +333,33 @@ def fuse(steps: Sequence[Step], mergeable: Callable[[str, str], bool]) -> dict[i
         step = left[number]
         if isinstance(step, Activate):
             before = left[step.source]
-            if not isinstance(before, Product) or before.residual is not None or len(uses(step.source)) > 1:
-                raise UnsupportedError("an activation that does not follow a linear layer or a convolution")
-            absorb(number, step.source, replace(before, activation=step.kind))
+            if isinstance(before, Product) and before.residual is None and len(uses(step.source)) == 1:
+                absorb(number, step.source, replace(before, activation=step.kind))
         elif isinstance(step, Add):
             for source, other in ((step.other, step.source), (step.source, step.other)):
-                before = left[source]
+                summand = _first_of_sum(left, source)
+                before = left[summand]
                 if (
                     isinstance(before, Product)
                     and before.residual is None
-                    and other < source
-                    and len(uses(source)) == 1
+                    and other < summand
+                    and len(uses(source)) == len(uses(summand)) == 1
                 ):
-                    absorb(number, source, replace(before, residual=other))
+                    left[summand] = replace(before, residual=other)
+                    absorb(number, source, left[source])
                     break
     for step in list(left.values()):
         if isinstance(step, Attention):
             _merge(left, step, mergeable)
     return left
+
+
+def _first_of_sum(steps: Mapping[int, Step], number: int) -> int:
+    """Of products that are each other's residuals, the one that has none."""
+    step = steps[number]
+    while isinstance(step, Product) and step.residual is not None:
+        number, step = step.residual, steps[step.residual]
+    return number
 
 
 def _renamed(step: Step, old: int, new: int) -> Step:

@@ -221,7 +221,7 @@ void dot(const uint8_t* a, long a_stride, long rows, const int8_t* codes, long i
 const Kernels kKernels = {
     "avx2",        kColumns,      kGroup,     kStep,         4,   pack_indices, build_tables,
     look_up,       kColumns,      expand,     dot,           quantize, split,   combine, restore,
-    finish,        layer_norm,    add,        linear,        false,    f32_packed_bytes, f32_scratch,
+    finish,        layer_norm,    add,        activate_row,  linear,   false,   f32_packed_bytes, f32_scratch,
     f32_pack_keys, f32_pack_values, f32_attend,
 };
 

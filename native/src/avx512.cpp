@@ -216,7 +216,7 @@ Kernels kernels(bool bfloat16) {
     Kernels k = {
         "avx512",      kColumns,      kGroup,     kStep,         3,   pack_indices, build_tables,
         look_up,       kColumns,      expand,     dot,           quantize, split,   combine, restore,
-        finish,        layer_norm,    add,        linear,        false,    f32_packed_bytes, f32_scratch,
+        finish,        layer_norm,    add,        activate_row,  linear,   false,   f32_packed_bytes, f32_scratch,
         f32_pack_keys, f32_pack_values, f32_attend,
     };
     if (bfloat16) {

@@ -84,6 +84,7 @@ struct Kernels {
     void (*layer_norm)(const float* x, long count, const float* weight, const float* bias, float eps,
                        Activation activation, float* out);
     void (*add)(const float* a, const float* b, long count, float* out);
+    void (*activate)(const float* x, long count, Activation activation, float* out);
     // weight: (inputs, outputs padded to 16); a plain product in float32.
     void (*linear)(const float* x, long inputs, const float* weight, const float* bias, long outputs,
                    Activation activation, const float* residual, float* out);

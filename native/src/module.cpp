@@ -85,7 +85,7 @@ nb::ndarray<nb::numpy, T> array(std::vector<size_t> shape, T*& data) {
     return {data, shape.size(), shape.data(), owner};
 }
 
-// A matrix on its own, for tests and benchmarks.
+// A matrix that is packed once: for linear steps, and on its own for tests and benchmarks.
 struct Product {
     const Kernels& kernels;
     std::shared_ptr<PackedMatrix> matrix;
@@ -154,23 +154,24 @@ Rounding rounding(long columns, const std::vector<int32_t>& row_sums, Floats wei
     return made;
 }
 
-int packed_linear(Program& program, int source, Weights weights, int bits, const std::vector<int>& levels,
-                  Floats weight_scale, float input_scale, int zero_point, int input_bits,
-                  std::optional<Floats> smoothing, std::optional<Floats> shift, std::optional<Floats> bias,
-                  const std::string& kind, int residual) {
-    const long columns = program.width(source), rows = static_cast<long>(weights.shape(0));
+int packed_linear(Program& program, int source, const Product& product, Floats weight_scale, float input_scale,
+                  int zero_point, std::optional<Floats> smoothing, std::optional<Floats> shift,
+                  std::optional<Floats> bias, const std::string& kind, int residual) {
+    if (&product.kernels != &program.kernels())
+        throw std::invalid_argument(std::string("the matrix is packed for the kernels ") + product.kernels.name +
+                                    ", not " + program.kernels().name);
+    const long columns = product.matrix->inputs(), rows = product.matrix->outputs();
+    check(program, source, columns, "the input");
     PackedLinear step;
     step.source = source;
-    step.matrix = std::make_shared<PackedMatrix>(program.kernels(), weights.data(),
-                                                 static_cast<long>(weights.shape(1)), rows, columns, bits, levels,
-                                                 input_bits, "auto");
+    step.matrix = product.matrix;
     step.rounding = rounding(columns, step.matrix->row_sums(), weight_scale, input_scale, zero_point, smoothing,
                              shift, bias, kind);
     if (residual >= 0) check(program, residual, rows, "the residual");
     step.residual = residual;
     step.target = program.add_value(rows);
     const int target = step.target;
-    program.count(step.matrix->bytes());
+    if (!program.has(*step.matrix)) program.count(step.matrix->bytes());
     program.add(std::move(step));
     return target;
 }
@@ -247,6 +248,12 @@ int add(Program& program, int source, int other) {
     check(program, other, program.width(source), "the other value");
     const int target = program.add_value(program.width(source));
     program.add(Add{source, other, {}, target});
+    return target;
+}
+
+int activate(Program& program, int source, const std::string& kind) {
+    const int target = program.add_value(program.width(source));
+    program.add(Activate{source, activation(kind), target});
     return target;
 }
 
@@ -418,9 +425,9 @@ NB_MODULE(_core, m) {
             "inputs"_a, "threads"_a, "kernels"_a = "auto")
         .def_prop_ro("kernels", [](const Program& p) { return p.kernels().name; })
         .def_prop_ro("bytes", &Program::bytes, "Of the weights.")
-        .def("packed_linear", &packed_linear, "source"_a, "weights"_a.noconvert(), "bits"_a, "levels"_a, "weight_scale"_a.noconvert(),
-             "input_scale"_a, "zero_point"_a, "input_bits"_a, "smoothing"_a.none().noconvert(), "shift"_a.none().noconvert(),
-             "bias"_a.none().noconvert(), "activation"_a = "none", "residual"_a = -1)
+        .def("packed_linear", &packed_linear, "source"_a, "matrix"_a, "weight_scale"_a.noconvert(), "input_scale"_a,
+             "zero_point"_a, "smoothing"_a.none().noconvert(), "shift"_a.none().noconvert(), "bias"_a.none().noconvert(),
+             "activation"_a = "none", "residual"_a = -1)
         .def("packed_convolution", &packed_convolution, "source"_a, "weights"_a.noconvert(), "groups"_a, "taps"_a,
              "behind"_a, "bits"_a, "levels"_a, "weight_scale"_a.noconvert(), "input_scale"_a, "zero_point"_a,
              "input_bits"_a, "smoothing"_a.none().noconvert(), "shift"_a.none().noconvert(), "bias"_a.none().noconvert(),
@@ -429,6 +436,7 @@ NB_MODULE(_core, m) {
              "residual"_a = -1)
         .def("layer_norm", &layer_norm, "source"_a, "weight"_a.none().noconvert(), "bias"_a.none().noconvert(), "eps"_a)
         .def("add", &add, "source"_a, "other"_a)
+        .def("activate", &activate, "source"_a, "activation"_a)
         .def("add_vector", &add_vector, "source"_a, "vector"_a)
         .def("attention", &attention, "query"_a, "key"_a, "value"_a, "heads"_a, "head_dim"_a, "scale"_a,
              "query_scale"_a = 0.0f, "key_scale"_a = 0.0f, "bias"_a = -1)

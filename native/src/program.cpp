@@ -19,6 +19,7 @@ std::vector<int> sources(const Step& step) {
     if (const auto* s = std::get_if<FloatLinear>(&step)) return {s->source, s->residual};
     if (const auto* s = std::get_if<LayerNorm>(&step)) return {s->source};
     if (const auto* s = std::get_if<Add>(&step)) return {s->source, s->other};
+    if (const auto* s = std::get_if<Activate>(&step)) return {s->source};
     return {std::get<Attention>(step).query.value};  // keys and values are packed in the stage before
 }
 
@@ -52,6 +53,13 @@ void Program::add(Step step) {
     const std::lock_guard lock(mutex_);
     steps_.push_back(std::move(step));
     planned_ = false;
+}
+
+bool Program::has(const PackedMatrix& matrix) const {
+    return std::any_of(steps_.begin(), steps_.end(), [&](const Step& step) {
+        const auto* linear = std::get_if<PackedLinear>(&step);
+        return linear && linear->matrix.get() == &matrix;
+    });
 }
 
 long Program::output_width() const { return steps_.empty() ? widths_[0] : width(target(steps_.back())); }
@@ -195,8 +203,10 @@ void Program::run_rows(size_t stage, const Rows& rows, long frames, const std::v
             run(*plain, rows);
         else if (const auto* norm = std::get_if<LayerNorm>(&steps_[s]))
             run(*norm, rows);
+        else if (const auto* sum = std::get_if<Add>(&steps_[s]))
+            run(*sum, rows);
         else
-            run(std::get<Add>(steps_[s]), rows);
+            run(std::get<Activate>(steps_[s]), rows);
     }
     if (stages_[stage + 1] == steps_.size()) return;
     const Step& next = steps_[stages_[stage + 1]];
@@ -307,6 +317,12 @@ void Program::run(const Add& step, const Rows& rows) {
         kernels_.add(at(step.source, rows) + r * stride(step.source),
                      step.other < 0 ? step.vector.data() : at(step.other, rows) + r * stride(step.other),
                      width(step.target), at(step.target, rows) + r * stride(step.target));
+}
+
+void Program::run(const Activate& step, const Rows& rows) {
+    for (long r = 0; r < rows.count; ++r)
+        kernels_.activate(at(step.source, rows) + r * stride(step.source), width(step.target), step.activation,
+                          at(step.target, rows) + r * stride(step.target));
 }
 
 void Program::pack(const Attention& step, const Rows& rows, long frames, int set) {

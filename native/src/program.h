@@ -26,7 +26,7 @@ struct View {
 
 struct PackedLinear {
     int source;
-    std::shared_ptr<PackedMatrix> matrix;
+    std::shared_ptr<const PackedMatrix> matrix;  // other steps may use it too
     Rounding rounding;
     int residual;  // or -1
     int target;
@@ -67,6 +67,12 @@ struct Add {
     int target;
 };
 
+struct Activate {
+    int source;
+    Activation activation;
+    int target;
+};
+
 struct Attention {
     View query, key, value;
     long heads, head_dim;
@@ -76,7 +82,7 @@ struct Attention {
     int target;
 };
 
-using Step = std::variant<PackedLinear, PackedConvolution, FloatLinear, LayerNorm, Add, Attention>;
+using Step = std::variant<PackedLinear, PackedConvolution, FloatLinear, LayerNorm, Add, Activate, Attention>;
 
 // Added to the scores of attention: (1 or heads, frames, frames).
 struct Bias {
@@ -95,6 +101,7 @@ class Program {
     void add(Step step);
     size_t bytes() const { return weight_bytes_; }  // of the packed weights
     void count(size_t bytes) { weight_bytes_ += bytes; }
+    bool has(const PackedMatrix& matrix) const;  // in a linear step
 
     // x (frames, inputs) -> out (frames, width of the last step's target).
     void run(const float* x, long frames, const std::vector<Bias>& biases, float* out);
@@ -126,6 +133,7 @@ class Program {
     void run(const FloatLinear& step, const Rows& rows);
     void run(const LayerNorm& step, const Rows& rows);
     void run(const Add& step, const Rows& rows);
+    void run(const Activate& step, const Rows& rows);
     void attend(const Attention& step, const Rows& rows, long frames, const std::vector<Bias>& biases, int set);
     void pack(const Attention& step, const Rows& rows, long frames, int set);
     void pack(const PackedConvolution& step, const Rows& rows, long frames, int set);

@@ -160,6 +160,20 @@ void add(const float* a, const float* b, long count, float* out) {
     for (long i = 0; i < count; ++i) out[i] = a[i] + b[i];
 }
 
+template <Activation kind>
+void activate_as(const float* x, long count, float* out) {
+#pragma omp simd
+    for (long i = 0; i < count; ++i) out[i] = activate(x[i], kind);
+}
+
+void activate_row(const float* x, long count, Activation activation, float* out) {
+    switch (activation) {
+        case Activation::gelu: return activate_as<Activation::gelu>(x, count, out);
+        case Activation::relu: return activate_as<Activation::relu>(x, count, out);
+        default: return activate_as<Activation::none>(x, count, out);
+    }
+}
+
 // A register of the instruction set that includes this; compilers make poor code of wider ones.
 typedef float Floats __attribute__((vector_size(LITTLEFOOT_FLOATS * sizeof(float)), aligned(4), may_alias));
 constexpr int kVectors = 16 / LITTLEFOOT_FLOATS;  // of a tile of 16 columns

@@ -148,7 +148,12 @@ std::vector<float> run(const Kernels& kernels, int threads, long frames, bool sc
         program.add(Attention{{made, 0}, {made, width}, {made, 2 * width}, heads, width / heads, 0.25f,
                               scores8 ? 0.05f : 0.0f, scores8 ? 0.05f : 0.0f, layer == 1 ? 0 : -1, mixed});
         x = norm(packed(mixed, width, width, 2, 4, Activation::none, x));
-        const int wide = packed(x, width, inner, 1, 8, Activation::gelu, -1);
+        int wide = packed(x, width, inner, 1, 8, layer ? Activation::gelu : Activation::none, -1);
+        if (layer == 0) {
+            const int activated = program.add_value(inner);
+            program.add(Activate{wide, Activation::gelu, activated});
+            wide = activated;
+        }
         x = norm(packed(wide, inner, width, 4, 8, Activation::relu, x));
     }
     const std::vector<float> bias = normal(static_cast<size_t>(frames * frames));
