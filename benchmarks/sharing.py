@@ -2,11 +2,13 @@
 
     python benchmarks/sharing.py speed --rounds 7
     python benchmarks/sharing.py memory
+    python benchmarks/sharing.py depth --model littlefoot-en
 
 Random weights, which speed and memory do not depend on. ``speed``: the model with its layers to itself
 against one block for all layers, with maps for groups of layers of several sizes; every round runs every
 contender once, and the ratios are round by round. ``memory``: what loading adds to a process that has the
 engine but no model, each model in a process of its own; and what has been added after 10 s of audio.
+``depth``: a model that stops after fewer of its layers, in the same way.
 """
 
 from __future__ import annotations
@@ -59,11 +61,25 @@ def speed(lengths: list[float], rounds: int, threads: int, quantized: bool) -> N
     """Prints a table for each length."""
     models = {"unshared": random_model()}
     models |= {f"one block, a map for {group}": shared(group) for group in MAP_GROUPS}
-    kind = "int8, rest bf16" if quantized else "f32"
+    if quantized:
+        models = {name: int8(model) for name, model in models.items()}
+    compare(models, lengths, rounds, threads, "int8" if quantized else "f32")
+
+
+def depth(model: str, lengths: list[float], rounds: int, threads: int) -> None:
+    """Prints a table for each length."""
+    whole = checkpoint.load(model)
+    depths = range(whole.config.num_hidden_layers, 0, -2)
+    models = {f"{layers} layers": artifacts.first_layers(whole, layers) for layers in depths}
+    compare(models, lengths, rounds, threads, model)
+
+
+def compare(models: dict[str, Artifact], lengths: list[float], rounds: int, threads: int, title: str) -> None:
+    """Prints a table for each length, of the times of models and their ratios to the first one's."""
     engines = {
-        name: create(int8(model) if quantized else model, "openvino", threads, "auto", cached=False)
-        for name, model in models.items()
+        name: create(model, "openvino", threads, "auto", cached=False) for name, model in models.items()
     }
+    first = next(iter(models))
     for seconds in lengths:
         waveform = noise(seconds)
         times: dict[str, list[float]] = {name: [] for name in engines}
@@ -73,12 +89,12 @@ def speed(lengths: list[float], rounds: int, threads: int, quantized: bool) -> N
                 engine.run(waveform)
                 if number:
                     times[name].append(time.perf_counter() - start)
-        print(f"\n{seconds:g} s of audio, {kind}, {threads} threads\n")
+        print(f"\n{seconds:g} s of audio, {title}, {threads} threads\n")
         print(
             "| model | million parameters | seconds, median (min - max) | times as fast |\n|---|---|---|---|"
         )
         for name, values in times.items():
-            ratios = [first / value for first, value in zip(times["unshared"], values, strict=True)]
+            ratios = [base / value for base, value in zip(times[first], values, strict=True)]
             print(
                 f"| {name} | {models[name].parameters / 1e6:.2f} | {statistics.median(values):.3f} "
                 f"({min(values):.3f} - {max(values):.3f}) | {statistics.median(ratios):.2f} |"
@@ -123,14 +139,16 @@ def memory() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("what", choices=("speed", "memory"))
+    parser.add_argument("what", choices=("speed", "memory", "depth"))
     parser.add_argument("--seconds", type=float, nargs="+", default=[10.0, 20.0])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--int8", action="store_true")
-    parser.add_argument("--model", help=argparse.SUPPRESS)  # of memory's own processes
+    parser.add_argument("--model", help="of depth; memory has its own processes measure one")
     arguments = parser.parse_args()
-    if arguments.model:
+    if arguments.what == "depth":
+        depth(arguments.model or "littlefoot-en", arguments.seconds, arguments.rounds, arguments.threads)
+    elif arguments.model:
         measured_memory(arguments.model)
     elif arguments.what == "memory":
         memory()
