@@ -8,7 +8,8 @@ Random weights of wav2vec 2.0 geometry, on which speed and memory do not depend;
 transformers. ``kernels``: one thread, processor seconds; every round runs every product once. ``model``: the
 base geometry, 10 s of audio; every round runs every contender once, and the ratios are those of the rounds.
 Beside the wall time stands the processor time of all threads, which other processes change less. ``memory``:
-what loading and runs of 10 s add to a process that has the engine but no model, LARGE geometry.
+what loading and runs of 10 s add to a process that has the engine but no model, LARGE geometry, and with one
+block for all layers.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from typing import Any
 
 import littlefoot_native
 import numpy as np
+from sharing import shared
 from speed import BASE, LARGE, noise, random_checkpoint
 
 from littlefoot import artifact as artifacts
@@ -224,6 +226,7 @@ def memory(folder: Path, threads: int) -> None:
     _, quantized = prepared(LARGE, folder / "large")
     made = {"int8": quantized} | {f"W{w}A8": few_bits(quantized, w, 8) for w in (4, 2, 1)}
     made["W1A4"] = few_bits(quantized, 1, 4)
+    made["W1A8, one block for all layers"] = few_bits(in_8_bits(shared(map_group=1)), 1, 8)
     for label, model in made.items():
         artifacts.save(model, folder / label, overwrite=True)
         command = [sys.executable, __file__, "load", str(folder / label), "--threads", str(threads)]
