@@ -20,6 +20,7 @@ _TRUTH = "tag:yaml.org,2002:bool"
 
 class _Loader(yaml.SafeLoader):
     """YAML 1.2's truth values, ``true`` and ``false``: in 1.1 ``no`` is one too, which is a precision here.
+    And its numbers: in 1.1 ``1e-3`` without a point is text.
 
     Where a setting is yes or no, pydantic takes those words.
     """
@@ -30,6 +31,9 @@ _Loader.yaml_implicit_resolvers = {
     for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver(_TRUTH, re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile("^[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
 
 
 def parse(text: str) -> Any:

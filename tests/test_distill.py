@@ -663,6 +663,12 @@ def test_settings_of_steps_are_changed_by_name_and_number(tmp_path: Path) -> Non
     assert third.mode == "dynamic"
 
 
+@pytest.mark.parametrize("text", ["7e-4", "0.0007", "7.0e-4", "+7E-04"])
+def test_a_number_is_recorded_as_a_number_however_it_is_written(tmp_path: Path, text: str) -> None:
+    written = load_recipe(chain(tmp_path), [f"1.train.lr={text}"]).steps[0].written()
+    assert written["distill"]["train"]["lr"] == 0.0007
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
