@@ -282,6 +282,7 @@ def test_nothing_that_can_be_recognised_is_an_error(run: Run, model: Path, tmp_p
         (("--beam", "4"), "other decoding: beam"),
         (("--split", "test"), "another number of recordings: 7, now 3"),
         (("--engine", "onnxruntime"), "other decoding: engine"),
+        (("--bits", "1"), "other decoding: bits"),
         (("--hotwords", "words.txt"), "other decoding: hotwords"),
         (("--shard-rows", "4"), "was begun with 3: leave it out to go on"),
     ],
@@ -336,6 +337,14 @@ def job_with(workers: runs.Workers, model: Path, archive: Path, out: Path, **opt
     """A job with workers of the test's own."""
     options = {"shard_rows": 3, **options}
     return runs.run([archive], settings_of(model), DECODING, out, workers, **options)
+
+
+def test_a_setting_that_is_left_out_is_another_job(
+    run: Run, model: Path, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(DECODING, "bits", 1)
+    begun(model, archive, tmp_path / "out")
+    assert "other decoding: bits)" in label(run, model, archive, tmp_path / "out").err
 
 
 def test_another_model_or_list_is_refused_by_name(

@@ -41,7 +41,6 @@ class Settings:
     precision: str
     language: str | None
     layers: int | None
-    bits: int | None
     vad: str
     beam: int | None
     lm: Path | None
@@ -50,6 +49,7 @@ class Settings:
     hotwords: Path | None
     lexicon: Path | None
     alternatives: int
+    bits: int | None = None
 
     def load(self) -> Recognise:
         """Load the model and what decodes. Raises LittlefootError."""

@@ -79,9 +79,11 @@ def label(
         model = str(Path(model).absolute())  # workers may be elsewhere
     lm, hotwords, lexicon = (path and path.absolute() for path in (lm, hotwords, lexicon))
     decoding = {
-        **{"engine": engine, "precision": precision, "language": language, "layers": layers, "bits": bits},
+        **{"engine": engine, "precision": precision, "language": language, "layers": layers, "vad": vad},
         **{"beam": beam, "lm": lm, "alpha": alpha, "beta": beta, "hotwords": hotwords, "lexicon": lexicon},
-        "vad": vad,
+        **(
+            {} if bits is None else {"bits": bits}
+        ),  # jobs go on that were begun before there was this setting
     }
     settings = Settings(model, threads=threads, alternatives=0, **decoding)  # type: ignore[arg-type]
     how: Workers

@@ -128,7 +128,6 @@ def transcribe(
         precision,
         language,
         layers,
-        bits,
         vad,
         beam,
         lm,
@@ -137,6 +136,7 @@ def transcribe(
         hotwords,
         lexicon,
         alternatives,
+        bits,
     )
     output = _Output(form, layout, output_dir, named=len(recordings) > 1)
     for problem in problems:

@@ -270,8 +270,8 @@ def _line(label: Label) -> str:
 
 def _difference(name: str, there: dict[str, Any], here: dict[str, Any]) -> str:
     if name == "decoding":
-        before = there.get("decoding") or {}
-        changed = [key for key, value in here["decoding"].items() if before.get(key) != value]
+        before, now = there.get("decoding") or {}, here["decoding"]
+        changed = [key for key in {**now, **before} if before.get(key) != now.get(key)]
         return f"other decoding: {', '.join(changed)}"
     if name == "model_sha256":
         return f"another model: {there.get('model')}, now {here['model']}"
