@@ -144,6 +144,16 @@ def test_a_file_that_is_no_recording_is_named(browser: Browser, server: Running,
     page.close()
 
 
+def test_a_file_may_come_before_the_list_of_models(browser: Browser, server: Running) -> None:
+    page = browser.new_page()
+    page.route("**/v1/models", lambda route: None)  # it never comes
+    page.goto(server.url)
+    page.get_by_label("Choose a recording").set_input_files(CLIP)
+    done(page)
+    assert page.locator("#segments span").count() > 0
+    page.close()
+
+
 def test_a_key_is_asked_for_and_used(browser: Browser) -> None:
     with serving(["littlefoot-en"], api_key="sesame") as running:
         page = browser.new_page()

@@ -36,7 +36,7 @@ export async function models() {
 // Yields {type, ...}: transcript.text.delta with `delta`, and at last transcript.text.done with `segments`.
 export async function* transcribe(file, model) {
   const body = new FormData();
-  body.append("model", model);
+  if (model) body.append("model", model); // the server's first, where the list has not come yet
   body.append("stream", "true");
   body.append("response_format", "verbose_json");
   body.append("file", file);
