@@ -78,13 +78,12 @@ def label(
     if Path(model).exists():
         model = str(Path(model).absolute())  # workers may be elsewhere
     lm, hotwords, lexicon = (path and path.absolute() for path in (lm, hotwords, lexicon))
-    decoding = {
+    decoding: dict[str, object] = {
         **{"engine": engine, "precision": precision, "language": language, "layers": layers, "vad": vad},
         **{"beam": beam, "lm": lm, "alpha": alpha, "beta": beta, "hotwords": hotwords, "lexicon": lexicon},
-        **(
-            {} if bits is None else {"bits": bits}
-        ),  # jobs go on that were begun before there was this setting
     }
+    if bits is not None:  # left out otherwise: jobs go on that were begun without this setting
+        decoding["bits"] = bits
     settings = Settings(model, threads=threads, alternatives=0, **decoding)  # type: ignore[arg-type]
     how: Workers
     if ray is not None:
