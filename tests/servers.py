@@ -19,6 +19,7 @@ import soundfile
 from uvicorn.server import ServerState
 
 from littlefoot.artifact import Artifact
+from littlefoot.decode.beam import BeamDecoder
 from littlefoot.runtime import recognizer
 from littlefoot.runtime.recognizer import Recognizer
 from littlefoot.server.limits import Limits
@@ -111,13 +112,13 @@ def serving(
     load: Callable[[str], Recognizer] | None = None,
     api_key: str | None = None,
     origins: Sequence[str] = (),
+    decoder: Callable[[Recognizer], BeamDecoder] | None = None,
     **limits: Any,
 ) -> Iterator[Running]:
     """A server in a thread, on a free port."""
     load = load or (lambda source: recognizer.load(source, threads=2, parallel=2))
-    service = Service(
-        Models([str(model) for model in models], load), Limits(**limits), api_key, frozenset(origins)
-    )
+    served = Models([str(model) for model in models], load, decoder)
+    service = Service(served, Limits(**limits), api_key, frozenset(origins))
     server, listener = Server(service), listen("127.0.0.1", 0)
     port = listener.getsockname()[1]
     thread = threading.Thread(target=server.run, args=([listener],))
