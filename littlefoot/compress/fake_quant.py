@@ -84,13 +84,9 @@ class FakeQuantOps(TorchOps):
         weight, codes = self.weights[f"{name}.weight"], self._plan.weights[name]
         choice = min(self._choice, len(codes) - 1)
         code = codes[choice]
-        log_scales = self.weights.get(f"{name}.log_weight_scale")
         if code.bits >= 8:
-            rounded = rounded_to_8(weight) if code.bits == 8 else rounded_to_16(weight, code.bits)
-            # Processes that train together wait for a gradient of each parameter.
-            return rounded if log_scales is None else rounded + 0 * log_scales.sum()
-        assert log_scales is not None  # few bits have scales
-        log_scale = log_scales.reshape(len(codes), len(weight), -1)
+            return rounded_to_8(weight) if code.bits == 8 else rounded_to_16(weight, code.bits)
+        log_scale = self.weights[f"{name}.log_weight_scale"].reshape(len(codes), len(weight), -1)
         if choice:
             rounded = round_to_upper_bits(weight.flatten(1), log_scale[0], log_scale[choice], codes[0], code)
         else:

@@ -329,12 +329,12 @@ def prepare(model: Artifact, inputs: Sequence[LayerInput], plan: Plan, config: L
                     weights[f"{owner}.input_shift"] = np.zeros(group.rows.shape[1], np.float32)
         for name in group.layers:
             codes = plan.weights.get(name, ())
-            if any(code.bits < 8 for code in codes):
+            if codes and codes[0].bits < 8:
                 weight = weights[f"{name}.weight"]
                 # Windows of a convolution are not columns: its weights count the same.
                 rows = group.rows if weight.ndim == 2 else np.ones((1, weight[0].size), np.float32)
                 weight = weight.reshape(len(weight), -1)
-                if codes[0].bits < 8 and config.initialisation == "gptq" and packable(name):
+                if config.initialisation == "gptq" and packable(name):
                     start, scales = near_gptq(weight, rows, codes[0])
                     weights[f"{name}.weight"] = start
                 else:
@@ -351,8 +351,6 @@ def prepare(model: Artifact, inputs: Sequence[LayerInput], plan: Plan, config: L
 
 def nearest_scales(weight: Array, rows: Array, code: WeightCode) -> Array:
     """The scales (C', G) with which rounding to the nearest level changes the output least."""
-    if code.bits == 8:
-        return np.ones((len(weight), code.groups(weight.shape[1])), np.float32)
     if code.bits == 1:
         weight = weight - weight.mean(1, keepdims=True)
     return best_scales(weight, np.square(rows, dtype=np.float64).mean(0), code.bits, code.table, code.group)

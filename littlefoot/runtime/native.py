@@ -204,7 +204,7 @@ class _Writer:
     """Writes steps into a program of the native package."""
 
     def __init__(self, artifact: Artifact, program: Any, biases: list[tuple[Host, ...]]) -> None:
-        self._weights, self._config = artifact.weights, artifact.config
+        self._weights, self._shapes = artifact.weights, expected_weights(artifact.config)
         self._program, self._biases = program, biases
         self._products: dict[tuple[str, ...], Any] = {}  # of layers that shared blocks use again and again
         self._values: dict[int, int] = {0: 0}  # of each step
@@ -314,7 +314,7 @@ class _Writer:
         weight = self._joined(step, "weight")
         assert weight is not None  # every layer has one
         bits, levels = coding
-        columns = expected_weights(self._config)[f"{step.names[0]}.weight"][1]
+        columns = self._shapes[f"{step.names[0]}.weight"][1]
         packed = np.ascontiguousarray(weight).view(np.uint8)
         return littlefoot_native.Product(
             packed, columns, bits, list(levels), input_bits, self._program.kernels
