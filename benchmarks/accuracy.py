@@ -11,12 +11,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from littlefoot import checkpoint, manifest
-from littlefoot.artifact import Artifact
+from littlefoot.artifact import Artifact, checkpoint
+from littlefoot.audio import manifest
 from littlefoot.compress.calibration import load_clips, recordings
 from littlefoot.compress.quantize import QuantizeConfig, quantize
-from littlefoot.evaluation import Evaluation, evaluate_recognizer
-from littlefoot.metrics import Score
+from littlefoot.evaluate.evaluation import Evaluation, evaluate_recognizer
+from littlefoot.evaluate.metrics import Score
 from littlefoot.runtime import engine
 from littlefoot.runtime.recognizer import Recognizer
 

@@ -26,8 +26,8 @@ import numpy as np
 from accuracy import percent, put, wer
 
 import littlefoot
-from littlefoot import audio, manifest
-from littlefoot.config import SAMPLE_RATE
+from littlefoot.audio import manifest, reading
+from littlefoot.audio.manifest import Utterance
 from littlefoot.decode.align import word_times
 from littlefoot.decode.arpa import write_arpa
 from littlefoot.decode.beam import BeamConfig, BeamDecoder
@@ -35,8 +35,8 @@ from littlefoot.decode.greedy import greedy
 from littlefoot.decode.hotwords import DEFAULT_WEIGHT
 from littlefoot.decode.lexicon import Lexicon
 from littlefoot.decode.ngram import estimate
-from littlefoot.manifest import Utterance
-from littlefoot.metrics import evaluate, normalize_text, slot_word_recall, slot_words
+from littlefoot.evaluate.metrics import evaluate, normalize_text, slot_word_recall, slot_words
+from littlefoot.network.config import SAMPLE_RATE
 from littlefoot.runtime.recognizer import Recognizer
 
 MARKS = "<!-- decoding -->\n", "<!-- /decoding -->\n"
@@ -101,7 +101,7 @@ def slot_values(rows: list[Utterance]) -> list[str]:
 
 
 def listen(recognizer: Recognizer, rows: list[Utterance]) -> list[Heard]:
-    return [Heard(u, recognizer.logits(audio.read(str(u.path)))) for u in rows]
+    return [Heard(u, recognizer.logits(reading.read(str(u.path)))) for u in rows]
 
 
 def decode(recognizer: Recognizer, logits: np.ndarray, decoder: BeamDecoder | None) -> str:
@@ -202,7 +202,7 @@ def in_a_row(
         chosen = [digits[i] for i in generator.integers(len(digits), size=length)]
         parts, true = [pause(0.5)], []
         for utterance in chosen:
-            sound = trimmed(audio.read(str(utterance.path)))
+            sound = trimmed(reading.read(str(utterance.path)))
             begin = sum(map(len, parts))
             true.append((begin / SAMPLE_RATE, (begin + len(sound)) / SAMPLE_RATE))
             parts += [0.1 * sound / sound.std(), pause(generator.uniform(*pauses))]

@@ -25,8 +25,8 @@ from typing import Any
 
 import psutil
 
-from littlefoot import manifest
-from littlefoot.metrics import evaluate
+from littlefoot.audio import manifest
+from littlefoot.evaluate.metrics import evaluate
 
 LIMITS = (0.0, 0.6, 0.7, 0.8, 0.9)
 

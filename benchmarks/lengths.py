@@ -16,9 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from littlefoot import checkpoint
-from littlefoot.artifact import Artifact
-from littlefoot.config import SAMPLE_RATE
+from littlefoot.artifact import Artifact, checkpoint
+from littlefoot.network.config import SAMPLE_RATE
 from littlefoot.runtime import graph
 from littlefoot.runtime.engine import create, openvino_core, openvino_model
 

@@ -17,12 +17,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from littlefoot import manifest
 from littlefoot.artifact import load
-from littlefoot.model.forward_backward import Denominator
-from littlefoot.model.lfmmi import lfmmi, make_denominator
-from littlefoot.model.objective import ctc_loss
-from littlefoot.model.train_config import TrainConfig
+from littlefoot.audio import manifest
+from littlefoot.training.forward_backward import Denominator
+from littlefoot.training.lfmmi import lfmmi, make_denominator
+from littlefoot.training.objective import ctc_loss
+from littlefoot.training.train_config import TrainConfig
 
 
 def main() -> None:

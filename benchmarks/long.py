@@ -32,12 +32,12 @@ from decoding import trimmed
 from process import run
 
 import littlefoot
-from littlefoot import audio, manifest, vad
-from littlefoot.config import SAMPLE_RATE
-from littlefoot.manifest import Utterance
-from littlefoot.metrics import evaluate
+from littlefoot.audio import manifest, reading, vad
+from littlefoot.audio.manifest import Utterance
+from littlefoot.audio.vad.stretches import StretchConfig, stretches
+from littlefoot.evaluate.metrics import evaluate
+from littlefoot.network.config import SAMPLE_RATE
 from littlefoot.runtime import recognizer as recognition
-from littlefoot.vad.stretches import StretchConfig, stretches
 
 MARKS = "<!-- long -->\n", "<!-- /long -->\n"
 GROUPS = {"digits and orders": {"digits": 60, "coffee": 20}, "read": {"kathleen": 30, "librispeech3": 8}}
@@ -111,7 +111,7 @@ def put_together(rows: list[Utterance], condition: str, seed: int) -> Recording:
         at += len(pause)
         if row is None:
             break
-        speech = audio.read(row.path)
+        speech = reading.read(row.path)
         speech = speech * np.float32(0.05 / speech.std() * 10 ** (rng.uniform(-6, 6) / 20))
         if row.speaker in DIGIT_SPEAKERS and len(row.text.split()) == 1:
             speech = trimmed(speech)

@@ -21,13 +21,13 @@ from speed import int8, measure, noise
 
 from littlefoot import artifact as artifacts
 from littlefoot.artifact import Artifact
+from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.compress import accounting
 from littlefoot.compress.calibration import LayerInput, collect
 from littlefoot.compress.lowbit import LowbitConfig, convert, make_plan, prepare
-from littlefoot.config import ModelConfig
+from littlefoot.network.config import ModelConfig
+from littlefoot.network.weights import expected_weights
 from littlefoot.runtime.engine import create
-from littlefoot.vocabulary import Vocabulary
-from littlefoot.weights import expected_weights
 
 TOKENS = ("<pad>", "<s>", "</s>", "<unk>", "|", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ'")
 

@@ -32,11 +32,10 @@ from sharing import shared
 from speed import BASE, LARGE, noise, random_checkpoint
 
 from littlefoot import artifact as artifacts
-from littlefoot import checkpoint
-from littlefoot.artifact import Artifact
+from littlefoot.artifact import Artifact, checkpoint
+from littlefoot.artifact.packing import pack
 from littlefoot.compress.quantize import WAVEFORM_LAYER
 from littlefoot.compress.rounding import round_weight
-from littlefoot.packing import pack
 from littlefoot.runtime import graph
 from littlefoot.runtime.engine import create, openvino_core
 

@@ -19,7 +19,8 @@ import numpy as np
 import soundfile
 from speed import BASE, int8, noise, random_checkpoint
 
-from littlefoot import artifact, checkpoint
+from littlefoot import artifact
+from littlefoot.artifact import checkpoint
 
 LITTLEFOOT = Path(sys.executable).with_name("littlefoot")
 

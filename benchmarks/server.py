@@ -31,8 +31,8 @@ import soundfile
 from prometheus_client.parser import text_string_to_metric_families
 from websockets.asyncio.client import connect
 
-from littlefoot.audio import read
-from littlefoot.checkpoint import SAMPLES
+from littlefoot.artifact.checkpoint import SAMPLES
+from littlefoot.audio.reading import read
 
 RATE = 16_000
 BLOCK = RATE // 10

@@ -28,12 +28,11 @@ import numpy as np
 from speed import LARGE, int8, noise
 
 from littlefoot import artifact as artifacts
-from littlefoot import checkpoint
-from littlefoot.artifact import Artifact
-from littlefoot.config import ModelConfig
+from littlefoot.artifact import Artifact, checkpoint
+from littlefoot.artifact.vocabulary import Vocabulary
+from littlefoot.network.config import ModelConfig
+from littlefoot.network.weights import expected_weights
 from littlefoot.runtime.engine import create, openvino_core
-from littlefoot.vocabulary import Vocabulary
-from littlefoot.weights import expected_weights
 
 DEPTH = 24
 MAP_GROUPS = (1, 2, 4, 12, 24)

@@ -29,8 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from littlefoot import checkpoint
-from littlefoot.artifact import Artifact
+from littlefoot.artifact import Artifact, checkpoint
 from littlefoot.compress.calibration import collect
 from littlefoot.compress.quantize import QuantizeConfig, quantize_static
 from littlefoot.compress.rounding import fit

@@ -25,10 +25,10 @@ import numpy as np
 from accuracy import percent
 from speed import int8, noise
 
-from littlefoot import checkpoint, manifest
-from littlefoot.artifact import Artifact
-from littlefoot.audio import read
-from littlefoot.metrics import evaluate
+from littlefoot.artifact import Artifact, checkpoint
+from littlefoot.audio import manifest
+from littlefoot.audio.reading import read
+from littlefoot.evaluate.metrics import evaluate
 from littlefoot.runtime.engine import create, create_stream
 from littlefoot.runtime.frames import ChunkedFrames
 from littlefoot.runtime.recognizer import Recognizer
@@ -77,9 +77,9 @@ def main() -> None:
 
 def s3(name: str, quantized: bool) -> Artifact:
     """Random weights."""
-    from littlefoot.config import ModelConfig
-    from littlefoot.model.module import CTCModel
-    from littlefoot.vocabulary import Vocabulary
+    from littlefoot.artifact.vocabulary import Vocabulary
+    from littlefoot.network.config import ModelConfig
+    from littlefoot.training.module import CTCModel
 
     settings = {"model_type": "wav2vec2", **S3}
     if name == "s3-small":

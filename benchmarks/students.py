@@ -20,9 +20,8 @@ from accuracy import measure as evaluate
 from speed import measure as clock
 from speed import noise
 
-from littlefoot import checkpoint
-from littlefoot.artifact import Artifact
-from littlefoot.evaluation import Evaluation
+from littlefoot.artifact import Artifact, checkpoint
+from littlefoot.evaluate.evaluation import Evaluation
 from littlefoot.runtime import engine
 
 MARKS = "<!-- students -->\n", "<!-- /students -->\n"
@@ -90,7 +89,7 @@ def main() -> None:
 def truncated(teacher: Artifact, layers: int, initialisation: str) -> Artifact:
     """The teacher with some of its layers, otherwise as it is."""
     from littlefoot.compress.student import StudentConfig, make_student
-    from littlefoot.model.module import CTCModel
+    from littlefoot.training.module import CTCModel
 
     config = StudentConfig(layers=layers, initialisation=initialisation)
     return make_student(CTCModel.from_artifact(teacher), config).to_artifact()

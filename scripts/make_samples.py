@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from littlefoot import audio
+from littlefoot.audio import reading
 
 SAMPLES = Path(__file__).parent.parent / "littlefoot" / "bundled" / "samples"
 
@@ -61,12 +61,12 @@ def main() -> None:
         soundfile.write(
             path,
             waveform,
-            audio.SAMPLE_RATE,
+            reading.SAMPLE_RATE,
             format="OGG",
             subtype="OPUS",
             compression_level=COMPRESSION_LEVEL,
         )
-        seconds = len(waveform) / audio.SAMPLE_RATE
+        seconds = len(waveform) / reading.SAMPLE_RATE
         rows.append(
             f"{clip.id}\t{path.name}\t{seconds:.3f}\t{clip.program}-{clip.voice}\tsamples\t{clip.text}"
         )
@@ -84,12 +84,12 @@ def synthesise(clip: Clip) -> np.ndarray:
         else:
             command = ["espeak-ng", "-v", clip.voice, "-s", "140", "-w", wave, text]
         subprocess.run(command, check=True)
-        return audio.read(wave)
+        return reading.read(wave)
 
 
 def padded(waveform: np.ndarray) -> np.ndarray:
     """At an even level, with a short silence before and after."""
-    pause = np.zeros(int(PAUSE_SECONDS * audio.SAMPLE_RATE), np.float32)
+    pause = np.zeros(int(PAUSE_SECONDS * reading.SAMPLE_RATE), np.float32)
     return np.concatenate([pause, waveform * (PEAK / np.abs(waveform).max()), pause])
 
 

@@ -24,8 +24,8 @@ import numpy as np
 import soxr
 from synthesisers import VOICES, Voice, save
 
-from littlefoot import audio, manifest
-from littlefoot.metrics import normalize_text
+from littlefoot.audio import manifest, reading
+from littlefoot.evaluate.metrics import normalize_text
 
 # How often each program's voices are drawn: the more natural, the more often.
 WEIGHTS = {"hibari": 5.0, "piper": 4.0, "flite": 0.8, "espeak-ng": 0.4}
@@ -82,7 +82,7 @@ def main() -> None:
         writer = csv.writer(file, delimiter="\t", quoting=csv.QUOTE_NONE, lineterminator="\n")
         writer.writerow(["id", "path", "seconds", "speaker", "split", "text"])
         for job in jobs:
-            seconds = f"{audio.duration(job.path):.3f}"
+            seconds = f"{reading.duration(job.path):.3f}"
             path = job.path.relative_to(options.out)
             writer.writerow([job.id, path, seconds, job.speaker, "train", normalize_text(job.text)])
 
@@ -112,8 +112,8 @@ def make(job: Job) -> Job:
     if not job.path.exists():
         # Played faster by the pitch, so spoken slower by it before.
         waveform = job.voice.speak(job.text, job.speed / job.pitch)
-        waveform = soxr.resample(waveform, job.pitch * audio.SAMPLE_RATE, audio.SAMPLE_RATE)
-        silences = [np.zeros(int(seconds * audio.SAMPLE_RATE), np.float32) for seconds in job.pauses]
+        waveform = soxr.resample(waveform, job.pitch * reading.SAMPLE_RATE, reading.SAMPLE_RATE)
+        silences = [np.zeros(int(seconds * reading.SAMPLE_RATE), np.float32) for seconds in job.pauses]
         waveform = np.concatenate([silences[0], waveform * (PEAK / np.abs(waveform).max()), silences[1]])
         unfinished = job.path.with_suffix(".part")
         save(unfinished, waveform)

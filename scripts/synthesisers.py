@@ -13,7 +13,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from littlefoot import audio
+from littlefoot.audio import reading
 
 Waveform = np.ndarray
 COMPRESSION_LEVEL = 0.9  # of 0 to 1: about 24 kbit/s
@@ -50,7 +50,7 @@ def save(path: Path, waveform: Waveform) -> None:
     soundfile.write(
         path,
         waveform,
-        audio.SAMPLE_RATE,
+        reading.SAMPLE_RATE,
         format="OGG",
         subtype="OPUS",
         compression_level=COMPRESSION_LEVEL,
@@ -70,7 +70,7 @@ def _run(*command: str) -> Waveform:
     with tempfile.TemporaryDirectory() as directory:
         wave = str(Path(directory) / "speech.wav")
         subprocess.run([*command, wave], check=True)
-        return audio.read(wave)
+        return reading.read(wave)
 
 
 def _hibari(voice: str, text: str, speed: float) -> Waveform:
@@ -100,7 +100,7 @@ def _load_piper() -> Any:
 
 
 def _at_16_khz(samples: Waveform, rate: int) -> Waveform:
-    return np.asarray(soxr.resample(samples, rate, audio.SAMPLE_RATE), np.float32)
+    return np.asarray(soxr.resample(samples, rate, reading.SAMPLE_RATE), np.float32)
 
 
 _SPEAK = {"flite": _flite, "espeak-ng": _espeak, "hibari": _hibari, "piper": _piper}

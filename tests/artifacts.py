@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from littlefoot.artifact import Artifact
+from littlefoot.artifact.packing import Table, levels_of, pack_layer, packable
+from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.compress.quantize import WAVEFORM_LAYER
-from littlefoot.config import ModelConfig
-from littlefoot.packing import Table, levels_of, pack_layer, packable
+from littlefoot.network.config import ModelConfig
+from littlefoot.network.weights import expected_weights
 from littlefoot.runtime import engine
 from littlefoot.runtime.saturation import may_saturate, narrowed
-from littlefoot.vocabulary import Vocabulary
-from littlefoot.weights import expected_weights
 
 TOKENS = ("<pad>", "<s>", "</s>", "<unk>", "|", "E", "T", "A", "O", "N", "É", "'")
 

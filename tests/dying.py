@@ -6,7 +6,7 @@ import os
 import signal
 from collections.abc import Callable
 
-from littlefoot.results import Transcription
+from littlefoot.transcript.results import Transcription
 
 
 class Dying:

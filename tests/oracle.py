@@ -14,8 +14,8 @@ from checkpoints import TOKENS, reference_weights
 from families import FAMILIES, make
 
 from littlefoot.artifact import Artifact
-from littlefoot.config import ModelConfig
-from littlefoot.vocabulary import Vocabulary
+from littlefoot.artifact.vocabulary import Vocabulary
+from littlefoot.network.config import ModelConfig
 
 torch.set_num_threads(1)  # more would only wait for each other over such small models
 

@@ -13,9 +13,9 @@ from conftest import Run
 from families import speechlike
 
 from littlefoot import artifact
-from littlefoot.analysis import analyze, cka
 from littlefoot.errors import ConfigError
-from littlefoot.model.module import CTCModel
+from littlefoot.evaluate.analysis import analyze, cka
+from littlefoot.training.module import CTCModel
 
 CLIPS = [speechlike(0.4, seed) for seed in range(3)]
 

@@ -17,9 +17,9 @@ from artifacts import TOKENS, tiny
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from littlefoot import artifact, atomic, safetensors_io
-from littlefoot.artifact import Artifact
+from littlefoot.artifact import Artifact, artifact, safetensors_io
 from littlefoot.errors import ArtifactError
+from littlefoot.system import atomic
 
 FILES = (
     "config.json",

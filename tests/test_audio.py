@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from littlefoot import audio, containers
+from littlefoot.audio import containers, reading
 from littlefoot.errors import AudioError
 
 Samples = NDArray[np.float32]
@@ -56,35 +56,35 @@ WHOLE = {kind: encode(speechlike(2.0), kind=kind) for kind in KINDS}
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_format_gives_the_same_sound(kind: str) -> None:
     samples = speechlike(2.0)
-    got = audio.read(WHOLE[kind])
+    got = reading.read(WHOLE[kind])
     assert got.dtype == np.float32
     assert got.shape == samples.shape
     assert np.corrcoef(got, samples)[0, 1] > 0.99
-    assert audio.duration(WHOLE[kind]) == 2.0
+    assert reading.duration(WHOLE[kind]) == 2.0
 
 
 def test_a_path_a_file_bytes_and_a_pipe_are_the_same(tmp_path: Path) -> None:
     path = tmp_path / "ümlaut 音.wav"
     path.write_bytes(WHOLE["wav"])
-    expected = audio.read(WHOLE["wav"])
+    expected = reading.read(WHOLE["wav"])
 
     class Pipe(io.BytesIO):
         def seekable(self) -> bool:
             return False
 
-    assert np.array_equal(audio.read(path), expected)
-    assert np.array_equal(audio.read(str(path)), expected)
-    assert np.array_equal(audio.read(Pipe(WHOLE["wav"])), expected)
+    assert np.array_equal(reading.read(path), expected)
+    assert np.array_equal(reading.read(str(path)), expected)
+    assert np.array_equal(reading.read(Pipe(WHOLE["wav"])), expected)
     with path.open("rb") as file:
         file.seek(100)
-        assert np.array_equal(audio.read(file), expected)
+        assert np.array_equal(reading.read(file), expected)
         assert not file.closed
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_a_floating_point_array_is_taken_as_it_is(dtype: type[np.floating[Any]]) -> None:
     samples = speechlike(0.1).astype(dtype)
-    got = audio.read(samples)
+    got = reading.read(samples)
     assert got.dtype == np.float32
     assert np.array_equal(got, samples.astype(np.float32))
 
@@ -92,7 +92,7 @@ def test_a_floating_point_array_is_taken_as_it_is(dtype: type[np.floating[Any]])
 @pytest.mark.parametrize("rate", [8000, 11025, 22050, 44100, 48000, 96000])
 def test_any_rate_becomes_16_khz(rate: int) -> None:
     tone = np.sin(2 * np.pi * 440 * np.arange(rate) / rate).astype(np.float32)
-    got = audio.read(encode(tone, rate, "float wav"))
+    got = reading.read(encode(tone, rate, "float wav"))
     expected = np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)
     assert abs(len(got) - 16000) <= 4
     assert np.abs(got[500:15500] - expected[500:15500]).max() < 1e-3
@@ -100,35 +100,35 @@ def test_any_rate_becomes_16_khz(rate: int) -> None:
 
 def test_channels_are_averaged() -> None:
     left, right = speechlike(0.5), speechlike(0.5)[::-1]
-    got = audio.read(encode(np.stack([left, right], axis=1), kind="float wav"))
+    got = reading.read(encode(np.stack([left, right], axis=1), kind="float wav"))
     assert np.allclose(got, (left + right) / 2, atol=1e-7)
 
 
 @pytest.mark.parametrize("rate", [8000, 16000, 48000])
 def test_one_sample_is_audio(rate: int) -> None:
-    got = audio.read(encode(np.full(1, 0.25, np.float32), rate, "float wav"))
+    got = reading.read(encode(np.full(1, 0.25, np.float32), rate, "float wav"))
     assert 1 <= len(got) <= 2
     assert np.isfinite(got).all()
 
 
 def test_silent_and_clipped_audio_are_audio() -> None:
-    assert not audio.read(encode(np.zeros(1600, np.float32))).any()
+    assert not reading.read(encode(np.zeros(1600, np.float32))).any()
     square = np.sign(np.sin(np.arange(1600))) * 1.0
-    assert np.abs(audio.read(encode(square))).max() == pytest.approx(1, abs=1e-4)
+    assert np.abs(reading.read(encode(square))).max() == pytest.approx(1, abs=1e-4)
 
 
 def test_a_wav_streamed_through_a_pipe_has_no_length_and_is_read_to_its_end() -> None:
     for unknown in (0xFFFFFFFF, 0x7FFFF000, 0x80000000):
         streamed = WHOLE["wav"][:40] + struct.pack("<I", unknown) + WHOLE["wav"][44:]
-        assert np.array_equal(audio.read(streamed), audio.read(WHOLE["wav"]))
+        assert np.array_equal(reading.read(streamed), reading.read(WHOLE["wav"]))
 
 
 def test_a_flac_without_a_length_is_read_to_its_end() -> None:
     data = bytearray(WHOLE["flac"])
     data[21] &= 0xF0  # STREAMINFO: the 36 bits of the total number of samples
     data[22:26] = bytes(4)
-    assert np.array_equal(audio.read(bytes(data)), audio.read(WHOLE["flac"]))
-    assert audio.duration(bytes(data)) == 2.0
+    assert np.array_equal(reading.read(bytes(data)), reading.read(WHOLE["flac"]))
+    assert reading.duration(bytes(data)) == 2.0
 
 
 # Blocks
@@ -138,15 +138,15 @@ def test_a_flac_without_a_length_is_read_to_its_end() -> None:
 @pytest.mark.parametrize("rate", [16000, 24000])
 def test_blocks_put_together_are_the_whole(kind: str, rate: int) -> None:
     data = encode(speechlike(3.3, rate), rate, kind)
-    blocks = list(audio.blocks(data, 0.5))
+    blocks = list(reading.blocks(data, 0.5))
     assert {len(block) for block in blocks[:-1]} == {8000}
     assert 0 < len(blocks[-1]) <= 8000
-    assert np.array_equal(np.concatenate(blocks), audio.read(data))
+    assert np.array_equal(np.concatenate(blocks), reading.read(data))
 
 
 def test_blocks_of_an_array() -> None:
     samples = speechlike(1.2)
-    blocks = list(audio.blocks(samples, 0.5))
+    blocks = list(reading.blocks(samples, 0.5))
     assert [len(block) for block in blocks] == [8000, 8000, 3200]
     assert np.array_equal(np.concatenate(blocks), samples)
 
@@ -154,14 +154,14 @@ def test_blocks_of_an_array() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_reading_in_small_pieces_changes_no_sample(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     at_once, _ = soundfile.read(io.BytesIO(WHOLE[kind]), dtype="float32")
-    monkeypatch.setattr(audio, "_BLOCK", 1000)
-    assert np.abs(audio.read(WHOLE[kind]) - at_once).max() < 1e-6
+    monkeypatch.setattr(reading, "_BLOCK", 1000)
+    assert np.abs(reading.read(WHOLE[kind]) - at_once).max() < 1e-6
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0])
 def test_blocks_must_have_a_length(seconds: float) -> None:
     with pytest.raises(AudioError, match="positive number of seconds"):
-        next(audio.blocks(WHOLE["wav"], seconds))
+        next(reading.blocks(WHOLE["wav"], seconds))
 
 
 def test_an_hour_is_read_in_bounded_memory(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_an_hour_is_read_in_bounded_memory(tmp_path: Path) -> None:
         for _ in range(60):
             file.write(np.zeros((60 * 8000, 2), np.float32))
     tracemalloc.start()
-    seconds = sum(len(block) for block in audio.blocks(path, 20.0)) / 16000
+    seconds = sum(len(block) for block in reading.blocks(path, 20.0)) / 16000
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert seconds == pytest.approx(3600, abs=0.01)
@@ -187,8 +187,8 @@ def test_normalization_is_that_of_transformers(scale: float) -> None:
     transformers = pytest.importorskip("transformers")
     waveform = speechlike(1.0) * np.float32(scale) + np.float32(0.1)
     reference = transformers.Wav2Vec2FeatureExtractor.zero_mean_unit_var_norm([waveform], None)[0]
-    assert np.array_equal(audio.normalize(waveform), reference)
-    assert audio.normalize(waveform).dtype == np.float32
+    assert np.array_equal(reading.normalize(waveform), reference)
+    assert reading.normalize(waveform).dtype == np.float32
 
 
 # What is refused
@@ -201,14 +201,14 @@ def test_a_file_cut_anywhere_is_refused(kind: str, data: st.DataObject) -> None:
     whole = WHOLE[kind]
     cut = data.draw(st.integers(0, len(whole) - 1))
     with pytest.raises(AudioError):
-        audio.read(whole[:cut])
+        reading.read(whole[:cut])
 
 
 @settings(max_examples=150, deadline=None)
 @given(cut=st.integers(0, len(WHOLE["mp3"]) - 600))
 def test_an_mp3_cut_anywhere_before_its_last_frame_is_refused(cut: int) -> None:
     with pytest.raises(AudioError):
-        audio.read(WHOLE["mp3"][:cut])
+        reading.read(WHOLE["mp3"][:cut])
 
 
 @pytest.mark.parametrize("kind", ["flac", "vorbis", "opus"])
@@ -219,34 +219,34 @@ def test_a_flipped_bit_in_checksummed_audio_is_refused(kind: str, data: st.DataO
     start = len(damaged) // 2  # behind the headers, of which FLAC's tags carry no checksum
     damaged[data.draw(st.integers(start, len(damaged) - 1))] ^= 1 << data.draw(st.integers(0, 7))
     with pytest.raises(AudioError):
-        audio.read(bytes(damaged))
+        reading.read(bytes(damaged))
 
 
 def test_a_missing_ogg_page_is_refused() -> None:
     whole = encode(speechlike(20.0), kind="vorbis")
     pages = [i for i in range(len(whole)) if whole[i : i + 4] == b"OggS"]
     with pytest.raises(AudioError, match="page 3 is missing"):
-        audio.read(whole[: pages[3]] + whole[pages[4] :])
+        reading.read(whole[: pages[3]] + whole[pages[4] :])
     with pytest.raises(AudioError, match="truncated: its Ogg stream has no last page"):
-        audio.read(whole[: pages[-1]])
-    assert np.array_equal(audio.read(whole + b"TAG" + bytes(125)), audio.read(whole))
+        reading.read(whole[: pages[-1]])
+    assert np.array_equal(reading.read(whole + b"TAG" + bytes(125)), reading.read(whole))
 
 
 def test_chained_ogg_streams_are_refused_as_only_the_first_could_be_read() -> None:
     other = encode(speechlike(1.0), kind="opus")
     with pytest.raises(AudioError, match="more than one Ogg stream"):
-        audio.read(WHOLE["opus"] + other)
+        reading.read(WHOLE["opus"] + other)
 
 
 def test_an_mp3_without_a_length_header_is_read_if_its_bit_rate_is_constant_and_refused_if_cut() -> None:
     samples = speechlike(5.0)
     whole = encode(samples, kind="mp3", bitrate_mode="CONSTANT", compression_level=0.5)
     length_header, _ = containers._mp3_frame(whole)
-    got = audio.read(b"ID3\4\0\0\0\0\1\2" + bytes(130) + whole[length_header:] + b"TAG" + bytes(125))
+    got = reading.read(b"ID3\4\0\0\0\0\1\2" + bytes(130) + whole[length_header:] + b"TAG" + bytes(125))
     assert len(samples) <= len(got) < len(samples) + 3000  # the encoder's padding included
-    assert audio.duration(whole[length_header:]) == len(got) / 16000
+    assert reading.duration(whole[length_header:]) == len(got) / 16000
     with pytest.raises(AudioError, match="last MP3 frame is incomplete"):
-        audio.read(whole[length_header:-100])
+        reading.read(whole[length_header:-100])
 
 
 def test_an_mp3_is_refused_when_the_decoder_stops_before_its_end() -> None:
@@ -254,9 +254,9 @@ def test_an_mp3_is_refused_when_the_decoder_stops_before_its_end() -> None:
     whole = encode(quiet_then_loud, kind="mp3", bitrate_mode="VARIABLE", compression_level=0.5)
     length_header, _ = containers._mp3_frame(whole)
     with pytest.raises(AudioError, match=r"only \d+ of \d+ samples could be decoded; convert it with"):
-        audio.read(whole[length_header:])
+        reading.read(whole[length_header:])
     with pytest.raises(AudioError, match=r"only \d+ of \d+ samples"):
-        audio.read(whole + whole)
+        reading.read(whole + whole)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e30])
@@ -265,7 +265,7 @@ def test_samples_that_are_no_sound_are_refused(bad: float) -> None:
     samples[77] = bad
     for source in (samples, encode(samples, kind="float wav"), encode(samples, 48000, "float wav")):
         with pytest.raises(AudioError, match="NaN, infinite or absurdly large"):
-            audio.read(source)
+            reading.read(source)
 
 
 @pytest.mark.parametrize(
@@ -279,7 +279,7 @@ def test_samples_that_are_no_sound_are_refused(bad: float) -> None:
     ],
 )
 def test_arrays_must_be_one_axis_of_floating_point(array: NDArray[Any], message: str) -> None:
-    for function in (audio.read, audio.duration, lambda a: list(audio.blocks(a))):
+    for function in (reading.read, reading.duration, lambda a: list(reading.blocks(a))):
         with pytest.raises(AudioError, match=message):
             function(array)
 
@@ -287,7 +287,7 @@ def test_arrays_must_be_one_axis_of_floating_point(array: NDArray[Any], message:
 @pytest.mark.parametrize("source", [None, 3, [0.0, 0.1], io.StringIO("text")])
 def test_other_types_are_refused(source: Any) -> None:
     with pytest.raises(AudioError, match="give a path, bytes, a binary file or a numpy array"):
-        audio.read(source)
+        reading.read(source)
 
 
 def test_messages_name_the_file_and_the_remedy(tmp_path: Path) -> None:
@@ -295,7 +295,7 @@ def test_messages_name_the_file_and_the_remedy(tmp_path: Path) -> None:
         path = tmp_path / name
         if content is not None:
             path.write_bytes(content)
-        for function in (audio.read, audio.duration, lambda p: list(audio.blocks(p))):
+        for function in (reading.read, reading.duration, lambda p: list(reading.blocks(p))):
             with pytest.raises(AudioError, match=message) as caught:
                 function(path)
             assert str(path) in str(caught.value)
@@ -318,16 +318,16 @@ def test_messages_name_the_file_and_the_remedy(tmp_path: Path) -> None:
     hertz[24:28] = struct.pack("<I", 1)
     refused("slow.wav", bytes(hertz), "impossible sampling rate of 1 Hz")
     with pytest.raises(AudioError, match="is a directory"):
-        audio.read(tmp_path)
+        reading.read(tmp_path)
     with pytest.raises(AudioError, match="cannot be opened"):
-        audio.read("zero\0byte.wav")
+        reading.read("zero\0byte.wav")
 
 
 def test_a_file_that_grows_or_changes_while_it_is_read_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "recording.wav"
     for grow in (b"\0\0" * 8000, b""):
         path.write_bytes(encode(speechlike(30.0)))
-        blocks = audio.blocks(path, 1.0)
+        blocks = reading.blocks(path, 1.0)
         next(blocks)
         with path.open("ab" if grow else "wb") as file:
             file.write(grow)
@@ -353,20 +353,20 @@ class Pipe(io.BytesIO):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_file_on_a_pipe_is_known_by_what_it_holds(kind: str) -> None:
-    with audio.standard_input(Pipe(WHOLE[kind])) as source:
-        assert np.array_equal(audio.read(source), audio.read(WHOLE[kind]))
+    with reading.standard_input(Pipe(WHOLE[kind])) as source:
+        assert np.array_equal(reading.read(source), reading.read(WHOLE[kind]))
 
 
 @pytest.mark.parametrize("level", [1.0, 0.001, 0.0])
 def test_bare_samples_on_a_pipe_are_pcm(level: float) -> None:
     samples = np.round(speechlike(3.0) * level * 32767).astype("<i2")
-    with audio.standard_input(Pipe(samples.tobytes())) as source:
-        assert isinstance(source, audio.Pcm)
-        blocks = list(audio.blocks(source, 0.5))
+    with reading.standard_input(Pipe(samples.tobytes())) as source:
+        assert isinstance(source, reading.Pcm)
+        blocks = list(reading.blocks(source, 0.5))
     assert {len(block) for block in blocks} == {8000}
     assert np.array_equal(np.concatenate(blocks), samples.astype(np.float32) / 32768)
-    with audio.standard_input(Pipe(samples.tobytes())) as source:
-        assert audio.duration(source) == 3.0
+    with reading.standard_input(Pipe(samples.tobytes())) as source:
+        assert reading.duration(source) == 3.0
 
 
 def test_an_hour_of_bare_samples_is_read_in_bounded_memory() -> None:
@@ -381,8 +381,8 @@ def test_an_hour_of_bare_samples_is_read_in_bounded_memory() -> None:
             return bytes(count)
 
     tracemalloc.start()
-    with audio.standard_input(Endless()) as source:  # type: ignore[arg-type]
-        seconds = sum(len(block) for block in audio.blocks(source, 20.0)) / 16000
+    with reading.standard_input(Endless()) as source:  # type: ignore[arg-type]
+        seconds = sum(len(block) for block in reading.blocks(source, 20.0)) / 16000
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert seconds == 3600
@@ -391,8 +391,8 @@ def test_an_hour_of_bare_samples_is_read_in_bounded_memory() -> None:
 
 def test_bare_samples_that_end_in_the_middle_of_one_are_refused() -> None:
     samples = np.round(speechlike(2.0) * 32767).astype("<i2").tobytes()
-    with audio.standard_input(Pipe(samples[:-1])) as source:
-        blocks = audio.blocks(source, 1.0)
+    with reading.standard_input(Pipe(samples[:-1])) as source:
+        blocks = reading.blocks(source, 1.0)
         assert len(next(blocks)) == 16000
         with pytest.raises(AudioError, match="standard input: ends in the middle of a sample: it was cut"):
             list(blocks)
@@ -407,7 +407,7 @@ def test_bare_samples_that_end_in_the_middle_of_one_are_refused() -> None:
     ],
 )
 def test_what_is_obviously_no_sound_is_not_taken_for_samples(content: bytes, message: str) -> None:
-    with pytest.raises(AudioError, match=message), audio.standard_input(Pipe(content)):
+    with pytest.raises(AudioError, match=message), reading.standard_input(Pipe(content)):
         pass
 
 
@@ -416,8 +416,8 @@ def test_what_is_obviously_no_sound_is_not_taken_for_samples(content: bytes, mes
 def test_samples_that_look_like_a_frame_header_are_samples(start: int, loud: float) -> None:
     samples = np.round(speechlike(1.0) * loud * 32767).astype("<i2")
     samples[0] = start
-    with audio.standard_input(Pipe(samples.tobytes())) as source:
-        assert isinstance(source, audio.Pcm)
+    with reading.standard_input(Pipe(samples.tobytes())) as source:
+        assert isinstance(source, reading.Pcm)
 
 
 # Fuzzing: whatever the bytes, finite samples or an AudioError
@@ -425,7 +425,7 @@ def test_samples_that_look_like_a_frame_header_are_samples(start: int, loud: flo
 
 def read_or_refuse(data: bytes) -> None:
     try:
-        got = audio.read(data)
+        got = reading.read(data)
     except AudioError:
         return
     assert got.dtype == np.float32

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from littlefoot.errors import ConfigError
-from littlefoot.model.augment import (
+from littlefoot.training.augment import (
     CODECS,
     Augmenter,
     add_noise,
@@ -20,7 +20,7 @@ from littlefoot.model.augment import (
     telephone,
     through_codec,
 )
-from littlefoot.model.train_config import TrainConfig
+from littlefoot.training.train_config import TrainConfig
 
 
 def rng(seed: int = 0) -> np.random.Generator:

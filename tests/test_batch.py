@@ -23,11 +23,12 @@ from conftest import Run, heed_interrupts
 from families import speechlike
 
 import littlefoot
-from littlefoot import artifact, atomic
+from littlefoot import artifact
 from littlefoot.cli import batch, inputs, progress
 from littlefoot.errors import ConfigError
-from littlefoot.results import Transcription
 from littlefoot.runtime import recognizer
+from littlefoot.system import atomic
+from littlefoot.transcript.results import Transcription
 
 
 @pytest.fixture(scope="module")

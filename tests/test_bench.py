@@ -18,12 +18,14 @@ import oracle
 import pytest
 from families import speechlike
 
-from littlefoot import artifact, machine
+from littlefoot import artifact
 from littlefoot.artifact import Artifact
-from littlefoot.bench import compare, energy, macs, report, statistics, table, worker
+from littlefoot.bench import compare, energy, macs, report, table, worker
 from littlefoot.bench.process import ContenderError, Process
 from littlefoot.errors import ConfigError, LittlefootError
+from littlefoot.evaluate import statistics
 from littlefoot.runtime import graph
+from littlefoot.system import machine
 
 # Multiply-accumulates
 

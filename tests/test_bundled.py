@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 import littlefoot
-from littlefoot import audio, checkpoint, manifest
-from littlefoot.metrics import evaluate
+from littlefoot.artifact import checkpoint
+from littlefoot.audio import manifest, reading
+from littlefoot.evaluate.metrics import evaluate
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = checkpoint.BUNDLED / "samples"
@@ -28,7 +29,7 @@ def test_it_recognises_the_samples(name: str) -> None:
 @pytest.mark.parametrize("name", checkpoint.bundled())
 def test_it_hears_them_live(name: str) -> None:
     row = next(row for row in manifest.read(SAMPLES) if row.path.stem == "digits")
-    waveform = audio.read(row.path)
+    waveform = reading.read(row.path)
     stream = littlefoot.load(name).stream()
     said = []
     for start in range(0, len(waveform), BLOCK):

@@ -27,9 +27,10 @@ from checkpoints import (
 from families import FAMILIES, make, speechlike
 from safetensors.torch import save_file
 
-from littlefoot import artifact, checkpoint
+from littlefoot import artifact
+from littlefoot.artifact import checkpoint
 from littlefoot.errors import ArtifactError, CheckpointError, MissingExtraError
-from littlefoot.weights import expected_weights
+from littlefoot.network.weights import expected_weights
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ from artifacts import tiny
 from conftest import Result, Run
 
 import littlefoot
-from littlefoot import artifact, checkpoint, cli
+from littlefoot import artifact, cli
+from littlefoot.artifact import checkpoint
 from littlefoot.errors import CheckpointError, LittlefootError
 from littlefoot.runtime import saturation
 

@@ -22,8 +22,9 @@ from conftest import Run
 from families import speechlike
 
 import littlefoot
-from littlefoot import artifact, audio, checkpoint
-from littlefoot.artifact import Artifact
+from littlefoot import artifact
+from littlefoot.artifact import Artifact, checkpoint
+from littlefoot.audio import reading
 from littlefoot.compress import calibration
 from littlefoot.decode.arpa import write_arpa
 from littlefoot.decode.ngram import estimate
@@ -451,7 +452,7 @@ def test_an_exported_onnx_network_is_what_littlefoot_runs(run: Run, exported: Pa
     recognizer = littlefoot.load(str(exported), engine="onnxruntime")
     for seconds in (0.3, 1.1):
         waveform = 0.1 * speechlike(seconds)
-        (logits,) = session.run(["logits"], {"waveform": audio.normalize(waveform)[None]})
+        (logits,) = session.run(["logits"], {"waveform": reading.normalize(waveform)[None]})
         np.testing.assert_allclose(logits[0], recognizer.logits(waveform), atol=1e-4)
 
 
@@ -467,7 +468,7 @@ def test_an_exported_openvino_network_is_what_littlefoot_runs(
     recognizer = littlefoot.load(str(exported), engine="openvino", precision="f32")
     for seconds in (0.3, 1.1):
         waveform = 0.1 * speechlike(seconds)
-        logits = compiled({"waveform": audio.normalize(waveform)[None]})["logits"]
+        logits = compiled({"waveform": reading.normalize(waveform)[None]})["logits"]
         # The recognizer pads and masks, so some 8-bit values are rounded to their neighbour.
         error = np.sqrt(np.square(logits[0] - recognizer.logits(waveform)).mean()) / logits.std()
         quantized = "quantization" in artifact.load(exported).config.littlefoot

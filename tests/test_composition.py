@@ -23,26 +23,28 @@ from test_bench_command import QUICK as QUICK_BENCH
 from test_server_live import rest, started
 from tones import MODEL, QUIET, VOCABULARY
 
-from littlefoot import artifact as artifact_files
-from littlefoot import audio, cli, manifest
+from littlefoot import cli
 from littlefoot.artifact import Artifact, weights_file_bytes
+from littlefoot.artifact import artifact as artifact_files
+from littlefoot.artifact.vocabulary import Vocabulary
+from littlefoot.audio import manifest, reading
+from littlefoot.audio.manifest import Corpus
 from littlefoot.bench import report
 from littlefoot.cli.info import describe
 from littlefoot.compress import calibration, chain, lowbit, quantize
 from littlefoot.compress.distill import Distillation
 from littlefoot.compress.methods import METHODS
 from littlefoot.compress.recipe import Recipe, make_step
-from littlefoot.config import ModelConfig
 from littlefoot.errors import ConfigError
-from littlefoot.manifest import Corpus
-from littlefoot.metrics import character_errors
-from littlefoot.model.module import CTCModel
-from littlefoot.runtime import native, recognizer
+from littlefoot.evaluate.metrics import character_errors
+from littlefoot.network.config import ModelConfig
+from littlefoot.network.weights import expected_weights
+from littlefoot.runtime import recognizer
 from littlefoot.runtime.engine import create, create_stream
 from littlefoot.runtime.frames import ChunkedFrames
+from littlefoot.runtime.native import engine as native
 from littlefoot.runtime.saturation import may_saturate
-from littlefoot.vocabulary import Vocabulary
-from littlefoot.weights import expected_weights
+from littlefoot.training.module import CTCModel
 
 DOCUMENTATION = Path(__file__).parents[1] / "docs" / "compose.md"
 CLIP = speechlike(1.2)[: 56 * 320 + 330]
@@ -461,7 +463,7 @@ def test_the_chain_has_all_that_its_steps_made(
     assert shown["algorithmic_latency_ms"] == pytest.approx((7 * 320 + 20 + 7 * 10 + 3 * 80) / 16)
     assert shown["bytes"] < 0.2 * sum(weight.nbytes for weight in deep_teacher.weights.values())
     made = artifact_files.load(small)
-    assert_engines_agree(made, None, audio.read(next(iter(said))))
+    assert_engines_agree(made, None, reading.read(next(iter(said))))
 
 
 def test_all_engines_say_the_same(small: Path, said: dict[Path, str]) -> None:
@@ -482,7 +484,7 @@ def test_streams_say_the_same_however_they_are_cut(engine: str, small: Path, sai
     loaded = recognizer.load(small, engine)
     assert loaded.streams
     for path, text in said.items():
-        waveform = audio.read(path)
+        waveform = reading.read(path)
         for size in (160, 1777, 8000):
             stream = loaded.stream()
             heard = [stream.feed(waveform[at : at + size]) for at in range(0, len(waveform), size)]
@@ -502,7 +504,7 @@ def test_a_server_says_the_same(small: Path, said: dict[Path, str]) -> None:
         for path, text in said.items():
             answer = running.transcribe(path.read_bytes())
             assert (answer.status, answer.json["text"]) == (200, text)
-            samples = np.rint(32768 * audio.read(path)).astype("<i2")
+            samples = np.rint(32768 * reading.read(path)).astype("<i2")
             with started(running, model="small", rate=RATE) as client:
                 for piece in np.array_split(samples, 7):
                     client.send(piece.tobytes())

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from littlefoot.config import ModelConfig
 from littlefoot.errors import ConfigError
+from littlefoot.network.config import ModelConfig
 
 
 def test_a_configuration_comes_back_through_json() -> None:

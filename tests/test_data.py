@@ -11,13 +11,13 @@ import pytest
 import torch
 from tones import MODEL, VOCABULARY, write_set
 
-from littlefoot import manifest
-from littlefoot.config import ModelConfig
+from littlefoot.artifact.vocabulary import Vocabulary
+from littlefoot.audio import manifest
+from littlefoot.audio.manifest import Utterance
 from littlefoot.errors import TrainingError
-from littlefoot.manifest import Utterance
-from littlefoot.model.data import Batch, Draw, TrainingSet, frames_needed, padded_length
-from littlefoot.model.train_config import TrainConfig, load_recipe
-from littlefoot.vocabulary import Vocabulary
+from littlefoot.network.config import ModelConfig
+from littlefoot.training.data import Batch, Draw, TrainingSet, frames_needed, padded_length
+from littlefoot.training.train_config import TrainConfig, load_recipe
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "littlefoot-en.yaml"
 SHARED = Path(__file__).parents[2] / "shared" / "data"

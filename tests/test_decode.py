@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from littlefoot.decode.align import align, word_times
 from littlefoot.decode.greedy import GreedySearch, best_path, best_tokens, greedy
-from littlefoot.decode.segments import segments
 from littlefoot.decode.spans import text as text_of
 from littlefoot.errors import EngineError
-from littlefoot.results import Segment, Word
+from littlefoot.transcript.results import Segment, Word
+from littlefoot.transcript.segments import segments
 
 Logits = NDArray[np.float32]
 

@@ -19,8 +19,10 @@ import yaml
 from conftest import Run
 from tones import MODEL, QUIET, VOCABULARY
 
-from littlefoot import artifact, manifest
+from littlefoot import artifact
 from littlefoot.artifact import Artifact
+from littlefoot.artifact.vocabulary import Vocabulary
+from littlefoot.audio import manifest
 from littlefoot.compress import load_recipe, losses
 from littlefoot.compress import run as run_recipe
 from littlefoot.compress.distill import (
@@ -38,17 +40,16 @@ from littlefoot.compress.methods import Step
 from littlefoot.compress.recipe import named
 from littlefoot.compress.student import StudentConfig, make_student
 from littlefoot.compress.teacher import LiveTeacher, cached, hears_the_same
-from littlefoot.config import ModelConfig
 from littlefoot.decode import ngram
 from littlefoot.decode.graph import token_model
 from littlefoot.errors import ConfigError, TrainingError
-from littlefoot.model.data import TrainingSet
-from littlefoot.model.forward_backward import numerator_score
-from littlefoot.model.module import CTCModel
-from littlefoot.model.torch_ops import TorchOps
-from littlefoot.model.train import processes
-from littlefoot.model.train_config import TrainConfig
-from littlefoot.vocabulary import Vocabulary
+from littlefoot.network.config import ModelConfig
+from littlefoot.training.data import TrainingSet
+from littlefoot.training.forward_backward import numerator_score
+from littlefoot.training.module import CTCModel
+from littlefoot.training.torch_ops import TorchOps
+from littlefoot.training.train import processes
+from littlefoot.training.train_config import TrainConfig
 
 ALL = ("kl", "logit_mse", "logit_cosine", "sequence_kl", "lattice_mmi", "feature_penalty", "ctc")
 HIDDEN = ("hidden_mse", "hidden_l1", "hidden_cosine", "temporal_relation")

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from oracle import VARIANTS, Oracle, build, padded, tiny
 from transformers.models.wavlm.modeling_wavlm import WavLMAttention
 
-from littlefoot.encoder import EncoderOutput, encode, relative_buckets
-from littlefoot.model.module import CTCModel
-from littlefoot.model.torch_ops import TorchOps
+from littlefoot.network.encoder import EncoderOutput, encode, relative_buckets
+from littlefoot.training.module import CTCModel
+from littlefoot.training.torch_ops import TorchOps
 
 TOLERANCE = 1e-4
 SECONDS = (0.02, 0.1, 0.5, 1.3, 4.0)

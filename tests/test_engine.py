@@ -25,9 +25,9 @@ from littlefoot.compress.calibration import collect
 from littlefoot.compress.quantize import QuantizeConfig, quantize_static
 from littlefoot.compress.rounding import fit
 from littlefoot.errors import ConfigError, EngineError, MissingExtraError
-from littlefoot.model.module import CTCModel
 from littlefoot.runtime import cache, engine, onnx_ops
 from littlefoot.runtime.frames import ChunkedFrames
+from littlefoot.training.module import CTCModel
 
 WAVEFORM = speechlike(0.5)
 

@@ -27,14 +27,16 @@ from dying import Dying
 from families import speechlike
 
 import littlefoot
-from littlefoot import artifact, manifest, rays
+from littlefoot import artifact
+from littlefoot.audio import manifest
 from littlefoot.cli.batch import Settings
 from littlefoot.errors import LittlefootError, ManifestError, MissingExtraError
 from littlefoot.label import local, output
 from littlefoot.label import run as runs
 from littlefoot.label.job import Job, Label, Task, read_archive
 from littlefoot.label.worker import confidence
-from littlefoot.results import Word
+from littlefoot.system import rays
+from littlefoot.transcript.results import Word
 
 HEADER = "id\tpath\tseconds\tspeaker\tsplit\ttext\n"
 PATIENCE = 120.0

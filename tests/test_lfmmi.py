@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tones import write_recipe
 from torch import Tensor
 
-from littlefoot import manifest
+from littlefoot.audio import manifest
 from littlefoot.decode import ngram
 from littlefoot.decode.graph import (
     FrameGraph,
@@ -31,15 +31,15 @@ from littlefoot.decode.graph import (
     viterbi,
 )
 from littlefoot.errors import ConfigError, EngineError, TrainingError
-from littlefoot.model import train as trainer
-from littlefoot.model.forward_backward import (
+from littlefoot.training import train as trainer
+from littlefoot.training.forward_backward import (
     Denominator,
     denominator_posteriors,
     numerator_posteriors,
     occupancy,
 )
-from littlefoot.model.lfmmi import LFMMI, lattice_mmi, lfmmi, make_denominator, sequence_kl
-from littlefoot.model.train_config import TrainConfig, load_recipe
+from littlefoot.training.lfmmi import LFMMI, lattice_mmi, lfmmi, make_denominator, sequence_kl
+from littlefoot.training.train_config import TrainConfig, load_recipe
 
 BLANK, LABELS = 0, 4  # of the tokens 1, 2 and 3 the last does not occur in the texts
 TEXTS = ["1 2 1", "1 1 2", "2 2 2 1", "2", "1 2 2 1 1 2 1", "1 2 1 2", "2 1"]

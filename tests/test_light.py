@@ -16,7 +16,7 @@ from littlefoot import artifact
 TESTS = Path(__file__).parent
 
 WITH_TORCH = (
-    "littlefoot.model",
+    "littlefoot.training",
     "littlefoot.compress.distill",
     "littlefoot.compress.fake_quant",
     "littlefoot.compress.frames",

@@ -26,8 +26,10 @@ from tones import QUIET, write_set
 
 import littlefoot
 from littlefoot import artifact as artifact_files
-from littlefoot import manifest
 from littlefoot.artifact import Artifact
+from littlefoot.artifact.packing import TERNARY, WeightCode, symmetric, unpack_layer
+from littlefoot.artifact.precisions import at_bits, upper_bits
+from littlefoot.audio import manifest
 from littlefoot.compress import calibration, chain, recipe
 from littlefoot.compress.calibration import LayerInput, collect
 from littlefoot.compress.fake_quant import (
@@ -45,11 +47,9 @@ from littlefoot.compress.mixed import kl_divergence
 from littlefoot.compress.rounding import input_scale
 from littlefoot.compress.rounding import round_input as round_input_numpy
 from littlefoot.errors import ConfigError
-from littlefoot.model.module import CTCModel
-from littlefoot.model.train_config import TrainConfig
-from littlefoot.packing import TERNARY, WeightCode, symmetric, unpack_layer
-from littlefoot.precisions import at_bits, upper_bits
 from littlefoot.runtime.engine import create
+from littlefoot.training.module import CTCModel
+from littlefoot.training.train_config import TrainConfig
 
 CLIPS = [speechlike(0.8, seed) for seed in range(2)]
 CODES = [

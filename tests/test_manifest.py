@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from littlefoot import manifest
+from littlefoot.audio import manifest
+from littlefoot.audio.manifest import Utterance
 from littlefoot.errors import ManifestError
-from littlefoot.manifest import Utterance
 
 HEADER = "id\tpath\tseconds\tspeaker\tsplit\ttext\n"
 ROWS = 'a\taudio/a.ogg\t1.5\tann\ttrain\tSAY "HELLO\nb\taudio/b.ogg\t\tbob\ttest\tGOOD BYE\n'

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from test_audio import Pipe, speechlike
 
-from littlefoot import audio
+from littlefoot.audio import reading
 from littlefoot.errors import AudioError
 
 av = pytest.importorskip("av", reason="PyAV (extra media) is not installed")
@@ -70,28 +70,28 @@ def similarity(got: NDArray[np.float32], expected: NDArray[np.float32]) -> float
 def test_every_format_gives_the_same_sound_whatever_its_name(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "misnamed.wav"
     path.write_bytes(WHOLE[kind])
-    got = audio.read(path)
+    got = reading.read(path)
     assert got.dtype == np.float32
     # An AAC stream alone does not say what the encoder put before and after.
     delay = 1024 * 16000 // KINDS[kind][2] if kind == "aac" else 0
     assert len(SAMPLES) <= len(got) + 20 <= len(SAMPLES) + 4096
     assert similarity(got[delay:], SAMPLES) > 0.98
-    assert audio.duration(path) == pytest.approx(2, abs=0.15)
-    assert audio.duration(path, exact=False) == pytest.approx(2, abs=0.15)
-    assert np.array_equal(audio.read(WHOLE[kind]), got)
-    with audio.standard_input(Pipe(WHOLE[kind])) as source:
-        assert np.array_equal(audio.read(source), got)
+    assert reading.duration(path) == pytest.approx(2, abs=0.15)
+    assert reading.duration(path, exact=False) == pytest.approx(2, abs=0.15)
+    assert np.array_equal(reading.read(WHOLE[kind]), got)
+    with reading.standard_input(Pipe(WHOLE[kind])) as source:
+        assert np.array_equal(reading.read(source), got)
 
 
 def test_a_live_recording_has_open_lengths() -> None:
     live = encode(SAMPLES, "webm", live="1")
-    assert similarity(audio.read(live), SAMPLES) > 0.98
+    assert similarity(reading.read(live), SAMPLES) > 0.98
     with pytest.raises(AudioError, match="truncated"):
-        audio.read(live[:-5])
+        reading.read(live[:-5])
 
 
 def test_sound_that_begins_after_the_picture_keeps_its_time() -> None:
-    got = audio.read(encode(SAMPLES, "mp4", picture=True, start=1.5))
+    got = reading.read(encode(SAMPLES, "mp4", picture=True, start=1.5))
     assert not np.abs(got[: round(1.4 * 16000)]).max() > 1e-3
     assert similarity(got[round(1.5 * 16000) :], SAMPLES) > 0.98
 
@@ -106,7 +106,7 @@ def test_channels_are_averaged() -> None:
         frame.sample_rate = 16000
         container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    assert np.abs(audio.read(file.getvalue()) - (left + right) / 2).max() < 1e-3
+    assert np.abs(reading.read(file.getvalue()) - (left + right) / 2).max() < 1e-3
 
 
 def test_half_an_hour_is_read_in_bounded_memory(tmp_path: Path) -> None:
@@ -115,10 +115,10 @@ def test_half_an_hour_is_read_in_bounded_memory(tmp_path: Path) -> None:
     path = tmp_path / "long.mkv"
     path.write_bytes(encode(np.tile(speechlike(10.0), 180), "mkv"))
     process = psutil.Process()
-    list(audio.blocks(WHOLE["mkv"]))
+    list(reading.blocks(WHOLE["mkv"]))
     before = process.memory_info().rss
     peak = seconds = 0.0
-    for block in audio.blocks(path, 20.0):
+    for block in reading.blocks(path, 20.0):
         seconds += len(block) / 16000
         peak = max(peak, process.memory_info().rss - before)
     assert seconds == pytest.approx(1800, abs=0.1)
@@ -139,7 +139,7 @@ def test_a_file_cut_anywhere_is_refused(kind: str, data: st.DataObject) -> None:
         if ends_between_frames(whole, cut):
             return
     with pytest.raises(AudioError):
-        audio.read(whole[:cut])
+        reading.read(whole[:cut])
 
 
 def ends_between_frames(data: bytes, cut: int) -> bool:
@@ -164,22 +164,22 @@ def index_first(data: bytes) -> bytes:
 
 def test_a_file_with_its_index_first_is_refused_when_cut() -> None:
     whole = index_first(encode(speechlike(10.0), "m4a"))
-    assert np.array_equal(audio.read(whole), audio.read(encode(speechlike(10.0), "m4a")))
+    assert np.array_equal(reading.read(whole), reading.read(encode(speechlike(10.0), "m4a")))
     assert whole.index(b"moov") < whole.index(b"mdat")
     with pytest.raises(AudioError, match=r"truncated: \d+ bytes of it are announced at byte \d+, \d+ are"):
-        audio.read(whole[: len(whole) // 2])
+        reading.read(whole[: len(whole) // 2])
 
 
 def test_a_recording_without_its_index_is_named_so() -> None:
     whole = WHOLE["m4a"]
     cut = whole[: whole.index(b"moov") - 4]
     with pytest.raises(AudioError, match=r"recording was interrupted: it has no index \(moov\)"):
-        audio.read(cut)
+        reading.read(cut)
 
 
 def test_a_video_without_sound_says_so() -> None:
     with pytest.raises(AudioError, match=r"holds no audio \(video only\)"):
-        audio.read(encode(np.zeros(0, np.float32), "mp4", picture=True))
+        reading.read(encode(np.zeros(0, np.float32), "mp4", picture=True))
 
 
 def test_a_sound_track_without_samples_is_refused() -> None:
@@ -188,13 +188,13 @@ def test_a_sound_track_without_samples_is_refused() -> None:
         container.add_stream("pcm_s16le", rate=16000, layout="mono")
         container.start_encoding()
     with pytest.raises(AudioError, match=r"holds no (samples|audio)"):
-        audio.read(file.getvalue())
+        reading.read(file.getvalue())
 
 
 def test_without_pyav_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(AudioError, match=r"MPEG-4 .* needs the package 'av': .*littlefoot\[media\]"):
-        audio.read(WHOLE["mp4"])
+        reading.read(WHOLE["mp4"])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -207,7 +207,7 @@ def test_damaged_files_are_read_or_refused(kind: str, data: st.DataObject) -> No
         mutated[position] = data.draw(st.integers(0, 255))
     try:
         seconds: Any = 0
-        for block in audio.blocks(bytes(mutated), 1.0):
+        for block in reading.blocks(bytes(mutated), 1.0):
             assert np.isfinite(block).all()
             seconds += len(block) / 16000
             if seconds > 60:  # time stamps that jump are silence

@@ -9,11 +9,12 @@ from artifacts import tiny
 from families import speechlike
 from transformers.audio_utils import mel_filter_bank
 
-from littlefoot import audio, checkpoint, mel
-from littlefoot.artifact import Artifact
-from littlefoot.encoder import encode
+from littlefoot.artifact import Artifact, checkpoint
+from littlefoot.audio import reading
 from littlefoot.errors import ConfigError
-from littlefoot.model.torch_ops import TorchOps
+from littlefoot.network import mel
+from littlefoot.network.encoder import encode
+from littlefoot.training.torch_ops import TorchOps
 
 BANDS, WINDOW, HOP = 80, 400, 160
 
@@ -60,7 +61,7 @@ def test_it_is_that_of_a_direct_transform(bands: int, window: int, hop: int) -> 
 
 @pytest.mark.parametrize("clip", ["garden.ogg", "digits.ogg"])
 def test_of_speech_the_quiet_bands_are_right_too_and_values_have_unit_range(clip: str) -> None:
-    waveform = audio.normalize(audio.read(checkpoint.BUNDLED / "samples" / clip))
+    waveform = reading.normalize(reading.read(checkpoint.BUNDLED / "samples" / clip))
     found = ours(waveform)
     assert np.abs(found - direct(waveform)).max() < 1e-3
     assert abs(found.mean()) < 0.6

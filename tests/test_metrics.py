@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from littlefoot.errors import LittlefootError
-from littlefoot.metrics import (
+from littlefoot.evaluate.metrics import (
     character_errors,
     evaluate,
     normalize_text,

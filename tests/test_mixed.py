@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 
 from littlefoot import artifact as artifact_files
 from littlefoot.artifact import Artifact
+from littlefoot.artifact.packing import TERNARY, WeightCode, layer_bytes, pack_layer, symmetric
 from littlefoot.compress import accounting, calibration
 from littlefoot.compress.calibration import collect
 from littlefoot.compress.mixed import Option, choose_bits, front, kl_divergence, rounded, sensitivity
 from littlefoot.compress.quantize import QuantizeConfig, quantize_static
 from littlefoot.compress.rounding import fit
-from littlefoot.config import ModelConfig
 from littlefoot.errors import ConfigError
-from littlefoot.packing import TERNARY, WeightCode, layer_bytes, pack_layer, symmetric
+from littlefoot.network.config import ModelConfig
 
 CLIPS = [speechlike(0.8, seed) for seed in range(2)]
 

@@ -12,12 +12,12 @@ from checkpoints import TOKENS, write
 from families import TINY, speechlike
 
 from littlefoot import artifact
-from littlefoot.config import ModelConfig
+from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.errors import ConfigError
-from littlefoot.model import from_pretrained
-from littlefoot.model.module import CTCModel
-from littlefoot.vocabulary import Vocabulary
-from littlefoot.weights import expected_weights
+from littlefoot.network.config import ModelConfig
+from littlefoot.network.weights import expected_weights
+from littlefoot.training import from_pretrained
+from littlefoot.training.module import CTCModel
 
 WAVEFORM = torch.from_numpy(speechlike(0.4))[None]
 LENGTH = torch.tensor([WAVEFORM.shape[1]])

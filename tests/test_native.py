@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 
 from littlefoot import artifact as artifacts
 from littlefoot.artifact import Artifact
+from littlefoot.artifact.packing import TERNARY, Table, levels_of, pack, symmetric
 from littlefoot.errors import EngineError
-from littlefoot.packing import TERNARY, Table, levels_of, pack, symmetric
-from littlefoot.runtime import native
 from littlefoot.runtime.engine import create
+from littlefoot.runtime.native import engine as native
 
 SOURCES = Path(__file__).parents[1] / "native"
 ACTIVATION_BITS = (1, 2, 3, 4, 8)

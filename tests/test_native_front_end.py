@@ -16,13 +16,13 @@ from artifacts import few_bits, noise, tiny
 
 from littlefoot import artifact as artifacts
 from littlefoot.artifact import Artifact
+from littlefoot.artifact.packing import unpack_layer
 from littlefoot.errors import EngineError
-from littlefoot.packing import unpack_layer
 from littlefoot.runtime import engine as engines
-from littlefoot.runtime import native
 from littlefoot.runtime.engine import create
-from littlefoot.runtime.native_front_end import FrontEnd
-from littlefoot.runtime.native_ops import UnsupportedError
+from littlefoot.runtime.native import engine as native
+from littlefoot.runtime.native.front_end import FrontEnd
+from littlefoot.runtime.native.ops import UnsupportedError
 
 pytestmark = pytest.mark.skipif(
     not native.available(), reason="the native kernels are not installed: pip install ./native"

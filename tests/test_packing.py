@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 from littlefoot import artifact as artifacts
 from littlefoot.artifact import Artifact
+from littlefoot.artifact.packing import TERNARY, Table, level_range, pack, packed_columns, symmetric, unpack
 from littlefoot.compress.calibration import collect
 from littlefoot.compress.gptq import best_scale, round_to_bits
 from littlefoot.compress.quantize import QuantizeConfig, quantize_static
 from littlefoot.compress.rounding import fit
 from littlefoot.errors import ArtifactError, ConfigError
-from littlefoot.packing import TERNARY, Table, level_range, pack, packed_columns, symmetric, unpack
 from littlefoot.runtime.engine import create
 
 

@@ -15,8 +15,8 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from servers import Running, serving
 
 import littlefoot
-from littlefoot.checkpoint import SAMPLES
-from littlefoot.writers import srt
+from littlefoot.artifact.checkpoint import SAMPLES
+from littlefoot.transcript.writers import srt
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 CLIP = SAMPLES / "digits.ogg"

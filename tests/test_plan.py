@@ -18,8 +18,8 @@ from conftest import Run, heed_interrupts
 from tones import QUIET
 
 from littlefoot import artifact as artifacts
-from littlefoot import manifest
 from littlefoot.artifact import Artifact, weights_file_bytes
+from littlefoot.audio import manifest
 from littlefoot.compress import run as run_recipe
 from littlefoot.compress.recipe import Recipe, make_step
 from littlefoot.errors import ConfigError, TrainingError

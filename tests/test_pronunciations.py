@@ -10,17 +10,17 @@ import yaml
 from conftest import Run
 from tones import LETTERS, write_recipe
 
-from littlefoot import audio, manifest
 from littlefoot.artifact import load
+from littlefoot.artifact.vocabulary import Vocabulary
+from littlefoot.audio import manifest, reading
 from littlefoot.decode.graph import compose, ctc_graph, linear
 from littlefoot.errors import LittlefootError, ManifestError
-from littlefoot.model.forward_backward import numerator_score
-from littlefoot.model.lfmmi import make_denominator
-from littlefoot.model.module import CTCModel
-from littlefoot.model.pronunciations import Pronunciations, read_pronunciations
-from littlefoot.model.train_config import TrainConfig
-from littlefoot.model.validation import merged
-from littlefoot.vocabulary import Vocabulary
+from littlefoot.training.forward_backward import numerator_score
+from littlefoot.training.lfmmi import make_denominator
+from littlefoot.training.module import CTCModel
+from littlefoot.training.pronunciations import Pronunciations, read_pronunciations
+from littlefoot.training.train_config import TrainConfig
+from littlefoot.training.validation import merged
 
 PHONES = Vocabulary(("<pad>", "|", "ah", "b", "t", "oo"))
 CMU = """;;; a comment
@@ -113,7 +113,7 @@ def test_a_model_of_phones_is_trained_on_words(loss: str, run: Run, tones: Path,
     assert list(model.vocabulary.tokens) == tokens
     module, right, rows = CTCModel.from_artifact(model).eval(), 0, manifest.read(tones, "train")
     for row in rows:
-        waveform = audio.normalize(audio.read(row.path))
+        waveform = reading.normalize(reading.read(row.path))
         best = module.encode(torch.from_numpy(waveform)[None]).logits[0].argmax(-1).numpy()
         expected = " | ".join(spoken[word] for word in row.text.split())
         right += " ".join(tokens[token] for token in merged(best, 0)) == expected

@@ -13,15 +13,15 @@ import torch
 from families import speechlike
 from tones import QUIET
 
-from littlefoot import manifest
 from littlefoot.artifact import Artifact
+from littlefoot.artifact.vocabulary import Vocabulary
+from littlefoot.audio import manifest
 from littlefoot.compress.methods import Step
 from littlefoot.compress.prune import GatedOps, Gates, PruneConfig, draw, expected, prune, remove, size
 from littlefoot.errors import ConfigError
-from littlefoot.model.module import CTCModel
-from littlefoot.model.train_config import TrainConfig
 from littlefoot.runtime.engine import create
-from littlefoot.vocabulary import Vocabulary
+from littlefoot.training.module import CTCModel
+from littlefoot.training.train_config import TrainConfig
 
 ALL = ("heads", "ffn", "conv")
 WAVEFORMS = torch.from_numpy(np.stack([speechlike(0.5), np.pad(speechlike(0.3), (0, 3200))]))

@@ -20,9 +20,8 @@ from hubs import Hub
 from huggingface_hub import constants
 
 import littlefoot
-from littlefoot import artifact
-from littlefoot import hub as ours
-from littlefoot.artifact import Artifact, weights_file_bytes
+from littlefoot.artifact import Artifact, artifact, weights_file_bytes
+from littlefoot.artifact import hub as ours
 
 TRAINING = {"dev": {"wer": {"digits": 0.0222, "coffee": 0.19}, "cer": {}}}
 

@@ -402,7 +402,7 @@ def test_a_saved_model_comes_back_whole(mode: str, base: Calibrated, tmp_path: P
 
 
 def test_a_quantized_model_cannot_be_trained(base: Calibrated) -> None:
-    from littlefoot.model.module import CTCModel
+    from littlefoot.training.module import CTCModel
 
     with pytest.raises(ConfigError, match="quantized and cannot be trained"):
         CTCModel.from_artifact(base.quantized())

@@ -20,13 +20,13 @@ from oracle import tiny
 
 import littlefoot
 from littlefoot import artifact as artifact_files
-from littlefoot import audio
 from littlefoot.artifact import Artifact
-from littlefoot.config import ModelConfig
+from littlefoot.audio import reading
 from littlefoot.decode.arpa import write_arpa
 from littlefoot.decode.beam import BeamConfig
 from littlefoot.decode.ngram import estimate
 from littlefoot.errors import AudioError
+from littlefoot.network.config import ModelConfig
 from littlefoot.runtime import engine, recognizer
 from littlefoot.runtime.recognizer import Recognizer, windows
 
@@ -188,7 +188,7 @@ def test_normalisation_is_as_the_preprocessor_says() -> None:
         for wish in (False, True)
     )
     np.testing.assert_allclose(normalizing.logits(loud), normalizing.logits(waveform), atol=1e-3)
-    np.testing.assert_allclose(normalizing.logits(loud), plain.logits(audio.normalize(loud)), atol=1e-3)
+    np.testing.assert_allclose(normalizing.logits(loud), plain.logits(reading.normalize(loud)), atol=1e-3)
     assert np.abs(plain.logits(loud) - plain.logits(waveform)).max() > 1e-2
 
 
@@ -435,7 +435,7 @@ def test_a_checkpoint_of_transformers_is_loaded_and_says_the_same(tmp_path: Path
     oracle = tiny("wav2vec2-large")
     directory = checkpoints.write(make("wav2vec2-large"), tmp_path / "model")
     waveform = 0.1 * speechlike(1.0)
-    expected = oracle.logits(audio.normalize(waveform))
+    expected = oracle.logits(reading.normalize(waveform))
     for name in ("openvino", "onnxruntime"):
         loaded = littlefoot.load(str(directory), engine=name, threads=1)
         np.testing.assert_allclose(loaded.logits(waveform), expected, atol=1e-3)

@@ -15,14 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from littlefoot import machine
 from littlefoot.artifact import Artifact
+from littlefoot.artifact.packing import pack_layer, unpack_layer
 from littlefoot.compress import calibration, rounding
 from littlefoot.compress.quantize import QuantizeConfig, quantize_dynamic, quantize_static
-from littlefoot.packing import pack_layer, unpack_layer
 from littlefoot.runtime import engine, graph
 from littlefoot.runtime.saturation import SAFE, may_saturate, narrowed
 from littlefoot.runtime.stream_state import WAVEFORM
+from littlefoot.system import machine
 
 CLIP = speechlike(0.8)
 

@@ -22,12 +22,12 @@ from servers import RATE, Running, encoded, gated, multipart, serving, wait_unti
 from littlefoot import artifact as artifact_files
 from littlefoot.artifact import Artifact
 from littlefoot.errors import CheckpointError, ConfigError
-from littlefoot.results import Transcription
 from littlefoot.runtime import recognizer
 from littlefoot.runtime.recognizer import Recognizer
 from littlefoot.server.limits import Limits
 from littlefoot.server.models import Models
-from littlefoot.writers import WRITERS
+from littlefoot.transcript.results import Transcription
+from littlefoot.transcript.writers import WRITERS
 
 CLIP = speechlike(1.0)
 

@@ -21,10 +21,10 @@ from conftest import Run, heed_interrupts
 from servers import PATIENCE, RATE, encoded, wait_until
 
 import littlefoot
-from littlefoot.audio import read
-from littlefoot.checkpoint import SAMPLES
-from littlefoot.results import Transcription
-from littlefoot.writers import srt, vtt
+from littlefoot.artifact.checkpoint import SAMPLES
+from littlefoot.audio.reading import read
+from littlefoot.transcript.results import Transcription
+from littlefoot.transcript.writers import srt, vtt
 
 CLIP = SAMPLES / "digits.ogg"
 KEY = "sesame"

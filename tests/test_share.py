@@ -17,8 +17,9 @@ from torch.nn.functional import gelu, layer_norm
 
 import littlefoot
 from littlefoot import artifact as artifacts
-from littlefoot import manifest
 from littlefoot.artifact import Artifact
+from littlefoot.artifact.vocabulary import Vocabulary
+from littlefoot.audio import manifest
 from littlefoot.compress.calibration import collect
 from littlefoot.compress.methods import Step
 from littlefoot.compress.quantize import QuantizeConfig, quantize_dynamic, quantize_static
@@ -34,15 +35,14 @@ from littlefoot.compress.share import (
     sources,
 )
 from littlefoot.compress.teacher import LiveTeacher
-from littlefoot.config import ModelConfig
 from littlefoot.errors import ConfigError
-from littlefoot.model.data import TrainingSet
-from littlefoot.model.module import CTCModel
-from littlefoot.model.train_config import TrainConfig
+from littlefoot.network.config import ModelConfig
+from littlefoot.network.weights import expected_weights
 from littlefoot.runtime.engine import create, create_stream
 from littlefoot.runtime.frames import ChunkedFrames
-from littlefoot.vocabulary import Vocabulary
-from littlefoot.weights import expected_weights
+from littlefoot.training.data import TrainingSet
+from littlefoot.training.module import CTCModel
+from littlefoot.training.train_config import TrainConfig
 
 WAVEFORM = speechlike(0.6)
 SHARING = {"layer_blocks": (0, 0, 2, 2), "layer_maps": (0, 0, 2, 2)}

@@ -13,14 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from littlefoot.artifact import Artifact
-from littlefoot.config import ModelConfig
+from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.decode.beam import BeamConfig, BeamDecoder
 from littlefoot.errors import AudioError, ConfigError
-from littlefoot.model.module import CTCModel
+from littlefoot.network.config import ModelConfig
 from littlefoot.runtime.engine import create, create_stream
 from littlefoot.runtime.frames import ChunkedFrames, Frames, WindowedFrames
 from littlefoot.runtime.stream import Stream
-from littlefoot.vocabulary import Vocabulary
+from littlefoot.training.module import CTCModel
 
 STREAMING = {"chunk_frames": 6, "left_context_frames": 10}
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {

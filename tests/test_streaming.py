@@ -19,17 +19,18 @@ from conftest import Run
 from families import speechlike
 from tones import QUIET
 
-from littlefoot import artifact, audio, manifest
+from littlefoot import artifact
 from littlefoot.artifact import Artifact
+from littlefoot.artifact.vocabulary import Vocabulary
+from littlefoot.audio import manifest, reading
 from littlefoot.compress.methods import Step
 from littlefoot.compress.streaming import StreamingConfig, _looking_back, convert, stream
 from littlefoot.compress.teacher import normalized
 from littlefoot.decode.beam import BeamConfig
 from littlefoot.errors import ConfigError
-from littlefoot.model.module import CTCModel
-from littlefoot.model.train_config import TrainConfig
 from littlefoot.runtime import recognizer
-from littlefoot.vocabulary import Vocabulary
+from littlefoot.training.module import CTCModel
+from littlefoot.training.train_config import TrainConfig
 
 
 def of_family(family: str) -> CTCModel:
@@ -46,7 +47,7 @@ def test_a_batch_is_normalized_as_single_recordings_are() -> None:
         row[: len(waveform)] = torch.from_numpy(waveform)
     found = normalized(batch, lengths)
     for row, waveform in zip(found, waveforms, strict=True):
-        np.testing.assert_allclose(row[: len(waveform)].numpy(), audio.normalize(waveform), atol=1e-4)
+        np.testing.assert_allclose(row[: len(waveform)].numpy(), reading.normalize(waveform), atol=1e-4)
         assert not row[len(waveform) :].any()
 
 
@@ -69,9 +70,9 @@ def test_a_converted_model_with_one_long_chunk_says_what_it_said(family: str, to
     made = convert(model, config, corpus).eval()
     assert made.preprocessor["do_normalize"] is False
     assert made.config.feat_extract_norm == ("layer" if family == "wav2vec2-large" else "affine")
-    clip = audio.read(next(iter(corpus.of_split("train"))).path)
+    clip = reading.read(next(iter(corpus.of_split("train"))).path)
     with torch.no_grad():
-        theirs = model.encode(torch.from_numpy(audio.normalize(clip))[None]).logits
+        theirs = model.encode(torch.from_numpy(reading.normalize(clip))[None]).logits
         mine = made.encode(torch.from_numpy(clip)[None]).logits
     spread = float(theirs.std())
     assert float((mine - theirs).abs().mean()) < 0.1 * spread
@@ -110,7 +111,7 @@ def test_a_model_learns_to_stream(teacher: Artifact, tones: Path, tmp_path: Path
     loaded = recognizer.load(saved, precision="f32")
     assert loaded.streams
     row = next(iter(manifest.index(tones).of_split("train")))
-    waveform = audio.read(row.path)
+    waveform = reading.read(row.path)
     live = loaded.stream()
     assert live.latency_seconds == pytest.approx((3 * 320 + 20 + 7 * 10 + 3 * 80) / 16_000)
     pieces = [live.feed(piece) for piece in np.array_split(waveform, 13)]
@@ -143,7 +144,7 @@ def test_a_file_and_its_samples_on_standard_input_give_the_same_lines(
     loaded = recognizer.load(live)
     best = loaded.transcribe(str(recording), loaded.decoder(BeamConfig(8))).text
     assert (searched.code, searched.out) == (0, f"{best}\n")
-    samples = np.rint(audio.read(recording) * 32768).astype("<i2").tobytes()
+    samples = np.rint(reading.read(recording) * 32768).astype("<i2").tobytes()
     piped = piped_into(live, samples)
     assert (piped.returncode, piped.stdout.decode()) == (0, f"{expected}\n")
     rubbish = piped_into(live, recording.read_bytes())
@@ -191,7 +192,7 @@ def sound_card(samples: np.ndarray) -> SimpleNamespace:
 def test_a_microphone(live: Path, tones: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     recording = next(iter(manifest.index(tones).of_split("train"))).path
     expected = recognizer.load(live).transcribe(str(recording)).text
-    monkeypatch.setitem(sys.modules, "sounddevice", sound_card(audio.read(recording)))
+    monkeypatch.setitem(sys.modules, "sounddevice", sound_card(reading.read(recording)))
     heard = run("transcribe", live, "mic", "--stream")
     assert (heard.code, heard.out) == (0, f"{expected}\n")
     assert "listening; Ctrl-C ends" in heard.err

@@ -10,6 +10,7 @@ import pytest
 import torch
 from families import speechlike
 
+from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.compress import load_recipe
 from littlefoot.compress.student import (
     StudentConfig,
@@ -19,11 +20,10 @@ from littlefoot.compress.student import (
     importance,
     make_student,
 )
-from littlefoot.config import ModelConfig
 from littlefoot.errors import ConfigError
-from littlefoot.model.module import CTCModel
-from littlefoot.vocabulary import Vocabulary
-from littlefoot.weights import expected_weights
+from littlefoot.network.config import ModelConfig
+from littlefoot.network.weights import expected_weights
+from littlefoot.training.module import CTCModel
 
 LARGE: dict[str, Any] = {
     "model_type": "wav2vec2",

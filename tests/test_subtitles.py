@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from littlefoot.decode.segments import segments
 from littlefoot.errors import ConfigError
-from littlefoot.results import Segment, Transcription, Word
-from littlefoot.subtitles import Layout, cues
-from littlefoot.writers import WRITERS
+from littlefoot.transcript.results import Segment, Transcription, Word
+from littlefoot.transcript.segments import segments
+from littlefoot.transcript.subtitles import Layout, cues
+from littlefoot.transcript.writers import WRITERS
 
 
 def say(*words: tuple[str, float, float], duration: float | None = None) -> Transcription:

@@ -19,14 +19,15 @@ import pytest
 import torch
 from tones import write_recipe
 
-from littlefoot import artifact, manifest
+from littlefoot import artifact
+from littlefoot.audio import manifest
 from littlefoot.errors import ConfigError, TrainingError
-from littlefoot.model import objective
-from littlefoot.model import train as trainer
-from littlefoot.model.objective import CTC
-from littlefoot.model.train_config import TrainConfig, load_recipe
-from littlefoot.model.training_state import CheckpointStore
-from littlefoot.model.validation import DevScore, DevSet
+from littlefoot.training import objective
+from littlefoot.training import train as trainer
+from littlefoot.training.objective import CTC
+from littlefoot.training.train_config import TrainConfig, load_recipe
+from littlefoot.training.training_state import CheckpointStore
+from littlefoot.training.validation import DevScore, DevSet
 
 QUIET: dict[str, Any] = {"speeds": [1.0], "time_mask_fraction": 0.0, "feature_mask_fraction": 0.0}
 

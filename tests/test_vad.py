@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from littlefoot import audio, vad
+from littlefoot.audio import reading, vad
+from littlefoot.audio.vad.detector import Hysteresis
+from littlefoot.audio.vad.stretches import Piece, StretchConfig, stretches
 from littlefoot.errors import ConfigError, MissingExtraError
-from littlefoot.vad.detector import Hysteresis
-from littlefoot.vad.stretches import Piece, StretchConfig, stretches
 
 RATE = 16000
 SAMPLES = Path(__file__).parents[1] / "littlefoot" / "bundled" / "samples"
@@ -121,7 +121,7 @@ def test_hysteresis(values: list[float], cut: int) -> None:
 
 def talk(level: float, noise: float) -> tuple[Array, list[tuple[float, float]]]:
     """A real clip three times among silences of 12 s, and where it is, in seconds."""
-    clip = audio.read(sorted(SAMPLES.glob("*.ogg"))[0])
+    clip = reading.read(sorted(SAMPLES.glob("*.ogg"))[0])
     clip = clip * np.float32(0.1 * level / clip.std())
     quiet = np.zeros(12 * RATE, np.float32)
     waveform = np.concatenate([quiet, clip, quiet, clip, quiet, clip, quiet])
@@ -199,7 +199,7 @@ def test_silero_needs_neither_torch_nor_a_network() -> None:
         "def never(*arguments): raise OSError('no network')\n"
         "socket.socket.connect = socket.getaddrinfo = never\n"
         "import numpy\n"
-        "from littlefoot import vad\n"
+        "from littlefoot.audio import vad\n"
         "detector = vad.create('silero')\n"
         "assert not detector.feed(numpy.zeros(16000, numpy.float32)).any()\n"
         "assert 'torch' not in sys.modules and 'onnxruntime' not in sys.modules\n"

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from littlefoot.artifact.vocabulary import Vocabulary, choose_language
 from littlefoot.errors import CheckpointError, ManifestError
-from littlefoot.vocabulary import Vocabulary, choose_language
 
 ENGLISH = {"<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3, "|": 4, "A": 5, "B": 6, "'": 7}
 GERMAN = {"<pad>": 0, "|": 1, "ß": 2}

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from littlefoot.results import Alternative, Segment, Transcription, Word
-from littlefoot.writers import WRITERS
+from littlefoot.transcript.results import Alternative, Segment, Transcription, Word
+from littlefoot.transcript.writers import WRITERS
 
 EMPTY = Transcription(text="", segments=[], words=[], duration=1.0)
 SPEECH = Transcription(

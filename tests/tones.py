@@ -9,10 +9,11 @@ import numpy as np
 import soundfile
 import yaml
 
-from littlefoot import artifact, manifest
+from littlefoot import artifact
 from littlefoot.artifact import Artifact
-from littlefoot.config import ModelConfig
-from littlefoot.vocabulary import Vocabulary
+from littlefoot.artifact.vocabulary import Vocabulary
+from littlefoot.audio import manifest
+from littlefoot.network.config import ModelConfig
 
 LETTERS = "ABCDEF"
 LETTER_SECONDS = 0.12
@@ -92,10 +93,10 @@ def write_recipe(directory: Path, manifest: Path, **train: Any) -> Path:
 
 def learned(tones: Path, directory: Path, **changes: Any) -> Artifact:
     """A tiny model that was trained on a set."""
-    from littlefoot.model import train as trainer
-    from littlefoot.model.module import CTCModel
-    from littlefoot.model.objective import CTC
-    from littlefoot.model.train_config import TrainConfig
+    from littlefoot.training import train as trainer
+    from littlefoot.training.module import CTCModel
+    from littlefoot.training.objective import CTC
+    from littlefoot.training.train_config import TrainConfig
 
     config = ModelConfig.from_dict({**MODEL, **changes})
     model = CTCModel.from_config(config, Vocabulary(tuple(VOCABULARY), 0), seed=1)

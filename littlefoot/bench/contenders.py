@@ -64,9 +64,9 @@ class Littlefoot:
     """Models run by ``littlefoot.load``."""
 
     def prepare(self, contender: Contender, folder: Path, samples: int) -> dict[str, Any]:
-        from littlefoot import checkpoint
+        from littlefoot.artifact import checkpoint
+        from littlefoot.artifact.sizes import bytes_by_part
         from littlefoot.bench.macs import macs_by_width
-        from littlefoot.sizes import bytes_by_part
 
         artifact = checkpoint.load(contender.source, contender.language)
         narrow, wide = macs_by_width(artifact, samples)

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
-from littlefoot import machine
 from littlefoot.bench.report import ESTIMATED, MEASURED, UNAVAILABLE
 from littlefoot.errors import ConfigError
+from littlefoot.system import machine
 
 JOULES_PER_KWH = 3.6e6
 

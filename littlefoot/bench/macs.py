@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from math import prod
 
-from littlefoot import mel
 from littlefoot.artifact import Artifact
-from littlefoot.config import SAMPLE_RATE, ModelConfig
-from littlefoot.weights import expected_weights
+from littlefoot.network import mel
+from littlefoot.network.config import SAMPLE_RATE, ModelConfig
+from littlefoot.network.weights import expected_weights
 
 
 def macs(config: ModelConfig, samples: int) -> dict[str, int]:

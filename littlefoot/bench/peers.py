@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from littlefoot import artifact, audio, checkpoint
-from littlefoot.artifact import Artifact
+from littlefoot.artifact import Artifact, artifact, checkpoint
+from littlefoot.audio import reading
 from littlefoot.bench.contenders import Contender, Kind, Subject, Waveform
-from littlefoot.config import ModelConfig
 from littlefoot.decode.greedy import greedy
+from littlefoot.network.config import ModelConfig
 
 CHECKPOINT = "checkpoint"
 
@@ -43,7 +43,7 @@ class CTCText:
 
     def batch(self, waveform: Waveform) -> npt.NDArray[np.float32]:
         """Samples (T,) -> the network's input (1, T)."""
-        prepared = audio.normalize(waveform) if self._normalize else waveform
+        prepared = reading.normalize(waveform) if self._normalize else waveform
         return np.asarray(prepared[None], np.float32)
 
     def text(self, logits: npt.NDArray[Any]) -> str:
@@ -166,11 +166,11 @@ class NNCF:
         import openvino
         import torch
 
-        from littlefoot import manifest
+        from littlefoot.audio import manifest
 
         full = _full_precision(contender, folder)
         text = CTCText(folder / CHECKPOINT)
-        clips = [text.batch(audio.read(sample.path)) for sample in manifest.read(checkpoint.SAMPLES)]
+        clips = [text.batch(reading.read(sample.path)) for sample in manifest.read(checkpoint.SAMPLES)]
         traced = openvino.convert_model(
             _torch_model(folder, half=False), example_input=torch.from_numpy(clips[0])
         )

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from littlefoot.errors import LittlefootError
-from littlefoot.processes import how_it_ended
+from littlefoot.system.processes import how_it_ended
 
 TIMEOUT_SECONDS = 900.0
 """A model that answers no request for so long is taken for dead."""

@@ -19,13 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from littlefoot import audio
+from littlefoot.audio import reading
+from littlefoot.audio.manifest import Utterance
 from littlefoot.bench import energy
 from littlefoot.bench.contenders import Contender, Waveform
 from littlefoot.bench.process import ContenderError, Process
 from littlefoot.bench.report import MEASURED
 from littlefoot.errors import AudioError, LittlefootError
-from littlefoot.manifest import Utterance
 
 HEADLINE_SECONDS = 10.0
 STREAMED = 20
@@ -165,7 +165,7 @@ class _Bench:
                     "prepare",
                     contender=asdict(row.contender),
                     folder=str(row.folder),
-                    samples=round(settings.headline * audio.SAMPLE_RATE),
+                    samples=round(settings.headline * reading.SAMPLE_RATE),
                 )
             if row.error is None:
                 with self._failing(row), row.start() as process:
@@ -204,7 +204,7 @@ class _Bench:
 
     def _write_clips(self) -> dict[float, Path]:
         """A clip of each length, joined from recordings in an order drawn at random."""
-        wanted = round(max(self._settings.lengths) * audio.SAMPLE_RATE)
+        wanted = round(max(self._settings.lengths) * reading.SAMPLE_RATE)
         order = list(range(len(self._utterances)))
         random.Random(1).shuffle(order)
         joined: list[Waveform] = []
@@ -221,7 +221,7 @@ class _Bench:
         clips = {}
         for seconds in self._settings.lengths:
             clips[seconds] = self._folder / f"{seconds:g}.npy"
-            np.save(clips[seconds], samples[: round(seconds * audio.SAMPLE_RATE)])
+            np.save(clips[seconds], samples[: round(seconds * reading.SAMPLE_RATE)])
         return clips
 
     def _read(self, index: int) -> Waveform | None:
@@ -230,11 +230,11 @@ class _Bench:
             return None
         utterance = self._utterances[index]
         try:
-            waveform = audio.read(utterance.path)
+            waveform = reading.read(utterance.path)
         except AudioError as error:
             self._failed[index] = f"{utterance.id}: {error}"
             return None
-        self._seconds[index] = len(waveform) / audio.SAMPLE_RATE
+        self._seconds[index] = len(waveform) / reading.SAMPLE_RATE
         return waveform
 
     def _peaks(self) -> dict[str, float]:

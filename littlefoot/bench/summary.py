@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from littlefoot import machine
 from littlefoot.bench import energy, report
 from littlefoot.bench.runner import Measured, Row, Settings
-from littlefoot.bench.statistics import (
+from littlefoot.evaluate.metrics import Score, evaluate, normalize_text, word_errors
+from littlefoot.evaluate.statistics import (
     is_settled,
     median_interval,
     paired_difference,
@@ -24,7 +24,7 @@ from littlefoot.bench.statistics import (
     ranks,
     ratios,
 )
-from littlefoot.metrics import Score, evaluate, normalize_text, word_errors
+from littlefoot.system import machine
 
 PACKAGES = (
     "littlefoot", "numpy", "openvino", "onnxruntime", "torch", "transformers", "nncf", "ctranslate2",

@@ -29,9 +29,10 @@ def analyze(
     as_json: options.Json = False,
 ) -> None:
     """Show how far each layer moves its input, and how alike the layers are."""
-    from littlefoot import analysis, checkpoint
+    from littlefoot.artifact import checkpoint
     from littlefoot.compress.calibration import collect, load_clips, recordings
     from littlefoot.compress.mixed import WIDTHS, sensitivity
+    from littlefoot.evaluate import analysis
 
     if len(set(models)) < len(models):
         raise ConfigError("a model is named twice: name each once")

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from littlefoot.cli.inputs import STANDARD_INPUT
 from littlefoot.errors import LittlefootError
-from littlefoot.processes import follow_parent
+from littlefoot.system.processes import follow_parent
 
 if TYPE_CHECKING:
-    from littlefoot.results import Transcription
     from littlefoot.runtime.recognizer import Heard
+    from littlefoot.transcript.results import Transcription
 
 Progress = Callable[[int, float], None]
 """Called with the index of a recording and the seconds of it that were heard."""
@@ -53,7 +53,7 @@ class Settings:
 
     def load(self) -> Recognise:
         """Load the model and what decodes. Raises LittlefootError."""
-        from littlefoot import audio, vad
+        from littlefoot.audio import reading, vad
         from littlefoot.cli.decoding import decoder
         from littlefoot.runtime import recognizer
 
@@ -71,9 +71,9 @@ class Settings:
 
         def recognise(name: str, heard: Heard | None) -> Transcription:
             with ExitStack() as stack:
-                source: audio.Source = name
+                source: reading.Source = name
                 if name == STANDARD_INPUT:
-                    source = stack.enter_context(audio.standard_input(sys.stdin.buffer))
+                    source = stack.enter_context(reading.standard_input(sys.stdin.buffer))
                 return loaded.transcribe(source, search, self.alternatives, self.vad, heard)
 
         return recognise

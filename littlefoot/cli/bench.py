@@ -11,10 +11,10 @@ from littlefoot.cli import options
 from littlefoot.errors import ConfigError
 
 if TYPE_CHECKING:
+    from littlefoot.audio.manifest import Utterance
     from littlefoot.bench.contenders import Contender
     from littlefoot.bench.report import Report
     from littlefoot.bench.runner import Settings
-    from littlefoot.manifest import Utterance
 
 ALL = "all"
 UNFOLDED = 10_000
@@ -83,7 +83,7 @@ def bench(
     language: options.Language = None,
 ) -> None:
     """Measure errors, speed, latency, size, memory and energy of models, side by side."""
-    from littlefoot import checkpoint
+    from littlefoot.artifact import checkpoint
     from littlefoot.bench import page, table
     from littlefoot.bench import report as reports
     from littlefoot.bench.contenders import Contender
@@ -164,7 +164,8 @@ def _utterances(data: list[Path] | None, split: str, limit: int | None) -> list[
     """What is recognised, in the order of the manifests."""
     import random
 
-    from littlefoot import checkpoint, manifest
+    from littlefoot.artifact import checkpoint
+    from littlefoot.audio import manifest
 
     found = manifest.read(data, split) if data else manifest.read(checkpoint.SAMPLES)
     if limit is not None and limit < len(found):
@@ -187,9 +188,9 @@ def _numbers(text: str, option: str) -> list[float]:
 def _settings(
     lengths: str, threads: str | None, launches: int, rounds: int, tdp: float | None, country: str | None
 ) -> Settings:
-    from littlefoot import machine
     from littlefoot.bench import energy
     from littlefoot.bench.runner import Settings
+    from littlefoot.system import machine
 
     counts = _numbers(threads, "--threads") if threads else sorted({1, machine.threads()})
     if any(count != int(count) for count in counts):

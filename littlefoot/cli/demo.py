@@ -13,11 +13,12 @@ MODEL = "littlefoot-en"
 
 def demo() -> None:
     """Quantize the bundled English model to 8 bits and transcribe the sample clips with both."""
-    from littlefoot import artifact, audio, checkpoint, manifest
-    from littlefoot.artifact import weights_file_bytes
+    from littlefoot import artifact
+    from littlefoot.artifact import checkpoint, weights_file_bytes
+    from littlefoot.audio import manifest, reading
     from littlefoot.compress.calibration import load_clips, recordings
     from littlefoot.compress.quantize import QuantizeConfig, quantize
-    from littlefoot.metrics import evaluate
+    from littlefoot.evaluate.metrics import evaluate
     from littlefoot.runtime.recognizer import load
 
     samples = checkpoint.BUNDLED / "samples"
@@ -25,8 +26,8 @@ def demo() -> None:
     typer.echo(f"quantizing {MODEL} to 8 bits ...", err=True)
     made, _ = quantize(original, load_clips(recordings([samples]), original), QuantizeConfig())
     utterances = manifest.read(samples)
-    clips = [audio.read(utterance.path) for utterance in utterances]
-    seconds = sum(map(len, clips)) / audio.SAMPLE_RATE
+    clips = [reading.read(utterance.path) for utterance in utterances]
+    seconds = sum(map(len, clips)) / reading.SAMPLE_RATE
     with tempfile.TemporaryDirectory() as directory:
         artifact.save(made, Path(directory) / "int8")
         texts: dict[str, list[str]] = {}

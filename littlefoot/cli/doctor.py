@@ -56,9 +56,12 @@ def examine() -> dict[str, Any]:
     """Everything that ``doctor`` shows."""
     import platform
 
-    from littlefoot import __version__, checkpoint, machine
-    from littlefoot.runtime import cache, native
+    from littlefoot import __version__
+    from littlefoot.artifact import checkpoint
+    from littlefoot.runtime import cache
+    from littlefoot.runtime.native import engine as native
     from littlefoot.runtime.saturation import may_saturate
+    from littlefoot.system import machine
 
     folder = cache.directory()
     files = [path for path in folder.glob("*") if path.is_file()] if folder.is_dir() else []

@@ -11,7 +11,7 @@ import typer
 from littlefoot.cli import options
 
 if TYPE_CHECKING:
-    from littlefoot.evaluation import Evaluation
+    from littlefoot.evaluate.evaluation import Evaluation
 
 
 def evaluate(
@@ -33,10 +33,10 @@ def evaluate(
     as_json: options.Json = False,
 ) -> None:
     """Measure WER and CER with 95 % bootstrap intervals."""
-    from littlefoot import manifest as manifests
+    from littlefoot.audio import manifest as manifests
     from littlefoot.cli.decoding import decoder
     from littlefoot.cli.progress import bar
-    from littlefoot.evaluation import evaluate_recognizer
+    from littlefoot.evaluate.evaluation import evaluate_recognizer
     from littlefoot.runtime import recognizer
 
     utterances = manifests.read(manifest, split)

@@ -43,7 +43,8 @@ def export(
     out = out.with_suffix(".xml") if to == "openvino" else out
     if out.exists():
         raise ArtifactError(f"{out} exists: choose another output, or remove it")
-    from littlefoot import artifact, checkpoint
+    from littlefoot import artifact
+    from littlefoot.artifact import checkpoint
 
     loaded = checkpoint.load(model, language)
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show a model's size, geometry and origin."""
-    from littlefoot import checkpoint
+    from littlefoot.artifact import checkpoint
 
     if model is None:
         rows = [describe(name, checkpoint.load(name)) for name in checkpoint.bundled()]
@@ -38,7 +38,7 @@ def info(
 
 def describe(name: str, artifact: Artifact) -> dict[str, Any]:
     """The figures of ``info``; bytes are those of the weights as stored."""
-    from littlefoot.sizes import bytes_by_part
+    from littlefoot.artifact.sizes import bytes_by_part
 
     parts = bytes_by_part(artifact)
     kinds: dict[int, int] = {}

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from littlefoot import folders
+from littlefoot.audio import folders
 from littlefoot.errors import AudioError, ConfigError
 
 STANDARD_INPUT = "-"

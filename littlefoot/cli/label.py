@@ -66,11 +66,11 @@ def label(
     """
     import functools
 
-    from littlefoot import machine
     from littlefoot.cli.batch import Settings
     from littlefoot.cli.progress import bar
     from littlefoot.label.run import Workers, run
     from littlefoot.runtime import recognizer
+    from littlefoot.system import machine
 
     if not 0 <= min_confidence <= 1:
         raise ConfigError(f"--min-confidence is {min_confidence:g}: it must be from 0 to 1")
@@ -87,8 +87,8 @@ def label(
     settings = Settings(model, threads=threads, alternatives=0, **decoding)  # type: ignore[arg-type]
     how: Workers
     if ray is not None:
-        from littlefoot import rays
         from littlefoot.label import cluster
+        from littlefoot.system import rays
 
         rays.require("littlefoot label --ray")
         how = functools.partial(cluster.run, workers=workers, threads=threads, retries=retries, address=ray)

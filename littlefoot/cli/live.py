@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from littlefoot.config import SAMPLE_RATE
 from littlefoot.errors import AudioError, MissingExtraError
+from littlefoot.network.config import SAMPLE_RATE
 
 if TYPE_CHECKING:
     from littlefoot.decode.beam import BeamDecoder
@@ -65,13 +65,13 @@ def _show(partial: Partial, form: str) -> None:
 
 def _blocks(source: str) -> Iterator[Any]:
     """Samples (N,), as they come."""
-    from littlefoot import audio
+    from littlefoot.audio import reading
 
     if source == "-":
         return _standard_input()
     if source == MICROPHONE:
         return _microphone()
-    return audio.blocks(source, BLOCK_SECONDS)
+    return reading.blocks(source, BLOCK_SECONDS)
 
 
 def _standard_input() -> Iterator[Any]:

@@ -85,7 +85,7 @@ def _sentences(paths: Iterable[Path]) -> Iterator[list[str]]:
         LittlefootError: a file cannot be read, holds no words, or a mark that language models use themselves.
     """
     from littlefoot.decode.ngram import SPECIAL
-    from littlefoot.metrics import normalize_text
+    from littlefoot.evaluate.metrics import normalize_text
 
     for path in paths:
         empty = True
@@ -105,7 +105,7 @@ def _sentences(paths: Iterable[Path]) -> Iterator[list[str]]:
 def _texts(path: Path) -> Iterator[tuple[str, str]]:
     """Where each text stands, and the text."""
     if path.suffix in (".tsv", ".jsonl") or path.is_dir():
-        from littlefoot import manifest
+        from littlefoot.audio import manifest
 
         for utterance in manifest.index(path).of_split("train"):
             yield f"{path}, utterance {utterance.id}", utterance.text

@@ -89,9 +89,9 @@ def _size(name: str) -> int:
 
 def _length(name: str) -> float:
     """Seconds by the header; 0 where that is not known."""
-    from littlefoot import audio
+    from littlefoot.audio import reading
 
     try:
-        return audio.duration(name, exact=False) if _size(name) else 0.0
+        return reading.duration(name, exact=False) if _size(name) else 0.0
     except LittlefootError:
         return 0.0

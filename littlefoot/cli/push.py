@@ -24,7 +24,7 @@ def push(
 
     The token is that of 'hf auth login', or HF_TOKEN.
     """
-    from littlefoot import hub
+    from littlefoot.artifact import hub
 
     url = hub.push(
         model,

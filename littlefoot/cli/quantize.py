@@ -57,11 +57,12 @@ def quantize(
     as_json: options.Json = False,
 ) -> None:
     """Quantize MODEL to 8 bits, check that it still says the same, and time it on this processor."""
-    from littlefoot import artifact, checkpoint
+    from littlefoot import artifact
+    from littlefoot.artifact import checkpoint
+    from littlefoot.artifact.sizes import bytes_by_part
     from littlefoot.compress.calibration import load_clips, recordings
     from littlefoot.compress.quantize import QuantizeConfig
     from littlefoot.compress.quantize import quantize as run
-    from littlefoot.sizes import bytes_by_part
 
     artifact.check_output(out, overwrite)  # before minutes of work
     config = QuantizeConfig(

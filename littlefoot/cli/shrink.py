@@ -77,12 +77,12 @@ def shrink(
     assert target is not None
     if language is not None:
         raise ConfigError("--language is for recipes: export the language first, littlefoot export --to hf")
-    from littlefoot import machine
     from littlefoot.plan.planner import Settings
+    from littlefoot.system import machine
 
     train = {}
     if overrides:
-        from littlefoot.model.train_config import apply_overrides
+        from littlefoot.training.train_config import apply_overrides
 
         train = apply_overrides({}, overrides)["train"]
     settings = Settings(steps, train, threads, processes, machine.threads(), ray)
@@ -99,7 +99,9 @@ def _by_recipe(
     overwrite: bool,
     language: str | None,
 ) -> None:
-    from littlefoot import artifact, checkpoint, manifest
+    from littlefoot import artifact
+    from littlefoot.artifact import checkpoint
+    from littlefoot.audio import manifest
     from littlefoot.compress import load_recipe, run
     from littlefoot.compress.methods import is_main_process
 
@@ -132,7 +134,9 @@ def _for_target(
 ) -> None:
     from dataclasses import replace
 
-    from littlefoot import artifact, checkpoint, manifest
+    from littlefoot import artifact
+    from littlefoot.artifact import checkpoint
+    from littlefoot.audio import manifest
     from littlefoot.errors import ConfigError
     from littlefoot.plan import report
     from littlefoot.plan.planner import Planner

@@ -33,8 +33,9 @@ def train(
         import torch  # noqa: F401
     except ImportError as error:
         raise MissingExtraError("littlefoot train", str(error.name), "train") from error
-    from littlefoot import manifest, settings
-    from littlefoot.model import train_config
+    from littlefoot.audio import manifest
+    from littlefoot.system import settings
+    from littlefoot.training import train_config
 
     changes = [*(overrides or []), *([f"train.loss={loss}"] if loss else [])]
     if model.endswith((".yaml", ".yml")):
@@ -47,9 +48,9 @@ def train(
     if not manifests:
         raise ConfigError("there is nothing to train on: name a manifest with --data")
 
-    from littlefoot.model import train as trainer
-    from littlefoot.model.lfmmi import LFMMI, make_denominator
-    from littlefoot.model.objective import CTC, Objective
+    from littlefoot.training import train as trainer
+    from littlefoot.training.lfmmi import LFMMI, make_denominator
+    from littlefoot.training.objective import CTC, Objective
 
     corpus = manifest.index(manifests)
     started = trainer.make_model(recipe)

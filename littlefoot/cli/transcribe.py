@@ -16,8 +16,8 @@ from littlefoot.errors import ConfigError, LittlefootError
 
 if TYPE_CHECKING:
     from littlefoot.cli.batch import Outcome, Settings
-    from littlefoot.results import Transcription
-    from littlefoot.subtitles import Layout
+    from littlefoot.transcript.results import Transcription
+    from littlefoot.transcript.subtitles import Layout
 
 EXTENSIONS = {
     **{"text": ".txt", "json": ".json", "srt": ".srt"},
@@ -106,7 +106,7 @@ def transcribe(
         raise ConfigError(f"--alternatives needs --format json: {form} has no place for them")
     if skip_existing and output_dir is None:
         raise ConfigError("--skip-existing needs --output-dir: nothing else shows what is done")
-    from littlefoot.subtitles import Layout
+    from littlefoot.transcript.subtitles import Layout
 
     layout = Layout(line_length, lines, cue_seconds)
     recordings, problems = inputs.expand(audio)
@@ -240,8 +240,8 @@ class _Output:
 
     def write(self, result: Transcription, recording: inputs.Recording) -> None:
         """Print, or write a file that is complete or absent. Raises LittlefootError."""
-        from littlefoot import atomic
-        from littlefoot.writers import WRITERS
+        from littlefoot.system import atomic
+        from littlefoot.transcript.writers import WRITERS
 
         written = WRITERS[self.form](result, recording.name, self.layout)
         if self.directory is None:

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import math
 
-from littlefoot.config import ModelConfig
-from littlefoot.packing import packable
-from littlefoot.weights import expected_weights
+from littlefoot.artifact.packing import packable
+from littlefoot.network.config import ModelConfig
+from littlefoot.network.weights import expected_weights
 
 PAPER_PARAMETERS = 92_210_000
 """Of the paper's model: its 184.42 MB in 16 bits."""

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from littlefoot import audio, manifest
 from littlefoot.artifact import Artifact
+from littlefoot.audio import manifest, reading
 from littlefoot.errors import ConfigError
 from littlefoot.runtime import graph
 from littlefoot.runtime.engine import observe
@@ -161,6 +161,6 @@ def load_clips(paths: Sequence[Path], artifact: Artifact) -> list[Array]:
     """
     clips = []
     for path in some(paths):
-        clip = next(audio.blocks(path, MAX_CLIP_SECONDS))
-        clips.append(audio.normalize(clip) if artifact.preprocessor.get("do_normalize", True) else clip)
+        clip = next(reading.blocks(path, MAX_CLIP_SECONDS))
+        clips.append(reading.normalize(clip) if artifact.preprocessor.get("do_normalize", True) else clip)
     return clips

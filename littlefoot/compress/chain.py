@@ -9,11 +9,11 @@ from typing import Any
 
 from littlefoot import artifact as artifacts
 from littlefoot.artifact import Artifact, fingerprint
+from littlefoot.audio.manifest import Corpus
 from littlefoot.compress.methods import Step, is_main_process, method
 from littlefoot.compress.recipe import Recipe
-from littlefoot.config import ModelConfig
 from littlefoot.errors import ConfigError
-from littlefoot.manifest import Corpus
+from littlefoot.network.config import ModelConfig
 
 
 def run(

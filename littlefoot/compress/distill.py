@@ -32,15 +32,15 @@ from littlefoot.compress.lesson import (
 from littlefoot.compress.methods import Step
 from littlefoot.compress.student import StudentConfig, chosen_layers, geometry, make_student
 from littlefoot.compress.teacher import Targets, Teacher, make_teacher
-from littlefoot.config import ModelConfig
-from littlefoot.encoder import EncoderOutput
 from littlefoot.errors import ConfigError, TrainingError
-from littlefoot.model import train as trainer
-from littlefoot.model.data import Batch, TrainingSet
-from littlefoot.model.forward_backward import Denominator
-from littlefoot.model.lfmmi import lattice_mmi, make_denominator, sequence_kl
-from littlefoot.model.module import CTCModel
-from littlefoot.model.objective import Objective, ctc_loss, ctc_losses
+from littlefoot.network.config import ModelConfig
+from littlefoot.network.encoder import EncoderOutput
+from littlefoot.training import train as trainer
+from littlefoot.training.data import Batch, TrainingSet
+from littlefoot.training.forward_backward import Denominator
+from littlefoot.training.lfmmi import lattice_mmi, make_denominator, sequence_kl
+from littlefoot.training.module import CTCModel
+from littlefoot.training.objective import Objective, ctc_loss, ctc_losses
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def distill(model: Artifact, config: DistillConfig, step: Step) -> Artifact:
     Raises:
         ConfigError: a geometry or losses that are impossible, before anything is trained.
         TrainingError: a student that says the same to everything, at the start or for too long, data in
-            another alphabet, and what ``littlefoot.model.train.train`` raises.
+            another alphabet, and what ``littlefoot.training.train.train`` raises.
     """
     student = make_student(CTCModel.from_artifact(model), config.student)
     student.card = model.card

@@ -9,7 +9,7 @@ While it is trained, a quantized layer NAME has beside its full-precision weight
 - ``NAME.log_weight_scale`` (K * C' * G,): the logarithms of the scales of each row's G groups of columns,
   for each of the K precisions that are trained together; with 8 bits there is none, the row's largest
   weight decides. The first precision's scales say where each level begins; levels of fewer bits are several
-  of them (``littlefoot.precisions``);
+  of them (``littlefoot.artifact.precisions``);
 - ``NAME.log_input_scale`` (1,) and ``NAME.input_zero`` (1,), the zero point as a share of the range; a
   factor of a product has no zero point: its range is symmetric, in 8 bits;
 - ``NAME.input_shift`` (C,): subtracted from the input before it is rounded and added after.
@@ -28,9 +28,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from littlefoot.model.torch_ops import TorchOps
-from littlefoot.packing import LARGEST_LEVEL, WeightCode
-from littlefoot.precisions import upper_bits
+from littlefoot.artifact.packing import LARGEST_LEVEL, WeightCode
+from littlefoot.artifact.precisions import upper_bits
+from littlefoot.training.torch_ops import TorchOps
 
 
 @dataclass(frozen=True)

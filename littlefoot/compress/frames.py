@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from littlefoot.config import ModelConfig
+from littlefoot.network.config import ModelConfig
 
 
 def same_frames(a: ModelConfig, b: ModelConfig) -> bool:

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from littlefoot.artifact import Artifact
+from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.compress.calibration import Array
 from littlefoot.decode.greedy import greedy
-from littlefoot.metrics import character_errors
+from littlefoot.evaluate.metrics import character_errors
 from littlefoot.runtime.engine import create
-from littlefoot.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)

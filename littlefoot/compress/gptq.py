@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from littlefoot.artifact.packing import Table, levels_of
 from littlefoot.compress.calibration import Array
-from littlefoot.packing import Table, levels_of
 
 DAMPING = 0.01
 """Added to the diagonal, as a share of its mean: few frames do not tell all channels apart."""

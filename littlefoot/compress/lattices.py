@@ -1,13 +1,13 @@
-"""What a teacher believes was said: lattices of its best texts (``littlefoot.model.lfmmi.lattice_mmi``)."""
+"""What a teacher believes was said: lattices of its best texts (``littlefoot.training.lfmmi.lattice_mmi``)."""
 
 from __future__ import annotations
 
 import numpy as np
 from torch import Tensor
 
+from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.decode.beam import BeamConfig, BeamDecoder
 from littlefoot.decode.graph import FrameGraph, TokenModel, compose, ctc_graph, n_best
-from littlefoot.vocabulary import Vocabulary
 
 HYPOTHESES = 8
 """Texts in a lattice, at most."""

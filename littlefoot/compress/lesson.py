@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from littlefoot.errors import ConfigError
-from littlefoot.model.train_config import TrainConfig
+from littlefoot.training.train_config import TrainConfig
 
 LayerPairs = tuple[tuple[int, int], ...]
 

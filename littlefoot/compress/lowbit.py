@@ -18,8 +18,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from littlefoot import atomic
-from littlefoot.artifact import TRAINING_SUFFIXES, Artifact
+from littlefoot.artifact import Artifact
+from littlefoot.artifact.artifact import TRAINING_SUFFIXES
+from littlefoot.artifact.packing import (
+    TERNARY,
+    WeightCode,
+    layer_bytes,
+    pack_layer,
+    packable,
+    symmetric,
+    unpack_layer,
+)
+from littlefoot.artifact.precisions import scale_name, upper_bits
 from littlefoot.compress.calibration import Array, LayerInput, collect, load_clips, some
 from littlefoot.compress.distill import Distillation, denominator_of, learn, training_set
 from littlefoot.compress.fake_quant import FakeQuantOps, Plan, input_range, weight_levels
@@ -30,14 +40,13 @@ from littlefoot.compress.mixed import WIDTHS, choose_bits, sensitivity
 from littlefoot.compress.quantize import WAVEFORM_LAYER, bits_of_layers, linear_budget, mean_bits
 from littlefoot.compress.rounding import fit, round_weight
 from littlefoot.compress.teacher import Teacher, make_teacher
-from littlefoot.config import ModelConfig
 from littlefoot.errors import ConfigError
-from littlefoot.model.forward_backward import Denominator
-from littlefoot.model.module import CTCModel
-from littlefoot.model.train import processes
-from littlefoot.packing import TERNARY, WeightCode, layer_bytes, pack_layer, packable, symmetric, unpack_layer
-from littlefoot.precisions import scale_name, upper_bits
-from littlefoot.weights import expected_weights
+from littlefoot.network.config import ModelConfig
+from littlefoot.network.weights import expected_weights
+from littlefoot.system import atomic
+from littlefoot.training.forward_backward import Denominator
+from littlefoot.training.module import CTCModel
+from littlefoot.training.train import processes
 
 LEVELS = ("symmetric", "zero", "ternary")
 INITIALISATIONS = ("gptq", "nearest")
@@ -82,7 +91,7 @@ class LowbitConfig(Lesson):
     """Steps with each of them."""
     companions: tuple[int, ...] = ()
     """Fewer bits that the same weights are trained for in turn with ``bits``. The artifact runs with any of
-    them: their levels are the first bits of its own (``littlefoot.precisions``)."""
+    them: their levels are the first bits of its own (``littlefoot.artifact.precisions``)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

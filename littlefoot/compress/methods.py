@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from littlefoot.artifact import Artifact
-from littlefoot.config import ModelConfig
+from littlefoot.audio.manifest import Corpus
 from littlefoot.errors import ConfigError, MissingExtraError
-from littlefoot.manifest import Corpus
+from littlefoot.network.config import ModelConfig
 
 METHODS = {
     "distill": ("littlefoot.compress.distill", "DistillConfig", "distill"),

@@ -26,12 +26,12 @@ from littlefoot.compress.lesson import Lesson
 from littlefoot.compress.methods import Step
 from littlefoot.compress.student import axes, importance, select
 from littlefoot.compress.teacher import Teacher, make_teacher
-from littlefoot.config import SAMPLE_RATE, ModelConfig
 from littlefoot.errors import ConfigError
-from littlefoot.model.data import Batch
-from littlefoot.model.forward_backward import Denominator
-from littlefoot.model.module import CTCModel
-from littlefoot.model.torch_ops import TorchOps
+from littlefoot.network.config import SAMPLE_RATE, ModelConfig
+from littlefoot.training.data import Batch
+from littlefoot.training.forward_backward import Denominator
+from littlefoot.training.module import CTCModel
+from littlefoot.training.torch_ops import TorchOps
 
 BETA, LOW, HIGH = 2 / 3, -0.1, 1.1
 """Temperature and range of the stretched distribution before it is clipped to 0 ... 1."""

@@ -12,7 +12,7 @@ attention scores, NAME.left and NAME.right, which have no weight) and optionally
 a factor on the input's channels whose inverse is in the weight (SmoothQuant, Xiao et al. 2023), so that
 a few loud channels do not take the range of all.
 
-With fewer bits the weights of the Transformer's linear layers are packed (``littlefoot.packing``), uint8,
+With fewer bits the weights of the Transformer's linear layers are packed (``littlefoot.artifact.packing``), uint8,
 with ``NAME.weight_bits`` beside them; the engine unpacks them when it loads and computes in 8 bits.
 Training (``littlefoot.compress.lowbit``) may add
 
@@ -37,18 +37,18 @@ import numpy as np
 import numpy.typing as npt
 
 from littlefoot.artifact import Artifact
-from littlefoot.checkpoint import SAMPLES
+from littlefoot.artifact.checkpoint import SAMPLES
+from littlefoot.artifact.packing import WeightCode, layer_bytes, pack_layer, packable
 from littlefoot.compress.calibration import Array, LayerInput, collect, load_clips, recordings, some
 from littlefoot.compress.gate import Comparison, compare, run, speedup
 from littlefoot.compress.gptq import round_to_bits
 from littlefoot.compress.methods import Step
 from littlefoot.compress.mixed import choose_bits, sensitivity
 from littlefoot.compress.rounding import InputScale, fit, round_weight
-from littlefoot.config import ModelConfig
 from littlefoot.errors import ConfigError
-from littlefoot.packing import WeightCode, layer_bytes, pack_layer, packable
+from littlefoot.network.config import ModelConfig
+from littlefoot.network.weights import expected_weights
 from littlefoot.runtime import graph
-from littlefoot.weights import expected_weights
 
 WIDTHS = (2, 3, 4, 8)
 WAVEFORM_LAYER = "feature_extractor.conv_layers.0.conv"

@@ -13,9 +13,9 @@ from typing import Any
 
 import yaml
 
-from littlefoot import settings
 from littlefoot.compress.methods import method
 from littlefoot.errors import ConfigError
+from littlefoot.system import settings
 
 _PACKAGE = Path(__file__).parents[1]
 FOLDERS = (_PACKAGE / "recipes", _PACKAGE.parent / "recipes")

@@ -22,11 +22,11 @@ from littlefoot.compress.distill import Distillation, denominator_of, learn, tra
 from littlefoot.compress.lesson import Lesson, LossConfig
 from littlefoot.compress.methods import Step
 from littlefoot.compress.teacher import Teacher, make_teacher
-from littlefoot.config import ModelConfig
 from littlefoot.errors import ConfigError
-from littlefoot.model.data import TrainingSet
-from littlefoot.model.forward_backward import Denominator
-from littlefoot.model.module import CTCModel
+from littlefoot.network.config import ModelConfig
+from littlefoot.training.data import TrainingSet
+from littlefoot.training.forward_backward import Denominator
+from littlefoot.training.module import CTCModel
 
 INITIALISATIONS = ("mean", "middle", "best", "scratch")
 JUDGES = 8

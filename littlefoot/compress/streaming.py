@@ -15,19 +15,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from littlefoot import audio
 from littlefoot.artifact import Artifact
+from littlefoot.audio import reading
+from littlefoot.audio.manifest import Corpus
 from littlefoot.compress.distill import Distillation, denominator_of, learn, training_set
 from littlefoot.compress.lesson import Lesson
 from littlefoot.compress.methods import Step
 from littlefoot.compress.teacher import Teacher, make_teacher
-from littlefoot.config import ModelConfig
-from littlefoot.encoder import CNN_NORM_EPS, position_padding
 from littlefoot.errors import ConfigError, LittlefootError
-from littlefoot.manifest import Corpus
-from littlefoot.model.data import Batch
-from littlefoot.model.forward_backward import Denominator
-from littlefoot.model.module import CTCModel
+from littlefoot.network.config import ModelConfig
+from littlefoot.network.encoder import CNN_NORM_EPS, position_padding
+from littlefoot.training.data import Batch
+from littlefoot.training.forward_backward import Denominator
+from littlefoot.training.module import CTCModel
 
 MEASURED_RECORDINGS = 64
 
@@ -154,7 +154,7 @@ def _recordings(corpus: Corpus) -> list[Any]:
     clips = []
     for row in chosen:
         try:
-            clips.append(audio.read(rows[int(row)].path))
+            clips.append(reading.read(rows[int(row)].path))
         except LittlefootError:
             continue  # the trainer counts them
     return clips

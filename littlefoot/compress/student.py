@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from littlefoot.config import ModelConfig
 from littlefoot.errors import ConfigError
-from littlefoot.model.module import CTCModel
+from littlefoot.network.config import ModelConfig
+from littlefoot.training.module import CTCModel
 
 GROUPED = "hidden channels of a group"
 

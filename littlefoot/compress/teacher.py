@@ -16,16 +16,17 @@ import torch
 from accelerate import PartialState
 from torch import Tensor
 
-from littlefoot import atomic, audio
 from littlefoot.artifact import Artifact, fingerprint
+from littlefoot.audio import reading
 from littlefoot.compress.lesson import Lesson
 from littlefoot.compress.methods import Step
-from littlefoot.config import ModelConfig
 from littlefoot.errors import LittlefootError, TrainingError
-from littlefoot.model import train as trainer
-from littlefoot.model.data import Batch, TrainingSet, pad
-from littlefoot.model.module import CTCModel
-from littlefoot.model.train_config import TrainConfig
+from littlefoot.network.config import ModelConfig
+from littlefoot.system import atomic
+from littlefoot.training import train as trainer
+from littlefoot.training.data import Batch, TrainingSet, pad
+from littlefoot.training.module import CTCModel
+from littlefoot.training.train_config import TrainConfig
 
 INDEX, OUTPUTS, FEATURES, BEGINS = "index.json", "outputs.bin", "features.bin", "begins.npy"
 
@@ -138,7 +139,7 @@ def hears_the_same(student: CTCModel, train: TrainConfig) -> bool:
 
 
 def normalized(waveforms: Tensor, lengths: Tensor) -> Tensor:
-    """``littlefoot.audio.normalize`` of a padded batch (B, T): zero mean, unit variance."""
+    """``littlefoot.audio.reading.normalize`` of a padded batch (B, T): zero mean, unit variance."""
     valid = (torch.arange(waveforms.shape[1], device=lengths.device) < lengths[:, None]).to(waveforms.dtype)
     count = lengths[:, None].clamp(min=1)
     centred = (waveforms - (waveforms * valid).sum(1, keepdim=True) / count) * valid
@@ -240,7 +241,7 @@ def cached(
                 raise TrainingError(f"{directory} was made with {name}: remove it, or choose another output")
         return CachedTeacher(directory, artifact.config)
     width = _record_width(index["vocabulary_size"], index["top_k"])
-    frames = artifact.config.frames((data.seconds * audio.SAMPLE_RATE).astype(np.int64) + 1)
+    frames = artifact.config.frames((data.seconds * reading.SAMPLE_RATE).astype(np.int64) + 1)
     width += artifact.config.conv_dim[-1] if features else 0
     estimate = int(frames.sum()) * 2 * width
     parts = [directory.with_name(f"{directory.name}-{n}") for n in range(state.num_processes)]
@@ -292,7 +293,7 @@ def _fill(
         with (temporary / OUTPUTS).open("wb") as outputs, (temporary / FEATURES).open("wb") as kept:
             for path in paths:
                 try:
-                    waveform = audio.read(path)
+                    waveform = reading.read(path)
                     log_posteriors, features = _heard(model, waveform, do_normalize)
                 except LittlefootError:
                     log_posteriors, features = _nothing_heard(model.config)
@@ -312,7 +313,7 @@ def _heard(
     if model.config.frames(len(waveform)) < 1:
         return _nothing_heard(model.config)
     device = next(model.parameters()).device
-    waveform = audio.normalize(waveform) if do_normalize else waveform
+    waveform = reading.normalize(waveform) if do_normalize else waveform
     lengths = torch.tensor([len(waveform)], device=device)
     output = model.encode(torch.from_numpy(pad([waveform])).to(device), lengths)
     assert output.frame_lengths is not None  # lengths were given

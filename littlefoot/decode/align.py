@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from littlefoot.decode.spans import Spans, TokenSet, checked, log_softmax, words
 from littlefoot.errors import EngineError
-from littlefoot.results import Word
+from littlefoot.transcript.results import Word
 
 
 def align(logits: NDArray[np.floating], tokens: Sequence[int], vocabulary: TokenSet) -> Spans:

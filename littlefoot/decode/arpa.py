@@ -19,9 +19,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from littlefoot import atomic
 from littlefoot.decode.ngram import SPECIAL, UNKNOWN, NGram, Table
 from littlefoot.errors import LittlefootError
+from littlefoot.system import atomic
 
 _ABSENT = -100.0
 """Base-10 logarithm of the probability of special tokens that a file lacks, as in KenLM."""

@@ -26,7 +26,7 @@ from littlefoot.decode.lexicon import Lexicon
 from littlefoot.decode.lm import DELIMITER, LanguageModel
 from littlefoot.decode.spans import Spans, TokenSet, checked, is_special, log_softmax, separator, words
 from littlefoot.errors import ConfigError
-from littlefoot.results import Alternative, Word
+from littlefoot.transcript.results import Alternative, Word
 
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]

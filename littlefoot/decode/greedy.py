@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from littlefoot.decode.spans import Spans, TokenSet, checked, is_special, separator, words
-from littlefoot.results import Word
+from littlefoot.transcript.results import Word
 
 
 class Hypothesis(NamedTuple):

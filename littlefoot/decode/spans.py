@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from littlefoot.errors import EngineError
-from littlefoot.results import Word
+from littlefoot.transcript.results import Word
 
 DELIMITER_SECONDS = 0.2
 """A delimiter that comes later, or was put into a pause, does not tell where the word ended."""
@@ -27,7 +27,7 @@ _SPECIAL = re.compile(r"<[^<>]+>|\[[^\[\]]+\]")
 
 
 class TokenSet(Protocol):
-    """What decoding needs of a vocabulary (``littlefoot.vocabulary.Vocabulary``)."""
+    """What decoding needs of a vocabulary (``littlefoot.artifact.vocabulary.Vocabulary``)."""
 
     @property
     def tokens(self) -> tuple[str, ...]: ...

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from littlefoot import rays
 from littlefoot.label.job import Job, Label, Task
 from littlefoot.label.local import died_at
 from littlefoot.label.worker import Worker
+from littlefoot.system import rays
 
 
 def run(

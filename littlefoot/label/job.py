@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from littlefoot import artifact, checkpoint, manifest
+from littlefoot import artifact
+from littlefoot.artifact import checkpoint
+from littlefoot.audio import manifest
+from littlefoot.audio.manifest import Corpus, Utterance
 from littlefoot.errors import LittlefootError, ManifestError
-from littlefoot.manifest import Corpus, Utterance
 
 if TYPE_CHECKING:
-    from littlefoot.results import Transcription
     from littlefoot.runtime.recognizer import Heard
+    from littlefoot.transcript.results import Transcription
 
 _FITS_A_TABLE = re.compile(r"[^\t\r\n\ud800-\udfff]+").fullmatch
 

@@ -14,7 +14,7 @@ from typing import Any
 from littlefoot.errors import LittlefootError
 from littlefoot.label.job import Job, Label, Task
 from littlefoot.label.worker import Worker
-from littlefoot.processes import follow_parent, how_it_ended
+from littlefoot.system.processes import follow_parent, how_it_ended
 
 READY = "ready"
 

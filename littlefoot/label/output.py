@@ -20,11 +20,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from littlefoot import atomic
+from littlefoot.audio.folders import recordings
+from littlefoot.audio.manifest import Utterance
 from littlefoot.errors import ConfigError, LittlefootError
-from littlefoot.folders import recordings
 from littlefoot.label.job import SHARD_ROWS, Archive, Job, Label
-from littlefoot.manifest import Utterance
+from littlefoot.system import atomic
 
 JOB, SHARDS, MANIFEST, SUMMARY = "job.json", "shards", "manifest.tsv", "summary.json"
 RECORDINGS = "recordings.jsonl"

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from littlefoot import manifest
+from littlefoot.audio import manifest
 from littlefoot.errors import LittlefootError
 from littlefoot.label.job import Job, Label, Settings, Task, describe, model_fingerprint, read_archive
 from littlefoot.label.output import MANIFEST, Counts, Output

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from littlefoot.errors import LittlefootError
 from littlefoot.label.job import Job, Label, model_fingerprint
-from littlefoot.results import Word
+from littlefoot.transcript.results import Word
 
 
 class Worker:
@@ -40,7 +40,7 @@ class Worker:
 def confidence(words: Sequence[Word]) -> float:
     """Of a text, 0..1: the geometric mean of its characters' posteriors; 0 without words.
 
-    That is the mean of the words' confidences (``littlefoot.results.Word``), in logarithms, each counted as
+    That is the mean of the words' confidences (``littlefoot.transcript.results.Word``), in logarithms, each counted as
     often as it has characters: long texts are not surer than short ones, one word that is wrong shows.
     """
     characters = sum(len(word.word) for word in words)

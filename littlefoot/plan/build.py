@@ -15,17 +15,17 @@ from pathlib import Path
 import numpy as np
 
 from littlefoot.artifact import Artifact
+from littlefoot.artifact.packing import WeightCode, layer_bytes, packable, symmetric
+from littlefoot.audio.manifest import Corpus
 from littlefoot.compress.chain import run
 from littlefoot.compress.recipe import Recipe, make_step
-from littlefoot.config import SAMPLE_RATE, ModelConfig
 from littlefoot.errors import ConfigError
-from littlefoot.manifest import Corpus
-from littlefoot.packing import WeightCode, layer_bytes, packable, symmetric
+from littlefoot.network.config import SAMPLE_RATE, ModelConfig
+from littlefoot.network.weights import expected_weights
 from littlefoot.plan.candidates import PRECISIONS, ROUNDING, Candidate, Step
-from littlefoot.runtime import native
 from littlefoot.runtime.engine import Engine, create, create_stream
+from littlefoot.runtime.native import engine as native
 from littlefoot.runtime.recognizer import Recognizer
-from littlefoot.weights import expected_weights
 
 CLIP_SECONDS = 10.0
 ROUNDS = 5

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from littlefoot.config import ModelConfig
-from littlefoot.encoder import position_padding
 from littlefoot.errors import ConfigError
+from littlefoot.network.config import ModelConfig
+from littlefoot.network.encoder import position_padding
 
 Step = tuple[str, Mapping[str, Any]]
 """A method and its settings, as in a recipe."""

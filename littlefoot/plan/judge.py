@@ -8,16 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from littlefoot import audio
 from littlefoot.artifact import Artifact
-from littlefoot.bench.statistics import paired_difference
+from littlefoot.audio import reading
+from littlefoot.audio.manifest import Corpus, Utterance
 from littlefoot.compress.mixed import kl_divergence
-from littlefoot.config import SAMPLE_RATE
 from littlefoot.decode.greedy import greedy
 from littlefoot.errors import ConfigError, LittlefootError
-from littlefoot.evaluation import hear
-from littlefoot.manifest import Corpus, Utterance
-from littlefoot.metrics import word_errors
+from littlefoot.evaluate.evaluation import hear
+from littlefoot.evaluate.metrics import word_errors
+from littlefoot.evaluate.statistics import paired_difference
+from littlefoot.network.config import SAMPLE_RATE
 from littlefoot.plan.build import silent_engine
 from littlefoot.runtime.recognizer import Recognizer
 
@@ -86,7 +86,7 @@ class Judge:
             if not utterance.text.strip():
                 continue
             try:
-                clip = next(audio.blocks(utterance.path, MOST_SECONDS))
+                clip = next(reading.blocks(utterance.path, MOST_SECONDS))
             except LittlefootError:
                 continue  # training counts what it cannot read
             if shortest <= len(clip) < MOST_SECONDS * SAMPLE_RATE:

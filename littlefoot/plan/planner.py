@@ -24,10 +24,10 @@ from typing import Any
 import yaml
 
 from littlefoot import artifact as artifacts
-from littlefoot import atomic, audio
 from littlefoot.artifact import Artifact, fingerprint, weights_file_bytes
+from littlefoot.audio import reading
+from littlefoot.audio.manifest import Corpus
 from littlefoot.errors import ConfigError, TrainingError
-from littlefoot.manifest import Corpus
 from littlefoot.plan.build import Builder, speeds
 from littlefoot.plan.candidates import Candidate, candidates, written
 from littlefoot.plan.judge import Judge, Score, listen, some
@@ -35,6 +35,7 @@ from littlefoot.plan.search import RUNGS, extrapolate, halve, wer_of
 from littlefoot.plan.survey import Option, survey
 from littlefoot.plan.target import Figures, Target
 from littlefoot.plan.trainings import MODEL, RECIPE, Training, run_all
+from littlefoot.system import atomic
 
 DEV_UTTERANCES = 240
 TEST_UTTERANCES = 1500
@@ -57,7 +58,7 @@ class Settings:
     steps: int = 4000
     """Of training that a plan has, all methods together."""
     train: dict[str, Any] = field(default_factory=dict)
-    """Settings of every training (``littlefoot.model.train_config``)."""
+    """Settings of every training (``littlefoot.training.train_config``)."""
     threads: int = 1
     """That speed is measured with."""
     processes: int = 1
@@ -151,7 +152,7 @@ class Planner:
             return False
         seconds = 0.0
         for utterance in corpus.of_split("train"):
-            seconds += utterance.seconds or audio.duration(utterance.path, exact=False)
+            seconds += utterance.seconds or reading.duration(utterance.path, exact=False)
             if seconds >= ENOUGH_SECONDS:
                 return True
         self.tell(

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from littlefoot import machine
 from littlefoot.plan.planner import Outcome, Plan
 from littlefoot.plan.target import Figures, Target
+from littlefoot.system import machine
 
 
 def proposal(plans: Sequence[Plan]) -> str:

@@ -17,9 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from littlefoot import rays
 from littlefoot.artifact import is_artifact
 from littlefoot.errors import TrainingError
+from littlefoot.system import rays
 
 RECIPE, MODEL, LOG = "recipe.yaml", "model", "log.txt"
 SECONDS, PID = "seconds.txt", "pid.txt"

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from littlefoot.artifact import Artifact
-from littlefoot.safetensors_io import checksums
+from littlefoot.artifact.safetensors_io import checksums
 
 LIMIT_BYTES = 4_000_000_000
 """The oldest entries are removed beyond this size."""
@@ -31,7 +31,13 @@ Engines read the memory until their last object is gone and hold no reference to
 collector does not say. Pages that nobody reads cost no memory, and two engines of one model share theirs.
 """
 
-_GRAPH_SOURCES = ("encoder.py", "mel.py", "runtime/onnx_ops.py", "runtime/graph.py", "runtime/saturation.py")
+_GRAPH_SOURCES = (
+    "network/encoder.py",
+    "network/mel.py",
+    "runtime/onnx_ops.py",
+    "runtime/graph.py",
+    "runtime/saturation.py",
+)
 
 
 def directory() -> Path:

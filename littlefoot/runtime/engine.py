@@ -16,15 +16,16 @@ import numpy as np
 import numpy.typing as npt
 
 from littlefoot.artifact import Artifact
-from littlefoot.config import SAMPLE_RATE
 from littlefoot.errors import ConfigError, EngineError, MissingExtraError
-from littlefoot.runtime import cache, native
+from littlefoot.network.config import SAMPLE_RATE
+from littlefoot.runtime import cache
+from littlefoot.runtime.native import engine as native
 from littlefoot.runtime.saturation import may_saturate, narrowed
 from littlefoot.runtime.stream_state import VALID, WAVEFORM
 
 if TYPE_CHECKING:
     from littlefoot.runtime.graph import Graph
-    from littlefoot.runtime.native_front_end import FrontEnd
+    from littlefoot.runtime.native.front_end import FrontEnd
 
 Array = npt.NDArray[np.float32]
 

@@ -7,8 +7,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from littlefoot import audio
-from littlefoot.config import SAMPLE_RATE, ModelConfig
+from littlefoot.audio import reading
+from littlefoot.network.config import SAMPLE_RATE, ModelConfig
 from littlefoot.runtime.engine import Engine, StreamEngine
 from littlefoot.runtime.stream_state import SEEN, VALID, WAVEFORM, stream_state
 
@@ -128,7 +128,9 @@ class WindowedFrames:
     def _decide(self, end: int, context: int) -> Array:
         """Logits of the frames up to ``end``, seen with so many frames after it."""
         samples = self._held[: (end + context - 1) * self._config.stride + self._config.receptive_field]
-        logits = self._engine.run(audio.normalize(samples) if self._normalize else samples)[self._first : end]
+        logits = self._engine.run(reading.normalize(samples) if self._normalize else samples)[
+            self._first : end
+        ]
         drop = max(0, end - self._left)
         self._held = self._held[drop * self._config.stride :]
         self._first = end - drop

@@ -13,7 +13,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from littlefoot.artifact import Artifact
-from littlefoot.encoder import StreamState, embed, encode, encode_chunk, front_end, head, transform
+from littlefoot.network.encoder import StreamState, embed, encode, encode_chunk, front_end, head, transform
 from littlefoot.runtime.onnx_ops import IR_VERSION, OPSET, OnnxOps, Value
 from littlefoot.runtime.stream_state import FEATURES, SEEN, VALID, WAVEFORM, stream_state
 
@@ -216,7 +216,7 @@ def build_embedding(artifact: Artifact) -> Graph:
 
 
 def build_stream(artifact: Artifact) -> Graph:
-    """Emit the network of a streaming model for one chunk (``littlefoot.encoder.encode_chunk``).
+    """Emit the network of a streaming model for one chunk (``littlefoot.network.encoder.encode_chunk``).
 
     Inputs: ``waveform`` (batch, samples), ``valid`` (batch, new frames), ``seen`` (batch,) int64, and the
     parts of ``stream_state``. The samples go from the first one of the first new frame to the last one of the

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
-from littlefoot.packing import unpack_layer
+from littlefoot.artifact.packing import unpack_layer
 
 OPSET = 20
 IR_VERSION = 10
@@ -57,7 +57,7 @@ class Value:
 
 @dataclass
 class OnnxOps:
-    """Plays ``littlefoot.encoder.encode`` into a list of ONNX nodes and initializers.
+    """Plays ``littlefoot.network.encoder.encode`` into a list of ONNX nodes and initializers.
 
     Args:
         weights: arrays by name, of any floating point type, or int8 with their scales beside them.

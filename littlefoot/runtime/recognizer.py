@@ -12,25 +12,25 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from littlefoot import audio, checkpoint
-from littlefoot.artifact import Artifact, first_layers
-from littlefoot.config import SAMPLE_RATE, ModelConfig
+from littlefoot.artifact import Artifact, checkpoint, first_layers
+from littlefoot.artifact.precisions import at_bits
+from littlefoot.audio import reading
+from littlefoot.audio.vad import create as create_detector
+from littlefoot.audio.vad.detector import Detector
+from littlefoot.audio.vad.stretches import stretches
 from littlefoot.decode import lm as language_models
 from littlefoot.decode.beam import BeamConfig, BeamDecoder
 from littlefoot.decode.greedy import GreedySearch
 from littlefoot.decode.hotwords import read_hotwords
 from littlefoot.decode.lexicon import read_lexicon
-from littlefoot.decode.segments import segments
 from littlefoot.decode.spans import separator
 from littlefoot.errors import ConfigError
-from littlefoot.precisions import at_bits
-from littlefoot.results import Alternative, Transcription, Word
+from littlefoot.network.config import SAMPLE_RATE, ModelConfig
 from littlefoot.runtime.engine import Engine, StreamEngine, create, create_stream
 from littlefoot.runtime.frames import ChunkedFrames, Frames, WindowedFrames
 from littlefoot.runtime.stream import Stream
-from littlefoot.vad import create as create_detector
-from littlefoot.vad.detector import Detector
-from littlefoot.vad.stretches import stretches
+from littlefoot.transcript.results import Alternative, Transcription, Word
+from littlefoot.transcript.segments import segments
 
 log = logging.getLogger("littlefoot")
 
@@ -98,7 +98,7 @@ class Recognizer:
 
     def transcribe(
         self,
-        source: audio.Source,
+        source: reading.Source,
         decoder: BeamDecoder | None = None,
         alternatives: int = 0,
         vad: str = VAD,
@@ -111,7 +111,7 @@ class Recognizer:
             decoder: made by ``decoder``; None for greedy decoding.
             alternatives: how many of the best texts to return besides, where there is a decoder.
             vad: what finds speech in recordings beyond WINDOW_SECONDS, the rest is passed over: ``energy``,
-                ``silero`` or ``off`` (``littlefoot.vad``).
+                ``silero`` or ``off`` (``littlefoot.audio.vad``).
             heard: called for every 20 s of audio, and when words are complete; a beam search has them only at
                 the end. What it raises ends the transcription.
 
@@ -131,7 +131,7 @@ class Recognizer:
                     heard(samples / SAMPLE_RATE, [])
                 yield block
 
-        windows = self._windows(counted(audio.blocks(source, WINDOW_SECONDS)), detector)
+        windows = self._windows(counted(reading.blocks(source, WINDOW_SECONDS)), detector)
         best: list[Alternative] = []
         found: list[Word] = []
         if decoder is None:
@@ -185,7 +185,7 @@ class Recognizer:
         F is 0 for less audio than the receptive field. Audio beyond WINDOW_SECONDS is recognised in
         overlapping windows.
         """
-        parts = list(self._logits_of_windows([audio.read(waveform)]))
+        parts = list(self._logits_of_windows([reading.read(waveform)]))
         return np.concatenate(parts) if parts else np.zeros((0, self.config.vocab_size), np.float32)
 
     def _windows(self, blocks: Iterator[Array], detector: Detector | None) -> Iterator[Array]:
@@ -228,7 +228,7 @@ class Recognizer:
         """Logits of the decided frames of windows."""
         stride = self.config.stride
         for window in windows(blocks, self.config.frames, stride):
-            prepared = audio.normalize(window.samples) if self._normalize else window.samples
+            prepared = reading.normalize(window.samples) if self._normalize else window.samples
             yield self.engine.run(prepared)[window.first_frame : window.end_frame]
 
 
@@ -300,7 +300,7 @@ def load(
 
     Raises:
         ConfigError: more layers than the model has, bits that it does not have, or an impossible setting.
-        LittlefootError: what ``littlefoot.checkpoint.load`` and ``littlefoot.runtime.engine.create`` raise.
+        LittlefootError: what ``littlefoot.artifact.checkpoint.load`` and ``littlefoot.runtime.engine.create`` raise.
     """
     artifact = checkpoint.load(model, language=language)
     if layers is not None and layers != artifact.config.num_hidden_layers:

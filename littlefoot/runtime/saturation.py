@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from littlefoot import machine
-from littlefoot.packing import PACKED_PARTS, unpack_layer
+from littlefoot.artifact.packing import PACKED_PARTS, unpack_layer
+from littlefoot.system import machine
 
 Array = npt.NDArray[Any]
 

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.decode.beam import BeamDecoder
 from littlefoot.decode.greedy import best_path, best_tokens
 from littlefoot.decode.spans import separator, text, words
 from littlefoot.errors import AudioError
-from littlefoot.results import Segment, Word
 from littlefoot.runtime.frames import Frames
-from littlefoot.vocabulary import Vocabulary
+from littlefoot.transcript.results import Segment, Word
 
 ENDPOINT_SECONDS = 0.8
 """So long a pause after speech ends a segment."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from littlefoot.config import ModelConfig
+from littlefoot.network.config import ModelConfig
 
 WAVEFORM, VALID, SEEN, FEATURES = "waveform", "valid", "seen", "features"
 

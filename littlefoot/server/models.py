@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from littlefoot import artifact, checkpoint
-from littlefoot.config import SAMPLE_RATE, ModelConfig
+from littlefoot.artifact import artifact, checkpoint
 from littlefoot.decode.beam import BeamDecoder
 from littlefoot.errors import ConfigError, LittlefootError
+from littlefoot.network.config import SAMPLE_RATE, ModelConfig
 from littlefoot.runtime.frames import WindowedFrames
 from littlefoot.runtime.recognizer import Recognizer
 from littlefoot.server.errors import ApiError

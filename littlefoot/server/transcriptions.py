@@ -16,16 +16,16 @@ from starlette.datastructures import FormData
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
-from littlefoot import audio
+from littlefoot.audio import reading
 from littlefoot.decode.spans import separator
 from littlefoot.errors import AudioError
-from littlefoot.results import Segment, Transcription, Word
 from littlefoot.runtime.recognizer import Recognizer
 from littlefoot.server import uploads
 from littlefoot.server.errors import ApiError
 from littlefoot.server.models import Model
 from littlefoot.server.service import Service
-from littlefoot.writers import WRITERS
+from littlefoot.transcript.results import Segment, Transcription, Word
+from littlefoot.transcript.writers import WRITERS
 
 FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
 GRANULARITIES = ("word", "segment")
@@ -174,7 +174,7 @@ class _Job:
 
         source = cast(BinaryIO, self._recording)
         try:
-            if audio.duration(source, limit=limit) > limit:
+            if reading.duration(source, limit=limit) > limit:
                 raise _too_long(limit)
             source.seek(0)
             return self._recognizer.transcribe(source, self._model.decoder, heard=check)

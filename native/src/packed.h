@@ -36,7 +36,7 @@ struct Scratch {
 
 class PackedMatrix {
   public:
-    // ``packed``: rows as littlefoot.packing leaves them, ``row_bytes`` each; bits is 1, 2, 3, 4 or 8 (then plain
+    // ``packed``: rows as littlefoot.artifact.packing leaves them, ``row_bytes`` each; bits is 1, 2, 3, 4 or 8 (then plain
     // int8). ``levels``: of the codes in their order, evenly spaced but for where it begins; empty for 8 bits.
     // Three levels are five to a byte. ``activation_bits``: 1 ... 4 or 8, of the inputs it will meet.
     // ``method``: tables, dot, or auto for the faster one.

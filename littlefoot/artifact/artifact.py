@@ -1,0 +1,377 @@
+"""The one format that training and inference share: a directory with everything a recogniser needs.
+
+``config.json``              architecture, in Hugging Face's keys, and the section ``littlefoot``
+``model.safetensors``        weights; its metadata holds a checksum of every tensor
+``vocab.json``, ``tokenizer_config.json``, ``preprocessor_config.json``
+``README.md``                the model card
+
+A full-precision artifact is also a checkpoint that transformers loads, but for
+``ModelConfig.own_settings``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from littlefoot.artifact import safetensors_io
+from littlefoot.artifact.packing import PACKED_BITS, packed_columns
+from littlefoot.artifact.vocabulary import Vocabulary
+from littlefoot.errors import ArtifactError, ConfigError, LittlefootError
+from littlefoot.network import names
+from littlefoot.network.config import ModelConfig
+from littlefoot.network.weights import expected_weights
+from littlefoot.system import atomic
+
+FORMAT_VERSION = 1
+
+CONFIG, WEIGHTS, VOCABULARY = "config.json", "model.safetensors", "vocab.json"
+PREPROCESSOR, TOKENIZER, CARD = "preprocessor_config.json", "tokenizer_config.json", "README.md"
+
+QUANTIZATION_SUFFIXES = (
+    ".weight_scale",
+    ".weight_bits",
+    ".weight_levels",
+    ".weight_shape",
+    ".weight_multiplier",
+    ".input_scale",
+    ".input_zero_point",
+    ".input_smoothing",
+    ".input_shift",
+    ".input_bits",
+    *(f".weight_scale_{bits}" for bits in PACKED_BITS),
+)
+"""Tensors that may stand beside a layer's weight (``littlefoot.compress.quantize``; the last ones
+``littlefoot.artifact.precisions``)."""
+
+TRAINING_SUFFIXES = (".log_weight_scale", ".log_input_scale", ".input_zero")
+"""And beside that of a model whose quantization is being learned (``littlefoot.compress.fake_quant``);
+engines run it as if they were not there."""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A model in memory, independent of any framework."""
+
+    config: ModelConfig
+    weights: dict[str, npt.NDArray[Any]]
+    """By the names of ``littlefoot.network.weights.expected_weights``."""
+    vocabulary: Vocabulary
+    preprocessor: dict[str, Any] = field(default_factory=dict)
+    """The content of ``preprocessor_config.json``; ``do_normalize`` and ``sampling_rate`` are read."""
+    card: str = ""
+
+    def __post_init__(self) -> None:
+        check_weights(self.weights, self.config)
+        if len(self.vocabulary.tokens) > self.config.vocab_size:
+            raise ArtifactError(
+                f"the vocabulary has {len(self.vocabulary.tokens)} tokens, but the model only "
+                f"{self.config.vocab_size} outputs: vocab.json belongs to another model"
+            )
+
+    @property
+    def parameters(self) -> int:
+        """Numbers in the weights, without what quantization adds."""
+        return sum(int(np.prod(shape)) for shape in expected_weights(self.config).values())
+
+
+def first_layers(artifact: Artifact, count: int) -> Artifact:
+    """The model that ends after its first ``count`` Transformer layers: faster, and worse.
+
+    Raises ConfigError for a count that it does not have.
+    """
+    config = artifact.config.first_layers(count)
+    left_out = tuple(f"encoder.layers.{layer}." for layer in range(count, artifact.config.num_hidden_layers))
+    weights = {name: value for name, value in artifact.weights.items() if not name.startswith(left_out)}
+    return replace(artifact, config=config, weights=weights)
+
+
+def check_weights(weights: dict[str, npt.NDArray[Any]], config: ModelConfig) -> None:
+    """Raises ArtifactError if a weight is missing, misshapen or unknown."""
+    expected = expected_weights(config)
+    if missing := [name for name in expected if name not in weights]:
+        raise ArtifactError(f"weights are missing: {_some(missing)}")
+    for name, shape in expected.items():
+        if weights[name].shape != _stored_shape(name, shape, weights):
+            raise ArtifactError(
+                f"the weight {name} has shape {weights[name].shape}, but the model needs {shape}"
+            )
+    layers = {name.removesuffix(".weight") for name in expected if name.endswith(".weight")}
+    layers |= {
+        f"encoder.layers.{layer}.attention.scores.{side}"
+        for layer in range(config.num_hidden_layers)
+        for side in ("left", "right")
+    }
+    unknown = [
+        name
+        for name in weights
+        if name not in expected
+        and name != "masked_spec_embed"
+        and not any(
+            name.endswith(s) and name.removesuffix(s) in layers
+            for s in (*QUANTIZATION_SUFFIXES, *TRAINING_SUFFIXES)
+        )
+    ]
+    if unknown:
+        raise ArtifactError(f"weights that the model does not have: {_some(unknown)}")
+
+
+def check_transformers(artifact: Artifact) -> None:
+    """Raises ConfigError if transformers cannot load such a model."""
+    if "quantization" in artifact.config.littlefoot:
+        raise ConfigError("transformers cannot load a quantized artifact: export its full-precision original")
+    if own := artifact.config.own_settings:
+        raise ConfigError(f"transformers has no models with {', '.join(own)}: use --to onnx or --to openvino")
+
+
+def _stored_shape(name: str, shape: tuple[int, ...], weights: dict[str, npt.NDArray[Any]]) -> tuple[int, ...]:
+    """A weight's shape in the artifact: rows of bytes where it is packed."""
+    bits = weights.get(f"{name}_bits")
+    if bits is None:
+        return shape
+    table = weights.get(f"{name}_levels", np.zeros(0, np.int8))
+    written = weights.get(f"{name}_shape")
+    columns = int(np.prod(shape[1:]))
+    multipliers = weights.get(f"{name}_multiplier", np.ones((shape[0], 1), np.uint8))
+    if (
+        bits.shape != ()
+        or int(bits) not in PACKED_BITS
+        or weights[name].dtype != np.uint8
+        or len(shape) < 2
+        or table.ndim != 1
+        or len(table) not in (0, 3, 1 << int(bits))
+        or (written is None and (len(shape) > 2 or len(table) == 3))
+        or (written is not None and tuple(written.tolist()) != shape)
+        or multipliers.ndim != 2
+        or len(multipliers) != shape[0]
+        or columns % multipliers.shape[1]
+    ):
+        raise ArtifactError(f"the weight {name} claims to be packed, but is not: the model is damaged")
+    return shape[0], packed_columns(columns, int(bits), tuple(table.tolist()))
+
+
+def save(artifact: Artifact, directory: str | Path, overwrite: bool = False) -> Path:
+    """Write an artifact. It is complete or it is not there: a temporary directory is renamed into place.
+
+    ``overwrite`` replaces an artifact; anything else but an empty directory is never replaced.
+
+    Raises ArtifactError if something stands there already, or if it cannot be written.
+    """
+    from safetensors import SafetensorError
+
+    check_output(directory, overwrite)
+    try:
+        with atomic.directory(Path(directory).resolve()) as temporary:
+            _write(artifact, temporary)
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(f"{directory} cannot be written ({error}): choose another output") from error
+    return Path(directory)
+
+
+def check_output(directory: str | Path, overwrite: bool = False) -> None:
+    """What ``save`` refuses, for those who work long before they save. Raises ArtifactError."""
+    target = Path(directory)
+    try:
+        if is_artifact(target):
+            if not overwrite:
+                raise ArtifactError(f"{directory} is a littlefoot artifact already: choose another output")
+        elif target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise ArtifactError(f"{directory} exists and is no artifact: choose another output, or remove it")
+    except OSError as error:
+        raise ArtifactError(f"{directory} cannot be written ({error}): choose another output") from error
+
+
+def _write(artifact: Artifact, directory: Path) -> None:
+    tensors = names.to_checkpoint(artifact.weights, artifact.config)
+    checksums = safetensors_io.checksums(tensors)
+    metadata = _metadata("".join(checksums[name][:_CHECKSUM_DIGITS] for name in sorted(checksums)))
+    safetensors_io.write(directory / WEIGHTS, tensors, metadata)
+    config = artifact.config.to_dict()
+    config["littlefoot"] = {**artifact.config.littlefoot, "format_version": FORMAT_VERSION}
+    tokens = artifact.vocabulary.tokens
+    tokenizer = {
+        "tokenizer_class": "Wav2Vec2CTCTokenizer",
+        "pad_token": tokens[artifact.vocabulary.blank],
+        "word_delimiter_token": artifact.vocabulary.word_delimiter,
+        **{key: token for key, token in _SPECIAL_TOKENS.items() if token in tokens},
+    }
+    preprocessor = {
+        "feature_extractor_type": "Wav2Vec2FeatureExtractor",
+        "feature_size": 1,
+        "padding_value": 0.0,
+        "sampling_rate": 16_000,
+        **artifact.preprocessor,
+    }
+    for name, content in (
+        (CONFIG, config),
+        (VOCABULARY, artifact.vocabulary.to_dict()),
+        (PREPROCESSOR, preprocessor),
+        (TOKENIZER, tokenizer),
+    ):
+        _write_text(
+            directory / name, json.dumps(content, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
+        )
+    _write_text(directory / CARD, artifact.card)
+
+
+def weights_file_bytes(artifact: Artifact) -> int:
+    """Of the weights' file when it is saved: the weights, and a header with names, shapes and checksums."""
+    tensors = names.to_checkpoint(artifact.weights, artifact.config)
+    return safetensors_io.file_bytes(tensors, _metadata("0" * _CHECKSUM_DIGITS * len(tensors)))
+
+
+def _metadata(checksums: str) -> dict[str, str]:
+    """``checksums``: of all tensors in the order of their names, one after the other; with names of their own
+    they would be the largest part of the header, and the header a large part of a tiny model."""
+    return {"format": "pt", "checksums": checksums}
+
+
+_CHECKSUM_DIGITS = 16
+
+_SPECIAL_TOKENS = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
+
+
+def _write_text(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def fingerprint(artifact: Artifact) -> str:
+    """A SHA-256 of all that decides what a model says."""
+    digest = hashlib.sha256(json.dumps(safetensors_io.checksums(artifact.weights), sort_keys=True).encode())
+    settings = {**artifact.config.to_dict(), "littlefoot": None, "preprocessor": artifact.preprocessor}
+    digest.update(json.dumps([settings, artifact.vocabulary.tokens], sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def is_artifact(directory: Path) -> bool:
+    """Whether a directory was written by ``save``."""
+    try:
+        return "format_version" in json.loads((directory / CONFIG).read_text(encoding="utf-8"))["littlefoot"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def load(directory: str | Path) -> Artifact:
+    """Read an artifact and verify every tensor.
+
+    Raises ArtifactError naming the file or tensor that is missing or damaged.
+    """
+    directory = Path(directory)
+    try:
+        return _read(directory)
+    except LittlefootError as error:
+        raise ArtifactError(f"{directory}: {error}") from error
+
+
+def _read(directory: Path) -> Artifact:
+    values = read_json(directory / CONFIG)
+    section = values.get("littlefoot")
+    version = section.get("format_version") if isinstance(section, dict) else None
+    if version != FORMAT_VERSION:
+        raise ArtifactError(
+            f"format version {version} is unknown to this littlefoot, which reads version {FORMAT_VERSION}: "
+            "install a newer one, or make the artifact again"
+        )
+    config = ModelConfig.from_dict(values)
+    tensors, metadata = safetensors_io.read(directory / WEIGHTS)
+    _verify(tensors, metadata)
+    weights = names.from_checkpoint(tensors, config)
+    check_weights(weights, config)  # before vocab_size is believed
+    vocabulary, preprocessor = read_text_side(directory, config)
+    card = directory / CARD
+    text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
+    return Artifact(config, weights, vocabulary, preprocessor, text)
+
+
+def _verify(tensors: dict[str, npt.NDArray[Any]], metadata: dict[str, str]) -> None:
+    """Compare tensors with the checksums that were stored with them."""
+    found = safetensors_io.checksums(tensors)
+    stored = str(metadata.get("checksums", ""))
+    if re.fullmatch(rf"[0-9a-f]{{{_CHECKSUM_DIGITS * len(found)}}}", stored):
+        found = {name: digest[:_CHECKSUM_DIGITS] for name, digest in found.items()}
+        digests = (stored[i : i + _CHECKSUM_DIGITS] for i in range(0, len(stored), _CHECKSUM_DIGITS))
+        expected = dict(zip(sorted(found), digests, strict=True))
+    else:
+        expected = _named_checksums(stored)
+    damaged = [name for name in {**expected, **found} if expected.get(name) != found.get(name)]
+    if damaged:
+        raise ArtifactError(
+            f"damaged tensors (wrong checksum, missing or added): {_some(sorted(damaged))}: "
+            "get or make the artifact again"
+        )
+
+
+def _named_checksums(stored: str) -> dict[str, str]:
+    """As artifacts of before 2026-11-22 have them. Raises ArtifactError for anything else."""
+    if re.fullmatch("[0-9a-f]+", stored):
+        raise ArtifactError(f"{WEIGHTS}: tensors are missing or added: get or make the artifact again")
+    try:
+        expected = json.loads(stored)
+    except (ValueError, RecursionError):
+        expected = None
+    if not isinstance(expected, dict):
+        raise ArtifactError(f"{WEIGHTS} has no checksums: it is damaged or was not written by littlefoot")
+    return expected
+
+
+def read_text_side(
+    directory: Path, config: ModelConfig, language: str | None = None
+) -> tuple[Vocabulary, dict[str, Any]]:
+    """The vocabulary and the preprocessor settings of an artifact or checkpoint."""
+    vocabulary = Vocabulary.from_dict(read_json(directory / VOCABULARY), config.pad_token_id, language)
+    tokenizer = _optional(directory / TOKENIZER)
+    delimiter = tokenizer.get("word_delimiter_token")
+    if isinstance(delimiter, str) and delimiter in vocabulary.tokens:
+        vocabulary = replace(vocabulary, word_delimiter=delimiter)
+    extra = _optional(directory / "added_tokens.json")
+    added = {index: token for token, index in extra.items() if isinstance(index, int)}
+    vocabulary = vocabulary.padded(added, config.vocab_size)
+    preprocessor = _optional(directory / PREPROCESSOR)
+    if not preprocessor:  # transformers 5 saves all of a processor in one file
+        preprocessor = _optional(directory / "processor_config.json").get("feature_extractor", {})
+        if not isinstance(preprocessor, dict):
+            raise ArtifactError("processor_config.json: feature_extractor must be an object")
+    preprocessor = {"do_normalize": True, "sampling_rate": 16_000, **preprocessor}
+    if not isinstance(preprocessor["do_normalize"], bool):
+        raise ArtifactError(
+            f"{PREPROCESSOR}: do_normalize must be true or false, not {preprocessor['do_normalize']!r}"
+        )
+    if preprocessor["sampling_rate"] != 16_000:
+        raise ArtifactError(
+            f"{PREPROCESSOR}: sampling_rate is {preprocessor['sampling_rate']}, "
+            "but only 16000 Hz is supported"
+        )
+    return vocabulary, preprocessor
+
+
+def _optional(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.exists() else {}
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object. Raises ArtifactError naming the file."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ArtifactError(f"{path.name} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(f"{path.name} is not valid JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ArtifactError(f"{path.name} must hold an object, not {type(content).__name__}")
+    return content
+
+
+def _some(items: list[str]) -> str:
+    more = f" and {len(items) - 5} more" if len(items) > 5 else ""
+    return ", ".join(items[:5]) + more

@@ -1,0 +1,223 @@
+"""Artifacts to the Hugging Face Hub, with what the Hub shows of a model at the head of the card."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from littlefoot.artifact import artifact, checkpoint
+from littlefoot.artifact.artifact import Artifact, weights_file_bytes
+from littlefoot.errors import CheckpointError, ConfigError, LittlefootError
+
+FILES = (
+    *(artifact.CONFIG, artifact.WEIGHTS, artifact.VOCABULARY, artifact.TOKENIZER),
+    *(artifact.PREPROCESSOR, artifact.CARD),
+)
+"""What is pushed of a directory, whatever else lies in it."""
+
+TASK = "automatic-speech-recognition"
+_FRONT_MATTER = re.compile(r"\s*---[ \t]*\r?\n(.*?\n)?---[ \t]*(\r?\n|$)", re.DOTALL)
+_GET_TOKEN = (
+    "make one with write access at https://huggingface.co/settings/tokens and give it to 'hf auth login', or"
+    " set HF_TOKEN"
+)
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def push(
+    model: str | Path,
+    repository: str,
+    *,
+    private: bool = False,
+    revision: str | None = None,
+    message: str | None = None,
+    licence: str | None = None,
+    languages: Sequence[str] = (),
+) -> str:
+    """Put an artifact on the Hub; the repository and the branch are made if they are not there.
+
+    The artifact is loaded first, every tensor verified. Its card gets the Hub's metadata (``metadata``) if it
+    has none; the directory itself stays as it is.
+
+    Args:
+        model: the artifact's directory.
+        repository: ``USER/NAME``.
+        private: for a repository that is made.
+        revision: the branch; ``main`` where None.
+        message: of the commit.
+        licence: as the Hub names it, such as ``apache-2.0``.
+        languages: ISO 639 codes, such as ``en``.
+
+    Returns the address of the repository, or of its branch.
+
+    Raises LittlefootError: nothing to push, a damaged artifact, a card that has its own metadata where
+    ``licence`` or ``languages`` are given, or what the Hub refuses, with what to do about it.
+    """
+    directory = _directory(model)
+    loaded = artifact.load(directory)
+    if _REPOSITORY.fullmatch(repository) is None:
+        raise ConfigError(f"{repository}: is no repository of the Hub: give USER/NAME")
+    if _FRONT_MATTER.match(loaded.card) and (licence or languages):
+        raise ConfigError(
+            f"{directory / artifact.CARD} has metadata of its own, which is not overwritten: write"
+            " licence and language there"
+        )
+    from huggingface_hub import CommitOperationAdd, HfApi, get_token
+
+    token = get_token()
+    if token is None:
+        raise LittlefootError(f"there is no token for the Hub: {_GET_TOKEN}")
+    api = HfApi(token=token, library_name="littlefoot")
+    try:
+        origin = _base_model(loaded, api)
+        name = repository.partition("/")[2]
+        card = with_metadata(loaded.card, metadata(loaded, name, licence, languages, origin))
+        url = api.create_repo(repository, private=private or None, exist_ok=True)
+        if revision is not None:
+            api.create_branch(repository, branch=revision, exist_ok=True)
+        content: dict[str, Path | bytes] = {file: directory / file for file in FILES}
+        content[artifact.CARD] = card.encode()
+        api.create_commit(
+            repository,
+            [
+                CommitOperationAdd(file, source if isinstance(source, bytes) else str(source))
+                for file, source in content.items()
+                if isinstance(source, bytes) or source.exists()
+            ],
+            commit_message=message or f"{name}, by littlefoot",
+            revision=revision,
+        )
+    except Exception as error:  # the Hub's and the network's many errors
+        raise LittlefootError(f"{repository}: {_reason(error)}") from error
+    return str(url) if revision is None else f"{url}/tree/{revision}"
+
+
+def _directory(model: str | Path) -> Path:
+    path = Path(model)
+    if not path.is_dir():
+        if str(model) in checkpoint.bundled():
+            raise CheckpointError(
+                f"{model}: comes with littlefoot, everyone has it: push the directory of a model of yours"
+            )
+        raise CheckpointError(f"{model}: no such directory: give that of an artifact")
+    if not artifact.is_artifact(path):
+        raise CheckpointError(
+            f"{model}: is no littlefoot artifact: make one with littlefoot shrink, quantize or train; other"
+            " checkpoints are pushed with 'hf upload'"
+        )
+    return path
+
+
+def metadata(
+    model: Artifact,
+    name: str,
+    licence: str | None = None,
+    languages: Sequence[str] = (),
+    base_model: str | None = None,
+) -> dict[str, Any]:
+    """What the Hub wants to know of a model, from what its configuration says.
+
+    Word errors are those that ``shrink --target`` measured of this very model, and those of the dev sets in
+    training, left out where the weights were rounded after it.
+    """
+    from huggingface_hub import EvalResult, ModelCardData
+
+    config, section = model.config, model.config.littlefoot
+    quantization = section.get("quantization")
+    tags = ["speech", "ctc", config.model_type]
+    if quantization:
+        bits = quantization.get("bits")
+        tags.append(f"{bits}-bit" if isinstance(bits, int) else "quantized")
+    if config.chunk_frames:
+        tags.append("streaming")
+    results = [
+        EvalResult(
+            task_type=TASK,
+            dataset_type=dataset,
+            dataset_name=dataset,
+            dataset_split=split,
+            metric_type="wer",
+            metric_value=round(100 * rate, 2),
+            metric_name="WER %, greedy",
+        )
+        for dataset, split, rate in _word_errors(model)
+    ]
+    data: Any = ModelCardData(
+        license=licence,
+        language=list(languages) or None,
+        library_name="littlefoot",
+        pipeline_tag=TASK,
+        tags=tags,
+        base_model=base_model,
+        model_name=name if results else None,
+        eval_results=results or None,
+    )
+    found: dict[str, Any] = data.to_dict()
+    return found
+
+
+def _word_errors(model: Artifact) -> Iterator[tuple[str, str, float]]:
+    """What is known of this very model: set, split, rate."""
+    section = model.config.littlefoot
+    plan = section.get("plan") or {}
+    measured = plan.get("measured") or {}
+    same = measured.get("bytes") == weights_file_bytes(model)
+    if same and measured.get("wer") is not None:
+        yield f"{plan['utterances']} utterances", plan["split"], measured["wer"]
+    quantization = section.get("quantization")
+    dev = (section.get("training") or {}).get("dev") or {}
+    if not quantization or quantization.get("trained"):
+        for name, rate in dev.get("wer", {}).items():
+            yield name, "dev", rate
+
+
+def with_metadata(card: str, values: dict[str, Any]) -> str:
+    """A card with metadata at its head; one that has some already stays as it is."""
+    if _FRONT_MATTER.match(card):
+        return card
+    import yaml
+
+    return f"---\n{yaml.safe_dump(values, sort_keys=False, allow_unicode=True)}---\n\n{card.lstrip()}"
+
+
+def _base_model(model: Artifact, api: Any) -> str | None:
+    """The Hub's name of the model that this was made of, if it was there."""
+    teacher = (model.config.littlefoot.get("teacher") or {}).get("name", "")
+    if not _REPOSITORY.fullmatch(teacher) or not api.repo_exists(teacher):
+        return None
+    return str(teacher)
+
+
+def _reason(error: Exception) -> str:
+    """What the Hub or the network said, and what to do."""
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+
+    cause: BaseException = error
+    while not isinstance(cause, HfHubHTTPError | ValueError | OfflineModeIsEnabled):
+        if cause.__cause__ is None:
+            break
+        cause = cause.__cause__
+    lines = [line.strip() for line in str(cause).strip().splitlines() if line.strip()]
+    said = lines[0] if lines else type(cause).__name__
+    if isinstance(cause, OfflineModeIsEnabled):
+        return "the Hub cannot be reached, as HF_HUB_OFFLINE is set: unset it"
+    if isinstance(cause, HFValidationError):
+        return f"is no name for a repository ({said}): choose another"
+    if not isinstance(cause, HfHubHTTPError):
+        if isinstance(cause, ValueError):  # such as metadata that it does not know
+            return f"the Hub does not accept it ({' '.join(lines)}): mend what it names"
+        return (
+            f"the Hub cannot be reached ({type(cause).__name__}: {said}): check the network, and HF_ENDPOINT"
+            " if it is set; no file there was changed"
+        )
+    status = cause.response.status_code
+    said = cause.server_message or said
+    remedy = {
+        401: f"the token is not valid: {_GET_TOKEN}",
+        403: "the token may not write there: take one with write access, of a user who may",
+        404: "there is no such repository or branch that this token may see: check the name",
+        409: "somebody is writing to it: try again",
+    }.get(status, "try again later" if status >= 500 or status == 429 else "see what it says")
+    return f"the Hub refuses it ({status}: {said}): {remedy}"

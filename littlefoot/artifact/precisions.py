@@ -1,0 +1,72 @@
+"""One artifact, several precisions: weights of fewer bits are the first bits of those that are stored.
+
+A layer NAME whose levels are symmetric, -(2^b - 1) ... 2^b - 1 in steps of 2, has beside its scale
+``NAME.weight_scale_K`` (C',) for K bits: a level of K bits is the upper K bits of the code of the stored one,
+so that it costs a scale for each row and nothing else. What is trained together is in
+``littlefoot.compress.lowbit``; as "any precision" in Park et al. (2024) and "Matryoshka" in Nair et al.
+(2025).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from littlefoot.artifact.artifact import Artifact
+from littlefoot.artifact.packing import PACKED_BITS, pack_layer, symmetric, unpack_layer
+from littlefoot.errors import ConfigError
+
+
+def scale_name(layer: str, bits: int) -> str:
+    """The tensor with a layer's scales for so many bits."""
+    return f"{layer}.weight_scale_{bits}"
+
+
+def upper_bits(levels: Any, bits: int, fewer: int) -> Any:
+    """Symmetric levels of ``bits`` bits -> those of ``fewer`` bits whose code is the beginning of theirs.
+
+    Of any arrays, int8 or floating point.
+    """
+    return 2 * ((levels + ((1 << bits) - 1)) // (2 << (bits - fewer))) + (1 - (1 << fewer))
+
+
+def at_bits(artifact: Artifact, bits: int) -> Artifact:
+    """The model with its weights of so many bits, as an artifact of that precision alone.
+
+    Layers that have fewer bits anyhow keep them, with the scales that were trained for this precision.
+
+    Raises ConfigError for a precision that the artifact does not have.
+    """
+    quantization: dict[str, Any] = artifact.config.littlefoot.get("quantization", {})
+    known = quantization.get("precisions", [])
+    if bits not in known:
+        raise ConfigError(
+            f"the model cannot run with {bits} bits: it has {' and '.join(map(str, known))}"
+            if known
+            else f"the model cannot run with {bits} bits: it was not trained for several precisions "
+            "(lowbit's companions)"
+        )
+    stored = artifact.weights
+    weights = {
+        name: value
+        for name, value in stored.items()
+        if not name.endswith(tuple(scale_name("", k) for k in PACKED_BITS))
+    }
+    for scale in (name for name in stored if name.endswith(scale_name("", bits))):
+        name = scale.removesuffix(scale_name("", bits))
+        have = int(stored[f"{name}.weight_bits"])
+        kept = min(have, bits)
+        levels = unpack_layer(name, stored)
+        fewer = upper_bits(levels, have, kept)
+        for part in ("weight_levels", "weight_shape"):
+            weights.pop(f"{name}.{part}", None)
+        weights |= pack_layer(name, fewer, kept, symmetric(kept) if kept > 1 else ())
+        weights[f"{name}.weight_scale"] = stored[scale]
+        if (shift := stored.get(f"{name}.input_shift")) is not None:  # its part of the bias is the weights'
+            change = fewer * stored[scale][:, None] - levels * stored[f"{name}.weight_scale"][:, None]
+            weights[f"{name}.bias"] = (stored[f"{name}.bias"] + change @ shift).astype(np.float32)
+    section = {key: value for key, value in quantization.items() if key != "precisions"} | {"bits": bits}
+    config = artifact.config.replace(littlefoot={**artifact.config.littlefoot, "quantization": section})
+    return replace(artifact, weights=weights, config=config)

@@ -1,0 +1,304 @@
+"""Is an audio file whole? Checks on the container that the decoders behind soundfile leave out.
+
+libsndfile decodes what is there and succeeds: half a WAV or Ogg file is half the speech without a word
+of warning, damaged Ogg pages are skipped, of an MP3 without a length header it may stop half-way, and
+of chained Ogg streams it reads the first. Each check walks the container's own structure, in bounded
+memory, and says what is wrong. FLAC needs none: its decoder verifies every frame.
+
+What cannot be seen: an MP3, AAC or live WebM recording without a length that was cut exactly between two
+frames, and a WAV, AU or CAF whose writer left the length open (streamed through a pipe).
+"""
+
+import re
+import struct
+import zlib
+from collections.abc import Callable
+from typing import BinaryIO
+
+from littlefoot.audio import media
+from littlefoot.errors import AudioError
+
+# So many samples may rightly be trimmed: the length header's own frame, and the encoder's delay and
+# padding, which LAME's part of that header holds in 12 bits each.
+_MP3_TRIM = 1152 + 2 * 4095
+# Chunk lengths that writers leave when they could not seek back to fill in the true one.
+_OPEN_LENGTHS = range(0x7FFFF000, 0x80000001)
+
+
+def verify(stream: BinaryIO, container: str) -> int:
+    """Check that a file is complete.
+
+    Args:
+        stream: the whole file, seekable; its position is changed.
+        container: libsndfile's name of the format, such as "WAV" or "OGG", or FFmpeg's, such as "mov".
+
+    Returns:
+        The number of frames (samples per channel) that decoding must deliver at least; 0 if the
+        container does not tell.
+
+    Raises:
+        AudioError: the file is truncated or damaged; the message does not name the file.
+    """
+    check = _CHECKS.get(container)
+    if check is None:
+        return 0
+    size = stream.seek(0, 2)
+    return check(stream, size)
+
+
+def _at(stream: BinaryIO, position: int, count: int) -> bytes:
+    stream.seek(position)
+    return stream.read(count)
+
+
+def _require(declared: int, present: int) -> None:
+    if declared > present:
+        raise AudioError(f"is truncated: its header announces {declared} bytes of audio, {present} are there")
+
+
+def _riff(stream: BinaryIO, size: int) -> int:
+    """WAV, RF64 and AIFF: chunks of a four-letter name, a 32-bit length and as many bytes, padded to even."""
+    magic = _at(stream, 0, 4)
+    order, audio = (">", b"SSND") if magic == b"FORM" else (">" if magic == b"RIFX" else "<", b"data")
+    long_length = 0
+    position = 12
+    while position + 8 <= size:
+        name, length = struct.unpack(f"{order}4sI", _at(stream, position, 8))
+        if name == b"ds64":  # RF64 keeps 64-bit lengths here: of the file, then of the data
+            long_length = int.from_bytes(_at(stream, position + 16, 8), "little")
+        if name == audio:
+            if length == 0xFFFFFFFF:
+                length = long_length
+            if length not in _OPEN_LENGTHS:
+                _require(length, size - position - 8)
+            break
+        position += 8 + length + length % 2
+    return 0
+
+
+def _caf(stream: BinaryIO, size: int) -> int:
+    """Core Audio: a four-letter name and a signed 64-bit length; -1 means up to the end of the file."""
+    position = 8
+    while position + 12 <= size:
+        name, length = struct.unpack(">4sq", _at(stream, position, 12))
+        if name == b"data" or length < 0:
+            _require(length, size - position - 12)
+            break
+        position += 12 + length
+    return 0
+
+
+def _au(stream: BinaryIO, size: int) -> int:
+    header = _at(stream, 0, 12)
+    start, length = struct.unpack("<II" if header[:4] == b"dns." else ">II", header[4:])
+    if length != 0xFFFFFFFF:
+        _require(length, size - start)
+    return 0
+
+
+def _nist(stream: BinaryIO, size: int) -> int:
+    """SPHERE: a text header of fields such as ``sample_count -i 46797``."""
+    count = re.search(rb"\nsample_count -i (\d{1,12})\n", _at(stream, 0, 1024))
+    return int(count[1]) if count else 0
+
+
+_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+
+
+def _ogg_checksum(page: bytes) -> int:
+    """CRC-32 of RFC 3533: zlib's polynomial, most significant bit first, started and ended with zero.
+
+    zlib works least significant bit first and inverts before and after, so the bits are turned
+    around on both sides and the inversions undone.
+    """
+    value = zlib.crc32(page.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return int(f"{value:032b}"[::-1], 2)
+
+
+def _ogg(stream: BinaryIO, size: int) -> int:
+    """Pages as in RFC 3533, section 6: all there, unharmed, in sequence, of one stream that is ended."""
+    position = expected = flags = 0
+    serial = None
+    while position < size:
+        header = _at(stream, position, 27)
+        if header[:4] != b"OggS" and flags & 4:
+            break  # something foreign, such as a tag, after the end of the stream
+        table = stream.read(header[26]) if len(header) == 27 else b""
+        page = header + table + stream.read(sum(table))
+        if len(header) < 27 or len(page) < 27 + header[26] + sum(table):
+            raise AudioError("is truncated: its last Ogg page is incomplete")
+        checksum = int.from_bytes(page[22:26], "little")
+        if header[:4] != b"OggS" or _ogg_checksum(page[:22] + bytes(4) + page[26:]) != checksum:
+            raise AudioError(f"is damaged: the Ogg page at byte {position} is not what was written")
+        number = int.from_bytes(page[18:22], "little")
+        if serial not in (None, page[14:18]):
+            raise AudioError("holds more than one Ogg stream, of which only the first could be read")
+        if number != expected:
+            raise AudioError(f"is damaged: Ogg page {expected} is missing before byte {position}")
+        serial, expected, flags = page[14:18], number + 1, header[5]
+        position += len(page)
+    if not flags & 4:
+        raise AudioError("is truncated: its Ogg stream has no last page")
+    return 0
+
+
+_MP3_KBPS = {  # layer III; index 0 ("free format") and 15 are not used
+    1: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 0),
+    2: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 0),
+}
+_MP3_RATES = (44100, 48000, 32000, 0)
+
+
+def _mp3_frame(header: bytes) -> tuple[int, int]:
+    """Bytes and samples of a layer III frame from its first four bytes; (0, 0) if it is none."""
+    word = int.from_bytes(header[:4], "big")
+    version = {3: 1, 2: 2, 0: 4}.get(word >> 19 & 3)  # MPEG 1, 2, 2.5: by what the rates are divided
+    if word >> 21 != 0x7FF or version is None or word >> 17 & 3 != 1:
+        return 0, 0
+    kbps = _MP3_KBPS[min(version, 2)][word >> 12 & 15]
+    rate = _MP3_RATES[word >> 10 & 3] // version
+    if not kbps or not rate:
+        return 0, 0
+    samples = 1152 if version == 1 else 576
+    return samples // 8 * kbps * 1000 // rate + (word >> 9 & 1), samples
+
+
+def _mp3_announced(frame: bytes) -> int:
+    """The number of frames after this one that a length header gives; 0 if it gives none, or is none.
+
+    It starts with "Xing", or "Info" where the bit rate is constant, after the side information of an
+    empty frame, whose length depends on the kind of frame.
+    """
+    header = re.search(rb"(?:Xing|Info)(....)(....)", frame, re.DOTALL)
+    return int.from_bytes(header[2], "big") if header and header[1][3] & 1 else 0
+
+
+def _mp3(stream: BinaryIO, size: int) -> int:
+    """Count the samples frame by frame, past ID3 tags, as far as the frames can be followed."""
+    position = samples = frames = announced = 0
+    while position + 10 <= size:
+        header = _at(stream, position, 10)
+        if header[:3] == b"ID3":
+            position += 10 + sum((byte & 127) << 7 * (3 - i) for i, byte in enumerate(header[6:10]))
+            continue
+        length, count = _mp3_frame(header)
+        if not length:
+            break
+        if not frames:
+            announced = _mp3_announced(_at(stream, position, 64))
+        position += length
+        samples += count
+        frames += 1
+        if position > size:
+            raise AudioError("is truncated: its last MP3 frame is incomplete")
+    if frames < announced:
+        raise AudioError(f"is truncated: its header announces {announced} MP3 frames, {frames} are there")
+    return max(0, samples - _MP3_TRIM)
+
+
+def _boxes(stream: BinaryIO, size: int) -> int:
+    """MPEG-4 and QuickTime (ISO/IEC 14496-12, section 4.2): 32-bit lengths, names, 64-bit lengths if 1."""
+    position = 0
+    names = set()
+    while position + 8 <= size:
+        length, name = struct.unpack(">I4s", _at(stream, position, 8))
+        if length == 1:
+            length = int.from_bytes(stream.read(8), "big")
+        if length == 0:  # up to the end of the file
+            length = size - position
+        if length < 8:
+            break
+        names.add(name)
+        if position + length > size:
+            raise AudioError(
+                f"is truncated: {length} bytes of it are announced at byte {position},"
+                f" {size - position} are there"
+            )
+        position += length
+    if b"moov" not in names:
+        raise AudioError("is truncated, or its recording was interrupted: it has no index (moov)")
+    return 0
+
+
+_SEGMENT, _CLUSTER = 0x18538067, 0x1F43B675
+
+
+def _ebml(stream: BinaryIO, size: int) -> int:
+    """Matroska and WebM (RFC 8794, sections 5 and 6): identifiers and lengths of 1 to 8 bytes.
+
+    A live recording leaves the lengths of its segment and clusters open: then what is in them is followed.
+    """
+    position = 0
+    while position < size:
+        header = _at(stream, position, 12)
+        width = 9 - header[0].bit_length()  # of the identifier, which keeps its marker
+        if width > 4:
+            break
+        identifier = int.from_bytes(header[:width], "big")
+        bytes_of_length = 9 - header[width].bit_length() if len(header) > width else 9
+        if len(header) < width + bytes_of_length:
+            raise AudioError("is truncated: its last Matroska element is incomplete")
+        if bytes_of_length > 8:
+            break
+        length = int.from_bytes(header[width : width + bytes_of_length], "big")
+        length &= (1 << 7 * bytes_of_length) - 1
+        is_open = length == (1 << 7 * bytes_of_length) - 1
+        position += width + bytes_of_length
+        if not is_open and position + length > size:
+            raise AudioError(
+                f"is truncated: {length} bytes of it are announced at byte {position},"
+                f" {size - position} are there"
+            )
+        if is_open and identifier not in (_SEGMENT, _CLUSTER):
+            break
+        if identifier != _SEGMENT and not is_open:
+            position += length
+    return 0
+
+
+def _adts_frame(header: bytes) -> int:
+    """Bytes of an AAC frame (ISO/IEC 13818-7, section 6.2) from its first seven; 0 if it is none."""
+    if len(header) < 7 or header[0] != 0xFF or header[1] & 0xF6 != 0xF0:
+        return 0
+    length = (header[3] & 3) << 11 | header[4] << 3 | header[5] >> 5
+    return length if length > 7 else 0
+
+
+def _adts(stream: BinaryIO, size: int) -> int:
+    position = 0
+    while length := _adts_frame(_at(stream, position, 7)):
+        position += length
+    if position > size or (0 < size - position < 7):
+        raise AudioError("is truncated: its last AAC frame is incomplete")
+    return 0
+
+
+_MAGIC = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"fLaC", b"OggS", b"caff", b".snd", b"dns.", b"NIST", b"ID3")
+
+
+def is_known(head: bytes) -> bool:
+    """Whether data that begin with ``head``, some kilobytes, are an audio file rather than bare samples."""
+    if head.startswith(_MAGIC) or media.demuxer(head) in ("mov", "matroska"):
+        return True
+    # Bare samples may look like the header of one frame, though not like two in a row.
+    for length in (_mp3_frame(head)[0], _adts_frame(head)):
+        second = head[length : length + 7]
+        if length and (_mp3_frame(second)[0] or _adts_frame(second)):
+            return True
+    return False
+
+
+_CHECKS: dict[str, Callable[[BinaryIO, int], int]] = {
+    "WAV": _riff,
+    "WAVEX": _riff,
+    "RF64": _riff,
+    "AIFF": _riff,
+    "CAF": _caf,
+    "AU": _au,
+    "NIST": _nist,
+    "OGG": _ogg,
+    "MP3": _mp3,
+    "mov": _boxes,
+    "matroska": _ebml,
+    "aac": _adts,
+}

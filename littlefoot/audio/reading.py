@@ -1,0 +1,417 @@
+"""Audio from files, bytes, pipes and arrays: always float32, mono, 16 kHz.
+
+Files are decoded by libsndfile (through soundfile) or FFmpeg (``littlefoot.audio.media``), chosen by what they
+hold and not by their names, and resampled by soxr, block by block, so that a recording of any length needs
+bounded memory. Several channels are averaged. A file that is damaged or not all there is refused rather
+than read in part (see ``littlefoot.audio.containers``), and so is one that changes meanwhile.
+"""
+
+import io
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from littlefoot.audio import containers, media
+from littlefoot.audio.pcm import Pcm
+from littlefoot.errors import AudioError, MissingExtraError
+
+if TYPE_CHECKING:
+    import soundfile
+
+SAMPLE_RATE = 16000
+"""Samples per second of everything this module returns."""
+
+Waveform: TypeAlias = NDArray[np.float32]
+Source: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Pcm | NDArray[Any]
+
+_FORMATS = ("WAV", "WAVEX", "RF64", "AIFF", "AU", "CAF", "NIST", "FLAC", "OGG", "MP3")
+_READABLE = (
+    "WAV, FLAC, Ogg (Vorbis, Opus), MP3, MPEG-4 (m4a, mp4, mov), WebM, Matroska, AAC, AIFF, AU, CAF and"
+    " NIST SPHERE are read"
+)
+_CONVERT = "convert it with: ffmpeg -i INPUT -ar 16000 -ac 1 OUTPUT.wav"
+_RATES = range(1000, 768_001)  # hertz; beyond it, a damaged header would ask for absurd amounts of memory
+_LOUDEST = 2.0**31  # float samples in the scale of 32-bit integers still pass
+_BLOCK = 1 << 18  # samples of all channels decoded at a time: 1 MB
+_CHANGED = "was changed while it was read: wait until it is complete"
+_SPOOL = 1 << 26  # bytes of a pipe that are held in memory rather than in a temporary file
+_HEAD = 1 << 15  # bytes by which a pipe is judged: one second of bare samples
+_UNKNOWN_LENGTH = 1 << 62  # libsndfile counts 2^63 - 1 frames where a header gives no length
+
+
+def read(source: Source) -> Waveform:
+    """Read a whole recording.
+
+    Args:
+        source: a path, the bytes of a file, a binary file (read from its beginning), or a
+            floating-point array of shape (T,) that already is mono at 16 kHz.
+
+    Returns:
+        float32, shape (T,), T >= 1, mono, 16 kHz, finite; an array that is so already is returned as is.
+
+    Raises:
+        AudioError: the file is missing, unreadable, truncated, damaged, empty or of an unknown format; or
+            the samples are not finite; or an array has another type or shape.
+    """
+    if isinstance(source, np.ndarray):
+        return _checked_array(source)
+    return np.concatenate(list(_decode(source)))
+
+
+def blocks(source: Source, seconds: float = 30.0) -> Iterator[Waveform]:
+    """Read a recording piece by piece, in memory that does not grow with its length.
+
+    Args:
+        source: as for ``read``.
+        seconds: length of every block but the last, which may be shorter.
+
+    Yields:
+        float32 blocks of shape (T,), mono, 16 kHz; put together they are exactly ``read(source)``.
+
+    Raises:
+        AudioError: as ``read``, when the iteration starts; damage in a FLAC or MP3 file shows only
+            when it is reached, after the blocks before it were given out.
+    """
+    size = round(seconds * SAMPLE_RATE)
+    if size < 1:
+        raise AudioError(f"blocks of {seconds} s hold no samples: ask for a positive number of seconds")
+    if isinstance(source, np.ndarray):
+        array = _checked_array(source)
+        yield from (array[start : start + size] for start in range(0, len(array), size))
+        return
+    pending: list[Waveform] = []
+    waiting = 0
+    for piece in _decode(source):
+        pending.append(piece)
+        waiting += len(piece)
+        if waiting >= size:
+            joined = np.concatenate(pending)
+            whole = waiting - waiting % size
+            yield from (joined[start : start + size] for start in range(0, whole, size))
+            pending, waiting = [joined[whole:]], waiting - whole
+    if waiting:
+        yield np.concatenate(pending)
+
+
+def duration(source: Source, exact: bool = True, limit: float | None = None) -> float:
+    """Length of a recording in seconds; from the header where it is reliable (not in MP3), else by decoding.
+
+    Args:
+        source: as for ``read``; a pipe or file that cannot seek is used up.
+        exact: False to trust any header, which is quick; of bare samples on a pipe the answer is then 0.
+        limit: decoding stops after so many seconds; the result is then above it, and not the whole length.
+
+    Raises:
+        AudioError: as ``read``, for what can be seen without decoding.
+    """
+    if isinstance(source, np.ndarray):
+        return len(_checked_array(source)) / SAMPLE_RATE
+    if isinstance(source, Pcm):
+        return sum(len(block) for block in source.blocks()) / SAMPLE_RATE if exact else 0.0
+    with _open(source) as recording:
+        seconds = recording.seconds
+        if seconds is None or (exact and not recording.reliable):
+            frames = 0
+            for piece in recording.pieces:
+                frames += len(piece)
+                if limit is not None and frames > limit * recording.rate:
+                    break
+            seconds = frames / recording.rate
+        if not seconds:
+            raise AudioError(f"{recording.name}: holds no samples: record or export it again")
+        return seconds
+
+
+@contextmanager
+def standard_input(stream: BinaryIO) -> Iterator[Source]:
+    """What a pipe holds: an audio file, or else bare samples (``littlefoot.audio.pcm``), which are not kept.
+
+    Raises:
+        AudioError: it is empty, or obviously neither.
+    """
+    head = stream.read(_HEAD)
+    if containers.is_known(head):
+        with _spooled(stream, head) as spool:
+            yield spool
+    else:
+        yield Pcm(stream, head)
+
+
+def normalize(waveform: Waveform) -> Waveform:
+    """Shift to zero mean and scale to unit variance, over the whole waveform of shape (T,).
+
+    The same numbers as ``Wav2Vec2FeatureExtractor.zero_mean_unit_var_norm`` of transformers, its
+    1e-7 under the root included: silence stays silence.
+    """
+    normalized: Waveform = (waveform - waveform.mean()) / np.sqrt(waveform.var() + 1e-7)
+    return normalized
+
+
+def _checked_array(array: NDArray[Any]) -> Waveform:
+    if array.ndim != 1:
+        raise AudioError(
+            f"an array of shape {array.shape} was given: samples must have one axis, (T,);"
+            " average the channels first, as in samples.mean(axis=1)"
+        )
+    if not np.issubdtype(array.dtype, np.floating):
+        raise AudioError(
+            f"an array of {array.dtype} was given: samples must be floating-point in -1..1;"
+            " divide 16-bit integers by 32768"
+        )
+    if not len(array):
+        raise AudioError("an empty array was given: at least one sample is needed")
+    _check_finite(array, "the array")
+    return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def _check_finite(samples: NDArray[Any], name: str) -> None:
+    # One comparison for all: NaN and infinity fail it too.
+    if not float(np.abs(samples).max()) <= _LOUDEST:
+        raise AudioError(
+            f"{name}: holds samples that are NaN, infinite or absurdly large: export it again as 16-bit audio"
+        )
+
+
+class _Recording(NamedTuple):
+    """A file that is open and was verified."""
+
+    name: str
+    rate: int
+    """Samples per second of the pieces."""
+    seconds: float | None
+    """Length by the header; None where it does not tell."""
+    reliable: bool
+    """Whether the header is to be trusted."""
+    pieces: Iterator[Waveform]
+    """Mono samples (T,), once."""
+
+
+@contextmanager
+def _open(source: str | os.PathLike[str] | bytes | BinaryIO) -> Iterator[_Recording]:
+    """Open and verify a recording."""
+    name = _name(source)
+    with ExitStack() as stack:
+        try:
+            if isinstance(source, str | os.PathLike):
+                if os.path.isdir(source):
+                    raise AudioError("is a directory: name the audio files in it")
+                source = stack.enter_context(open(source, "rb"))
+            stream = _seekable(source, stack)
+            state = _state(stream)
+            form = media.demuxer(stream.read(8))
+            stream.seek(0)
+            if form is None:
+                recording = _soundfile(stream, name, stack)
+            else:
+                _complete(stream, form)
+                opened = stack.enter_context(media.opened(stream, form))
+                pieces = _named(opened.pieces, name)
+                recording = _Recording(name, opened.rate, opened.seconds, form == "mov", pieces)
+        except (AudioError, MissingExtraError) as error:
+            raise AudioError(f"{name}: {error}") from error
+        except FileNotFoundError as error:
+            raise AudioError(f"{name}: there is no such file: check the path") from error
+        except (OSError, ValueError) as error:  # ValueError: a zero byte or a lone surrogate in the path
+            raise AudioError(
+                f"{name!a}: cannot be opened ({error}): check the path and its rights"
+            ) from error
+        yield recording._replace(pieces=_unchanged(recording.pieces, stream, state, name))
+
+
+def _soundfile(stream: BinaryIO, name: str, stack: ExitStack) -> _Recording:
+    import soundfile
+
+    try:
+        file = stack.enter_context(_sequential()(_Callbacks(stream)))
+    except soundfile.SoundFileError as error:
+        reason = str(error).rpartition(": ")[2].rstrip(".")
+        raise AudioError(f"is no audio that can be read ({reason}). {_READABLE}: {_CONVERT}") from error
+    least = _verify(stream, file)
+    seconds = None if file.frames >= _UNKNOWN_LENGTH else float(file.frames / file.samplerate)
+    return _Recording(name, file.samplerate, seconds, file.format != "MP3", _frames(file, name, least))
+
+
+def _named(pieces: Iterator[Waveform], name: str) -> Iterator[Waveform]:
+    try:
+        for piece in pieces:
+            _check_finite(piece, name)
+            yield piece
+    except AudioError as error:
+        message = str(error)
+        raise AudioError(message if message.startswith(name) else f"{name}: {message}") from error
+
+
+def _state(stream: BinaryIO) -> tuple[int, int] | None:
+    """Size and time of the last change of a file; None for what is no file on disk."""
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, AttributeError):
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+def _unchanged(
+    pieces: Iterator[Waveform], stream: BinaryIO, state: tuple[int, int] | None, name: str
+) -> Iterator[Waveform]:
+    """The pieces; at their end, or when they fail, check that nobody wrote to the file meanwhile."""
+    try:
+        yield from pieces
+    except AudioError as error:
+        if _state(stream) == state:
+            raise
+        raise AudioError(f"{name}: {_CHANGED}") from error
+    if _state(stream) != state:
+        raise AudioError(f"{name}: {_CHANGED}")
+
+
+def _name(source: object) -> str:
+    if isinstance(source, str | os.PathLike):
+        return os.fspath(source)
+    if isinstance(source, bytes):
+        return f"audio data of {len(source)} bytes"
+    return str(getattr(source, "name", "audio data"))
+
+
+def _seekable(source: object, stack: ExitStack) -> BinaryIO:
+    """A binary file with at least one byte, at its beginning; a copy of what cannot seek."""
+    if isinstance(source, bytes):
+        stream: BinaryIO = io.BytesIO(source)
+    elif isinstance(source, io.IOBase) and not isinstance(source, io.TextIOBase):
+        stream = cast(BinaryIO, source)
+    else:
+        raise AudioError(
+            f"a {type(source).__name__} cannot be read: give a path, bytes, a binary file or a numpy array"
+        )
+    if not stream.seekable():
+        stream = stack.enter_context(_spooled(stream))
+    if not stream.seek(0, io.SEEK_END):
+        raise AudioError("is empty (0 bytes): record or fetch it again")
+    stream.seek(0)
+    return stream
+
+
+@contextmanager
+def _spooled(stream: BinaryIO, head: bytes = b"") -> Iterator[BinaryIO]:
+    """A copy that can seek, of what a pipe gave and gives."""
+    with tempfile.SpooledTemporaryFile(_SPOOL) as spool:
+        spool.write(head)
+        shutil.copyfileobj(stream, spool)
+        yield cast(BinaryIO, spool)
+
+
+class _Callbacks:
+    """A binary file as libsndfile calls it: without exceptions, which would be printed there and lost.
+
+    In damaged files it seeks to before the beginning: the position then stays, which it notices.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.tell = stream.tell
+
+    def seek(self, offset: int, whence: int) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.seek(offset, whence)
+
+    def read(self, count: int) -> bytes:
+        try:
+            return self._stream.read(count)
+        except OSError:
+            return b""
+
+
+@cache
+def _sequential() -> type["soundfile.SoundFile"]:
+    import soundfile
+
+    class Sequential(soundfile.SoundFile):  # type: ignore[misc]
+        """A file read from front to back.
+
+        soundfile seeks to where it already is after every read, which in Opus and in MP3 of variable
+        bit rate lands elsewhere and damages the sound, and fails in FLAC without a length header.
+        """
+
+        def seekable(self) -> bool:
+            return False
+
+    return Sequential
+
+
+def _verify(stream: BinaryIO, file: "soundfile.SoundFile") -> int:
+    if file.format not in _FORMATS:
+        raise AudioError(f"is a file of {file.format_info}. {_READABLE}: {_CONVERT}")
+    if file.samplerate not in _RATES:
+        raise AudioError(
+            f"has an impossible sampling rate of {file.samplerate} Hz: its header is damaged, export it again"
+        )
+    return _complete(stream, file.format)
+
+
+def _complete(stream: BinaryIO, container: str) -> int:
+    """``containers.verify``, with the position kept and the remedy in the message."""
+    position = stream.tell()
+    try:
+        least = containers.verify(stream, container)
+    except AudioError as error:
+        raise AudioError(f"{error}; fetch or export it again") from error
+    stream.seek(position)
+    return least
+
+
+def _decode(source: str | os.PathLike[str] | bytes | BinaryIO | Pcm) -> Iterator[Waveform]:
+    """Decode, average the channels, resample: pieces of shape (T,) at 16 kHz, at least one sample in all."""
+    if isinstance(source, Pcm):
+        yield from source.blocks()
+        return
+    with _open(source) as recording:
+        if recording.rate == SAMPLE_RATE:
+            yield from recording.pieces
+            return
+        import soxr
+
+        resampler = soxr.ResampleStream(recording.rate, SAMPLE_RATE, 1, dtype="float32")
+        given = 0
+        first = np.zeros(1, np.float32)
+        for piece in recording.pieces:
+            first = piece[:1] if not given else first
+            resampled = resampler.resample_chunk(piece)
+            given += len(resampled)
+            yield resampled
+        rest = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+        # One sample at 48 kHz resamples to none: then it stands for itself.
+        yield rest if given + len(rest) else first
+
+
+def _frames(file: "soundfile.SoundFile", name: str, least: int) -> Iterator[Waveform]:
+    """Mono pieces of shape (T,) at the file's own rate; at the end, check that all frames came."""
+    import soundfile
+
+    buffer = np.empty((max(1, _BLOCK // file.channels), file.channels), np.float32)
+    got = 0
+    try:
+        while count := file.buffer_read_into(buffer, "float32"):
+            got += count
+            piece = buffer[:count]
+            _check_finite(piece, name)
+            yield piece.mean(axis=1) if file.channels > 1 else piece[:, 0].copy()
+    except soundfile.SoundFileError as error:
+        seconds = got / file.samplerate
+        raise AudioError(
+            f"{name}: is truncated or damaged after {seconds:.2f} s ({error}): fetch or export it again"
+        ) from error
+    # libsndfile's own count of an MP3 without a length header is a guess from its first frame.
+    known = file.format != "MP3" and file.frames < _UNKNOWN_LENGTH
+    promised = max(least, file.frames) if known else least
+    if got < promised:
+        # Of an MP3 with variable bit rate and no length header, libmpg123 drops what exceeds its guess.
+        remedy = _CONVERT if file.format == "MP3" else "fetch or export it again"
+        raise AudioError(f"{name}: only {got} of {promised} samples could be decoded; {remedy}")
+    if not got:
+        raise AudioError(f"{name}: holds no samples: record or export it again")

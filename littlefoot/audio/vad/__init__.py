@@ -1,0 +1,30 @@
+"""Voice activity detection: where in a recording somebody speaks.
+
+A detector hears samples and says for each of its frames whether there is speech; ``stretches`` makes of that
+the parts of the recording that are worth recognising.
+"""
+
+from littlefoot.audio.vad.detector import Detector
+from littlefoot.errors import ConfigError
+
+NAMES = ("off", "energy", "silero")
+
+
+def create(name: str) -> Detector | None:
+    """A detector for one recording; None if the name is ``off``.
+
+    Raises:
+        ConfigError: the name is unknown.
+        MissingExtraError: its package is not installed.
+    """
+    if name == "off":
+        return None
+    if name == "energy":
+        from littlefoot.audio.vad.energy import EnergyDetector
+
+        return EnergyDetector()
+    if name == "silero":
+        from littlefoot.audio.vad.silero import SileroDetector
+
+        return SileroDetector()
+    raise ConfigError(f"voice activity detection '{name}' is unknown: use one of {', '.join(NAMES)}")

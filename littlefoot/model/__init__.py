@@ -1,5 +1,0 @@
-"""Training room: PyTorch models, losses and the training loop. Inference never imports it."""
-
-from littlefoot.model.module import CTCModel, from_pretrained
-
-__all__ = ["CTCModel", "from_pretrained"]

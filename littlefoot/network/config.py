@@ -1,0 +1,425 @@
+"""The architecture of a model, in the key names of Hugging Face's ``config.json``."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from littlefoot.errors import ConfigError
+from littlefoot.network import mel
+
+SAMPLE_RATE = 16_000
+
+FAMILIES = {
+    "wav2vec2": "Wav2Vec2ForCTC",  # also XLS-R and MMS
+    "hubert": "HubertForCTC",
+    "wavlm": "WavLMForCTC",
+    "data2vec-audio": "Data2VecAudioForCTC",
+}
+"""Supported ``model_type`` values and the transformers class that loads a checkpoint of that type."""
+
+ACTIVATIONS = ("gelu", "relu")
+
+MAX_LAYERS = 1000
+"""More can only be damage, and would take all memory."""
+
+MAX_WINDOW = 4096
+"""Samples of a spectrogram's window; its filters take memory by the square of it."""
+
+_POSITIVE = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "num_conv_pos_embeddings",
+    "num_conv_pos_embedding_groups",
+    "conv_pos_kernel_size",
+)
+
+# Keys that transformers does not know; config.json has them only where they say something.
+_OWN = (
+    "feat_extract_first",
+    "waveform_gain",
+    "layer_attention_heads",
+    "layer_intermediate_size",
+    "layer_blocks",
+    "layer_maps",
+    "layer_norms",
+    "layer_delta_rank",
+    "layer_depth_embedding",
+    "chunk_frames",
+    "left_context_frames",
+    "right_context_frames",
+)
+
+# Where a family's own default differs from wav2vec 2.0's.
+_FAMILY_DEFAULTS: dict[str, dict[str, Any]] = {
+    "data2vec-audio": {"feat_extract_norm": "layer", "num_conv_pos_embeddings": 5},
+}
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Geometry of one CTC model. Lengths are counted in samples at 16 kHz or in frames."""
+
+    model_type: str = "wav2vec2"
+    """One of ``FAMILIES``."""
+    vocab_size: int = 32
+    pad_token_id: int = 0
+    """The CTC blank."""
+
+    # Convolutional front end: waveform -> frames.
+    feat_extract_first: str = "conv"
+    """``conv``: the first layer is a convolution as the others. ``log_mel``: it is a log-mel spectrogram,
+    without weights, norm or activation; its entries below are the number of bands, the window and the hop."""
+    conv_dim: tuple[int, ...] = (512,) * 7
+    conv_kernel: tuple[int, ...] = (10, 3, 3, 3, 3, 2, 2)
+    conv_stride: tuple[int, ...] = (5, 2, 2, 2, 2, 2, 2)
+    conv_bias: bool = False
+    feat_extract_norm: str = "group"
+    """``group``: one group norm over time after the first layer. ``layer``: a layer norm after each.
+    ``affine``: each channel of the first layer is scaled and shifted, without a look at other times."""
+    waveform_gain: float = 1.0
+    """The waveform is multiplied by it: for models that hear it as it comes, without normalization."""
+    feat_extract_activation: str = "gelu"
+    feat_proj_layer_norm: bool = True
+    """HuBERT may leave out the norm before the projection."""
+
+    # Transformer.
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    layer_attention_heads: tuple[int, ...] = ()
+    """Heads that pruning left in each layer, as wide as before; empty: ``num_attention_heads`` in all."""
+    layer_intermediate_size: tuple[int, ...] = ()
+    """Feed-forward units that pruning left in each layer; empty: ``intermediate_size`` in all."""
+    layer_blocks: tuple[int, ...] = ()
+    """The layer whose weights each layer uses: itself, or an earlier one; empty: every layer has its own."""
+    layer_maps: tuple[int, ...] = ()
+    """The layer whose attention map each layer uses: itself, or an earlier one; empty: each its own."""
+    layer_norms: bool = False
+    """Layers that share weights have norms of their own."""
+    layer_delta_rank: int = 0
+    """To each shared matrix every layer adds one of its own of this rank; 0: none."""
+    layer_depth_embedding: bool = False
+    """Every layer adds a vector of its own to its input."""
+    hidden_act: str = "gelu"
+    do_stable_layer_norm: bool = False
+    """True: norms before attention and feed-forward (pre-norm). False: after (post-norm)."""
+    layer_norm_eps: float = 1e-5
+    adapter_attn_dim: int | None = None
+    """Width of MMS's per-language adapters, None without."""
+
+    # Positions.
+    num_conv_pos_embeddings: int = 128
+    """Kernel of the positional convolution; in data2vec-audio the number of its layers."""
+    num_conv_pos_embedding_groups: int = 16
+    conv_pos_kernel_size: int = 19
+    """data2vec-audio: kernel of each positional layer."""
+    num_buckets: int = 320
+    """WavLM: buckets of the relative position bias."""
+    max_bucket_distance: int = 800
+    """WavLM: distance in frames beyond which all positions share a bucket."""
+
+    # Streaming.
+    chunk_frames: int = 0
+    """0: every frame attends to all others. Else to those of its own chunk of so many frames, and of
+    ``left_context_frames`` before it; and the positional convolution looks ``right_context_frames`` ahead."""
+    left_context_frames: int = 0
+    right_context_frames: int = 0
+
+    # Training.
+    hidden_dropout: float = 0.1
+    activation_dropout: float = 0.1
+    attention_dropout: float = 0.1
+    feat_proj_dropout: float = 0.0
+    final_dropout: float = 0.1
+    initializer_range: float = 0.02
+
+    littlefoot: dict[str, Any] = field(default_factory=dict)
+    """What littlefoot adds: format version, recipe, teacher, quantization, measured figures."""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Keys of ``config.json`` that the encoder does not read; written back as they were."""
+
+    def __post_init__(self) -> None:
+        if self.model_type not in list(FAMILIES):  # a list, as the value may be unhashable
+            raise ConfigError(
+                f"model_type '{self.model_type}' is not supported: use one of {', '.join(FAMILIES)}"
+            )
+        if not len(self.conv_dim) == len(self.conv_kernel) == len(self.conv_stride) > 0:
+            raise ConfigError(
+                f"conv_dim, conv_kernel and conv_stride must have one entry per layer, but have "
+                f"{len(self.conv_dim)}, {len(self.conv_kernel)} and {len(self.conv_stride)}"
+            )
+        for name in _POSITIVE:
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.num_hidden_layers > MAX_LAYERS:
+            raise ConfigError(f"num_hidden_layers is {self.num_hidden_layers}, but {MAX_LAYERS} is the most")
+        if min(*self.conv_dim, *self.conv_kernel, *self.conv_stride) < 1:
+            raise ConfigError("conv_dim, conv_kernel and conv_stride must be at least 1 in every layer")
+        if self.hidden_size % self.num_attention_heads:
+            raise ConfigError(
+                f"hidden_size {self.hidden_size} cannot be divided into {self.num_attention_heads} heads"
+            )
+        self._check_layers("layer_attention_heads", self.num_attention_heads)
+        self._check_layers("layer_intermediate_size", self.intermediate_size)
+        if self.layer_attention_heads and self.model_type == "wavlm":
+            raise ConfigError(
+                "layer_attention_heads: all layers of a WavLM share one position bias for all heads, "
+                "so each must have all heads"
+            )
+        self._check_sharing()
+        if self.hidden_size % self.num_conv_pos_embedding_groups:
+            raise ConfigError(
+                f"hidden_size {self.hidden_size} cannot be divided into "
+                f"{self.num_conv_pos_embedding_groups} groups of the positional convolution"
+            )
+        if self.feat_extract_norm not in ("group", "layer", "affine"):
+            raise ConfigError(
+                f"feat_extract_norm must be 'group', 'layer' or 'affine', not '{self.feat_extract_norm}'"
+            )
+        self._check_streaming()
+        if self.feat_extract_first not in ("conv", "log_mel"):
+            raise ConfigError(
+                f"feat_extract_first must be 'conv' or 'log_mel', not '{self.feat_extract_first}'"
+            )
+        if self.feat_extract_first == "log_mel":
+            self._check_log_mel()
+        for name in ("hidden_act", "feat_extract_activation"):
+            if getattr(self, name) not in ACTIVATIONS:
+                raise ConfigError(
+                    f"{name} '{getattr(self, name)}' is not supported: use one of {', '.join(ACTIVATIONS)}"
+                )
+        if not 0 <= self.pad_token_id < self.vocab_size:
+            raise ConfigError(
+                f"pad_token_id {self.pad_token_id} is outside the vocabulary of {self.vocab_size} tokens"
+            )
+
+    def _check_sharing(self) -> None:
+        for name in ("layer_blocks", "layer_maps"):
+            sources = getattr(self, name)
+            if len(sources) not in (0, self.num_hidden_layers):
+                raise ConfigError(
+                    f"{name} must have one entry per layer, but has {len(sources)} for "
+                    f"{self.num_hidden_layers}: every layer must be in a group"
+                )
+            for layer, source in enumerate(sources):
+                if not 0 <= source <= layer or sources[source] != source:
+                    raise ConfigError(
+                        f"{name}[{layer}] is {source}: name the layer itself, or an earlier one that does"
+                    )
+                if self.attention_heads(layer) != self.attention_heads(source):
+                    raise ConfigError(
+                        f"{name}: layers {source} and {layer} have {self.attention_heads(source)} and "
+                        f"{self.attention_heads(layer)} heads, so they can share nothing"
+                    )
+                same_units = self.feed_forward_units(layer) == self.feed_forward_units(source)
+                if name == "layer_blocks" and not same_units:
+                    raise ConfigError(
+                        f"{name}: layers {source} and {layer} have different feed-forward units"
+                    )
+        if self.layer_delta_rank < 0:
+            raise ConfigError(f"layer_delta_rank must be 0 or more, not {self.layer_delta_rank}")
+        if not self.layer_blocks and (
+            self.layer_norms or self.layer_delta_rank or self.layer_depth_embedding
+        ):
+            raise ConfigError("layer_norms, layer_delta_rank and layer_depth_embedding need layer_blocks")
+
+    def _check_streaming(self) -> None:
+        for name in ("chunk_frames", "left_context_frames", "right_context_frames"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must be 0 or more, not {getattr(self, name)}")
+        if not self.chunk_frames:
+            if self.left_context_frames or self.right_context_frames:
+                raise ConfigError("left_context_frames and right_context_frames need chunk_frames")
+            return
+        if self.model_type in ("wavlm", "data2vec-audio"):
+            reason = {
+                "wavlm": "its relative positions reach over the whole recording",
+                "data2vec-audio": "its positional convolutions, one on the other, look far ahead",
+            }[self.model_type]
+            raise ConfigError(f"chunk_frames: a {self.model_type} model cannot stream: {reason}")
+        if self.feat_extract_norm == "group":
+            raise ConfigError(
+                "chunk_frames: a group norm over time would wait for the end: set feat_extract_norm to affine"
+            )
+        if not self.left_context_frames:
+            raise ConfigError("chunk_frames needs left_context_frames, at least 1")
+        if self.right_context_frames >= self.num_conv_pos_embeddings:
+            raise ConfigError(
+                f"right_context_frames {self.right_context_frames} must be less than the positional "
+                f"convolution's kernel, {self.num_conv_pos_embeddings}"
+            )
+
+    def _check_log_mel(self) -> None:
+        if self.feat_extract_norm == "group":
+            raise ConfigError(
+                "feat_extract_first log_mel needs feat_extract_norm 'layer': a group norm would follow the "
+                "first convolution, which it has not"
+            )
+        count, window = self.conv_dim[0], self.conv_kernel[0]
+        if not count < window <= MAX_WINDOW:
+            raise ConfigError(
+                f"conv_dim[0] and conv_kernel[0], {count} bands and a window of {window} samples: a log-mel "
+                f"spectrogram needs more samples than bands, and at most {MAX_WINDOW}"
+            )
+        mel.bands(count, window, SAMPLE_RATE)
+
+    def _check_layers(self, name: str, most: int) -> None:
+        """One entry for each Transformer layer, from 1 to ``most``, or none at all."""
+        sizes = getattr(self, name)
+        if len(sizes) not in (0, self.num_hidden_layers):
+            raise ConfigError(
+                f"{name} must have one entry per layer, but has {len(sizes)} for {self.num_hidden_layers}"
+            )
+        for layer, size in enumerate(sizes):
+            if not 1 <= size <= most:
+                raise ConfigError(f"{name}[{layer}] must lie between 1 and {most}, not {size}")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
+        """Read a parsed ``config.json``. Raises ConfigError naming the key that is wrong."""
+        if "model_type" not in values:
+            raise ConfigError("the configuration has no model_type: it is not a model's config.json")
+        known = {f.name: f for f in dataclasses.fields(cls)}
+        family = values["model_type"]
+        merged = {**(_FAMILY_DEFAULTS.get(family, {}) if isinstance(family, str) else {}), **values}
+        arguments: dict[str, Any] = {"extra": {}}
+        for key, value in merged.items():
+            if key == "extra" or key not in known:
+                arguments["extra"][key] = value
+            else:
+                arguments[key] = _checked(key, value, known[key].type)
+        return cls(**arguments)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of ``config.json``; ``from_dict`` of it gives an equal config."""
+        values: dict[str, Any] = {"architectures": [FAMILIES[self.model_type]], **self.extra}
+        for f in dataclasses.fields(self):
+            if f.name == "extra" or (f.name == "littlefoot" and not self.littlefoot):
+                continue
+            if f.name in _OWN and f.name not in self.own_settings:
+                continue
+            value = getattr(self, f.name)
+            values[f.name] = list(value) if isinstance(value, tuple) else value
+        values["num_feat_extract_layers"] = len(self.conv_dim)
+        return values
+
+    def replace(self, **changes: Any) -> ModelConfig:
+        """A copy with some fields changed, checked anew."""
+        return dataclasses.replace(self, **changes)
+
+    @property
+    def stride(self) -> int:
+        """Samples from one frame to the next."""
+        product = 1
+        for stride in self.conv_stride:
+            product *= stride
+        return product
+
+    @property
+    def receptive_field(self) -> int:
+        """Samples that one frame of the front end looks at."""
+        width, jump = 1, 1
+        for kernel, stride in zip(self.conv_kernel, self.conv_stride, strict=True):
+            width += (kernel - 1) * jump
+            jump *= stride
+        return width
+
+    @property
+    def frame_ms(self) -> float:
+        """Milliseconds from one frame to the next."""
+        return 1000 * self.stride / SAMPLE_RATE
+
+    @property
+    def algorithmic_latency(self) -> int:
+        """Samples from the time of a streaming model's frame to the last sample that may change it.
+
+        Its chunk, what the positional convolution looks ahead, and how far the front end's frames reach.
+        """
+        ahead = self.chunk_frames - 1 + self.right_context_frames
+        return ahead * self.stride + self.receptive_field
+
+    @property
+    def algorithmic_latency_ms(self) -> float | None:
+        """``algorithmic_latency`` in milliseconds; None for a model that does not stream."""
+        return 1000 * self.algorithmic_latency / SAMPLE_RATE if self.chunk_frames else None
+
+    @property
+    def head_dim(self) -> int:
+        return self.hidden_size // self.num_attention_heads
+
+    def attention_heads(self, layer: int) -> int:
+        """Heads of one Transformer layer, ``head_dim`` channels each."""
+        return self.layer_attention_heads[layer] if self.layer_attention_heads else self.num_attention_heads
+
+    def feed_forward_units(self, layer: int) -> int:
+        """Units between the two feed-forward projections of one Transformer layer."""
+        return self.layer_intermediate_size[layer] if self.layer_intermediate_size else self.intermediate_size
+
+    def block(self, layer: int) -> int:
+        """The layer whose weights a Transformer layer uses."""
+        return self.layer_blocks[layer] if self.layer_blocks else layer
+
+    def map(self, layer: int) -> int:
+        """The layer whose attention map a Transformer layer uses."""
+        return self.layer_maps[layer] if self.layer_maps else layer
+
+    def first_layers(self, count: int) -> ModelConfig:
+        """The configuration of a model that ends after ``count`` of these layers.
+
+        Raises ConfigError for a count that it does not have.
+        """
+        if not 1 <= count <= self.num_hidden_layers:
+            raise ConfigError(f"layers {count}: the model has 1 to {self.num_hidden_layers}")
+        per_layer = ("layer_attention_heads", "layer_intermediate_size", "layer_blocks", "layer_maps")
+        return self.replace(
+            num_hidden_layers=count, **{name: getattr(self, name)[:count] for name in per_layer}
+        )
+
+    @property
+    def own_settings(self) -> dict[str, Any]:
+        """The settings of this model, by key, for which transformers cannot load it."""
+        return {name: value for name in _OWN if (value := getattr(self, name)) != getattr(ModelConfig, name)}
+
+    @overload
+    def frames(self, samples: int) -> int: ...
+    @overload
+    def frames(self, samples: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]: ...
+    def frames(self, samples: int | npt.NDArray[np.int64]) -> int | npt.NDArray[np.int64]:
+        """Frames that the front end makes of so many samples; 0 for less than the receptive field."""
+        frames = np.asarray(samples)
+        for kernel, stride in zip(self.conv_kernel, self.conv_stride, strict=True):
+            frames = np.maximum((frames - kernel) // stride + 1, 0)
+        return frames if frames.ndim else int(frames)
+
+
+def _checked(key: str, value: Any, annotation: object) -> Any:
+    """Convert a JSON value to the type of a field; ``annotation`` is its source text."""
+    kind = str(annotation)
+    if kind == "tuple[int, ...]" and isinstance(value, list | tuple) and all(_is_int(v) for v in value):
+        return tuple(value)
+    if kind == "int" and _is_int(value):
+        return value
+    if kind == "float" and (_is_int(value) or isinstance(value, float)) and abs(value) < 1e30:
+        return float(value)
+    if kind == "bool" and isinstance(value, bool):
+        return value
+    if kind == "str" and isinstance(value, str):
+        return value
+    if kind == "int | None" and (value is None or _is_int(value)):
+        return value
+    if kind == "dict[str, Any]" and isinstance(value, dict):
+        return value
+    raise ConfigError(f"{key} must be of type {kind}, not {value!r}")
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

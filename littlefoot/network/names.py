@@ -1,0 +1,66 @@
+"""Between the names of a checkpoint file and the names that the encoder uses.
+
+In files a model's tensors stand under the prefix of its family, and the weight norm of the positional
+convolution is kept as direction and length, so that transformers can load them. The encoder knows
+neither prefix nor weight norm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from littlefoot.network.config import ModelConfig
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+_PREFIXES = {
+    "wav2vec2": "wav2vec2.",
+    "hubert": "hubert.",
+    "wavlm": "wavlm.",
+    "data2vec-audio": "data2vec_audio.",
+}
+_HEAD = "lm_head."
+_POSITIONAL = "encoder.pos_conv_embed.conv."
+# length and direction, in the current and in the older style of PyTorch
+_NORMED = (
+    (f"{_POSITIONAL}parametrizations.weight.original0", f"{_POSITIONAL}parametrizations.weight.original1"),
+    (f"{_POSITIONAL}weight_g", f"{_POSITIONAL}weight_v"),
+)
+
+
+def from_checkpoint(tensors: Mapping[str, npt.NDArray[Any]], config: ModelConfig) -> Arrays:
+    """Strip the prefix and fold the weight norm: w = g * v / |v|, with |v| over all but the kernel axis."""
+    prefix = _PREFIXES[config.model_type]
+    weights = {name.removeprefix(prefix): array for name, array in tensors.items()}
+    for length, direction in _NORMED:
+        if length in weights and direction in weights:
+            g = weights.pop(length).astype(np.float32)  # (1, 1, K)
+            v = weights.pop(direction).astype(np.float32)  # (D, D / groups, K)
+            norm = _norm(v)
+            # exactly 1 where the direction kept its length, as in our own files: what is saved comes back
+            ratio = np.divide(g, norm, out=np.zeros_like(g), where=norm > 0)
+            weights[f"{_POSITIONAL}weight"] = v * ratio
+    return weights
+
+
+def to_checkpoint(weights: Mapping[str, npt.NDArray[Any]], config: ModelConfig) -> Arrays:
+    """The inverse: what transformers expects to find."""
+    weights = dict(weights)
+    positional = weights.get(f"{_POSITIONAL}weight")
+    if positional is not None and np.issubdtype(positional.dtype, np.floating):
+        length, direction = _NORMED[0]
+        weights[length] = _norm(positional)
+        weights[direction] = weights.pop(f"{_POSITIONAL}weight")
+    prefix = _PREFIXES[config.model_type]
+    return {name if name.startswith(_HEAD) else prefix + name: array for name, array in weights.items()}
+
+
+def _norm(direction: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """(D, D / groups, K) -> (1, 1, K)."""
+    squares = np.square(direction, dtype=np.float64).sum(axis=(0, 1), keepdims=True)
+    norm: npt.NDArray[np.float32] = np.sqrt(squares).astype(np.float32)
+    return norm

@@ -1,0 +1,1 @@
+"""A model run by the native kernels of ``littlefoot_native``, with weights that stay packed."""

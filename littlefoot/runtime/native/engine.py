@@ -1,0 +1,391 @@
+"""A model run by the native kernels, with weights that stay packed; an engine runs what they cannot.
+
+Installed with the extra ``native``. ``docs/native.md`` says how it works and what was measured.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from littlefoot.artifact import Artifact
+from littlefoot.artifact.packing import unpack_layer
+from littlefoot.errors import EngineError
+from littlefoot.network.config import SAMPLE_RATE, ModelConfig
+from littlefoot.network.encoder import embed, head, transform
+from littlefoot.network.weights import expected_weights
+from littlefoot.runtime.native import layers
+from littlefoot.runtime.native.front_end import FrontEnd
+from littlefoot.runtime.native.layers import Array, Arrays
+from littlefoot.runtime.native.ops import (
+    Activate,
+    Add,
+    AddVector,
+    Attention,
+    Convolution,
+    Host,
+    Linear,
+    NativeOps,
+    Norm,
+    Product,
+    Step,
+    UnsupportedError,
+    fuse,
+)
+from littlefoot.runtime.saturation import may_saturate
+
+if TYPE_CHECKING:
+    from littlefoot.runtime.engine import Engine
+
+log = logging.getLogger("littlefoot")
+
+KERNELS = ("auto", "off", "avx512", "avx2", "neon", "scalar")
+
+SLICE = SAMPLE_RATE // 2
+"""Samples of the slices of a front end that an engine runs."""
+
+_INPUT = ("input_scale", "input_zero_point", "input_bits", "input_smoothing", "input_shift")
+
+
+def chosen(kernels: str | None) -> str:
+    """The setting: what was asked for, or ``$LITTLEFOOT_KERNELS``, or ``auto``.
+
+    Raises EngineError for a name that there is not.
+    """
+    name = kernels or os.environ.get("LITTLEFOOT_KERNELS") or "auto"
+    if name not in KERNELS:
+        raise EngineError(f"kernels '{name}' are unknown: use one of {', '.join(KERNELS)}")
+    return name
+
+
+def available() -> list[str]:
+    """The sets of kernels that are installed and that this processor can run, the fastest first."""
+    if find_spec("littlefoot_native") is None:
+        return []
+    import littlefoot_native
+
+    return list(littlefoot_native.available())
+
+
+def packed_layers(artifact: Artifact) -> list[str]:
+    """The layers whose weights are packed."""
+    suffix = ".weight_bits"
+    return [name.removesuffix(suffix) for name in artifact.weights if name.endswith(suffix)]
+
+
+def program(artifact: Artifact, kernels: str, threads: int) -> Program | None:
+    """The Transformer and the head of an artifact with packed weights, or None where it has none.
+
+    Where it cannot run, packed weights are expanded to 8 bits by the engine: None too, and a line in the log
+    says why.
+
+    Args:
+        kernels: as ``chosen`` gives it.
+
+    Raises EngineError for kernels that were asked for by name and cannot run here.
+    """
+    if kernels == "off" or not packed_layers(artifact):
+        return None
+    found = available()
+    wanted = (found[0] if found else "scalar") if kernels == "auto" else kernels
+    reason = None
+    if not found:
+        reason = "the native kernels are not installed: pip install 'littlefoot[native]'"
+    elif wanted not in found:
+        reason = f"this processor does not have the instructions of the kernels '{wanted}'"
+    elif kernels == "auto" and wanted == "scalar":
+        reason = "this processor has none of the instructions that make few bits fast"
+    else:
+        try:
+            return Program(artifact, wanted, threads)
+        except UnsupportedError as error:
+            reason = f"the native kernels do not have {error}"
+    if kernels != "auto":
+        raise EngineError(f"kernels '{kernels}': {reason}")
+    log.warning("packed weights are expanded to 8 bits: %s", reason)
+    return None
+
+
+def eight_bits(artifact: Artifact, threads: int) -> NativeEngine | None:
+    """An artifact in 8 bits, all of it on the kernels, where these are faster than an engine: on processors
+    without instructions for 8-bit products. None for other artifacts and other processors."""
+    found = available()
+    static = artifact.config.littlefoot.get("quantization", {}).get("mode") == "static"
+    if not (static and may_saturate() and found and found[0] != "scalar"):
+        return None
+    if (features := front_end(artifact, found[0], threads)) is None:
+        return None
+    try:
+        program = Program(artifact, found[0], threads)
+    except UnsupportedError:
+        return None
+    return NativeEngine(features, None, program) if program.embeds else None
+
+
+def front_end(artifact: Artifact, kernels: str, threads: int) -> FrontEnd | None:
+    """The convolutions before a program; None where an engine has to run them."""
+    try:
+        return FrontEnd(artifact, kernels, threads)
+    except UnsupportedError:
+        return None
+
+
+class Program:
+    """A network behind its front end, or behind its positional convolution where that is not in few bits or
+    8: its steps, and the biases of its attentions."""
+
+    def __init__(self, artifact: Artifact, kernels: str, threads: int) -> None:
+        try:
+            self._write(artifact, kernels, threads, embeds=True)
+        except UnsupportedError:
+            self._write(artifact, kernels, threads, embeds=False)
+
+    def _write(self, artifact: Artifact, kernels: str, threads: int, embeds: bool) -> None:
+        import littlefoot_native
+
+        config = artifact.config
+        self.embeds = embeds
+        """Whether the program begins with the front end's features."""
+        width = config.conv_dim[-1] if embeds else config.hidden_size
+        self._program = littlefoot_native.Program(width, threads, kernels)
+        self._biases: list[tuple[Host, ...]] = []
+        self.kernels: str = self._program.kernels
+        _Writer(artifact, self._program, self._biases).write(_steps(artifact.weights, config, embeds))
+
+    @property
+    def bytes(self) -> int:
+        """Of the weights in memory."""
+        return int(self._program.bytes)
+
+    def run(self, x: Array) -> Array:
+        """Features (F, C), or the input of the first block (F, D) -> logits (F, V)."""
+        logits: Array = self._program.run(x, [_total(biases, len(x)) for biases in self._biases])
+        return logits
+
+
+def _total(biases: tuple[Host, ...], frames: int) -> Array:
+    """The sum of biases (..., F, F) as (1 or H, F, F)."""
+    total = sum(np.asarray(bias.compute(frames), np.float32) for bias in biases)
+    return np.ascontiguousarray(np.asarray(total).reshape(-1, frames, frames))
+
+
+def _steps(weights: Arrays, config: ModelConfig, embeds: bool) -> dict[int, Step]:
+    ops = NativeOps(weights)
+    x = embed(ops, config, ops.input()) if embeds else ops.input()
+    head(ops, config, transform(ops, config, x)[-1])
+
+    def mergeable(a: str, b: str) -> bool:
+        codings = layers.coding(weights, a), layers.coding(weights, b)
+        return _same_input(weights, a, b) and codings[0] == codings[1] is not None
+
+    return fuse(ops.steps, mergeable)
+
+
+def _same_input(weights: Arrays, a: str, b: str) -> bool:
+    """Whether two layers round their inputs in the same way."""
+    for part in _INPUT:
+        left, right = weights.get(f"{a}.{part}"), weights.get(f"{b}.{part}")
+        if left is None or right is None:
+            if left is not right:
+                return False
+        elif not np.array_equal(left, right):
+            return False
+    return True
+
+
+class _Writer:
+    """Writes steps into a program of the native package."""
+
+    def __init__(self, artifact: Artifact, program: Any, biases: list[tuple[Host, ...]]) -> None:
+        self._weights, self._shapes = artifact.weights, expected_weights(artifact.config)
+        self._program, self._biases = program, biases
+        self._products: dict[tuple[str, ...], Any] = {}  # of layers that shared blocks use again and again
+        self._values: dict[int, int] = {0: 0}  # of each step
+
+    def write(self, steps: Mapping[int, Step]) -> None:
+        for number in sorted(steps):
+            step = steps[number]
+            if number == 0:
+                continue
+            try:
+                self._values[number] = self._step(step, steps)
+            except (ValueError, TypeError) as error:
+                names = type(step).__name__
+                if isinstance(step, Product):
+                    names = ", ".join(step.names) if isinstance(step, Linear) else step.name
+                raise EngineError(f"{names}: {error}") from error
+
+    def _step(self, step: Step, steps: Mapping[int, Step]) -> int:
+        value = self._values
+        match step:
+            case Linear():
+                return self._linear(step)
+            case Convolution():
+                return self._convolution(step)
+            case Norm():
+                weight, bias = layers.norm(self._weights, step.name)
+                made = self._program.layer_norm(value[step.source], weight, bias, step.eps)
+            case Add():
+                made = self._program.add(value[step.source], value[step.other])
+            case Activate():
+                made = self._program.activate(value[step.source], step.kind)
+            case AddVector():
+                made = self._program.add_vector(
+                    value[step.source], np.ascontiguousarray(step.vector.reshape(-1))
+                )
+            case Attention():
+                made = self._attention(step, steps)
+            case _:
+                raise UnsupportedError(f"the step {type(step).__name__}")
+        return int(made)
+
+    def _attention(self, step: Attention, steps: Mapping[int, Step]) -> Any:
+        values = [(self._values[number], 0) for number in (step.query, step.key, step.value)]
+        width = self._width(step.value, steps)
+        if step.query == step.value:  # one layer made all three
+            width //= 3
+            values = [(self._values[step.value], part * width) for part in range(3)]
+        bias = -1
+        if step.biases:
+            if step.biases not in self._biases:
+                self._biases.append(step.biases)
+            bias = self._biases.index(step.biases)
+        return self._program.attention(
+            *values,
+            heads=width // step.head_dim,
+            head_dim=step.head_dim,
+            scale=step.scale,
+            query_scale=self._score_scale(f"{step.name}.left"),
+            key_scale=self._score_scale(f"{step.name}.right"),
+            bias=bias,
+        )
+
+    def _score_scale(self, factor: str) -> float:
+        """The scale of a factor of the attention scores, if its 8 bits are symmetric; 0 otherwise."""
+        if self._weights.get(f"{factor}.input_zero_point", 1) != 0 or f"{factor}.input_bits" in self._weights:
+            return 0.0
+        return float(self._weights[f"{factor}.input_scale"])
+
+    def _width(self, number: int, steps: Mapping[int, Step]) -> int:
+        """Columns of a value that a linear layer made, alone or with others, or that is a sum with one."""
+        step = steps[number]
+        while isinstance(step, Activate | Add | AddVector):
+            step = steps[step.source]
+        if not isinstance(step, Linear):
+            raise UnsupportedError("attention over something other than linear layers")
+        return sum(len(self._weights[f"{name}.weight"]) for name in step.names)
+
+    def _linear(self, step: Linear) -> int:
+        source = self._values[step.source]
+        residual = -1 if step.residual is None else self._values[step.residual]
+        bias = self._joined(step, "bias")
+        name = step.names[0]
+        coding = layers.coding(self._weights, name)
+        if coding is None:
+            plain = layers.array(self._weights, f"{name}.weight")
+            return int(self._program.float_linear(source, plain, bias, step.activation, residual))
+        inputs = layers.inputs(self._weights, name)
+        input_bits = inputs.pop("input_bits")
+        if step.names not in self._products:
+            self._products[step.names] = self._product(step, coding, input_bits)
+        return int(
+            self._program.packed_linear(
+                source,
+                self._products[step.names],
+                self._joined(step, "weight_scale"),
+                **inputs,
+                bias=bias,
+                activation=step.activation,
+                residual=residual,
+            )
+        )
+
+    def _product(self, step: Linear, coding: tuple[int, tuple[int, ...]], input_bits: int) -> Any:
+        """The matrix of a linear layer, packed for the kernels."""
+        import littlefoot_native
+
+        weight = self._joined(step, "weight")
+        assert weight is not None  # every layer has one
+        bits, levels = coding
+        columns = self._shapes[f"{step.names[0]}.weight"][1]
+        packed = np.ascontiguousarray(weight).view(np.uint8)
+        return littlefoot_native.Product(
+            packed, columns, bits, list(levels), input_bits, self._program.kernels
+        )
+
+    def _convolution(self, step: Convolution) -> int:
+        return int(
+            self._program.packed_convolution(
+                self._values[step.source],
+                groups=step.groups,
+                behind=step.behind,
+                **layers.convolution(self._weights, step.name),
+                activation=step.activation,
+                residual=-1 if step.residual is None else self._values[step.residual],
+            )
+        )
+
+    def _joined(self, step: Linear, part: str) -> npt.NDArray[Any] | None:
+        """A tensor of one layer or of several, one below the other."""
+        if part == "weight" and any(f"{name}.weight_multiplier" in self._weights for name in step.names):
+            return np.concatenate([unpack_layer(name, self._weights) for name in step.names])
+        found = [self._weights.get(f"{name}.{part}") for name in step.names]
+        if all(array is None for array in found):
+            return None
+        if part == "bias":
+            found = [
+                np.zeros(len(self._weights[f"{name}.weight"]), np.float32) if array is None else array
+                for name, array in zip(step.names, found, strict=True)
+            ]
+        whole = np.concatenate([array for array in found if array is not None])
+        return whole if part == "weight" else np.ascontiguousarray(whole, np.float32)
+
+
+class NativeEngine:
+    """A front end, an engine for the positional convolution where the program cannot, and a program from
+    there on."""
+
+    def __init__(self, features: Engine | FrontEnd, embedding: Engine | None, program: Program) -> None:
+        self.name, self.kernels = (embedding or features).name, program.kernels
+        self._features, self._embedding, self._program = features, embedding, program
+        self._lock = threading.Lock()  # the program has one set of buffers
+
+    def run(self, waveform: Array) -> Array:
+        x = self._features.run(waveform)
+        if self._embedding is not None:
+            x = self._embedding.run(x)
+        with self._lock:
+            return self._program.run(x)
+
+
+class SlicedFrontEnd:
+    """An engine's front end, slice by slice: between convolutions half a second fits in the cache, an hour
+    not in memory."""
+
+    kernels = "none"
+
+    def __init__(self, features: Engine, config: ModelConfig) -> None:
+        self.name, self._features, self._config = features.name, features, config
+        # A norm over time must see all of it.
+        self._slice = None if config.feat_extract_norm == "group" else max(1, round(SLICE / config.stride))
+
+    def run(self, waveform: Array) -> Array:
+        """(T,) -> (F, C)."""
+        stride, frames = self._config.stride, self._config.frames(len(waveform))
+        if self._slice is None or frames <= self._slice:
+            return self._features.run(waveform)
+        slices = [
+            waveform[
+                first * stride : (min(first + self._slice, frames) - 1) * stride
+                + self._config.receptive_field
+            ]
+            for first in range(0, frames, self._slice)
+        ]
+        return np.concatenate([self._features.run(part) for part in slices])

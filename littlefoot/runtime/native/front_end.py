@@ -1,0 +1,161 @@
+"""The convolutions before the Transformer, run by the native kernels in 8 bits or fewer.
+
+``littlefoot.network.encoder.front_end`` is played once, with values that only remember which layer made them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from littlefoot.artifact import Artifact
+from littlefoot.errors import EngineError
+from littlefoot.network.encoder import front_end
+from littlefoot.runtime.native import layers
+from littlefoot.runtime.native.layers import Array, Arrays
+from littlefoot.runtime.native.ops import UnsupportedError
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution, and what follows it."""
+
+    name: str
+    stride: int
+    norm: str = "none"
+    """Over ``channels``, over ``time``, or ``affine``: a scale and a shift for each channel."""
+    norm_name: str | None = None
+    eps: float = 0.0
+    activation: str = "none"
+
+
+@dataclass(frozen=True)
+class Waves:
+    """The output (B, C, T) of the layers so far, or the waveform, times a factor."""
+
+    ops: FrontEndOps
+    factor: float = 1.0
+
+    def __mul__(self, factor: float) -> Waves:
+        if self.ops.layers:
+            raise UnsupportedError("a gain behind a convolution")
+        return replace(self, factor=self.factor * factor)
+
+
+@dataclass
+class FrontEndOps:
+    """Plays the front end into ``layers``. Raises UnsupportedError for what the native one does not have."""
+
+    layers: list[Layer] = field(default_factory=list)
+    gain: float = 1.0
+    """Of the waveform."""
+
+    def segment(self, name: str, part: Callable[..., Any], *values: Any) -> Any:
+        return part(*values)
+
+    def reshape(self, x: Waves, shape: Sequence[int]) -> Waves:
+        return x  # a channel, of the waveform
+
+    def transpose(self, x: Waves, axes: Sequence[int]) -> Waves:
+        return x  # to (B, T, C), as the native front end has it anyway
+
+    def conv1d(
+        self, x: Waves, name: str, stride: int = 1, padding: tuple[int, int] = (0, 0), groups: int = 1
+    ) -> Waves:
+        if groups != 1 or padding != (0, 0):
+            raise UnsupportedError("a front end with groups or padding")
+        self.gain *= x.factor
+        self.layers.append(Layer(name, stride))
+        return Waves(self)
+
+    def layer_norm(self, x: Waves, name: str | None, eps: float, axis: int = -1) -> Waves:
+        return self._behind(norm="channels", norm_name=name, eps=eps)
+
+    def group_norm(self, x: Waves, name: str, eps: float, valid: None) -> Waves:
+        return self._behind(norm="time", norm_name=name, eps=eps)
+
+    def affine(self, x: Waves, name: str) -> Waves:
+        return self._behind(norm="affine", norm_name=name)
+
+    def activation(self, x: Waves, kind: str) -> Waves:
+        return self._behind(activation=kind)
+
+    def _behind(self, **changes: Any) -> Waves:
+        self.layers[-1] = replace(self.layers[-1], **changes)
+        return Waves(self)
+
+    def _missing(self, *values: Any, **settings: Any) -> Any:
+        raise UnsupportedError("this front end")
+
+    linear = fixed_conv1d = log = softmax = matmul = sum = clip = slice = concat = last = _missing
+    less = gather = positions = valid = sigmoid = weight = constant = dropout = mask_spans = _missing
+
+
+class FrontEnd:
+    """From the waveform to features, without an engine.
+
+    Raises UnsupportedError for spectrograms, and for layers in floating point or without fixed scales.
+    """
+
+    name = "native"
+
+    def __init__(self, artifact: Artifact, kernels: str, threads: int) -> None:
+        import littlefoot_native
+
+        ops = FrontEndOps()
+        front_end(ops, artifact.config, Waves(ops), None)
+        self._front_end = littlefoot_native.FrontEnd(threads, kernels)
+        for number, layer in enumerate(ops.layers):
+            try:
+                if number == 0:
+                    self._add_first(layer, ops.gain, artifact.weights)
+                else:
+                    self._add(layer, artifact.weights)
+            except (ValueError, TypeError) as error:
+                raise EngineError(f"{layer.name}: {error}") from error
+
+    @property
+    def bytes(self) -> int:
+        """Of the weights in memory."""
+        return int(self._front_end.bytes)
+
+    def run(self, waveform: Array) -> Array:
+        """(T,) -> (F, C)."""
+        features: Array = self._front_end.run(np.ascontiguousarray(waveform))
+        return features
+
+    def _add_first(self, layer: Layer, gain: float, weights: Arrays) -> None:
+        """The layer that hears the waveform, in floating point: a gain and an affine norm are parts of its
+        kernel."""
+        if layers.coding(weights, layer.name) is not None:
+            raise UnsupportedError("a waveform in integers")
+        kernel, bias = weights[f"{layer.name}.weight"][:, 0], layers.array(weights, f"{layer.name}.bias")
+        kernel = np.array(kernel, np.float32) * gain  # (C', K)
+        if layer.norm == "affine":
+            scale, shift = (weights[f"{layer.norm_name}.{part}"] for part in ("weight", "bias"))
+            kernel = kernel * scale[:, None]
+            bias = np.array(shift if bias is None else shift + scale * bias, np.float32)
+            layer = replace(layer, norm="none")
+        self._front_end.waveform_layer(
+            np.ascontiguousarray(kernel, np.float32), layer.stride, bias, **_behind(layer, weights)
+        )
+
+    def _add(self, layer: Layer, weights: Arrays) -> None:
+        self._front_end.window_layer(
+            stride=layer.stride, **layers.convolution(weights, layer.name), **_behind(layer, weights)
+        )
+
+
+def _behind(layer: Layer, weights: Arrays) -> dict[str, Any]:
+    """What follows a convolution, as arguments of the native functions."""
+    weight, bias = layers.norm(weights, layer.norm_name)
+    return {
+        "norm": layer.norm,
+        "norm_weight": weight,
+        "norm_bias": bias,
+        "eps": layer.eps,
+        "activation": layer.activation,
+    }

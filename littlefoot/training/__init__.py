@@ -1,0 +1,5 @@
+"""Training room: PyTorch models, losses and the training loop. Inference never imports it."""
+
+from littlefoot.training.module import CTCModel, from_pretrained
+
+__all__ = ["CTCModel", "from_pretrained"]

@@ -1,0 +1,42 @@
+"""What a trained artifact says about its making: a section of config.json, and the model card."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from littlefoot.training.data import TrainingSet
+from littlefoot.training.validation import DevScore
+
+
+def training_record(
+    method: str, data: TrainingSet, step: int, epoch: int, score: DevScore | None
+) -> dict[str, Any]:
+    """For ``littlefoot.training`` in config.json: settings, sets, their fingerprint, what was measured."""
+    return {
+        "method": method,
+        "step": step,
+        "epoch": epoch,
+        "data": {name: asdict(size) for name, size in data.sets.items()},
+        "data_sha256": data.digest,
+        "dev": None if score is None else asdict(score),
+        "settings": asdict(data.train),
+    }
+
+
+def model_card(introduction: str, record: dict[str, Any]) -> str:
+    """README.md: the recipe's own words, then what was trained on and what was measured."""
+    lines = [introduction.strip() or "# Speech recogniser trained with littlefoot", "", "## Training", ""]
+    lines += [
+        f"{record['step']} steps ({record['epoch']} full epochs) of {record['method']} on:",
+        "",
+        "| set | utterances | hours |",
+        "|---|---|---|",
+    ]
+    for name, row in record["data"].items():
+        lines.append(f"| {name} | {row['utterances']} | {row['seconds'] / 3600:.2f} |")
+    if record["dev"]:
+        lines += ["", "Dev split, greedy decoding:", "", "| set | WER % | CER % |", "|---|---|---|"]
+        for name, wer in record["dev"]["wer"].items():
+            lines.append(f"| {name} | {100 * wer:.1f} | {100 * record['dev']['cer'][name]:.1f} |")
+    return "\n".join(lines) + "\n"

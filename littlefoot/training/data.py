@@ -1,0 +1,423 @@
+"""Training data: which utterances, in which order, and how they become batches.
+
+Everything random is drawn from generators seeded by (seed, epoch, utterance), so the batches of an
+epoch are the same whenever and by however many processes they are made: resumed training sees exactly
+what uninterrupted training would have seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import operator
+import signal
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from littlefoot.artifact.vocabulary import Vocabulary
+from littlefoot.audio import reading
+from littlefoot.audio.manifest import Utterance
+from littlefoot.errors import LittlefootError, TrainingError
+from littlefoot.network.config import SAMPLE_RATE, ModelConfig
+from littlefoot.training.augment import Augmenter, mask_spans
+from littlefoot.training.pronunciations import spelling
+from littlefoot.training.train_config import TrainConfig
+
+LENGTH_TOLERANCE = 1.1
+"""How much longer than its manifest says a recording may be."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One utterance's turn in an epoch."""
+
+    index: int
+    """Which utterance of the training set."""
+    turn: int
+    """Counts the turns of the same utterance in the same epoch."""
+    speed: float
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one forward and backward pass takes: B utterances padded to T samples, F frames."""
+
+    waveforms: Tensor
+    """(B, T) float32, zeros after each length."""
+    lengths: Tensor
+    """(B,) samples."""
+    targets: Tensor
+    """(sum of target_lengths,) token ids."""
+    target_lengths: Tensor
+    """(B,)"""
+    texts: list[str]
+    """B of them."""
+    time_mask: Tensor
+    """(B, F) bool"""
+    feature_mask: Tensor
+    """(B, D) bool"""
+    rows: Tensor
+    """(B,) places of the utterances in the training set; -1 for the silence of a batch without any."""
+    seconds: float
+    """Of speech, without the padding."""
+    epoch: int
+    unreadable: dict[str, str]
+    """The paths of files that were left out of it, and what was wrong with them."""
+
+
+Turn = tuple[int, Sequence[Draw]]
+"""An epoch's number, and one of its batches."""
+
+
+class Epoch(Sequence[list[Draw]]):
+    """The batches of an epoch, kept as arrays: ``begins`` (N + 1,) says where each begins among the draws."""
+
+    def __init__(
+        self,
+        index: npt.NDArray[np.int64],
+        turn: npt.NDArray[np.int64],
+        speed: npt.NDArray[np.float64],
+        begins: npt.NDArray[np.int64],
+        order: npt.NDArray[np.int64],
+    ) -> None:
+        self._index, self._turn, self._speed = index, turn, speed
+        self._begins, self._order = begins, order
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    @overload
+    def __getitem__(self, number: int) -> list[Draw]: ...
+    @overload
+    def __getitem__(self, number: slice) -> Epoch: ...
+    def __getitem__(self, number: int | slice) -> list[Draw] | Epoch:
+        if isinstance(number, slice):
+            return Epoch(self._index, self._turn, self._speed, self._begins, self._order[number])
+        batch = self._order[number]
+        draws = slice(self._begins[batch], self._begins[batch + 1])
+        columns = self._index[draws].tolist(), self._turn[draws].tolist(), self._speed[draws].tolist()
+        return [Draw(*values) for values in zip(*columns, strict=True)]
+
+
+@dataclass(frozen=True)
+class SetSize:
+    """How much of a set is trained on."""
+
+    utterances: int
+    seconds: float
+
+
+class TrainingSet(Dataset[Batch]):
+    """The usable utterances among those given, and their batches.
+
+    Of each utterance only its length, the frames it needs and its set are kept: texts and audio are read from
+    the disk when its turn comes. ``sets`` has the size of each set, ``digest`` is a SHA-256 of its texts.
+    ``left_out`` counts the utterances not used, by reason, and ``unknown`` those in which each character
+    outside the alphabet, or word outside the lexicon, occurs; ``unreadable`` maps the paths of files that
+    turned out unreadable to what was wrong with them. ``parts`` is the number of batches in a step.
+    Without ``needs_text`` only recordings matter: texts that cannot be used count as empty. Without
+    ``needs_audio`` no recording is read: batches have silence of their lengths.
+    """
+
+    def __init__(
+        self,
+        utterances: Sequence[Utterance],
+        vocabulary: Vocabulary,
+        model: ModelConfig,
+        train: TrainConfig,
+        do_normalize: bool,
+        parts: int = 1,
+        needs_text: bool = True,
+    ) -> None:
+        self.utterances, self.spelling = utterances, spelling(vocabulary, train.lexicon)
+        self.model, self.train, self.do_normalize = model, train, do_normalize
+        self.parts, self.needs_text = parts, needs_text
+        self.needs_audio = True
+        self.outside = "lexicon" if train.lexicon else "alphabet"
+        self.left_out: Counter[str] = Counter()
+        self.unknown: Counter[str] = Counter()
+        self.augment = Augmenter(train)
+        self.unreadable: dict[str, str] = {}
+        self._cache: dict[int, npt.NDArray[np.int16]] = {}
+
+        digest = hashlib.sha256()
+        numbers: dict[str, int] = {}
+        rows, lengths, needed, set_numbers = array("q"), array("d"), array("q"), array("q")
+        for row, utterance in enumerate(utterances):
+            try:
+                seconds = utterance.seconds or reading.duration(utterance.path)
+            except LittlefootError as error:
+                self.unreadable[str(utterance.path)] = str(error)
+                self.left_out["unreadable audio"] += 1
+                continue
+            unknown = self.spelling.unknown(utterance.text) if needs_text else set()
+            self.unknown.update(unknown)
+            if reason := self._unusable(utterance, unknown, seconds):
+                self.left_out[reason] += 1
+                continue
+            rows.append(row)
+            lengths.append(seconds)
+            needed.append(frames_needed(self._targets(utterance)) if needs_text else 0)
+            set_numbers.append(numbers.setdefault(utterance.set_name, len(numbers)))
+            digest.update(f"{utterance.set_name}\t{utterance.id}\t{utterance.text}\n".encode())
+
+        self.seconds, self.needed = np.array(lengths), np.array(needed, np.int64)
+        fits = model.frames((self.seconds * SAMPLE_RATE).astype(np.int64)) >= self.needed
+        if not fits.all():
+            self.left_out["text longer than its frames"] += int((~fits).sum())
+        if not fits.any():
+            reasons = ", ".join(f"{count} with {reason}" for reason, count in self.left_out.items())
+            if self.unknown:
+                found = ", ".join(repr(character) for character, _ in self.unknown.most_common(10))
+                reasons += f"; outside the {self.outside}: {found}"
+            raise TrainingError(f"nothing to train on (left out: {reasons or 'none'}): check the manifests")
+        self.rows = np.array(rows, np.int64)[fits]  # (N,) places of the usable ones among the utterances
+        self.seconds, self.needed = self.seconds[fits], self.needed[fits]
+        of_set = np.array(set_numbers, np.int64)[fits]
+        self.digest = digest.hexdigest()
+        self.sets = {
+            name: SetSize(int((of_set == number).sum()), float(self.seconds[of_set == number].sum()))
+            for name, number in numbers.items()
+        }
+        self._weights = np.array([train.set_weights.get(name, 1.0) for name in numbers])[of_set]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def _unusable(self, utterance: Utterance, unknown: set[str], seconds: float) -> str | None:
+        """Why an utterance cannot be trained on, whatever the model's frames; None if it can."""
+        if self.needs_text and not utterance.text.strip():
+            return "empty text"
+        if unknown:
+            return f"text outside the {self.outside}"
+        if self.needs_text and (utterance.disagreement or 0.0) > self.train.max_disagreement:
+            return f"disagreement above {self.train.max_disagreement:g}"
+        if seconds > self.train.max_seconds:
+            return f"audio longer than {self.train.max_seconds:g} s"
+        return None
+
+    def epoch(self, number: int) -> Epoch:
+        """The batches of an epoch, in order.
+
+        Utterances with the same ``padded_length`` share a batch, and batches of about the same length share a
+        step, so that no process waits for another. With ``short_first`` the first epoch goes from short to
+        long, which gets CTC off the ground sooner; all others take the steps in random order.
+        """
+        rng = np.random.default_rng((self.train.seed, number))
+        # An offset per utterance that moves on by the golden ratio each epoch: weight 0.5 is every other one.
+        offsets = np.random.default_rng(self.train.seed).random(len(self)) + number * 0.618034
+        turns = np.floor(self._weights + offsets % 1.0).astype(np.int64)
+        index = np.repeat(np.arange(len(turns)), turns)
+        turn = np.arange(len(index)) - np.repeat(np.cumsum(turns) - turns, turns)
+        speed = rng.choice(np.array(self.train.speeds), len(index))
+        seconds = self.seconds[index] / speed
+        frames = self.model.frames((seconds * SAMPLE_RATE).astype(np.int64) - 1)
+        too_fast = frames < self.needed[index]
+        speed = np.where(too_fast, 1.0, speed)
+        seconds = np.where(too_fast, self.seconds[index], seconds)
+
+        in_order = number == 0 and self.train.short_first
+        padded = padded_length(np.ceil(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+        draws = np.lexsort((seconds if in_order else rng.random(len(seconds)), padded))
+        begins = _fill(padded[draws].tolist(), self.train.batch_seconds / self.parts)
+        order = np.arange(len(begins) - 1)
+        if not in_order:
+            order = _shuffled(order, self.parts, rng)
+        return Epoch(index[draws], turn[draws], speed[draws], begins, order)
+
+    def load(self, epoch: int, draws: Sequence[Draw]) -> Batch:
+        """Read, augment, mask and pad one batch.
+
+        Files that cannot be read are left out of it; if none is left, the batch is a second of silence
+        without text, so that all processes of a distributed run still take the same steps.
+        """
+        waveforms: list[npt.NDArray[np.float32]] = []
+        targets: list[list[int]] = []
+        texts: list[str] = []
+        rngs: list[np.random.Generator] = []
+        rows: list[int] = []
+        unreadable: dict[str, str] = {}
+        for draw in draws:
+            utterance = self.utterances[int(self.rows[draw.index])]
+            path = str(utterance.path)
+            rng = np.random.default_rng((self.train.seed, epoch, draw.index, draw.turn))
+            try:
+                samples = self._audio(draw.index, utterance)
+            except LittlefootError as error:
+                unreadable[path] = str(error)
+                continue
+            seconds, stated = len(samples) / SAMPLE_RATE, float(self.seconds[draw.index])
+            if seconds > LENGTH_TOLERANCE * stated + 0.5:  # it might be an hour, and not fit into memory
+                unreadable[path] = f"lasts {seconds:.1f} s, but its manifest says {stated:.1f} s"
+                continue
+            waveform = self.augment(samples, draw.speed, rng)
+            waveform = reading.normalize(waveform) if self.do_normalize else waveform
+            if self.model.frames(len(waveform)) < self.needed[draw.index]:
+                unreadable[path] = "is shorter than its manifest says: too short for its text"
+                continue
+            waveforms.append(waveform)
+            targets.append(self._targets(utterance))
+            texts.append(utterance.text)
+            rngs.append(rng)
+            rows.append(draw.index)
+        if not waveforms:
+            waveforms, targets, texts = [np.zeros(SAMPLE_RATE, np.float32)], [[]], [""]
+            rngs, rows = [np.random.default_rng(0)], [-1]
+        unreadable |= self.augment.unreadable
+        return self._collate(waveforms, targets, texts, rngs, rows, epoch, unreadable)
+
+    def recordings(self, places: Iterable[int]) -> Iterator[npt.NDArray[np.float32]]:
+        """Whole recordings (T,) at these places, prepared for the model; unreadable ones are left out."""
+        for place in places:
+            try:
+                waveform = reading.read(self.utterances[int(self.rows[place])].path)
+            except LittlefootError:
+                continue  # training counts them
+            yield reading.normalize(waveform) if self.do_normalize else waveform
+
+    def __getitem__(self, turn: Turn) -> Batch:
+        return self.load(*turn)
+
+    def batches(self, turns: Iterable[Turn]) -> Iterator[Batch]:
+        """Load batches in their order, ahead of their use, in ``train.loaders`` processes.
+
+        Raises TrainingError where more files than ``train.max_unreadable`` cannot be used.
+        """
+        loaders = self.train.loaders
+        loader: DataLoader[Batch] = DataLoader(
+            self,
+            batch_size=None,
+            sampler=turns,
+            num_workers=loaders,
+            prefetch_factor=2 if loaders else None,
+            collate_fn=_as_it_is,
+            worker_init_fn=_leave_signals_to_the_trainer,
+        )
+        for batch in loader:
+            self.unreadable.update(batch.unreadable)
+            if len(self.unreadable) > self.train.max_unreadable:
+                path, problem = list(self.unreadable.items())[-1]
+                raise TrainingError(
+                    f"{len(self.unreadable)} audio files cannot be used, the last one {path}: {problem}; "
+                    "check the manifests, or raise train.max_unreadable"
+                )
+            yield batch
+
+    def _targets(self, utterance: Utterance) -> list[int]:
+        if not self.needs_text and self.spelling.unknown(utterance.text):
+            return []
+        return self.spelling.encode(utterance.text)
+
+    def _audio(self, index: int, utterance: Utterance) -> npt.NDArray[np.float32]:
+        """(T,) samples of an utterance; silence of its length where nobody listens."""
+        if not self.needs_audio:
+            return np.zeros(round(float(self.seconds[index]) * SAMPLE_RATE), np.float32)
+        if index in self._cache:
+            return _floats(self._cache[index])
+        waveform = reading.read(utterance.path)
+        if self.train.cache_audio:
+            samples = np.clip(np.rint(waveform * 32768.0), -32768, 32767).astype(np.int16)
+            self._cache[index] = samples
+            return _floats(samples)  # the same now as from the cache later
+        return waveform
+
+    def _collate(
+        self,
+        waveforms: list[npt.NDArray[np.float32]],
+        targets: list[list[int]],
+        texts: list[str],
+        rngs: list[np.random.Generator],
+        rows: list[int],
+        epoch: int,
+        unreadable: dict[str, str],
+    ) -> Batch:
+        train, lengths = self.train, [len(waveform) for waveform in waveforms]
+        padded = pad(waveforms)
+        time_mask = np.zeros((len(lengths), self.model.frames(padded.shape[1])), dtype=np.bool_)
+        feature_mask = np.zeros((len(lengths), self.model.hidden_size), dtype=np.bool_)
+        for row, (length, rng) in enumerate(zip(lengths, rngs, strict=True)):
+            frames = self.model.frames(length)
+            time_mask[row, :frames] = mask_spans(
+                frames, train.time_mask_fraction, train.time_mask_frames, rng
+            )
+            feature_mask[row] = mask_spans(
+                self.model.hidden_size, train.feature_mask_fraction, train.feature_mask_channels, rng
+            )
+        return Batch(
+            waveforms=torch.from_numpy(padded),
+            lengths=torch.tensor(lengths),
+            targets=torch.tensor([token for tokens in targets for token in tokens], dtype=torch.int64),
+            target_lengths=torch.tensor([len(tokens) for tokens in targets]),
+            texts=texts,
+            time_mask=torch.from_numpy(time_mask),
+            feature_mask=torch.from_numpy(feature_mask),
+            rows=torch.tensor(rows),
+            seconds=sum(lengths) / SAMPLE_RATE,
+            epoch=epoch,
+            unreadable=unreadable,
+        )
+
+
+def _fill(padded: list[float], limit: float) -> npt.NDArray[np.int64]:
+    """Where batches of ascending lengths begin, and the end: as many as fit into ``limit``, at least one."""
+    begins = [0]
+    for i, length in enumerate(padded):
+        if i > begins[-1] and length * (i - begins[-1] + 1) > limit:
+            begins.append(i)
+    return np.array([*begins, len(padded)])
+
+
+def _shuffled(batches: npt.NDArray[np.int64], parts: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Batches in the random order of their steps of ``parts`` neighbours; last the few that fill no step."""
+    left = len(batches) % parts
+    begin = rng.integers(len(batches) - left + 1)
+    steps = np.delete(batches, slice(begin, begin + left)).reshape(-1, parts)
+    rng.shuffle(steps)
+    return np.concatenate([steps.ravel(), batches[begin : begin + left]])
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def _leave_signals_to_the_trainer(worker: int) -> None:
+    """Ctrl-C and a kill of the process group reach the loaders too, which the last step still needs."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _floats(samples: npt.NDArray[np.int16]) -> npt.NDArray[np.float32]:
+    """16-bit samples (T,) as samples in -1..1."""
+    return samples.astype(np.float32) / np.float32(32768)
+
+
+def padded_length(samples: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """The lengths to which waveforms are padded: six of them per octave.
+
+    Kernels are compiled anew for every shape they meet (by oneDNN on the CPU, which took half of the time of
+    training). With few lengths they are all there after the first batches; 6 % of the samples are padding.
+    """
+    seconds = np.maximum(samples, 1) / SAMPLE_RATE
+    return np.ceil(SAMPLE_RATE * 2 ** (np.ceil(6 * np.log2(seconds) - 1e-9) / 6)).astype(np.int64)
+
+
+def pad(waveforms: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+    """Waveforms of different lengths as one array (B, T) of a ``padded_length``, zeros after each."""
+    longest = max(len(waveform) for waveform in waveforms)
+    padded = np.zeros((len(waveforms), int(padded_length(longest))), dtype=np.float32)
+    for row, waveform in zip(padded, waveforms, strict=True):
+        row[: len(waveform)] = waveform
+    return padded
+
+
+def frames_needed(targets: Sequence[int]) -> int:
+    """Frames that CTC needs at least: one per token, and a blank between two equal ones."""
+    return len(targets) + int(sum(map(operator.eq, targets, targets[1:])))

@@ -1,0 +1,70 @@
+"""What training minimises."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from littlefoot.training.data import Batch
+from littlefoot.training.module import CTCModel
+
+
+class Objective(nn.Module):
+    """A model, and a loss on batches of speech. Parameters of its own are trained with the model's.
+
+    Calling it with a ``Batch`` gives a dict of scalars: ``loss``, which is minimised, and any others that are
+    worth a column in the metrics.
+    """
+
+    needs_text = True
+    """Whether utterances without a text are of no use."""
+    needs_audio = True
+    """Whether it listens; an objective that does not knows utterances by their places, ``Batch.rows``."""
+    method = "CTC"
+    """What the model card calls it."""
+    keeps_newest = False
+    """Whether a run's last model is taken rather than its best: where the goal moves while it learns."""
+    step = 0
+    """Optimizer steps taken so far; the training loop counts."""
+
+    def __init__(self, model: CTCModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        raise NotImplementedError
+
+    def inspect(self, row: dict[str, Any]) -> None:
+        """Look at a row of metrics, the same in every process; a TrainingError ends the run."""
+
+
+class CTC(Objective):
+    """Connectionist temporal classification (Graves et al. 2006) of the texts."""
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        logits, frames = self.model(batch.waveforms, batch.lengths, batch.time_mask, batch.feature_mask)
+        blank = self.model.vocabulary.blank
+        return {"loss": ctc_loss(logits, frames, batch.targets, batch.target_lengths, blank)}
+
+
+def ctc_loss(logits: Tensor, frames: Tensor, targets: Tensor, target_lengths: Tensor, blank: int) -> Tensor:
+    """CTC loss in nats per character: the batch's sum over its number of characters.
+
+    So every character of a batch counts the same, whether its utterance is short or long. In float32 also
+    under autocast; a text that does not fit its frames counts as zero.
+
+    Args: logits (B, F, V), frames (B,), targets (sum of target_lengths,), target_lengths (B,).
+    """
+    losses = ctc_losses(logits, frames, targets, target_lengths, blank)
+    return losses.sum() / target_lengths.sum().clamp(min=1)
+
+
+def ctc_losses(logits: Tensor, frames: Tensor, targets: Tensor, target_lengths: Tensor, blank: int) -> Tensor:
+    """CTC loss of each utterance in nats, (B,); arguments and rules as in ``ctc_loss``."""
+    log_probs = torch.log_softmax(logits.float(), dim=-1).transpose(0, 1)  # (F, B, V)
+    return F.ctc_loss(
+        log_probs, targets, frames, target_lengths, blank=blank, reduction="none", zero_infinity=True
+    )

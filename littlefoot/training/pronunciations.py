@@ -1,0 +1,115 @@
+"""Texts as the tokens that a model is trained on: their letters, or the phones of a pronunciation lexicon."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from littlefoot.artifact.vocabulary import Vocabulary
+from littlefoot.decode.graph import TokenGraph
+from littlefoot.decode.spans import separator
+from littlefoot.decode.spelling import lines
+from littlefoot.errors import ConfigError, ManifestError
+
+VARIANT = re.compile(r"\(\d+\)$")
+"""What CMUdict adds to a word's second and later pronunciations."""
+
+
+class Spelling(Protocol):
+    """How texts become tokens. A ``Vocabulary`` spells letter by letter."""
+
+    def encode(self, text: str) -> list[int]:
+        """The tokens of a text. Raises ManifestError naming what cannot be spelled."""
+        ...
+
+    def unknown(self, text: str) -> set[str]:
+        """What of a text cannot be spelled."""
+        ...
+
+
+class Pronunciations:
+    """How words are spoken, in the tokens of a model; case does not matter."""
+
+    def __init__(self, words: Mapping[str, Sequence[Sequence[int]]], vocabulary: Vocabulary) -> None:
+        """Each word's pronunciations, the commonest first. Between words stands the vocabulary's delimiter,
+        where it has one."""
+        self._words = {word.lower(): [tuple(p) for p in spoken] for word, spoken in words.items()}
+        self._between: tuple[int, ...] = ()
+        if separator(vocabulary):
+            self._between = (vocabulary.tokens.index(vocabulary.word_delimiter),)
+
+    def unknown(self, text: str) -> set[str]:
+        """The words of a text that have no pronunciation."""
+        return {word for word in text.split() if word.lower() not in self._words}
+
+    def encode(self, text: str) -> list[int]:
+        """The tokens of a text, each word in its first pronunciation. Raises ManifestError naming words that
+        have none."""
+        tokens: list[int] = []
+        for spoken in self._spoken(text):
+            tokens += [*(self._between if tokens else ()), *spoken[0]]
+        return tokens
+
+    def graph(self, text: str) -> TokenGraph:
+        """All ways to speak a text, each with weight 1. Raises ManifestError naming words that have none."""
+        arcs: list[tuple[int, int, int]] = []
+        state = states = 0  # the end of the words so far; the newest state
+        for number, spoken in enumerate(self._spoken(text)):
+            end = states + 1
+            states = end
+            for tokens in dict.fromkeys(spoken):
+                before = state
+                whole = [*(self._between if number else ()), *tokens]
+                for token in whole[:-1]:
+                    states += 1
+                    arcs.append((before, states, token))
+                    before = states
+                arcs.append((before, end, whole[-1]))
+            state = end
+        source, target, token_of = np.array(arcs, np.int64).reshape(-1, 3).T
+        final = np.full(states + 1, -np.inf)
+        final[state] = 0.0
+        return TokenGraph(source, target, token_of, np.zeros(len(arcs)), final)
+
+    def _spoken(self, text: str) -> list[list[tuple[int, ...]]]:
+        if missing := self.unknown(text):
+            named = ", ".join(sorted(missing)[:10])
+            raise ManifestError(
+                f"words without a pronunciation in '{text[:60]}': {named}: add them to the lexicon"
+            )
+        return [self._words[word.lower()] for word in text.split()]
+
+
+def read_pronunciations(path: str, vocabulary: Vocabulary) -> Pronunciations:
+    """Read a lexicon: on each line a word and its phones, with spaces or tabs between; a word may have more
+    lines. Lines that begin with ``;;;`` are comments, and ``word(2)`` is ``word``, as in CMUdict.
+
+    Raises:
+        LittlefootError: it cannot be read, or is empty.
+        ConfigError: a line has no phones, or phones that are not among the model's tokens.
+    """
+    index = vocabulary.to_dict()
+    words: dict[str, list[list[int]]] = {}
+    for number, line in lines(path):
+        if line.startswith(";;;"):
+            continue
+        word, *phones = line.split()
+        if not phones:
+            raise ConfigError(f"{path}, line {number}: '{word}' has no phones: write them after the word")
+        if strange := [phone for phone in phones if index.get(phone, vocabulary.blank) == vocabulary.blank]:
+            raise ConfigError(
+                f"{path}, line {number}: {', '.join(map(repr, strange))} of '{word}' are not among the "
+                f"model's tokens, which are {' '.join(vocabulary.tokens[:50])}"
+            )
+        words.setdefault(VARIANT.sub("", word).lower(), []).append([index[phone] for phone in phones])
+    if not words:
+        raise ConfigError(f"{path}: holds no words: write a word and its phones on each line")
+    return Pronunciations(words, vocabulary)
+
+
+def spelling(vocabulary: Vocabulary, lexicon: str | None) -> Spelling:
+    """How the texts that a model is trained on are spelled: with a lexicon's phones, where there is one."""
+    return read_pronunciations(lexicon, vocabulary) if lexicon else vocabulary

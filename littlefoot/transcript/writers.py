@@ -1,0 +1,118 @@
+"""Transcriptions as text: one function per format, and ``WRITERS`` to find them by name.
+
+Each takes a transcription, the name of its recording (None where it has none) and the layout of subtitles
+(of which most make no use), and returns what to print, ended by a line break unless it is empty.
+"""
+
+import html
+import json
+import re
+from pathlib import PurePath
+from typing import Protocol
+
+from littlefoot.transcript.results import Transcription
+from littlefoot.transcript.subtitles import Layout, cues
+
+
+class Writer(Protocol):
+    """One format."""
+
+    def __call__(
+        self, transcription: Transcription, file: str | None = None, layout: Layout | None = None
+    ) -> str: ...
+
+
+def text(transcription: Transcription, file: str | None = None, layout: Layout | None = None) -> str:
+    """The bare text on one line; an empty line if nothing was said."""
+    return transcription.text + "\n"
+
+
+def to_json(transcription: Transcription, file: str | None = None, layout: Layout | None = None) -> str:
+    """One JSON object: file, text, duration, segments and words; times in seconds to the millisecond.
+
+    And alternatives, where there are some, with their scores.
+    It stands on one line, so that several recordings make JSON lines.
+    """
+    segments = [
+        {"start": round(segment.start, 3), "end": round(segment.end, 3), "text": segment.text}
+        for segment in transcription.segments
+    ]
+    words = [
+        {
+            "word": word.word,
+            "start": round(word.start, 3),
+            "end": round(word.end, 3),
+            "confidence": round(word.confidence, 4),
+        }
+        for word in transcription.words
+    ]
+    record = {
+        "file": file,
+        "text": transcription.text,
+        "duration": round(transcription.duration, 3),
+        "segments": segments,
+        "words": words,
+    }
+    if transcription.alternatives:
+        record["alternatives"] = [
+            {"text": each.text, "score": round(each.score, 4)} for each in transcription.alternatives
+        ]
+    return json.dumps(record, ensure_ascii=False) + "\n"
+
+
+def srt(transcription: Transcription, file: str | None = None, layout: Layout | None = None) -> str:
+    """SubRip subtitles: numbered cues; an empty file if nothing was said."""
+    return "\n".join(
+        f"{number}\n{_time(cue.start, ',')} --> {_time(cue.end, ',')}\n"
+        + "".join(f"{line}\n" for line in cue.lines)
+        for number, cue in enumerate(cues(transcription, layout), start=1)
+    )
+
+
+def vtt(transcription: Transcription, file: str | None = None, layout: Layout | None = None) -> str:
+    """WebVTT subtitles (W3C, section 4); only the header if nothing was said."""
+    return "WEBVTT\n" + "".join(
+        f"\n{_time(cue.start, '.')} --> {_time(cue.end, '.')}\n"
+        + "".join(f"{html.escape(line, quote=False)}\n" for line in cue.lines)
+        for cue in cues(transcription, layout)
+    )
+
+
+def tsv(transcription: Transcription, file: str | None = None, layout: Layout | None = None) -> str:
+    """A table of the segments with a header: start and end in milliseconds, text."""
+    rows = (
+        f"{round(1000 * segment.start)}\t{round(1000 * segment.end)}\t{' '.join(segment.text.split())}\n"
+        for segment in transcription.segments
+    )
+    return "start\tend\ttext\n" + "".join(rows)
+
+
+def ctm(transcription: Transcription, file: str | None = None, layout: Layout | None = None) -> str:
+    """NIST's table of words: recording, channel, start and duration in seconds, word, confidence.
+
+    The recording is its file's name without folders and suffix, white space replaced, for scoring tools.
+    """
+    name = re.sub(r"\s+", "_", PurePath(file).stem if file else "") or "recording"
+    return "".join(
+        f"{name} 1 {word.start:.3f} {word.end - word.start:.3f} {word.word} {word.confidence:.4f}\n"
+        for word in transcription.words
+    )
+
+
+WRITERS: dict[str, Writer] = {
+    "text": text,
+    "json": to_json,
+    "srt": srt,
+    "vtt": vtt,
+    "tsv": tsv,
+    "ctm": ctm,
+}
+"""Format name, as on the command line, to writer."""
+
+
+def _time(seconds: float, point: str) -> str:
+    """HH:MM:SS and milliseconds, rounded; hours grow beyond two digits."""
+    rest, milliseconds = divmod(round(seconds * 1000), 1000)
+    rest, second = divmod(rest, 60)
+    hour, minute = divmod(rest, 60)
+    return f"{hour:02}:{minute:02}:{second:02}{point}{milliseconds:03}"
