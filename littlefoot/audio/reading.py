@@ -1,8 +1,8 @@
 """Audio from files, bytes, pipes and arrays: always float32, mono, 16 kHz.
 
-Files are decoded by libsndfile (through soundfile) or FFmpeg (``littlefoot.audio.media``), chosen by what they
-hold and not by their names, and resampled by soxr, block by block, so that a recording of any length needs
-bounded memory. Several channels are averaged. A file that is damaged or not all there is refused rather
+Files are decoded by libsndfile (through soundfile) or FFmpeg (``littlefoot.audio.media``), chosen by what
+they hold and not by their names, and resampled by soxr, block by block, so that a recording of any length
+needs bounded memory. Several channels are averaged. A file that is damaged or not all there is refused rather
 than read in part (see ``littlefoot.audio.containers``), and so is one that changes meanwhile.
 """
 

@@ -1,4 +1,4 @@
-"""What a teacher believes was said: lattices of its best texts (``littlefoot.training.lfmmi.lattice_mmi``)."""
+"""What a teacher believes was said: lattices of its best texts, for ``littlefoot.training.lfmmi``."""
 
 from __future__ import annotations
 

@@ -12,8 +12,9 @@ attention scores, NAME.left and NAME.right, which have no weight) and optionally
 a factor on the input's channels whose inverse is in the weight (SmoothQuant, Xiao et al. 2023), so that
 a few loud channels do not take the range of all.
 
-With fewer bits the weights of the Transformer's linear layers are packed (``littlefoot.artifact.packing``), uint8,
-with ``NAME.weight_bits`` beside them; the engine unpacks them when it loads and computes in 8 bits.
+With fewer bits the weights of the Transformer's linear layers are packed, uint8
+(``littlefoot.artifact.packing``), with ``NAME.weight_bits`` beside them; the engine unpacks them when it
+loads and computes in 8 bits.
 Training (``littlefoot.compress.lowbit``) may add
 
 - ``NAME.weight_levels`` (n,) int8, levels other than those of two's complement;

@@ -40,8 +40,9 @@ class Worker:
 def confidence(words: Sequence[Word]) -> float:
     """Of a text, 0..1: the geometric mean of its characters' posteriors; 0 without words.
 
-    That is the mean of the words' confidences (``littlefoot.transcript.results.Word``), in logarithms, each counted as
-    often as it has characters: long texts are not surer than short ones, one word that is wrong shows.
+    That is the mean of the words' confidences (``littlefoot.transcript.results.Word``), in logarithms, each
+    counted as often as it has characters: long texts are not surer than short ones, one word that is wrong
+    shows.
     """
     characters = sum(len(word.word) for word in words)
     if not characters or any(word.confidence <= 0 for word in words):

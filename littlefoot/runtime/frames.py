@@ -128,9 +128,8 @@ class WindowedFrames:
     def _decide(self, end: int, context: int) -> Array:
         """Logits of the frames up to ``end``, seen with so many frames after it."""
         samples = self._held[: (end + context - 1) * self._config.stride + self._config.receptive_field]
-        logits = self._engine.run(reading.normalize(samples) if self._normalize else samples)[
-            self._first : end
-        ]
+        samples = reading.normalize(samples) if self._normalize else samples
+        logits = self._engine.run(samples)[self._first : end]
         drop = max(0, end - self._left)
         self._held = self._held[drop * self._config.stride :]
         self._first = end - drop

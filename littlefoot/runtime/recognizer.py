@@ -300,7 +300,7 @@ def load(
 
     Raises:
         ConfigError: more layers than the model has, bits that it does not have, or an impossible setting.
-        LittlefootError: what ``littlefoot.artifact.checkpoint.load`` and ``littlefoot.runtime.engine.create`` raise.
+        LittlefootError: what ``artifact.checkpoint.load`` and ``runtime.engine.create`` raise.
     """
     artifact = checkpoint.load(model, language=language)
     if layers is not None and layers != artifact.config.num_hidden_layers:

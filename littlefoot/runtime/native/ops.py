@@ -1,9 +1,9 @@
 """The encoder's operations as steps of a native program: what inference runs where weights stay packed.
 
-``littlefoot.network.encoder`` is played once, with values that only remember how they came about; what is left is a
-short list of steps, each a call of ``littlefoot_native.Program``. Attention is recognised by its parts: heads
-split off, a product, a softmax, another product. Masks depend on the number of frames only: they are computed
-with numpy when a recording comes.
+``littlefoot.network.encoder`` is played once, with values that only remember how they came about; what is
+left is a short list of steps, each a call of ``littlefoot_native.Program``. Attention is recognised by its
+parts: heads split off, a product, a softmax, another product. Masks depend on the number of frames only: they
+are computed with numpy when a recording comes.
 """
 
 from __future__ import annotations
