@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
-
-if TYPE_CHECKING:
-    from littlefoot.server.service import Service
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
@@ -15,7 +12,15 @@ _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 
 class Metrics:
     """Of one server, in a registry of its own."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(
+        self, running: Callable[[], int], waiting: Callable[[], int], streams: Callable[[], int]
+    ) -> None:
+        """
+        Args:
+            running: how many recordings are recognised now.
+            waiting: how many are in the queue.
+            streams: how many live streams are open.
+        """
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         self.requests = Counter(
@@ -44,9 +49,9 @@ class Metrics:
             registry=self._registry,
         )
         for name, help_text, value in (
-            ("jobs_running", "Recordings that are recognised now", lambda: service.jobs.running),
-            ("jobs_waiting", "Recordings in the queue", lambda: service.jobs.waiting),
-            ("streams", "Live streams that are open", lambda: service.streams),
+            ("jobs_running", "Recordings that are recognised now", running),
+            ("jobs_waiting", "Recordings in the queue", waiting),
+            ("streams", "Live streams that are open", streams),
         ):
             Gauge(f"littlefoot_{name}", help_text, registry=self._registry).set_function(value)
 

@@ -42,7 +42,9 @@ class Service:
         self.streams = 0
         self.ending = asyncio.Event()
         """Set when the server stops: live streams say what they have heard, and end."""
-        self.metrics = Metrics(self)
+        self.metrics = Metrics(
+            running=lambda: self.jobs.running, waiting=lambda: self.jobs.waiting, streams=lambda: self.streams
+        )
 
     @property
     def needs_key(self) -> bool:
