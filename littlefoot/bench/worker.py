@@ -52,19 +52,21 @@ class Worker:
 
     def prepare(self, contender: dict[str, Any], folder: str, samples: int) -> dict[str, Any]:
         """``contenders.Kind.prepare``."""
-        from littlefoot.bench import contenders
+        from littlefoot.bench.contenders import Contender
+        from littlefoot.bench.kinds import kind
 
-        found = contenders.Contender(**contender)
-        return contenders.kind(found.kind).prepare(found, Path(folder), samples)
+        found = Contender(**contender)
+        return kind(found.kind).prepare(found, Path(folder), samples)
 
     def load(self, contender: dict[str, Any], folder: str, threads: int) -> dict[str, Any]:
         """Load the model; the seconds hold the imports that it needs, the first time."""
         start = time.perf_counter()
-        from littlefoot.bench import contenders
+        from littlefoot.bench.contenders import Contender
+        from littlefoot.bench.kinds import kind
 
         self._subject = None
-        found = contenders.Contender(**contender)
-        self._subject = contenders.kind(found.kind).load(found, Path(folder), threads)
+        found = Contender(**contender)
+        self._subject = kind(found.kind).load(found, Path(folder), threads)
         seconds = time.perf_counter() - start
         return {"seconds": seconds, "engine": self._subject.engine, "precision": self._subject.precision}
 

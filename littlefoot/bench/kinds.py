@@ -1,0 +1,57 @@
+"""The kinds of contenders by name: models that littlefoot runs, and its peers.
+
+Modules are imported when they are needed: a worker is to load what its own model needs, and no more.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from littlefoot.bench.contenders import Contender, Kind, Waveform
+
+
+def kind(name: str) -> Kind:
+    """The kind of that name."""
+    if name == "littlefoot":
+        return Littlefoot()
+    from littlefoot.bench import peers
+
+    return peers.PEERS[name].kind
+
+
+class Littlefoot:
+    """Models run by ``littlefoot.load``."""
+
+    def prepare(self, contender: Contender, folder: Path, samples: int) -> dict[str, Any]:
+        from littlefoot.artifact import checkpoint
+        from littlefoot.artifact.sizes import bytes_by_part
+        from littlefoot.bench.macs import macs_by_width
+
+        artifact = checkpoint.load(contender.source, contender.language)
+        narrow, wide = macs_by_width(artifact, samples)
+        parts = bytes_by_part(artifact)
+        return {
+            "parameters": artifact.parameters,
+            "layers": artifact.config.num_hidden_layers,
+            "bytes": sum(parts.values()),
+            "bytes_by_part": parts,
+            "macs": {"int8": narrow, "rest": wide},
+        }
+
+    def load(self, contender: Contender, folder: Path, threads: int) -> LittlefootSubject:
+        return LittlefootSubject(contender, threads)
+
+
+class LittlefootSubject:
+    def __init__(self, contender: Contender, threads: int) -> None:
+        from littlefoot.runtime import recognizer
+
+        self.recognizer = recognizer.load(
+            contender.source, contender.engine, threads, contender.precision, contender.language
+        )
+        self.engine = self.recognizer.engine.name
+        self.precision = getattr(self.recognizer.engine, "precision", "f32")
+
+    def transcribe(self, waveform: Waveform) -> str:
+        return self.recognizer.transcribe(waveform).text
