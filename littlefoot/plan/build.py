@@ -23,8 +23,9 @@ from littlefoot.errors import ConfigError
 from littlefoot.network.config import SAMPLE_RATE, ModelConfig
 from littlefoot.network.weights import expected_weights
 from littlefoot.plan.candidates import PRECISIONS, ROUNDING, Candidate, Step
-from littlefoot.runtime.engine import Engine, create, create_stream
+from littlefoot.runtime.engine import create, create_stream
 from littlefoot.runtime.native import engine as native
+from littlefoot.runtime.protocols import Engine
 from littlefoot.runtime.recognizer import Recognizer
 
 CLIP_SECONDS = 10.0

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,14 +20,13 @@ from littlefoot.errors import ConfigError, EngineError, MissingExtraError
 from littlefoot.network.config import SAMPLE_RATE
 from littlefoot.runtime import cache
 from littlefoot.runtime.native import engine as native
+from littlefoot.runtime.protocols import Array, Engine, StreamEngine
 from littlefoot.runtime.saturation import may_saturate, narrowed
 from littlefoot.runtime.stream_state import VALID, WAVEFORM
 
 if TYPE_CHECKING:
     from littlefoot.runtime.graph import Graph
     from littlefoot.runtime.native.front_end import FrontEnd
-
-Array = npt.NDArray[np.float32]
 
 PRECISIONS = ("auto", "f32", "bf16")
 ENGINES = ("auto", "openvino", "onnxruntime")
@@ -41,17 +40,6 @@ _PADDED_SECONDS = 20.02
 Part = Literal["whole", "padded", "features", "embedding", "chunk"]
 """What of a network an engine runs: all of it, all of it for padded recordings, the front end, what is
 between that and the first Transformer block, or a stream's chunk."""
-
-
-class Engine(Protocol):
-    """Runs one model; threads may share it."""
-
-    name: str
-    kernels: str
-    """The native kernels that run its Transformer, or none."""
-
-    def run(self, waveform: Array) -> Array:
-        """Prepared waveform (T,) float32 -> logits (F, V) float32; or the input and output of its part."""
 
 
 def create(
@@ -378,13 +366,6 @@ class _Session:
     def step(self, inputs: dict[str, Any]) -> list[Array]:
         outputs: list[Array] = self._session.run(None, inputs)
         return outputs
-
-
-class StreamEngine(Protocol):
-    """Runs chunks of streams and keeps nothing of them: any number may share it, in threads too."""
-
-    def step(self, inputs: dict[str, Any]) -> list[Array]:
-        """The inputs of ``littlefoot.runtime.graph.build_stream`` by name -> its outputs in their order."""
 
 
 def create_stream(

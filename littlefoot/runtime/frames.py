@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from littlefoot.audio import reading
 from littlefoot.network.config import SAMPLE_RATE, ModelConfig
-from littlefoot.runtime.engine import Engine, StreamEngine
+from littlefoot.runtime.protocols import Engine, StreamEngine
 from littlefoot.runtime.stream_state import SEEN, VALID, WAVEFORM, stream_state
 
 Array = npt.NDArray[np.float32]

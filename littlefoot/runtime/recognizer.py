@@ -26,8 +26,9 @@ from littlefoot.decode.lexicon import read_lexicon
 from littlefoot.decode.spans import separator
 from littlefoot.errors import ConfigError
 from littlefoot.network.config import SAMPLE_RATE, ModelConfig
-from littlefoot.runtime.engine import Engine, StreamEngine, create, create_stream
+from littlefoot.runtime.engine import create, create_stream
 from littlefoot.runtime.frames import ChunkedFrames, Frames, WindowedFrames
+from littlefoot.runtime.protocols import Engine, StreamEngine
 from littlefoot.runtime.stream import Stream
 from littlefoot.transcript.results import Alternative, Transcription, Word
 from littlefoot.transcript.segments import segments

@@ -10,7 +10,7 @@ import os
 import threading
 from collections.abc import Mapping
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,10 +39,8 @@ from littlefoot.runtime.native.ops import (
     UnsupportedError,
     fuse,
 )
+from littlefoot.runtime.protocols import Engine
 from littlefoot.runtime.saturation import may_saturate
-
-if TYPE_CHECKING:
-    from littlefoot.runtime.engine import Engine
 
 log = logging.getLogger("littlefoot")
 
