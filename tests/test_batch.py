@@ -243,7 +243,7 @@ def test_a_process_that_dies_fails_its_recordings_and_the_others_are_done(model:
     names = [str(path) for path in sorted(talks.rglob("*.[wW]*"))] + [str(talks / "deadly.wav")]
     names = [names[-1], *[name for name in names[:-1] if ".hidden" not in name] * 2]
     os.mkfifo(talks / "deadly.wav")  # nobody writes: its reader waits until it is killed
-    settings = batch.Settings(str(model), "auto", 1, "auto", None, None, "off", *[None] * 6, 0)
+    settings = batch.RecognizerSettings(str(model), "auto", 1, "auto", None, None, "off", *[None] * 6, 0)
     outcomes: dict[int, object] = {}
     for index, outcome in batch.run(settings, names, 2, None):
         outcomes[index] = outcome

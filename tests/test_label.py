@@ -29,7 +29,7 @@ from families import speechlike
 import littlefoot
 from littlefoot import artifact
 from littlefoot.audio import manifest
-from littlefoot.cli.batch import Settings
+from littlefoot.cli.batch import RecognizerSettings
 from littlefoot.errors import LittlefootError, ManifestError, MissingExtraError
 from littlefoot.label import local, output
 from littlefoot.label import run as runs
@@ -317,9 +317,9 @@ def begun(model: Path, archive: Path, out: Path) -> None:
         job_with(workers, model, archive, out)
 
 
-def settings_of(model: Path) -> Settings:
+def settings_of(model: Path) -> RecognizerSettings:
     """As the command's."""
-    return Settings(str(model), "auto", 1, "auto", None, None, "energy", *[None] * 6, 0)
+    return RecognizerSettings(str(model), "auto", 1, "auto", None, None, "energy", *[None] * 6, 0)
 
 
 DECODING = {

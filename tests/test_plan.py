@@ -28,7 +28,7 @@ from littlefoot.plan import planner as planning
 from littlefoot.plan.build import SLACK, Builder, rough_bytes, speeds
 from littlefoot.plan.candidates import TRAINED, candidates, frames_of, written
 from littlefoot.plan.judge import Errors, Judge, listen, some
-from littlefoot.plan.planner import Planner, Settings
+from littlefoot.plan.planner import Planner, SearchSettings
 from littlefoot.plan.search import RUNGS, extrapolate, halve, wer_of
 from littlefoot.plan.survey import survey
 from littlefoot.plan.target import Figures, Target, parse
@@ -515,7 +515,7 @@ class TestCommand:
             manifest.index(tones),
             [tones],
             tmp_path / "plan",
-            Settings(),
+            SearchSettings(),
             print,
         )
         with pytest.raises(ConfigError, match="make room"):

@@ -36,7 +36,7 @@ ENERGY_LAUNCHES, ENERGY_SECONDS = 3, 3.0
 
 
 @dataclass(frozen=True)
-class Settings:
+class BenchSettings:
     """How much is measured."""
 
     lengths: tuple[float, ...] = (2.0, 10.0, 30.0)
@@ -109,7 +109,7 @@ class Measured:
     source: energy.Source
 
 
-def steps(contenders: Sequence[Contender], utterances: Sequence[Utterance], settings: Settings) -> int:
+def steps(contenders: Sequence[Contender], utterances: Sequence[Utterance], settings: BenchSettings) -> int:
     """Of how many steps a measurement consists."""
     turns = len(settings.lengths) * len(settings.threads) * settings.rounds
     return len(contenders) * (2 + settings.launches * (1 + turns)) + len(utterances)
@@ -118,7 +118,7 @@ def steps(contenders: Sequence[Contender], utterances: Sequence[Utterance], sett
 def measure(
     contenders: Sequence[Contender],
     utterances: Sequence[Utterance],
-    settings: Settings,
+    settings: BenchSettings,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Measured:
     """Measure all models on all utterances.
@@ -137,7 +137,7 @@ class _Bench:
         self,
         contenders: Sequence[Contender],
         utterances: Sequence[Utterance],
-        settings: Settings,
+        settings: BenchSettings,
         folder: Path,
         progress: Callable[[int], None],
     ) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from littlefoot.bench import energy, report
-from littlefoot.bench.runner import Measured, Row, Settings
+from littlefoot.bench.runner import BenchSettings, Measured, Row
 from littlefoot.evaluate.metrics import Score, evaluate, normalize_text, word_errors
 from littlefoot.evaluate.statistics import (
     is_settled,
@@ -34,7 +34,7 @@ PACKAGES = (
 
 def summarise(
     measured: Measured,
-    settings: Settings,
+    settings: BenchSettings,
     manifests: Sequence[str],
     split: str,
     scored: bool = True,
@@ -123,7 +123,7 @@ def _memory() -> int | None:
 
 
 def _models(
-    measured: Measured, settings: Settings, g_co2_per_kwh: float | None, references: list[str] | None
+    measured: Measured, settings: BenchSettings, g_co2_per_kwh: float | None, references: list[str] | None
 ) -> tuple[list[report.Model], str | None]:
     """The rows, and the name of the baseline."""
     alive = [row for row in measured.rows if row.error is None]
@@ -188,7 +188,9 @@ def _precision(row: Row) -> str | None:
     return f"int8 + {row.precision}" if narrow and row.precision else row.precision
 
 
-def _costs(row: Row, measured: Measured, settings: Settings, g_co2_per_kwh: float | None) -> dict[str, Any]:
+def _costs(
+    row: Row, measured: Measured, settings: BenchSettings, g_co2_per_kwh: float | None
+) -> dict[str, Any]:
     """Load, memory, latency, processor time, operations and energy."""
     texts = [text for text in row.texts if text]
     cpu = sum(text["cpu_seconds"] for text in texts) / sum(measured.seconds)
@@ -221,7 +223,7 @@ def _percentiles(values: Sequence[float]) -> report.Percentiles:
 
 
 def _roofline_share(
-    row: Row, counts: dict[str, int], peaks: dict[str, float], settings: Settings
+    row: Row, counts: dict[str, int], peaks: dict[str, float], settings: BenchSettings
 ) -> float | None:
     """Of the time that the products take at the measured peak to the time taken."""
     ideal = 0.0
@@ -274,7 +276,7 @@ def _speed(row: Row, baseline: Row | None, key: tuple[float, int]) -> report.Spe
     )
 
 
-def _headline(own: dict[str, Any], settings: Settings) -> None:
+def _headline(own: dict[str, Any], settings: BenchSettings) -> None:
     for speed in own["speed"]:
         if (speed.audio_s, speed.threads) == (settings.headline, settings.threads[0]):
             own["x_realtime"] = speed.x_realtime
@@ -326,7 +328,7 @@ def _rates(score: Score) -> report.Rates:
     )
 
 
-def _rank(alive: list[Row], scores: list[_Scored], fields: dict[str, Any], settings: Settings) -> None:
+def _rank(alive: list[Row], scores: list[_Scored], fields: dict[str, Any], settings: BenchSettings) -> None:
     """Ranks by each measure; one is better than another only beyond what may be chance."""
     key = (settings.headline, settings.threads[0])
 

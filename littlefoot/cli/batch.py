@@ -32,7 +32,7 @@ _POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
-class Settings:
+class RecognizerSettings:
     """The options that make a recogniser; a process can be sent them."""
 
     model: str
@@ -79,7 +79,9 @@ class Settings:
         return recognise
 
 
-def run(settings: Settings, names: list[str], jobs: int, progress: Progress | None) -> Iterator[Outcome]:
+def run(
+    settings: RecognizerSettings, names: list[str], jobs: int, progress: Progress | None
+) -> Iterator[Outcome]:
     """Transcribe recordings, in their order with one job, else as they get ready.
 
     Raises LittlefootError where the model cannot be loaded; what a recording fails with is its outcome.
@@ -91,7 +93,7 @@ def run(settings: Settings, names: list[str], jobs: int, progress: Progress | No
         yield from _side_by_side(settings, names, jobs, progress)
 
 
-def _in_turn(settings: Settings, names: list[str], progress: Progress | None) -> Iterator[Outcome]:
+def _in_turn(settings: RecognizerSettings, names: list[str], progress: Progress | None) -> Iterator[Outcome]:
     recognise = settings.load()
     for index, name in enumerate(names):
         yield index, _outcome(recognise, index, name, progress)
@@ -110,7 +112,7 @@ def _outcome(
 
 
 def _side_by_side(
-    settings: Settings, names: list[str], jobs: int, progress: Progress | None
+    settings: RecognizerSettings, names: list[str], jobs: int, progress: Progress | None
 ) -> Iterator[Outcome]:
     threads = settings.threads or max(1, len(os.sched_getaffinity(0)) // jobs)
     settings = replace(settings, threads=threads)
@@ -154,7 +156,7 @@ _recognise: Recognise
 _heard: Any = None
 
 
-def _begin(settings: Settings, heard: Any) -> None:
+def _begin(settings: RecognizerSettings, heard: Any) -> None:
     global _recognise, _heard
     follow_parent()
     _recognise, _heard = settings.load(), heard

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from littlefoot.audio.manifest import Utterance
     from littlefoot.bench.contenders import Contender
     from littlefoot.bench.report import Report
-    from littlefoot.bench.runner import Settings
+    from littlefoot.bench.runner import BenchSettings
 
 ALL = "all"
 UNFOLDED = 10_000
@@ -187,9 +187,9 @@ def _numbers(text: str, option: str) -> list[float]:
 
 def _settings(
     lengths: str, threads: str | None, launches: int, rounds: int, tdp: float | None, country: str | None
-) -> Settings:
+) -> BenchSettings:
     from littlefoot.bench import energy
-    from littlefoot.bench.runner import Settings
+    from littlefoot.bench.runner import BenchSettings
     from littlefoot.system import machine
 
     counts = _numbers(threads, "--threads") if threads else sorted({1, machine.threads()})
@@ -197,7 +197,7 @@ def _settings(
         raise ConfigError(f"--threads {threads!r}: give whole numbers")
     if country:
         energy.carbon(country)  # is it known?
-    return Settings(
+    return BenchSettings(
         tuple(_numbers(lengths, "--lengths")), tuple(map(int, counts)), launches, rounds, tdp, country
     )
 
@@ -205,7 +205,7 @@ def _settings(
 def _measure(
     contenders: list[Contender],
     utterances: list[Utterance],
-    settings: Settings,
+    settings: BenchSettings,
     data: list[Path] | None,
     split: str,
     notes: list[str],

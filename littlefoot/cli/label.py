@@ -66,7 +66,7 @@ def label(
     """
     import functools
 
-    from littlefoot.cli.batch import Settings
+    from littlefoot.cli.batch import RecognizerSettings
     from littlefoot.cli.progress import bar
     from littlefoot.label.run import Workers, run
     from littlefoot.runtime import recognizer
@@ -84,7 +84,7 @@ def label(
     }
     if bits is not None:  # left out otherwise: jobs go on that were begun without this setting
         decoding["bits"] = bits
-    settings = Settings(model, threads=threads, alternatives=0, **decoding)  # type: ignore[arg-type]
+    settings = RecognizerSettings(model, threads=threads, alternatives=0, **decoding)  # type: ignore[arg-type]
     how: Workers
     if ray is not None:
         from littlefoot.label import cluster

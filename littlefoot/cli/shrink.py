@@ -14,7 +14,7 @@ from littlefoot.cli import options
 
 if TYPE_CHECKING:
     from littlefoot.artifact import Artifact
-    from littlefoot.plan.planner import Outcome, Plan, Planner, Settings
+    from littlefoot.plan.planner import Outcome, Plan, Planner, SearchSettings
 
 
 def shrink(
@@ -77,7 +77,7 @@ def shrink(
     assert target is not None
     if language is not None:
         raise ConfigError("--language is for recipes: export the language first, littlefoot export --to hf")
-    from littlefoot.plan.planner import Settings
+    from littlefoot.plan.planner import SearchSettings
     from littlefoot.system import machine
 
     train = {}
@@ -85,7 +85,7 @@ def shrink(
         from littlefoot.training.train_config import apply_overrides
 
         train = apply_overrides({}, overrides)["train"]
-    settings = Settings(steps, train, threads, processes, machine.threads(), ray)
+    settings = SearchSettings(steps, train, threads, processes, machine.threads(), ray)
     _for_target(model, out, target, data or [], settings, resume, overwrite, yes, as_json)
 
 
@@ -126,7 +126,7 @@ def _for_target(
     out: Path,
     target: str,
     data: list[Path],
-    settings: Settings,
+    settings: SearchSettings,
     resume: bool,
     overwrite: bool,
     yes: bool,

@@ -15,7 +15,7 @@ from littlefoot.cli import inputs, options
 from littlefoot.errors import ConfigError, LittlefootError
 
 if TYPE_CHECKING:
-    from littlefoot.cli.batch import Outcome, Settings
+    from littlefoot.cli.batch import Outcome, RecognizerSettings
     from littlefoot.transcript.results import Transcription
     from littlefoot.transcript.subtitles import Layout
 
@@ -116,12 +116,12 @@ def transcribe(
         raise ConfigError("- goes without --jobs: one process only reads standard input")
     if output_dir is not None:
         inputs.refuse_collisions(recordings, EXTENSIONS[form])
-    from littlefoot.cli.batch import Settings
+    from littlefoot.cli.batch import RecognizerSettings
 
     if alternatives and beam is None:
         beam = BeamConfig.beam
     vad = recognizer.VAD if vad is None else vad
-    settings = Settings(
+    settings = RecognizerSettings(
         model,
         engine,
         threads,
@@ -147,7 +147,7 @@ def transcribe(
 
 
 def _transcribe(
-    settings: Settings,
+    settings: RecognizerSettings,
     recordings: list[inputs.Recording],
     output: _Output,
     jobs: int,

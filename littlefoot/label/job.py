@@ -29,7 +29,7 @@ SHARD_ROWS = 100
 """Some minutes of a worker's time at most, so that little is lost when one dies."""
 
 
-class Settings(Protocol):
+class Loadable(Protocol):
     """What makes a recogniser; processes and other machines can be sent it."""
 
     @property
@@ -70,7 +70,7 @@ class Job:
     """All that a worker has to know; may be pickled."""
 
     corpus: Corpus
-    settings: Settings
+    settings: Loadable
     model_sha256: str
     shard_rows: int
 
@@ -148,7 +148,7 @@ def _repeats(hashes: array[int]) -> bool:
     return len(np.unique(np.array(hashes, np.int64))) < len(hashes)
 
 
-def model_fingerprint(settings: Settings) -> str:
+def model_fingerprint(settings: Loadable) -> str:
     """A SHA-256 of all that decides what the model says."""
     return artifact.fingerprint(checkpoint.load(settings.model, language=settings.language))
 
@@ -163,7 +163,7 @@ def file_fingerprint(path: Path) -> str:
 
 
 def describe(
-    archive: Archive, settings: Settings, model_sha256: str, split: str | None, decoding: dict[str, Any]
+    archive: Archive, settings: Loadable, model_sha256: str, split: str | None, decoding: dict[str, Any]
 ) -> dict[str, Any]:
     """What must be the same for a job to go on; of files in ``decoding`` the content counts."""
     return {

@@ -11,7 +11,7 @@ from typing import Any
 
 from littlefoot.audio import manifest
 from littlefoot.errors import LittlefootError
-from littlefoot.label.job import Job, Label, Settings, Task, describe, model_fingerprint, read_archive
+from littlefoot.label.job import Job, Label, Loadable, Task, describe, model_fingerprint, read_archive
 from littlefoot.label.output import MANIFEST, Counts, Output
 
 Workers = Callable[[Job, Sequence[Task], Callable[[str], None]], Iterator[tuple[int, list[Label]]]]
@@ -54,7 +54,7 @@ class Summary:
 
 def run(
     manifests: Sequence[str | Path],
-    settings: Settings,
+    settings: Loadable,
     decoding: dict[str, Any],
     directory: Path,
     workers: Workers,

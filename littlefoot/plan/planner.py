@@ -52,7 +52,7 @@ BYTES_PER_PARAMETER = 16
 
 
 @dataclass(frozen=True)
-class Settings:
+class SearchSettings:
     """How a search goes about it."""
 
     steps: int = 4000
@@ -114,7 +114,7 @@ class Planner:
         corpus: Corpus | None,
         data: Sequence[Path],
         folder: Path,
-        settings: Settings,
+        settings: SearchSettings,
         tell: Tell,
     ) -> None:
         """

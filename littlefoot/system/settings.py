@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from littlefoot.errors import ConfigError
 
-Settings = TypeVar("Settings")
+Config = TypeVar("Config")
 
 _TRUTH = "tag:yaml.org,2002:bool"
 
@@ -41,7 +41,7 @@ def parse(text: str) -> Any:
     return yaml.load(text, Loader=_Loader)
 
 
-def read(kind: type[Settings], values: Mapping[str, Any] | None, prefix: str) -> Settings:
+def read(kind: type[Config], values: Mapping[str, Any] | None, prefix: str) -> Config:
     """Fill a dataclass, and those inside of it. ``prefix``, such as ``train.``, precedes names in errors.
 
     Raises ConfigError naming the setting that is unknown or wrong.
