@@ -36,7 +36,7 @@ from littlefoot.compress.distill import (
 from littlefoot.compress.frames import frame_times, interpolate, peaks
 from littlefoot.compress.lattices import HYPOTHESES, teacher_lattices
 from littlefoot.compress.lesson import LossConfig
-from littlefoot.compress.methods import Step
+from littlefoot.compress.methods import StepContext
 from littlefoot.compress.recipe import named
 from littlefoot.compress.student import StudentConfig, make_student
 from littlefoot.compress.teacher import LiveTeacher, cached, hears_the_same
@@ -65,9 +65,9 @@ def untrained(**changes: Any) -> CTCModel:
     return CTCModel.from_config(config, Vocabulary(tuple(VOCABULARY), 0), seed=1)
 
 
-def step(first: Artifact, tones: Path | None, directory: Path, resume: bool = False) -> Step:
+def step(first: Artifact, tones: Path | None, directory: Path, resume: bool = False) -> StepContext:
     corpus = None if tones is None else manifest.index(tones)
-    return Step(first, corpus, directory, resume, lambda message: None)
+    return StepContext(first, corpus, directory, resume, lambda message: None)
 
 
 def a_batch(model: CTCModel, tones: Path, count: int = 4) -> Any:

@@ -42,7 +42,7 @@ from littlefoot.compress.fake_quant import (
 )
 from littlefoot.compress.gptq import round_groups
 from littlefoot.compress.lowbit import LowbitConfig, convert, lowbit, make_plan, near_gptq, prepare
-from littlefoot.compress.methods import Step
+from littlefoot.compress.methods import StepContext
 from littlefoot.compress.mixed import kl_divergence
 from littlefoot.compress.rounding import input_scale
 from littlefoot.compress.rounding import round_input as round_input_numpy
@@ -267,8 +267,8 @@ def divergence(made: Artifact, teacher: Artifact, tones: Path) -> float:
     return kl_divergence(expected, found)
 
 
-def step_in(directory: Path, teacher: Artifact, tones: Path, resume: bool = False) -> Step:
-    return Step(teacher, manifest.index(tones), directory, resume, lambda message: None)
+def step_in(directory: Path, teacher: Artifact, tones: Path, resume: bool = False) -> StepContext:
+    return StepContext(teacher, manifest.index(tones), directory, resume, lambda message: None)
 
 
 def test_training_brings_back_what_few_bits_took(teacher: Artifact, tones: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from tones import QUIET
 from littlefoot.artifact import Artifact
 from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.audio import manifest
-from littlefoot.compress.methods import Step
+from littlefoot.compress.methods import StepContext
 from littlefoot.compress.prune import GatedOps, Gates, PruneConfig, draw, expected, prune, remove, size
 from littlefoot.errors import ConfigError
 from littlefoot.runtime.engine import create
@@ -157,7 +157,7 @@ def test_pruning_makes_the_model_as_small_as_asked(
     told: list[str] = []
     train = TrainConfig(**{**QUIET, "steps": 300, "ema_decay": 0.9})
     config = PruneConfig(sparsity=0.4, measure=measure, train=train)
-    step = Step(teacher, manifest.index(tones), tmp_path, False, told.append)
+    step = StepContext(teacher, manifest.index(tones), tmp_path, False, told.append)
     made = prune(teacher, config, step)
     left = size(made.config, {}, measure) / size(teacher.config, {}, measure)
     assert left == pytest.approx(0.6, abs=0.1)
@@ -186,7 +186,7 @@ def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], message
 
 
 def test_what_cannot_be_pruned_is_refused(teacher: Artifact, tmp_path: Path) -> None:
-    step = Step(teacher, None, tmp_path, False, print)
+    step = StepContext(teacher, None, tmp_path, False, print)
     with pytest.raises(ConfigError, match=r"sparsity 0.9 cannot be reached: heads are \d+ % of the model's"):
         prune(teacher, PruneConfig(sparsity=0.9, parts=("heads",)), step)
     with pytest.raises(ConfigError, match="heads of a WavLM cannot be pruned"):

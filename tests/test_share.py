@@ -21,7 +21,7 @@ from littlefoot.artifact import Artifact
 from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.audio import manifest
 from littlefoot.compress.calibration import collect
-from littlefoot.compress.methods import Step
+from littlefoot.compress.methods import StepContext
 from littlefoot.compress.quantize import QuantizeConfig, quantize_dynamic, quantize_static
 from littlefoot.compress.rounding import fit
 from littlefoot.compress.share import (
@@ -325,7 +325,7 @@ def test_what_shares_already_is_refused() -> None:
 
 def test_a_shared_model_learns(deep_teacher: Artifact, tones: Path, tmp_path: Path) -> None:
     train = TrainConfig(**{**QUIET, "steps": 250, "ema_decay": 0.9})
-    step = Step(deep_teacher, manifest.index(tones), tmp_path / "work", False, print)
+    step = StepContext(deep_teacher, manifest.index(tones), tmp_path / "work", False, print)
     made = share(deep_teacher, ShareConfig(map_group=2, train=train), step)
     assert made.config.layer_blocks == (0, 0, 0, 0)
     assert made.config.littlefoot["training"]["method"] == "distillation with shared layers"

@@ -23,7 +23,7 @@ from littlefoot import artifact
 from littlefoot.artifact import Artifact
 from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.audio import manifest, reading
-from littlefoot.compress.methods import Step
+from littlefoot.compress.methods import StepContext
 from littlefoot.compress.streaming import StreamingConfig, _looking_back, convert, stream
 from littlefoot.compress.teacher import normalized
 from littlefoot.decode.beam import BeamConfig
@@ -103,7 +103,7 @@ def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], message
 def test_a_model_learns_to_stream(teacher: Artifact, tones: Path, tmp_path: Path) -> None:
     train = TrainConfig(**{**QUIET, "steps": 200, "ema_decay": 0.9})
     config = StreamingConfig(4, left_context_frames=20, other_chunks=(2, 0), train=train)
-    made = stream(teacher, config, Step(teacher, manifest.index(tones), tmp_path, False, print))
+    made = stream(teacher, config, StepContext(teacher, manifest.index(tones), tmp_path, False, print))
     assert made.config.littlefoot["training"]["method"] == "streaming distillation"
     assert made.config.littlefoot["training"]["dev"]["cer"]["tones"] < 0.4
     assert made.config.littlefoot["streaming"] == {"trained_chunk_frames": [2, 4]}

@@ -10,7 +10,7 @@ from typing import Any
 from littlefoot import artifact as artifacts
 from littlefoot.artifact import Artifact, fingerprint
 from littlefoot.audio.manifest import Corpus
-from littlefoot.compress.methods import Step, is_main_process, method
+from littlefoot.compress.methods import StepContext, is_main_process, method
 from littlefoot.compress.recipe import Recipe
 from littlefoot.errors import ConfigError
 from littlefoot.network.config import ModelConfig
@@ -59,7 +59,7 @@ def run(
             continue
         progress(f"step {number} of {len(recipe.steps)}: {step.method}")
         made = method(step.method).run(
-            model, step.config, Step(first, corpus, folder, resume, progress, untrained)
+            model, step.config, StepContext(first, corpus, folder, resume, progress, untrained)
         )
         config = made.config.replace(littlefoot={**made.config.littlefoot, **history})
         model = replace(made, config=config)

@@ -29,7 +29,7 @@ from littlefoot.compress.lesson import (
     Lesson,
     LossConfig,
 )
-from littlefoot.compress.methods import Step
+from littlefoot.compress.methods import StepContext
 from littlefoot.compress.student import StudentConfig, chosen_layers, geometry, make_student
 from littlefoot.compress.teacher import Targets, Teacher, make_teacher
 from littlefoot.errors import ConfigError, TrainingError
@@ -55,7 +55,7 @@ def outline(model: ModelConfig, config: DistillConfig) -> ModelConfig:
     return geometry(model, config.student, chosen_layers(model.num_hidden_layers, config.student))
 
 
-def distill(model: Artifact, config: DistillConfig, step: Step) -> Artifact:
+def distill(model: Artifact, config: DistillConfig, step: StepContext) -> Artifact:
     """Make a student of a model and train it on what its teacher says of the speech.
 
     Raises:
@@ -71,7 +71,7 @@ def distill(model: Artifact, config: DistillConfig, step: Step) -> Artifact:
     return learn(Distillation(student, says, config, denominator_of(step, student, config)), step)
 
 
-def learn(objective: Distillation, step: Step) -> Artifact:
+def learn(objective: Distillation, step: StepContext) -> Artifact:
     """Train on the step's speech: the student, from the step's directory. Or leave it as it begins."""
     if step.untrained:
         return objective.model.to_artifact()
@@ -258,14 +258,14 @@ def layer_pairs(mine: int, theirs: int, loss: LossConfig) -> LayerPairs:
     return loss.layers
 
 
-def denominator_of(step: Step, student: CTCModel, lesson: Lesson) -> Denominator | None:
+def denominator_of(step: StepContext, student: CTCModel, lesson: Lesson) -> Denominator | None:
     """The n-gram of the training texts that losses on paths need; None where they count nothing."""
     if step.untrained or not any(getattr(lesson.loss, name) for name in PATH_LOSSES):
         return None
     return make_denominator(step.speech().of_split("train"), student.vocabulary, lesson.train)
 
 
-def training_set(student: CTCModel, lesson: Lesson, step: Step) -> TrainingSet:
+def training_set(student: CTCModel, lesson: Lesson, step: StepContext) -> TrainingSet:
     """The speech that the student will learn from.
 
     Raises TrainingError where texts are needed and most of them are outside of the teacher's alphabet.

@@ -35,7 +35,7 @@ from littlefoot.compress.distill import Distillation, denominator_of, learn, tra
 from littlefoot.compress.fake_quant import FakeQuantOps, Plan, input_range, weight_levels
 from littlefoot.compress.gptq import best_scales, round_groups
 from littlefoot.compress.lesson import Lesson
-from littlefoot.compress.methods import Step
+from littlefoot.compress.methods import StepContext
 from littlefoot.compress.mixed import WIDTHS, choose_bits, sensitivity
 from littlefoot.compress.quantize import WAVEFORM_LAYER, bits_of_layers, linear_budget, mean_bits
 from littlefoot.compress.rounding import fit, round_weight
@@ -161,7 +161,7 @@ def outline(model: ModelConfig, config: LowbitConfig) -> ModelConfig:
     return model.replace(littlefoot={"quantization": {}})
 
 
-def lowbit(model: Artifact, config: LowbitConfig, step: Step) -> Artifact:
+def lowbit(model: Artifact, config: LowbitConfig, step: StepContext) -> Artifact:
     """Train a model with few bits, on what its teacher says of the speech.
 
     Raises:
@@ -197,7 +197,9 @@ def lowbit(model: Artifact, config: LowbitConfig, step: Step) -> Artifact:
     return convert(model, plan, config)
 
 
-def mixed_bits(model: Artifact, clips: Sequence[Any], config: LowbitConfig, step: Step) -> dict[str, int]:
+def mixed_bits(
+    model: Artifact, clips: Sequence[Any], config: LowbitConfig, step: StepContext
+) -> dict[str, int]:
     """Bits of each of the Transformer's linear layers under the budget, kept in the step's directory.
 
     A run that is resumed trains what it began with.

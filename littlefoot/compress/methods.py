@@ -31,7 +31,7 @@ METHODS = {
 
 
 @dataclass(frozen=True)
-class Step:
+class StepContext:
     """What a method works with besides the model."""
 
     first: Artifact
@@ -68,7 +68,7 @@ class Method:
     """A compression method."""
 
     config: type[Any]
-    run: Callable[[Artifact, Any, Step], Artifact]
+    run: Callable[[Artifact, Any, StepContext], Artifact]
     outline: Callable[[ModelConfig, Any], ModelConfig]
     """A model's configuration to that of what will be made of it, as far as that is known without weights and
     speech. Raises ConfigError for a model that the method cannot work with."""

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from littlefoot.artifact import Artifact
 from littlefoot.compress.distill import Distillation, denominator_of, learn, training_set
 from littlefoot.compress.lesson import Lesson
-from littlefoot.compress.methods import Step
+from littlefoot.compress.methods import StepContext
 from littlefoot.compress.student import axes, importance, select
 from littlefoot.compress.teacher import Teacher, make_teacher
 from littlefoot.errors import ConfigError
@@ -115,7 +115,7 @@ def prunable(model: ModelConfig, parts: tuple[str, ...]) -> dict[str, int]:
     }
 
 
-def prune(model: Artifact, config: PruneConfig, step: Step) -> Artifact:
+def prune(model: Artifact, config: PruneConfig, step: StepContext) -> Artifact:
     """Learn what can go, with the model itself as the teacher, and remove it.
 
     Raises:

@@ -43,7 +43,7 @@ from littlefoot.artifact.packing import WeightCode, layer_bytes, pack_layer, pac
 from littlefoot.compress.calibration import Array, LayerInput, collect, load_clips, recordings, some
 from littlefoot.compress.gate import Comparison, compare, run, speedup
 from littlefoot.compress.gptq import round_to_bits
-from littlefoot.compress.methods import Step
+from littlefoot.compress.methods import StepContext
 from littlefoot.compress.mixed import choose_bits, sensitivity
 from littlefoot.compress.rounding import InputScale, fit, round_weight
 from littlefoot.errors import ConfigError
@@ -194,7 +194,7 @@ def outline(model: ModelConfig, config: QuantizeConfig) -> ModelConfig:
     return model.replace(littlefoot={"quantization": {}})
 
 
-def quantize_step(artifact: Artifact, config: QuantizeConfig, step: Step) -> Artifact:
+def quantize_step(artifact: Artifact, config: QuantizeConfig, step: StepContext) -> Artifact:
     """``quantize`` as a step of a recipe, calibrated with its speech or with the bundled clips."""
     if step.corpus is None:
         paths = recordings([SAMPLES])

@@ -20,7 +20,7 @@ from littlefoot.artifact import Artifact
 from littlefoot.compress import losses
 from littlefoot.compress.distill import Distillation, denominator_of, learn, training_set
 from littlefoot.compress.lesson import Lesson, LossConfig
-from littlefoot.compress.methods import Step
+from littlefoot.compress.methods import StepContext
 from littlefoot.compress.teacher import Teacher, make_teacher
 from littlefoot.errors import ConfigError
 from littlefoot.network.config import ModelConfig
@@ -99,7 +99,7 @@ class SharedDistillation(Distillation):
         return {"exit_kl": losses.kl_divergence(early, theirs, valid, self.loss.temperature)}
 
 
-def share(model: Artifact, config: ShareConfig, step: Step) -> Artifact:
+def share(model: Artifact, config: ShareConfig, step: StepContext) -> Artifact:
     """Let layers share, and train the result on what its teacher says of the speech.
 
     Raises:

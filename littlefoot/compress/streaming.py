@@ -20,7 +20,7 @@ from littlefoot.audio import reading
 from littlefoot.audio.manifest import Corpus
 from littlefoot.compress.distill import Distillation, denominator_of, learn, training_set
 from littlefoot.compress.lesson import Lesson
-from littlefoot.compress.methods import Step
+from littlefoot.compress.methods import StepContext
 from littlefoot.compress.teacher import Teacher, make_teacher
 from littlefoot.errors import ConfigError, LittlefootError
 from littlefoot.network.config import ModelConfig
@@ -68,7 +68,7 @@ def outline(model: ModelConfig, config: StreamingConfig) -> ModelConfig:
     )
 
 
-def stream(model: Artifact, config: StreamingConfig, step: Step) -> Artifact:
+def stream(model: Artifact, config: StreamingConfig, step: StepContext) -> Artifact:
     """Convert a model, and train it on what its teacher says of the speech.
 
     Raises:

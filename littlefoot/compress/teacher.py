@@ -19,7 +19,7 @@ from torch import Tensor
 from littlefoot.artifact import Artifact, fingerprint
 from littlefoot.audio import reading
 from littlefoot.compress.lesson import Lesson
-from littlefoot.compress.methods import Step
+from littlefoot.compress.methods import StepContext
 from littlefoot.errors import LittlefootError, TrainingError
 from littlefoot.network.config import ModelConfig
 from littlefoot.system import atomic
@@ -112,7 +112,7 @@ class LiveTeacher:
 
 
 def make_teacher(
-    model: Artifact, lesson: Lesson, step: Step, data: TrainingSet, student: CTCModel | None = None
+    model: Artifact, lesson: Lesson, step: StepContext, data: TrainingSet, student: CTCModel | None = None
 ) -> Teacher:
     """Whom a method learns from.
 

@@ -22,7 +22,7 @@ from littlefoot.compress.recipe import Recipe, make_step
 from littlefoot.errors import ConfigError
 from littlefoot.network.config import SAMPLE_RATE, ModelConfig
 from littlefoot.network.weights import expected_weights
-from littlefoot.plan.candidates import PRECISIONS, ROUNDING, Candidate, Step
+from littlefoot.plan.candidates import PRECISIONS, ROUNDING, Candidate, MethodCall
 from littlefoot.runtime.engine import create, create_stream
 from littlefoot.runtime.native import engine as native
 from littlefoot.runtime.protocols import Engine
@@ -65,7 +65,7 @@ class Builder:
         """The candidate's shape in 8 bits, nearly as fast as with fewer."""
         return self._untrained(self.shape(candidate), PRECISIONS["int8"])
 
-    def _untrained(self, model: Artifact, steps: Sequence[Step]) -> Artifact:
+    def _untrained(self, model: Artifact, steps: Sequence[MethodCall]) -> Artifact:
         if not steps:
             return model
         recipe = Recipe(tuple(make_step(method, values) for method, values in steps))

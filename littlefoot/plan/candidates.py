@@ -17,7 +17,7 @@ from littlefoot.errors import ConfigError
 from littlefoot.network.config import ModelConfig
 from littlefoot.network.encoder import position_padding
 
-Step = tuple[str, Mapping[str, Any]]
+MethodCall = tuple[str, Mapping[str, Any]]
 """A method and its settings, as in a recipe."""
 
 TRAINED = ("distill", "prune", "share", "stream", "lowbit")
@@ -30,7 +30,7 @@ LOOK_AHEAD = 3 / 8
 Live), as far as it did before."""
 DEPTHS = (0.75, 0.5, 1 / 3, 0.25)
 SPARSITIES = tuple(percent / 100 for percent in range(10, 90, 5))
-PRECISIONS: dict[str, tuple[Step, ...]] = {
+PRECISIONS: dict[str, tuple[MethodCall, ...]] = {
     "": (),
     "int8": (("quantize", {"max_disagreement": 1.0}),),  # the judge sees what it costs
     "4 bits": (("quantize", {"bits": 4, "max_disagreement": 1.0}),),
@@ -39,7 +39,7 @@ PRECISIONS: dict[str, tuple[Step, ...]] = {
     "2 bits": (("lowbit", {"bits": 2, "positions": 4}),),
     "1 bit": (("lowbit", {"bits": 1, "positions": 4}),),
 }
-SHARED_INT8: tuple[Step, ...] = (("lowbit", {"bits": 8}),)
+SHARED_INT8: tuple[MethodCall, ...] = (("lowbit", {"bits": 8}),)
 """One range must serve a shared layer at all its depths: that needs training."""
 
 
@@ -51,7 +51,7 @@ class Candidate:
     """Such as ``4 of 8 layers``; empty: the model's own."""
     precision: str
     """A key of PRECISIONS."""
-    steps: tuple[Step, ...]
+    steps: tuple[MethodCall, ...]
 
     @property
     def name(self) -> str:
@@ -59,7 +59,7 @@ class Candidate:
         return f"{self.shape or 'all of it'}, {self.precision or 'float32'}"
 
     @property
-    def shaping(self) -> tuple[Step, ...]:
+    def shaping(self) -> tuple[MethodCall, ...]:
         """The steps before its precision is lowered."""
         return tuple(step for step in self.steps if step[0] not in ROUNDING)
 
@@ -89,13 +89,13 @@ def candidates(
         ConfigError: a latency that the model's frames do not allow, or streaming without training.
     """
     if latency_ms is None:
-        live: tuple[Step, ...] = ()
+        live: tuple[MethodCall, ...] = ()
     elif not training:
         raise ConfigError("a model becomes a streaming one by training only: name speech with --data")
     else:
         chunk, ahead = frames_of(config, latency_ms)
         live = (("stream", {"chunk_frames": chunk, "right_context_frames": ahead, "teacher": "first"}),)
-    shapes: Iterable[tuple[str, tuple[Step, ...]]] = _shapes(config) if training else [("", ())]
+    shapes: Iterable[tuple[str, tuple[MethodCall, ...]]] = _shapes(config) if training else [("", ())]
     found = []
     for (shape, made), (precision, last) in itertools.product(shapes, PRECISIONS.items()):
         shared = any(method == "share" for method, _ in made)
@@ -108,7 +108,7 @@ def candidates(
     return found
 
 
-def _by_bytes(step: Step, last: tuple[Step, ...]) -> Step:
+def _by_bytes(step: MethodCall, last: tuple[MethodCall, ...]) -> MethodCall:
     """A step of pruning that counts the bytes of what will be stored."""
     method, values = step
     if method != "prune":
@@ -118,12 +118,12 @@ def _by_bytes(step: Step, last: tuple[Step, ...]) -> Step:
     return method, {**values, "measure": "bytes", "bits": last[0][1].get("bits", 8)}
 
 
-def _shapes(config: ModelConfig) -> Iterator[tuple[str, tuple[Step, ...]]]:
+def _shapes(config: ModelConfig) -> Iterator[tuple[str, tuple[MethodCall, ...]]]:
     yield "", ()
     depth = config.num_hidden_layers
     for layers in sorted({math.ceil(depth * share) for share in DEPTHS} - {depth}, reverse=True):
         # The front end stays the model's: after a short training the student then makes fewer errors.
-        distill: Step = (
+        distill: MethodCall = (
             "distill",
             {"student": {"layers": layers}, "loss": {"kl": 1.0}, "train": {"freeze_front_end": True}},
         )
@@ -132,7 +132,7 @@ def _shapes(config: ModelConfig) -> Iterator[tuple[str, tuple[Step, ...]]]:
         return
     parts = ["ffn", "conv"] if config.model_type == "wavlm" else ["heads", "ffn", "conv"]
     for sparsity in SPARSITIES:
-        prune: Step = ("prune", {"sparsity": sparsity, "measure": "operations", "parts": parts})
+        prune: MethodCall = ("prune", {"sparsity": sparsity, "measure": "operations", "parts": parts})
         yield (
             f"pruned by {100 * sparsity:.0f} %",
             (prune, ("distill", {"teacher": "first", "loss": {"kl": 1.0}})),
@@ -140,7 +140,7 @@ def _shapes(config: ModelConfig) -> Iterator[tuple[str, tuple[Step, ...]]]:
     if depth > 1 and not config.layer_attention_heads and not config.layer_intermediate_size:
         loss = {"kl": 1.0, "hidden_mse": 0.01}
         for group, rank in ((2, 8), (0, 8), (0, 0)):
-            share: Step = ("share", {"group": group, "map_group": 2, "delta_rank": rank, "loss": loss})
+            share: MethodCall = ("share", {"group": group, "map_group": 2, "delta_rank": rank, "loss": loss})
             yield f"layers shared by {group or depth}" + (", with deltas" if rank else ""), (share,)
 
 
