@@ -164,7 +164,7 @@ def transform(ops: Ops, config: ModelConfig, x: Tensor, valid: Tensor | None = N
     hidden_states = [x]
     maps: dict[int, Tensor] = {}
     for number in range(config.num_hidden_layers):
-        layer = Layer.of(config, number)
+        layer = BlockNames.of(config, number)
         reused = maps.get(config.map(number))
         x, maps[number] = ops.segment(
             layer.block, partial(_block, ops, config, layer), x, mask, position_bias, reused
@@ -214,7 +214,7 @@ def encode_chunk(
         x = ops.layer_norm(x, "encoder.layer_norm", config.layer_norm_eps)
     maps: dict[int, Tensor] = {}
     for number in range(config.num_hidden_layers):
-        layer = Layer.of(config, number)
+        layer = BlockNames.of(config, number)
         reused = maps.get(config.map(number))
         cache = AttentionCache(state.keys.get(number), state.values[number], state.seen)
         x, maps[number] = ops.segment(
@@ -349,7 +349,7 @@ def _same(kernel: int) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class Layer:
+class BlockNames:
     """Where a Transformer layer's weights are: it may share a block, and keep a little of its own."""
 
     block: str
@@ -357,7 +357,7 @@ class Layer:
     own: str
 
     @classmethod
-    def of(cls, config: ModelConfig, number: int) -> Layer:
+    def of(cls, config: ModelConfig, number: int) -> BlockNames:
         own, block = f"encoder.layers.{number}", f"encoder.layers.{config.block(number)}"
         return cls(block, own if config.layer_norms else block, own)
 
@@ -365,7 +365,7 @@ class Layer:
 def _block(
     ops: Ops,
     config: ModelConfig,
-    layer: Layer,
+    layer: BlockNames,
     x: Tensor,
     mask: Tensor | None,
     position_bias: Tensor | None,
@@ -394,7 +394,7 @@ def _block(
     return ops.layer_norm(x, f"{layer.norms}.final_layer_norm", eps), attention
 
 
-def _linear(ops: Ops, config: ModelConfig, layer: Layer, x: Tensor, part: str) -> Tensor:
+def _linear(ops: Ops, config: ModelConfig, layer: BlockNames, x: Tensor, part: str) -> Tensor:
     """A linear layer of the block, and what the layer adds to it of its own."""
     y = ops.linear(x, f"{layer.block}.{part}")
     if config.layer_delta_rank:
@@ -405,7 +405,7 @@ def _linear(ops: Ops, config: ModelConfig, layer: Layer, x: Tensor, part: str) -
 def _attention(
     ops: Ops,
     config: ModelConfig,
-    layer: Layer,
+    layer: BlockNames,
     x: Tensor,
     mask: Tensor | None,
     position_bias: Tensor | None,
@@ -436,7 +436,7 @@ def _attention(
 def _attention_map(
     ops: Ops,
     config: ModelConfig,
-    layer: Layer,
+    layer: BlockNames,
     x: Tensor,
     mask: Tensor | None,
     position_bias: Tensor | None,
@@ -469,7 +469,7 @@ def _start_mask(ops: Ops, config: ModelConfig, scores: Tensor, seen: Tensor) -> 
     return ops.reshape((past - filled) * MASKED_SCORE, (0, 1, 1, -1))
 
 
-def _feed_forward(ops: Ops, config: ModelConfig, layer: Layer, x: Tensor) -> Tensor:
+def _feed_forward(ops: Ops, config: ModelConfig, layer: BlockNames, x: Tensor) -> Tensor:
     """(B, F, D) -> (B, F, D)."""
     x = ops.activation(_linear(ops, config, layer, x, "feed_forward.intermediate_dense"), config.hidden_act)
     x = ops.dropout(x, config.activation_dropout)

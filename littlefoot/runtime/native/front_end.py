@@ -20,7 +20,7 @@ from littlefoot.runtime.native.ops import UnsupportedError
 
 
 @dataclass(frozen=True)
-class Layer:
+class ConvLayer:
     """A convolution, and what follows it."""
 
     name: str
@@ -49,7 +49,7 @@ class Waves:
 class FrontEndOps:
     """Plays the front end into ``layers``. Raises UnsupportedError for what the native one does not have."""
 
-    layers: list[Layer] = field(default_factory=list)
+    layers: list[ConvLayer] = field(default_factory=list)
     gain: float = 1.0
     """Of the waveform."""
 
@@ -68,7 +68,7 @@ class FrontEndOps:
         if groups != 1 or padding != (0, 0):
             raise UnsupportedError("a front end with groups or padding")
         self.gain *= x.factor
-        self.layers.append(Layer(name, stride))
+        self.layers.append(ConvLayer(name, stride))
         return Waves(self)
 
     def layer_norm(self, x: Waves, name: str | None, eps: float, axis: int = -1) -> Waves:
@@ -127,7 +127,7 @@ class FrontEnd:
         features: Array = self._front_end.run(np.ascontiguousarray(waveform))
         return features
 
-    def _add_first(self, layer: Layer, gain: float, weights: Arrays) -> None:
+    def _add_first(self, layer: ConvLayer, gain: float, weights: Arrays) -> None:
         """The layer that hears the waveform, in floating point: a gain and an affine norm are parts of its
         kernel."""
         if layers.coding(weights, layer.name) is not None:
@@ -143,13 +143,13 @@ class FrontEnd:
             np.ascontiguousarray(kernel, np.float32), layer.stride, bias, **_behind(layer, weights)
         )
 
-    def _add(self, layer: Layer, weights: Arrays) -> None:
+    def _add(self, layer: ConvLayer, weights: Arrays) -> None:
         self._front_end.window_layer(
             stride=layer.stride, **layers.convolution(weights, layer.name), **_behind(layer, weights)
         )
 
 
-def _behind(layer: Layer, weights: Arrays) -> dict[str, Any]:
+def _behind(layer: ConvLayer, weights: Arrays) -> dict[str, Any]:
     """What follows a convolution, as arguments of the native functions."""
     weight, bias = layers.norm(weights, layer.norm_name)
     return {
