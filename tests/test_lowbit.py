@@ -34,7 +34,7 @@ from littlefoot.compress import calibration, chain, recipe
 from littlefoot.compress.calibration import LayerInput, collect
 from littlefoot.compress.fake_quant import (
     FakeQuantOps,
-    Plan,
+    RoundingPlan,
     round_input,
     round_to_upper_bits,
     round_weight,
@@ -168,7 +168,7 @@ def calibrated(family: str) -> tuple[Artifact, list[LayerInput]]:
     return model, collect(model, CLIPS)
 
 
-def fresh(family: str, config: LowbitConfig) -> tuple[CTCModel, Plan]:
+def fresh(family: str, config: LowbitConfig) -> tuple[CTCModel, RoundingPlan]:
     """A model as it is when its training begins, with shifts as if it had been trained."""
     model, inputs = calibrated(family)
     plan = make_plan(model, inputs, config)

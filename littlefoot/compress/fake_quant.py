@@ -34,7 +34,7 @@ from littlefoot.training.torch_ops import TorchOps
 
 
 @dataclass(frozen=True)
-class Plan:
+class RoundingPlan:
     """Which layers are rounded, and how."""
 
     weights: Mapping[str, tuple[WeightCode, ...]]
@@ -52,7 +52,7 @@ class FakeQuantOps(TorchOps):
     ``choice`` says which of the precisions a forward pass in training uses; otherwise it is the artifact's.
     """
 
-    def __init__(self, plan: Plan, choice: Callable[[], int], *arguments: Any) -> None:
+    def __init__(self, plan: RoundingPlan, choice: Callable[[], int], *arguments: Any) -> None:
         super().__init__(*arguments)
         self._plan, self._choice = plan, choice() if self.training else 0
         self._rounded: tuple[Tensor, str, Tensor] | None = None

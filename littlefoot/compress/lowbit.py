@@ -32,7 +32,7 @@ from littlefoot.artifact.packing import (
 from littlefoot.artifact.precisions import scale_name, upper_bits
 from littlefoot.compress.calibration import Array, LayerInput, collect, load_clips, some
 from littlefoot.compress.distill import Distillation, denominator_of, learn, training_set
-from littlefoot.compress.fake_quant import FakeQuantOps, Plan, input_range, weight_levels
+from littlefoot.compress.fake_quant import FakeQuantOps, RoundingPlan, input_range, weight_levels
 from littlefoot.compress.gptq import best_scales, round_groups
 from littlefoot.compress.lesson import Lesson
 from littlefoot.compress.methods import StepContext
@@ -247,7 +247,7 @@ class LowbitDistillation(Distillation):
         student: CTCModel,
         teacher: Teacher,
         config: LowbitConfig,
-        plan: Plan,
+        plan: RoundingPlan,
         denominator: Denominator | None = None,
         hears_as_its_teacher: bool = False,
     ) -> None:
@@ -266,7 +266,7 @@ def plain(model: Artifact) -> Artifact:
     return replace(model, weights={n: v for n, v in weights.items() if not n.endswith(".input_shift")})
 
 
-def make_plan(model: Artifact, inputs: Sequence[LayerInput], config: LowbitConfig) -> Plan:
+def make_plan(model: Artifact, inputs: Sequence[LayerInput], config: LowbitConfig) -> RoundingPlan:
     """Which layers get how many bits.
 
     Raises ConfigError for patterns that match no layer, and for layers that cannot be packed.
@@ -284,7 +284,7 @@ def make_plan(model: Artifact, inputs: Sequence[LayerInput], config: LowbitConfi
         owner = group.layers[0] if factor else quantized[0]
         input_bits[owner] = 8 if factor else chosen_bits
         owners.update(dict.fromkeys(group.layers if factor else quantized, owner))
-    return Plan(weights, owners, input_bits)
+    return RoundingPlan(weights, owners, input_bits)
 
 
 def layer_codes(
@@ -322,7 +322,9 @@ def _other_bits(name: str, config: LowbitConfig) -> int:
     return config.head if name == "lm_head" else 8
 
 
-def prepare(model: Artifact, inputs: Sequence[LayerInput], plan: Plan, config: LowbitConfig) -> CTCModel:
+def prepare(
+    model: Artifact, inputs: Sequence[LayerInput], plan: RoundingPlan, config: LowbitConfig
+) -> CTCModel:
     """The model with what its training learns besides the weights (``littlefoot.compress.fake_quant``)."""
     weights: Arrays = {name: np.array(value, np.float32) for name, value in model.weights.items()}
     for group in inputs:
@@ -393,7 +395,7 @@ def near_gptq(weight: Array, rows: Array, code: WeightCode) -> tuple[Array, Arra
 
 
 @torch.no_grad()
-def convert(model: Artifact, plan: Plan, config: LowbitConfig) -> Artifact:
+def convert(model: Artifact, plan: RoundingPlan, config: LowbitConfig) -> Artifact:
     """The packed artifact of a trained model: what it computed in training, in integers."""
     weights: Arrays = dict(plain(model).weights)
     made: dict[str, npt.NDArray[np.float32]] = {}
