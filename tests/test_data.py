@@ -16,7 +16,7 @@ from littlefoot.audio import manifest
 from littlefoot.audio.manifest import Utterance
 from littlefoot.errors import TrainingError
 from littlefoot.network.config import ModelConfig
-from littlefoot.training.data import Batch, Draw, TrainingSet, frames_needed, padded_length
+from littlefoot.training.data import Batch, Draw, TrainingSet, bucket_length, frames_needed
 from littlefoot.training.train_config import TrainConfig, load_recipe
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "littlefoot-en.yaml"
@@ -110,13 +110,13 @@ def test_the_parts_of_a_step_are_about_equally_long(utterances: list[Utterance],
 
 def test_there_are_few_lengths_of_batches_and_little_padding(utterances: list[Utterance]) -> None:
     samples = np.arange(4_000, 480_000, 37)
-    padded = padded_length(samples)
+    padded = bucket_length(samples)
     assert len(set(padded.tolist())) <= 6 * np.log2(480 / 4) + 2
     assert (padded >= samples).all()
     assert (padded < 1.13 * samples).all()
-    assert padded_length([16_000, 32_000]).tolist() == [16_000, 32_000]
+    assert bucket_length([16_000, 32_000]).tolist() == [16_000, 32_000]
     for batch in all_batches(training_set(utterances), 1):
-        assert batch.waveforms.shape[1] == padded_length(int(batch.lengths.max()))
+        assert batch.waveforms.shape[1] == bucket_length(int(batch.lengths.max()))
         assert not batch.waveforms[0, batch.lengths[0] :].any()
 
 

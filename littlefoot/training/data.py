@@ -207,7 +207,7 @@ class TrainingSet(Dataset[Batch]):
     def epoch(self, number: int) -> Epoch:
         """The batches of an epoch, in order.
 
-        Utterances with the same ``padded_length`` share a batch, and batches of about the same length share a
+        Utterances with the same ``bucket_length`` share a batch, and batches of about the same length share a
         step, so that no process waits for another. With ``short_first`` the first epoch goes from short to
         long, which gets CTC off the ground sooner; all others take the steps in random order.
         """
@@ -225,7 +225,7 @@ class TrainingSet(Dataset[Batch]):
         seconds = np.where(too_fast, self.seconds[index], seconds)
 
         in_order = number == 0 and self.train.short_first
-        padded = padded_length(np.ceil(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+        padded = bucket_length(np.ceil(seconds * SAMPLE_RATE)) / SAMPLE_RATE
         draws = np.lexsort((seconds if in_order else rng.random(len(seconds)), padded))
         begins = _fill(padded[draws].tolist(), self.train.batch_seconds / self.parts)
         order = np.arange(len(begins) - 1)
@@ -399,7 +399,7 @@ def _floats(samples: npt.NDArray[np.int16]) -> npt.NDArray[np.float32]:
     return samples.astype(np.float32) / np.float32(32768)
 
 
-def padded_length(samples: npt.ArrayLike) -> npt.NDArray[np.int64]:
+def bucket_length(samples: npt.ArrayLike) -> npt.NDArray[np.int64]:
     """The lengths to which waveforms are padded: six of them per octave.
 
     Kernels are compiled anew for every shape they meet (by oneDNN on the CPU, which took half of the time of
@@ -410,9 +410,9 @@ def padded_length(samples: npt.ArrayLike) -> npt.NDArray[np.int64]:
 
 
 def pad(waveforms: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
-    """Waveforms of different lengths as one array (B, T) of a ``padded_length``, zeros after each."""
+    """Waveforms of different lengths as one array (B, T) of a ``bucket_length``, zeros after each."""
     longest = max(len(waveform) for waveform in waveforms)
-    padded = np.zeros((len(waveforms), int(padded_length(longest))), dtype=np.float32)
+    padded = np.zeros((len(waveforms), int(bucket_length(longest))), dtype=np.float32)
     for row, waveform in zip(padded, waveforms, strict=True):
         row[: len(waveform)] = waveform
     return padded
