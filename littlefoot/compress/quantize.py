@@ -51,7 +51,7 @@ from littlefoot.network.config import ModelConfig
 from littlefoot.network.weights import expected_weights
 from littlefoot.runtime import graph
 
-WIDTHS = (2, 3, 4, 8)
+POST_TRAINING_WIDTHS = (2, 3, 4, 8)
 WAVEFORM_LAYER = "feature_extractor.conv_layers.0.conv"
 
 
@@ -82,7 +82,7 @@ class QuantizeConfig:
         if self.mode not in ("static", "dynamic"):
             raise ConfigError(f"mode must be static or dynamic, not '{self.mode}'")
         for bits in (self.bits, *self.layer_bits.values()):
-            if bits not in WIDTHS:
+            if bits not in POST_TRAINING_WIDTHS:
                 raise ConfigError(f"bits must be 8, 4, 3 or 2, not {bits}")
         for name in ("budget_mb", "max_harm"):
             if (value := getattr(self, name)) is not None and value <= 0:
@@ -356,7 +356,7 @@ def mixed_bits(
     progress: Callable[[str], None],
 ) -> dict[str, int]:
     """Bits of each of the Transformer's linear layers under the budget."""
-    options = sensitivity(artifact, clips, inputs, WIDTHS, progress=progress)
+    options = sensitivity(artifact, clips, inputs, POST_TRAINING_WIDTHS, progress=progress)
     in_8_bits = replace(config, bits=8, budget_mb=None, max_harm=None)
     whole = quantize_static(artifact, inputs, scales, in_8_bits)
     budget = None if config.budget_mb is None else linear_budget(whole, config.budget_mb, options)
