@@ -26,7 +26,7 @@ import numpy as np
 from accuracy import percent, put, wer
 
 import littlefoot
-from littlefoot.audio import manifest, reading
+from littlefoot.audio import SAMPLE_RATE, manifest, reading
 from littlefoot.audio.manifest import Utterance
 from littlefoot.decode.align import word_times
 from littlefoot.decode.arpa import write_arpa
@@ -36,7 +36,6 @@ from littlefoot.decode.hotwords import DEFAULT_WEIGHT
 from littlefoot.decode.lexicon import Lexicon
 from littlefoot.decode.ngram import estimate
 from littlefoot.evaluate.metrics import evaluate, normalize_text, slot_word_recall, slot_words
-from littlefoot.network.config import SAMPLE_RATE
 from littlefoot.runtime.recognizer import Recognizer
 
 MARKS = "<!-- decoding -->\n", "<!-- /decoding -->\n"

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from littlefoot.artifact import Artifact, checkpoint
-from littlefoot.network.config import SAMPLE_RATE
+from littlefoot.audio import SAMPLE_RATE
 from littlefoot.runtime import graph
 from littlefoot.runtime.engine import create, openvino_core, openvino_model
 

@@ -32,11 +32,10 @@ from decoding import trimmed
 from process import run
 
 import littlefoot
-from littlefoot.audio import manifest, reading, vad
+from littlefoot.audio import SAMPLE_RATE, manifest, reading, vad
 from littlefoot.audio.manifest import Utterance
 from littlefoot.audio.vad.stretches import StretchConfig, stretches
 from littlefoot.evaluate.metrics import evaluate
-from littlefoot.network.config import SAMPLE_RATE
 from littlefoot.runtime import recognizer as recognition
 
 MARKS = "<!-- long -->\n", "<!-- /long -->\n"

@@ -21,6 +21,7 @@ from speed import BASE, int8, noise, random_checkpoint
 
 from littlefoot import artifact
 from littlefoot.artifact import checkpoint
+from littlefoot.audio import SAMPLE_RATE
 
 LITTLEFOOT = Path(sys.executable).with_name("littlefoot")
 
@@ -47,7 +48,7 @@ def run(*arguments: str | Path) -> tuple[float, float]:
 
 def write_noise(path: Path, seconds: int) -> Path:
     """Noise as 16-bit wav, block by block."""
-    with soundfile.SoundFile(path, "w", 16_000, 1, "PCM_16") as file:
+    with soundfile.SoundFile(path, "w", SAMPLE_RATE, 1, "PCM_16") as file:
         for block in range(0, seconds, 60):
             file.write(noise(min(60, seconds - block), block) * np.float32(0.1))
     return path

@@ -32,10 +32,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from websockets.asyncio.client import connect
 
 from littlefoot.artifact.checkpoint import SAMPLES
+from littlefoot.audio import SAMPLE_RATE
 from littlefoot.audio.reading import read
 
-RATE = 16_000
-BLOCK = RATE // 10
+BLOCK = SAMPLE_RATE // 10
 
 
 def main() -> None:
@@ -100,7 +100,7 @@ def server(model: str, *arguments: str) -> Iterator[Server]:
 def clips(options: argparse.Namespace) -> None:
     """Requests per second and what each takes, by how many are asked at once; servers take turns."""
     speech = SAMPLES / "digits.ogg"
-    seconds = len(read(speech)) / RATE
+    seconds = len(read(speech)) / SAMPLE_RATE
     form = _form(speech.read_bytes())
     print(f"clips of {seconds:.1f} s\n")
     print("| at once | `--parallel` | clips / s | x real time | p50 ms | p95 ms | CPU ms a clip | refused |")
@@ -141,7 +141,7 @@ def memory(options: argparse.Namespace) -> None:
             print(f"{done:6d} requests: {resident:.1f} MB", flush=True)
             if done < options.requests:
                 forms = [
-                    _form(_clip(int(rng.integers(RATE)), rng.uniform(0.2, 2.0)))
+                    _form(_clip(int(rng.integers(SAMPLE_RATE)), rng.uniform(0.2, 2.0)))
                     for _ in range(options.requests // 10)
                 ]
                 shares = [forms[part::4] for part in range(4)]
@@ -172,7 +172,7 @@ async def _all_streams(running: Server, count: int, seconds: float) -> list[list
 
 async def _stream(running: Server, number: int, seconds: float) -> list[float]:
     """Seconds by which the messages of one stream were late."""
-    samples = (32767 * _speech(number * RATE // 2, seconds)).astype("<i2")
+    samples = (32767 * _speech(number * SAMPLE_RATE // 2, seconds)).astype("<i2")
     late = []
     async with connect(f"ws://{running.host}:{running.port}/v1/live") as socket:
         await socket.send('{"type": "start"}')
@@ -182,7 +182,7 @@ async def _stream(running: Server, number: int, seconds: float) -> list[float]:
 
         async def send() -> None:
             for end in range(BLOCK, len(samples) + 1, BLOCK):
-                await asyncio.sleep(max(0.0, began + end / RATE - time.perf_counter()))
+                await asyncio.sleep(max(0.0, began + end / SAMPLE_RATE - time.perf_counter()))
                 await socket.send(samples[end - BLOCK : end].tobytes())
             await socket.send('{"type": "stop"}')
 
@@ -198,12 +198,14 @@ async def _stream(running: Server, number: int, seconds: float) -> list[float]:
 def _speech(start: int, seconds: float) -> np.ndarray:
     """The bundled clips after another, over and over."""
     clips = np.concatenate([read(path) for path in sorted(SAMPLES.glob("*.ogg"))])
-    return np.roll(np.resize(clips, round(seconds * RATE)), -start)
+    return np.roll(np.resize(clips, round(seconds * SAMPLE_RATE)), -start)
 
 
 def _clip(start: int, seconds: float) -> bytes:
     buffer = io.BytesIO()
-    soundfile.write(buffer, _speech(start, max(seconds, 2.0))[: round(seconds * RATE)], RATE, format="WAV")
+    soundfile.write(
+        buffer, _speech(start, max(seconds, 2.0))[: round(seconds * SAMPLE_RATE)], SAMPLE_RATE, format="WAV"
+    )
     return buffer.getvalue()
 
 

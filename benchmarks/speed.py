@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 
 from littlefoot.artifact import Artifact, checkpoint
+from littlefoot.audio import SAMPLE_RATE
 from littlefoot.compress.calibration import collect
 from littlefoot.compress.quantize import QuantizeConfig, quantize_static
 from littlefoot.compress.rounding import fit
@@ -80,7 +81,7 @@ def random_checkpoint(settings: dict[str, Any], directory: Path) -> Any:
 
 def noise(seconds: float, seed: int = 0) -> np.ndarray:
     """(T,) float32 of unit variance at 16 kHz."""
-    return np.random.default_rng(seed).standard_normal(int(seconds * 16_000)).astype(np.float32)
+    return np.random.default_rng(seed).standard_normal(int(seconds * SAMPLE_RATE)).astype(np.float32)
 
 
 def int8(artifact: Artifact) -> Artifact:
@@ -124,7 +125,7 @@ def peers(model: Any, waveform: np.ndarray, threads: int) -> dict[str, Contender
     if find_spec("nncf"):
         import nncf
 
-        data = nncf.Dataset([noise(len(waveform) / 16_000, seed)[None] for seed in (1, 2)])
+        data = nncf.Dataset([noise(len(waveform) / SAMPLE_RATE, seed)[None] for seed in (1, 2)])
         quantized = nncf.quantize(
             traced, data, model_type=nncf.ModelType.TRANSFORMER, preset=nncf.QuantizationPreset.MIXED
         )

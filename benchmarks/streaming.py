@@ -26,7 +26,7 @@ from accuracy import percent
 from speed import int8, noise
 
 from littlefoot.artifact import Artifact, checkpoint
-from littlefoot.audio import manifest
+from littlefoot.audio import SAMPLE_RATE, manifest
 from littlefoot.audio.reading import read
 from littlefoot.evaluate.metrics import evaluate
 from littlefoot.runtime.engine import create, create_stream
@@ -124,7 +124,7 @@ def streams(artifact: Artifact, options: argparse.Namespace) -> None:
         waveform = 0.1 * noise(options.seconds, number)
         began = time.perf_counter() + 0.1 * np.random.default_rng(number).random()
         for block, start in enumerate(range(0, len(waveform), BLOCK)):
-            due = began + (block + 1) * BLOCK / 16_000  # when a sound card would have it
+            due = began + (block + 1) * BLOCK / SAMPLE_RATE  # when a sound card would have it
             time.sleep(max(0.0, due - time.perf_counter()))
             stream.feed(waveform[start : start + BLOCK])
             late.append(1000 * (time.perf_counter() - due))
@@ -146,11 +146,11 @@ def memory(artifact: Artifact, options: argparse.Namespace) -> None:
     """Resident memory while hours of audio pass."""
     stream = recognizer(artifact, options.threads).stream()
     rng = np.random.default_rng(0)
-    began, blocks = time.perf_counter(), int(3600 * options.hours * 16_000 / BLOCK)
+    began, blocks = time.perf_counter(), int(3600 * options.hours * SAMPLE_RATE / BLOCK)
     for block in range(blocks + 1):
         if block % (blocks // 8) == 0:
             spent = time.perf_counter() - began
-            print(f"{block * BLOCK / 16_000 / 60:6.1f} min of audio: {resident():.1f} MB, {spent:.1f} s")
+            print(f"{block * BLOCK / SAMPLE_RATE / 60:6.1f} min of audio: {resident():.1f} MB, {spent:.1f} s")
         stream.feed((0.1 * rng.standard_normal(BLOCK)).astype(np.float32))
 
 
@@ -192,7 +192,7 @@ def delays(artifact: Artifact, options: argparse.Namespace) -> None:
     """
     shared = recognizer(artifact, options.threads)
     print("| latency | first text: p50 s | p95 | final segment: p50 s | p95 |\n|---|---|---|---|---|")
-    silence = np.zeros(2 * 16_000, np.float32)
+    silence = np.zeros(2 * SAMPLE_RATE, np.float32)
     waveforms = [np.concatenate([read(row.path), silence]) for row in recordings(options)[: options.limit]]
     for chunk in options.chunks or [artifact.config.chunk_frames]:
         first, final = delays_of(shared, chunk, waveforms)
@@ -213,7 +213,7 @@ def delays_of(
             block = waveform[start : start + BLOCK]
             began = time.perf_counter()
             partial = stream.feed(block)
-            now = max(now, (start + len(block)) / 16_000) + time.perf_counter() - began
+            now = max(now, (start + len(block)) / SAMPLE_RATE) + time.perf_counter() - began
             for segment in partial.final:
                 first.append((shown or now) - segment.start)
                 final.append(now - segment.end)

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from littlefoot.audio import reading
+from littlefoot.audio import SAMPLE_RATE, reading
 
 SAMPLES = Path(__file__).parent.parent / "littlefoot" / "bundled" / "samples"
 
@@ -61,12 +61,12 @@ def main() -> None:
         soundfile.write(
             path,
             waveform,
-            reading.SAMPLE_RATE,
+            SAMPLE_RATE,
             format="OGG",
             subtype="OPUS",
             compression_level=COMPRESSION_LEVEL,
         )
-        seconds = len(waveform) / reading.SAMPLE_RATE
+        seconds = len(waveform) / SAMPLE_RATE
         rows.append(
             f"{clip.id}\t{path.name}\t{seconds:.3f}\t{clip.program}-{clip.voice}\tsamples\t{clip.text}"
         )
@@ -89,7 +89,7 @@ def synthesise(clip: Clip) -> np.ndarray:
 
 def padded(waveform: np.ndarray) -> np.ndarray:
     """At an even level, with a short silence before and after."""
-    pause = np.zeros(int(PAUSE_SECONDS * reading.SAMPLE_RATE), np.float32)
+    pause = np.zeros(int(PAUSE_SECONDS * SAMPLE_RATE), np.float32)
     return np.concatenate([pause, waveform * (PEAK / np.abs(waveform).max()), pause])
 
 

@@ -24,7 +24,7 @@ import numpy as np
 import soxr
 from synthesisers import VOICES, Voice, save
 
-from littlefoot.audio import manifest, reading
+from littlefoot.audio import SAMPLE_RATE, manifest, reading
 from littlefoot.evaluate.metrics import normalize_text
 
 # How often each program's voices are drawn: the more natural, the more often.
@@ -112,8 +112,8 @@ def make(job: Job) -> Job:
     if not job.path.exists():
         # Played faster by the pitch, so spoken slower by it before.
         waveform = job.voice.speak(job.text, job.speed / job.pitch)
-        waveform = soxr.resample(waveform, job.pitch * reading.SAMPLE_RATE, reading.SAMPLE_RATE)
-        silences = [np.zeros(int(seconds * reading.SAMPLE_RATE), np.float32) for seconds in job.pauses]
+        waveform = soxr.resample(waveform, job.pitch * SAMPLE_RATE, SAMPLE_RATE)
+        silences = [np.zeros(int(seconds * SAMPLE_RATE), np.float32) for seconds in job.pauses]
         waveform = np.concatenate([silences[0], waveform * (PEAK / np.abs(waveform).max()), silences[1]])
         unfinished = job.path.with_suffix(".part")
         save(unfinished, waveform)

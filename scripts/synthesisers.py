@@ -13,7 +13,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from littlefoot.audio import reading
+from littlefoot.audio import SAMPLE_RATE, reading
 
 Waveform = np.ndarray
 COMPRESSION_LEVEL = 0.9  # of 0 to 1: about 24 kbit/s
@@ -50,7 +50,7 @@ def save(path: Path, waveform: Waveform) -> None:
     soundfile.write(
         path,
         waveform,
-        reading.SAMPLE_RATE,
+        SAMPLE_RATE,
         format="OGG",
         subtype="OPUS",
         compression_level=COMPRESSION_LEVEL,
@@ -100,7 +100,7 @@ def _load_piper() -> Any:
 
 
 def _at_16_khz(samples: Waveform, rate: int) -> Waveform:
-    return np.asarray(soxr.resample(samples, rate, reading.SAMPLE_RATE), np.float32)
+    return np.asarray(soxr.resample(samples, rate, SAMPLE_RATE), np.float32)
 
 
 _SPEAK = {"flite": _flite, "espeak-ng": _espeak, "hibari": _hibari, "piper": _piper}

@@ -134,3 +134,13 @@ def test_a_circle_is_found_wherever_the_import_stands(statement: str, tmp_path: 
     (package / "a.py").write_text(statement)
     (package / "b.py").write_text("from pack.a import other")
     assert set(circle(graph(package))) == {"pack.a", "pack.b"}
+
+
+def test_the_sample_rate_is_written_once() -> None:
+    places = [
+        path.relative_to(PACKAGE).as_posix()
+        for path in modules(PACKAGE).values()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and node.value == 16_000
+    ]
+    assert places == ["audio/__init__.py"]

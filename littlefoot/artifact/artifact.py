@@ -25,6 +25,7 @@ import numpy.typing as npt
 from littlefoot.artifact import safetensors_io
 from littlefoot.artifact.packing import PACKED_BITS, packed_columns
 from littlefoot.artifact.vocabulary import Vocabulary
+from littlefoot.audio import SAMPLE_RATE
 from littlefoot.errors import ArtifactError, ConfigError, LittlefootError
 from littlefoot.network import names
 from littlefoot.network.config import ModelConfig
@@ -207,7 +208,7 @@ def _write(artifact: Artifact, directory: Path) -> None:
         "feature_extractor_type": "Wav2Vec2FeatureExtractor",
         "feature_size": 1,
         "padding_value": 0.0,
-        "sampling_rate": 16_000,
+        "sampling_rate": SAMPLE_RATE,
         **artifact.preprocessor,
     }
     for name, content in (
@@ -342,15 +343,15 @@ def read_text_side(
         preprocessor = _optional(directory / "processor_config.json").get("feature_extractor", {})
         if not isinstance(preprocessor, dict):
             raise ArtifactError("processor_config.json: feature_extractor must be an object")
-    preprocessor = {"do_normalize": True, "sampling_rate": 16_000, **preprocessor}
+    preprocessor = {"do_normalize": True, "sampling_rate": SAMPLE_RATE, **preprocessor}
     if not isinstance(preprocessor["do_normalize"], bool):
         raise ArtifactError(
             f"{PREPROCESSOR}: do_normalize must be true or false, not {preprocessor['do_normalize']!r}"
         )
-    if preprocessor["sampling_rate"] != 16_000:
+    if preprocessor["sampling_rate"] != SAMPLE_RATE:
         raise ArtifactError(
             f"{PREPROCESSOR}: sampling_rate is {preprocessor['sampling_rate']}, "
-            "but only 16000 Hz is supported"
+            f"but only {SAMPLE_RATE} Hz is supported"
         )
     return vocabulary, preprocessor
 

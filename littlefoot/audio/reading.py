@@ -18,14 +18,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from littlefoot.audio import containers, media
+from littlefoot.audio import SAMPLE_RATE, containers, media
 from littlefoot.audio.pcm import Pcm
 from littlefoot.errors import AudioError, MissingExtraError
 
 if TYPE_CHECKING:
     import soundfile
 
-SAMPLE_RATE = 16000
 """Samples per second of everything this module returns."""
 
 Waveform: TypeAlias = NDArray[np.float32]

@@ -9,8 +9,9 @@ from __future__ import annotations
 from math import prod
 
 from littlefoot.artifact import Artifact
+from littlefoot.audio import SAMPLE_RATE
 from littlefoot.network import mel
-from littlefoot.network.config import SAMPLE_RATE, ModelConfig
+from littlefoot.network.config import ModelConfig
 from littlefoot.network.weights import expected_weights
 
 

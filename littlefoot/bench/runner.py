@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from littlefoot.audio import reading
+from littlefoot.audio import SAMPLE_RATE, reading
 from littlefoot.audio.manifest import Utterance
 from littlefoot.bench import energy
 from littlefoot.bench.contenders import Contender, Waveform
@@ -165,7 +165,7 @@ class _Bench:
                     "prepare",
                     contender=asdict(row.contender),
                     folder=str(row.folder),
-                    samples=round(settings.headline * reading.SAMPLE_RATE),
+                    samples=round(settings.headline * SAMPLE_RATE),
                 )
             if row.error is None:
                 with self._failing(row), row.start() as process:
@@ -204,7 +204,7 @@ class _Bench:
 
     def _write_clips(self) -> dict[float, Path]:
         """A clip of each length, joined from recordings in an order drawn at random."""
-        wanted = round(max(self._settings.lengths) * reading.SAMPLE_RATE)
+        wanted = round(max(self._settings.lengths) * SAMPLE_RATE)
         order = list(range(len(self._utterances)))
         random.Random(1).shuffle(order)
         joined: list[Waveform] = []
@@ -221,7 +221,7 @@ class _Bench:
         clips = {}
         for seconds in self._settings.lengths:
             clips[seconds] = self._folder / f"{seconds:g}.npy"
-            np.save(clips[seconds], samples[: round(seconds * reading.SAMPLE_RATE)])
+            np.save(clips[seconds], samples[: round(seconds * SAMPLE_RATE)])
         return clips
 
     def _read(self, index: int) -> Waveform | None:
@@ -234,7 +234,7 @@ class _Bench:
         except AudioError as error:
             self._failed[index] = f"{utterance.id}: {error}"
             return None
-        self._seconds[index] = len(waveform) / reading.SAMPLE_RATE
+        self._seconds[index] = len(waveform) / SAMPLE_RATE
         return waveform
 
     def _peaks(self) -> dict[str, float]:

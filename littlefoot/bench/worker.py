@@ -15,6 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from littlefoot.audio import SAMPLE_RATE
+
 LEAST_SECONDS = 0.06
 """A turn repeats a short recording for so long, without the first time, which fills the caches."""
 
@@ -92,7 +94,7 @@ class Worker:
         while time.perf_counter() - start < seconds:
             self._subject.transcribe(waveform)
             count += 1
-        return {"audio_seconds": count * len(waveform) / 16_000}
+        return {"audio_seconds": count * len(waveform) / SAMPLE_RATE}
 
     def stream(self, path: str) -> dict[str, Any] | None:
         """Feed an utterance to a model made for streaming; None for others. All in seconds."""
@@ -143,7 +145,7 @@ def clocked(run: Callable[[], object], least: float = LEAST_SECONDS) -> list[flo
 
 def _delays(stream: Any, waveform: Any) -> dict[str, Any]:
     """When the first text came, and when the first word began: seconds of the recording, plus computing."""
-    block = round(BLOCK_SECONDS * 16_000)
+    block = round(BLOCK_SECONDS * SAMPLE_RATE)
     text_at: float | None = None
     segments: list[Any] = []
     for begin in range(0, len(waveform), block):
@@ -152,7 +154,7 @@ def _delays(stream: Any, waveform: Any) -> dict[str, Any]:
         taken = time.perf_counter() - start
         segments += partial.final
         if text_at is None and (partial.text or partial.final):
-            text_at = min(begin + block, len(waveform)) / 16_000 + taken
+            text_at = min(begin + block, len(waveform)) / SAMPLE_RATE + taken
     start = time.perf_counter()
     segments += stream.finish().final
     finalisation = time.perf_counter() - start

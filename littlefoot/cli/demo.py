@@ -15,7 +15,7 @@ def demo() -> None:
     """Quantize the bundled English model to 8 bits and transcribe the sample clips with both."""
     from littlefoot import artifact
     from littlefoot.artifact import checkpoint, weights_file_bytes
-    from littlefoot.audio import manifest, reading
+    from littlefoot.audio import SAMPLE_RATE, manifest, reading
     from littlefoot.compress.calibration import load_clips, recordings
     from littlefoot.compress.quantize import QuantizeConfig, quantize
     from littlefoot.evaluate.metrics import evaluate
@@ -27,7 +27,7 @@ def demo() -> None:
     made, _ = quantize(original, load_clips(recordings([samples]), original), QuantizeConfig())
     utterances = manifest.read(samples)
     clips = [reading.read(utterance.path) for utterance in utterances]
-    seconds = sum(map(len, clips)) / reading.SAMPLE_RATE
+    seconds = sum(map(len, clips)) / SAMPLE_RATE
     with tempfile.TemporaryDirectory() as directory:
         artifact.save(made, Path(directory) / "int8")
         texts: dict[str, list[str]] = {}

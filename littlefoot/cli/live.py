@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from littlefoot.audio import SAMPLE_RATE
 from littlefoot.errors import AudioError, MissingExtraError
-from littlefoot.network.config import SAMPLE_RATE
 
 if TYPE_CHECKING:
     from littlefoot.decode.beam import BeamDecoder

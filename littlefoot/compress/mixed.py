@@ -14,13 +14,13 @@ import numpy as np
 
 from littlefoot.artifact import Artifact
 from littlefoot.artifact.packing import WeightCode, layer_bytes, packable
+from littlefoot.audio import SAMPLE_RATE
 from littlefoot.compress.calibration import Array, LayerInput
 from littlefoot.compress.gate import run
 from littlefoot.compress.gptq import round_groups
 from littlefoot.compress.rounding import round_weight
 from littlefoot.decode.spans import log_softmax
 from littlefoot.errors import ConfigError
-from littlefoot.network.config import SAMPLE_RATE
 
 WIDTHS = (1, 2, 3, 4, 8)
 """Bits that a layer may have."""

@@ -21,13 +21,14 @@ import torch
 from torch import Tensor, nn
 
 from littlefoot.artifact import Artifact
+from littlefoot.audio import SAMPLE_RATE
 from littlefoot.compress.distill import Distillation, denominator_of, learn, training_set
 from littlefoot.compress.lesson import Lesson
 from littlefoot.compress.methods import StepContext
 from littlefoot.compress.student import axes, importance, select
 from littlefoot.compress.teacher import Teacher, make_teacher
 from littlefoot.errors import ConfigError
-from littlefoot.network.config import SAMPLE_RATE, ModelConfig
+from littlefoot.network.config import ModelConfig
 from littlefoot.training.data import Batch
 from littlefoot.training.forward_backward import Denominator
 from littlefoot.training.module import CTCModel

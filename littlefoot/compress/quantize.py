@@ -40,6 +40,7 @@ import numpy.typing as npt
 from littlefoot.artifact import Artifact
 from littlefoot.artifact.checkpoint import SAMPLES
 from littlefoot.artifact.packing import WeightCode, layer_bytes, pack_layer, packable
+from littlefoot.audio import SAMPLE_RATE
 from littlefoot.compress.calibration import Array, LayerInput, collect, load_clips, recordings, some
 from littlefoot.compress.gate import Comparison, compare, run, speedup
 from littlefoot.compress.gptq import round_to_bits
@@ -158,7 +159,7 @@ def quantize(
         harm = _harm(attempt, config, names)
         candidate, comparison = _restore(attempt, config, harm, names)
     kept: tuple[str, ...] = tuple(candidate.config.littlefoot["quantization"]["kept"])
-    ratio = speedup(artifact, candidate, np.concatenate(clips)[: 10 * 16_000])
+    ratio = speedup(artifact, candidate, np.concatenate(clips)[: 10 * SAMPLE_RATE])
     figures = {
         "logit_error": round(comparison.logit_error, 5),
         "disagreement": round(comparison.disagreement, 5),

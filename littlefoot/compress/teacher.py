@@ -17,7 +17,7 @@ from accelerate import PartialState
 from torch import Tensor
 
 from littlefoot.artifact import Artifact, fingerprint
-from littlefoot.audio import reading
+from littlefoot.audio import SAMPLE_RATE, reading
 from littlefoot.compress.lesson import Lesson
 from littlefoot.compress.methods import StepContext
 from littlefoot.errors import LittlefootError, TrainingError
@@ -241,7 +241,7 @@ def cached(
                 raise TrainingError(f"{directory} was made with {name}: remove it, or choose another output")
         return CachedTeacher(directory, artifact.config)
     width = _record_width(index["vocabulary_size"], index["top_k"])
-    frames = artifact.config.frames((data.seconds * reading.SAMPLE_RATE).astype(np.int64) + 1)
+    frames = artifact.config.frames((data.seconds * SAMPLE_RATE).astype(np.int64) + 1)
     width += artifact.config.conv_dim[-1] if features else 0
     estimate = int(frames.sum()) * 2 * width
     parts = [directory.with_name(f"{directory.name}-{n}") for n in range(state.num_processes)]

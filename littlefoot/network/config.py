@@ -10,10 +10,9 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
+from littlefoot.audio import SAMPLE_RATE
 from littlefoot.errors import ConfigError
 from littlefoot.network import mel
-
-SAMPLE_RATE = 16_000
 
 FAMILIES = {
     "wav2vec2": "Wav2Vec2ForCTC",  # also XLS-R and MMS

@@ -21,8 +21,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from littlefoot.audio import SAMPLE_RATE
 from littlefoot.network import mel
-from littlefoot.network.config import SAMPLE_RATE, ModelConfig
+from littlefoot.network.config import ModelConfig
 
 Tensor = Any
 """A value of the backend in use. It understands + - * and //, with numpy's broadcasting."""

@@ -16,11 +16,12 @@ import numpy as np
 
 from littlefoot.artifact import Artifact
 from littlefoot.artifact.packing import WeightCode, layer_bytes, packable, symmetric
+from littlefoot.audio import SAMPLE_RATE
 from littlefoot.audio.manifest import Corpus
 from littlefoot.compress.chain import run
 from littlefoot.compress.recipe import Recipe, make_step
 from littlefoot.errors import ConfigError
-from littlefoot.network.config import SAMPLE_RATE, ModelConfig
+from littlefoot.network.config import ModelConfig
 from littlefoot.network.weights import expected_weights
 from littlefoot.plan.candidates import PRECISIONS, ROUNDING, Candidate, MethodCall
 from littlefoot.runtime.engine import create, create_stream

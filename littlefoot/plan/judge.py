@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from littlefoot.artifact import Artifact
-from littlefoot.audio import reading
+from littlefoot.audio import SAMPLE_RATE, reading
 from littlefoot.audio.manifest import Corpus, Utterance
 from littlefoot.compress.mixed import kl_divergence
 from littlefoot.decode.greedy import greedy
@@ -17,7 +17,6 @@ from littlefoot.errors import ConfigError, LittlefootError
 from littlefoot.evaluate.evaluation import hear
 from littlefoot.evaluate.metrics import word_errors
 from littlefoot.evaluate.statistics import paired_difference
-from littlefoot.network.config import SAMPLE_RATE
 from littlefoot.plan.build import silent_engine
 from littlefoot.runtime.recognizer import Recognizer
 

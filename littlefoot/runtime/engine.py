@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from littlefoot.artifact import Artifact
+from littlefoot.audio import SAMPLE_RATE
 from littlefoot.errors import ConfigError, EngineError, MissingExtraError
-from littlefoot.network.config import SAMPLE_RATE
 from littlefoot.runtime import cache
 from littlefoot.runtime.native import engine as native
 from littlefoot.runtime.protocols import Array, Engine, StreamEngine

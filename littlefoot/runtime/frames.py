@@ -7,8 +7,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from littlefoot.audio import reading
-from littlefoot.network.config import SAMPLE_RATE, ModelConfig
+from littlefoot.audio import SAMPLE_RATE, reading
+from littlefoot.network.config import ModelConfig
 from littlefoot.runtime.protocols import Engine, StreamEngine
 from littlefoot.runtime.stream_state import SEEN, VALID, WAVEFORM, stream_state
 

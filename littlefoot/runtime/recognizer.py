@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from littlefoot.artifact import Artifact, checkpoint, first_layers
 from littlefoot.artifact.precisions import at_bits
-from littlefoot.audio import reading
+from littlefoot.audio import SAMPLE_RATE, reading
 from littlefoot.audio.vad import create as create_detector
 from littlefoot.audio.vad.detector import Detector
 from littlefoot.audio.vad.stretches import stretches
@@ -25,7 +25,7 @@ from littlefoot.decode.hotwords import read_hotwords
 from littlefoot.decode.lexicon import read_lexicon
 from littlefoot.decode.spans import separator
 from littlefoot.errors import ConfigError
-from littlefoot.network.config import SAMPLE_RATE, ModelConfig
+from littlefoot.network.config import ModelConfig
 from littlefoot.runtime.engine import create, create_stream
 from littlefoot.runtime.frames import ChunkedFrames, Frames, WindowedFrames
 from littlefoot.runtime.protocols import Engine, StreamEngine

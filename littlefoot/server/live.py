@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from littlefoot.network.config import SAMPLE_RATE
+from littlefoot.audio import SAMPLE_RATE
 from littlefoot.runtime.stream import Partial, Stream
 from littlefoot.server.errors import ApiError
 from littlefoot.server.models import Model

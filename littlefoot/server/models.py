@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from littlefoot.artifact import artifact, checkpoint
+from littlefoot.audio import SAMPLE_RATE
 from littlefoot.decode.beam import BeamDecoder
 from littlefoot.errors import ConfigError, LittlefootError
-from littlefoot.network.config import SAMPLE_RATE, ModelConfig
+from littlefoot.network.config import ModelConfig
 from littlefoot.runtime.frames import WindowedFrames
 from littlefoot.runtime.recognizer import Recognizer
 from littlefoot.server.errors import ApiError

@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from littlefoot.audio import reading
+from littlefoot.audio import SAMPLE_RATE, reading
 from littlefoot.errors import ConfigError, LittlefootError
-from littlefoot.network.config import SAMPLE_RATE
 from littlefoot.training.train_config import TrainConfig
 
 Waveform = npt.NDArray[np.float32]

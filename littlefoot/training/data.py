@@ -23,10 +23,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from littlefoot.artifact.vocabulary import Vocabulary
-from littlefoot.audio import reading
+from littlefoot.audio import SAMPLE_RATE, reading
 from littlefoot.audio.manifest import Utterance
 from littlefoot.errors import LittlefootError, TrainingError
-from littlefoot.network.config import SAMPLE_RATE, ModelConfig
+from littlefoot.network.config import ModelConfig
 from littlefoot.training.augment import Augmenter, mask_spans
 from littlefoot.training.pronunciations import spelling
 from littlefoot.training.train_config import TrainConfig

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint as checkpoint_activations
 
 from littlefoot.artifact import Artifact, checkpoint
 from littlefoot.artifact.vocabulary import Vocabulary
+from littlefoot.audio import SAMPLE_RATE
 from littlefoot.errors import ConfigError
 from littlefoot.network.config import ModelConfig
 from littlefoot.network.encoder import EncoderOutput, encode, encode_features, head
@@ -176,7 +177,7 @@ class CTCModel(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         shapes = {**expected_weights(config), "masked_spec_embed": (config.hidden_size,)}
         weights = {name: _initial(name, shape, config, generator) for name, shape in shapes.items()}
-        preprocessor = {"sampling_rate": 16_000, "do_normalize": do_normalize}
+        preprocessor = {"sampling_rate": SAMPLE_RATE, "do_normalize": do_normalize}
         return cls(config, vocabulary, preprocessor, weights)
 
     def with_weights(self, weights: dict[str, Tensor]) -> CTCModel:

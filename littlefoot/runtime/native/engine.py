@@ -17,8 +17,9 @@ import numpy.typing as npt
 
 from littlefoot.artifact import Artifact
 from littlefoot.artifact.packing import unpack_layer
+from littlefoot.audio import SAMPLE_RATE
 from littlefoot.errors import EngineError
-from littlefoot.network.config import SAMPLE_RATE, ModelConfig
+from littlefoot.network.config import ModelConfig
 from littlefoot.network.encoder import embed, head, transform
 from littlefoot.network.weights import expected_weights
 from littlefoot.runtime.native import layers
