@@ -2,6 +2,7 @@
 
 import { Live, models, transcribe, useKey } from "./api.js";
 import { Microphone } from "./microphone.js";
+import { RATE } from "./resampler.js";
 import { srt } from "./subtitles.js";
 
 const at = (id) => document.getElementById(id);
@@ -128,7 +129,7 @@ async function speak() {
   });
   try {
     const opened = await Microphone.open((pcm, peak) => {
-      seconds += pcm.length / 16000;
+      seconds += pcm.length / RATE;
       sent.push([seconds, performance.now()]);
       live.send(pcm);
       at("level").value = Math.sqrt(peak);
