@@ -133,7 +133,7 @@ def _load_checkpoint(directory: Path, language: str | None) -> Artifact:
     if values["model_type"] == "data2vec-audio":
         values |= _DATA2VEC
     config = ModelConfig.from_dict(values)
-    tensors = _read_tensors(directory)
+    tensors = read_tensors(directory)
     if config.adapter_attn_dim is not None:
         tensors.update(_adapter(directory, language))
     weights = names.from_checkpoint(tensors, config)
@@ -177,7 +177,7 @@ def _only_needed(weights: Arrays, config: ModelConfig) -> Arrays:
     }
 
 
-def _read_tensors(directory: Path) -> Arrays:
+def read_tensors(directory: Path) -> Arrays:
     """All tensors of a checkpoint, whole or in shards, safetensors before pickles."""
     for index, whole, reader in (
         ("model.safetensors.index.json", "model.safetensors", _read_safetensors),

@@ -19,6 +19,7 @@ from littlefoot.cli.demo import demo
 from littlefoot.cli.doctor import doctor
 from littlefoot.cli.eval import evaluate
 from littlefoot.cli.export import export
+from littlefoot.cli.graft import graft
 from littlefoot.cli.info import info
 from littlefoot.cli.label import label
 from littlefoot.cli.lm import lm
@@ -41,6 +42,7 @@ app = typer.Typer(
 )
 app.command()(transcribe)
 app.command("eval")(evaluate)
+app.command()(graft)
 for command in (bench, quantize, shrink, train, label, analyze, export, push, serve, info, doctor, demo):
     app.command()(command)
 app.add_typer(lm, name="lm")

@@ -25,6 +25,12 @@ Bits = Annotated[
     int | None,
     typer.Option("--bits", help="Weights of so many bits, of a model that was trained for several."),
 ]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an artifact.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change a setting of a recipe's step, such as train.train.steps=500."),
+]
 Vad = Annotated[
     str | None, typer.Option("--vad", help="What finds speech in long recordings: energy, silero or off.")
 ]

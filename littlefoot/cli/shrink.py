@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from littlefoot.cli import options
+from littlefoot.cli.recipes import carry_out, save, tell
 
 if TYPE_CHECKING:
-    from littlefoot.artifact import Artifact
     from littlefoot.plan.planner import Outcome, Plan, Planner, SearchSettings
 
 
@@ -41,8 +41,8 @@ def shrink(
             "of all training (train.batch_seconds=64).",
         ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an artifact.")] = False,
+    resume: options.Resume = False,
+    overwrite: options.Overwrite = False,
     language: options.Language = None,
     steps: Annotated[
         int,
@@ -72,7 +72,11 @@ def shrink(
     if (recipe is None) == (target is None):
         raise ConfigError("say how, with --recipe, or what for, with --target; one of the two")
     if recipe is not None:
-        _by_recipe(model, out, recipe, data, overrides or [], resume, overwrite, language)
+        from littlefoot.artifact import checkpoint
+        from littlefoot.compress import load_recipe
+
+        chain = load_recipe(recipe, overrides or [])
+        carry_out(chain, checkpoint.load(model, language), model, out, data, resume, overwrite)
         return
     assert target is not None
     if language is not None:
@@ -87,38 +91,6 @@ def shrink(
         train = apply_overrides({}, overrides)["train"]
     settings = SearchSettings(steps, train, threads, processes, machine.threads(), ray)
     _for_target(model, out, target, data or [], settings, resume, overwrite, yes, as_json)
-
-
-def _by_recipe(
-    model: str,
-    out: Path,
-    recipe: str,
-    data: list[Path] | None,
-    overrides: list[str],
-    resume: bool,
-    overwrite: bool,
-    language: str | None,
-) -> None:
-    from littlefoot import artifact
-    from littlefoot.artifact import checkpoint
-    from littlefoot.audio import manifest
-    from littlefoot.compress import load_recipe, run
-    from littlefoot.compress.methods import is_main_process
-
-    main = is_main_process()
-
-    def progress(message: str) -> None:
-        if main:
-            _tell(message)
-
-    steps = load_recipe(recipe, overrides)
-    artifact.check_output(out, overwrite)
-    loaded = checkpoint.load(model, language)
-    corpus = manifest.index(data) if data else None
-    directory = out.with_name(out.name + "-steps")
-    made = run(loaded, steps, corpus, directory, model, resume, progress)
-    if main:
-        _save(made, loaded, out, overwrite)
 
 
 def _for_target(
@@ -151,7 +123,7 @@ def _for_target(
         raise ConfigError(f"{folder} is there already: continue with --resume, or choose another output")
     loaded = checkpoint.load(model)
     corpus = manifest.index(data) if data else None
-    planner = Planner(loaded, model, wanted, corpus, data, folder, settings, _tell)
+    planner = Planner(loaded, model, wanted, corpus, data, folder, settings, tell)
     plans = planner.plans()
     typer.echo(report.proposal(plans), err=True)
     if not yes:
@@ -165,7 +137,7 @@ def _for_target(
     made = replace(
         made, config=config, card=made.card.rstrip() + "\n" + report.card(wanted, outcome, settings.threads)
     )
-    _save(made, loaded, out, overwrite)
+    save(made, loaded, out, overwrite)
     typer.echo(json.dumps(record, indent=2) if as_json else report.summary(outcome))
     if outcome.misses:
         raise typer.Exit(1)
@@ -181,7 +153,7 @@ def _first_that_meets(planner: Planner, plans: list[Plan]) -> Outcome:
         try:
             outcomes.append(planner.carry_out(plan))
         except TrainingError as error:
-            _tell(f"{plan.option.candidate.name} failed: {error}")
+            tell(f"{plan.option.candidate.name} failed: {error}")
             failed = error
             continue
         if not outcomes[-1].misses:
@@ -190,19 +162,3 @@ def _first_that_meets(planner: Planner, plans: list[Plan]) -> Outcome:
     if failed is not None and not outcomes:
         raise failed
     return min(outcomes, key=lambda outcome: (len(outcome.misses), outcome.measured.wer or 0.0))
-
-
-def _save(made: Artifact, loaded: Artifact, out: Path, overwrite: bool) -> None:
-    from littlefoot import artifact
-    from littlefoot.artifact import weights_file_bytes
-
-    artifact.save(made, out, overwrite)
-    before, after = (weights_file_bytes(a) / 1e6 for a in (loaded, made))
-    _tell(
-        f"saved {out}: {made.parameters / 1e6:.2f} of {loaded.parameters / 1e6:.2f} million parameters, "
-        f"{after:.2f} of {before:.2f} MB"
-    )
-
-
-def _tell(message: str) -> None:
-    typer.echo(f"littlefoot: {message}", err=True)

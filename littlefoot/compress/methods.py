@@ -20,6 +20,10 @@ from littlefoot.errors import ConfigError, MissingExtraError
 from littlefoot.network.config import ModelConfig
 
 METHODS = {
+    "front_end": ("littlefoot.compress.graft", "FrontEndConfig", "graft_front_end"),
+    "head": ("littlefoot.compress.head", "HeadConfig", "make_head"),
+    "train": ("littlefoot.compress.finetune", "FineTuneConfig", "finetune"),
+    "positions": ("littlefoot.compress.positions", "PositionsConfig", "change_positions"),
     "distill": ("littlefoot.compress.distill", "DistillConfig", "distill"),
     "prune": ("littlefoot.compress.prune", "PruneConfig", "prune"),
     "share": ("littlefoot.compress.share", "ShareConfig", "share"),

@@ -27,6 +27,9 @@ ACTIVATIONS = ("gelu", "relu")
 MAX_LAYERS = 1000
 """More can only be damage, and would take all memory."""
 
+MAX_POSITIONS = 1500
+"""Frames that have sinusoids of their own, 30 s in Whisper; later ones have those of the last."""
+
 MAX_WINDOW = 4096
 """Samples of a spectrogram's window; its filters take memory by the square of it."""
 
@@ -44,6 +47,7 @@ _POSITIVE = (
 _OWN = (
     "feat_extract_first",
     "waveform_gain",
+    "sinusoidal_positions",
     "layer_attention_heads",
     "layer_intermediate_size",
     "layer_blocks",
@@ -125,6 +129,9 @@ class ModelConfig:
     """WavLM: buckets of the relative position bias."""
     max_bucket_distance: int = 800
     """WavLM: distance in frames beyond which all positions share a bucket."""
+    sinusoidal_positions: float = 0.0
+    """Sinusoids of the frame's number are added to the first block's input, times this: 1 in Whisper's
+    encoder, where they end at ``MAX_POSITIONS``; 0 for none."""
 
     # Streaming.
     chunk_frames: int = 0
@@ -245,6 +252,11 @@ class ModelConfig:
                 "data2vec-audio": "its positional convolutions, one on the other, look far ahead",
             }[self.model_type]
             raise ConfigError(f"chunk_frames: a {self.model_type} model cannot stream: {reason}")
+        if self.sinusoidal_positions:
+            raise ConfigError(
+                "chunk_frames: sinusoids of the frame's number end after 30 s: the step positions, which "
+                "teaches a model to do without them, must come first"
+            )
         if self.feat_extract_norm == "group":
             raise ConfigError(
                 "chunk_frames: a group norm over time would wait for the end: set feat_extract_norm to affine"

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from littlefoot.audio import SAMPLE_RATE
 from littlefoot.network import mel
-from littlefoot.network.config import ModelConfig
+from littlefoot.network.config import MAX_POSITIONS, ModelConfig
 
 Tensor = Any
 """A value of the backend in use. It understands + - * and //, with numpy's broadcasting."""
@@ -101,6 +101,9 @@ class Ops(Protocol):
     def mask_spans(self, x: Tensor) -> Tensor:
         """SpecAugment on the projected features (B, F, D); nothing, outside of training."""
 
+    def begin_anywhere(self, positions: Tensor, count: int) -> Tensor:
+        """Frame numbers (F,), shifted at random below ``count`` in training; as they are outside of it."""
+
 
 @dataclass
 class EncoderOutput:
@@ -136,11 +139,13 @@ def encode_features(
 
 def embed(ops: Ops, config: ModelConfig, features: Tensor, valid: Tensor | None = None) -> Tensor:
     """The front end's features (B, F, C) to the input of the first Transformer block (B, F, D)."""
-    x = ops.mask_spans(_project(ops, config, features))  # (B, F, D)
+    x = ops.mask_spans(project(ops, config, features))  # (B, F, D)
     frame_mask = None if valid is None else ops.reshape(valid, (0, -1, 1))  # (B, F, 1)
     if frame_mask is not None:
         x = x * frame_mask
     x = x + _positions(ops, config, x, frame_mask)
+    if config.sinusoidal_positions:
+        x = x + _sinusoids(ops, config, x)
     if not config.do_stable_layer_norm:
         x = ops.layer_norm(x, "encoder.layer_norm", config.layer_norm_eps)
     dropped: Tensor = ops.dropout(x, config.hidden_dropout)
@@ -206,7 +211,7 @@ def encode_chunk(
         valid: (B, new frames) 1.0, and 0.0 for those after the end: as many as ``right_context_frames``
             follow the last real one.
     """
-    x = _project(ops, config, features) * ops.reshape(valid, (0, -1, 1))
+    x = project(ops, config, features) * ops.reshape(valid, (0, -1, 1))
     x = ops.concat([state.features, x], axis=1)  # (B, N + C, D)
     behind, ahead = position_padding(config)
     after = StreamState(ops.last(x, 1, behind + ahead), {}, [], state.seen)
@@ -241,7 +246,7 @@ class AttentionCache:
     """(B,): how many of the frames before, from the first, are real."""
 
 
-def _project(ops: Ops, config: ModelConfig, features: Tensor) -> Tensor:
+def project(ops: Ops, config: ModelConfig, features: Tensor) -> Tensor:
     """(B, F, C) -> (B, F, D)."""
     if config.feat_proj_layer_norm:
         features = ops.layer_norm(features, "feature_projection.layer_norm", config.layer_norm_eps)
@@ -325,6 +330,24 @@ def _positions(ops: Ops, config: ModelConfig, x: Tensor, frame_mask: Tensor | No
         if frame_mask is not None:  # or padding would leak through the next layer
             x = x * frame_mask
     return x
+
+
+def _sinusoids(ops: Ops, config: ModelConfig, x: Tensor) -> Tensor:
+    """Whisper's position embedding (Radford et al. 2023) for the frames of x (B, F, D): (F, D)."""
+    table = sinusoids(config.hidden_size) * np.float32(config.sinusoidal_positions)
+    frame = ops.begin_anywhere(ops.positions(x, axis=1), MAX_POSITIONS)  # (F,)
+    return ops.gather(ops.constant(table), ops.clip(frame, 0, MAX_POSITIONS - 1))
+
+
+@cache
+def sinusoids(width: int) -> npt.NDArray[np.float32]:
+    """Sines, then cosines, of every frame's number: (MAX_POSITIONS, width).
+
+    Angular frequencies fall from 1 to 1/10000 per frame, by equal ratios.
+    """
+    rates = np.exp(-math.log(10_000) * np.arange(width // 2) / (width // 2 - 1))
+    angles = np.outer(np.arange(MAX_POSITIONS), rates)
+    return np.concatenate([np.sin(angles), np.cos(angles)], axis=1).astype(np.float32)
 
 
 def _position_convolution(ops: Ops, config: ModelConfig, x: Tensor, padding: tuple[int, int]) -> Tensor:

@@ -59,6 +59,20 @@ def bands(count: int, window: int, sample_rate: int) -> npt.NDArray[np.float32]:
     return np.concatenate([weights, weights], axis=1)[:, :, None].astype(np.float32)
 
 
+@cache
+def triangles(count: int, window: int, sample_rate: int) -> npt.NDArray[np.float32]:
+    """Whisper's bands over the powers of all frequencies from zero to the highest: (count, window // 2 + 1).
+
+    The corners of ``bands``, each triangle of area 1 over its hertz (librosa's and Slaney's norm).
+    """
+    frequencies = np.arange(window // 2 + 1) * sample_rate / window
+    corners = _hertz(np.linspace(0, _mel(sample_rate / 2), count + 2))[:, None]
+    low, middle, high = corners[:-2], corners[1:-1], corners[2:]
+    rising, falling = (frequencies - low) / (middle - low), (high - frequencies) / (high - middle)
+    weights = np.maximum(np.minimum(rising, falling), 0) * 2 / (high - low)
+    return weights.astype(np.float32)
+
+
 # Slaney 1998, Auditory Toolbox (Interval Research Technical Report 1998-010): linear up to 1000 Hz, 15 mel,
 # logarithmic above, 27 mel for a factor of 6.4; the scale of librosa and Whisper. HTK's is finer at the low
 # end, where some of 80 bands would read one and the same frequency of a window of 25 ms.

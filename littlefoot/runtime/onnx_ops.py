@@ -310,5 +310,8 @@ class OnnxOps:
     def dropout(self, x: Value, probability: float) -> Value:
         return x
 
+    def begin_anywhere(self, positions: Value, count: int) -> Value:
+        return positions
+
     def mask_spans(self, x: Value) -> Value:
         return x

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,10 @@ class MovingAverage:
     def weights(self) -> dict[str, Tensor]:
         """The averaged weights; all processes must ask at once where they are sharded."""
         return {name: whole(mean) for name, mean in self._means.items()}
+
+    def tensors(self) -> Iterable[Tensor]:
+        """The averages themselves, which may be changed in place."""
+        return self._means.values()
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
         """Continue from what ``weights`` returned."""

@@ -198,8 +198,9 @@ class TrainingSet(Dataset[Batch]):
             return "empty text"
         if unknown:
             return f"text outside the {self.outside}"
-        if self.needs_text and (utterance.disagreement or 0.0) > self.train.max_disagreement:
-            return f"disagreement above {self.train.max_disagreement:g}"
+        limit = self.train.set_max_disagreement.get(utterance.set_name, self.train.max_disagreement)
+        if self.needs_text and (utterance.disagreement or 0.0) > limit:
+            return f"disagreement above {limit:g}"
         if seconds > self.train.max_seconds:
             return f"audio longer than {self.train.max_seconds:g} s"
         return None

@@ -66,6 +66,8 @@ class CTCModel(nn.Module):
     recompute = False
     dropout = True
     """Whether training drops values, with the probabilities of the configuration."""
+    sinusoids: float | None = None
+    """How strong sinusoidal positions are in training; None: as the configuration says."""
     ops: Callable[..., TorchOps] = TorchOps
     """What plays the encoder; a compression method may put its own in the instance's place."""
 
@@ -145,7 +147,10 @@ class CTCModel(nn.Module):
         return cast(Tensor, head(ops, self._played(), hidden_state))
 
     def _played(self) -> ModelConfig:
-        return self.config if self.dropout else self.config.replace(**dict.fromkeys(_DROPOUTS, 0.0))
+        changes: dict[str, float] = {} if self.dropout else dict.fromkeys(_DROPOUTS, 0.0)
+        if self.sinusoids is not None and self.training:
+            changes["sinusoidal_positions"] = self.sinusoids
+        return self.config.replace(**changes) if changes else self.config
 
     def _run(self, name: str, part: Callable[..., Any], *values: Any) -> Any:
         segment = self.get_submodule(name)

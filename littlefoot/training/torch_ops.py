@@ -140,3 +140,7 @@ class TorchOps:
         if self.feature_mask is not None:
             x = x.masked_fill(self.feature_mask[:, None, :], 0.0)
         return x
+
+    def begin_anywhere(self, positions: Tensor, count: int) -> Tensor:
+        room = count - len(positions)
+        return positions + torch.randint(room, ()) if self.training and room > 0 else positions

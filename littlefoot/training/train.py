@@ -32,8 +32,10 @@ from littlefoot.errors import ConfigError, TrainingError
 from littlefoot.network.config import ModelConfig
 from littlefoot.training.average import MovingAverage
 from littlefoot.training.data import Batch, TrainingSet, Turn
+from littlefoot.training.local_sgd import average_processes
 from littlefoot.training.module import CTCModel, from_pretrained
 from littlefoot.training.objective import Objective
+from littlefoot.training.optimizer import freeze, learning_rate, make_optimizer
 from littlefoot.training.progress import Reporter, drop_rows_after
 from littlefoot.training.selection import Selection
 from littlefoot.training.sharding import place, place_optimizer_state, shard, whole, whole_state
@@ -103,16 +105,16 @@ def train(
 
     objective.to(accelerator.device).train()
     model.recompute, model.dropout = config.recompute, config.dropout
-    if config.freeze_front_end:
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(not name.startswith("feature_extractor."))
+    frozen = [*config.freeze, *(["feature_extractor.*"] if config.freeze_front_end else [])]
+    freeze(model, frozen)
     sharded = config.shard and accelerator.num_processes > 1
     if sharded and model.config.layer_blocks:
         raise ConfigError("train.shard: layers that share weights cannot be sharded, and need it least")
     if sharded:
         shard(objective)
     average = MovingAverage(model)
-    parallel = objective if sharded else accelerator.prepare(objective)
+    alone = config.average_every > 0 and accelerator.num_processes > 1
+    parallel = objective if sharded or alone else accelerator.prepare(objective)
     optimizer = make_optimizer(objective, config)
     at = Position()
 
@@ -150,7 +152,7 @@ def train(
             objective.step = at.step
             lr = learning_rate(config, at.step)
             for group in optimizer.param_groups:
-                group["lr"] = lr
+                group["lr"] = lr * group["lr_scale"]
 
             for batch in batches:
                 batch = to_device(batch, accelerator.device)
@@ -175,11 +177,15 @@ def train(
                     f"the gradient was not finite for {bad_in_a_row} steps in a row at step {at.step}: lower "
                     "train.lr, set train.mixed_precision=no, or look for damaged audio in the manifests"
                 )
+            last = at.step == config.steps
+            if alone:
+                if not last and at.step % config.average_every:
+                    continue
+                average_processes(objective, average.tensors(), optimizer)
             if at.step % config.log_every == 0:
                 row = {"step": at.step, "epoch": at.epoch, **window.take(accelerator), "lr": lr}
                 reporter.row({**row, "grad_norm": norm, "bad_steps": at.bad_steps})
                 objective.inspect(row)
-            last = at.step == config.steps
             stopping = agreed(stop.requested, accelerator)
             if at.step % config.eval_every == 0 or last:
                 weights = average.weights()
@@ -260,28 +266,6 @@ def steps(data: TrainingSet, config: TrainConfig, at: Position, process: int) ->
         if taken[0].epoch != at.epoch:
             at.epoch, at.batch = taken[0].epoch, 0
         yield taken
-
-
-def learning_rate(config: TrainConfig, step: int) -> float:
-    """Linear warm-up to ``lr``, then the schedule's decay to zero at ``steps``."""
-    if step < config.warmup_steps:
-        return config.lr * (step + 1) / config.warmup_steps
-    done = (step - config.warmup_steps) / max(config.steps - config.warmup_steps, 1)
-    if config.schedule == "cosine":
-        return config.lr * 0.5 * (1 + math.cos(math.pi * done))
-    return config.lr * (1 - done) if config.schedule == "linear" else config.lr
-
-
-def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov & Hutter 2019) with weight decay on matrices only."""
-    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    decayed = [p for name, p in trained if p.ndim > 1]
-    plain = [p for name, p in trained if p.ndim <= 1]
-    groups: list[dict[str, Any]] = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": plain, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.98), fused=True)
 
 
 def evaluate(selection: Selection, model: CTCModel, at: Position) -> dict[str, Any]:

@@ -36,6 +36,14 @@ class TrainConfig:
     freeze_front_end: bool = False
     """Leave the convolutions as they are, as is usual when fine-tuning with little speech. A student then
     takes the teacher's features where they are its own, which saves a third of the time or more."""
+    freeze: list[str] = field(default_factory=list)
+    """Patterns of the names of weights that stay as they are, such as ``encoder.layers.[01].*``."""
+    layer_lr_decay: float = 1.0
+    """The learning rate of each block is that of the block above it times this, and that of all before the
+    first block is lower once more: the further from the output, the less a fine-tuned network has to
+    change (Clark et al. 2020, ELECTRA)."""
+    lr_scales: dict[str, float] = field(default_factory=dict)
+    """Factors of the learning rate by patterns of weights' names; the first that fits counts."""
     dropout: bool = True
     """Drop values as the model's configuration says. A small student that listens to much augmented speech
     learns faster without."""
@@ -47,6 +55,10 @@ class TrainConfig:
     """Go from short to long utterances in the first epoch: a help for random weights only."""
     accumulate: int = 1
     """Batches in which each process takes its part of a step: more of them need less memory."""
+    average_every: int = 0
+    """Each process trains on its own part of the batches, and they average their weights after so many steps:
+    faster than exchanging gradients where processes are slowed down by other work. 0: gradients are averaged
+    in every step."""
     set_weights: dict[str, float] = field(default_factory=dict)
     """How many times per epoch each utterance of a set is drawn on average (default 1), by the set's
     name: 2.5 means twice, and once more for half of them, another half in each epoch."""
@@ -72,6 +84,9 @@ class TrainConfig:
     # Which utterances.
     max_disagreement: float = 0.15
     """Pseudo-labelled rows on which the labelling recognisers disagree more are left out."""
+    set_max_disagreement: dict[str, float] = field(default_factory=dict)
+    """Another limit for some sets, by name: texts that were read from a prompt are right, unless recognisers
+    disagree strongly."""
     max_seconds: float = 30.0
     """Longer utterances are left out."""
     max_unreadable: int = 100
@@ -159,7 +174,14 @@ class TrainConfig:
             raise ConfigError(f"train.ema_decay must be at least 0 and less than 1, not {self.ema_decay}")
         if not self.speeds or min(self.speeds) <= 0:
             raise ConfigError("train.speeds must list one or more factors greater than 0")
-        for name in ("patience", "loaders", "lfmmi_leak", "lfmmi_l2"):
+        if not 0 < self.layer_lr_decay <= 1:
+            raise ConfigError(
+                f"train.layer_lr_decay must be greater than 0 and at most 1, not {self.layer_lr_decay}"
+            )
+        for pattern, factor in self.lr_scales.items():
+            if factor < 0:
+                raise ConfigError(f"train.lr_scales.{pattern} must be 0 or more, not {factor}")
+        for name in ("patience", "loaders", "lfmmi_leak", "lfmmi_l2", "average_every"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"train.{name} must be 0 or more, not {getattr(self, name)}")
         if min(self.set_weights.values(), default=0) < 0:

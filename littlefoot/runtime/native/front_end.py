@@ -92,6 +92,7 @@ class FrontEndOps:
 
     linear = fixed_conv1d = log = softmax = matmul = sum = clip = slice = concat = last = _missing
     less = gather = positions = valid = sigmoid = weight = constant = dropout = mask_spans = _missing
+    begin_anywhere = _missing
 
 
 class FrontEnd:

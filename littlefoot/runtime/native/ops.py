@@ -226,6 +226,9 @@ class NativeOps:
     def mask_spans(self, x: Rows) -> Rows:
         return x
 
+    def begin_anywhere(self, positions: Host, count: int) -> Host:
+        raise UnsupportedError("sinusoidal positions")
+
     def layer_norm(self, x: Rows, name: str | None, eps: float, axis: int = -1) -> Rows:
         return self.record(Norm(_plain(x), name, eps))
 

@@ -1,0 +1,59 @@
+"""``littlefoot graft``: a Whisper's encoder becomes a wav2vec 2.0 recogniser with a CTC head."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from littlefoot.cli import options
+
+
+def graft(
+    whisper: Annotated[
+        str, typer.Argument(metavar="WHISPER", help="A Whisper's checkpoint directory or Hub id.")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Directory of the recogniser.")],
+    data: Annotated[
+        list[Path], typer.Option("--data", help="Manifest with splits 'train' and 'dev'; may be repeated.")
+    ],
+    recipe: Annotated[
+        str, typer.Option("--recipe", help="A recipe's name, or a YAML file; its first step is front_end.")
+    ] = "graft",
+    alphabet: Annotated[
+        str | None,
+        typer.Option("--alphabet", help="The letters to recognise; those of the training texts by default."),
+    ] = None,
+    overrides: options.Overrides = None,
+    resume: options.Resume = False,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Make a CTC recogniser of the encoder of WHISPER: it has word times, streams and can be shrunk.
+
+    What each step made is kept beside OUT, in OUT-steps. Example:
+
+    littlefoot graft openai/whisper-base -o mine --data my-speech/manifest.tsv
+    """
+    from littlefoot import artifact
+    from littlefoot.artifact import checkpoint
+    from littlefoot.audio import manifest
+    from littlefoot.cli.recipes import carry_out
+    from littlefoot.compress import load_recipe
+    from littlefoot.errors import ConfigError, MissingExtraError
+
+    try:
+        from littlefoot.compress import graft as grafting
+        from littlefoot.compress import whisper as whispers
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("littlefoot graft", str(error.name), "train") from error
+
+    artifact.check_output(out, overwrite)
+    directory = checkpoint.locate(whisper)
+    steps = load_recipe(recipe, [f"front_end.whisper={directory}", *(overrides or [])])
+    texts = (utterance.text for utterance in manifest.index(data).of_split("train"))
+    letters = list(alphabet) if alphabet is not None else grafting.alphabet(texts)
+    if not letters:
+        raise ConfigError("the training texts have no letters: a graft learns from transcribed speech")
+    begun = grafting.begin(whispers.read(directory), letters)
+    carry_out(steps, begun, whisper, out, data, resume, overwrite)

@@ -1,0 +1,42 @@
+"""Training as a step of a recipe: CTC, or LF-MMI, on the texts of the speech."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from littlefoot import artifact as artifacts
+from littlefoot.artifact import Artifact
+from littlefoot.compress.methods import StepContext
+from littlefoot.network.config import ModelConfig
+from littlefoot.training import train as trainer
+from littlefoot.training.lfmmi import LFMMI, make_denominator
+from littlefoot.training.module import CTCModel
+from littlefoot.training.objective import CTC, Objective
+from littlefoot.training.train_config import TrainConfig
+
+
+@dataclass(frozen=True)
+class FineTuneConfig:
+    """Settings of one training."""
+
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+def outline(model: ModelConfig, config: FineTuneConfig) -> ModelConfig:
+    """The configuration as it was: training changes no geometry."""
+    return model
+
+
+def finetune(model: Artifact, config: FineTuneConfig, step: StepContext) -> Artifact:
+    """Train a model on the texts of the speech. Raises what ``littlefoot.training.train.train`` raises."""
+    started = CTCModel.from_artifact(model)
+    if step.untrained:
+        return started.to_artifact()
+    corpus = step.speech()
+    objective: Objective = CTC(started)
+    if config.train.loss == "lfmmi":
+        denominator = make_denominator(corpus.of_split("train"), started.vocabulary, config.train)
+        objective = LFMMI(started, denominator, config.train)
+    out = step.directory / "model"
+    trainer.train(objective, corpus, config.train, out, step.resume)
+    return artifacts.load(out)

@@ -1,0 +1,100 @@
+"""Fine-tuning: what stays, how fast the rest changes, and processes that train on their own for a while."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_train import QUIET, losses, rows, run_two_processes
+from tones import MODEL, VOCABULARY, write_recipe
+
+from littlefoot.artifact.vocabulary import Vocabulary
+from littlefoot.audio import manifest
+from littlefoot.errors import ConfigError, TrainingError
+from littlefoot.network.config import ModelConfig
+from littlefoot.training.data import TrainingSet
+from littlefoot.training.module import CTCModel
+from littlefoot.training.objective import CTC
+from littlefoot.training.optimizer import freeze, lr_scale, make_optimizer
+from littlefoot.training.train_config import TrainConfig
+
+
+def test_frozen_weights_stay_and_each_block_has_its_rate() -> None:
+    model = CTCModel.from_config(ModelConfig.from_dict(MODEL), Vocabulary(tuple(VOCABULARY), 0))
+    freeze(model, ["feature_extractor.*", "encoder.layers.0.*"])
+    config = TrainConfig(layer_lr_decay=0.5, lr_scales={"lm_head.*": 3.0})
+    scales = {}
+    for group in make_optimizer(CTC(model), config).param_groups:
+        assert group["weight_decay"] == (config.weight_decay if group["params"][0].ndim > 1 else 0.0)
+        for name, parameter in model.named_parameters():
+            if any(parameter is member for member in group["params"]):
+                scales[name] = group["lr_scale"]
+    assert not any(name.startswith(("feature_extractor.", "encoder.layers.0.")) for name in scales)
+    assert scales["lm_head.weight"] == 3.0
+    assert scales["encoder.layer_norm.bias"] == 1.0
+    assert scales["encoder.layers.1.attention.q_proj.weight"] == 1.0
+    assert scales["feature_projection.projection.weight"] == 0.25
+    assert lr_scale("encoder.layers.0.attention.q_proj.weight", 2, config) == 0.5
+
+
+def test_a_pattern_that_fits_nothing_is_refused() -> None:
+    model = CTCModel.from_config(ModelConfig.from_dict(MODEL), Vocabulary(tuple(VOCABULARY), 0))
+    with pytest.raises(ConfigError, match=r"no weight's name fits 'encoder\.block\.\*'"):
+        freeze(model, ["encoder.block.*"])
+
+
+@pytest.mark.slow
+def test_processes_that_average_their_weights_end_alike_and_resume(tones: Path, tmp_path: Path) -> None:
+    settings = {**QUIET, "average_every": 4, "log_every": 4, "ema_decay": 0.0}
+    recipe = write_recipe(tmp_path, tones, steps=12, **settings)
+    stopped = ("--set", "train.schedule=constant", "--set", "train.steps=8")
+    run_two_processes(recipe, tmp_path / "parts", *stopped)
+    shutil.rmtree(tmp_path / "parts")
+    run_two_processes(recipe, tmp_path / "parts", "--resume", "--set", "train.schedule=constant")
+    run_two_processes(recipe, tmp_path / "constant", "--set", "train.schedule=constant")
+    np.testing.assert_allclose(losses(tmp_path / "parts"), losses(tmp_path / "constant"), rtol=1e-5)
+    assert [row["step"] for row in rows(tmp_path / "constant") if "loss" in row] == [4, 8, 12]
+
+
+def test_the_average_of_two_processes_is_their_mean(tmp_path: Path) -> None:
+    script = tmp_path / "average.py"
+    script.write_text(
+        """
+import torch
+from littlefoot.training.local_sgd import average_processes
+torch.distributed.init_process_group("gloo")
+rank = torch.distributed.get_rank()
+model = torch.nn.Linear(2, 1)
+with torch.no_grad():
+    model.weight.fill_(rank)
+optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=0.0)
+(model.weight.sum() * (rank + 1)).backward()
+optimizer.step()
+kept = torch.full((2,), 4.0 * rank)
+average_processes(model, [kept], optimizer)
+assert model.weight.tolist() == [[0.5, 0.5]], model.weight
+assert kept.tolist() == [2.0, 2.0]
+moment = optimizer.state[model.weight]["exp_avg"]
+torch.testing.assert_close(moment, torch.full((1, 2), 0.15))
+assert optimizer.state[model.weight]["step"] == 1
+""",
+        encoding="utf-8",
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
+    command.append(str(script))
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_a_set_may_have_a_limit_of_its_own(tones: Path) -> None:
+    corpus = [replace(row, disagreement=0.3) for row in manifest.read(tones, "train")]
+    vocabulary, config = Vocabulary(tuple(VOCABULARY), 0), ModelConfig.from_dict(MODEL)
+    kept = TrainConfig(**{**QUIET, "set_max_disagreement": {corpus[0].set_name: 0.5}})
+    assert len(TrainingSet(corpus, vocabulary, config, kept, True)) == len(corpus)
+    with pytest.raises(TrainingError, match=r"disagreement above 0\.15"):
+        TrainingSet(corpus, vocabulary, config, TrainConfig(**QUIET), True)
