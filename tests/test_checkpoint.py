@@ -28,8 +28,9 @@ from families import FAMILIES, make, speechlike
 from safetensors.torch import save_file
 
 from littlefoot import artifact
-from littlefoot.artifact import checkpoint
+from littlefoot.artifact import checkpoint, checkpoint_keys
 from littlefoot.errors import ArtifactError, CheckpointError, MissingExtraError
+from littlefoot.network.config import ModelConfig
 from littlefoot.network.weights import expected_weights
 
 
@@ -144,6 +145,23 @@ def test_what_only_pretraining_needs_is_named_in_one_line(
     assert record.levelno < logging.WARNING
     assert "pre-training" in record.message
     assert all(name in record.message for name in names)
+
+
+def test_keys_that_nobody_knows_are_listed(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
+    values = json.loads((directory / "config.json").read_text())
+    write_json(directory / "config.json", {**values, "do_stable_layer_nrom": True, "rope": 1})
+    with caplog.at_level(logging.WARNING, "littlefoot"):
+        checkpoint.load(directory)
+    (record,) = caplog.records
+    assert (
+        record.getMessage() == f"{directory}: keys of config.json without effect: do_stable_layer_nrom, rope"
+    )
+
+
+@pytest.mark.parametrize("kind", ["Wav2Vec2", "Hubert", "WavLM", "Data2VecAudio"])
+def test_the_keys_of_transformers_are_known(kind: str) -> None:
+    values = getattr(transformers, f"{kind}Config")().to_dict()
+    assert ModelConfig.unknown_keys(values) <= checkpoint_keys.UNUSED
 
 
 def test_a_complete_checkpoint_loads_in_silence(directory: Path, caplog: pytest.LogCaptureFixture) -> None:

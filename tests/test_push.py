@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from hubs import Hub
 from huggingface_hub import constants
 
 import littlefoot
-from littlefoot.artifact import Artifact, artifact, weights_file_bytes
+from littlefoot.artifact import Artifact, artifact, checksums, weights_file_bytes
 from littlefoot.artifact import hub as ours
 
 TRAINING = {"dev": {"wer": {"digits": 0.0222, "coffee": 0.19}, "cer": {}}}
@@ -90,10 +91,12 @@ def test_what_is_pushed_can_be_loaded_and_says_the_same(
     commit, message, files = repository.branches["main"][-1]
     assert message == "tiny, by littlefoot"
     assert not repository.private
-    assert sorted(files) == sorted(ours.FILES)
-    for name in set(ours.FILES) - {artifact.CARD}:
+    assert sorted(files) == sorted([*artifact.FILES, checksums.NAME])
+    for name in set(artifact.FILES) - {artifact.CARD}:
         assert files[name] == (model / name).read_bytes()
     assert f"PUT /objects/{hubs.oid(files[artifact.WEIGHTS], True)}" in hub.requests
+    listed = checksums.listing({name: hashlib.sha256(files[name]).hexdigest() for name in artifact.FILES})
+    assert files[checksums.NAME] == listed.encode()
     assert (model / artifact.CARD).read_text() == "# A card\n"
 
     soundfile.write(tmp_path / "a.wav", 0.1 * speechlike(1.0), 16_000)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from littlefoot.artifact import artifact, safetensors_io
+from littlefoot.artifact import artifact, checkpoint_keys, checksums, safetensors_io, side_files
 from littlefoot.artifact.artifact import Artifact, read_json, read_text_side
 from littlefoot.artifact.vocabulary import choose_language
 from littlefoot.errors import CheckpointError, LittlefootError, MissingExtraError
@@ -102,7 +102,10 @@ def _kind(path: Path) -> str | None:
 def _download(repository: str, language: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
-    wanted = ["*.json", "model*.safetensors", f"adapter.{language or 'eng'}.safetensors", "README.md"]
+    wanted = [
+        *("*.json", "model*.safetensors", f"adapter.{language or 'eng'}.safetensors"),
+        *("README.md", checksums.NAME),
+    ]
     try:
         directory = Path(snapshot_download(repository, allow_patterns=wanted))
         if not any(directory.glob("model*.safetensors")):
@@ -133,6 +136,8 @@ def _load_checkpoint(directory: Path, language: str | None) -> Artifact:
     if values["model_type"] == "data2vec-audio":
         values |= _DATA2VEC
     config = ModelConfig.from_dict(values)
+    if unknown := sorted(ModelConfig.unknown_keys(values) - checkpoint_keys.UNUSED):
+        log.warning("%s: keys of config.json without effect: %s", directory, ", ".join(unknown))
     tensors = read_tensors(directory)
     if config.adapter_attn_dim is not None:
         tensors.update(_adapter(directory, language))
@@ -151,11 +156,11 @@ def _load_checkpoint(directory: Path, language: str | None) -> Artifact:
 def _adapter(directory: Path, language: str | None) -> Arrays:
     """MMS: what a language adds to the common weights; nothing if the language was not asked for."""
     chosen = choose_language(read_json(directory / artifact.VOCABULARY), language)
-    path = directory / f"adapter.{chosen}.safetensors"
-    if path.exists():
-        return safetensors_io.read(path)[0]
+    name = f"adapter.{chosen}.safetensors"
+    if (directory / name).exists():
+        return safetensors_io.read(side_files.checked(directory, name))[0]
     if language is not None:
-        raise CheckpointError(f"{path.name} is missing: the checkpoint has no adapter for '{language}'")
+        raise CheckpointError(f"{name} is missing: the checkpoint has no adapter for '{language}'")
     return {}
 
 
@@ -184,16 +189,14 @@ def read_tensors(directory: Path) -> Arrays:
         ("pytorch_model.bin.index.json", "pytorch_model.bin", _read_pickle),
     ):
         if (directory / whole).exists():
-            return reader(directory / whole)
+            return reader(side_files.checked(directory, whole))
         if (directory / index).exists():
             shards = read_json(directory / index).get("weight_map")
             if not isinstance(shards, dict) or not all(isinstance(shard, str) for shard in shards.values()):
                 raise CheckpointError(f"{index} has no weight_map from tensors to files")
             tensors: Arrays = {}
             for shard in sorted(set(shards.values())):
-                if not (directory / shard).exists():
-                    raise CheckpointError(f"the shard {shard} is missing")
-                tensors.update(reader(directory / shard))
+                tensors.update(reader(side_files.checked(directory, shard)))
             if absent := sorted(set(shards) - set(tensors)):
                 raise CheckpointError(f"{absent[0]} is in no shard, though {index} names it")
             return tensors

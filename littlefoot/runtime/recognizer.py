@@ -295,8 +295,9 @@ def load(
         parallel: how many recordings or streams are computed side by side, each by its share of the threads.
         layers: stop after so many Transformer layers, which is faster. Models made by ``share`` with
             ``exits`` were trained for it; any other gives a warning.
-        kernels: what runs a Transformer whose weights are packed: ``auto``, ``avx512``, ``avx2``, ``neon``,
-            ``scalar``, or ``off``, which expands them to 8 bits; None: ``$LITTLEFOOT_KERNELS``, or auto.
+        kernels: what runs a Transformer whose weights are packed: ``auto``, ``avx512bf16``, ``avx512``,
+            ``avx2``, ``neon``, ``scalar``, or ``off``, which expands them to 8 bits; None:
+            ``$LITTLEFOOT_KERNELS``, or auto.
         bits: of a model that was trained for several precisions, which to run; None: that with most bits.
 
     Raises:

@@ -1,6 +1,6 @@
 // Compares a set of kernels with the portable ones, on random matrices and a small program:
 //
-//     compare avx2|avx512|neon
+//     compare avx2|avx512|avx512bf16|neon
 //
 // Integers must be the same, floating point within a tolerance. For processors that Python does not run on here,
 // and for sanitizers and valgrind. Exit code 77: this processor does not have the instructions.
@@ -234,10 +234,11 @@ void compare_programs(const Kernels& kernels) {
 
 int main(int count, char** arguments) {
     const std::string name = count > 1 ? arguments[1] : "scalar";
-    const Kernels* kernels = name == "avx512" ? avx512_kernels()
-                             : name == "avx2" ? avx2_kernels()
-                             : name == "neon" ? neon_kernels()
-                                              : scalar_kernels();
+    const Kernels* kernels = name == "avx512bf16" ? avx512bf16_kernels()
+                             : name == "avx512"   ? avx512_kernels()
+                             : name == "avx2"     ? avx2_kernels()
+                             : name == "neon"     ? neon_kernels()
+                                                  : scalar_kernels();
     if (!kernels) return 77;
     compare_products(*kernels);
     compare_front_ends(*kernels);

@@ -45,7 +45,7 @@ from littlefoot.runtime.saturation import may_saturate
 
 log = logging.getLogger("littlefoot")
 
-KERNELS = ("auto", "off", "avx512", "avx2", "neon", "scalar")
+KERNELS = ("auto", "off", "avx512bf16", "avx512", "avx2", "neon", "scalar")
 
 SLICE = SAMPLE_RATE // 2
 """Samples of the slices of a front end that an engine runs."""
