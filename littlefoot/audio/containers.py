@@ -288,6 +288,15 @@ def is_known(head: bytes) -> bool:
     return False
 
 
+def is_plain(head: bytes) -> bool:
+    """Whether data that begin so are of a format whose readers have withstood everything so far: WAV of bare
+    samples, FLAC, Ogg, MP3. Those are decoded in this process, and all others in one of their own."""
+    if head.startswith(b"RIFF"):
+        # PCM, floating point, or either of them in the extensible form
+        return head[12:16] == b"fmt " and head[20:22] in (b"\x01\0", b"\x03\0", b"\xfe\xff")
+    return head.startswith((b"fLaC", b"OggS", b"ID3")) or _mp3_frame(head)[0] > 0
+
+
 _CHECKS: dict[str, Callable[[BinaryIO, int], int]] = {
     "WAV": _riff,
     "WAVEX": _riff,

@@ -12,13 +12,14 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from littlefoot.audio import containers, media
+from littlefoot.audio import containers, isolation, media
 from littlefoot.audio.pcm import Pcm
 from littlefoot.errors import AudioError, MissingExtraError
 
@@ -29,7 +30,16 @@ SAMPLE_RATE = 16000
 """Samples per second of everything this module returns."""
 
 Waveform: TypeAlias = NDArray[np.float32]
-Source: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Pcm | NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Untrusted:
+    """A recording that a stranger sent: decoded in a process of its own, whatever its format."""
+
+    file: BinaryIO
+
+
+Source: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Pcm | Untrusted | NDArray[Any]
 
 _FORMATS = ("WAV", "WAVEX", "RF64", "AIFF", "AU", "CAF", "NIST", "FLAC", "OGG", "MP3")
 _READABLE = (
@@ -42,6 +52,7 @@ _LOUDEST = 2.0**31  # float samples in the scale of 32-bit integers still pass
 _BLOCK = 1 << 18  # samples of all channels decoded at a time: 1 MB
 _CHANGED = "was changed while it was read: wait until it is complete"
 _SPOOL = 1 << 26  # bytes of a pipe that are held in memory rather than in a temporary file
+_MAGIC_BYTES = 64  # by which a format is known
 _HEAD = 1 << 15  # bytes by which a pipe is judged: one second of bare samples
 _UNKNOWN_LENGTH = 1 << 62  # libsndfile counts 2^63 - 1 frames where a header gives no length
 
@@ -194,8 +205,38 @@ class _Recording(NamedTuple):
 
 
 @contextmanager
-def _open(source: str | os.PathLike[str] | bytes | BinaryIO) -> Iterator[_Recording]:
-    """Open and verify a recording."""
+def decoding(stream: BinaryIO, name: str) -> Iterator[_Recording]:
+    """Open and verify a recording, and decode it in this process, be it as hostile as it may.
+
+    Raises AudioError, whose message names the recording where it comes out of the pieces only.
+    """
+    form = media.demuxer(stream.read(_MAGIC_BYTES))
+    stream.seek(0)
+    with ExitStack() as stack:
+        if form is None:
+            recording = _soundfile(stream, name, stack)
+        else:
+            _complete(stream, form)
+            opened = stack.enter_context(media.opened(stream, form))
+            pieces = _named(opened.pieces, name)
+            recording = _Recording(name, opened.rate, opened.seconds, form == "mov", pieces)
+        yield recording
+
+
+def load_decoders() -> None:
+    """Import what decodes, which is otherwise done when it is first needed."""
+    import soundfile  # noqa: F401
+
+    with suppress(ImportError):
+        import av  # noqa: F401
+
+
+@contextmanager
+def _open(source: str | os.PathLike[str] | bytes | BinaryIO | Untrusted) -> Iterator[_Recording]:
+    """Open and verify a recording, in a process of its own unless it is plain."""
+    untrusted = isinstance(source, Untrusted)
+    if isinstance(source, Untrusted):
+        source = source.file
     name = _name(source)
     with ExitStack() as stack:
         try:
@@ -205,15 +246,12 @@ def _open(source: str | os.PathLike[str] | bytes | BinaryIO) -> Iterator[_Record
                 source = stack.enter_context(open(source, "rb"))
             stream = _seekable(source, stack)
             state = _state(stream)
-            form = media.demuxer(stream.read(8))
+            plain = containers.is_plain(stream.read(_MAGIC_BYTES))
             stream.seek(0)
-            if form is None:
-                recording = _soundfile(stream, name, stack)
+            if isolation.AVAILABLE and (untrusted or not plain):
+                recording = _Recording(name, *stack.enter_context(isolation.opened(stream, name)))
             else:
-                _complete(stream, form)
-                opened = stack.enter_context(media.opened(stream, form))
-                pieces = _named(opened.pieces, name)
-                recording = _Recording(name, opened.rate, opened.seconds, form == "mov", pieces)
+                recording = stack.enter_context(decoding(stream, name))
         except (AudioError, MissingExtraError) as error:
             raise AudioError(f"{name}: {error}") from error
         except FileNotFoundError as error:
@@ -365,7 +403,7 @@ def _complete(stream: BinaryIO, container: str) -> int:
     return least
 
 
-def _decode(source: str | os.PathLike[str] | bytes | BinaryIO | Pcm) -> Iterator[Waveform]:
+def _decode(source: str | os.PathLike[str] | bytes | BinaryIO | Pcm | Untrusted) -> Iterator[Waveform]:
     """Decode, average the channels, resample: pieces of shape (T,) at 16 kHz, at least one sample in all."""
     if isinstance(source, Pcm):
         yield from source.blocks()

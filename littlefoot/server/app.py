@@ -21,6 +21,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from littlefoot import __version__
+from littlefoot.audio import isolation
 from littlefoot.server.errors import ApiError
 from littlefoot.server.live import live
 from littlefoot.server.schema import ANSWERS, REFUSALS, TRANSCRIPTION
@@ -49,6 +50,7 @@ def create_app(service: Service) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         first = asyncio.create_task(_load_first(service))
+        await asyncio.to_thread(isolation.prepare)
         yield
         first.cancel()
         service.close()
