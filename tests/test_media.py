@@ -96,6 +96,28 @@ def test_sound_that_begins_after_the_picture_keeps_its_time() -> None:
     assert similarity(got[round(1.5 * 16000) :], SAMPLES) > 0.98
 
 
+def with_a_gap(seconds: float) -> bytes:
+    """Half of SAMPLES, and the other half so many seconds later by its time stamps."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="matroska") as container:
+        stream = container.add_stream("pcm_s16le", rate=16000, layout="mono")
+        for half, start in ((SAMPLES[:16000], 0), (SAMPLES[16000:], 16000 + round(seconds * 16000))):
+            frame = av.AudioFrame.from_ndarray((half * 32767).astype(np.int16)[None], "s16", "mono")
+            frame.sample_rate, frame.pts = 16000, start
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return file.getvalue()
+
+
+def test_a_pause_in_the_time_stamps_is_silence_but_not_without_end() -> None:
+    got = reading.read(with_a_gap(100.0))
+    assert len(got) == pytest.approx(102 * 16000, abs=16)
+    assert not got[17000 : 100 * 16000].any()
+    assert similarity(got[-16000:], SAMPLES[16000:]) > 0.98
+    with pytest.raises(AudioError, match=r"its time stamps make 3700 s of silence around 1 s of sound"):
+        reading.read(with_a_gap(3700.0))
+
+
 def test_channels_are_averaged() -> None:
     file = io.BytesIO()
     left, right = speechlike(1.0), -0.5 * speechlike(1.0)

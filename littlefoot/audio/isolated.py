@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import sys
 from collections.abc import Iterator
@@ -34,6 +35,7 @@ def main() -> None:
     memory_bytes = int(sys.argv[2])
     reading.load_decoders()
     _limit(memory_bytes)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libmpg123 has a line for every odd frame
     with suppress(EOFError, ConnectionError):  # the parent is gone
         while True:
             kind, data = receive(connection)

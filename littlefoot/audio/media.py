@@ -16,7 +16,7 @@ from littlefoot.errors import AudioError, MissingExtraError
 
 _NAMES = {"mov": "MPEG-4", "matroska": "Matroska", "aac": "AAC"}
 _JITTER_SECONDS = 0.1  # of time stamps; what is more is a gap
-_LONGEST_GAP_SECONDS = 24 * 3600.0
+_SILENT_SECONDS = 3600.0  # in gaps, that a recording may have more than it has sound
 _POINTERS = 8  # to planes, in an AVFrame
 _SILENCE = np.zeros(1 << 18, np.float32)
 
@@ -110,7 +110,7 @@ def _pieces(
     """Mono samples, with silence for gaps in the time stamps."""
     rate, shape = first.sample_rate, _shape(first)
     mono = _mixer(first)
-    got = 0
+    got = silent = 0
     frame = first
     while frame is not None:
         if _shape(frame) != shape:  # to convert such a frame would read memory that is not its own
@@ -119,11 +119,15 @@ def _pieces(
                 "ffmpeg -i INPUT -ar 16000 -ac 1 OUTPUT.wav"
             )
         gap = 0.0 if frame.time is None else frame.time - origin - got / rate
-        if gap > _LONGEST_GAP_SECONDS:
-            raise AudioError(f"is damaged: its time stamps jump by {gap / 3600:.0f} h: export it again")
         if gap > _JITTER_SECONDS:
             missing = round(gap * rate)
             got += missing
+            silent += missing
+            if silent / rate > _SILENT_SECONDS + (got - silent) / rate:
+                raise AudioError(
+                    f"is damaged: its time stamps make {silent / rate:.0f} s of silence around"
+                    f" {(got - silent) / rate:.0f} s of sound: export it again"
+                )
             while missing:
                 yield _SILENCE[:missing].copy()
                 missing -= min(missing, len(_SILENCE))

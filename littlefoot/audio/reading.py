@@ -267,12 +267,13 @@ def _soundfile(stream: BinaryIO, name: str, stack: ExitStack) -> _Recording:
     import soundfile
 
     try:
-        file = stack.enter_context(_sequential()(_Callbacks(stream)))
+        file = stack.enter_context(_sequential()(_Callbacks(stream, containers.flac_count(stream))))
     except soundfile.SoundFileError as error:
         reason = str(error).rpartition(": ")[2].rstrip(".")
         raise AudioError(f"is no audio that can be read ({reason}). {_READABLE}: {_CONVERT}") from error
     least = _verify(stream, file)
-    seconds = None if file.frames >= _UNKNOWN_LENGTH else float(file.frames / file.samplerate)
+    frames = file.frames if file.frames < _UNKNOWN_LENGTH else least
+    seconds = float(frames / file.samplerate) if frames else None
     return _Recording(name, file.samplerate, seconds, file.format != "MP3", _frames(file, name, least))
 
 
@@ -347,12 +348,14 @@ def _spooled(stream: BinaryIO, head: bytes = b"") -> Iterator[BinaryIO]:
 class _Callbacks:
     """A binary file as libsndfile calls it: without exceptions, which would be printed there and lost.
 
-    In damaged files it seeks to before the beginning: the position then stays, which it notices.
+    In damaged files it seeks to before the beginning: the position then stays, which it notices. The count of
+    a FLAC file's samples is hidden from it, at which it would stop, however much is there.
     """
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
+    def __init__(self, stream: BinaryIO, count: range) -> None:
+        self._stream, self._count = stream, count
         self.tell = stream.tell
+        stream.seek(0)
 
     def seek(self, offset: int, whence: int) -> None:
         with suppress(OSError, ValueError):
@@ -360,9 +363,17 @@ class _Callbacks:
 
     def read(self, count: int) -> bytes:
         try:
-            return self._stream.read(count)
+            start = self._stream.tell()
+            data = self._stream.read(count)
         except OSError:
             return b""
+        if start >= self._count.stop:
+            return data
+        hidden = bytearray(data)
+        for place in self._count:
+            if start <= place < start + len(data):
+                hidden[place - start] &= 0xF0 if place == self._count.start else 0
+        return bytes(hidden)
 
 
 @cache
@@ -433,9 +444,11 @@ def _frames(file: "soundfile.SoundFile", name: str, least: int) -> Iterator[Wave
 
     buffer = np.empty((max(1, _BLOCK // file.channels), file.channels), np.float32)
     got = 0
+    left = least if least and file.format == "FLAC" else _UNKNOWN_LENGTH
     try:
-        while count := file.buffer_read_into(buffer, "float32"):
+        while left and (count := file.buffer_read_into(buffer[:left], "float32")):
             got += count
+            left -= count
             piece = buffer[:count]
             _check_finite(piece, name)
             yield piece.mean(axis=1) if file.channels > 1 else piece[:, 0].copy()
@@ -453,3 +466,17 @@ def _frames(file: "soundfile.SoundFile", name: str, least: int) -> Iterator[Wave
         raise AudioError(f"{name}: only {got} of {promised} samples could be decoded; {remedy}")
     if not got:
         raise AudioError(f"{name}: holds no samples: record or export it again")
+    if not left and _goes_on(file):
+        raise AudioError(
+            f"{name}: holds more than the {least} samples that its header counts: export it again"
+        )
+
+
+def _goes_on(file: "soundfile.SoundFile") -> bool:
+    """Whether a FLAC file has samples after its last one, rather than nothing, or a tag of another kind."""
+    import soundfile
+
+    try:
+        return bool(file.buffer_read_into(np.empty((1, file.channels), np.float32), "float32"))
+    except soundfile.SoundFileError:
+        return False

@@ -11,8 +11,9 @@ import numpy as np
 import soundfile
 from campaign import Target
 
-from littlefoot.audio import containers, reading
+from littlefoot.audio import containers, isolation, reading
 
+isolation.AVAILABLE = False  # a decoder that crashes must be seen to, here
 SECONDS = 0.4
 MOST_SECONDS = 4000.0
 """More is no result of so small a file."""
@@ -91,6 +92,17 @@ def with_ogg_checksums(data: bytes) -> bytes:
         changed[place + 22 : place + 26] = struct.pack("<I", checksum)
         place = changed.find(b"OggS", place + 4)
     return bytes(changed)
+
+
+def decode_apart(data: bytes, original: bytes) -> None:
+    """In a process of its own, as the server does with everything; damage must not end it."""
+    isolation.AVAILABLE = True
+    try:
+        decode_source(reading.Untrusted(io.BytesIO(data)))
+    finally:
+        isolation.AVAILABLE = False
+        ended = [process.pid for process in isolation._all if not process.usable]
+        assert not ended, f"the process ended: {ended}"
 
 
 def raw(data: bytes, original: bytes) -> None:
@@ -186,4 +198,18 @@ TARGETS = [
         share=2,
     ),
     Target("raw PCM", _samples, raw),
+    Target(
+        "all formats, in another process",
+        _made(
+            partial(written, "WAV"),
+            partial(written, "FLAC"),
+            partial(written, "OGG", "OPUS"),
+            partial(written, "MP3"),
+            partial(encoded, "mp4", "aac", 16000),
+            partial(encoded, "adts", "aac", 16000),
+            partial(encoded, "webm", "libopus", 48000),
+        ),
+        decode_apart,
+        repair=with_ogg_checksums,
+    ),
 ]
