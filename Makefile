@@ -2,7 +2,7 @@
 PYTHON ?= python3
 SETUP = pyproject.toml constraints.txt Makefile
 
-.PHONY: test test-all lint demo bench speed results samples clean
+.PHONY: test test-all attack attack-long lint demo bench speed results samples clean
 
 test: .venv/native lint
 	.venv/bin/python -m pytest -q -m "not slow"
@@ -10,6 +10,13 @@ test: .venv/native lint
 # The page is tested where chromium is installed (apt-get install chromium).
 test-all: .venv/native lint
 	.venv/bin/python -m pytest -q
+
+# Damaged and hostile input for all readers: five minutes, or a million tries. The table goes into the page.
+attack: .venv/native
+	.venv/bin/python tests/attack/campaign.py --minutes 5
+
+attack-long: .venv/native
+	.venv/bin/python tests/attack/campaign.py --tries 1000000 --jobs 2 --write docs/reliability.md
 
 lint: .venv/stamp
 	.venv/bin/ruff check .

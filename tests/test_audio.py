@@ -452,3 +452,39 @@ def test_mutated_files(kind: str, data: st.DataObject) -> None:
     # Often the whole file, lest everything is refused for its length alone.
     rest = WHOLE[kind][8000:] if data.draw(st.booleans()) else b""
     read_or_refuse(bytes(mutated) + rest)
+
+
+def flac_that_counts(samples: int) -> bytes:
+    """Of SPEECH, whose header has another number of samples (RFC 9639, section 8.2)."""
+    data = bytearray(encode(SPEECH, kind="flac"))
+    data[21] = data[21] & 0xF0 | samples >> 32
+    data[22:26] = (samples & 0xFFFFFFFF).to_bytes(4, "big")
+    return bytes(data)
+
+
+SPEECH = speechlike(2.2)
+
+
+@pytest.mark.parametrize("count", [1, 800, 4096, len(SPEECH) - 1])
+def test_a_flac_header_that_counts_too_few_samples_is_refused(count: int) -> None:
+    with pytest.raises(AudioError, match=f"holds more than the {count} samples that its header counts"):
+        reading.read(flac_that_counts(count))
+
+
+def test_a_flac_header_that_counts_too_many_samples_is_refused() -> None:
+    with pytest.raises(AudioError, match="only 35200 of 35201 samples could be decoded"):
+        reading.read(flac_that_counts(len(SPEECH) + 1))
+    with pytest.raises(AudioError, match="only 35200 of"):
+        reading.read(flac_that_counts(1 << 35))
+
+
+def test_tags_before_and_after_a_flac_file_and_a_count_of_none_are_no_damage() -> None:
+    plain = reading.read(encode(SPEECH, kind="flac"))
+    tag = b"ID3\4\0\0\0\0\0\x0a" + bytes(10)
+    for data in (
+        flac_that_counts(0),
+        tag + encode(SPEECH, kind="flac"),
+        encode(SPEECH, kind="flac") + b"TAG" + b"x" * 125,
+    ):
+        assert np.array_equal(reading.read(data), plain)
+    assert reading.duration(encode(SPEECH, kind="flac")) == reading.duration(flac_that_counts(0)) == 2.2

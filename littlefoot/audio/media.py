@@ -5,7 +5,7 @@ without FFmpeg installed on the system. The demuxer is chosen here by the first 
 FFmpeg, some of whose formats (playlists) would open other files.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO, NamedTuple
 
@@ -16,7 +16,8 @@ from littlefoot.errors import AudioError, MissingExtraError
 
 _NAMES = {"mov": "MPEG-4", "matroska": "Matroska", "aac": "AAC"}
 _JITTER_SECONDS = 0.1  # of time stamps; what is more is a gap
-_LONGEST_GAP_SECONDS = 24 * 3600.0
+_SILENT_SECONDS = 3600.0  # in gaps, that a recording may have more than it has sound
+_POINTERS = 8  # to planes, in an AVFrame
 _SILENCE = np.zeros(1 << 18, np.float32)
 
 
@@ -107,25 +108,30 @@ def _pieces(
     first: Any, frames: Iterator[Any], origin: float, promised: float | None
 ) -> Iterator[NDArray[np.float32]]:
     """Mono samples, with silence for gaps in the time stamps."""
-    rate = first.sample_rate
-    got = 0
+    rate, shape = first.sample_rate, _shape(first)
+    mono = _mixer(first)
+    got = silent = 0
     frame = first
     while frame is not None:
-        if frame.sample_rate != rate:
+        if _shape(frame) != shape:  # to convert such a frame would read memory that is not its own
             raise AudioError(
-                f"changes its sampling rate from {rate} to {frame.sample_rate} Hz: convert it with: "
+                f"changes after {got / rate:.2f} s from {shape} to {_shape(frame)}: convert it with: "
                 "ffmpeg -i INPUT -ar 16000 -ac 1 OUTPUT.wav"
             )
         gap = 0.0 if frame.time is None else frame.time - origin - got / rate
-        if gap > _LONGEST_GAP_SECONDS:
-            raise AudioError(f"is damaged: its time stamps jump by {gap / 3600:.0f} h: export it again")
         if gap > _JITTER_SECONDS:
             missing = round(gap * rate)
             got += missing
+            silent += missing
+            if silent / rate > _SILENT_SECONDS + (got - silent) / rate:
+                raise AudioError(
+                    f"is damaged: its time stamps make {silent / rate:.0f} s of silence around"
+                    f" {(got - silent) / rate:.0f} s of sound: export it again"
+                )
             while missing:
                 yield _SILENCE[:missing].copy()
                 missing -= min(missing, len(_SILENCE))
-        piece = _mono(frame)
+        piece = mono(frame)
         got += len(piece)
         yield piece
         frame = next(frames, None)
@@ -135,8 +141,35 @@ def _pieces(
         )
 
 
+def _shape(frame: Any) -> str:
+    channels = frame.layout.nb_channels
+    return f"{frame.sample_rate} Hz, {channels} channel{'s'[: channels > 1]}, {frame.format.name}"
+
+
+def _mixer(first: Any) -> Callable[[Any], NDArray[np.float32]]:
+    """Makes mono samples (T,) of a frame that is like the first one, of any sample format."""
+    import av
+
+    channels = first.layout.nb_channels
+    if not first.format.is_planar or channels < _POINTERS:
+        return _mono
+    # PyAV looks for the end of a frame's planes behind the array of pointers to them where that is full.
+    resampler = av.AudioResampler(first.format.packed, first.layout, first.sample_rate)
+
+    def mono(frame: Any) -> NDArray[np.float32]:
+        try:
+            return np.concatenate([_mono(part) for part in resampler.resample(frame)])
+        except (av.FFmpegError, ValueError) as error:
+            raise AudioError(
+                f"has {channels} channels, which cannot be mixed ({_reason(error)}): convert it with: "
+                "ffmpeg -i INPUT -ar 16000 -ac 1 OUTPUT.wav"
+            ) from error
+
+    return mono
+
+
 def _mono(frame: Any) -> NDArray[np.float32]:
-    """Samples (T,) of a frame of any sample format, channels averaged."""
+    """Samples (T,) of a frame, channels averaged."""
     array = frame.to_ndarray()  # (channels, T); packed formats (1, T * channels)
     if not frame.format.is_planar:
         array = array.reshape(-1, frame.layout.nb_channels).T

@@ -12,13 +12,14 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from littlefoot.audio import SAMPLE_RATE, containers, media
+from littlefoot.audio import SAMPLE_RATE, containers, isolation, media
 from littlefoot.audio.pcm import Pcm
 from littlefoot.errors import AudioError, MissingExtraError
 
@@ -28,7 +29,16 @@ if TYPE_CHECKING:
 """Samples per second of everything this module returns."""
 
 Waveform: TypeAlias = NDArray[np.float32]
-Source: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Pcm | NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Untrusted:
+    """A recording that a stranger sent: decoded in a process of its own, whatever its format."""
+
+    file: BinaryIO
+
+
+Source: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Pcm | Untrusted | NDArray[Any]
 
 _FORMATS = ("WAV", "WAVEX", "RF64", "AIFF", "AU", "CAF", "NIST", "FLAC", "OGG", "MP3")
 _READABLE = (
@@ -41,6 +51,7 @@ _LOUDEST = 2.0**31  # float samples in the scale of 32-bit integers still pass
 _BLOCK = 1 << 18  # samples of all channels decoded at a time: 1 MB
 _CHANGED = "was changed while it was read: wait until it is complete"
 _SPOOL = 1 << 26  # bytes of a pipe that are held in memory rather than in a temporary file
+_MAGIC_BYTES = 64  # by which a format is known
 _HEAD = 1 << 15  # bytes by which a pipe is judged: one second of bare samples
 _UNKNOWN_LENGTH = 1 << 62  # libsndfile counts 2^63 - 1 frames where a header gives no length
 
@@ -193,8 +204,38 @@ class _Recording(NamedTuple):
 
 
 @contextmanager
-def _open(source: str | os.PathLike[str] | bytes | BinaryIO) -> Iterator[_Recording]:
-    """Open and verify a recording."""
+def decoding(stream: BinaryIO, name: str) -> Iterator[_Recording]:
+    """Open and verify a recording, and decode it in this process, be it as hostile as it may.
+
+    Raises AudioError, whose message names the recording where it comes out of the pieces only.
+    """
+    form = media.demuxer(stream.read(_MAGIC_BYTES))
+    stream.seek(0)
+    with ExitStack() as stack:
+        if form is None:
+            recording = _soundfile(stream, name, stack)
+        else:
+            _complete(stream, form)
+            opened = stack.enter_context(media.opened(stream, form))
+            pieces = _named(opened.pieces, name)
+            recording = _Recording(name, opened.rate, opened.seconds, form == "mov", pieces)
+        yield recording
+
+
+def load_decoders() -> None:
+    """Import what decodes, which is otherwise done when it is first needed."""
+    import soundfile  # noqa: F401
+
+    with suppress(ImportError):
+        import av  # noqa: F401
+
+
+@contextmanager
+def _open(source: str | os.PathLike[str] | bytes | BinaryIO | Untrusted) -> Iterator[_Recording]:
+    """Open and verify a recording, in a process of its own unless it is plain."""
+    untrusted = isinstance(source, Untrusted)
+    if isinstance(source, Untrusted):
+        source = source.file
     name = _name(source)
     with ExitStack() as stack:
         try:
@@ -204,15 +245,12 @@ def _open(source: str | os.PathLike[str] | bytes | BinaryIO) -> Iterator[_Record
                 source = stack.enter_context(open(source, "rb"))
             stream = _seekable(source, stack)
             state = _state(stream)
-            form = media.demuxer(stream.read(8))
+            plain = containers.is_plain(stream.read(_MAGIC_BYTES))
             stream.seek(0)
-            if form is None:
-                recording = _soundfile(stream, name, stack)
+            if isolation.AVAILABLE and (untrusted or not plain):
+                recording = _Recording(name, *stack.enter_context(isolation.opened(stream, name)))
             else:
-                _complete(stream, form)
-                opened = stack.enter_context(media.opened(stream, form))
-                pieces = _named(opened.pieces, name)
-                recording = _Recording(name, opened.rate, opened.seconds, form == "mov", pieces)
+                recording = stack.enter_context(decoding(stream, name))
         except (AudioError, MissingExtraError) as error:
             raise AudioError(f"{name}: {error}") from error
         except FileNotFoundError as error:
@@ -228,12 +266,13 @@ def _soundfile(stream: BinaryIO, name: str, stack: ExitStack) -> _Recording:
     import soundfile
 
     try:
-        file = stack.enter_context(_sequential()(_Callbacks(stream)))
+        file = stack.enter_context(_sequential()(_Callbacks(stream, containers.flac_count(stream))))
     except soundfile.SoundFileError as error:
         reason = str(error).rpartition(": ")[2].rstrip(".")
         raise AudioError(f"is no audio that can be read ({reason}). {_READABLE}: {_CONVERT}") from error
     least = _verify(stream, file)
-    seconds = None if file.frames >= _UNKNOWN_LENGTH else float(file.frames / file.samplerate)
+    frames = file.frames if file.frames < _UNKNOWN_LENGTH else least
+    seconds = float(frames / file.samplerate) if frames else None
     return _Recording(name, file.samplerate, seconds, file.format != "MP3", _frames(file, name, least))
 
 
@@ -308,12 +347,14 @@ def _spooled(stream: BinaryIO, head: bytes = b"") -> Iterator[BinaryIO]:
 class _Callbacks:
     """A binary file as libsndfile calls it: without exceptions, which would be printed there and lost.
 
-    In damaged files it seeks to before the beginning: the position then stays, which it notices.
+    In damaged files it seeks to before the beginning: the position then stays, which it notices. The count of
+    a FLAC file's samples is hidden from it, at which it would stop, however much is there.
     """
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
+    def __init__(self, stream: BinaryIO, count: range) -> None:
+        self._stream, self._count = stream, count
         self.tell = stream.tell
+        stream.seek(0)
 
     def seek(self, offset: int, whence: int) -> None:
         with suppress(OSError, ValueError):
@@ -321,9 +362,17 @@ class _Callbacks:
 
     def read(self, count: int) -> bytes:
         try:
-            return self._stream.read(count)
+            start = self._stream.tell()
+            data = self._stream.read(count)
         except OSError:
             return b""
+        if start >= self._count.stop:
+            return data
+        hidden = bytearray(data)
+        for place in self._count:
+            if start <= place < start + len(data):
+                hidden[place - start] &= 0xF0 if place == self._count.start else 0
+        return bytes(hidden)
 
 
 @cache
@@ -364,7 +413,7 @@ def _complete(stream: BinaryIO, container: str) -> int:
     return least
 
 
-def _decode(source: str | os.PathLike[str] | bytes | BinaryIO | Pcm) -> Iterator[Waveform]:
+def _decode(source: str | os.PathLike[str] | bytes | BinaryIO | Pcm | Untrusted) -> Iterator[Waveform]:
     """Decode, average the channels, resample: pieces of shape (T,) at 16 kHz, at least one sample in all."""
     if isinstance(source, Pcm):
         yield from source.blocks()
@@ -394,9 +443,11 @@ def _frames(file: "soundfile.SoundFile", name: str, least: int) -> Iterator[Wave
 
     buffer = np.empty((max(1, _BLOCK // file.channels), file.channels), np.float32)
     got = 0
+    left = least if least and file.format == "FLAC" else _UNKNOWN_LENGTH
     try:
-        while count := file.buffer_read_into(buffer, "float32"):
+        while left and (count := file.buffer_read_into(buffer[:left], "float32")):
             got += count
+            left -= count
             piece = buffer[:count]
             _check_finite(piece, name)
             yield piece.mean(axis=1) if file.channels > 1 else piece[:, 0].copy()
@@ -414,3 +465,17 @@ def _frames(file: "soundfile.SoundFile", name: str, least: int) -> Iterator[Wave
         raise AudioError(f"{name}: only {got} of {promised} samples could be decoded; {remedy}")
     if not got:
         raise AudioError(f"{name}: holds no samples: record or export it again")
+    if not left and _goes_on(file):
+        raise AudioError(
+            f"{name}: holds more than the {least} samples that its header counts: export it again"
+        )
+
+
+def _goes_on(file: "soundfile.SoundFile") -> bool:
+    """Whether a FLAC file has samples after its last one, rather than nothing, or a tag of another kind."""
+    import soundfile
+
+    try:
+        return bool(file.buffer_read_into(np.empty((1, file.channels), np.float32), "float32"))
+    except soundfile.SoundFileError:
+        return False

@@ -12,15 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import Depends, FastAPI
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
 
 from littlefoot import __version__
+from littlefoot.audio import isolation
 from littlefoot.server.errors import ApiError
 from littlefoot.server.live import live
 from littlefoot.server.schema import ANSWERS, REFUSALS, TRANSCRIPTION
@@ -49,11 +51,19 @@ def create_app(service: Service) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         first = asyncio.create_task(_load_first(service))
+        await asyncio.to_thread(isolation.prepare)
         yield
         first.cancel()
         service.close()
 
-    app = FastAPI(title="littlefoot", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
+    app = FastAPI(
+        title="littlefoot",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,  # a redirect would repeat whatever name the request gives the server
+        lifespan=lifespan,
+    )
     app.state.service = service
     _add_routes(app, service)
     app.mount("/static", StaticFiles(directory=STATIC))
@@ -64,6 +74,7 @@ def create_app(service: Service) -> FastAPI:
             allow_methods=["GET", "POST"],
             allow_headers=["Authorization", "Content-Type"],
         )
+    app.add_middleware(_UnderItsName, service=service)
     app.add_middleware(_Observed, service=service)
     app.add_exception_handler(ApiError, _refused)
     app.add_exception_handler(HTTPException, _http_error)
@@ -135,6 +146,25 @@ async def _gone(request: Request, error: Exception) -> Response:
 
 async def _failed(request: Request, error: Exception) -> Response:
     return ApiError(500, "the server failed: its log says how", "server_error").response()
+
+
+class _UnderItsName:
+    """Lets through what is sent to a name of the server."""
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app, self._service = app, service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] in ("http", "websocket"):
+            try:
+                self._service.check_host(Headers(scope=scope))
+            except ApiError as error:
+                if scope["type"] == "http":
+                    await error.response()(scope, receive, send)
+                else:
+                    await WebSocket(scope, receive, send).send_denial_response(error.response())
+                return
+        await self._app(scope, receive, send)
 
 
 class _Observed:

@@ -172,11 +172,10 @@ class _Job:
             if heard is not None and words:
                 heard(words)
 
-        source = cast(BinaryIO, self._recording)
+        source = reading.Untrusted(cast(BinaryIO, self._recording))
         try:
             if reading.duration(source, limit=limit) > limit:
                 raise _too_long(limit)
-            source.seek(0)
             return self._recognizer.transcribe(source, self._model.decoder, heard=check)
         except AudioError as error:
             raise ApiError(400, str(error), "invalid_audio", "file") from error

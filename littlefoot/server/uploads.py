@@ -8,12 +8,14 @@ from typing import IO, Any
 
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartParser
 from starlette.requests import Request
 from starlette.types import Message
 
 from littlefoot.server.errors import ApiError
 from littlefoot.server.limits import Limits
 
+_IN_MEMORY = MultiPartParser.spool_max_size
 _FIELDS, _FIELD_BYTES = 100, 100_000
 _DRAINED_BYTES, _DRAINED_SECONDS = 64_000_000, 5.0
 
@@ -70,14 +72,16 @@ def recording(form: FormData) -> Recording:
         )
     if not upload.size:
         raise ApiError(400, "the file is empty", "empty_file", "file")
-    return Recording(upload.file, upload.filename)
+    return Recording(upload.file, upload.filename, upload.size)
 
 
 class Recording(io.RawIOBase):
     """An uploaded file under the name that its sender gave it, for messages."""
 
-    def __init__(self, file: IO[bytes], name: str | None) -> None:
+    def __init__(self, file: IO[bytes], name: str | None, size: int) -> None:
         self._file = file
+        self.raw = io.FileIO(file.fileno(), closefd=False) if size > _IN_MEMORY else None
+        """The file on disk, where it is in one."""
         printable = "".join(letter for letter in name or "" if letter.isprintable())
         self.name = printable[-100:] or "the recording"
 
