@@ -1,7 +1,7 @@
 """Recordings that are decoded in processes of their own, where a fault of a decoder harms nobody.
 
 FFmpeg, and libsndfile's readers of rare formats, are large and read what strangers wrote. A process for it
-(``littlefoot.audio.isolated``) gets a file that is open already, gives samples when it is asked for some, and may
+(``audio.isolated``) gets a file that is open already, gives samples when it is asked for some, and may
 use so much memory and time. If it dies, its recording is refused, and the next recording gets another one.
 Processes that are done are kept for the next recording: a batch pays for the start of one only.
 """
