@@ -36,7 +36,7 @@ class PositionsConfig(Lesson):
     """Settings of the change of positions."""
 
     kind: str = "grouped"
-    """``grouped``, trained, or ``scaffold``, which is computed, takes 1.4 times as long to run and cannot stream."""
+    """``grouped``, which is trained; or ``scaffold``, which is computed, slower to run, and cannot stream."""
     kernel: int = 128
     """Frames that the positional convolution looks at."""
     groups: int = 16
@@ -86,10 +86,10 @@ def convert(model: CTCModel, config: PositionsConfig) -> CTCModel:
     weights = {name: value.detach().clone() for name, value in model.named_parameters()}
     if config.kind == "scaffold":
         _add_up(weights, model.config.sinusoidal_positions)
-    elif weights[_CONVOLUTION].shape != (
-        shape := (mine.hidden_size, mine.hidden_size // config.groups, config.kernel)
-    ):
-        weights[_CONVOLUTION] = torch.zeros(shape)
+    else:
+        shape = (mine.hidden_size, mine.hidden_size // config.groups, config.kernel)
+        if weights[_CONVOLUTION].shape != shape:
+            weights[_CONVOLUTION] = torch.zeros(shape)
     return CTCModel(mine, model.vocabulary, model.preprocessor, weights, model.card)
 
 
@@ -105,10 +105,9 @@ def _add_up(weights: dict[str, Tensor], amplitude: float) -> None:
     kernel = torch.zeros(table.shape[1], 1, SCAFFOLD_TAPS)
     kernel[:, 0, : behind + 1] = steps.flip(0).T / -_CONSTANT
     weights[_CONVOLUTION] = kernel
-    weights["encoder.pos_conv_embed.conv.bias"] = torch.full_like(
-        weights["encoder.pos_conv_embed.conv.bias"], _CONSTANT
-    )
-    weights["feature_projection.projection.bias"] = weights["feature_projection.projection.bias"] - _CONSTANT
+    before, after = "feature_projection.projection.bias", "encoder.pos_conv_embed.conv.bias"
+    weights[after] = torch.full_like(weights[after], _CONSTANT)
+    weights[before] = weights[before] - _CONSTANT
 
 
 class Fading(Distillation):
