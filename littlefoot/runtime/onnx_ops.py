@@ -27,8 +27,8 @@ OPSET = 20
 IR_VERSION = 10
 
 LONG_KERNEL = 128
-"""Convolutions of each channel by itself with more taps are split: of one with 2,048 taps OpenVINO 2026.4 keeps
-gigabytes for every length of recording."""
+"""Convolutions of each channel by itself with more taps are split: of one with 2,048 taps OpenVINO 2026.4
+keeps gigabytes for every length of recording."""
 
 _END = np.iinfo(np.int64).max
 """The end of a slice that takes all that is left."""
