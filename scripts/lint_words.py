@@ -31,7 +31,7 @@ DOCUMENTS_TO_DO = frozenset(
 )
 """Documents that have not been gone through. Shrink this set."""
 
-ROOMS = ()
+ROOMS = ("littlefoot/system", "littlefoot/transcript")
 """Folders and files of code that have been gone through. Grow this tuple until it is ``littlefoot``."""
 
 _PROGRAMS = (

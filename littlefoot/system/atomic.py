@@ -1,4 +1,4 @@
-"""Directories and files that appear whole or not at all."""
+"""Write directories and files atomically: they appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _RENAME_EXCHANGE = 2
 
 @contextmanager
 def directory(target: Path) -> Iterator[Path]:
-    """A directory to fill, which takes the place of ``target`` when the block ends without an error.
+    """Yield a directory to fill, which replaces ``target`` when the block ends without an error.
 
-    Whoever looks at ``target``, after a kill at any moment too, finds the old directory or the new one:
-    on Linux the two are exchanged in one step, elsewhere there is a moment without either. Raises OSError.
+    A reader of ``target`` sees the old directory or the new one, even after a kill at any moment. On Linux
+    the two are exchanged in one step; elsewhere there is a moment without either. Raises OSError.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
@@ -37,15 +37,14 @@ def directory(target: Path) -> Iterator[Path]:
             shutil.rmtree(old)
         _sync(target.parent)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)  # half of the new one, or the old one
+        shutil.rmtree(temporary, ignore_errors=True)  # an incomplete new directory, or the old one
 
 
 @contextmanager
 def file(target: Path) -> Iterator[Path]:
-    """A path to write to, whose file takes the place of ``target`` when the block ends without an error.
+    """Yield a path to write to, whose file replaces ``target`` when the block ends without an error.
 
-    Whoever looks at ``target``, after a kill at any moment too, finds the old file or the new one. Raises
-    OSError.
+    A reader of ``target`` sees the old file or the new one, even after a kill at any moment. Raises OSError.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
@@ -62,7 +61,7 @@ def file(target: Path) -> Iterator[Path]:
 
 
 def _exchange(first: Path, second: Path) -> bool:
-    """Swap two directories in one step; False where the system or the file system cannot."""
+    """Swap two directories in one step. Returns False where the system or the file system cannot."""
     if sys.platform != "linux":
         return False
     rename = getattr(ctypes.CDLL(None), "renameat2", None)
@@ -73,7 +72,7 @@ def _exchange(first: Path, second: Path) -> bool:
 
 
 def _sync(path: Path) -> None:
-    """Make sure that a file or a directory's entries are on the disk, where the system can."""
+    """Flush a file, or the entries of a directory, to the disk, where the system can."""
     if os.name == "nt":
         return
     descriptor = os.open(path, os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""Group words into segments: what is said in one go, and can be shown and read at once."""
+"""Group words into segments, which end at pauses and are short enough to be read at once."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,15 +8,15 @@ from littlefoot.transcript.results import Segment, Word
 
 @dataclass(frozen=True)
 class Limits:
-    """Where a group of words must end."""
+    """Limits on a group of words."""
 
     characters: int = 84
-    """In a line of its text."""
+    """Longest line of the text, in characters."""
     lines: int = 1
     seconds: float = 10.0
-    """From the beginning of its first word to the end of its last."""
+    """Longest time from the beginning of the first word to the end of the last."""
     pause: float = 0.6
-    """A gap between words of so many seconds or more."""
+    """Shortest gap between words that ends a group, in seconds."""
 
 
 def segments(words: Sequence[Word], separator: str = " ", limits: Limits | None = None) -> list[Segment]:
@@ -24,8 +24,8 @@ def segments(words: Sequence[Word], separator: str = " ", limits: Limits | None 
 
     Args:
         words: in order of time.
-        separator: what stands between words in the text (see ``littlefoot.decode.spans.separator``).
-        limits: the defaults where None.
+        separator: text between words (see ``littlefoot.decode.spans.separator``).
+        limits: the defaults if None.
 
     Returns:
         Segments within the limits, unless a single word is longer.
@@ -37,7 +37,7 @@ def segments(words: Sequence[Word], separator: str = " ", limits: Limits | None 
 
 
 def groups(words: Sequence[Word], separator: str, limits: Limits) -> Iterator[list[Word]]:
-    """The words of each segment. A group that becomes too long ends at the longest gap in its second half."""
+    """Yield the words of each segment. One that gets too long ends at the longest gap in its second half."""
     group: list[Word] = []
     for word in words:
         if group and word.start - group[-1].end >= limits.pause:
@@ -53,7 +53,7 @@ def groups(words: Sequence[Word], separator: str, limits: Limits) -> Iterator[li
 
 
 def wrap(words: Sequence[str], separator: str, characters: int) -> list[str]:
-    """Lines of at most so many characters, unless a single word is longer; each as long as it can be."""
+    """Fill lines with at most ``characters`` characters each, unless a single word is longer."""
     lines: list[str] = []
     for word in words:
         if lines and len(lines[-1]) + len(separator) + len(word) <= characters:
@@ -70,7 +70,7 @@ def _fits(group: Sequence[Word], separator: str, limits: Limits) -> bool:
 
 
 def _gap(group: Sequence[Word], following: Word) -> int:
-    """How many words come before the longest gap, the last of equal ones; half of the words at least."""
+    """Return the number of words before the longest gap in the second half; of equal gaps the last."""
     starts = [*(word.start for word in group[1:]), following.start]
     gaps = [start - word.end for word, start in zip(group, starts, strict=True)]
     half = (len(group) - 1) // 2

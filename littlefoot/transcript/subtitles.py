@@ -1,4 +1,4 @@
-"""Subtitles: a transcription cut into what is shown at once, for SRT and WebVTT."""
+"""Divide a transcription into the cues of subtitles, for SRT and WebVTT."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,16 +11,16 @@ from littlefoot.transcript.segments import Limits, groups, wrap
 
 @dataclass(frozen=True)
 class Layout:
-    """How much is shown at once; the defaults are the usual ones of broadcasters and streaming services."""
+    """Limits on a cue. The defaults are those usual with broadcasters and streaming services."""
 
     line_characters: int = 42
     lines: int = 2
     seconds: float = 7.0
-    """The longest that a cue is shown."""
+    """Longest time that a cue is shown."""
     least_seconds: float = 1.0
-    """A cue that is shorter stays, as long as the next one lets it."""
+    """Shortest time that a cue is shown, unless the next one begins earlier."""
     pause: float = 0.6
-    """A gap between words that ends a cue."""
+    """Shortest gap between words that ends a cue, in seconds."""
 
     def __post_init__(self) -> None:
         if self.line_characters < 1 or self.lines < 1 or not self.seconds > 0:
@@ -31,7 +31,7 @@ class Layout:
 
 
 class Cue(NamedTuple):
-    """What is shown from ``start`` to ``end``, in seconds."""
+    """Lines that are shown together from ``start`` to ``end``, in seconds."""
 
     start: float
     end: float
@@ -39,11 +39,11 @@ class Cue(NamedTuple):
 
 
 def cues(transcription: Transcription, layout: Layout | None = None) -> list[Cue]:
-    """Cut a transcription at pauses and words; the lines of a cue are about equally long.
+    """Divide a transcription into cues at pauses and between words; lines of a cue are about equally long.
 
-    Cues do not overlap. A word that is longer than a line stands alone in it; one that is longer than a cue
-    is shown for as long as it takes. Without words, as of another recogniser, the segments' words share the
-    time of their segment by their number of characters.
+    Cues do not overlap. A word that is longer than a line has a line of its own; a word that takes longer
+    than ``layout.seconds`` is shown for its whole duration. If the transcription has no word times, the words of a
+    segment divide its time in proportion to their characters.
     """
     layout = layout or Layout()
     separator = " " if " " in transcription.text or len(transcription.words) <= 1 else ""
@@ -61,7 +61,7 @@ def cues(transcription: Transcription, layout: Layout | None = None) -> list[Cue
 
 
 def _lines(words: Sequence[str], separator: str, layout: Layout) -> list[str]:
-    """As few lines as possible, the longest as short as possible."""
+    """Wrap words into as few lines as possible, and make the longest as short as possible."""
     lines = wrap(words, separator, layout.line_characters)
     if len(lines) == 1:
         return lines
