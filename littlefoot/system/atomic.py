@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ctypes
+import glob
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_SUFFIX = ".unfinished"
+"""Suffix of unfinished files and directories, which no name that a user gives is likely to have."""
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
@@ -22,22 +25,18 @@ def directory(target: Path) -> Iterator[Path]:
     A reader of ``target`` sees the old directory or the new one, even after a kill at any moment. On Linux
     the two are exchanged in one step; elsewhere there is a moment without either. Raises OSError.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
+    with _claimed(target, lambda prefix, parent: tempfile.mkdtemp("", prefix, parent)) as temporary:
         yield temporary
         temporary.chmod(0o777 & ~_umask())
         _sync(temporary)
         if not target.exists():
             temporary.replace(target)
         elif not _exchange(temporary, target):
-            old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+            old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))  # stays after a kill
             target.replace(old)
             temporary.replace(target)
             shutil.rmtree(old)
         _sync(target.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)  # an incomplete new directory, or the old one
 
 
 @contextmanager
@@ -46,18 +45,70 @@ def file(target: Path) -> Iterator[Path]:
 
     A reader of ``target`` sees the old file or the new one, even after a kill at any moment. Raises OSError.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    os.close(descriptor)
-    temporary = Path(name)
-    try:
+    with _claimed(target, _empty_file) as temporary:
         yield temporary
         temporary.chmod(0o666 & ~_umask())
         _sync(temporary)
         temporary.replace(target)
         _sync(target.parent)
+
+
+def _empty_file(prefix: str, parent: Path) -> str:
+    descriptor, name = tempfile.mkstemp("", prefix, parent)
+    os.close(descriptor)
+    return name
+
+
+@contextmanager
+def _claimed(target: Path, make: Callable[[str, Path], str]) -> Iterator[Path]:
+    """Yield a new path beside ``target``, which is removed at the end if it still exists.
+
+    Paths that killed processes left behind are removed too: no process holds a lock on them any more.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for left in target.parent.glob(f".{glob.escape(target.name)}.*{_SUFFIX}"):
+        lock = _lock(left)
+        if lock is not None:
+            _remove(left)
+            os.close(lock)
+    unclaimed = Path(make(f".new{_SUFFIX}-", target.parent))
+    lock = _lock(unclaimed)
+    place = unclaimed.with_name(
+        f".{target.name}.{unclaimed.name[-8:]}{_SUFFIX}"
+    )  # from now on it may be found
+    try:
+        unclaimed.rename(place)
+        yield place
     finally:
-        temporary.unlink(missing_ok=True)
+        _remove(unclaimed)
+        _remove(place)  # an incomplete new directory, or the old one
+        if lock is not None:
+            os.close(lock)
+
+
+def _lock(place: Path) -> int | None:
+    """Return a descriptor that holds a lock until it is closed, or None where locking is impossible."""
+    if sys.platform == "win32":
+        return None
+    import fcntl
+
+    try:
+        descriptor = os.open(place, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _remove(place: Path) -> None:
+    if place.is_dir():
+        shutil.rmtree(place, ignore_errors=True)
+    else:
+        place.unlink(missing_ok=True)
 
 
 def _exchange(first: Path, second: Path) -> bool:

@@ -14,6 +14,10 @@ class Word:
     """Beginning of the word delimiter, or a moment after the last character (``littlefoot.decode.spans``)."""
     confidence: float
     """Geometric mean of the frame posteriors of the word's characters, from 0 to 1."""
+    speaker: str | None = None
+    """Channel on which the word was spoken, if each channel is transcribed separately."""
+    letters: tuple[tuple[str, float, float], ...] = field(default=(), repr=False, compare=False)
+    """Characters of a long word, with their beginnings and ends in seconds."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,7 @@ class Segment:
     start: float
     end: float
     text: str
+    speaker: str | None = None
 
 
 @dataclass(frozen=True)
