@@ -28,7 +28,12 @@ def analyze(
     ] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Show how far each layer moves its input, and how alike the layers are."""
+    """Show how far each layer moves its input, and how alike the layers are.
+
+    \b
+    Example:
+      littlefoot analyze MODEL STUDENT --data my-recordings --plot layers.png
+    """
     from littlefoot.artifact import checkpoint
     from littlefoot.compress.calibration import collect, load_clips, recordings
     from littlefoot.compress.mixed import WIDTHS, sensitivity

@@ -82,7 +82,12 @@ def bench(
     precision: options.Precision = "auto",
     language: options.Language = None,
 ) -> None:
-    """Measure errors, speed, latency, size, memory and energy of models, side by side."""
+    """Measure errors, speed, latency, size, memory and energy of models, side by side.
+
+    \b
+    Example:
+      littlefoot bench littlefoot-en mine --data my-recordings --html report.html
+    """
     from littlefoot.artifact import checkpoint
     from littlefoot.bench import page, table
     from littlefoot.bench import report as reports

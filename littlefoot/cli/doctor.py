@@ -39,7 +39,12 @@ EXTRAS = {
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Check the installation: packages, engines, processor, cache."""
+    """Check the installation: packages, engines, processor, cache.
+
+    \b
+    Example:
+      littlefoot doctor --json
+    """
     report = examine()
     if as_json:
         typer.echo(json.dumps(report, indent=2))

@@ -32,7 +32,12 @@ def evaluate(
     lexicon: options.Lexicon = None,
     as_json: options.Json = False,
 ) -> None:
-    """Measure WER and CER with 95 % bootstrap intervals."""
+    """Measure WER and CER with 95 % bootstrap intervals.
+
+    \b
+    Example:
+      littlefoot eval littlefoot-en my-recordings/manifest.tsv --split test
+    """
     from littlefoot.audio import manifest as manifests
     from littlefoot.cli.decoding import decoder
     from littlefoot.cli.progress import bar

@@ -35,6 +35,10 @@ def export(
     The ONNX and OpenVINO networks take `waveform` (batch, samples), 16 kHz float32, with zero mean and unit
     variance if the model's preprocessor_config.json says do_normalize, and give `logits` (batch, frames,
     vocabulary). Both lengths are free.
+
+    \b
+    Example:
+      littlefoot export MODEL -o mine.onnx --to onnx
     """
     if to not in FORMATS:
         raise ConfigError(f"--to {to} is unknown: use one of {', '.join(FORMATS)}")

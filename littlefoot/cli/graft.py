@@ -31,9 +31,11 @@ def graft(
 ) -> None:
     """Make a CTC recogniser of the encoder of WHISPER: it has word times, streams and can be shrunk.
 
-    What each step made is kept beside OUT, in OUT-steps. Example:
+    What each step made is kept beside OUT, in OUT-steps.
 
-    littlefoot graft openai/whisper-base -o mine --data my-speech/manifest.tsv
+    \b
+    Example:
+      littlefoot graft openai/whisper-base -o mine --data my-speech/manifest.tsv
     """
     from littlefoot import artifact
     from littlefoot.artifact import checkpoint

@@ -15,7 +15,12 @@ def info(
     model: Annotated[str | None, typer.Argument(help="A model; without one, the bundled models.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show a model's size, geometry and origin."""
+    """Show a model's size, geometry and origin.
+
+    \b
+    Example:
+      littlefoot info littlefoot-en --json
+    """
     from littlefoot.artifact import checkpoint
 
     if model is None:

@@ -63,6 +63,10 @@ def label(
 
     Killed or interrupted? The same command goes on where it was. Recordings that cannot be read are reported,
     the others are done, and the exit code is 1.
+
+    \b
+    Example:
+      littlefoot label MODEL archive/ -o labels --min-confidence 0.8
     """
     import functools
 

@@ -41,7 +41,12 @@ def build(
     ] = "0",
     as_json: options.Json = False,
 ) -> None:
-    """Estimate an n-gram model of the words of TEXT by modified Kneser-Ney smoothing."""
+    """Estimate an n-gram model of the words of TEXT by modified Kneser-Ney smoothing.
+
+    \b
+    Example:
+      littlefoot lm build sentences.txt -o words.arpa --order 3
+    """
     from littlefoot.decode import arpa, ngram
 
     if out.exists():

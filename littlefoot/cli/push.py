@@ -23,6 +23,10 @@ def push(
     """Put a model and its card on the Hugging Face Hub, and print its address.
 
     The token is that of 'hf auth login', or HF_TOKEN.
+
+    \b
+    Example:
+      littlefoot push mine anna/mine --license apache-2.0 --language en
     """
     from littlefoot.artifact import hub
 

@@ -56,7 +56,13 @@ def quantize(
     language: options.Language = None,
     as_json: options.Json = False,
 ) -> None:
-    """Quantize MODEL to 8 bits, check that it still says the same, and time it on this processor."""
+    """Quantize MODEL to 8 bits, check that it still says the same, and time it on this processor.
+
+    \b
+    Examples:
+      littlefoot quantize MODEL -o int8 --calibrate my-recordings/manifest.tsv
+      littlefoot quantize MODEL -o small --budget-mb 20 --calibrate talk.wav
+    """
     from littlefoot import artifact
     from littlefoot.artifact import checkpoint
     from littlefoot.artifact.sizes import bytes_by_part

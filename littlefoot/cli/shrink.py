@@ -66,6 +66,11 @@ def shrink(
     """Make MODEL smaller: as a recipe says, or until it meets a target.
 
     What each step made is kept beside OUT, in OUT-steps; what a search found, in OUT-plan.
+
+    \b
+    Examples:
+      littlefoot shrink MODEL -o small --recipe bigfoot --data my-recordings
+      littlefoot shrink MODEL -o small --target "25MB, wer+1.0" --data my-recordings
     """
     from littlefoot.errors import ConfigError
 

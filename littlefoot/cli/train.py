@@ -27,7 +27,13 @@ def train(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the newest checkpoint.")] = False,
 ) -> None:
-    """Train a CTC model: fine-tune MODEL, or follow CONFIG.yaml, which may start from random weights."""
+    """Train a CTC model: fine-tune MODEL, or follow CONFIG.yaml, which may start from random weights.
+
+    \b
+    Examples:
+      littlefoot train MODEL -o mine --data my-recordings --set train.lr=1e-4
+      littlefoot train RECIPE.yaml -o mine --resume
+    """
     try:
         import accelerate
         import torch  # noqa: F401

@@ -87,6 +87,12 @@ def transcribe(
 
     Standard input is an audio file, or raw PCM: 16 kHz, mono, 16 bits, little-endian. With --stream it is raw
     PCM, a line is printed as soon as a segment ends, and on a terminal what is being said.
+
+    \b
+    Examples:
+      littlefoot transcribe littlefoot-en talk.wav --format srt
+      littlefoot transcribe MODEL podcast/ --format srt -o subtitles --skip-existing
+      littlefoot transcribe littlefoot-en-live mic --stream
     """
     from littlefoot.cli.decoding import decoder
     from littlefoot.decode.beam import BeamConfig
