@@ -31,7 +31,7 @@ DOCUMENTS_TO_DO = frozenset(
 )
 """Documents that have not been gone through. Shrink this set."""
 
-ROOMS = ("littlefoot/system", "littlefoot/transcript")
+ROOMS = ("littlefoot/system", "littlefoot/transcript", "littlefoot/evaluate", "littlefoot/cli")
 """Folders and files of code that have been gone through. Grow this tuple until it is ``littlefoot``."""
 
 _PROGRAMS = (
@@ -62,12 +62,12 @@ RULES = (
     _rule(r"\bwho teaches\b", "the teacher"),
     _rule(r"\band says so\b", "prints a warning, reports this"),
     # words of the glossary
-    _rule(r"\bharm(?:s|ed|ful)?\b", "sensitivity; or say what gets worse"),
+    _rule(r"(?<!-)\bharm(?:s|ed|ful)?\b", "sensitivity; or say what gets worse"),
     _rule(r"\bcompanions?\b", "nested precisions"),
     _rule(r"\blessons?\b", "distillation settings"),
     _rule(r"\bstretch(?:es)? of (?:speech|sound)\b|\bstretches\b", "speech segments"),
     _rule(r"\bcontenders?\b", "baselines, or models"),
-    _rule(r"\bpeers?\b", "baselines"),
+    _rule(r"(?<!-)\bpeers?\b", "baselines"),
     _rule(r"\bplaces? in (?:the|a|its) (?:table|list|array|vocabulary)\b|\bplaces of\b", "index, indices"),
     _rule(r"\bquality gates?\b", "acceptance check"),
     _rule(r"\bthe house\b", "the architecture"),

@@ -1,4 +1,4 @@
-"""``littlefoot doctor``: what this machine offers, and what is missing."""
+"""``littlefoot doctor``: show what this machine offers, and what is missing."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
 
 
 def examine() -> dict[str, Any]:
-    """Everything that ``doctor`` shows."""
+    """Collect everything that ``doctor`` shows."""
     import platform
 
     from littlefoot import __version__

@@ -1,4 +1,4 @@
-"""``littlefoot eval``: word and character error rates on a manifest."""
+"""``littlefoot eval``: measure word and character error rates on a manifest."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def evaluate(
     model: options.Model,
     manifest: Annotated[list[Path], typer.Argument(help="Manifests, or folders that hold one.")],
-    split: Annotated[str, typer.Option("--split", help="Which part of the manifests.")] = "test",
+    split: Annotated[str, typer.Option("--split", help="Split of the manifests.")] = "test",
     engine: options.Engine = "auto",
     threads: options.Threads = None,
     precision: options.Precision = "auto",

@@ -1,4 +1,4 @@
-"""``littlefoot info``: what a model is, without running it."""
+"""``littlefoot info``: describe a model without running it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def info(
 
 
 def describe(name: str, artifact: Artifact) -> dict[str, Any]:
-    """The figures of ``info``; bytes are those of the weights as stored."""
+    """Return the figures of ``info``; bytes are those of the weights as stored."""
     from littlefoot.artifact.sizes import bytes_by_part
 
     parts = bytes_by_part(artifact)

@@ -1,4 +1,4 @@
-"""``littlefoot train``: CTC or LF-MMI training from a checkpoint or from a recipe."""
+"""``littlefoot train``: train with CTC or LF-MMI from a checkpoint or from a recipe."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def train(
         typer.Option("--data", help="Manifest with splits 'train' and 'dev'; may be repeated."),
     ] = None,
     loss: Annotated[
-        str | None, typer.Option("--loss", help="What to minimise: ctc or lfmmi; short for train.loss.")
+        str | None, typer.Option("--loss", help="Loss: ctc or lfmmi; short for train.loss.")
     ] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="Change a setting, for example train.lr=1e-3.")
