@@ -31,7 +31,13 @@ DOCUMENTS_TO_DO = frozenset(
 )
 """Documents that have not been gone through. Shrink this set."""
 
-ROOMS = ("littlefoot/system", "littlefoot/transcript", "littlefoot/evaluate", "littlefoot/cli")
+ROOMS = (
+    "littlefoot/system",
+    "littlefoot/transcript",
+    "littlefoot/evaluate",
+    "littlefoot/cli",
+    "littlefoot/decode",
+)
 """Folders and files of code that have been gone through. Grow this tuple until it is ``littlefoot``."""
 
 _PROGRAMS = (
