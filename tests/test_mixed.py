@@ -80,7 +80,7 @@ def test_no_choice_is_better(sizes: list[list[tuple[int, float]]], budget: int, 
 def test_harm_that_no_bits_avoid_is_refused() -> None:
     options = {"layer": [Option(2, 10, 3.0), Option(8, 40, 0.5)]}
     assert choose_bits(options, max_harm=1.0) == {"layer": 8}
-    with pytest.raises(ConfigError, match=r"a harm of 0\.1 nats per frame is less than the 0\.5"):
+    with pytest.raises(ConfigError, match=r"max_harm of 0\.1 nats per frame is less than the 0\.5"):
         choose_bits(options, max_harm=0.1)
     with pytest.raises(ConfigError, match="less than the 3 of the most bits that are small enough"):
         choose_bits(options, budget_bytes=20, max_harm=1.0)

@@ -1,4 +1,4 @@
-"""Compression methods, one file each; ``run`` chains them as a recipe says."""
+"""Compression methods, one file each; ``run`` carries out a recipe of them."""
 
 from littlefoot.compress.chain import run
 from littlefoot.compress.recipe import load as load_recipe

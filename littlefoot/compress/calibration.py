@@ -1,4 +1,4 @@
-"""What quantization needs to know of a layer: samples of its input on real audio."""
+"""Sample layers' inputs on real audio, from which quantization chooses its ranges."""
 
 from __future__ import annotations
 
@@ -75,9 +75,9 @@ def collect(artifact: Artifact, clips: Iterable[Array], seed: int = 0) -> list[L
 
 
 def _groups(observed: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
-    """For each tensor all layers that read it, and those that read what the same layers read elsewhere.
+    """Return for each tensor all layers that read it, and those that read the other inputs of these layers.
 
-    A layer whose weights stand at several depths reads several tensors, and has one range for all.
+    A layer whose weights are used at several depths reads several tensors, and has one range for all.
     """
     group_of: dict[str, set[str]] = {}
     for layers in observed.values():
@@ -91,7 +91,7 @@ def _groups(observed: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]
 
 
 def _extremes(array: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
-    """The smallest and the largest value of each channel of a layer's input, (C,) each."""
+    """Return the smallest and the largest value of each channel of a layer's input, (C,) each."""
     if shape == (1, 1):  # a factor of a product
         channels = array.reshape(-1, 1)
     elif len(shape) == 2:
@@ -102,7 +102,7 @@ def _extremes(array: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
 
 
 def _budget(shape: tuple[int, ...], clips: int) -> int:
-    """Rows to take from each clip."""
+    """Return the number of rows to take from each clip."""
     row = int(np.prod(shape[1:]))
     rows = SINGLE_VALUES if row == 1 else min(MAX_ROWS, _MAX_VALUES // row)
     return max(1, rows // clips)
@@ -115,8 +115,9 @@ def _sample(
     count: int,
     generator: np.random.Generator,
 ) -> Array:
-    """Random frames of a linear layer's input (1, F, C) -> (N, C), a convolution's windows of
-    (1, C, 1, T) -> (N, C, K), or single values (N, 1)."""
+    """Sample random frames of a linear layer's input (1, F, C) -> (N, C), windows of a convolution's (1, C,
+    1, T) -> (N, C, K), or single values (N, 1).
+    """
     if len(shape) == 2:
         rows = array.reshape(-1, shape[1])
         return rows[generator.integers(len(rows), size=count)].astype(np.float32)
@@ -129,7 +130,7 @@ def _sample(
 
 
 def recordings(sources: Sequence[Path]) -> list[Path]:
-    """Recordings of ``sources``: files, and manifests (the training split, or all where there is none).
+    """Find the recordings of ``sources``: files, and manifests (the training split, or all if there is none).
 
     Raises ManifestError for a manifest that cannot be read.
     """
@@ -147,7 +148,7 @@ T = TypeVar("T")
 
 
 def some(items: Sequence[T]) -> list[T]:
-    """All items, or MAX_CLIPS of them spread over the list, the same every time."""
+    """Return all items, or MAX_CLIPS of them spread over the list, the same every time."""
     if len(items) <= MAX_CLIPS:
         return list(items)
     generator = np.random.default_rng(0)
@@ -155,10 +156,7 @@ def some(items: Sequence[T]) -> list[T]:
 
 
 def load_clips(paths: Sequence[Path], artifact: Artifact) -> list[Array]:
-    """Calibration audio prepared for the model: (T,) float32 each, at most MAX_CLIPS of MAX_CLIP_SECONDS.
-
-    Raises AudioError for a recording that cannot be read.
-    """
+    """Load calibration audio for the model: (T,) float32 each, at most MAX_CLIPS of MAX_CLIP_SECONDS."""
     clips = []
     for path in some(paths):
         clip = next(reading.blocks(path, MAX_CLIP_SECONDS))

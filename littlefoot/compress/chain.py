@@ -1,4 +1,4 @@
-"""Running a recipe: each method on the model that the one before it made, every one of which is kept."""
+"""Run a recipe: each method works on the result of the one before, and every result is kept."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ def run(
     progress: Callable[[str], None] = lambda message: None,
     untrained: bool = False,
 ) -> Artifact:
-    """Make a model smaller.
+    """Carry out a recipe.
 
     Args:
         corpus: speech, for methods that train or calibrate.
-        directory: what each step made stays here, as an artifact ``NUMBER-METHOD/model``.
-        teacher: what the model is called in the artifacts made of it.
-        resume: continue an interrupted run: finished steps are not done again.
-        progress: told what is going on.
-        untrained: train nothing. The result has the size and the speed of what the recipe makes, not its
-            knowledge.
+        directory: keeps the result of each step, as an artifact ``NUMBER-METHOD/model``.
+        teacher: name of the model in the artifacts made from it.
+        resume: continue an interrupted run: finished steps are not repeated.
+        progress: callback for messages.
+        untrained: train nothing. The result has the size and the speed of a trained one, but not its
+            accuracy.
 
     Raises:
-        ConfigError: steps that cannot follow each other, before the first of them is begun; something stands
-            in the directory (without ``resume``), or was made of another model.
-        LittlefootError: what the methods raise.
+        ConfigError: steps that cannot follow each other, before the first of them begins; a directory that is
+            not empty (without ``resume``), or that belongs to another model.
+        LittlefootError: an error of a method.
     """
     main = is_main_process()
     outline(model.config, recipe)
@@ -72,9 +72,9 @@ def run(
 
 
 def outline(config: ModelConfig, recipe: Recipe) -> ModelConfig:
-    """What a recipe makes of a model, as far as it is known before it is done (``Method.outline``).
+    """Infer the configuration of a recipe's result, as far as it is known beforehand (``Method.outline``).
 
-    Raises ConfigError naming the step that cannot work with what those before it leave.
+    Raises ConfigError, which names the step that cannot work with the result of those before it.
     """
     rounded_by = "the model was quantized before"
     for number, step in enumerate(recipe.steps, 1):
@@ -93,7 +93,7 @@ def outline(config: ModelConfig, recipe: Recipe) -> ModelConfig:
 
 
 def _introduction(teacher: str, first: Artifact) -> str:
-    """What a model card says first, where the recipe has no words of its own."""
+    """Return the beginning of a model card, if the recipe has no text of its own."""
     millions = first.parameters / 1e6
     origin = first.config.littlefoot.get("origin")
     commit = f" It was commit `{origin['commit']}` of {origin['repository']}." if origin else ""
@@ -103,11 +103,11 @@ def _introduction(teacher: str, first: Artifact) -> str:
 
 
 def _finished(path: Path, history: dict[str, Any]) -> Artifact | None:
-    """What an earlier run left as a step's result. Raises ConfigError if it was made otherwise."""
+    """Load the result of a step from an earlier run. Raises ConfigError if it was made differently."""
     if not artifacts.is_artifact(path):
         return None
     there = artifacts.load(path)
-    if "teacher" not in there.config.littlefoot:  # trained, but interrupted before it got its history
+    if "teacher" not in there.config.littlefoot:  # interrupted after training, before its history was written
         return None
     for key, wanted in history.items():
         if there.config.littlefoot[key] != wanted:

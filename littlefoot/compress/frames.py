@@ -1,6 +1,6 @@
-"""A teacher's frames at the times of its student's, where their front ends differ.
+"""Align a teacher's frames with its student's, where their front ends differ.
 
-A frame stands for the middle of the samples that it looks at. With the same front end all of this does
+The time of a frame is the middle of its receptive field. With the same front end these functions change
 nothing.
 """
 
@@ -13,12 +13,12 @@ from littlefoot.network.config import ModelConfig
 
 
 def same_frames(a: ModelConfig, b: ModelConfig) -> bool:
-    """Whether two front ends have frames at the same times."""
+    """Return True if two front ends have frames at the same times."""
     return (a.stride, a.receptive_field) == (b.stride, b.receptive_field)
 
 
 def frame_times(config: ModelConfig, frames: int, device: torch.device | None = None) -> Tensor:
-    """The middle of each frame, (F,), in samples."""
+    """Return the middle of each frame, (F,), in samples."""
     first = (config.receptive_field - 1) / 2
     return first + config.stride * torch.arange(frames, device=device, dtype=torch.float32)
 
@@ -67,5 +67,5 @@ def peaks(
 
 
 def _rows(values: Tensor, indices: Tensor) -> Tensor:
-    """(B, F, D), (B, G) -> (B, G, D)."""
+    """Gather rows: (B, F, D), (B, G) -> (B, G, D)."""
     return torch.gather(values, 1, indices[:, :, None].expand(-1, -1, values.shape[2]))

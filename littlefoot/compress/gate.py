@@ -1,4 +1,4 @@
-"""Does a compressed model still say the same, and is it really faster?"""
+"""Check that a compressed model still gives the same text, and that it is really faster."""
 
 from __future__ import annotations
 
@@ -20,28 +20,30 @@ from littlefoot.runtime.engine import create
 
 @dataclass(frozen=True)
 class Comparison:
-    """How far a model's output is from the original's, on the same audio."""
+    """Distance of a model's output from the original's, on the same audio."""
 
     logit_error: float
     """Root mean square of the difference, as a share of the original's spread."""
     disagreement: float
-    """Character error rate of its text against the original's text, as a fraction."""
+    """Character error rate of the model's text against the original's, as a fraction."""
     characters: int
-    """Characters in the original's text."""
+    """Number of characters in the original's text."""
 
     def exceeds(self, disagreement: float) -> bool:
-        """Whether more than this share of the text changed, so clearly that it is no accident.
+        """Return True if clearly more than this share of the text changed.
 
-        That is, the lower end of a one-sided 95 % interval lies above it (changes counted as Poisson events):
-        five letters of two hundred say little, eighty of three thousand do.
+        The lower end of a one-sided 95 % interval must lie above it, where changes count as Poisson events:
+        five characters of two hundred are no evidence, eighty of three thousand are.
         """
         changed = self.disagreement * self.characters
         return changed - 1.645 * math.sqrt(changed) > disagreement * self.characters
 
 
 def run(artifact: Artifact, clips: Sequence[Array], precision: str = "auto") -> list[Array]:
-    """The logits (F, V) of each prepared clip (T,)."""
-    engine = create(artifact, precision=precision, cached=False)  # dozens are tried, and would fill the cache
+    """Compute the logits (F, V) of each prepared clip (T,)."""
+    engine = create(
+        artifact, precision=precision, cached=False
+    )  # not cached: dozens of candidates would fill the cache
     return [engine.run(clip) for clip in clips]
 
 
@@ -59,7 +61,9 @@ def compare(reference: Sequence[Array], candidate: Sequence[Array], vocabulary: 
 
 
 def speedup(original: Artifact, candidate: Artifact, clip: Array, rounds: int = 5) -> float:
-    """Time of the original over time of the candidate on this processor: median of interleaved pairs."""
+    """Measure the time of the original over that of the candidate on this processor: median of interleaved
+    pairs.
+    """
     engines = [create(artifact) for artifact in (original, candidate)]
     for engine in engines:
         engine.run(clip)

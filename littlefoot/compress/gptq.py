@@ -1,4 +1,4 @@
-"""Rounding a matrix to few bits so that its output changes least (GPTQ, Frantar et al. 2023)."""
+"""Round a matrix to few bits so that its output changes least (GPTQ, Frantar et al. 2023)."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from littlefoot.artifact.packing import Table, levels_of
 from littlefoot.compress.calibration import Array
 
 DAMPING = 0.01
-"""Added to the diagonal, as a share of its mean: few frames do not tell all channels apart."""
+"""Share of the mean of the diagonal that is added to it, because few frames do not tell all channels apart.
+"""
 RATIOS = np.linspace(0.2, 1.0, 33)
-"""Shares of a row's largest weight that are tried as the largest level."""
+"""Shares of a row's largest weight that are tried as the largest value of the codebook."""
 BLOCK = 128
 
 
@@ -58,16 +59,16 @@ def round_groups(
 def best_scales(
     weight: Array, importance: npt.NDArray[np.float64], bits: int, table: Table = (), group: int = 0
 ) -> Array:
-    """``best_scale`` of each ``group`` columns: (C', G); 0: of all of them."""
+    """Find the ``best_scale`` of each ``group`` columns: (C', G); 0: of all of them."""
     count = group or weight.shape[1]
     parts = [slice(begin, begin + count) for begin in range(0, weight.shape[1], count)]
     return np.stack([best_scale(weight[:, part], importance[part], bits, table) for part in parts], axis=1)
 
 
 def best_scale(weight: Array, importance: npt.NDArray[np.float64], bits: int, table: Table = ()) -> Array:
-    """The scale (C',) of each row with the smallest squared error, columns weighted by importance (C,).
+    """Find the scale (C',) of each row with the smallest squared error, columns weighted by importance (C,).
 
-    With two levels it is known: the weighted mean of the absolute weights.
+    With two values in the codebook it is known: the weighted mean of the absolute weights.
     """
     known = levels_of(bits, table)
     if len(known) == 2:
@@ -86,7 +87,7 @@ def best_scale(weight: Array, importance: npt.NDArray[np.float64], bits: int, ta
 
 
 def nearest(values: npt.NDArray[np.floating], levels: Table) -> npt.NDArray[np.floating]:
-    """The nearest of evenly spaced levels."""
+    """Round to the nearest of evenly spaced values."""
     low, step = levels[0], levels[1] - levels[0]
     places = np.clip(np.rint((values - low) / step), 0, len(levels) - 1)
     found: npt.NDArray[np.floating] = low + step * places

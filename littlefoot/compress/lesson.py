@@ -1,4 +1,4 @@
-"""What every method can be told that learns from a teacher: the losses, the training, the teacher itself."""
+"""Distillation settings, which all methods with a teacher share: losses, training, and the teacher."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ LayerPairs = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True)
 class LossConfig:
-    """How much each loss counts; 0 leaves it out."""
+    """Weight of each loss; 0 leaves it out."""
 
     kl: float = 1.0
     """KL divergence of the frames' posteriors from the teacher's."""
     temperature: float = 1.0
-    """Both posteriors of ``kl`` are those of logits divided by this."""
+    """The logits of both posteriors of ``kl`` are divided by this."""
     logit_mse: float = 0.0
     logit_cosine: float = 0.0
     sequence_kl: float = 0.0
-    """KL divergence of the paths through an n-gram of the texts, per frame (DistillW2V2); which n-gram say
-    ``train.lfmmi_order`` and the settings beside it."""
+    """KL divergence of the paths through an n-gram model of the texts, per frame (DistillW2V2).
+    ``train.lfmmi_order`` and the settings beside it define the n-gram model."""
     lattice_mmi: float = 0.0
-    """Lattice-free MMI, per frame, with the teacher's best texts where transcripts would be: the other
-    reading of DistillW2V2. The n-gram is that of ``sequence_kl``."""
+    """Lattice-free MMI per frame, with the teacher's best texts instead of transcripts: the other reading of
+    DistillW2V2. The n-gram model is that of ``sequence_kl``."""
     feature_penalty: float = 0.0
     """Mean square of the student's convolutional features."""
     hidden_mse: float = 0.0
@@ -35,16 +35,16 @@ class LossConfig:
     temporal_relation: float = 0.0
     """Difference of the hidden states' Gram matrices over time (STaR); needs no projection."""
     layers: LayerPairs = ()
-    """Which hidden states are compared: [student's, teacher's] pairs, 0 being what enters the first layer.
-    Empty spreads the student's layers evenly: the last ones are always a pair."""
+    """Pairs [student's, teacher's] of hidden states to compare; 0 is the input of the first layer. Empty
+    spreads the student's layers evenly, and the last ones are always a pair."""
     ctc: float = 0.0
     """CTC of the transcripts, per character."""
     adaptive: bool = False
-    """Weigh ``kl``, ``logit_mse`` and ``logit_cosine`` by utterance (AdaKD): less where the teacher's own CTC
-    loss per character is low, or, without texts, its entropy per frame."""
+    """Weight ``kl``, ``logit_mse`` and ``logit_cosine`` by utterance (AdaKD): less where the teacher's own
+    CTC loss per character is low, or, without texts, its entropy per frame."""
     frames: str = "peaks"
-    """Where the front ends' frames differ, the logits that a student's frame learns: ``peaks``, those of the
-    teacher's frame nearby that is least blank, or ``interpolate``. Hidden states are interpolated."""
+    """Target logits where the front ends' frames differ: ``peaks``, those of the nearby teacher frame with
+    the least blank, or ``interpolate``. Hidden states are always interpolated."""
 
     def __post_init__(self) -> None:
         for name in (*LOGIT_LOSSES, *HIDDEN_LOSSES, *PATH_LOSSES, "feature_penalty", "ctc"):
@@ -58,7 +58,7 @@ class LossConfig:
             raise ConfigError("loss has no term to learn from: give one of them a weight, such as loss.kl=1")
 
     def hidden(self) -> bool:
-        """Whether hidden states are compared."""
+        """True if hidden states are compared."""
         return any(getattr(self, name) for name in HIDDEN_LOSSES)
 
 
@@ -70,19 +70,19 @@ HIDDEN_LOSSES = (*PROJECTED_LOSSES, "temporal_relation")
 
 @dataclass(frozen=True, kw_only=True)
 class Lesson:
-    """Settings of all methods that learn from a teacher."""
+    """Distillation settings of all methods with a teacher."""
 
     teacher: str = "previous"
-    """Who teaches: ``previous``, the model that the step begins with, or ``first``, the one that the recipe
+    """The teacher: ``previous``, the model that the step begins with, or ``first``, the one that the recipe
     began with."""
     loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     cache_top_k: int | None = None
-    """Keep the teacher's outputs on the disk: the likeliest so many tokens of each frame in 16 bits, 0 for
-    all of them. None: the teacher listens along, to what augmentation made of the speech. With
-    ``train.freeze_front_end`` the features that a student would hear anew each time are kept as well."""
+    """Keep the teacher's outputs on the disk: this many of the likeliest tokens of each frame in 16 bits, or
+    all of them for 0. None: the teacher runs beside the student, on the augmented speech. With
+    ``train.freeze_front_end`` the features that a student would compute again each time are kept too."""
     collapse_steps: int = 2000
-    """Training stops when the student said nothing but blank for so many steps."""
+    """Number of steps in which the student predicts only blanks after which training stops."""
 
     def __post_init__(self) -> None:
         if self.teacher not in ("previous", "first"):

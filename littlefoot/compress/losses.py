@@ -1,8 +1,8 @@
-"""How far a student is from its teacher: losses on padded batches, each a mean over what is not padding.
+"""Losses between student and teacher on padded batches, each a mean over the frames that are not padding.
 
-Shapes: B batch, F frames of the student, V vocabulary, D hidden size. ``valid`` (B, F) is 1 for frames of
-the recording and 0 for padding; ``weights`` (B,) is how much each utterance counts. All of them compute in
-float32, also under autocast.
+Shapes: B batch, F frames of the student, V vocabulary, D hidden size. ``valid`` (B, F) is 1 for frames of the
+recording and 0 for padding; ``weights`` (B,) is the weight of each utterance. All of them compute in float32,
+also under autocast.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 def frame_mean(values: Tensor, valid: Tensor, weights: Tensor | None = None) -> Tensor:
-    """The mean of (B, F) over the frames that are valid; weights scale utterances, not the count."""
+    """Average (B, F) over the valid frames; weights scale utterances, not the count."""
     valid = valid.to(values.dtype)
     total = values * valid if weights is None else values * valid * weights[:, None]
     return total.sum() / valid.sum().clamp(min=1)
@@ -35,27 +35,27 @@ def kl_divergence(
 
 
 def logit_mse(student: Tensor, teacher: Tensor, valid: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Mean squared difference of logits (B, F, V)."""
+    """Compute the mean squared difference of logits (B, F, V)."""
     return frame_mean((student.float() - teacher.float()).square().mean(-1), valid, weights)
 
 
 def logit_cosine(student: Tensor, teacher: Tensor, valid: Tensor, weights: Tensor | None = None) -> Tensor:
-    """One minus the cosine of the frames' logits (B, F, V)."""
+    """Compute one minus the cosine of the frames' logits (B, F, V)."""
     return frame_mean(1 - F.cosine_similarity(student.float(), teacher.float(), dim=-1), valid, weights)
 
 
 def feature_penalty(features: Tensor, valid: Tensor) -> Tensor:
-    """Mean square of the front end's features (B, F, C), which keeps them from growing."""
+    """Compute the mean square of the front end's features (B, F, C), which keeps them from growing."""
     return frame_mean(features.float().square().mean(-1), valid)
 
 
 def hidden_mse(student: Tensor, teacher: Tensor, valid: Tensor) -> Tensor:
-    """Mean squared difference of hidden states (B, F, D)."""
+    """Compute the mean squared difference of hidden states (B, F, D)."""
     return frame_mean((student.float() - teacher.float()).square().mean(-1), valid)
 
 
 def hidden_l1(student: Tensor, teacher: Tensor, valid: Tensor) -> Tensor:
-    """Mean absolute difference of hidden states (B, F, D)."""
+    """Compute the mean absolute difference of hidden states (B, F, D)."""
     return frame_mean((student.float() - teacher.float()).abs().mean(-1), valid)
 
 
@@ -77,8 +77,9 @@ def temporal_relation(student: Tensor, teacher: Tensor, valid: Tensor) -> Tensor
 
 
 def utterance_weights(difficulty: Tensor) -> Tensor:
-    """exp(-1 / sqrt(difficulty)): how much the teacher's word counts for each utterance, (B,) -> (B,).
+    """Compute exp(-1 / sqrt(difficulty)), the weight of the teacher's losses for each utterance, (B,) ->
+    (B,).
 
-    Per-utterance weighting as in AdaKD (Ganguly et al. 2024): what is easy needs little teaching.
+    This is the weighting of AdaKD (Ganguly et al. 2024): easy utterances count less.
     """
     return torch.exp(-torch.rsqrt(difficulty.clamp(min=1e-6)))

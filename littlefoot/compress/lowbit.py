@@ -1,8 +1,9 @@
-"""Models of few bits by quantization-aware training.
+"""Train models of few bits (quantization-aware training).
 
-As Yeh et al. (2022) for speech models, by the means of BiT (Liu et al. 2022) and LSQ (Esser et al. 2020): the
-Transformer's linear layers have 1, 2, 3 or 4 bits and everything else 8, in training as in the artifact
-(``littlefoot.compress.fake_quant``), and the model learns from what it was in full precision.
+The method is that of Yeh et al. (2022) for speech models, with the techniques of BiT (Liu et al. 2022) and
+LSQ (Esser et al. 2020). The Transformer's linear layers have 1, 2, 3 or 4 bits and everything else 8, in
+training as in the artifact (``littlefoot.compress.fake_quant``), and the teacher is the model in full
+precision.
 """
 
 from __future__ import annotations
@@ -59,24 +60,25 @@ class LowbitConfig(Lesson):
     """Settings of quantization-aware training."""
 
     bits: int = 2
-    """Of the weights of the Transformer's linear layers: 1, 2, 3, 4 or 8."""
+    """Bits of the weights of the Transformer's linear layers: 1, 2, 3, 4 or 8."""
     levels: str = "symmetric"
-    """Of 2 bits: ``symmetric``, -3 -1 1 3; ``zero``, -2 -1 0 1; or ``ternary``, -1 0 1, five to a byte."""
+    """Codebook of 2 bits: ``symmetric``, -3 -1 1 3; ``zero``, -2 -1 0 1; or ``ternary``, -1 0 1, five to a
+    byte."""
     group_size: int = 0
-    """Columns that share a scale; 0: those of a row have one. Groups' scales are multiples of their row's."""
+    """Number of columns that share a scale; 0: all of a row. A group scale is a multiple of its row's."""
     layer_bits: dict[str, int] = field(default_factory=dict)
-    """Other bits for some of these layers, by patterns of their names; the last that fits counts."""
+    """Other bits for some of these layers, by patterns of their names; the last match counts."""
     budget_mb: float | None = None
-    """Bits of each of these layers are chosen so that the artifact's weights take no more than this (10^6
-    bytes), by how much each width of each layer hurts (``littlefoot.compress.mixed``)."""
+    """Choose the bits of each of these layers by its sensitivity, so that the artifact's weights take no more
+    than this, in units of 10^6 bytes (``littlefoot.compress.mixed``)."""
     max_harm: float | None = None
-    """Or so that together they hurt no more than this, in nats per frame before training; of both, the
-    smallest."""
+    """Or choose them so that the posteriors move by at most this before training, in nats per frame. With
+    both settings, the smallest model that meets both."""
     activations: int | None = 8
     """Bits of these layers' inputs: 8, 4 or 2, or None, which leaves them as they are."""
     shift: bool = True
-    """A learned vector is subtracted from what queries, keys and values are made of before it is rounded; not
-    in pre-norm models, where the norm's bias can do that."""
+    """Subtract a learned activation offset before the input of queries, keys and values is rounded; not in
+    pre-norm models, where the norm's bias can do that."""
     front_end: int = 8
     """Bits of the convolutions but the first, and of the feature projection: 4, 8, 16 or 32."""
     positions: int = 8
@@ -84,14 +86,15 @@ class LowbitConfig(Lesson):
     head: int = 8
     """Bits of the CTC head: 4, 8, 16 or 32."""
     initialisation: str = "nearest"
-    """What the weights begin as: rounded to the ``nearest`` level, or by ``gptq``."""
+    """Initial weights: rounded to the ``nearest`` value, or by ``gptq``."""
     descent: tuple[int, ...] = ()
-    """More bits to train with before, such as [8, 4]; what was learned is the beginning of the next."""
+    """Larger numbers of bits to train with first, such as [8, 4]; each result initialises the next."""
     descent_steps: int = 500
-    """Steps with each of them."""
+    """Number of steps with each of them."""
     companions: tuple[int, ...] = ()
-    """Fewer bits that the same weights are trained for in turn with ``bits``. The artifact runs with any of
-    them: their levels are the first bits of its own (``littlefoot.artifact.precisions``)."""
+    """Nested precisions: fewer bits that the same weights are trained for in turn with ``bits``. The artifact
+    runs with any of them, because their codes are the first bits of its own
+    (``littlefoot.artifact.precisions``)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -132,11 +135,11 @@ class LowbitConfig(Lesson):
 
     @property
     def mixed(self) -> bool:
-        """Whether layers' bits are chosen."""
+        """True if the bits of layers are chosen."""
         return self.budget_mb is not None or self.max_harm is not None
 
     def code(self, bits: int) -> WeightCode:
-        """How a layer of so many bits is stored."""
+        """Return how a layer with this number of bits is stored."""
         tables = {"symmetric": symmetric(2), "zero": (), "ternary": TERNARY}
         table = tables[self.levels] if bits == 2 else ()
         if self.companions and 1 < bits < 8:  # of two's complement's the upper bits are not symmetric
@@ -162,16 +165,16 @@ def outline(model: ModelConfig, config: LowbitConfig) -> ModelConfig:
 
 
 def lowbit(model: Artifact, config: LowbitConfig, step: StepContext) -> Artifact:
-    """Train a model with few bits, on what its teacher says of the speech.
+    """Train a model with few bits on the outputs of its teacher.
 
     Raises:
-        ConfigError: a model that is quantized already, layers that cannot have these bits, patterns that
-            match none, or silent speech.
+        ConfigError: the model is already quantized, layers cannot have these bits, patterns match none, or
+            the speech is silent.
         TrainingError: as ``littlefoot.compress.distill.distill``.
     """
     unrounded = CTCModel.from_artifact(model)
     data = training_set(unrounded, config, step)
-    # Eight bits of a front end that is not trained change too little of what is heard for training to notice.
+    # Eight bits of a front end that is not trained change its features too little to matter in training.
     hearing = unrounded if config.front_end >= 8 else None
     says = make_teacher(model, config, step, data, hearing)
     same = hearing is not None and says.has_features_of(hearing)
@@ -226,7 +229,7 @@ def mixed_bits(
 
 
 def _phase(config: LowbitConfig, bits: int) -> LowbitConfig:
-    """The settings of training with more bits before."""
+    """Return the settings of a preceding training with more bits."""
     return replace(
         config,
         bits=bits,
@@ -261,13 +264,13 @@ class LowbitDistillation(Distillation):
 
 
 def plain(model: Artifact) -> Artifact:
-    """A trained model without what only its training knows of."""
+    """Return a trained model without the parts that only its training uses."""
     weights = {name: v for name, v in model.weights.items() if not name.endswith(TRAINING_SUFFIXES)}
     return replace(model, weights={n: v for n, v in weights.items() if not n.endswith(".input_shift")})
 
 
 def make_plan(model: Artifact, inputs: Sequence[LayerInput], config: LowbitConfig) -> RoundingPlan:
-    """Which layers get how many bits.
+    """Decide the bits of each layer.
 
     Raises ConfigError for patterns that match no layer, and for layers that cannot be packed.
     """
@@ -290,7 +293,7 @@ def make_plan(model: Artifact, inputs: Sequence[LayerInput], config: LowbitConfi
 def layer_codes(
     shapes: Mapping[str, Sequence[int]], config: LowbitConfig
 ) -> dict[str, tuple[WeightCode, ...]]:
-    """How the weights of layers are stored: the artifact's precision, then how they are read by companions.
+    """Return how the weights of layers are stored: first for all bits, then for each nested precision.
 
     Raises ConfigError for patterns that match no layer, and for layers that cannot be packed.
     """
@@ -314,7 +317,7 @@ def layer_codes(
 
 
 def _other_bits(name: str, config: LowbitConfig) -> int:
-    """Bits of a layer outside of the Transformer's linear layers."""
+    """Return the bits of a layer outside the Transformer's linear layers."""
     if name.startswith(("feature_extractor.", "feature_projection.")):
         return config.front_end
     if name.startswith("encoder.pos_conv_embed."):
@@ -363,14 +366,16 @@ def prepare(
 
 
 def nearest_scales(weight: Array, rows: Array, code: WeightCode) -> Array:
-    """The scales (C', G) with which rounding to the nearest level changes the output least."""
+    """Find the scales (C', G) with which rounding to the nearest value changes the output least."""
     if code.bits == 1:
         weight = weight - weight.mean(1, keepdims=True)
     return best_scales(weight, np.square(rows, dtype=np.float64).mean(0), code.bits, code.table, code.group)
 
 
 def upper_scales(weight: Array, rows: Array, scales: Array, stored: WeightCode, code: WeightCode) -> Array:
-    """The scales (C', 1) of the upper bits of levels that change the output least, inputs uncorrelated."""
+    """Find the scales (C', 1) of the upper bits of codes that change the output least, for uncorrelated
+    inputs.
+    """
     log_scale = torch.from_numpy(np.log(scales).astype(np.float32))
     levels = weight_levels(torch.from_numpy(weight), log_scale, stored)[0].numpy()
     levels = upper_bits(levels, stored.bits, code.bits)

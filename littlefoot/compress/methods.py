@@ -1,8 +1,9 @@
-"""The registry of compression methods, and what a method is given.
+"""The registry of compression methods, and the context of a step.
 
 A method is a config class and a function ``(artifact, config, step) -> artifact``. It knows nothing of the
-others: a recipe chains them. Its module has an ``outline`` too, which says from a model's configuration alone
-what the method would make of it, or why it cannot: so a chain is refused before its first step.
+others: a recipe chains them. Its module also has a function ``outline`` for shape inference, which derives
+the configuration of the result from the configuration of a model alone, or raises an error. A chain that
+cannot work is therefore refused before its first step.
 """
 
 from __future__ import annotations
@@ -31,39 +32,41 @@ METHODS = {
     "lowbit": ("littlefoot.compress.lowbit", "LowbitConfig", "lowbit"),
     "quantize": ("littlefoot.compress.quantize", "QuantizeConfig", "quantize_step"),
 }
-"""Module, config class and function of each method; imported when used, as some need PyTorch."""
+"""Module, config class and function of each method; imported when used, because some need PyTorch."""
 
 
 @dataclass(frozen=True)
 class StepContext:
-    """What a method works with besides the model."""
+    """The context in which a method works, besides the model."""
 
     first: Artifact
     """The model that the recipe began with."""
     corpus: Corpus | None
-    """Speech; None where none was given."""
+    """The speech, or None."""
     directory: Path
-    """For what it keeps on the disk: checkpoints, caches."""
+    """Folder for checkpoints and caches."""
     resume: bool
-    """Whether to continue what an interrupted run left there."""
+    """True to continue an interrupted run of this step."""
     progress: Callable[[str], None]
-    """To be told what is going on."""
+    """Callback for messages about the progress."""
     untrained: bool = False
-    """Whether only the shape of the result counts: whatever would be trained stays as it begins."""
+    """True if only the shape of the result counts: nothing is trained, and weights stay as initialised."""
 
     def speech(self) -> Corpus:
-        """The speech, for methods that cannot do without. Raises ConfigError where there is none."""
+        """Return the speech, for methods that need it. Raises ConfigError if there is none."""
         if self.corpus is None:
             raise ConfigError("this recipe trains a model: name speech to train on with --data")
         return self.corpus
 
     def teacher(self, choice: str, model: Artifact) -> Artifact:
-        """Who teaches: the model that the step begins with (``previous``), or the recipe's ``first``."""
+        """Return the teacher: the model at the beginning of the step (``previous``) or the recipe's
+        ``first``.
+        """
         return self.first if choice == "first" else model
 
 
 def is_main_process() -> bool:
-    """Of several processes that train together, whether this is the one that writes."""
+    """Return True in the one of several training processes that writes."""
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -74,12 +77,14 @@ class Method:
     config: type[Any]
     run: Callable[[Artifact, Any, StepContext], Artifact]
     outline: Callable[[ModelConfig, Any], ModelConfig]
-    """A model's configuration to that of what will be made of it, as far as that is known without weights and
-    speech. Raises ConfigError for a model that the method cannot work with."""
+    """Derive the configuration of the result from that of a model, as far as it is known without weights and
+    speech. Raises ConfigError for a model that the method does not support."""
 
 
 def method(name: str) -> Method:
-    """Raises ConfigError for an unknown one, MissingExtraError where PyTorch is needed and missing."""
+    """Look a method up. Raises ConfigError if it is unknown, MissingExtraError if it needs PyTorch and there
+    is none.
+    """
     if name not in METHODS:
         raise ConfigError(f"there is no method '{name}': use one of {', '.join(METHODS)}")
     module_name, config, function = METHODS[name]

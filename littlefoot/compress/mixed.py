@@ -1,8 +1,8 @@
-"""Bits for each layer: how much each is hurt by how few, and the best choice under a budget.
+"""Choose bits for each layer, by its sensitivity to each width and under a budget.
 
-The harm of a choice is taken to be the sum of what each of its layers does alone (as in HAWQ, Dong et al.
-2019): measured, not estimated, as the divergence of the posteriors on calibration audio. Which sum is the
-smallest for each size is then found exactly.
+The cost of a choice is the sum of the sensitivities of its layers (as in HAWQ, Dong et al. 2019). A
+sensitivity is measured, not estimated: it is the divergence of the posteriors on calibration audio when the
+layer alone is quantized. The smallest sum for each size is then found exactly.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from littlefoot.errors import ConfigError
 WIDTHS = (1, 2, 3, 4, 8)
 """Bits that a layer may have."""
 AUDIO_SECONDS = 30.0
-"""Calibration audio that sensitivities are measured on: a model of 50 layers is run 200 times."""
+"""Seconds of calibration audio for sensitivities: a model of 50 layers is run 200 times."""
 
 Codes = Callable[[int], WeightCode]
-"""How a layer of so many bits is stored."""
+"""Function from bits to the way in which a layer is stored."""
 
 
 @dataclass(frozen=True)
 class Option:
-    """What a layer may have."""
+    """One choice of bits for a layer."""
 
     bits: int
     bytes: int
-    """Of its weight and scales."""
+    """Bytes of the weight and its scales."""
     harm: float
     """KL divergence of the posteriors from the full-precision model's, in nats per frame."""
 
@@ -50,10 +50,11 @@ def sensitivity(
     code: Codes = WeightCode,
     progress: Callable[[str], None] = lambda message: None,
 ) -> dict[str, list[Option]]:
-    """What each of the Transformer's linear layers does to the posteriors when it alone has so many bits.
+    """Measure the effect of each of the Transformer's linear layers on the posteriors, alone and at each
+    width.
 
-    Widths that a layer's columns do not fill bytes with are left out. Weights are rounded as
-    ``littlefoot quantize`` does it; inputs are not.
+    Widths at which a layer's columns do not fill whole bytes are left out. Weights are rounded as by
+    ``littlefoot quantize``; inputs are not rounded.
 
     Args:
         artifact: full precision.
@@ -81,7 +82,7 @@ def sensitivity(
 
 
 def rounded(weight: Array, rows: Array, code: WeightCode) -> Array:
-    """What is left of a linear layer's weight (C', C)."""
+    """Return a linear layer's weight (C', C) after rounding."""
     if code.bits == 8:
         in_8_bits, scale = round_weight(weight)
         return (in_8_bits * scale[:, None]).astype(np.float32)
@@ -92,16 +93,16 @@ def rounded(weight: Array, rows: Array, code: WeightCode) -> Array:
 
 
 def kl_divergence(expected: Sequence[Array], found: Sequence[Array]) -> float:
-    """KL(expected || found) of the posteriors of logits (F, V), in nats per frame."""
+    """Compute KL(expected || found) of the posteriors of logits (F, V), in nats per frame."""
     a, b = (log_softmax(np.concatenate(logits)) for logits in (expected, found))
     return float((np.exp(a) * (a - b)).sum(axis=1).mean())
 
 
 def front(options: Mapping[str, Sequence[Option]]) -> list[tuple[int, float, dict[str, int]]]:
-    """All best choices, from the smallest: bytes, summed harm, and the bits of each layer.
+    """Find all best choices, from the smallest: bytes, summed sensitivity, and the bits of each layer.
 
-    By dynamic programming over the layers: of the sums of those before, only such are kept as are not both
-    larger and more harmful than another. Exact.
+    Dynamic programming over the layers keeps only partial sums that no other one beats in both size and
+    sensitivity. The result is exact.
     """
     kept: list[tuple[int, float, tuple[int, ...]]] = [(0, 0.0, ())]
     for choices in options.values():
@@ -120,14 +121,16 @@ def choose_bits(
     budget_bytes: float | None = None,
     max_harm: float | None = None,
 ) -> dict[str, int]:
-    """Bits of each layer: the least harm of those that are small enough, or the smallest that harms little
-    enough.
+    """Choose the bits of each layer under a budget.
+
+    The choice is the least sensitive of those that are small enough, or the smallest of those that move the
+    posteriors little enough.
 
     Args:
-        budget_bytes: of these layers together.
-        max_harm: nats per frame; of those that are small enough, if there is a budget too.
+        budget_bytes: budget of these layers together.
+        max_harm: limit in nats per frame; applied to those that are small enough, if there is a budget too.
 
-    Raises ConfigError where even the fewest, or the most, bits miss the budget.
+    Raises ConfigError if even the fewest, or the most, bits miss the limits.
     """
     choices = front(options)
     if budget_bytes is not None:
@@ -145,13 +148,13 @@ def choose_bits(
         if harm <= max_harm:
             return bits
     raise ConfigError(
-        f"a harm of {max_harm:g} nats per frame is less than the {choices[-1][1]:.2g} of the most bits "
+        f"max_harm of {max_harm:g} nats per frame is less than the {choices[-1][1]:.2g} of the most bits "
         "that are small enough: raise it"
     )
 
 
 def _first_seconds(clips: Sequence[Array], shortest: int) -> list[Array]:
-    """Recordings of AUDIO_SECONDS together; silence tells nothing."""
+    """Return the first recordings of AUDIO_SECONDS together; silence carries no information."""
     left, chosen = int(AUDIO_SECONDS * SAMPLE_RATE), []
     for clip in clips:
         part = clip[:left]

@@ -10,7 +10,7 @@ if static, ``NAME.input_scale``, ``NAME.input_zero_point`` (uint8, or int8 for t
 attention scores, NAME.left and NAME.right, which have no weight) and optionally
 ``NAME.input_smoothing`` (C,):
 a factor on the input's channels whose inverse is in the weight (SmoothQuant, Xiao et al. 2023), so that
-a few loud channels do not take the range of all.
+a few large channels do not determine the range of all.
 
 With fewer bits the weights of the Transformer's linear layers are packed, uint8
 (``littlefoot.artifact.packing``), with ``NAME.weight_bits`` beside them; the engine unpacks them when it
@@ -18,9 +18,9 @@ loads and computes in 8 bits.
 Training (``littlefoot.compress.lowbit``) may add
 
 - ``NAME.weight_levels`` (n,) int8, levels other than those of two's complement;
-- ``NAME.weight_shape``, of what bytes alone do not tell: convolutions and levels of three kinds;
+- ``NAME.weight_shape``, where the bytes do not determine it: convolutions and levels of three kinds;
 - ``NAME.weight_multiplier`` (C', G) uint8, how many times the levels of each of a row's G groups count;
-- ``NAME.input_shift`` (C,), subtracted from the input before it is rounded; what it gives is in the bias;
+- ``NAME.input_shift`` (C,), subtracted from the input before it is rounded; its effect is added to the bias;
 - ``NAME.input_bits``: fewer than 8 levels of the input, or 32, which leaves it as it is.
 
 The first convolution stays as it is: its input is the waveform, of which 8 bits leave quiet speech only a
@@ -66,18 +66,19 @@ class QuantizeConfig:
     keep: tuple[str, ...] = ()
     """Patterns of layer names that stay in higher precision, such as ``feature_extractor.*``."""
     bits: int = 8
-    """Of the Transformer's linear layers: 8, or 4 to 2, packed (GPTQ). Everything else has 8."""
+    """Bits of the Transformer's linear layers: 8, or 4 to 2, packed (GPTQ). Everything else has 8."""
     layer_bits: dict[str, int] = field(default_factory=dict)
-    """Other bits for some of these layers, by patterns of their names; the last that fits counts."""
+    """Other bits for some of these layers, by patterns of their names; the last match counts."""
     budget_mb: float | None = None
-    """Bits of each of these layers are chosen so that the artifact's weights take no more than this (10^6
-    bytes), by how much each width of each layer hurts (``littlefoot.compress.mixed``). Nothing is then left
-    in higher precision for the gate."""
+    """Choose the bits of each of these layers by its sensitivity, so that the artifact's weights take no more
+    than this, in units of 10^6 bytes (``littlefoot.compress.mixed``). No layer then returns to higher
+    precision."""
     max_harm: float | None = None
-    """Or so that together they hurt no more than this, in nats per frame; of both, the smallest."""
+    """Or choose them so that the posteriors move by at most this, in nats per frame. With both settings, the
+    smallest model that meets both."""
     max_disagreement: float = 0.02
-    """The gate: share of the text that may change on the calibration audio. Clearly beyond it, the parts
-    that hurt most are left in higher precision."""
+    """Acceptance check: share of the text that may change on the calibration audio. If clearly more changes,
+    the most sensitive parts are left in higher precision."""
 
     def __post_init__(self) -> None:
         if self.mode not in ("static", "dynamic"):
@@ -95,22 +96,22 @@ class QuantizeConfig:
 
     @property
     def mixed(self) -> bool:
-        """Whether layers' bits are chosen."""
+        """True if the bits of layers are chosen."""
         return self.budget_mb is not None or self.max_harm is not None
 
 
 @dataclass(frozen=True)
 class Report:
-    """What quantization did and what it cost."""
+    """The result and the cost of quantization."""
 
     comparison: Comparison
     """The quantized model against the original on the calibration audio."""
     speedup: float
     """Time of the original over time of the quantized model, on this processor."""
     kept: tuple[str, ...]
-    """Layers left in higher precision, by the settings or because they hurt."""
+    """Layers left in higher precision, by the settings or by the acceptance check."""
     harm: dict[str, float]
-    """Logit error of the model with only this part quantized; measured where the gate was missed."""
+    """Logit error of the model with only this part quantized; measured if the acceptance check fails."""
 
 
 def quantize(
@@ -119,18 +120,18 @@ def quantize(
     config: QuantizeConfig,
     progress: Callable[[str], None] = lambda message: None,
 ) -> tuple[Artifact, Report]:
-    """Quantize a model and see to it that it still says the same.
+    """Quantize a model and check that its text stays the same.
 
     Args:
         artifact: full precision.
         clips: prepared recordings of speech, (T,) float32 each; a few minutes are enough.
-        progress: told what is going on.
+        progress: callback for messages.
 
     Returns:
-        the quantized artifact and what it cost.
+        The quantized artifact and a report of its cost.
 
     Raises:
-        ConfigError: an artifact that is quantized already, unknown layers, or silent audio.
+        ConfigError: the artifact is already quantized, layers are unknown, or the audio is silent.
     """
     if "quantization" in artifact.config.littlefoot:
         raise ConfigError("the model is quantized already: quantize its full-precision original")
@@ -177,9 +178,9 @@ def quantize(
 
 
 def outline(model: ModelConfig, config: QuantizeConfig) -> ModelConfig:
-    """The model's configuration, labelled as quantized.
+    """Return the model's configuration, marked as quantized.
 
-    Raises ConfigError for layers that cannot have the bits that they are to have.
+    Raises ConfigError for layers that cannot have the requested bits.
     """
     shapes = {
         name: shape
@@ -196,7 +197,7 @@ def outline(model: ModelConfig, config: QuantizeConfig) -> ModelConfig:
 
 
 def quantize_step(artifact: Artifact, config: QuantizeConfig, step: StepContext) -> Artifact:
-    """``quantize`` as a step of a recipe, calibrated with its speech or with the bundled clips."""
+    """Run ``quantize`` as a step of a recipe, calibrated with its speech or with the bundled clips."""
     if step.corpus is None:
         paths = recordings([SAMPLES])
     else:
@@ -211,7 +212,7 @@ def quantize_step(artifact: Artifact, config: QuantizeConfig, step: StepContext)
 def fitted(
     artifact: Artifact, inputs: Sequence[LayerInput], config: QuantizeConfig
 ) -> dict[tuple[str, ...], InputScale]:
-    """The ranges of layers' inputs, by the layers that share one; none if they are found at run time."""
+    """Fit the ranges of layers' inputs, by the layers that share one; none if they are found at run time."""
     return {} if config.mode == "dynamic" else {i.layers: fit(i, artifact.weights) for i in inputs}
 
 
@@ -221,14 +222,14 @@ def rounded(
     scales: Mapping[tuple[str, ...], InputScale],
     config: QuantizeConfig,
 ) -> Artifact:
-    """The quantized model of these settings, whatever it costs."""
+    """Quantize a model with these settings, without an acceptance check."""
     if config.mode == "dynamic":
         return quantize_dynamic(artifact, config)
     return quantize_static(artifact, inputs, scales, config)
 
 
 def _card(config: QuantizeConfig, bits: float, report: Report) -> str:
-    """What the model card says about quantization."""
+    """Describe the quantization for the model card."""
     kept = ", ".join(report.kept) or "none"
     return (
         f"\n## {bits:g} bits\n\n"
@@ -244,7 +245,9 @@ Attempt = Callable[[tuple[str, ...]], tuple[Artifact, Comparison]]
 
 
 def _harm(attempt: Attempt, config: QuantizeConfig, names: Sequence[str]) -> dict[str, float]:
-    """The logit error of quantizing each part alone: a convolution, or one half of a Transformer block."""
+    """Measure the logit error of quantizing each part alone: a convolution, or one half of a Transformer
+    block.
+    """
     parts = {
         ".".join(name.split(".")[:4]) if name.startswith("encoder.layers.") else name  # as in ...0.attention
         for name in names
@@ -259,14 +262,14 @@ def _harm(attempt: Attempt, config: QuantizeConfig, names: Sequence[str]) -> dic
 def _restore(
     attempt: Attempt, config: QuantizeConfig, harm: dict[str, float], names: Sequence[str]
 ) -> tuple[Artifact, Comparison]:
-    """Keep the fewest of the most harmful parts in higher precision with which the gate is met."""
+    """Keep the fewest of the most sensitive parts in higher precision with which the check passes."""
 
     def keeping(count: int) -> tuple[Artifact, Comparison]:
         parts = list(harm)[:count]
         kept = tuple(name for name in names if any(_in_part(name, part) for part in parts))
         return attempt(config.keep + kept)
 
-    low, high = 0, len(harm)  # the gate is missed with ``low`` parts, and met with all
+    low, high = 0, len(harm)  # the check fails with ``low`` parts, and passes with all
     while high - low > 1:
         middle = (low + high) // 2
         if keeping(middle)[1].exceeds(config.max_disagreement):
@@ -291,7 +294,7 @@ def quantize_static(
     Args:
         artifact: full precision.
         inputs: from ``collect``.
-        scales: for each of ``inputs`` what ``fit`` found, by its layers.
+        scales: result of ``fit`` for each of ``inputs``, by its layers.
     """
     weights = dict(artifact.weights)
     names = [name for layer_input in inputs for name in layer_input.layers]
@@ -323,7 +326,7 @@ def quantize_static(
 
 
 def bits_of_layers(names: Iterable[str], bits: int, layer_bits: Mapping[str, int]) -> dict[str, int]:
-    """Bits of each of the Transformer's linear layers.
+    """Return the bits of each of the Transformer's linear layers.
 
     Raises ConfigError for a pattern that matches none of them.
     """
@@ -340,7 +343,7 @@ def bits_of_layers(names: Iterable[str], bits: int, layer_bits: Mapping[str, int
 
 
 def mean_bits(weights: Mapping[str, npt.NDArray[Any]], bits: Mapping[str, int]) -> float:
-    """Bits per weight of the layers of ``bits``; a whole number where all have the same."""
+    """Return the bits per weight of the layers of ``bits``; a whole number if all have the same."""
     if len(set(bits.values())) == 1:
         return next(iter(bits.values()))
     stored = {name: weights[f"{name}.weight"].nbytes for name in bits}
@@ -356,7 +359,7 @@ def mixed_bits(
     config: QuantizeConfig,
     progress: Callable[[str], None],
 ) -> dict[str, int]:
-    """Bits of each of the Transformer's linear layers under the budget."""
+    """Choose the bits of each of the Transformer's linear layers under the budget."""
     options = sensitivity(artifact, clips, inputs, POST_TRAINING_WIDTHS, progress=progress)
     in_8_bits = replace(config, bits=8, budget_mb=None, max_harm=None)
     whole = quantize_static(artifact, inputs, scales, in_8_bits)
@@ -365,14 +368,14 @@ def mixed_bits(
 
 
 def linear_budget(in_8_bits: Artifact, budget_mb: float, layers: Iterable[str]) -> float:
-    """The bytes that a budget for all weights leaves for some of the layers."""
+    """Return the bytes that a budget for all weights leaves for some of the layers."""
     weights = in_8_bits.weights
     linear = sum(layer_bytes(weights[f"{name}.weight"].shape, WeightCode(8)) for name in layers)
     return 1e6 * budget_mb - sum(array.nbytes for array in weights.values()) + linear
 
 
 def quantized_layers(artifact: Artifact) -> list[str]:
-    """The layers and factors of products that are computed in 8 bits."""
+    """Return the layers and factors of products that are computed in 8 bits."""
     scales = (".weight_scale", ".input_scale")
     found = (
         name.removesuffix(scale) for name in artifact.weights for scale in scales if name.endswith(scale)
@@ -395,7 +398,7 @@ def quantize_dynamic(artifact: Artifact, config: QuantizeConfig) -> Artifact:
 
 
 def kept_layers(names: Iterable[str], patterns: Iterable[str]) -> set[str]:
-    """The layers that patterns name. Raises ConfigError for a pattern that matches none."""
+    """Return the layers that patterns name. Raises ConfigError for a pattern that matches none."""
     names = list(names)
     kept: set[str] = set()
     for pattern in patterns:

@@ -1,7 +1,7 @@
-"""Recipes: which methods make a model smaller, in which order, with which settings.
+"""Read recipes, which say which methods make a model smaller, in which order, with which settings.
 
-A YAML file with ``steps``, a list of ``method: settings``, and optionally a ``card``, what the model card
-starts with. Those that come with the package are known by their names.
+A recipe is a YAML file with ``steps``, a list of ``method: settings``, and optionally a ``card``, the
+beginning of the model card. Recipes that come with the package are known by their names.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from littlefoot.system import settings
 
 _PACKAGE = Path(__file__).parents[1]
 FOLDERS = (_PACKAGE / "recipes", _PACKAGE.parent / "recipes")
-"""Where named recipes are: in an installed package, and beside it in a checkout."""
+"""Folders of named recipes: in an installed package, and beside it in a checkout."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class RecipeStep:
 
     method: str
     values: dict[str, Any]
-    """Its settings, as written."""
+    """Settings as written."""
     config: Any
-    """Its settings, as an instance of its config class."""
+    """Settings as an instance of the config class."""
 
     def written(self) -> dict[str, Any]:
         """As in the file."""
@@ -70,12 +70,12 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def make_step(name: str, values: Mapping[str, Any]) -> RecipeStep:
-    """A step of its method's name and settings. Raises ConfigError."""
+    """Make a step from the name of its method and its settings. Raises ConfigError."""
     return RecipeStep(name, dict(values), settings.read(method(name).config, values, f"{name}."))
 
 
 def named() -> list[str]:
-    """The recipes that come with the package."""
+    """List the recipes that come with the package."""
     paths = [path for folder in FOLDERS for path in folder.glob("*.yaml")]
     return sorted(
         {path.stem for path in paths if "steps" in settings.parse(path.read_text(encoding="utf-8"))}
@@ -93,7 +93,7 @@ def _locate(name: str | Path) -> Path:
 
 
 def _pair(step: object, where: str) -> tuple[str, dict[str, Any]]:
-    """Method and settings of one entry of ``steps``."""
+    """Return method and settings of one entry of ``steps``."""
     if isinstance(step, str):
         return step, {}
     if not isinstance(step, dict) or len(step) != 1:
@@ -105,7 +105,7 @@ def _pair(step: object, where: str) -> tuple[str, dict[str, Any]]:
 
 
 def _override(pairs: list[tuple[str, dict[str, Any]]], override: str) -> None:
-    """Carry out one ``step.key=value``."""
+    """Apply one ``step.key=value``."""
     name, equals, text = override.partition("=")
     step, *keys = name.split(".")
     if not equals or not keys:
@@ -124,7 +124,7 @@ def _override(pairs: list[tuple[str, dict[str, Any]]], override: str) -> None:
 
 
 def _with(values: Mapping[str, Any], keys: Sequence[str], value: object) -> dict[str, Any]:
-    """A copy of nested sections in which one key has another value."""
+    """Copy nested sections and change the value of one key."""
     if len(keys) == 1:
         return {**values, keys[0]: value}
     inner = values.get(keys[0]) or {}

@@ -1,4 +1,4 @@
-"""Rounding a layer's weight and input to 8 bits, with the ranges that hurt its output least."""
+"""Round a layer's weight and input to 8 bits, with the ranges that change its output least."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import numpy.typing as npt
 from littlefoot.compress.calibration import Array, LayerInput
 
 CLIP_RATIOS = (1.0, 0.85, 0.7, 0.55, 0.4, 0.3)
-"""Shares of the seen range that are tried: cutting rare peaks off makes all other values finer."""
+"""Shares of the observed range that are tried: clipping rare peaks makes all other values finer."""
 FEW_BITS_RATIOS = (0.22, 0.16, 0.12, 0.08, 0.05)
 SMOOTHING_STRENGTHS = (0.5, 0.7)
 SMOOTHING_GAIN = 0.7
-"""Smoothing costs a multiplication: it is used where it takes the error below this share."""
+"""Smoothing costs a multiplication, so it is used only where it takes the error below this share."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class InputScale:
 
     scale: np.float32
     zero_point: np.uint8 | np.int8
-    """uint8: levels 0 ... 255. int8, always 0: levels -128 ... 127."""
+    """uint8: codes 0 ... 255. int8, always 0: codes -128 ... 127."""
     smoothing: Array | None
     """(C,) factor on the input's channels, None without."""
     error: float
@@ -33,7 +33,7 @@ class InputScale:
 
 
 def round_weight(weight: Array) -> tuple[npt.NDArray[np.int8], Array]:
-    """(C', ...) float32 -> int8 of the same shape, and the scale (C',) of each output channel."""
+    """Round (C', ...) float32 to int8. Also returns the scale (C',) of each output channel."""
     largest = np.abs(weight).reshape(len(weight), -1).max(axis=1)
     scale = np.maximum(largest / 127, np.finfo(np.float32).tiny).astype(np.float32)
     rounded = np.rint(weight / scale.reshape(-1, *[1] * (weight.ndim - 1)))
@@ -45,8 +45,8 @@ def fit(
 ) -> InputScale:
     """Find the range of a layer's input that leaves the smallest error in its output, with 8-bit weights.
 
-    Tries cutting the range, and smoothing on top where the layer is linear. A factor of a product has no
-    weight: its range, symmetric as 8-bit products need it, is that with the smallest error of its own.
+    Narrower ranges are tried and, for linear layers, smoothing on top. A factor of a product has no weight:
+    its range, symmetric as 8-bit products need it, is the one with the smallest error of its own.
     """
     if f"{layer_input.layers[0]}.weight" not in weights:
         return _best_symmetric_range(layer_input)
@@ -54,7 +54,7 @@ def fit(
     low, high = layer_input.low, layer_input.high
     best = _best_range(layer_input.rows, stacked, float(low.min()), float(high.max()), None, bits)
     if smooth and stacked.ndim == 2:
-        # Of all frames: a channel that is loud in a few frames only would leave the range after smoothing.
+        # Over all frames: a channel that is large in few frames would leave the range after smoothing.
         loudest = np.maximum(np.maximum(-low, high), 1e-5)  # (C,)
         strongest = np.maximum(np.abs(stacked).max(axis=0), 1e-5)  # (C,)
         for strength in SMOOTHING_STRENGTHS:
@@ -98,21 +98,21 @@ def _best_symmetric_range(layer_input: LayerInput) -> InputScale:
 
 
 def input_scale(low: float, high: float, bits: int = 8) -> tuple[np.float32, np.uint8]:
-    """Scale and zero point that map [low, high], widened to hold 0, to 0 ... 2^bits - 1."""
+    """Compute scale and zero point that map [low, high], widened to contain 0, to 0 ... 2^bits - 1."""
     low, high, most = min(low, 0.0), max(high, 0.0), (1 << bits) - 1
     scale = np.float32(max((high - low) / most, float(np.finfo(np.float32).tiny)))
     return scale, np.uint8(np.clip(np.rint(-low / scale), 0, most))
 
 
 def round_input(rows: Array, scale: np.float32, zero_point: np.uint8, bits: int = 8) -> Array:
-    """What is left of an input after so few bits, float32 of the same shape."""
+    """Round an input to this number of bits and back, float32 of the same shape."""
     stored = np.clip(np.rint(rows / scale) + np.float32(zero_point), 0, (1 << bits) - 1)
     rounded: Array = (stored - np.float32(zero_point)) * scale
     return rounded
 
 
 def _product(rows: Array, weight: Array) -> Array:
-    """A layer on sampled rows: (N, C) x (C', C), or windows (N, C, K) x (C', C / groups, K)."""
+    """Apply a layer to sampled rows: (N, C) x (C', C), or windows (N, C, K) x (C', C / groups, K)."""
     if weight.ndim == 2:
         return rows @ weight.T
     channels, kernel = weight.shape[1:]
