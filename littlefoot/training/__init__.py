@@ -1,4 +1,4 @@
-"""Training room: PyTorch models, losses and the training loop. Inference never imports it."""
+"""Training with PyTorch: models, losses and the training loop. Inference never imports this room."""
 
 from littlefoot.training.module import CTCModel, from_pretrained
 

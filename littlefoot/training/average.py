@@ -1,4 +1,4 @@
-"""The moving average of a model's weights over training, which is what is evaluated and saved."""
+"""The moving average of a model's weights over training, which is evaluated and saved."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self, model: nn.Module, decay: float, step: int) -> None:
-        """Move towards the model's weights; faster in the first steps, so that the start is forgotten."""
+        """Move towards the model's weights; faster in the first steps, to forget the initial weights."""
         decay = min(decay, (1 + step) / (10 + step))
         means, values = map(local, self._means.values()), map(local, model.parameters())
         torch._foreach_lerp_(list(means), list(values), 1 - decay)
 
     def weights(self) -> dict[str, Tensor]:
-        """The averaged weights; all processes must ask at once where they are sharded."""
+        """Return the averaged weights; if they are sharded, all processes must call this at once."""
         return {name: whole(mean) for name, mean in self._means.items()}
 
     def tensors(self) -> Iterable[Tensor]:
-        """The averages themselves, which may be changed in place."""
+        """Return the averages themselves, which may be changed in place."""
         return self._means.values()
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
-        """Continue from what ``weights`` returned."""
+        """Continue from the result of ``weights``."""
         for name, mean in self._means.items():
             place(weights[name], mean)

@@ -1,4 +1,4 @@
-"""What training minimises."""
+"""The objectives that training minimises."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ class Objective(nn.Module):
     """
 
     needs_text = True
-    """Whether utterances without a text are of no use."""
+    """True if utterances without a text are of no use."""
     needs_audio = True
-    """Whether it listens; an objective that does not knows utterances by their places, ``Batch.rows``."""
+    """True if the objective reads audio. One that does not identifies utterances by their indices,
+    ``Batch.rows``."""
     method = "CTC"
-    """What the model card calls it."""
+    """Name of the objective in the model card."""
     keeps_newest = False
-    """Whether a run's last model is taken rather than its best: where the goal moves while it learns."""
+    """True to keep the last model of a run instead of the best, because the goal moves during training."""
     step = 0
     """Optimizer steps taken so far; the training loop counts."""
 
@@ -38,7 +39,7 @@ class Objective(nn.Module):
         raise NotImplementedError
 
     def inspect(self, row: dict[str, Any]) -> None:
-        """Look at a row of metrics, the same in every process; a TrainingError ends the run."""
+        """Check a row of metrics, the same in every process; a TrainingError ends the run."""
 
 
 class CTC(Objective):
@@ -51,10 +52,10 @@ class CTC(Objective):
 
 
 def ctc_loss(logits: Tensor, frames: Tensor, targets: Tensor, target_lengths: Tensor, blank: int) -> Tensor:
-    """CTC loss in nats per character: the batch's sum over its number of characters.
+    """Compute the CTC loss in nats per character: the batch's sum over its number of characters.
 
-    So every character of a batch counts the same, whether its utterance is short or long. In float32 also
-    under autocast; a text that does not fit its frames counts as zero.
+    Every character of a batch counts the same, in short utterances as in long ones. The loss is computed in
+    float32, also under autocast. A text that does not fit its frames counts as zero.
 
     Args: logits (B, F, V), frames (B,), targets (sum of target_lengths,), target_lengths (B,).
     """
@@ -63,7 +64,7 @@ def ctc_loss(logits: Tensor, frames: Tensor, targets: Tensor, target_lengths: Te
 
 
 def ctc_losses(logits: Tensor, frames: Tensor, targets: Tensor, target_lengths: Tensor, blank: int) -> Tensor:
-    """CTC loss of each utterance in nats, (B,); arguments and rules as in ``ctc_loss``."""
+    """Compute the CTC loss of each utterance in nats, (B,); arguments and rules as in ``ctc_loss``."""
     log_probs = torch.log_softmax(logits.float(), dim=-1).transpose(0, 1)  # (F, B, V)
     return F.ctc_loss(
         log_probs, targets, frames, target_lengths, blank=blank, reduction="none", zero_infinity=True

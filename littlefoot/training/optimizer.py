@@ -1,4 +1,4 @@
-"""What a step of training changes, and how far: the optimizer, its learning rates, frozen weights."""
+"""The optimizer of training, its learning rates, and frozen weights."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BEFORE_BLOCKS = ("feature_extractor.", "feature_projection.", "encoder.pos_conv
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
-    """Linear warm-up to ``lr``, ``hold_steps`` there, then the schedule's decay to zero at ``steps``."""
+    """Compute the rate: linear warm-up to ``lr``, ``hold_steps`` there, then decay to zero at ``steps``."""
     if step < config.warmup_steps:
         return config.lr * (step + 1) / config.warmup_steps
     begin = config.warmup_steps + config.hold_steps
@@ -30,7 +30,7 @@ def learning_rate(config: TrainConfig, step: int) -> float:
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov & Hutter 2019) with weight decay on matrices only."""
+    """Make AdamW (Loshchilov & Hutter 2019) with weight decay on matrices only."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     depth = blocks(model)
     for name, parameter in model.named_parameters():
@@ -51,7 +51,7 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
 
 
 def freeze(model: CTCModel, patterns: Sequence[str]) -> None:
-    """Train all weights but those whose names fit a pattern. Raises ConfigError for one that fits none."""
+    """Train all weights but those whose names match a pattern. Raises ConfigError if one matches none."""
     names = [name for name, _ in model.named_parameters()]
     for pattern in patterns:
         if not fnmatch.filter(names, pattern):
@@ -61,13 +61,13 @@ def freeze(model: CTCModel, patterns: Sequence[str]) -> None:
 
 
 def blocks(model: nn.Module) -> int:
-    """How many Transformer blocks the names of a module's weights know."""
+    """Count the Transformer blocks in the names of a module's weights."""
     found = [int(match[1]) for name, _ in model.named_parameters() if (match := _BLOCK.search(name))]
     return max(found, default=-1) + 1
 
 
 def lr_scale(name: str, depth: int, config: TrainConfig) -> float:
-    """The factor of the learning rate for a weight of a model with so many blocks."""
+    """Return the factor of the learning rate for a weight of a model with this number of blocks."""
     scale = 1.0
     if match := _BLOCK.search(name):
         scale = config.layer_lr_decay ** (depth - 1 - int(match[1]))

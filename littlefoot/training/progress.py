@@ -1,4 +1,4 @@
-"""What a training run tells its user and its log: a progress bar or plain lines, and JSONL."""
+"""Report the progress of training: a progress bar or plain lines, and metrics as JSON lines."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ class Reporter:
             self._bar.stop()
 
     def message(self, text: str) -> None:
-        """One line to the user."""
+        """Print one line for the user."""
         if not self.silent:
             self._console.print(text, markup=False, soft_wrap=True)
 
     def row(self, values: dict[str, Any]) -> None:
-        """One row of metrics, which must have ``step``."""
+        """Write one row of metrics, which must have ``step``."""
         if self.silent:
             return
         with self.metrics.open("a", encoding="utf-8") as file:
@@ -70,7 +70,7 @@ class Reporter:
 
 
 def drop_rows_after(metrics: Path, step: int) -> None:
-    """Forget the rows of steps that a resumed run will take again."""
+    """Delete the rows of steps that a resumed run will repeat."""
     if not metrics.exists():
         return
     rows = []

@@ -1,4 +1,4 @@
-"""Texts as the tokens that a model is trained on: their letters, or the phones of a pronunciation lexicon."""
+"""Spell texts in the tokens that a model is trained on: letters, or phones of a pronunciation lexicon."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from littlefoot.decode.spelling import lines
 from littlefoot.errors import ConfigError, ManifestError
 
 VARIANT = re.compile(r"\(\d+\)$")
-"""What CMUdict adds to a word's second and later pronunciations."""
+"""Suffix of a word's second and later pronunciations in CMUdict."""
 
 
 class Spelling(Protocol):
-    """How texts become tokens. A ``Vocabulary`` spells letter by letter."""
+    """The conversion of texts to tokens. A ``Vocabulary`` spells letter by letter."""
 
     def encode(self, text: str) -> list[int]:
-        """The tokens of a text. Raises ManifestError naming what cannot be spelled."""
+        """Return the tokens of a text. Raises ManifestError, which names the parts that cannot be spelled."""
         ...
 
     def unknown(self, text: str) -> set[str]:
-        """What of a text cannot be spelled."""
+        """Return the parts of a text that cannot be spelled."""
         ...
 
 
 class Pronunciations:
-    """How words are spoken, in the tokens of a model; case does not matter."""
+    """The pronunciations of words in a model's tokens; case does not matter."""
 
     def __init__(self, words: Mapping[str, Sequence[Sequence[int]]], vocabulary: Vocabulary) -> None:
         """Each word's pronunciations, the commonest first. Between words stands the vocabulary's delimiter,
@@ -42,19 +42,24 @@ class Pronunciations:
             self._between = (vocabulary.delimiter,)
 
     def unknown(self, text: str) -> set[str]:
-        """The words of a text that have no pronunciation."""
+        """Return the words of a text that have no pronunciation."""
         return {word for word in text.split() if folded(word) not in self._words}
 
     def encode(self, text: str) -> list[int]:
-        """The tokens of a text, each word in its first pronunciation. Raises ManifestError naming words that
-        have none."""
+        """Return the tokens of a text, each word in its first pronunciation.
+
+        Raises ManifestError, which names words without a pronunciation.
+        """
         tokens: list[int] = []
         for spoken in self._spoken(text):
             tokens += [*(self._between if tokens else ()), *spoken[0]]
         return tokens
 
     def graph(self, text: str) -> TokenGraph:
-        """All ways to speak a text, each with weight 1. Raises ManifestError naming words that have none."""
+        """Return a graph of all pronunciations of a text, each with weight 1.
+
+        Raises ManifestError, which names words without a pronunciation.
+        """
         arcs: list[tuple[int, int, int]] = []
         state = states = 0  # the end of the words so far; the newest state
         for number, spoken in enumerate(self._spoken(text)):
@@ -84,11 +89,13 @@ class Pronunciations:
 
 
 def read_pronunciations(path: str, vocabulary: Vocabulary) -> Pronunciations:
-    """Read a lexicon: on each line a word and its phones, with spaces or tabs between; a word may have more
-    lines. Lines that begin with ``;;;`` are comments, and ``word(2)`` is ``word``, as in CMUdict.
+    """Read a lexicon: each line has a word and its phones, separated by spaces or tabs.
+
+    A word may have several lines. Lines that begin with ``;;;`` are comments, and ``word(2)`` is ``word``, as
+    in CMUdict.
 
     Raises:
-        LittlefootError: it cannot be read, or is empty.
+        LittlefootError: the file cannot be read, or is empty.
         ConfigError: a line has no phones, or phones that are not among the model's tokens.
     """
     index = {composed(token): place for place, token in enumerate(vocabulary.written) if token}
@@ -123,5 +130,5 @@ def folded(word: str) -> str:
 
 
 def spelling(vocabulary: Vocabulary, lexicon: str | None) -> Spelling:
-    """How the texts that a model is trained on are spelled: with a lexicon's phones, where there is one."""
+    """Choose the spelling of training texts: the phones of a lexicon, if there is one, or letters."""
     return read_pronunciations(lexicon, vocabulary) if lexicon else vocabulary

@@ -1,4 +1,4 @@
-"""Which of a run's models is kept: the best on the dev sets, or the mean of the best few."""
+"""Select the model of a run that is kept: the best on the dev sets, or the mean of the best few."""
 
 from __future__ import annotations
 
@@ -40,22 +40,25 @@ class Selection:
         self.model = objective.model
 
     def offer(self, model: CTCModel, step: int, epoch: int) -> DevScore | None:
-        """Evaluate a model and keep it if it is good enough; its score, None without a dev set."""
+        """Evaluate a model and keep it if it is good enough. Returns its score, None without a dev set."""
         score = self.dev.score(model, self.autocast) if self.dev.size else None
         there = self._ranked()
         if score is None or self.newest or len(there) < self.keep or score.mean_wer < there[-1][0]:
             made = self._described(model, step, epoch, score)
             artifact.save(made, self.directory / f"step-{step:08d}", overwrite=True)
             for _, path in self._ranked()[self.keep :]:
-                doomed = path.with_name(f".{path.name}")  # a kill while it is removed leaves no half of it
+                doomed = path.with_name(
+                    f".{path.name}"
+                )  # so that a kill during removal leaves no partial model
                 path.rename(doomed)
                 shutil.rmtree(doomed)
         return score
 
     def choose(self) -> tuple[Artifact, float | None]:
-        """The best one, or the mean of those kept if that is better; and its mean WER on the dev sets.
+        """Return the best model, or the mean of those kept if that is better, and its mean WER on the dev
+        sets.
 
-        The mean of several points of one run often lies in a flatter and lower place than each of them
+        The mean of several points of one run often lies in a flatter and lower region than each of them
         (Izmailov et al. 2018).
         """
         ranked = self._ranked()
@@ -77,7 +80,7 @@ class Selection:
         return best, best_wer
 
     def _described(self, model: CTCModel, step: int, epoch: int, score: DevScore | None) -> Artifact:
-        """The model as an artifact whose card and config say how it was trained."""
+        """Return the model as an artifact whose card and config describe the training."""
         record = training_record(self.method, self.data, step, epoch, score)
         made = model.to_artifact()
         config = made.config.replace(littlefoot={**made.config.littlefoot, "training": record})
@@ -86,7 +89,7 @@ class Selection:
         )
 
     def _ranked(self) -> list[tuple[float, Path]]:
-        """Mean WER and directory of each model, the best first, or the newest; WER 0 without a dev set."""
+        """Return mean WER and directory of each model, the best or newest first; WER 0 without a dev set."""
         found: list[tuple[float, int, Path]] = []
         for path in self.directory.glob("step-*"):
             if match := re.fullmatch(r"step-(\d{8})", path.name):

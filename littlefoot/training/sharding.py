@@ -1,4 +1,4 @@
-"""Models spread over processes (FSDP, Zhao et al. 2023), and tensors that may be parts of whole ones."""
+"""Spread models over processes (FSDP, Zhao et al. 2023), with tensors that may be parts of whole ones."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def shard(model: nn.Module) -> None:
 
 
 def local(value: Tensor) -> Tensor:
-    """This process's part of a tensor, all of it where it is not sharded; shares its memory."""
+    """Return this process's part of a tensor, or all of it if it is not sharded; shares its memory."""
     return value.to_local() if isinstance(value, DTensor) else value
 
 
 def whole(value: Tensor) -> Tensor:
-    """All of a tensor. Every process must ask."""
+    """Return all of a tensor. Every process must call this."""
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 
@@ -41,7 +41,9 @@ def place(value: Tensor, target: Tensor) -> None:
 
 
 def whole_state(value: Any) -> Any:
-    """A nested state of dicts and lists with all tensors whole, on the CPU. Every process must ask."""
+    """Return a nested state of dicts and lists with all tensors whole, on the CPU. Every process must call
+    this.
+    """
     if isinstance(value, Tensor):
         return whole(value.detach()).cpu()
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Every setting of training, and the YAML recipe that holds them."""
+"""Define every setting of training, and read the YAML recipe that contains them."""
 
 from __future__ import annotations
 
@@ -34,22 +34,23 @@ class TrainConfig:
     clip_norm: float = 1.0
     """Gradients are scaled down to this norm."""
     ema_decay: float = 0.999
-    """Decay per step of the moving average of the weights, which is what is evaluated and saved;
-    0 takes the weights as they are. Shorter early in a run, so that the start is forgotten."""
+    """Decay per step of the moving average of the weights, which is evaluated and saved; 0 takes the weights
+    as they are. Shorter early in a run, so that the initial weights are forgotten."""
     freeze_front_end: bool = False
-    """Leave the convolutions as they are, as is usual when fine-tuning with little speech. A student then
-    takes the teacher's features where they are its own, which saves a third of the time or more."""
+    """Keep the convolutions as they are, as is usual when fine-tuning with little speech. A student then
+    reuses the features of its teacher if its front end is the same, which saves a third of the time or more.
+    """
     freeze: list[str] = field(default_factory=list)
     """Patterns of the names of weights that stay as they are, such as ``encoder.layers.[01].*``."""
     layer_lr_decay: float = 1.0
-    """The learning rate of each block is that of the block above it times this, and that of all before the
-    first block is lower once more: the further from the output, the less a fine-tuned network has to
-    change (Clark et al. 2020, ELECTRA)."""
+    """The learning rate of each block is that of the block above it times this, and the part before the first
+    block has a lower one still: the further from the output, the less a fine-tuned network has to change
+    (Clark et al. 2020, ELECTRA)."""
     lr_scales: dict[str, float] = field(default_factory=dict)
-    """Factors of the learning rate by patterns of weights' names; the first that fits counts."""
+    """Factors of the learning rate by patterns of weights' names; the first match counts."""
     dropout: bool = True
-    """Drop values as the model's configuration says. A small student that listens to much augmented speech
-    learns faster without."""
+    """Use the dropout of the model's configuration. A small student on much augmented speech learns faster
+    without."""
 
     # Batches.
     batch_seconds: float = 48.0
@@ -59,9 +60,8 @@ class TrainConfig:
     accumulate: int = 1
     """Batches in which each process takes its part of a step: more of them need less memory."""
     average_every: int = 0
-    """Each process trains on its own part of the batches, and they average their weights after so many steps:
-    faster than exchanging gradients where processes are slowed down by other work. 0: gradients are averaged
-    in every step."""
+    """Steps after which processes that train separately average their weights. This is faster than exchanging
+    gradients if other work slows processes down. 0: gradients are averaged in every step."""
     set_weights: dict[str, float] = field(default_factory=dict)
     """How many times per epoch each utterance of a set is drawn on average (default 1), by the set's
     name: 2.5 means twice, and once more for half of them, another half in each epoch."""
@@ -72,9 +72,9 @@ class TrainConfig:
     lfmmi_order: int = 4
     """Longest n-gram of that model."""
     lfmmi_histories: int = 1000
-    """How many histories it tells apart at most; the time that LF-MMI takes is proportional to it."""
+    """Largest number of histories in that model; the time for LF-MMI is proportional to it."""
     lfmmi_acoustic_scale: float = 1.0
-    """Factor of the logits, against the n-grams."""
+    """Factor of the logits, relative to the n-grams."""
     lfmmi_leak: float = 0.0
     """Coefficient of the leaky HMM: weight of forgetting the history at a frame."""
     lfmmi_l2: float = 0.0
@@ -88,7 +88,7 @@ class TrainConfig:
     max_disagreement: float = 0.15
     """Pseudo-labelled rows on which the labelling recognisers disagree more are left out."""
     set_max_disagreement: dict[str, float] = field(default_factory=dict)
-    """Another limit for some sets, by name: texts that were read from a prompt are right, unless recognisers
+    """Other limits for some sets, by name: texts that were read from a prompt are correct unless recognisers
     disagree strongly."""
     max_seconds: float = 30.0
     """Longer utterances are left out."""
@@ -105,13 +105,13 @@ class TrainConfig:
     noise_probability: float = 0.0
     """Share of utterances that get noise."""
     noise_folder: str | None = None
-    """Recordings of noise, in any depth of folders; white noise without."""
+    """Folder of noise recordings, of any depth; without one, white noise."""
     noise_snr_db: tuple[float, float] = (10.0, 40.0)
     """Range of the signal-to-noise ratio."""
     room_probability: float = 0.0
     """Share of utterances played in a room."""
     room_folder: str | None = None
-    """Impulse responses of rooms, in any depth of folders."""
+    """Folder of impulse responses of rooms, of any depth."""
     telephone_probability: float = 0.0
     """Share of utterances limited to the band of a telephone, 300 to 3400 Hz."""
     codec_probability: float = 0.0
@@ -127,19 +127,19 @@ class TrainConfig:
 
     # How it runs.
     seed: int = 0
-    """Decides initial weights, order, augmentation and dropout."""
+    """Seed of initial weights, order, augmentation and dropout."""
     mixed_precision: str = "auto"
     """``bf16``, ``no``, or ``auto``: bf16 where the processor computes in it."""
     recompute: bool = False
     """Gradient checkpointing: less memory for activations, about a third more time."""
     shard: bool = False
-    """Spread weights, gradients and optimizer over the processes (FSDP), for models too large for one of
-    them."""
+    """Spread weights, gradients and optimizer over the processes (FSDP), for models that are too large for
+    one."""
     threads: int | None = None
     """Threads of each process for PyTorch's operations on the CPU; None leaves PyTorch's own choice."""
     loaders: int = 1
-    """Processes that read and augment audio ahead of the model, for each process that trains; 0: none, it
-    does so itself. The result does not depend on it."""
+    """Number of processes that read and augment audio ahead of the model, for each training process; 0: the
+    training process does so itself. The result does not depend on it."""
     cache_audio: bool = False
     """Keep decoded audio in memory, in each loader: 115 MB per hour of speech."""
 
@@ -149,15 +149,15 @@ class TrainConfig:
     eval_every: int = 500
     """Steps between two evaluations on the dev splits."""
     average_best: int = 1
-    """The mean of so many of the best models is tried at the end, and saved if it has a lower dev WER."""
+    """Number of best models whose mean is evaluated at the end, and saved if it has a lower dev WER."""
     patience: int = 0
-    """Training ends early after so many evaluations in a row without a lower dev WER; 0: never."""
+    """Number of evaluations in a row without a lower dev WER after which training ends early; 0: never."""
     checkpoint_minutes: float = 5.0
     """Wall time between two checkpoints."""
     keep_checkpoints: int = 2
-    """How many of the newest checkpoints stay on disk."""
+    """Number of the newest checkpoints that stay on the disk."""
     max_bad_steps: int = 20
-    """Training stops after so many steps in a row whose gradient is not finite."""
+    """Number of steps in a row with a gradient that is not finite after which training stops."""
 
     def __post_init__(self) -> None:
         positive = """steps lr clip_norm batch_seconds accumulate log_every eval_every average_best
@@ -202,7 +202,7 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a training recipe (YAML) holds."""
+    """The contents of a training recipe (YAML)."""
 
     model: str | dict[str, Any]
     """A checkpoint to start from, or the keys of a ``config.json`` for a model with random weights."""
@@ -212,7 +212,7 @@ class Recipe:
     data: tuple[Path, ...]
     """Manifests; in the file, relative to it."""
     card: str = ""
-    """What the model card starts with, in Markdown."""
+    """Beginning of the model card, in Markdown."""
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:

@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: written whole or not at all, checked when read back."""
+"""Store the checkpoints of a training run: they are written whole or not at all, and checked when read."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class CheckpointStore:
         self.directory, self.keep = directory, keep
 
     def steps(self) -> list[int]:
-        """Steps of the checkpoints on disk, ascending."""
+        """Return the steps of the checkpoints on the disk, ascending."""
         found = (_NAME.fullmatch(path.name) for path in self.directory.glob("step-*.pt"))
         return sorted(int(match[1]) for match in found if match)
 
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Write a checkpoint and delete those older than the ``keep`` newest.
 
-        The file gets its name last, when it and its checksum are on the disk: a kill at any moment leaves
-        either the whole checkpoint or none.
+        The file gets its name last, when it and its checksum are on the disk: after a kill at any moment
+        there is either the whole checkpoint or none.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
         path = self._path(step)
@@ -47,7 +47,7 @@ class CheckpointStore:
             self._path(old).with_suffix(".sha256").unlink(missing_ok=True)
 
     def load(self, warn: Callable[[str], None]) -> dict[str, Any] | None:
-        """The newest undamaged checkpoint, None where there is none at all.
+        """Load the newest undamaged checkpoint, or return None if there is none at all.
 
         Damaged ones are reported to ``warn`` and deleted. Raises TrainingError if all are damaged.
         """
@@ -71,7 +71,7 @@ class CheckpointStore:
 
 
 def _damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint, None if nothing."""
+    """Describe the damage of a checkpoint, or return None."""
     try:
         expected = path.with_suffix(".sha256").read_text(encoding="ascii").split()[0]
     except (OSError, UnicodeDecodeError, IndexError):

@@ -1,4 +1,4 @@
-"""Dev loss and word errors of a model during training."""
+"""Measure the dev loss and word errors of a model during training."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class DevSet:
 
     @torch.no_grad()
     def score(self, model: CTCModel, autocast: Callable[[], AbstractContextManager[None]]) -> DevScore:
-        """Greedy decoding of every dev utterance; the model is left in evaluation mode."""
+        """Decode every dev utterance greedily and score it; the model is left in evaluation mode."""
         model.eval()
         device = next(model.parameters()).device
         loss, characters = 0.0, 0
@@ -118,6 +118,6 @@ class DevSet:
 
 
 def merged(best: npt.NDArray[np.int64], blank: int) -> list[int]:
-    """The best tokens of frames (F,): repeats merged, blanks dropped."""
+    """Merge the best tokens of frames (F,): repeats become one, blanks are dropped."""
     tokens = best[np.flatnonzero(np.diff(best, prepend=-1))]
     return tokens[tokens != blank].tolist()  # type: ignore[no-any-return]
