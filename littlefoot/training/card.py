@@ -1,4 +1,4 @@
-"""What a trained artifact says about its making: a section of config.json, and the model card."""
+"""Describe the training of an artifact: a section of config.json, and the model card."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class Draw:
 
 @dataclass(frozen=True)
 class Batch:
-    """What one forward and backward pass takes: B utterances padded to T samples, F frames."""
+    """The input of one forward and backward pass: B utterances padded to T samples, F frames."""
 
     waveforms: Tensor
     """(B, T) float32, zeros after each length."""
@@ -65,9 +65,9 @@ class Batch:
     feature_mask: Tensor
     """(B, D) bool"""
     rows: Tensor
-    """(B,) places of the utterances in the training set; -1 for the silence of a batch without any."""
+    """(B,) indices of the utterances in the training set; -1 for the silence of a batch without any."""
     seconds: float
-    """Of speech, without the padding."""
+    """Seconds of speech, without the padding."""
     epoch: int
     unreadable: dict[str, str]
     """The paths of files that were left out of it, and what was wrong with them."""
@@ -179,7 +179,7 @@ class TrainingSet(Dataset[Batch]):
                 found = ", ".join(repr(character) for character, _ in self.unknown.most_common(10))
                 reasons += f"; outside the {self.outside}: {found}"
             raise TrainingError(f"nothing to train on (left out: {reasons or 'none'}): check the manifests")
-        self.rows = np.array(rows, np.int64)[fits]  # (N,) places of the usable ones among the utterances
+        self.rows = np.array(rows, np.int64)[fits]  # (N,) indices of the usable utterances
         self.seconds, self.needed = self.seconds[fits], self.needed[fits]
         of_set = np.array(set_numbers, np.int64)[fits]
         self.digest = digest.hexdigest()

@@ -65,11 +65,11 @@ class CTCModel(nn.Module):
 
     recompute = False
     dropout = True
-    """Whether training drops values, with the probabilities of the configuration."""
+    """True if training drops values, with the probabilities of the configuration."""
     sinusoids: float | None = None
-    """How strong sinusoidal positions are in training; None: as the configuration says."""
+    """Strength of sinusoidal positions in training; None: as in the configuration."""
     ops: Callable[..., TorchOps] = TorchOps
-    """What plays the encoder; a compression method may put its own in the instance's place."""
+    """Operations of the encoder; a compression method may replace them in an instance."""
 
     def __init__(
         self,

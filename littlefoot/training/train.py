@@ -288,15 +288,15 @@ def processes() -> PartialState:
 
 
 def on_cpu() -> bool:
-    """Whether processors train: as ACCELERATE_USE_CPU says, and where there is nothing else.
+    """Return True if training runs on processors: by ACCELERATE_USE_CPU, or because there is no other device.
 
-    accelerate has to be told: without it, processes that torchrun starts would each train for themselves.
+    accelerate must be told, or processes that torchrun starts would each train separately.
     """
     return parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
 
 
 def agreed(request: bool, accelerator: Accelerator) -> bool:
-    """Whether any process requests it, so that all of them stop after the same step."""
+    """Return True if any process requests it, so that all of them stop after the same step."""
     if accelerator.num_processes == 1:
         return request
     votes = accelerator.reduce(torch.tensor(float(request), device=accelerator.device), reduction="sum")
@@ -355,7 +355,7 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 
 
 def describe(data: TrainingSet, dev: DevSet, model: CTCModel) -> list[str]:
-    """What the run starts with, for its log."""
+    """Describe the beginning of the run, for its log."""
     parameters = sum(p.numel() for p in model.parameters())
     hours = data.seconds.sum() / 3600
     lines = [f"{parameters / 1e6:.2f} million parameters, {model.config.frame_ms:g} ms frames"]
@@ -370,7 +370,7 @@ def describe(data: TrainingSet, dev: DevSet, model: CTCModel) -> list[str]:
 
 
 class StopRequest:
-    """Whether the user has asked the run to end."""
+    """The user's request to end the run."""
 
     requested = False
 
