@@ -34,8 +34,8 @@ from speed import BASE, LARGE, noise, random_checkpoint
 from littlefoot import artifact as artifacts
 from littlefoot.artifact import Artifact, checkpoint
 from littlefoot.artifact.packing import pack
-from littlefoot.compress.quantize import WAVEFORM_LAYER
 from littlefoot.compress.rounding import round_weight
+from littlefoot.network.inventory import WAVEFORM_LAYER
 from littlefoot.runtime import graph
 from littlefoot.runtime.engine import create, openvino_core
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from littlefoot.artifact import Artifact
-from littlefoot.artifact.packing import Table, levels_of, pack_layer, packable
+from littlefoot.artifact.packing import Table, levels_of, pack_layer
 from littlefoot.artifact.vocabulary import Vocabulary
-from littlefoot.compress.quantize import WAVEFORM_LAYER
 from littlefoot.network.config import ModelConfig
-from littlefoot.network.weights import expected_weights
+from littlefoot.network.inventory import WAVEFORM_LAYER
+from littlefoot.network.weights import expected_weights, packable
 from littlefoot.runtime import engine
 from littlefoot.runtime.saturation import may_saturate, narrowed
 
@@ -92,10 +92,7 @@ def few_bits(
     weights: dict[str, Any] = dict(model.weights)
     rng = np.random.default_rng(seed)
     largest = (1 << activation_bits) - 1
-    for name in (n.removesuffix(".weight") for n in model.weights if n.endswith("weight")):
-        if not packable(name) or "norm" in name:
-            continue
-        rows, columns = model.weights[f"{name}.weight"].shape
+    for name, (rows, columns) in packable(model.config).items():
         levels = rng.choice(np.array(levels_of(bits, table), np.int8), (rows, columns))
         multipliers = rng.integers(1, 4, (rows, groups)).astype(np.uint8) if groups else None
         weights.update(pack_layer(name, levels, bits, table, multipliers))

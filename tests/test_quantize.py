@@ -25,7 +25,6 @@ from littlefoot.compress import calibration, gate, rounding
 from littlefoot.compress.calibration import LayerInput, collect, load_clips, recordings
 from littlefoot.compress.gate import Comparison, compare
 from littlefoot.compress.quantize import (
-    WAVEFORM_LAYER,
     QuantizeConfig,
     quantize,
     quantize_dynamic,
@@ -34,6 +33,7 @@ from littlefoot.compress.quantize import (
 )
 from littlefoot.compress.rounding import InputScale, fit, input_scale, round_input, round_weight
 from littlefoot.errors import AudioError, ConfigError, ManifestError
+from littlefoot.network.inventory import WAVEFORM_LAYER
 from littlefoot.runtime import engine, graph
 
 CLIPS = [speechlike(0.8, seed) for seed in range(3)]

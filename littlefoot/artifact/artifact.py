@@ -31,6 +31,7 @@ from littlefoot.audio import SAMPLE_RATE
 from littlefoot.errors import ArtifactError, ConfigError, LittlefootError
 from littlefoot.network import names
 from littlefoot.network.config import ModelConfig
+from littlefoot.network.inventory import in_block, inventory
 from littlefoot.network.weights import expected_weights
 from littlefoot.system import atomic
 
@@ -100,8 +101,11 @@ def first_layers(artifact: Artifact, count: int) -> Artifact:
     Raises ConfigError for a count that it does not have.
     """
     config = artifact.config.first_layers(count)
-    left_out = tuple(f"encoder.layers.{layer}." for layer in range(count, artifact.config.num_hidden_layers))
-    weights = {name: value for name, value in artifact.weights.items() if not name.startswith(left_out)}
+    weights = {
+        name: value
+        for name, value in artifact.weights.items()
+        if (place := in_block(name)) is None or place[0] < count
+    }
     return replace(artifact, config=config, weights=weights)
 
 
@@ -115,39 +119,28 @@ def check_weights(weights: dict[str, npt.NDArray[Any]], config: ModelConfig) -> 
             raise ArtifactError(
                 f"the weight {name} has shape {weights[name].shape}, but the model needs {shape}"
             )
-    layers = {name.removesuffix(".weight") for name in expected if name.endswith(".weight")}
-    factors = {
-        f"encoder.layers.{layer}.attention.scores.{side}"
-        for layer in range(config.num_hidden_layers)
-        for side in ("left", "right")
-    }
+    layers = inventory(config)
+    quantizable = {layer.name: layer for layer in layers if layer.multiplies}
+    factors = {factor for layer in layers for factor in layer.factors}
+    rounded = quantizable.keys() | factors
     unknown = [
         name
         for name in weights
         if name not in expected
-        and name != "masked_spec_embed"
+        and not (name in layers and layers.owner(name).optional)
         and not any(
-            name.endswith(s) and name.removesuffix(s) in layers | factors
+            name.endswith(s) and name.removesuffix(s) in rounded
             for s in (*QUANTIZATION_SUFFIXES, *TRAINING_SUFFIXES)
         )
     ]
     if unknown:
         raise ArtifactError(f"weights that the model does not have: {_some(unknown)}")
-    _check_types(weights, expected, config)
+    for layer in quantizable.values():
+        check_layer(layer.name, layer.shape[0], layer.inputs, weights)
     for factor in factors:
         check_input(factor, weights)
-
-
-def _check_types(
-    weights: dict[str, npt.NDArray[Any]], expected: dict[str, tuple[int, ...]], config: ModelConfig
-) -> None:
-    """Only weights of layers may be quantized, and then have what belongs to it."""
-    for name, shape in expected.items():
-        layer = name.removesuffix(".weight")
-        if layer != name and len(shape) > 1:
-            columns = config.hidden_size if layer.startswith("encoder.pos_conv_embed") else shape[1]
-            check_layer(layer, shape[0], columns, weights)
-        elif weights[name].dtype.kind != "f":
+    for name in expected:
+        if name.removesuffix(".weight") not in quantizable and weights[name].dtype.kind != "f":
             raise ArtifactError(f"the weight {name} is of type {weights[name].dtype}, not floating point")
 
 

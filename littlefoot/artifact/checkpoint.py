@@ -15,7 +15,8 @@ from littlefoot.artifact.artifact import Artifact, read_json, read_text_side
 from littlefoot.artifact.vocabulary import choose_language
 from littlefoot.errors import CheckpointError, LittlefootError, MissingExtraError
 from littlefoot.network import names
-from littlefoot.network.config import FAMILIES, ModelConfig
+from littlefoot.network.config import ModelConfig
+from littlefoot.network.families import FAMILIES
 from littlefoot.network.weights import expected_weights
 
 log = logging.getLogger("littlefoot")
@@ -35,9 +36,6 @@ _HARMLESS = {
     "final_proj.": "pre-training",
     "masked_spec_embed": "used in training only",
 }
-
-# Built into this family, whatever its config.json says.
-_DATA2VEC = {"do_stable_layer_norm": False, "feat_extract_norm": "layer"}
 
 
 def bundled() -> list[str]:
@@ -133,9 +131,7 @@ def _load_checkpoint(directory: Path, language: str | None) -> Artifact:
         if values.get(setting):
             raise CheckpointError(f"{setting}: models with {meaning} are not supported")
     values.pop("littlefoot", None)
-    if values["model_type"] == "data2vec-audio":
-        values |= _DATA2VEC
-    config = ModelConfig.from_dict(values)
+    config = ModelConfig.from_dict({**values, **FAMILIES[values["model_type"]].always})
     if unknown := sorted(ModelConfig.unknown_keys(values) - checkpoint_keys.UNUSED):
         log.warning("%s: keys of config.json without effect: %s", directory, ", ".join(unknown))
     tensors = read_tensors(directory)

@@ -27,12 +27,6 @@ _TRITS = 5
 """Base-three digits of a byte: 3^5 = 243."""
 
 
-def packable(layer: str) -> bool:
-    """Whether a layer may have fewer than 8 bits: a linear layer of the Transformer."""
-    others = ("adapter", "gru_rel_pos", "rel_attn_embed", ".delta.", ".scores.")
-    return layer.startswith("encoder.layers.") and not any(part in layer for part in others)
-
-
 def level_range(bits: int) -> tuple[int, int]:
     """The lowest and the highest level of two's complement."""
     return (-1, 1) if bits == 1 else (-(1 << (bits - 1)), (1 << (bits - 1)) - 1)

@@ -25,7 +25,6 @@ from littlefoot.artifact.packing import (
     WeightCode,
     layer_bytes,
     pack_layer,
-    packable,
     symmetric,
     unpack_layer,
 )
@@ -37,12 +36,13 @@ from littlefoot.compress.gptq import best_scales, round_groups
 from littlefoot.compress.lesson import Lesson
 from littlefoot.compress.methods import StepContext
 from littlefoot.compress.mixed import WIDTHS, choose_bits, sensitivity
-from littlefoot.compress.quantize import WAVEFORM_LAYER, bits_of_layers, linear_budget, mean_bits
+from littlefoot.compress.quantize import bits_of_layers, linear_budget, mean_bits
 from littlefoot.compress.rounding import fit, round_weight
 from littlefoot.compress.teacher import Teacher, make_teacher
 from littlefoot.errors import ConfigError
 from littlefoot.network.config import ModelConfig
-from littlefoot.network.weights import expected_weights
+from littlefoot.network.inventory import WAVEFORM_LAYER, Part, inventory
+from littlefoot.network.weights import packable
 from littlefoot.system import atomic
 from littlefoot.training.forward_backward import Denominator
 from littlefoot.training.module import CTCModel
@@ -150,14 +150,10 @@ def outline(model: ModelConfig, config: LowbitConfig) -> ModelConfig:
     Raises ConfigError for layers that cannot have the bits that they are to have. Those that a budget chooses
     can.
     """
-    shapes = {
-        name.removesuffix(".weight"): shape
-        for name, shape in expected_weights(model).items()
-        if name.endswith(".weight") and len(shape) > 1 and "rel_attn_embed" not in name  # which is looked up
-    }
+    shapes = {layer.name: layer.shape for layer in inventory(model) if layer.multiplies}
     last = replace(config, bits=8, companions=(), budget_mb=None, max_harm=None) if config.mixed else config
     for settings in (*(_phase(last, bits) for bits in config.descent), last):
-        layer_codes(shapes, settings)
+        layer_codes(shapes, settings, model)
     return model.replace(littlefoot={"quantization": {}})
 
 
@@ -272,13 +268,14 @@ def make_plan(model: Artifact, inputs: Sequence[LayerInput], config: LowbitConfi
     Raises ConfigError for patterns that match no layer, and for layers that cannot be packed.
     """
     names = [name for group in inputs for name in group.layers if f"{name}.weight" in model.weights]
-    weights = layer_codes({name: model.weights[f"{name}.weight"].shape for name in names}, config)
+    shapes = {name: model.weights[f"{name}.weight"].shape for name in names}
+    few, weights = packable(model.config), layer_codes(shapes, config, model.config)
     owners: dict[str, str] = {}
     input_bits: dict[str, int] = {}
     for group in inputs:
         quantized = [name for name in group.layers if name in weights and weights[name][0].bits <= 8]
         factor = f"{group.layers[0]}.weight" not in model.weights
-        chosen_bits = config.activations if factor or any(packable(n) for n in quantized) else 8
+        chosen_bits = config.activations if factor or any(name in few for name in quantized) else 8
         if chosen_bits is None or not (quantized or factor):
             continue
         owner = group.layers[0] if factor else quantized[0]
@@ -288,13 +285,14 @@ def make_plan(model: Artifact, inputs: Sequence[LayerInput], config: LowbitConfi
 
 
 def layer_codes(
-    shapes: Mapping[str, Sequence[int]], config: LowbitConfig
+    shapes: Mapping[str, Sequence[int]], config: LowbitConfig, model: ModelConfig
 ) -> dict[str, tuple[WeightCode, ...]]:
     """How the weights of layers are stored: the artifact's precision, then how they are read by companions.
 
     Raises ConfigError for patterns that match no layer, and for layers that cannot be packed.
     """
-    bits = bits_of_layers(shapes, config.bits, config.layer_bits)
+    few, parts = packable(model), {layer.name: layer.part for layer in inventory(model)}
+    bits = bits_of_layers([name for name in shapes if name in few], config.bits, config.layer_bits)
     codes: dict[str, tuple[WeightCode, ...]] = {}
     for name, (rows, *columns) in shapes.items():
         if name == WAVEFORM_LAYER:
@@ -304,7 +302,7 @@ def layer_codes(
             precisions = [bits[name], *(min(bits[name], b) for b in fewer)]
             codes[name] = tuple(config.code(b) for b in precisions)
         else:
-            codes[name] = (WeightCode(_other_bits(name, config)),)
+            codes[name] = (WeightCode(_other_bits(parts[name], config)),)
         for code in codes[name]:
             try:
                 layer_bytes((rows, math.prod(columns)), code)
@@ -313,13 +311,11 @@ def layer_codes(
     return codes
 
 
-def _other_bits(name: str, config: LowbitConfig) -> int:
+def _other_bits(part: Part, config: LowbitConfig) -> int:
     """Bits of a layer outside of the Transformer's linear layers."""
-    if name.startswith(("feature_extractor.", "feature_projection.")):
+    if part in (Part.FRONT_END, Part.PROJECTION):
         return config.front_end
-    if name.startswith("encoder.pos_conv_embed."):
-        return config.positions
-    return config.head if name == "lm_head" else 8
+    return {Part.POSITIONS: config.positions, Part.HEAD: config.head}.get(part, 8)
 
 
 def prepare(
@@ -327,6 +323,7 @@ def prepare(
 ) -> CTCModel:
     """The model with what its training learns besides the weights (``littlefoot.compress.fake_quant``)."""
     weights: Arrays = {name: np.array(value, np.float32) for name, value in model.weights.items()}
+    few = packable(model.config)
     for group in inputs:
         if (owner := plan.inputs.get(group.layers[0])) is not None:
             bits = plan.input_bits[owner]
@@ -347,7 +344,7 @@ def prepare(
                 # Windows of a convolution are not columns: its weights count the same.
                 rows = group.rows if weight.ndim == 2 else np.ones((1, weight[0].size), np.float32)
                 weight = weight.reshape(len(weight), -1)
-                if config.initialisation == "gptq" and packable(name):
+                if config.initialisation == "gptq" and name in few:
                     start, scales = near_gptq(weight, rows, codes[0])
                     weights[f"{name}.weight"] = start
                 else:
@@ -436,7 +433,8 @@ def convert(model: Artifact, plan: RoundingPlan, config: LowbitConfig) -> Artifa
             bias = weights[f"{name}.bias"]
             weights[f"{name}.bias"] = (bias + made[name] @ shift).astype(np.float32)
     kept = sorted(name for name, codes in plan.weights.items() if codes[0].bits > 8)
-    widths = {name: codes[0].bits for name, codes in plan.weights.items() if packable(name)}
+    few = packable(model.config)
+    widths = {name: codes[0].bits for name, codes in plan.weights.items() if name in few}
     quantization = {
         "bits": mean_bits(weights, widths),
         "mode": "static",

@@ -39,7 +39,7 @@ import numpy.typing as npt
 
 from littlefoot.artifact import Artifact
 from littlefoot.artifact.checkpoint import SAMPLES
-from littlefoot.artifact.packing import WeightCode, layer_bytes, pack_layer, packable
+from littlefoot.artifact.packing import WeightCode, layer_bytes, pack_layer
 from littlefoot.audio import SAMPLE_RATE
 from littlefoot.compress.calibration import Array, LayerInput, collect, load_clips, recordings, some
 from littlefoot.compress.gate import Comparison, compare, run, speedup
@@ -49,11 +49,11 @@ from littlefoot.compress.mixed import choose_bits, sensitivity
 from littlefoot.compress.rounding import InputScale, fit, round_weight
 from littlefoot.errors import ConfigError
 from littlefoot.network.config import ModelConfig
-from littlefoot.network.weights import expected_weights
+from littlefoot.network.inventory import WAVEFORM_LAYER, in_block
+from littlefoot.network.weights import packable
 from littlefoot.runtime import graph
 
 POST_TRAINING_WIDTHS = (2, 3, 4, 8)
-WAVEFORM_LAYER = "feature_extractor.conv_layers.0.conv"
 
 
 @dataclass(frozen=True)
@@ -181,11 +181,7 @@ def outline(model: ModelConfig, config: QuantizeConfig) -> ModelConfig:
 
     Raises ConfigError for layers that cannot have the bits that they are to have.
     """
-    shapes = {
-        name: shape
-        for tensor, shape in expected_weights(model).items()
-        if packable(name := tensor.removesuffix(".weight")) and name != tensor and len(shape) > 1
-    }
+    shapes = packable(model)
     for name, bits in bits_of_layers(shapes, 8 if config.mixed else config.bits, config.layer_bits).items():
         try:
             layer_bytes(shapes[name], WeightCode(bits))
@@ -246,7 +242,7 @@ Attempt = Callable[[tuple[str, ...]], tuple[Artifact, Comparison]]
 def _harm(attempt: Attempt, config: QuantizeConfig, names: Sequence[str]) -> dict[str, float]:
     """The logit error of quantizing each part alone: a convolution, or one half of a Transformer block."""
     parts = {
-        ".".join(name.split(".")[:4]) if name.startswith("encoder.layers.") else name  # as in ...0.attention
+        ".".join(name.split(".")[:4]) if in_block(name) else name  # as in encoder.layers.0.attention
         for name in names
     }
     harm = {}
@@ -295,7 +291,8 @@ def quantize_static(
     """
     weights = dict(artifact.weights)
     names = [name for layer_input in inputs for name in layer_input.layers]
-    bits = bits_of_layers(names, config.bits, config.layer_bits)
+    few = packable(artifact.config)
+    bits = bits_of_layers([name for name in names if name in few], config.bits, config.layer_bits)
     kept = kept_layers(names, config.keep) | {WAVEFORM_LAYER}.intersection(names)
     for layer_input in inputs:
         layers = [name for name in layer_input.layers if name not in kept]
@@ -323,11 +320,11 @@ def quantize_static(
 
 
 def bits_of_layers(names: Iterable[str], bits: int, layer_bits: Mapping[str, int]) -> dict[str, int]:
-    """Bits of each of the Transformer's linear layers.
+    """Bits of each of some of the layers that may have few: the Transformer's linear layers.
 
     Raises ConfigError for a pattern that matches none of them.
     """
-    chosen = {name: bits for name in names if packable(name)}
+    chosen = dict.fromkeys(names, bits)
     for pattern, width in layer_bits.items():
         matched = [name for name in chosen if fnmatch(name, pattern)]
         if not matched:
