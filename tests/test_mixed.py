@@ -191,7 +191,7 @@ def test_the_papers_sizes(bits: int, megabytes: float) -> None:
 
 @pytest.mark.parametrize(("bits", "megabytes"), [(16, 188.74), (2, 40.11), (1, 29.49)])
 def test_the_sizes_of_the_public_geometry(bits: int, megabytes: float) -> None:
-    base = ModelConfig.from_dict({"model_type": "hubert"})
+    base = ModelConfig.from_dict({"model_type": "wav2vec2"})
     assert accounting.linear_weights(base) == accounting.BASE_LINEAR_WEIGHTS
     assert accounting.model_storage_mb(base, bits) == pytest.approx(megabytes, abs=0.1)
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from artifacts import few_bits, noise, tiny
+from families import RELATIVE_TYPE
 
 from littlefoot import artifact as artifacts
 from littlefoot.artifact import Artifact
@@ -221,7 +222,9 @@ def test_8_bits_are_exact_where_an_engine_would_cut_sums_off(
     assert create(model).name != "native"
 
 
-@pytest.mark.parametrize("change", [{"positions": 32}, {"front_end": 32}, {"model_type": "wavlm"}], ids=str)
+@pytest.mark.parametrize(
+    "change", [{"positions": 32}, {"front_end": 32}, {"model_type": RELATIVE_TYPE}], ids=str
+)
 def test_8_bits_that_the_kernels_do_not_have_stay_in_an_engine(
     change: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
