@@ -47,8 +47,11 @@ def to_checkpoint(weights: Mapping[str, npt.NDArray[Any]], config: ModelConfig) 
     positional = weights.get(f"{_POSITIONAL}weight")
     if positional is not None and np.issubdtype(positional.dtype, np.floating):
         length, direction = _NORMED[0]
-        weights[length] = _norm(positional)
-        weights[direction] = weights.pop(f"{_POSITIONAL}weight")
+        norm = weights[length] = _norm(positional)
+        # PyTorch divides a direction by its length: one of zeros would become NaN.
+        weights[direction] = np.where(
+            norm > 0, weights.pop(f"{_POSITIONAL}weight"), np.ones_like(positional[:1])
+        )
     prefix = config.family.prefix
     return {name if name.startswith(_HEAD) else prefix + name: array for name, array in weights.items()}
 

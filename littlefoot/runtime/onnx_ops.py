@@ -26,6 +26,10 @@ from littlefoot.artifact.packing import unpack_layer
 OPSET = 20
 IR_VERSION = 10
 
+LONG_KERNEL = 128
+"""Convolutions of each channel by itself with more taps are split: of one with 2,048 taps OpenVINO 2026.4
+keeps gigabytes for every length of recording."""
+
 _END = np.iinfo(np.int64).max
 """The end of a slice that takes all that is left."""
 
@@ -137,6 +141,8 @@ class OnnxOps:
     ) -> Value:
         self.strides[name] = stride
         levels = self._stored_weight(name)
+        if groups == len(levels) and levels.shape[2] > LONG_KERNEL and levels.dtype.kind == "f":
+            return self._long_convolution(x, name, padding)
         silent = _silent_taps(levels, stride)
         x, weight = self._layer_input(self._as_image(x), name), self._layer_weight(name, silent=silent)
         start, end = padding
@@ -151,6 +157,27 @@ class OnnxOps:
         return self._image(
             "Conv", *inputs, strides=[1, stride], pads=[0, start, 0, end + silent], group=groups
         )
+
+    def _long_convolution(self, x: Value, name: str, padding: tuple[int, int]) -> Value:
+        """A convolution of each channel by itself, as a sum of shorter ones."""
+        x = self._layer_input(self._as_image(x), name)
+        kernel = self.weights[f"{name}.weight"].astype(np.float32)[:, :, None]  # (C, 1, 1, K)
+        size = kernel.shape[3]
+        start, end = padding
+        padded = self._image("Pad", x, self.integers(0, 0, 0, start, 0, 0, 0, end))
+        total: Value | None = None
+        for begin in range(0, size, LONG_KERNEL):
+            part = kernel[..., begin : begin + LONG_KERNEL]
+            left = size - begin - part.shape[3]
+            limits = self.integers(begin), self.integers(-left if left else _END)
+            seen = self._image("Slice", padded, *limits, self.integers(3))
+            y = self._image("Conv", seen, self.initializer(f"{name}.weight.{begin}", part), group=len(kernel))
+            total = y if total is None else total + y
+        assert total is not None  # a kernel has taps
+        if f"{name}.bias" in self.weights:
+            bias = self.weights[f"{name}.bias"].astype(np.float32)[None, :, None, None]
+            total = total + self.initializer(f"{name}.bias.image", bias)
+        return total
 
     def fixed_conv1d(self, x: Value, kernel: npt.NDArray[np.float32], stride: int = 1) -> Value:
         return self._image("Conv", self._as_image(x), self.constant(kernel[:, :, None]), strides=[1, stride])
