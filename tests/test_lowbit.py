@@ -27,7 +27,8 @@ from tones import QUIET, write_set
 import littlefoot
 from littlefoot import artifact as artifact_files
 from littlefoot.artifact import Artifact
-from littlefoot.artifact.packing import TERNARY, WeightCode, symmetric, unpack_layer
+from littlefoot.artifact.linear import PackedWeight, read_weight
+from littlefoot.artifact.packing import TERNARY, WeightCode, symmetric
 from littlefoot.artifact.precisions import at_bits, upper_bits
 from littlefoot.audio import manifest
 from littlefoot.compress import calibration, chain, recipe
@@ -530,9 +531,9 @@ def test_unpacked_layers_fit_8_bits() -> None:
     student, plan = fresh("wav2vec2-base", config)
     made = convert(student.to_artifact(), plan, config)
     for name in plan.weights:
-        if f"{name}.weight_bits" in made.weights:
-            weight = unpack_layer(name, made.weights)
+        if isinstance(stored := read_weight(name, made.weights), PackedWeight):
+            weight = stored.levels
             assert weight.dtype == np.int8
             assert np.abs(weight.astype(int)).max() > 8  # multiplied, and not wrapped around
-            row = made.weights[f"{name}.weight_multiplier"].max(axis=1)
-            np.testing.assert_array_equal(row, 127 // 8)
+            assert stored.multiplier is not None
+            np.testing.assert_array_equal(stored.multiplier.max(axis=1), 127 // 8)

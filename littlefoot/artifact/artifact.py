@@ -23,8 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from littlefoot.artifact import checksums, safetensors_io, side_files
-from littlefoot.artifact.packing import PACKED_BITS
+from littlefoot.artifact import checksums, linear, safetensors_io, side_files
 from littlefoot.artifact.quantized_weights import check_input, check_layer, stored_shape
 from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.audio import SAMPLE_RATE
@@ -47,26 +46,6 @@ _TEXT_FILES = (CONFIG, VOCABULARY, PREPROCESSOR, TOKENIZER, _ADDED, _PROCESSOR)
 
 FILES = (CONFIG, WEIGHTS, VOCABULARY, TOKENIZER, PREPROCESSOR, CARD)
 """What ``save`` writes, and a list of their checksums."""
-
-QUANTIZATION_SUFFIXES = (
-    ".weight_scale",
-    ".weight_bits",
-    ".weight_levels",
-    ".weight_shape",
-    ".weight_multiplier",
-    ".input_scale",
-    ".input_zero_point",
-    ".input_smoothing",
-    ".input_shift",
-    ".input_bits",
-    *(f".weight_scale_{bits}" for bits in PACKED_BITS),
-)
-"""Tensors that may stand beside a layer's weight (``littlefoot.compress.quantize``; the last ones
-``littlefoot.artifact.precisions``)."""
-
-TRAINING_SUFFIXES = (".log_weight_scale", ".log_input_scale", ".input_zero")
-"""And beside that of a model whose quantization is being learned (``littlefoot.compress.fake_quant``);
-engines run it as if they were not there."""
 
 
 @dataclass(frozen=True)
@@ -123,16 +102,14 @@ def check_weights(weights: dict[str, npt.NDArray[Any]], config: ModelConfig) -> 
     quantizable = {layer.name: layer for layer in layers if layer.multiplies}
     factors = {factor for layer in layers for factor in layer.factors}
     rounded = quantizable.keys() | factors
-    unknown = [
-        name
-        for name in weights
-        if name not in expected
-        and not (name in layers and layers.owner(name).optional)
-        and not any(
-            name.endswith(s) and name.removesuffix(s) in rounded
-            for s in (*QUANTIZATION_SUFFIXES, *TRAINING_SUFFIXES)
-        )
-    ]
+
+    def known(name: str) -> bool:
+        layer, _, part = name.rpartition(".")
+        if layer in rounded and part in (*linear.PARTS, *linear.TRAINING_PARTS):
+            return True
+        return name in expected or (name in layers and layers.owner(name).optional)
+
+    unknown = [name for name in weights if not known(name)]
     if unknown:
         raise ArtifactError(f"weights that the model does not have: {_some(unknown)}")
     for layer in quantizable.values():

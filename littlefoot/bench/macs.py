@@ -6,9 +6,9 @@ norms, activations and softmax, a few per cent, are not.
 
 from __future__ import annotations
 
-from littlefoot.artifact import Artifact
+from littlefoot.artifact import Artifact, linear
 from littlefoot.network.config import ModelConfig
-from littlefoot.network.inventory import Kind, Layer, inventory
+from littlefoot.network.inventory import Layer, inventory
 
 
 def macs(config: ModelConfig, samples: int) -> dict[str, int]:
@@ -31,12 +31,7 @@ def macs_by_width(artifact: Artifact, samples: int) -> tuple[int, int]:
 
 def _is_narrow(artifact: Artifact, layer: Layer) -> bool:
     """Whether a layer's product is one of 8-bit numbers, as ``runtime.onnx_ops`` chooses."""
-    name, weights = layer.name, artifact.weights
     if not layer.multiplies:
-        return f"{name}.left.input_scale" in weights
-    if weights[f"{name}.weight"].dtype.kind not in "iu":
-        return False
-    if f"{name}.input_scale" in weights:
-        return True
-    # Linear layers find the input's scale at run time, unless it is to stay as it is.
-    return layer.kind is Kind.LINEAR and f"{name}.input_bits" not in weights
+        return any(linear.read_rounding(factor, artifact.weights) is not None for factor in layer.factors)
+    product = linear.read(layer.name, artifact.weights).product
+    return product in (linear.Product.STATIC, linear.Product.DYNAMIC)

@@ -19,16 +19,22 @@ import numpy.typing as npt
 import torch
 
 from littlefoot.artifact import Artifact
-from littlefoot.artifact.artifact import TRAINING_SUFFIXES
+from littlefoot.artifact.linear import (
+    TRAINING_PARTS,
+    EightBitWeight,
+    FloatWeight,
+    PackedWeight,
+    Rounding,
+    StoredLayer,
+    put,
+)
 from littlefoot.artifact.packing import (
     TERNARY,
     WeightCode,
     layer_bytes,
-    pack_layer,
     symmetric,
-    unpack_layer,
 )
-from littlefoot.artifact.precisions import scale_name, upper_bits
+from littlefoot.artifact.precisions import upper_bits
 from littlefoot.compress.calibration import Array, LayerInput, collect, load_clips, some
 from littlefoot.compress.distill import Distillation, denominator_of, learn, training_set
 from littlefoot.compress.fake_quant import FakeQuantOps, RoundingPlan, input_range, weight_levels
@@ -258,8 +264,9 @@ class LowbitDistillation(Distillation):
 
 def plain(model: Artifact) -> Artifact:
     """A trained model without what only its training knows of."""
-    weights = {name: v for name, v in model.weights.items() if not name.endswith(TRAINING_SUFFIXES)}
-    return replace(model, weights={n: v for n, v in weights.items() if not n.endswith(".input_shift")})
+    left_out = {*TRAINING_PARTS, "input_shift"}
+    weights = {n: v for n, v in model.weights.items() if n.rpartition(".")[2] not in left_out}
+    return replace(model, weights=weights)
 
 
 def make_plan(model: Artifact, inputs: Sequence[LayerInput], config: LowbitConfig) -> RoundingPlan:
@@ -391,47 +398,56 @@ def near_gptq(weight: Array, rows: Array, code: WeightCode) -> tuple[Array, Arra
     return np.clip(weight, low, high).astype(np.float32), scales
 
 
+def _stored(
+    model: Artifact, name: str, codes: Sequence[WeightCode], companions: Sequence[int]
+) -> FloatWeight | EightBitWeight | PackedWeight:
+    """The weight of a trained layer."""
+    code, weight = codes[0], model.weights[f"{name}.weight"]
+    if code.bits >= 16:
+        return FloatWeight(weight.astype(np.float16 if code.bits == 16 else np.float32))
+    if code.bits == 8:
+        return EightBitWeight(*round_weight(weight))
+    log_scales = model.weights[f"{name}.log_weight_scale"].reshape(len(codes), len(weight), -1)
+    flat = torch.from_numpy(weight.reshape(len(weight), -1))
+    found = weight_levels(flat, torch.from_numpy(log_scales[0]), code)
+    levels, multipliers, scale = (value.numpy() for value in found)
+    groups = np.rint(multipliers).astype(np.uint8) if multipliers.shape[1] > 1 else None
+    whole = np.rint(levels).astype(np.int8).reshape(weight.shape)
+    fewer = {bits: np.exp(log[:, 0]) for bits, log in zip(companions, log_scales[1:], strict=True)}
+    return PackedWeight.pack(whole, scale, code.bits, code.table, groups, fewer)
+
+
+def _rounding(model: Artifact, owner: str, bits: int) -> Rounding:
+    """How the input that was trained under the name of one of its layers is rounded."""
+    zero = model.weights.get(f"{owner}.input_zero")
+    offset = input_range(None if zero is None else torch.from_numpy(zero), bits)[2]
+    return Rounding(
+        np.exp(model.weights[f"{owner}.log_input_scale"])[0],
+        np.array(float(offset), np.int8 if zero is None else np.uint8),
+        bits,
+        shift=model.weights.get(f"{owner}.input_shift"),
+    )
+
+
 @torch.no_grad()
 def convert(model: Artifact, plan: RoundingPlan, config: LowbitConfig) -> Artifact:
     """The packed artifact of a trained model: what it computed in training, in integers."""
-    weights: Arrays = dict(plain(model).weights)
-    made: dict[str, npt.NDArray[np.float32]] = {}
+    layers: dict[str, StoredLayer] = {}
+    others: Arrays = {}
+    inputs = {owner: _rounding(model, owner, bits) for owner, bits in plan.input_bits.items()}
     for name, codes in plan.weights.items():
-        code, weight = codes[0], model.weights[f"{name}.weight"]
-        if code.bits >= 16:
-            weights[f"{name}.weight"] = weight.astype(np.float16 if code.bits == 16 else np.float32)
-        elif code.bits == 8:
-            weights[f"{name}.weight"], scale = round_weight(weight)
-            weights[f"{name}.weight_scale"] = scale
-            made[name] = weights[f"{name}.weight"] * scale.reshape(-1, *[1] * (weight.ndim - 1))
-        else:
-            log_scales = model.weights[f"{name}.log_weight_scale"].reshape(len(codes), len(weight), -1)
-            flat = torch.from_numpy(weight.reshape(len(weight), -1))
-            found = weight_levels(flat, torch.from_numpy(log_scales[0]), code)
-            levels, multipliers, scale = (value.numpy() for value in found)
-            groups = np.rint(multipliers).astype(np.uint8) if multipliers.shape[1] > 1 else None
-            whole = np.rint(levels).astype(np.int8).reshape(weight.shape)
-            packed = pack_layer(name, whole, code.bits, code.table, groups)
-            weights.update(packed)
-            weights[f"{name}.weight_scale"] = scale
-            for fewer, log_scale in zip(config.companions, log_scales[1:], strict=True):
-                weights[scale_name(name, fewer)] = np.exp(log_scale[:, 0])
-            made[name] = unpack_layer(name, packed) * scale.reshape(-1, *[1] * (weight.ndim - 1))
-        if code.bits <= 8 and name not in plan.inputs:
-            weights[f"{name}.input_bits"] = np.array(32, np.uint8)
+        rounding = inputs[plan.inputs[name]] if name in plan.inputs else None
+        weight = _stored(model, name, codes, config.companions)
+        unrounded = rounding is None and not isinstance(weight, FloatWeight)
+        layers[name] = StoredLayer(weight, rounding, unrounded)
+        if rounding is not None and rounding.shift is not None and not isinstance(weight, FloatWeight):
+            real = weight.levels * weight.scale.reshape(-1, *[1] * (weight.levels.ndim - 1))
+            bias = model.weights[f"{name}.bias"] + real @ rounding.shift
+            others[f"{name}.bias"] = bias.astype(np.float32)
     for name, owner in plan.inputs.items():
-        bits = plan.input_bits[owner]
-        zero = model.weights.get(f"{owner}.input_zero")
-        offset = input_range(None if zero is None else torch.from_numpy(zero), bits)[2]
-        kind = np.int8 if zero is None else np.uint8
-        weights[f"{name}.input_scale"] = np.exp(model.weights[f"{owner}.log_input_scale"])[0]
-        weights[f"{name}.input_zero_point"] = np.array(float(offset), kind)
-        if bits < 8:
-            weights[f"{name}.input_bits"] = np.array(bits, np.uint8)
-        if (shift := model.weights.get(f"{owner}.input_shift")) is not None:
-            weights[f"{name}.input_shift"] = shift
-            bias = weights[f"{name}.bias"]
-            weights[f"{name}.bias"] = (bias + made[name] @ shift).astype(np.float32)
+        if name not in layers:  # a factor of a product
+            others.update(inputs[owner].tensors(name))
+    weights = put(plain(model).weights, layers) | others
     kept = sorted(name for name, codes in plan.weights.items() if codes[0].bits > 8)
     few = packable(model.config)
     widths = {name: codes[0].bits for name, codes in plan.weights.items() if name in few}
