@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from littlefoot.audio import containers, reading
+from littlefoot.audio import containers, reading, wav
 from littlefoot.errors import AudioError
 
 Samples = NDArray[np.float32]
@@ -199,7 +199,8 @@ def test_normalization_is_that_of_transformers(scale: float) -> None:
 @given(data=st.data())
 def test_a_file_cut_anywhere_is_refused(kind: str, data: st.DataObject) -> None:
     whole = WHOLE[kind]
-    cut = data.draw(st.integers(0, len(whole) - 1))
+    harmless = wav.SLACK if kind in ("wav", "float wav", "rf64") else 0  # a few bytes, and headers lie
+    cut = data.draw(st.integers(0, len(whole) - 1 - harmless))
     with pytest.raises(AudioError):
         reading.read(whole[:cut])
 
@@ -308,9 +309,9 @@ def test_messages_name_the_file_and_the_remedy(tmp_path: Path) -> None:
     refused(
         "notes.txt",
         b"no sound at all" * 99,
-        "Format not recognised.*MP3.* are read: convert it with",
+        "Format not recognised.*MP3.* are read, and what FFmpeg reads.*: convert it with",
     )
-    refused("clip.avi", b"RIFF\0\0\0\x20AVI LIST" + bytes(999), "convert it with: ffmpeg")
+    refused("clip.avi", b"RIFF\0\0\0\x20AVI LIST" + bytes(999), "AVI.*export it again")
     matrix = io.BytesIO()
     soundfile.write(matrix, speechlike(0.1), 16000, format="MAT5")
     refused("matrix.mat", matrix.getvalue(), "convert it with: ffmpeg")

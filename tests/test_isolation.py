@@ -7,6 +7,7 @@ import io
 import itertools
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -167,7 +168,13 @@ def test_one_that_takes_too_much_memory_says_so() -> None:
     process.open(file, "a.aiff")
     with pytest.raises(AudioError, match=r"a\.aiff: takes more than 0\.5 MB of memory to decode; it is dam"):
         list(process.pieces("a.aiff"))
-    assert process.end() == "exit code 0"
+    process.end()
+
+
+def test_one_that_gives_more_than_a_week_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isolation, "MOST_SAMPLES", 40_000)
+    with pytest.raises(AudioError, match="holds more than 40000 samples: send it in parts"):
+        reading.read(FILE)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="forks")
@@ -184,17 +191,23 @@ def test_after_a_fork_each_has_its_own() -> None:
     assert processes() == before
 
 
-def test_it_ends_with_its_parent(tmp_path: Path) -> None:
-    import subprocess
+def read_and_die(path: str) -> None:
+    """What a process does that is killed while another one waits for its recordings."""
+    reading.read(path)
+    print(processes()[0], flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
 
+
+def test_it_ends_with_its_parent(tmp_path: Path) -> None:
     path = tmp_path / "clip.m4a"
     path.write_bytes(FILE)
-    code = (
-        "import os, sys; from littlefoot import audio, isolation\n"
-        f"audio.read({str(path)!r}); print(isolation._idle[0].pid, flush=True); os.kill(os.getpid(), 9)"
+    code = f"import test_isolation; test_isolation.read_and_die({str(path)!r})"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    killed = subprocess.run(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment, check=False
     )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).stdout
+    assert killed.returncode == -signal.SIGKILL
     end = time.monotonic() + 5
-    while Path(f"/proc/{int(out)}").exists():
+    while Path(f"/proc/{int(killed.stdout)}").exists():
         assert time.monotonic() < end
         time.sleep(0.02)

@@ -1,6 +1,7 @@
 """MPEG-4, Matroska and AAC through PyAV: the same sound, at the right time, in bounded memory, or refused."""
 
 import io
+import struct
 import sys
 from pathlib import Path
 from typing import Any
@@ -237,6 +238,25 @@ def test_the_file_that_killed_the_server_is_refused() -> None:
         pytest.skip("../shared is not here")
     with pytest.raises(AudioError, match="from 16000 Hz, 1 channel, fltp to 16000 Hz, 51 channels"):
         read_here(path.read_bytes())
+
+
+def test_an_impossible_sampling_rate_is_refused() -> None:
+    """Of so few samples a second, a short file would be hours of sound."""
+    data = bytearray(WHOLE["mov"])
+    place = data.index(b"sowt") + 28  # 16.16 bits (QuickTime's sound sample description)
+    assert data[place : place + 2] == (22050).to_bytes(2, "big")
+    data[place : place + 2] = (8).to_bytes(2, "big")
+    with pytest.raises(AudioError, match="impossible sampling rate of 8 Hz"):
+        reading.read(bytes(data))
+
+
+def test_samples_of_64_bits_are_refused_with_a_remedy() -> None:
+    """libsndfile does not know them, and PyAV makes no arrays of them."""
+    data = (SAMPLES * 2.0**62).astype("<i8").tobytes()
+    form = struct.pack("<HHIIHH", 1, 1, 16000, 128000, 8, 64)
+    wav = b"RIFF" + struct.pack("<I", 36 + len(data)) + b"WAVEfmt " + struct.pack("<I", 16) + form
+    with pytest.raises(AudioError, match="has samples of the format s64: convert it with"):
+        reading.read(wav + b"data" + struct.pack("<I", len(data)) + data)
 
 
 def test_a_recording_without_its_index_is_named_so() -> None:

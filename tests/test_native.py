@@ -145,7 +145,7 @@ def wrong(**changes: Any) -> Any:
     [
         ({"columns": 17, "bits": 1}, "17 columns of 1 bits do not fill whole bytes"),
         ({"columns": 24}, "have 3 bytes, not 2"),  # truncated
-        ({"columns": 0}, "fill whole bytes"),
+        ({"columns": 0}, "1 to 65536 columns, not 0"),
         ({"bits": 5}, "must have 1, 2, 3, 4 or 8 bits, not 5"),
         ({"activation_bits": 5}, "activations must have"),
         ({"levels": [-1, 0, 1, 2]}, "4 levels do not fit 1 bits"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import json
 import os
 import re
 import resource
@@ -10,8 +12,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,8 +25,8 @@ import pytest
 import soundfile
 from conftest import Run
 from families import speechlike
-from servers import RATE, Response, Running, encoded, multipart, serving, wait_until
-from websockets.exceptions import InvalidStatus
+from servers import RATE, Response, Running, encoded, gated, multipart, serving, wait_until
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from littlefoot import artifact as artifact_files
@@ -234,3 +238,90 @@ def test_five_thousand_silent_connections_in_one_burst_keep_nobody_out(tmp_path:
         process.kill()
         process.wait()
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+# Text that is none, disks that are full, and the end
+
+
+HALF = "\ud83d"
+"""Half of an emoji; UTF-8 has no bytes for it, JSON has."""
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"type": "start", "api_key": HALF},
+        {"type": "start", "model": HALF},
+        {"type": "start", HALF: 1},
+        {"type": HALF},
+    ],
+)
+def test_half_a_character_is_an_invalid_message(model: Path, message: dict[str, str]) -> None:
+    with serving([model], api_key="sesame") as running, connect(f"ws{running.url[4:]}/v1/live") as client:
+        client.send(json.dumps(message))
+        assert json.loads(client.recv())["error"]["code"] == "invalid_message"
+        with pytest.raises(ConnectionClosed) as closed:
+            client.recv()
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1007
+
+
+@pytest.mark.parametrize("field", ["model", "response_format", "language", "stream", "temperature", "other"])
+def test_half_a_character_in_a_form_is_400(server: Running, field: str) -> None:
+    """In this encoding, a form can have it."""
+    body, kind = multipart(encoded(CLIP), [(field, r"\ud83d")])
+    kind += "; charset=raw_unicode_escape"
+    refused = server.request("POST", "/v1/audio/transcriptions", body, {"Content-Type": kind})
+    assert (refused.status, refused.error["code"]) == (400, "invalid_form")
+
+
+def test_half_a_character_as_a_file_s_name_is_left_out(server: Running) -> None:
+    body, kind = multipart(b"no audio", name=r"a\ud83db.wav")
+    kind += "; charset=raw_unicode_escape"
+    refused = server.request("POST", "/v1/audio/transcriptions", body, {"Content-Type": kind})
+    assert refused.error["message"].startswith("ab.wav: is no audio")
+
+
+def test_a_full_disk_is_507_and_the_next_small_recording_is_served(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(tempfile.SpooledTemporaryFile[bytes]):
+        def rollover(self) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("starlette.formparsers.SpooledTemporaryFile", Full)
+    refused = server.transcribe(bytes(2_000_000))
+    assert (refused.status, refused.error["code"]) == (507, "insufficient_storage")
+    assert server.transcribe(encoded(CLIP)).status == 200
+
+
+@pytest.mark.parametrize("stream", ["false", "true"])
+def test_what_runs_when_the_grace_is_over_is_told_in_json(
+    stream: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate, load = gated(artifacts.tiny())
+    with ThreadPoolExecutor(1) as pool:
+        with serving(["littlefoot-en"], load, grace_seconds=1) as running:
+            asked = pool.submit(running.transcribe, encoded(CLIP), [("stream", stream)])
+            wait_until(lambda: gate.begun == 3)
+            running.stop()
+            response = asked.result()
+            gate.let()
+        assert (response.status, response.error["code"]) == (503, "stopping")
+        assert response.headers["retry-after"] == "10"
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+def test_the_description_of_the_api_is_behind_the_key(model: Path) -> None:
+    with serving([model], api_key="sesame") as running:
+        assert running.request("GET", "/openapi.json").status == 401
+        known = running.request("GET", "/openapi.json", headers={"Authorization": "Bearer sesame"}).json
+        assert known["paths"]["/v1/models"]["get"]["security"] == [{"HTTPBearer": []}]
+        assert "security" not in known["paths"]["/healthz"]["get"]
+        assert set(known["paths"]) == {
+            "/v1/audio/transcriptions",
+            "/v1/models",
+            "/v1/models/{name}",
+            "/healthz",
+            "/metrics",
+        }

@@ -170,10 +170,11 @@ def test_tensors_fill_the_file_one_behind_the_other(
 
 
 def test_json_that_is_nested_too_deeply_is_refused(saved: Path, foreign: Path) -> None:
-    deep = '{"littlefoot":' + "[" * 200_000 + "]" * 200_000 + "}"
-    for name in SIDE:
-        content = (saved / name).read_bytes()
-        (saved / name).write_text(deep)
-        with pytest.raises(LittlefootError, match=name):
-            checkpoint.load(saved)
-        (saved / name).write_bytes(content)
+    for depth in (100, 900, 200_000):
+        deep = '{"littlefoot":' + "[" * depth + "]" * depth + "}"
+        for name in SIDE:
+            content = (saved / name).read_bytes()
+            (saved / name).write_text(deep)
+            with pytest.raises(LittlefootError, match=name):
+                checkpoint.load(saved)
+            (saved / name).write_bytes(content)

@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from littlefoot.artifact import checksums, linear, safetensors_io, side_files
+from littlefoot.artifact import checksums, linear, safetensors_io, side_files, tokenizer
+from littlefoot.artifact.json_files import read_json, read_optional
 from littlefoot.artifact.quantized_weights import check_input, check_layer, stored_shape
 from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.audio import SAMPLE_RATE
@@ -37,14 +38,14 @@ from littlefoot.system import atomic
 FORMAT_VERSION = 2
 """Version 1, which is read too, has no list of checksums: only its tensors are verified."""
 
-CONFIG, WEIGHTS, VOCABULARY = "config.json", "model.safetensors", "vocab.json"
-PREPROCESSOR, TOKENIZER, CARD = "preprocessor_config.json", "tokenizer_config.json", "README.md"
-_ADDED, _PROCESSOR = "added_tokens.json", "processor_config.json"
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+PREPROCESSOR, CARD = "preprocessor_config.json", "README.md"
+_PROCESSOR = "processor_config.json"
 
-_TEXT_FILES = (CONFIG, VOCABULARY, PREPROCESSOR, TOKENIZER, _ADDED, _PROCESSOR)
+_TEXT_FILES = (CONFIG, *tokenizer.FILES, PREPROCESSOR, _PROCESSOR)
 """What is read beside the weights, and decides what a model says."""
 
-FILES = (CONFIG, WEIGHTS, VOCABULARY, TOKENIZER, PREPROCESSOR, CARD)
+FILES = (CONFIG, WEIGHTS, tokenizer.VOCABULARY, tokenizer.SETTINGS, PREPROCESSOR, CARD)
 """What ``save`` writes, and a list of their checksums."""
 
 
@@ -59,6 +60,8 @@ class Artifact:
     preprocessor: dict[str, Any] = field(default_factory=dict)
     """The content of ``preprocessor_config.json``; ``do_normalize`` and ``sampling_rate`` are read."""
     card: str = ""
+    companion: Path | None = None
+    """A checkpoint's directory that holds a language model too."""
 
     def __post_init__(self) -> None:
         check_weights(self.weights, self.config)
@@ -171,13 +174,6 @@ def _write(artifact: Artifact, directory: Path) -> None:
         "format_version": FORMAT_VERSION,
         "extra_keys": sorted(set(artifact.config.extra) - ALWAYS_EXTRA),
     }
-    tokens = artifact.vocabulary.tokens
-    tokenizer = {
-        "tokenizer_class": "Wav2Vec2CTCTokenizer",
-        "pad_token": tokens[artifact.vocabulary.blank],
-        "word_delimiter_token": artifact.vocabulary.word_delimiter,
-        **{key: token for key, token in _SPECIAL_TOKENS.items() if token in tokens},
-    }
     preprocessor = {
         "feature_extractor_type": "Wav2Vec2FeatureExtractor",
         "feature_size": 1,
@@ -187,9 +183,8 @@ def _write(artifact: Artifact, directory: Path) -> None:
     }
     for name, content in (
         (CONFIG, config),
-        (VOCABULARY, artifact.vocabulary.to_dict()),
         (PREPROCESSOR, preprocessor),
-        (TOKENIZER, tokenizer),
+        *tokenizer.files(artifact.vocabulary).items(),
     ):
         _write_text(
             directory / name, json.dumps(content, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
@@ -222,8 +217,6 @@ _CHECKSUM_DIGITS = 16
 ALWAYS_EXTRA = {"architectures", "num_feat_extract_layers"}
 """Keys that ``ModelConfig.to_dict`` writes and littlefoot does not read."""
 
-_SPECIAL_TOKENS = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
-
 
 def _write_text(path: Path, text: str) -> None:
     with path.open("w", encoding="utf-8") as file:
@@ -237,6 +230,8 @@ def fingerprint(artifact: Artifact) -> str:
     digest = hashlib.sha256(json.dumps(safetensors_io.checksums(artifact.weights), sort_keys=True).encode())
     settings = {**artifact.config.to_dict(), "littlefoot": None, "preprocessor": artifact.preprocessor}
     digest.update(json.dumps([settings, artifact.vocabulary.tokens], sort_keys=True).encode())
+    if artifact.vocabulary.form:
+        digest.update(json.dumps(artifact.vocabulary.form, sort_keys=True).encode())
     return digest.hexdigest()
 
 
@@ -334,21 +329,18 @@ def _named_checksums(stored: str) -> dict[str, str]:
     return expected
 
 
-def read_text_side(
-    directory: Path, config: ModelConfig, language: str | None = None
-) -> tuple[Vocabulary, dict[str, Any]]:
-    """The vocabulary and the preprocessor settings of an artifact or checkpoint."""
-    vocabulary = Vocabulary.from_dict(read_json(directory / VOCABULARY), config.pad_token_id, language)
-    tokenizer = _optional(directory / TOKENIZER)
-    delimiter = tokenizer.get("word_delimiter_token")
-    if isinstance(delimiter, str) and delimiter in vocabulary.tokens:
-        vocabulary = replace(vocabulary, word_delimiter=delimiter)
-    extra = _optional(directory / _ADDED)
-    added = {index: token for token, index in extra.items() if isinstance(index, int)}
-    vocabulary = vocabulary.padded(added, config.vocab_size)
-    preprocessor = _optional(directory / PREPROCESSOR)
+def read_text_side(directory: Path, config: ModelConfig) -> tuple[Vocabulary, dict[str, Any]]:
+    """The vocabulary and the preprocessor settings of an artifact, whose tokens have an index each."""
+    Vocabulary.from_dict(tokenizer.read_vocabulary(directory), config.pad_token_id)
+    vocabulary = tokenizer.read(directory, config.vocab_size, config.pad_token_id)
+    return vocabulary, read_preprocessor(directory)
+
+
+def read_preprocessor(directory: Path) -> dict[str, Any]:
+    """The preprocessor settings of an artifact or checkpoint. Raises ArtifactError for impossible ones."""
+    preprocessor = read_optional(directory / PREPROCESSOR)
     if not preprocessor:  # transformers 5 saves all of a processor in one file
-        preprocessor = _optional(directory / _PROCESSOR).get("feature_extractor", {})
+        preprocessor = read_optional(directory / _PROCESSOR).get("feature_extractor", {})
         if not isinstance(preprocessor, dict):
             raise ArtifactError(f"{_PROCESSOR}: feature_extractor must be an object")
     preprocessor = {"do_normalize": True, "sampling_rate": SAMPLE_RATE, **preprocessor}
@@ -361,22 +353,7 @@ def read_text_side(
             f"{PREPROCESSOR}: sampling_rate is {preprocessor['sampling_rate']}, "
             f"but only {SAMPLE_RATE} Hz is supported"
         )
-    return vocabulary, preprocessor
-
-
-def _optional(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.exists() else {}
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object. Raises ArtifactError naming the file."""
-    try:
-        content = json.loads(side_files.read(path.parent, path.name).decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ArtifactError(f"{path.name} is not valid JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise ArtifactError(f"{path.name} must hold an object, not {type(content).__name__}")
-    return content
+    return preprocessor
 
 
 def _some(items: list[str]) -> str:

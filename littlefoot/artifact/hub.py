@@ -188,7 +188,7 @@ def with_metadata(card: str, values: dict[str, Any]) -> str:
 
 def _base_model(model: Artifact, api: Any) -> str | None:
     """The Hub's name of the model that this was made of, if it was there."""
-    teacher = (model.config.littlefoot.get("teacher") or {}).get("name", "")
+    teacher = str((model.config.littlefoot.get("teacher") or {}).get("name", "")).partition("@")[0]
     if not _REPOSITORY.fullmatch(teacher) or not api.repo_exists(teacher):
         return None
     return str(teacher)

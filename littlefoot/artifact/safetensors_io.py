@@ -1,7 +1,7 @@
 """Reading and writing safetensors files as numpy arrays, bfloat16 included.
 
 Arrays are views of a private memory map: nothing is copied until it is used, and engines that insist on
-writable memory can share it.
+writable memory can share it. Those that do not begin at a multiple of their numbers' size are copied.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def _tensor(data: mmap.mmap, base: int, entry: Mapping[str, Any]) -> npt.NDArray
     array = np.frombuffer(data, dtype, count, base + start).reshape(shape)
     if entry["dtype"] == "BF16":  # the upper half of a float32
         return (array.astype(np.uint32) << 16).view(np.float32)
-    return array
+    return array if array.flags.aligned else array.copy()
 
 
 def _check_places(places: list[Sequence[int]], size: int) -> None:

@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable
 from typing import BinaryIO
 
-from littlefoot.audio import media
+from littlefoot.audio import demuxers
 from littlefoot.errors import AudioError
 
 # So many samples may rightly be trimmed: the length header's own frame, and the encoder's delay and
@@ -90,6 +90,8 @@ def _caf(stream: BinaryIO, size: int) -> int:
 
 def _au(stream: BinaryIO, size: int) -> int:
     header = _at(stream, 0, 12)
+    if len(header) < 12:
+        raise AudioError("is truncated: its header is incomplete")
     start, length = struct.unpack("<II" if header[:4] == b"dns." else ">II", header[4:])
     if length != 0xFFFFFFFF:
         _require(length, size - start)
@@ -297,9 +299,13 @@ def _adts(stream: BinaryIO, size: int) -> int:
 _MAGIC = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"fLaC", b"OggS", b"caff", b".snd", b"dns.", b"NIST", b"ID3")
 
 
+_MAY_BE_SAMPLES = ("aac", "loas", "ac3", "eac3", "mpegts", "mpeg", "mxf", "dts")
+"""Formats whose few first bytes bare samples may have, too."""
+
+
 def is_known(head: bytes) -> bool:
     """Whether data that begin with ``head``, some kilobytes, are an audio file rather than bare samples."""
-    if head.startswith(_MAGIC) or media.demuxer(head) in ("mov", "matroska"):
+    if head.startswith(_MAGIC) or demuxers.demuxer(head) not in (None, *_MAY_BE_SAMPLES):
         return True
     # Bare samples may look like the header of one frame, though not like two in a row.
     for length in (_mp3_frame(head)[0], _adts_frame(head)):
@@ -332,4 +338,9 @@ _CHECKS: dict[str, Callable[[BinaryIO, int], int]] = {
     "mov": _boxes,
     "matroska": _ebml,
     "aac": _adts,
+    "wav": _riff,
+    "aiff": _riff,
+    "caf": _caf,
+    "au": _au,
+    "ogg": _ogg,
 }

@@ -8,11 +8,13 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from littlefoot.audio import reading
+from littlefoot.audio.channels import Choice
 from littlefoot.audio.isolation import (
     END,
     FAULT,
@@ -41,10 +43,10 @@ def main() -> None:
             kind, data = receive(connection)
             if kind != OPEN:  # what is to be closed is closed
                 continue
-            name = json.loads(data)
+            wanted = json.loads(data)
             _, descriptors, _, _ = socket.recv_fds(connection, 1, 1)
             try:
-                _decode(connection, descriptors[0], name)
+                _decode(connection, descriptors[0], wanted)
             except AudioError as error:
                 _answer(connection, REFUSED, str(error))
             except MemoryError:
@@ -56,15 +58,19 @@ def main() -> None:
                 _answer(connection, FAULT, f"{type(error).__name__}: {error}")
 
 
-def _decode(connection: socket.socket, descriptor: int, name: str) -> None:
-    with open(descriptor, "rb") as stream, reading.decoding(stream, name) as recording:
-        found = {"rate": recording.rate, "seconds": recording.seconds, "reliable": recording.reliable}
+def _decode(connection: socket.socket, descriptor: int, wanted: dict[str, Any]) -> None:
+    choice = Choice(wanted["channel"], wanted["track"])
+    with open(descriptor, "rb") as stream, reading.decoding(stream, wanted["name"], choice) as recording:
+        found = {
+            **{"rate": recording.rate, "seconds": recording.seconds},
+            **{"reliable": recording.reliable, "channels": recording.channels},
+        }
         send(connection, OPENED, json.dumps(found).encode())
         pieces = _joined(recording.pieces)
         while receive(connection)[0] == NEXT:
             piece = next(pieces, None)
             if piece is None:
-                send(connection, END)
+                send(connection, END, json.dumps(recording.warnings).encode())
             else:
                 send(connection, PIECE, piece.astype(np.float32, copy=False).tobytes())
 

@@ -27,6 +27,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from littlefoot.audio.channels import Choice
 from littlefoot.errors import AudioError
 from littlefoot.system.processes import how_it_ended
 
@@ -36,6 +37,8 @@ STEP_SECONDS = 60.0
 """What it may take of time until it is open, and for each piece."""
 AVAILABLE = hasattr(socket, "send_fds")
 """Not on Windows, where everything is decoded in this process."""
+MOST_SAMPLES = 7 * 24 * 3600 * 48_000
+"""What it may give: a week of sound at 48 kHz."""
 PIECE_SAMPLES = 1 << 18
 """The most samples that a process gives at once."""
 
@@ -59,10 +62,13 @@ class Opened(NamedTuple):
     """Whether the header is to be trusted."""
     pieces: Iterator[NDArray[np.float32]]
     """Mono samples (T,), once. Raises AudioError, whose message names the recording."""
+    channels: int
+    warnings: list[str]
+    """Filled when the pieces have come."""
 
 
 @contextmanager
-def opened(stream: BinaryIO, name: str) -> Iterator[Opened]:
+def opened(stream: BinaryIO, name: str, choice: Choice) -> Iterator[Opened]:
     """Open a recording in another process.
 
     Args:
@@ -75,8 +81,9 @@ def opened(stream: BinaryIO, name: str) -> Iterator[Opened]:
     """
     process = _take()
     try:
-        rate, seconds, reliable = process.open(stream, name)
-        yield Opened(rate, seconds, reliable, process.pieces(name))
+        rate, seconds, reliable, channels = process.open(stream, name, choice)
+        warnings: list[str] = []
+        yield Opened(rate, seconds, reliable, process.pieces(name, warnings), channels, warnings)
     finally:
         process.close_file()
         _give_back(process)
@@ -115,18 +122,32 @@ class Process:
         """Whether it can be given a recording."""
         return self._process.poll() is None
 
-    def open(self, stream: BinaryIO, name: str) -> tuple[int, float | None, bool]:
-        """Give it a recording; returns the sampling rate, the length if that is known, and whether the length
-        is to be trusted. Raises AudioError, OSError."""
+    def open(
+        self, stream: BinaryIO, name: str, choice: Choice | None = None
+    ) -> tuple[int, float | None, bool, int]:
+        """Give it a recording; returns the sampling rate, the length if that is known, whether the length
+        is to be trusted, and the channels. Raises AudioError, OSError."""
+        choice = choice or Choice()
+        wanted = {"name": name, "channel": choice.channel, "track": choice.track}
         with _descriptor(stream) as descriptor:
-            found = json.loads(self._ask(OPEN, json.dumps(name).encode(), descriptor)[1])
-        return found["rate"], found["seconds"], found["reliable"]
+            found = json.loads(self._ask(OPEN, json.dumps(wanted).encode(), descriptor)[1])
+        return found["rate"], found["seconds"], found["reliable"], found["channels"]
 
-    def pieces(self, name: str) -> Iterator[NDArray[np.float32]]:
-        """Mono samples (T,) until the end. Raises AudioError, whose message names the recording."""
+    def pieces(self, name: str, warnings: list[str] | None = None) -> Iterator[NDArray[np.float32]]:
+        """Mono samples (T,) until the end, when ``warnings`` get what is odd.
+
+        Raises AudioError, whose message names the recording.
+        """
+        left = MOST_SAMPLES
         try:
             while (answer := self._ask(NEXT))[0] == PIECE:
-                yield np.frombuffer(answer[1], np.float32)
+                samples = np.frombuffer(answer[1], np.float32)
+                left -= len(samples)
+                if left < 0:
+                    raise AudioError(f"holds more than {MOST_SAMPLES} samples: send it in parts")
+                yield samples
+            if warnings is not None:
+                warnings += json.loads(answer[1])
         except AudioError as error:
             message = str(error)
             raise AudioError(message if message.startswith(name) else f"{name}: {message}") from error

@@ -44,7 +44,8 @@ Beam = Annotated[
     ),
 ]
 LanguageModel = Annotated[
-    Path | None, typer.Option("--lm", help="Language model: an ARPA file, or KenLM's binary format.")
+    Path | None,
+    typer.Option("--lm", help="Language model: an ARPA or KenLM file, or a checkpoint with one."),
 ]
 Alpha = Annotated[float | None, typer.Option("--alpha", help="Weight of the language model.")]
 Beta = Annotated[float | None, typer.Option("--beta", help="Added for each word, with a language model.")]

@@ -18,6 +18,7 @@ from littlefoot.network.config import ModelConfig
 Arrays = dict[str, npt.NDArray[Any]]
 
 _HEAD = "lm_head."
+_OLD_MASK = "mask_time_emb_vector"  # of masked_spec_embed, in the first checkpoints
 _POSITIONAL = "encoder.pos_conv_embed.conv."
 # length and direction, in the current and in the older style of PyTorch
 _NORMED = (
@@ -38,6 +39,8 @@ def from_checkpoint(tensors: Mapping[str, npt.NDArray[Any]], config: ModelConfig
             # exactly 1 where the direction kept its length, as in our own files: what is saved comes back
             ratio = np.divide(g, norm, out=np.zeros_like(g), where=norm > 0)
             weights[f"{_POSITIONAL}weight"] = v * ratio
+    if _OLD_MASK in weights:
+        weights.setdefault("masked_spec_embed", weights.pop(_OLD_MASK))
     return weights
 
 

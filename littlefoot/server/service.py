@@ -61,7 +61,8 @@ class Service:
             raise ApiError(
                 401, "an API key is needed: send it as Authorization: Bearer KEY", "missing_api_key"
             )
-        if not hmac.compare_digest(key.encode(), self._api_key.encode()):
+        sent, wanted = (each.encode("utf-8", "surrogatepass") for each in (key, self._api_key))
+        if not hmac.compare_digest(sent, wanted):
             raise ApiError(401, "the API key is wrong", "invalid_api_key")
 
     def check_host(self, headers: Headers) -> None:
@@ -123,6 +124,15 @@ class Service:
         self.jobs.close()
         self.models.close()
         self.live_threads.shutdown(wait=False, cancel_futures=True)
+
+
+def is_unicode(*texts: str) -> bool:
+    """Whether texts can be sent: JSON and some encodings can hold halves of characters, UTF-8 cannot."""
+    try:
+        "".join(texts).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def is_loopback(host: str) -> bool:

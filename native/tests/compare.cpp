@@ -159,7 +159,7 @@ std::vector<float> run(const Kernels& kernels, int threads, long frames, bool sc
     const std::vector<float> bias = normal(static_cast<size_t>(frames * frames));
     const std::vector<float> input = normal(static_cast<size_t>(frames * width));
     std::vector<float> out(static_cast<size_t>(frames * width));
-    program.run(input.data(), frames, {{bias.data(), 1}}, out.data());
+    program.run(input.data(), frames, {{bias.data(), 1}}, out.data(), width);
     return out;
 }
 
@@ -193,8 +193,9 @@ std::vector<float> listen(const Kernels& kernels, int threads, const std::vector
         channels = outputs;
     }
     const long samples = static_cast<long>(waveform.size());
-    std::vector<float> out(static_cast<size_t>(front_end.frames(samples) * channels));
-    front_end.run(waveform.data(), samples, out.data());
+    const long frames = front_end.frames(samples);
+    std::vector<float> out(static_cast<size_t>(frames * channels));
+    front_end.run(waveform.data(), samples, out.data(), frames, channels);
     return out;
 }
 

@@ -135,6 +135,20 @@ _OGG = _made(
     partial(written, "OGG", "VORBIS", 8000, 2),
 )
 
+_OTHERS = (
+    *(
+        ("avi", "pcm_s16le"),
+        ("avi", "mp2"),
+        ("flv", "aac"),
+        ("mpegts", "aac"),
+        ("mpeg", "mp2"),
+        ("rm", "ac3"),
+    ),
+    *(("ac3", "ac3"), ("eac3", "eac3"), ("wv", "wavpack"), ("tta", "tta"), ("w64", "pcm_s16le")),
+    *(("voc", "pcm_s16le"), ("latm", "aac"), ("mp2", "mp2")),
+)
+"""FFmpeg's names of muxers and codecs."""
+
 TARGETS = [
     Target(
         "WAV",
@@ -165,7 +179,13 @@ TARGETS = [
     ),
     Target("Ogg", _OGG, decode_guarded),
     Target("Ogg, checksums made right", _OGG, decode, repair=with_ogg_checksums, share=2),
-    Target("MP3", _made(partial(written, "MP3"), partial(written, "MP3", None, 44100, 2)), decode, share=2),
+    Target(
+        "MP3",
+        _made(partial(written, "MP3"), partial(written, "MP3", None, 44100, 2)),
+        decode,
+        share=2,
+        slowness=4,
+    ),
     Target(
         "AIFF, AU, CAF, NIST",
         _made(*(partial(written, form) for form in ("AIFF", "AU", "CAF", "NIST"))),
@@ -180,6 +200,7 @@ TARGETS = [
         ),
         decode,
         share=2,
+        slowness=2,
     ),
     Target(
         "Matroska",
@@ -190,12 +211,21 @@ TARGETS = [
         ),
         decode,
         share=2,
+        slowness=4,
     ),
     Target(
         "AAC",
         _made(partial(encoded, "adts", "aac", 32000), partial(encoded, "adts", "aac", 44100, "stereo")),
         decode,
         share=2,
+        slowness=4,
+    ),
+    Target(
+        "other containers of FFmpeg's",
+        _made(*(partial(encoded, muxer, codec, 44100) for muxer, codec in _OTHERS)),
+        decode,
+        share=2,
+        slowness=2,
     ),
     Target("raw PCM", _samples, raw),
     Target(
@@ -211,5 +241,6 @@ TARGETS = [
         ),
         decode_apart,
         repair=with_ogg_checksums,
+        slowness=4,
     ),
 ]

@@ -48,7 +48,9 @@ class Target:
     repair: Callable[[bytes], bytes] | None = None
     """Makes the checksums of every second input right again, so that the code behind them is reached too."""
     share: float = 1.0
-    """Of the tries or of the time, relative to other targets."""
+    """Of the time, relative to other targets."""
+    slowness: float = 1.0
+    """How much longer a try takes than most: where tries are counted, its share is so much smaller."""
 
 
 @dataclass
@@ -404,12 +406,17 @@ def main() -> int:
         print(len(data), data[:200])
         print(*judged(target, data, original))
         return 0
-    shares = sum(target.share for target in chosen.values())
+    counted = options.tries is not None
+
+    def size(target: Target) -> float:
+        return target.share / target.slowness if counted else target.share
+
+    total = sum(map(size, chosen.values()))
 
     def run(place: tuple[str, str]) -> Row:
-        part = chosen[place].share / shares
-        tries = None if options.tries is None else max(1, round(options.tries * part))
-        seconds = None if options.tries is not None else 60 * (options.minutes or 1) * part * options.jobs
+        part = size(chosen[place]) / total
+        tries = max(1, round(options.tries * part)) if counted else None
+        seconds = None if counted else 60 * (options.minutes or 1) * part * options.jobs
         row = attack(place, options.seed, tries, seconds)
         print(json.dumps(asdict(row)), flush=True)
         return row

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
@@ -269,7 +268,7 @@ class _Writer:
         stored = [read(name, self._weights) for name in step.names]
         coding, weights = layers.coding(stored[0].weight), [layer.weight for layer in stored]
         if coding is None:
-            plain = np.ascontiguousarray(layers.stored(weights[0]), np.float32)
+            plain = layers.array(self._weights, f"{step.names[0]}.weight")
             return int(self._program.float_linear(source, plain, bias, step.activation, residual))
         inputs = layers.inputs(stored[0].inputs)
         input_bits = inputs.pop("input_bits")
@@ -326,19 +325,17 @@ class _Writer:
 
 class NativeEngine:
     """A front end, an engine for the positional convolution where the program cannot, and a program from
-    there on."""
+    there on. Program and front end of the kernels have locks of their own."""
 
     def __init__(self, features: Engine | FrontEnd, embedding: Engine | None, program: Program) -> None:
         self.name, self.kernels = (embedding or features).name, program.kernels
         self._features, self._embedding, self._program = features, embedding, program
-        self._lock = threading.Lock()  # the program has one set of buffers
 
     def run(self, waveform: Array) -> Array:
         x = self._features.run(waveform)
         if self._embedding is not None:
             x = self._embedding.run(x)
-        with self._lock:
-            return self._program.run(x)
+        return self._program.run(x)
 
 
 class SlicedFrontEnd:

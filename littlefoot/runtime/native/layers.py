@@ -88,4 +88,4 @@ def array(weights: Arrays, name: str) -> Array | None:
 
 
 def _floats(value: npt.NDArray[Any] | None) -> Array | None:
-    return None if value is None else np.ascontiguousarray(value, np.float32)
+    return None if value is None else np.require(value, np.float32, ("C", "ALIGNED"))
