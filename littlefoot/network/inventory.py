@@ -33,7 +33,7 @@ class Kind(StrEnum):
     TABLE = "table"
     """Rows are looked up in it."""
     VECTOR = "vector"
-    """Its one tensor, called as the layer itself, is added or multiplied by number."""
+    """Numbers that are added to others or multiply them: one tensor, of the layer's own name."""
     FILTERS = "filters"
     """A convolution with a kernel that follows from the configuration: it has no weights."""
     PRODUCT = "product"
@@ -224,6 +224,10 @@ def convolution_of(name: str) -> int | None:
 
 
 def _layers(config: ModelConfig) -> Iterator[Layer]:
+    """Convolutions, projection, positions, Transformer blocks, head.
+
+    The norm before the blocks stands behind them where their own norms come first (``do_stable_layer_norm``).
+    """
     hidden = Axis("hidden", AxisKind.HIDDEN, config.hidden_size)
     frames = Frames()
     channels: Axis | int = 1
