@@ -29,7 +29,8 @@ from littlefoot.artifact.vocabulary import choose_language
 from littlefoot.audio import SAMPLE_RATE, folders
 from littlefoot.errors import CheckpointError, LittlefootError, MissingExtraError
 from littlefoot.network import names
-from littlefoot.network.config import FAMILIES, ModelConfig
+from littlefoot.network.config import ModelConfig
+from littlefoot.network.families import FAMILIES
 from littlefoot.network.weights import expected_weights
 
 log = logging.getLogger("littlefoot")
@@ -44,13 +45,10 @@ Arrays = dict[str, npt.NDArray[Any]]
 _HARMLESS = ("quantizer.", "project_q.", "project_hid.", "label_embs_concat", "final_proj.")
 _OTHER_HEADS = ("classifier.", "projector.", "objective.", "tdnn.")
 
-# Built into this family, whatever its config.json says.
 _ADDRESS = re.compile(
     r"(?:hf://|(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/)(?P<id>[^/?#@]+/[^/?#@]+)"
     r"(?:/(?:tree|blob|resolve)/(?P<revision>[^/?#]+)[^?#]*)?/?(?:[?#].*)?"
 )
-
-_DATA2VEC = {"do_stable_layer_norm": False, "feat_extract_norm": "layer"}
 
 
 def bundled() -> list[str]:
@@ -197,8 +195,7 @@ def _load_checkpoint(directory: Path, language: str | None) -> Artifact:
         if values.get(setting):
             raise CheckpointError(f"{setting}: models with {meaning} are not supported")
     values.pop("littlefoot", None)
-    if values["model_type"] == "data2vec-audio":
-        values |= _DATA2VEC
+    values |= FAMILIES[values["model_type"]].always
     blank = values.pop("pad_token_id", None)
     config = ModelConfig.from_dict({**values, "vocab_size": max(1, _number(values.get("vocab_size")) or 1)})
     if unknown := sorted(ModelConfig.unknown_keys(values) - checkpoint_keys.UNUSED):
