@@ -1,7 +1,6 @@
-"""Language models that the beam search can ask: ours, and KenLM's binary files.
+"""Language models for the beam search: littlefoot's own, and KenLM's binary files.
 
-Whether a model is one of words or of characters is seen from its tokens: one of characters has the word
-delimiter ``|`` among them.
+A model is one of characters if the word delimiter ``|`` is among its tokens, and one of words otherwise.
 """
 
 import logging
@@ -24,26 +23,28 @@ from littlefoot.errors import ConfigError, LittlefootError, MissingExtraError
 log = logging.getLogger("littlefoot")
 
 DELIMITER = "|"
-"""Stands between words in models of characters, whatever the alphabet has there."""
+"""Token between words in models of characters, whatever the delimiter of the alphabet."""
 
 _KENLM = b"mmap lm http://kheafield.com/code"
 _LN_10 = 2.302585092994046
 
 
 class LanguageModel(Protocol):
-    """``littlefoot.decode.ngram.NGram`` is one. States of equal histories are equal."""
+    """Interface of a language model, such as ``littlefoot.decode.ngram.NGram``. States of equal histories are
+    equal.
+    """
 
     def begin(self) -> Any:
-        """The state before the first token of a sentence, hashable like all states."""
+        """Return the state before the first token of a sentence, hashable like all states."""
 
     def step(self, state: Any, token: str) -> tuple[float, Hashable]:
-        """The natural logarithm of the probability of a token or ``</s>``, and the state after it."""
+        """Return the natural logarithm of the probability of a token or ``</s>``, and the state after it."""
 
     def log_probs(self, state: Any, tokens: Sequence[str]) -> NDArray[np.float64]:
-        """(N,) natural logarithms of the probabilities of each of N tokens after a state."""
+        """Return the natural logarithms (N,) of the probabilities of each of N tokens after a state."""
 
     def __contains__(self, token: str) -> bool:
-        """Whether the model knows a token."""
+        """Return True if the model has a token."""
 
 
 class KenLM:
@@ -79,7 +80,7 @@ class KenLM:
 
 
 class Folded:
-    """A language model that is asked for words in the alphabet's case and Unicode form, and has others."""
+    """A language model whose words are written in another case or Unicode form than the alphabet's."""
 
     def __init__(self, model: LanguageModel, forms: Mapping[str, str] | None = None) -> None:
         """``forms``: words of the model by how the alphabet writes them; others are tried in several."""
@@ -108,17 +109,17 @@ class Folded:
 
 
 def load(path: str | Path, vocabulary: Vocabulary, words: str | Path | None = None) -> LanguageModel:
-    """Read an ARPA file or a binary file of KenLM for an alphabet, whose case and Unicode form may be others.
+    """Read an ARPA file or a binary file of KenLM for an alphabet, whose case and Unicode form may differ.
 
     Args:
-        path: of the model.
-        vocabulary: of the recogniser.
-        words: a list of the model's words, which a binary file does not give.
+        path: path of the model.
+        vocabulary: vocabulary of the recogniser.
+        words: a list of the model's words, which a binary file does not contain.
 
     Raises:
-        LittlefootError: it is missing or damaged.
-        ConfigError: it is a model of words that are written in another alphabet.
-        MissingExtraError: it is a binary file, and KenLM is not installed.
+        LittlefootError: the file is missing or damaged.
+        ConfigError: the words of the model are written in another alphabet.
+        MissingExtraError: the file is binary, and KenLM is not installed.
     """
     try:
         with Path(path).open("rb") as file:
@@ -139,7 +140,9 @@ def load(path: str | Path, vocabulary: Vocabulary, words: str | Path | None = No
 
 
 def _written(path: str | Path, scores: Mapping[str, float], vocabulary: Vocabulary) -> dict[str, str]:
-    """A model's words by how the alphabet writes them; of several, as it stands or else the likeliest."""
+    """Map the alphabet's spelling of words to the model's; of several, the identical or else the likeliest
+    one.
+    """
     forms: dict[str, str] = {}
     words = [token for token in scores if token not in SPECIAL]
     foreign = Foreign(vocabulary)
