@@ -44,7 +44,8 @@ Beam = Annotated[
     ),
 ]
 LanguageModel = Annotated[
-    Path | None, typer.Option("--lm", help="Language model: an ARPA file, or KenLM's binary format.")
+    Path | None,
+    typer.Option("--lm", help="Language model: en, or a file: ARPA, ours (.lflm), or KenLM's binary format."),
 ]
 Alpha = Annotated[float | None, typer.Option("--alpha", help="Weight of the language model.")]
 Beta = Annotated[float | None, typer.Option("--beta", help="Added for each word, with a language model.")]

@@ -1,4 +1,4 @@
-"""Language models that the beam search can ask: ours, and KenLM's binary files.
+"""Language models that the beam search can ask: ARPA and compact files, and KenLM's binary files.
 
 Whether a model is one of words or of characters is seen from its tokens: one of characters has the word
 delimiter ``|`` among them.
@@ -14,12 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from littlefoot.decode.arpa import read_arpa
-from littlefoot.decode.ngram import SPECIAL
+from littlefoot.decode.compact import SUFFIX, CompactNGram, is_compact
+from littlefoot.decode.ngram import SPECIAL, NGram
 from littlefoot.decode.spans import TokenSet, is_special
 from littlefoot.errors import ConfigError, LittlefootError, MissingExtraError
 
 DELIMITER = "|"
 """Stands between words in models of characters, whatever the alphabet has there."""
+
+BUNDLED = Path(__file__).parents[1] / "bundled" / "lm"
+NAMES = ("en",)
+"""Models that have a name; docs/lm.md tells what they are made of."""
 
 _KENLM = b"mmap lm http://kheafield.com/code"
 _LN_10 = 2.302585092994046
@@ -36,6 +41,9 @@ class LanguageModel(Protocol):
 
     def log_probs(self, state: Any, tokens: Sequence[str]) -> NDArray[np.float64]:
         """(N,) natural logarithms of the probabilities of each of N tokens after a state."""
+
+    def words(self) -> Iterable[tuple[str, float]]:
+        """All tokens, with the natural logarithms of their probabilities without history; or none."""
 
     def __contains__(self, token: str) -> bool:
         """Whether the model knows a token."""
@@ -69,31 +77,60 @@ class KenLM:
     def log_probs(self, state: Any, tokens: Sequence[str]) -> NDArray[np.float64]:
         return np.array([self.step(state, token)[0] for token in tokens])
 
+    def words(self) -> Iterable[tuple[str, float]]:
+        return ()  # the Python module does not tell them
+
     def __contains__(self, token: str) -> bool:
         return token in self._model
 
 
-def load(path: str | Path, vocabulary: TokenSet) -> LanguageModel:
-    """Read an ARPA file or a binary file of KenLM for an alphabet.
+def load(source: str | Path, vocabulary: TokenSet) -> LanguageModel:
+    """Read one of ``NAMES``, an ARPA file, a compact file or a binary file of KenLM for an alphabet.
 
     Raises:
         LittlefootError: it is missing or damaged.
         ConfigError: it is a model of words that are written in another alphabet.
         MissingExtraError: it is a binary file, and KenLM is not installed.
     """
+    path = locate(source)
     try:
-        with Path(path).open("rb") as file:
+        with path.open("rb") as file:
             start = file.read(len(_KENLM))
     except OSError as error:
         raise LittlefootError(f"{path}: cannot be read ({error}): check the path and its rights") from error
-    if start == _KENLM:
+    if is_compact(start):
+        model: NGram | CompactNGram = CompactNGram(path)
+    elif start == _KENLM:
         binary = KenLM(path)
         _refuse_other_case(path, binary, vocabulary)
         return binary
-    model = read_arpa(path)
+    else:
+        model = read_arpa(path)
     if DELIMITER not in model:
         refuse_other_alphabet(path, (t for t in model.tokens if t not in SPECIAL), vocabulary)
     return model
+
+
+def locate(source: str | Path) -> Path:
+    """The file of one of ``NAMES``, or the file itself.
+
+    Raises:
+        LittlefootError: there is no such file.
+    """
+    path = Path(source)
+    if str(source) in NAMES:
+        path = BUNDLED / f"{source}{SUFFIX}"
+        if not path.exists():
+            raise LittlefootError(
+                f"the language model '{source}' does not come with this installation: make it with"
+                f" scripts/english_lm.py (docs/lm.md) as {path}, or give another file"
+            )
+    elif not path.exists():
+        raise LittlefootError(
+            f"{source}: neither a file nor the name of a language model ({', '.join(NAMES)}): check the path,"
+            " or make one with 'littlefoot lm build'"
+        )
+    return path
 
 
 def refuse_other_alphabet(path: str | Path, words: Iterable[str], vocabulary: TokenSet) -> None:
