@@ -71,7 +71,7 @@ def mix(
     ] = None,
     tune: Annotated[
         list[Path] | None,
-        typer.Option("--tune", help="Text for which the best weights are found: of your dev set, say."),
+        typer.Option("--tune", help="Text whose best weights to find; of manifests the rows of split dev."),
     ] = None,
     max_mb: MaxMB = None,
     as_json: options.Json = False,
@@ -84,7 +84,7 @@ def mix(
         raise ConfigError("--weights and --tune exclude each other: give one")
     parts = [arpa.read_arpa(path) for path in models]
     if tune:
-        shares = mixture.best_weights(parts, _sentences(tune))
+        shares = mixture.best_weights(parts, _sentences(tune, "dev"))
     else:
         shares = [1.0] * len(parts) if weights is None else _numbers("--weights", weights)
     mixed = mixture.mix(parts, shares)
@@ -140,7 +140,7 @@ def _counted(sentences: Iterable[list[str]], seen: Counter[str]) -> Iterator[lis
         yield words
 
 
-def _sentences(paths: Iterable[Path]) -> Iterator[list[str]]:
+def _sentences(paths: Iterable[Path], split: str = "train") -> Iterator[list[str]]:
     """The words of every text that has some, in the form in which texts are compared.
 
     Raises:
@@ -151,7 +151,7 @@ def _sentences(paths: Iterable[Path]) -> Iterator[list[str]]:
 
     for path in paths:
         empty = True
-        for where, text in _texts(path):
+        for where, text in _texts(path, split):
             for mark in SPECIAL:
                 if mark in text.lower():
                     raise LittlefootError(
@@ -164,12 +164,12 @@ def _sentences(paths: Iterable[Path]) -> Iterator[list[str]]:
             raise LittlefootError(f"{_name(path)} holds no words: give text with a sentence on each line")
 
 
-def _texts(path: Path) -> Iterator[tuple[str, str]]:
+def _texts(path: Path, split: str) -> Iterator[tuple[str, str]]:
     """Where each text stands, and the text."""
     if path.suffix in (".tsv", ".jsonl") or path.is_dir():
         from littlefoot.audio import manifest
 
-        for utterance in manifest.index(path).of_split("train"):
+        for utterance in manifest.index(path).of_split(split):
             yield f"{path}, utterance {utterance.id}", utterance.text
     elif path == STANDARD_INPUT:
         yield from _lines(sys.stdin.buffer, _name(path))

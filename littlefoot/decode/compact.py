@@ -1,10 +1,10 @@
 """N-gram models in a compact file that is mapped into memory, not read: about 4 bytes for each n-gram.
 
-The file: 8 bytes ``MAGIC``, the length of the header in 8, the header in JSON, and arrays that begin at
-multiples of 8 bytes behind it. Numbers are little-endian. The header holds the order, the CRC-32 of all that
-is behind it, and for each array its type, length and first byte:
+The file: 8 bytes ``MAGIC``, the length of the header in 4, the CRC-32 of all that follows in 4, the header in
+JSON, and arrays that begin at multiples of 8 bytes behind it. Numbers are little-endian. The header holds the
+order, and for each array its type, length and first byte:
 
-    {"order": 3, "crc32": 3632233996, "arrays": {"tokens": ["|u1", 1234, 0], ...}}
+    {"order": 3, "arrays": {"tokens": ["|u1", 1234, 0], ...}}
 
     tokens      UTF-8 text, a token on each line
     log_prob.1  natural logarithms of the probabilities of single tokens
@@ -20,6 +20,7 @@ translation?", WMT 2006, section 3.1).
 """
 
 import json
+import struct
 import zlib
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
@@ -36,7 +37,7 @@ from littlefoot.system import atomic
 
 SUFFIX = ".lflm"
 MAGIC = b"LFNGRAM1"
-_START = 16  # of the header
+_HEAD = struct.Struct("<8sII")
 _ALIGNMENT = 8
 _VALUES = 256
 
@@ -81,10 +82,9 @@ def _encode(model: NGram) -> bytes:
         layout[name] = (array.dtype.str, len(array), end)
         end += -(-array.nbytes // _ALIGNMENT) * _ALIGNMENT
     body = b"".join(array.tobytes() + bytes(-array.nbytes % _ALIGNMENT) for array in arrays.values())
-    fields = {"order": model.order, "crc32": zlib.crc32(body), "arrays": layout}
-    header = json.dumps(fields).encode()
+    header = json.dumps({"order": model.order, "arrays": layout}).encode()
     header += b" " * (-len(header) % _ALIGNMENT)
-    return MAGIC + len(header).to_bytes(_START - len(MAGIC), "little") + header + body
+    return _HEAD.pack(MAGIC, len(header), zlib.crc32(header + body)) + header + body
 
 
 def _arrays(model: NGram) -> Arrays:
@@ -229,16 +229,16 @@ def _read(path: str | Path) -> tuple[int, Arrays]:
         data = np.memmap(path, np.uint8, "r")
     except (OSError, ValueError) as error:  # ValueError: it is empty
         raise LittlefootError(f"{path}: cannot be read ({error}): check the path and its rights") from error
-    size = int.from_bytes(bytes(data[len(MAGIC) : _START]), "little")
-    body = data[_START + size :]
+    rest = data[_HEAD.size :]
     try:
-        header = json.loads(bytes(data[_START : _START + size]))
-        if not is_compact(bytes(data[:_START])) or header["crc32"] != zlib.crc32(body):
+        magic, size, checksum = _HEAD.unpack(bytes(data[: _HEAD.size]))
+        if magic != MAGIC or checksum != zlib.crc32(rest):
             raise damaged
-        arrays = {
-            name: np.frombuffer(body, dtype, length, begin)
-            for name, (dtype, length, begin) in header["arrays"].items()
-        }
-        return int(header["order"]), arrays
-    except (ValueError, KeyError, TypeError) as error:
+    except struct.error as error:  # it is shorter
         raise damaged from error
+    header = json.loads(bytes(rest[:size]))
+    arrays = {
+        name: np.frombuffer(rest, dtype, length, size + begin)
+        for name, (dtype, length, begin) in header["arrays"].items()
+    }
+    return header["order"], arrays
