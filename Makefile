@@ -2,7 +2,7 @@
 PYTHON ?= python3
 SETUP = pyproject.toml constraints.txt Makefile
 
-.PHONY: test test-all lint demo bench speed results samples clean
+.PHONY: test test-all attack attack-long attack-api endurance lint demo bench speed results samples clean
 
 test: .venv/native lint
 	.venv/bin/python -m pytest -q -m "not slow"
@@ -10,6 +10,23 @@ test: .venv/native lint
 # The page is tested where chromium is installed (apt-get install chromium).
 test-all: .venv/native lint
 	.venv/bin/python -m pytest -q
+
+# Damaged and hostile input for all readers: five minutes, or a million tries. The table goes into the page.
+attack: .venv/native
+	.venv/bin/python tests/attack/campaign.py --minutes 5
+
+attack-long: .venv/native
+	.venv/bin/python tests/attack/campaign.py --tries 1000000 --jobs 2 --write docs/reliability.md
+
+# The server against its own description. Schemathesis gets an environment of its own, since it is a pytest plugin.
+attack-api: .venv/native
+	test -d .venv-api || $(PYTHON) -m venv .venv-api
+	.venv-api/bin/pip install --quiet schemathesis==4.32.5
+	.venv/bin/python tests/attack/api.py .venv-api/bin/schemathesis --write docs/reliability.md
+
+# Two hours of one live stream, thirty streams at once, two thousand lengths, with the memory sampled.
+endurance: .venv/native
+	.venv/bin/python tests/attack/endurance.py lengths stream streams --write docs/reliability.md
 
 lint: .venv/stamp
 	.venv/bin/ruff check .
@@ -68,4 +85,4 @@ samples: .venv/stamp
 	touch $@
 
 clean:
-	rm -rf .venv .venv-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-demo .venv-api .pytest_cache .mypy_cache .ruff_cache .hypothesis

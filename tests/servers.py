@@ -113,12 +113,14 @@ def serving(
     api_key: str | None = None,
     origins: Sequence[str] = (),
     decoder: Callable[[Recognizer], BeamDecoder] | None = None,
+    hosts: Sequence[str] | None = None,
     **limits: Any,
 ) -> Iterator[Running]:
     """A server in a thread, on a free port."""
     load = load or (lambda source: recognizer.load(source, threads=2, parallel=2))
     served = Models([str(model) for model in models], load, decoder)
-    service = Service(served, Limits(**limits), api_key, frozenset(origins))
+    names = None if hosts is None else frozenset(hosts)
+    service = Service(served, Limits(**limits), api_key, frozenset(origins), names)
     server, listener = Server(service), listen("127.0.0.1", 0)
     port = listener.getsockname()[1]
     thread = threading.Thread(target=server.run, args=([listener],))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from artifacts import TOKENS, tiny
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from littlefoot.artifact import Artifact, artifact, safetensors_io
+from littlefoot.artifact import Artifact, artifact, checksums, safetensors_io
 from littlefoot.errors import ArtifactError
 from littlefoot.system import atomic
 
@@ -98,7 +99,7 @@ def test_saving_what_was_loaded_changes_nothing(saved: Path, tmp_path: Path) -> 
     assert_equal(artifact.load(again), tiny())
     assert sorted(os.listdir(again)) == sorted(os.listdir(saved))
     for path in saved.iterdir():
-        if path.name != "model.safetensors":  # its metadata stand in any order
+        if path.name not in ("model.safetensors", checksums.NAME):  # its metadata stand in any order
             assert (again / path.name).read_bytes() == path.read_bytes(), path.name
 
 
@@ -316,10 +317,10 @@ def test_a_missing_file_is_named(saved: Path, name: str) -> None:
         artifact.load(saved)
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None, [1]])
+@pytest.mark.parametrize("version", [0, 3, "1", None, [1]])
 def test_other_format_versions_are_refused(saved: Path, version: object) -> None:
     edit(saved / "config.json", lambda values: values["littlefoot"].update(format_version=version))
-    with pytest.raises(ArtifactError, match=r"format version .* reads version 1: install a newer one"):
+    with pytest.raises(ArtifactError, match=r"format version .* reads version 2: install a newer one"):
         artifact.load(saved)
 
 
@@ -342,6 +343,7 @@ def test_artifacts_of_before_checksums_were_packed_are_read(saved: Path) -> None
     tensors, metadata = safetensors_io.read(path)
     named = safetensors_io.checksums(tensors)
     safetensors_io.write(path, tensors, {**metadata, "checksums": json.dumps(named)})
+    artifact.write_checksums(saved)
     artifact.load(saved)
     named["lm_head.bias"] = "0" * 32
     safetensors_io.write(path, tensors, {**metadata, "checksums": json.dumps(named)})
@@ -363,6 +365,69 @@ def test_weights_without_checksums_are_refused(saved: Path) -> None:
     data = path.read_bytes()
     path.write_bytes(data.replace(b'"checksums"', b'"checkfoos"'))
     with pytest.raises(ArtifactError, match="no checksums"):
+        artifact.load(saved)
+
+
+# The list of checksums
+
+
+@pytest.mark.parametrize("name", [*FILES[:4], checksums.NAME])
+def test_every_flipped_bit_of_a_small_file_is_refused(saved: Path, name: str) -> None:
+    whole = (saved / name).read_bytes()
+    card = whole.find(b"  README.md") - 64  # which may be edited, so that its checksum is nothing to us
+    for position in range(len(whole)):
+        if name == checksums.NAME and card <= position < card + 64 + len("  README.md\n"):
+            continue
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << position % 8
+        (saved / name).write_bytes(damaged)
+        with pytest.raises(ArtifactError):
+            artifact.load(saved)
+
+
+def test_the_list_is_one_of_sha256sum(saved: Path) -> None:
+    if shutil.which("sha256sum") is None:
+        pytest.skip("sha256sum is not installed")
+    done = subprocess.run(
+        ["sha256sum", "-c", checksums.NAME], cwd=saved, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0
+    assert sorted(done.stdout.split("\n")[:-1]) == sorted(f"{name}: OK" for name in artifact.FILES)
+
+
+def test_weights_of_another_artifact_are_refused(saved: Path) -> None:
+    other = artifact.save(tiny(1), saved.with_name("other"))
+    shutil.copy(other / "model.safetensors", saved)
+    with pytest.raises(ArtifactError, match=r"model\.safetensors belongs to another artifact"):
+        artifact.load(saved)
+
+
+def test_a_file_that_was_added_is_refused(saved: Path) -> None:
+    (saved / "added_tokens.json").write_text('{"<x>": 12}')
+    with pytest.raises(ArtifactError, match=r"added_tokens\.json does not stand in littlefoot\.sha256"):
+        artifact.load(saved)
+
+
+def test_the_list_must_be_there(saved: Path) -> None:
+    (saved / checksums.NAME).unlink()
+    with pytest.raises(ArtifactError, match=r"littlefoot\.sha256 is missing"):
+        artifact.load(saved)
+
+
+def test_artifacts_of_before_the_list_are_read(saved: Path) -> None:
+    edit(saved / "config.json", lambda values: values["littlefoot"].update(format_version=1))
+    (saved / checksums.NAME).unlink()
+    assert_equal(artifact.load(saved), tiny())
+
+
+def test_the_card_may_be_edited(saved: Path) -> None:
+    (saved / "README.md").write_text("# Mine\n")
+    assert artifact.load(saved).card == "# Mine\n"
+
+
+def test_keys_that_nobody_knows_are_refused(saved: Path) -> None:
+    edit(saved / "config.json", lambda values: values.update(do_stable_layer_nrom=True))
+    with pytest.raises(ArtifactError, match="keys that this littlefoot does not know: do_stable_layer_nrom"):
         artifact.load(saved)
 
 
@@ -388,6 +453,7 @@ def edit(path: Path, change: Callable[[dict], object]) -> None:
     values = json.loads(path.read_text(encoding="utf-8"))
     change(values)
     path.write_text(json.dumps(values), encoding="utf-8")
+    artifact.write_checksums(path.parent)
 
 
 @pytest.fixture(scope="module")
@@ -425,6 +491,8 @@ def test_damage_is_refused_or_changes_no_weight(
             found = artifact.load(directory)
         except ArtifactError:
             return
+        if name != "model.safetensors":
+            assert (directory / name).read_bytes() == whole
         for weight, expected in tiny().weights.items():
             np.testing.assert_array_equal(found.weights[weight], expected, err_msg=weight)
     finally:

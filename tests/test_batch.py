@@ -21,6 +21,7 @@ import pytest
 import soundfile
 from conftest import Run, heed_interrupts
 from families import speechlike
+from test_processes import is_deaf
 
 import littlefoot
 from littlefoot import artifact
@@ -249,6 +250,7 @@ def test_a_process_that_dies_fails_its_recordings_and_the_others_are_done(model:
         outcomes[index] = outcome
         if len(outcomes) == 3:
             for process in multiprocessing.active_children():
+                assert is_deaf(process.pid or 0)
                 os.kill(process.pid or 0, signal.SIGKILL)
     assert sorted(outcomes) == list(range(len(names)))
     assert isinstance(outcomes[0], littlefoot.errors.LittlefootError)

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_decode import CHINESE, ENGLISH, SPACED, Logits, Tokens, softmax, spoken
+from test_decode import CHINESE, ENGLISH, SPACED, Logits, softmax, spoken
 
+from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.decode import beam as beam_module
 from littlefoot.decode.align import word_times
 from littlefoot.decode.beam import BeamConfig, BeamDecoder, BeamResult
@@ -27,7 +28,7 @@ from littlefoot.errors import ConfigError, EngineError, LittlefootError
 UNLIMITED = {"beam": 10**6, "token_floor": -math.inf, "score_range": math.inf}
 EVERYTHING = BeamConfig(alpha=0.7, beta=0.4, unknown=-1.5, **UNLIMITED)  # type: ignore[arg-type]
 
-SMALL = Tokens(("<pad>", "<unk>", "|", "A", "B"))
+SMALL = Vocabulary(("<pad>", "<unk>", "|", "A", "B"))
 WORDS = estimate([["A", "B"], ["A", "BA", "A"], ["B"], ["AB", "A", "B"]], order=3)
 CHARACTERS = estimate(["A|B", "AB|A", "BA", "A|A|B"], order=3)
 HOT = {"AB": 1.0, "a b": 0.5, "B": 0.3, "B A B": 2.0, "BA": 0.8}
@@ -39,7 +40,7 @@ def decode(logits: Logits, decoder: BeamDecoder, best: int = 1) -> BeamResult:
     return search.finish(best)
 
 
-def random_logits(seed: int, frames: int, vocabulary: Tokens, scale: float = 1.5) -> Logits:
+def random_logits(seed: int, frames: int, vocabulary: Vocabulary, scale: float = 1.5) -> Logits:
     shape = frames, len(vocabulary.tokens)
     return np.random.default_rng(seed).normal(scale=scale, size=shape).astype(np.float32)
 
@@ -47,7 +48,7 @@ def random_logits(seed: int, frames: int, vocabulary: Tokens, scale: float = 1.5
 # All paths
 
 
-def text_of(path: tuple[int, ...], vocabulary: Tokens) -> str:
+def text_of(path: tuple[int, ...], vocabulary: Vocabulary) -> str:
     """What a path spells, word delimiters as ``|``."""
     silent = {i for i, token in enumerate(vocabulary.tokens) if token[0] in "<["} | {vocabulary.blank}
     merged = [token for token, _ in itertools.groupby(-1 if t in silent else t for t in path) if token >= 0]
@@ -59,7 +60,7 @@ def text_of(path: tuple[int, ...], vocabulary: Tokens) -> str:
 
 
 def all_texts(
-    logits: Logits, vocabulary: Tokens, added: Callable[[str], float] = lambda text: 0.0
+    logits: Logits, vocabulary: Vocabulary, added: Callable[[str], float] = lambda text: 0.0
 ) -> dict[str, float]:
     """The score of every text: the sum over its paths, and what is added."""
     logs = np.log(softmax(logits))
@@ -197,7 +198,7 @@ def test_a_wider_beam_finds_no_less_likely_text() -> None:
 def test_looking_ahead_in_words_finds_likelier_texts_in_a_narrow_beam(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    letters = Tokens(("<pad>", "|", *"ABCDE"))
+    letters = Vocabulary(("<pad>", "|", *"ABCDE"))
     lm = estimate([["ABC", "ADE"], ["BEAD", "CAB"], ["DEAD", "BED"]], order=2)
     config = BeamConfig(beam=3, alpha=1.0, beta=1.0, unknown=-8.0)
 

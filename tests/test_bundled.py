@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import littlefoot
-from littlefoot.artifact import checkpoint
+from littlefoot.artifact import artifact, checkpoint, checksums
 from littlefoot.audio import manifest, reading
 from littlefoot.evaluate.metrics import evaluate
 
@@ -24,6 +24,14 @@ def test_it_recognises_the_samples(name: str) -> None:
     rows = manifest.read(SAMPLES)
     texts = [recognizer.transcribe(row.path).text for row in rows]
     assert evaluate([row.text for row in rows], texts).cer < 0.3, texts
+
+
+@pytest.mark.parametrize("name", checkpoint.bundled())
+def test_its_files_are_those_of_its_list(name: str) -> None:
+    directory = checkpoint.BUNDLED / name
+    listed = checksums.read(directory)
+    assert listed is not None, "python scripts/add_checksums.py makes it"
+    assert listed == {file: checksums.of_file(directory / file) for file in artifact.FILES}
 
 
 @pytest.mark.parametrize("name", checkpoint.bundled())

@@ -28,8 +28,9 @@ from families import FAMILIES, make, speechlike
 from safetensors.torch import save_file
 
 from littlefoot import artifact
-from littlefoot.artifact import checkpoint
+from littlefoot.artifact import checkpoint, checkpoint_keys
 from littlefoot.errors import ArtifactError, CheckpointError, MissingExtraError
+from littlefoot.network.config import ModelConfig
 from littlefoot.network.weights import expected_weights
 
 
@@ -144,6 +145,23 @@ def test_what_only_pretraining_needs_is_named_in_one_line(
     assert record.levelno < logging.WARNING
     assert "pre-training" in record.message
     assert all(name in record.message for name in names)
+
+
+def test_keys_that_nobody_knows_are_listed(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
+    values = json.loads((directory / "config.json").read_text())
+    write_json(directory / "config.json", {**values, "do_stable_layer_nrom": True, "rope": 1})
+    with caplog.at_level(logging.WARNING, "littlefoot"):
+        checkpoint.load(directory)
+    (record,) = caplog.records
+    assert (
+        record.getMessage() == f"{directory}: keys of config.json without effect: do_stable_layer_nrom, rope"
+    )
+
+
+@pytest.mark.parametrize("kind", ["Wav2Vec2", "Hubert", "WavLM", "Data2VecAudio"])
+def test_the_keys_of_transformers_are_known(kind: str) -> None:
+    values = getattr(transformers, f"{kind}Config")().to_dict()
+    assert ModelConfig.unknown_keys(values) <= checkpoint_keys.UNUSED
 
 
 def test_a_complete_checkpoint_loads_in_silence(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -281,10 +299,16 @@ def test_a_weight_of_another_shape_is_named(directory: Path) -> None:
         checkpoint.load(directory)
 
 
-def test_a_weight_that_belongs_to_nothing_is_named(directory: Path) -> None:
-    write_tensors(directory, {**tensors(directory), "wav2vec2.encoder.gate": torch.zeros(3)})
-    with pytest.raises(CheckpointError, match=r"encoder\.gate"):
-        checkpoint.load(directory)
+def test_weights_that_belong_to_nothing_are_named_in_one_line(
+    directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = checkpoint.load(directory).weights
+    spare = {f"wav2vec2.encoder.gate.{number}": torch.zeros(3) for number in range(20)}
+    write_tensors(directory, {**tensors(directory), **spare, "step": torch.tensor(7)})
+    assert_same_weights(checkpoint.load(directory).weights, expected)
+    (record,) = caplog.records
+    assert "no place for them: encoder.gate.0, encoder.gate.1," in record.message
+    assert record.message.endswith("and 13 more")
 
 
 def test_half_a_weight_norm_is_named(directory: Path) -> None:
@@ -383,11 +407,32 @@ def test_a_damaged_artifact_is_not_taken_for_a_checkpoint(directory: Path, tmp_p
 
 
 @pytest.mark.parametrize(
-    "source", ["", "nothing", "/no/where", "./no/where", "a/b/c", "x" * 5000, "a\0b", "~/models"]
+    "source",
+    [
+        "",
+        "nothing",
+        "/no/where",
+        "./no/where",
+        "a/b/c",
+        "x" * 5000,
+        "a\0b",
+        "~/models",
+        "a/b@",
+        "a@main",
+        "@a/b",
+    ],
 )
 def test_a_model_that_is_nowhere_is_named(source: str) -> None:
     with pytest.raises(CheckpointError, match="neither a directory nor a bundled model"):
         checkpoint.load(source)
+
+
+def test_a_recording_in_the_place_of_the_model_is_named(tmp_path: Path) -> None:
+    (tmp_path / "talk.WAV").write_bytes(b"RIFF")
+    with pytest.raises(
+        CheckpointError, match=r"talk\.WAV: is a recording, not a model: the model comes first"
+    ):
+        checkpoint.load(tmp_path / "talk.WAV")
 
 
 def test_a_file_is_no_model(directory: Path) -> None:
@@ -398,8 +443,8 @@ def test_a_file_is_no_model(directory: Path) -> None:
 def test_a_hub_id_is_downloaded(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = []
 
-    def download(repository: str, allow_patterns: list[str]) -> str:
-        assert repository == "someone/some-model"
+    def download(repository: str, revision: str | None, allow_patterns: list[str]) -> str:
+        assert (repository, revision) == ("someone/some-model", None)
         wanted.append(allow_patterns)
         return str(directory)
 
@@ -415,7 +460,7 @@ def test_pickles_are_downloaded_only_where_nothing_else_is(
 ) -> None:
     wanted: list[list[str]] = []
 
-    def download(repository: str, allow_patterns: list[str]) -> str:
+    def download(repository: str, revision: str | None, allow_patterns: list[str]) -> str:
         if not wanted:
             as_pickle(directory)
         wanted.append(allow_patterns)
@@ -428,7 +473,7 @@ def test_pickles_are_downloaded_only_where_nothing_else_is(
 
 @pytest.mark.parametrize("message", ["", "no\nnetwork"])
 def test_a_failed_download_names_the_id_and_a_remedy(message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def download(repository: str, allow_patterns: list[str]) -> str:
+    def download(repository: str, revision: str | None, allow_patterns: list[str]) -> str:
         raise OSError(message)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_decode import Tokens
 from test_ngram import SENTENCES
 
+from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.decode.arpa import write_arpa
 from littlefoot.decode.compact import CompactNGram, compact_bytes, write_compact
-from littlefoot.decode.lm import load
+from littlefoot.decode.lm import Folded, load
 from littlefoot.decode.ngram import BEGIN, END, NGram, estimate
 from littlefoot.decode.pruning import prune
 from littlefoot.errors import LittlefootError
 
-LETTERS = Tokens(("<pad>", "|", "'", *string.ascii_uppercase))
+LETTERS = Vocabulary(("<pad>", "|", "'", *string.ascii_uppercase))
 UPPER = [[word.upper() for word in sentence] for sentence in SENTENCES]
 
 
@@ -103,7 +103,8 @@ def test_a_recogniser_reads_it_and_refuses_another_alphabet(tmp_path: Path) -> N
     write_compact(estimate(UPPER, 3), tmp_path / "upper.lflm")
     write_compact(estimate([["да", "нет"]], 2), tmp_path / "russian.lflm")
     model = load(tmp_path / "upper.lflm", LETTERS)
-    assert isinstance(model, CompactNGram)
+    assert isinstance(model, Folded)
+    assert isinstance(model.model, CompactNGram)
     with pytest.raises(LittlefootError, match="2 of its 2 words need characters such as"):
         load(tmp_path / "russian.lflm", LETTERS)
 

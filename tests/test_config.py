@@ -132,6 +132,13 @@ def test_impossible_spectrograms_are_refused(settings: dict[str, Any], message: 
         ("layer_norm_eps", float("inf")),
         ("layer_norm_eps", 10**400),
         ("layer_norm_eps", None),
+        ("layer_norm_eps", 3),
+        ("layer_norm_eps", -1e-5),
+        ("waveform_gain", 0),
+        ("attention_dropout", 1.5),
+        ("conv_stride", [5, 2, 2, 2, 2, 2, 10**30]),
+        ("intermediate_size", 2**40),
+        ("adapter_attn_dim", 0),
         ("feat_extract_norm", "batch"),
         ("hidden_act", "swish"),
         ("pad_token_id", 32),
@@ -142,6 +149,13 @@ def test_impossible_spectrograms_are_refused(settings: dict[str, Any], message: 
 def test_nonsense_is_refused_by_key(key: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=key):
         ModelConfig.from_dict({"model_type": "wav2vec2", key: value})
+
+
+@pytest.mark.parametrize("changes", [{"num_buckets": 3}, {"num_buckets": 320, "max_bucket_distance": 80}])
+def test_impossible_relative_positions_are_refused(changes: dict[str, int]) -> None:
+    ModelConfig(model_type="wavlm", num_buckets=320, max_bucket_distance=81)
+    with pytest.raises(ConfigError, match="num_buckets"):
+        ModelConfig(model_type="wavlm", **changes)
 
 
 def test_without_a_type_it_is_no_model() -> None:

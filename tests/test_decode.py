@@ -1,7 +1,6 @@
 """CTC decoding: greedy against a plain loop, alignment against all paths, words, times, segments."""
 
 import itertools
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -9,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.decode.align import align, word_times
 from littlefoot.decode.greedy import GreedySearch, best_path, best_tokens, greedy
-from littlefoot.decode.spans import text as text_of
 from littlefoot.errors import EngineError
 from littlefoot.transcript.results import Segment, Word
 from littlefoot.transcript.segments import segments
@@ -19,21 +18,12 @@ from littlefoot.transcript.segments import segments
 Logits = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Tokens:
-    """What decoding needs of a vocabulary."""
-
-    tokens: tuple[str, ...]
-    blank: int = 0
-    word_delimiter: str = "|"
+ENGLISH = Vocabulary(("<pad>", "<s>", "</s>", "<unk>", "|", "A", "B", "C", "'"))
+CHINESE = Vocabulary(("[PAD]", "[UNK]", "你", "好"))
+SPACED = Vocabulary(("a", "b", " ", "<blank>"), blank=3, word_delimiter=" ")
 
 
-ENGLISH = Tokens(("<pad>", "<s>", "</s>", "<unk>", "|", "A", "B", "C", "'"))
-CHINESE = Tokens(("[PAD]", "[UNK]", "你", "好"))
-SPACED = Tokens(("a", "b", " ", "<blank>"), blank=3, word_delimiter=" ")
-
-
-def spoken(frames: str, vocabulary: Tokens = ENGLISH, confidence: float = 0.9) -> Logits:
+def spoken(frames: str, vocabulary: Vocabulary = ENGLISH, confidence: float = 0.9) -> Logits:
     """Logits whose best token in each frame is the character given; ``_`` is the blank, ``?`` the unknown."""
     names = {"_": vocabulary.blank, "?": 3} | {t: i for i, t in enumerate(vocabulary.tokens) if len(t) == 1}
     size = len(vocabulary.tokens)
@@ -77,7 +67,7 @@ def test_the_text_of_tokens_is_that_of_their_words(data: st.DataObject) -> None:
     spans = best_path(np.array(frames, np.int64), np.zeros(len(frames)), vocabulary.blank)
     logits = np.full((len(frames), len(vocabulary.tokens)), -9.0, np.float32)
     logits[np.arange(len(frames)), frames] = 9.0
-    assert text_of(spans.tokens.tolist(), vocabulary) == greedy(logits, vocabulary, 0.02).text
+    assert vocabulary.decode(spans.tokens.tolist()) == greedy(logits, vocabulary, 0.02).text
 
 
 def test_word_times_reach_from_the_first_frame_to_the_delimiter() -> None:
@@ -114,7 +104,7 @@ def test_the_delimiter_may_be_a_space_and_the_blank_anywhere() -> None:
     assert greedy(spoken("a_b  b", SPACED), SPACED, 0.02).text == "ab b"
 
 
-def greedy_loop(logits: Logits, vocabulary: Tokens) -> list[tuple[str, int, float, float]]:
+def greedy_loop(logits: Logits, vocabulary: Vocabulary) -> list[tuple[str, int, float, float]]:
     """Greedy decoding with frames of a second: (word, start, end, confidence)."""
     posteriors = softmax(logits)
     found = []
@@ -157,7 +147,7 @@ def test_greedy_is_what_a_plain_loop_gives(seed: int, frames: int, scale: float)
     cuts=st.lists(st.integers(0, 60)),
     vocabulary=st.sampled_from([ENGLISH, CHINESE, SPACED]),
 )
-def test_logits_in_parts_give_the_same_words(seed: int, cuts: list[int], vocabulary: Tokens) -> None:
+def test_logits_in_parts_give_the_same_words(seed: int, cuts: list[int], vocabulary: Vocabulary) -> None:
     generator = np.random.default_rng(seed)
     logits = generator.standard_normal((60, len(vocabulary.tokens))).astype(np.float32)
     logits = logits[np.sort(generator.integers(60, size=60))]  # repeats
@@ -185,7 +175,7 @@ def test_alignment_is_the_best_of_all_paths(seed: int, frames: int, blank: int, 
     logits = np.random.default_rng(seed).normal(scale=2, size=(frames, 3)).astype(np.float32)
     path = data.draw(st.tuples(*[st.integers(0, 2)] * frames))
     target = collapse(path, blank)
-    vocabulary = Tokens(("A", "B", "C"), blank=blank)
+    vocabulary = Vocabulary(("A", "B", "C"), blank=blank)
 
     logs = np.log(softmax(logits))
     scores = {
@@ -281,7 +271,7 @@ def test_segments_last_at_most_ten_seconds() -> None:
 def test_segments_have_at_most_84_characters() -> None:
     lengths = (27, 27, 28, 27, 28, 28, 100)
     words = say(*(("X" * length, i * 0.1, i * 0.1 + 0.1) for i, length in enumerate(lengths)))
-    assert [len(segment.text) for segment in segments(words)] == [84, 56, 28, 100]
+    assert [len(segment.text) for segment in segments(words)] == [84, 56, 84, 45]  # a long word is cut
 
 
 def test_segments_of_a_language_without_spaces() -> None:

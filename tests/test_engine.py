@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from littlefoot.compress.calibration import collect
 from littlefoot.compress.quantize import QuantizeConfig, quantize_static
 from littlefoot.compress.rounding import fit
 from littlefoot.errors import ConfigError, EngineError, MissingExtraError
-from littlefoot.runtime import cache, engine, onnx_ops
+from littlefoot.runtime import cache, engine, graph, onnx_ops
 from littlefoot.runtime.frames import ChunkedFrames
 from littlefoot.training.module import CTCModel
 
@@ -416,3 +417,59 @@ def test_padding_changes_nothing_in_8_bits(family: str) -> None:
         expected = exact.run(speechlike(1.5)[:samples])
         error = padded.run(speechlike(1.5)[:samples]) - expected
         assert np.sqrt(np.square(error).mean()) < 0.03 * expected.std()
+
+
+# memory
+
+LONG = {"num_conv_pos_embeddings": 300, "num_conv_pos_embedding_groups": 16, "conv_bias": True}
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+def test_a_long_positional_convolution_is_a_sum_of_short_ones(name: str) -> None:
+    model = artifacts.tiny(**LONG)
+    waveform = speechlike(0.8)
+    with torch.no_grad():
+        expected = CTCModel.from_artifact(model).eval().encode(torch.from_numpy(waveform)[None]).logits[0]
+    found = engine.create(model, name).run(waveform)
+    np.testing.assert_allclose(found, expected.numpy(), atol=1e-3 * float(expected.std()))
+    convolutions = [node.input[1] for node in graph.build(model).nodes if node.op_type == "Conv"]
+    assert [name.rpartition(".")[2] for name in convolutions if "pos_conv" in name] == ["0", "128", "256"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"num_conv_pos_embeddings": 2048, "num_conv_pos_embedding_groups": 512},
+        {"num_conv_pos_embeddings": 128, "num_conv_pos_embedding_groups": 16},
+    ],
+    ids=["long kernel", "usual kernel"],
+)
+def test_memory_does_not_grow_with_the_number_of_lengths(changes: dict[str, int]) -> None:
+    script = """
+import json, sys
+import numpy as np
+from artifacts import tiny
+from littlefoot.runtime.engine import create
+
+changes = json.loads(sys.argv[1])
+front = {"conv_dim": [16, 32], "conv_kernel": [400, 2], "conv_stride": [160, 2]}
+model = tiny(hidden_size=512, num_attention_heads=8, intermediate_size=512, **front, **changes)
+engine = create(model, "openvino", threads=2, cached=False)
+
+def resident() -> float:
+    return int(open("/proc/self/statm").read().split()[1]) * 4096 / 1e6
+
+rng = np.random.default_rng(0)
+for seconds in (20.0, 15.0, 0.5):
+    engine.run(rng.standard_normal(int(seconds * 16_000)).astype(np.float32))
+before = resident()
+for seconds in np.exp(rng.uniform(np.log(0.3), np.log(20), 200)):
+    engine.run(rng.standard_normal(int(seconds * 16_000)).astype(np.float32))
+print(before, resident())
+"""
+    command = [sys.executable, "-c", script, json.dumps(changes)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True, env=environment)
+    before, after = map(float, done.stdout.split())
+    assert after < before + 600, (before, after)

@@ -20,7 +20,7 @@ from littlefoot.network.config import ModelConfig
 from littlefoot.training.data import TrainingSet
 from littlefoot.training.module import CTCModel
 from littlefoot.training.objective import CTC
-from littlefoot.training.optimizer import freeze, lr_scale, make_optimizer
+from littlefoot.training.optimizer import freeze, learning_rate, lr_scale, make_optimizer
 from littlefoot.training.train_config import TrainConfig
 
 
@@ -40,6 +40,13 @@ def test_frozen_weights_stay_and_each_block_has_its_rate() -> None:
     assert scales["encoder.layers.1.attention.q_proj.weight"] == 1.0
     assert scales["feature_projection.projection.weight"] == 0.25
     assert lr_scale("encoder.layers.0.attention.q_proj.weight", 2, config) == 0.5
+
+
+def test_a_held_rate_decays_late() -> None:
+    config = TrainConfig(lr=1.0, steps=100, warmup_steps=10, hold_steps=60, schedule="linear")
+    rates = [learning_rate(config, step) for step in range(100)]
+    assert rates[10:71] == [1.0] * 61
+    assert rates[85] == pytest.approx(0.5)
 
 
 def test_a_pattern_that_fits_nothing_is_refused() -> None:

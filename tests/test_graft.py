@@ -219,6 +219,27 @@ def test_at_first_a_fading_student_says_what_its_teacher_says(directory: Path, t
     assert objective.model.config.sinusoidal_positions == 0.0
 
 
+def test_a_scaffold_adds_the_sinusoids_up(directory: Path, tmp_path: Path) -> None:
+    begun = begin(whispers.read(directory), LETTERS)
+    made = change_positions(
+        begun, PositionsConfig(kind="scaffold"), StepContext(begun, None, tmp_path, False, print)
+    )
+    waveform = speechlike(4.0)
+    with torch.no_grad():
+        theirs, mine = (
+            CTCModel.from_artifact(model).eval().encode(torch.from_numpy(waveform)[None]).hidden_states[0][0]
+            for model in (begun, made)
+        )
+    assert torch.nn.functional.cosine_similarity(theirs, mine, dim=1).min() > 0.9
+    artifacts.save(made, tmp_path / "made")
+    oracle = transformers.Wav2Vec2ForCTC.from_pretrained(tmp_path / "made").eval()
+    with torch.no_grad():
+        expected = oracle(torch.from_numpy(waveform)[None]).logits[0]
+    assert torch.isfinite(expected).all()  # taps of zero under weight norm must not become NaN
+    found = create(made, "onnxruntime").run(waveform)
+    np.testing.assert_allclose(found, expected.numpy(), atol=2e-3)
+
+
 class Unshifted(CTCModel.ops):  # type: ignore[misc]
     """Operations whose sinusoids begin at the beginning in training too."""
 

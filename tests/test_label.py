@@ -394,6 +394,7 @@ def test_an_output_that_is_something_else_is_refused(
         assert (result.code, result.out) == (1, "")
         assert message in result.err
         assert "unexpected" not in result.err
+    assert [path.name for path in mine.iterdir()] == ["thesis.txt"]
     assert (mine / "thesis.txt").read_text() == "years"
     begun(model, archive, tmp_path / "out")
     (tmp_path / "out" / output.JOB).write_text("{")
@@ -405,10 +406,10 @@ def test_a_disk_without_room_is_told_before_the_start(
 ) -> None:
     monkeypatch.setattr(local, "run", nobody)
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=7 * output.ROW_BYTES - 1))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
     result = label(run, model, archive, tmp_path / "out")
     assert (result.code, result.out) == (1, "")
-    assert "the labels may take 0 MB, but 0 MB are free" in result.err
+    assert "the labels may take 5.6 kB, but 1.0 kB are free" in result.err
 
 
 def test_a_disk_that_fills_up_ends_the_work_and_what_is_done_is_kept(

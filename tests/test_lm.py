@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
-from test_decode import ENGLISH, Tokens
+from test_decode import ENGLISH
 from test_ngram import SENTENCES
 
+from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.decode.arpa import read_arpa, write_arpa
 from littlefoot.decode.lm import KenLM, LanguageModel, load
 from littlefoot.decode.ngram import BEGIN, END, UNKNOWN, NGram, estimate
@@ -133,7 +139,7 @@ def test_damaged_files_are_named(old: str, new: str, message: str, tmp_path: Pat
 
 
 def test_missing_and_binary_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(LittlefootError, match=r"none\.arpa: cannot be read"):
+    with pytest.raises(LittlefootError, match=r"none\.arpa: neither a file nor the name of"):
         load(tmp_path / "none.arpa", ENGLISH)
     (tmp_path / "noise.arpa").write_bytes(bytes(range(256)) * 8)
     with pytest.raises(LittlefootError, match=r"noise\.arpa, line \d+: the file ends too early"):
@@ -164,6 +170,56 @@ def test_a_binary_file_needs_kenlm(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         load(tmp_path / "model.bin", ENGLISH)
 
 
+# Files as people have them
+
+
+@pytest.mark.parametrize("opener", [gzip.compress, bz2.compress, lzma.compress])
+def test_compressed_files_are_read(opener: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    (tmp_path / "plain.arpa").write_text(BY_HAND)
+    (tmp_path / "packed").write_bytes(opener(BY_HAND.encode()))
+    plain, packed = read_arpa(tmp_path / "plain.arpa"), read_arpa(tmp_path / "packed")
+    assert packed.tokens == plain.tokens
+    np.testing.assert_array_equal(packed.tables[1].log_prob, plain.tables[1].log_prob)
+    (tmp_path / "cut").write_bytes(opener(BY_HAND.encode())[:-60])
+    with pytest.raises(LittlefootError, match="cut"):
+        read_arpa(tmp_path / "cut")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("made by hand", "\ufeffmade by hand"),
+        ("-99\t<s>", "-inf\t<s>"),
+        ("\n", "\r\n"),
+        ("ngram 1=5", "ngram 1=5 "),
+    ],
+)
+def test_what_other_tools_write_is_read(before: str, after: str, tmp_path: Path) -> None:
+    (tmp_path / "model.arpa").write_bytes(BY_HAND.replace(before, after).encode())
+    model = read_arpa(tmp_path / "model.arpa")
+    assert said(model, "a", "b") == said(read_text(BY_HAND, tmp_path), "a", "b")
+
+
+def test_a_mark_at_the_beginning_may_be_the_first_line(tmp_path: Path) -> None:
+    text = BY_HAND.removeprefix("made by hand\n\n")
+    assert text.startswith("\\data")
+    assert read_text("\ufeff" + text, tmp_path).order == 3
+
+
+def test_of_a_doubled_end_the_real_one_is_taken(tmp_path: Path) -> None:
+    doubled = BY_HAND.replace("ngram 1=5", "ngram 1=6").replace("-1\t</s>", "0\t</s>\t-0.5\n-1\t</s>")
+    assert said(read_text(doubled, tmp_path), "b", "</s>") == said(read_text(BY_HAND, tmp_path), "b", "</s>")
+    letters = BY_HAND.replace("ngram 1=5", "ngram 1=6").replace("-0.9\tb", "-0.8\tb\n-0.9\tb")
+    with pytest.raises(LittlefootError, match="token stands in the file twice"):
+        read_text(letters, tmp_path)
+
+
+def read_text(text: str, directory: Path) -> NGram:
+    path = directory / "text.arpa"
+    path.write_text(text, encoding="utf-8")
+    return read_arpa(path)
+
+
 # Alphabets
 
 
@@ -174,9 +230,9 @@ def saved(model: NGram, directory: Path) -> Path:
 
 
 def test_a_model_of_another_alphabet_is_refused_by_its_characters(tmp_path: Path) -> None:
-    path = saved(estimate([["ab", "ba", "cab", "a", "A"]], 2), tmp_path)
+    path = saved(estimate([["xy", "yx", "xyz", "x", "A"]], 2), tmp_path)
     with pytest.raises(
-        ConfigError, match=r"4 of its 5 words need characters such as 'a' 'b' 'c', which .* \|ABC'"
+        ConfigError, match=r"4 of its 5 words need characters such as 'x' 'y' 'z', which .* \|ABC'"
     ):
         load(path, ENGLISH)
     cyrillic = saved(estimate([["\u0434\u0430", "\u043d\u0435\u0442"]], 1), tmp_path)
@@ -184,23 +240,54 @@ def test_a_model_of_another_alphabet_is_refused_by_its_characters(tmp_path: Path
         load(cyrillic, ENGLISH)
 
 
-def test_a_binary_file_betrays_its_alphabet_by_its_letters(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def said(model: LanguageModel, *words: str) -> list[float]:
+    """The scores of each word of a sentence, to the digits that files have."""
+    state, found = model.begin(), []
+    for word in words:
+        score, state = model.step(state, word)
+        found.append(score)
+    return [round(score, 5) for score in found]
+
+
+@pytest.mark.parametrize("binary", [False, True])
+def test_a_model_in_another_case_and_form_is_asked_in_its_own(
+    binary: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "model.bin").write_bytes(b"mmap lm http://kheafield.com/code format version 5\n\0")
-    for letters, refused in (("abc", True), ("ABC", False), ("Abc", False)):
-        monkeypatch.setattr("littlefoot.decode.lm.KenLM", lambda path, found=letters: estimate([[*found]], 1))
-        if refused:
-            with pytest.raises(ConfigError, match=r"model\.bin: its words are written with 'a' 'b' 'c'"):
-                load(tmp_path / "model.bin", ENGLISH)
-        else:
-            assert "C" in load(tmp_path / "model.bin", ENGLISH) or letters == "Abc"
+    own = estimate([["ab", "ba", "caba\u0308"], ["ab", "Cab"]], 2)  # the umlaut in two characters
+    alphabet = Vocabulary(("<pad>", "|", "A", "B", "C", "\u00c4"))
+    path = saved(own, tmp_path)
+    if binary:
+        path.write_bytes(b"mmap lm http://kheafield.com/code format version 5\n\0")
+        monkeypatch.setattr("littlefoot.decode.lm.KenLM", lambda path: own)
+    found = load(path, alphabet)
+    assert said(found, "AB", "BA", "CAB\u00c4") == said(own, "ab", "ba", "caba\u0308")
+    assert said(found, "AB", "CAB") == said(own, "ab", "Cab")
+    assert "CAB" in found
+    assert "BB" not in found
 
 
-def test_some_foreign_words_do_no_harm(tmp_path: Path) -> None:
+def test_of_several_cases_the_alphabets_own_is_taken_or_else_the_likeliest(tmp_path: Path) -> None:
+    own = estimate([["ab", "Ab", "Ab", "Ba", "Ba", "bA"], ["AB"]], 1)
+    found = load(saved(own, tmp_path), ENGLISH)
+    assert said(found, "AB") == said(own, "AB")
+    assert said(found, "BA") == said(own, "Ba")
+
+
+def test_a_model_of_characters_in_another_case_is_asked_in_its_own(tmp_path: Path) -> None:
+    own = estimate(["ab|ba", "b|a"], 2)
+    found = load(saved(own, tmp_path), ENGLISH)
+    np.testing.assert_allclose(
+        found.log_probs(found.begin(), ["A", "B"]), own.log_probs(own.begin(), ["a", "b"]), rtol=1e-6
+    )
+
+
+def test_words_that_the_alphabet_cannot_spell_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     assert "CAB" in load(saved(estimate([["CAB", "AB", "na\u00efve"]], 2), tmp_path), ENGLISH)
+    assert "1 of its 3 words need characters such as" in caplog.text
 
 
 def test_a_model_of_characters_is_one_with_the_delimiter(tmp_path: Path) -> None:
-    spaced = Tokens(("a", "b", " ", "<blank>"), blank=3, word_delimiter=" ")
+    spaced = Vocabulary(("a", "b", " ", "<blank>"), blank=3, word_delimiter=" ")
     assert "|" in load(saved(estimate(["ab|ba", "xyz|x"], 3), tmp_path), spaced)

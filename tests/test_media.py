@@ -1,6 +1,7 @@
 """MPEG-4, Matroska and AAC through PyAV: the same sound, at the right time, in bounded memory, or refused."""
 
 import io
+import struct
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from test_audio import Pipe, speechlike
 
-from littlefoot.audio import reading
+from littlefoot.audio import isolation, reading
 from littlefoot.errors import AudioError
 
 av = pytest.importorskip("av", reason="PyAV (extra media) is not installed")
@@ -96,6 +97,28 @@ def test_sound_that_begins_after_the_picture_keeps_its_time() -> None:
     assert similarity(got[round(1.5 * 16000) :], SAMPLES) > 0.98
 
 
+def with_a_gap(seconds: float) -> bytes:
+    """Half of SAMPLES, and the other half so many seconds later by its time stamps."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="matroska") as container:
+        stream = container.add_stream("pcm_s16le", rate=16000, layout="mono")
+        for half, start in ((SAMPLES[:16000], 0), (SAMPLES[16000:], 16000 + round(seconds * 16000))):
+            frame = av.AudioFrame.from_ndarray((half * 32767).astype(np.int16)[None], "s16", "mono")
+            frame.sample_rate, frame.pts = 16000, start
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return file.getvalue()
+
+
+def test_a_pause_in_the_time_stamps_is_silence_but_not_without_end() -> None:
+    got = reading.read(with_a_gap(100.0))
+    assert len(got) == pytest.approx(102 * 16000, abs=16)
+    assert not got[17000 : 100 * 16000].any()
+    assert similarity(got[-16000:], SAMPLES[16000:]) > 0.98
+    with pytest.raises(AudioError, match=r"its time stamps make 3700 s of silence around 1 s of sound"):
+        reading.read(with_a_gap(3700.0))
+
+
 def test_channels_are_averaged() -> None:
     file = io.BytesIO()
     left, right = speechlike(1.0), -0.5 * speechlike(1.0)
@@ -107,6 +130,38 @@ def test_channels_are_averaged() -> None:
         container.mux(stream.encode(frame))
         container.mux(stream.encode())
     assert np.abs(reading.read(file.getvalue()) - (left + right) / 2).max() < 1e-3
+
+
+@pytest.mark.parametrize("layout", ["5.1", "7.1"])
+@pytest.mark.parametrize(("muxer", "encoder"), [("mp4", "aac"), ("mov", "pcm_s16le")])
+def test_many_channels_are_averaged_whichever_way_they_are_stored(
+    layout: str, muxer: str, encoder: str
+) -> None:
+    """PyAV's own conversion of eight planes reads memory that is not theirs."""
+    got = read_here(many_channels(muxer, encoder, layout))
+    count = {"5.1": 6, "7.1": 8}[layout]
+    assert similarity(got[: len(SAMPLES)], SAMPLES / count) > 0.98
+    assert np.std(got[:16000]) == pytest.approx(np.std(SAMPLES[:16000]) / count, rel=0.1)
+
+
+def many_channels(muxer: str, encoder: str, layout: str) -> bytes:
+    """A file with the sound of SAMPLES in its centre, and silence in its other channels."""
+    file = io.BytesIO()
+    with av.open(file, "w", format=muxer) as container:
+        sound = container.add_stream(encoder, rate=16000, layout=layout)
+        frame = av.AudioFrame.from_ndarray(SAMPLES[None], format="flt", layout="mono")
+        frame.sample_rate, frame.pts = 16000, 0
+        resampler = av.AudioResampler(sound.format, layout, 16000, sound.frame_size or 1024)
+        for part in [*resampler.resample(frame), *resampler.resample(None)]:
+            container.mux(sound.encode(part))
+        container.mux(sound.encode())
+    return file.getvalue()
+
+
+def read_here(data: bytes) -> NDArray[np.float32]:
+    """Decode in this process, which dies if the decoder does."""
+    with reading.decoding(io.BytesIO(data), "the file") as recording:
+        return np.concatenate(list(recording.pieces))
 
 
 def test_half_an_hour_is_read_in_bounded_memory(tmp_path: Path) -> None:
@@ -170,6 +225,40 @@ def test_a_file_with_its_index_first_is_refused_when_cut() -> None:
         reading.read(whole[: len(whole) // 2])
 
 
+def test_a_stream_that_changes_its_channels_is_refused() -> None:
+    mono, many = encode(SAMPLES, "aac"), many_channels("adts", "aac", "5.1")
+    with pytest.raises(AudioError, match=r"changes after 2\.\d\d s from .* 1 channel, .* 6 channels"):
+        read_here(encode(SAMPLES, "aac") + many)
+    assert len(read_here(mono + mono)) > 1.9 * len(read_here(mono))
+
+
+def test_the_file_that_killed_the_server_is_refused() -> None:
+    path = Path(__file__).parents[2] / "shared/cases/17-aac-layout-changes.aac"
+    if not path.exists():
+        pytest.skip("../shared is not here")
+    with pytest.raises(AudioError, match="from 16000 Hz, 1 channel, fltp to 16000 Hz, 51 channels"):
+        read_here(path.read_bytes())
+
+
+def test_an_impossible_sampling_rate_is_refused() -> None:
+    """Of so few samples a second, a short file would be hours of sound."""
+    data = bytearray(WHOLE["mov"])
+    place = data.index(b"sowt") + 28  # 16.16 bits (QuickTime's sound sample description)
+    assert data[place : place + 2] == (22050).to_bytes(2, "big")
+    data[place : place + 2] = (8).to_bytes(2, "big")
+    with pytest.raises(AudioError, match="impossible sampling rate of 8 Hz"):
+        reading.read(bytes(data))
+
+
+def test_samples_of_64_bits_are_refused_with_a_remedy() -> None:
+    """libsndfile does not know them, and PyAV makes no arrays of them."""
+    data = (SAMPLES * 2.0**62).astype("<i8").tobytes()
+    form = struct.pack("<HHIIHH", 1, 1, 16000, 128000, 8, 64)
+    wav = b"RIFF" + struct.pack("<I", 36 + len(data)) + b"WAVEfmt " + struct.pack("<I", 16) + form
+    with pytest.raises(AudioError, match="has samples of the format s64: convert it with"):
+        reading.read(wav + b"data" + struct.pack("<I", len(data)) + data)
+
+
 def test_a_recording_without_its_index_is_named_so() -> None:
     whole = WHOLE["m4a"]
     cut = whole[: whole.index(b"moov") - 4]
@@ -193,6 +282,7 @@ def test_a_sound_track_without_samples_is_refused() -> None:
 
 def test_without_pyav_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
+    monkeypatch.setattr(isolation, "AVAILABLE", False)
     with pytest.raises(AudioError, match=r"MPEG-4 .* needs the package 'av': .*littlefoot\[media\]"):
         reading.read(WHOLE["mp4"])
 

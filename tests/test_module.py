@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from families import TINY, speechlike
 
 from littlefoot import artifact
 from littlefoot.artifact.vocabulary import Vocabulary
+from littlefoot.compress.student import StudentConfig, make_student
 from littlefoot.errors import ConfigError
 from littlefoot.network.config import ModelConfig
 from littlefoot.network.weights import expected_weights
@@ -176,3 +178,14 @@ def test_masked_channels_are_zero_in_every_frame() -> None:
         found, _ = model(WAVEFORM, LENGTH, feature_mask=feature_mask)
         expected, _ = silenced(WAVEFORM, LENGTH)
     assert (found - expected).abs().max() <= 1e-5
+
+
+def test_a_checkpoint_that_was_never_masked_can_be() -> None:
+    original = oracle.tiny("wav2vec2-base").artifact
+    weights = {name: value for name, value in original.weights.items() if name != "masked_spec_embed"}
+    model = CTCModel.from_artifact(dataclasses.replace(original, weights=weights)).eval()
+    mask = torch.arange(model.config.frames(WAVEFORM.shape[1]))[None] % 4 == 0
+    masked, plain = model(WAVEFORM, LENGTH, mask)[0], model(WAVEFORM, LENGTH)[0]
+    assert torch.isfinite(masked).all()
+    assert not torch.allclose(masked, plain)
+    assert make_student(model, StudentConfig(layers=1)).config.num_hidden_layers == 1

@@ -144,7 +144,7 @@ def wrong(**changes: Any) -> Any:
     [
         ({"columns": 17, "bits": 1}, "17 columns of 1 bits do not fill whole bytes"),
         ({"columns": 24}, "have 3 bytes, not 2"),  # truncated
-        ({"columns": 0}, "fill whole bytes"),
+        ({"columns": 0}, "1 to 65536 columns, not 0"),
         ({"bits": 5}, "must have 1, 2, 3, 4 or 8 bits, not 5"),
         ({"activation_bits": 5}, "activations must have"),
         ({"levels": [-1, 0, 1, 2]}, "4 levels do not fit 1 bits"),
@@ -420,7 +420,10 @@ GEOMETRIES: Sequence[dict[str, Any]] = (
 @installed
 @pytest.mark.parametrize("settings", GEOMETRIES, ids=lambda settings: "-".join(settings) or "base")
 def test_models_give_the_logits_of_their_expansion(settings: dict[str, Any]) -> None:
-    """Both compute products of the same integers; the attention of some kernels is in bfloat16."""
+    """Both compute products of the same integers, and attention in float32 changes none. In bfloat16 it moves
+    inputs over the border between two of few levels, so it is compared where there are many."""
+    import littlefoot_native
+
     for bits, activation_bits, table, positions, front_end in (
         (1, 4, (), 32, 8),
         (2, 8, TERNARY, 8, 8),
@@ -431,14 +434,15 @@ def test_models_give_the_logits_of_their_expansion(settings: dict[str, Any]) -> 
         waveform = noise(9000)
         expected = create(model, "openvino", 1, "f32", cached=False, kernels="off").run(waveform)
         for kernels in native.available():
+            half = littlefoot_native.has_bfloat16(kernels)
+            if half and activation_bits < 8:
+                continue
             engine = create(model, "openvino", 2, "f32", cached=False, kernels=kernels)
             assert isinstance(engine, native.NativeEngine)
             assert engine.kernels == kernels
             assert (engine._embedding is None) == (positions < 32)
             assert (engine.name == "native") == (max(positions, front_end) < 32)
-            # Attention in bfloat16 moves more inputs over the border between two of few levels.
-            limit = 0.02 if kernels != "avx512" else 0.1 if activation_bits == 8 else 0.5
-            assert difference(engine.run(waveform), expected) < limit
+            assert difference(engine.run(waveform), expected) < (0.02 if half else 0.001)
 
 
 @installed
@@ -624,7 +628,7 @@ def test_sanitizers_find_nothing(tmp_path: Path) -> None:
     if shutil.which("cmake") is None or shutil.which("g++") is None:
         pytest.skip("cmake or g++ is not installed")
     program = build_compare(tmp_path, "-DSANITIZE=ON")
-    for kernels in ("scalar", "avx2", "avx512"):
+    for kernels in ("scalar", "avx2", "avx512", "avx512bf16"):
         done = subprocess.run([program, kernels], capture_output=True, text=True, check=False)
         if done.returncode != 77:  # the processor has the instructions
             assert (done.returncode, done.stdout) == (0, f"{kernels}: 0 wrong\n"), done.stderr

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -20,7 +22,7 @@ from hubs import Hub
 from huggingface_hub import constants
 
 import littlefoot
-from littlefoot.artifact import Artifact, artifact, weights_file_bytes
+from littlefoot.artifact import Artifact, artifact, checksums, weights_file_bytes
 from littlefoot.artifact import hub as ours
 
 TRAINING = {"dev": {"wer": {"digits": 0.0222, "coffee": 0.19}, "cer": {}}}
@@ -90,10 +92,12 @@ def test_what_is_pushed_can_be_loaded_and_says_the_same(
     commit, message, files = repository.branches["main"][-1]
     assert message == "tiny, by littlefoot"
     assert not repository.private
-    assert sorted(files) == sorted(ours.FILES)
-    for name in set(ours.FILES) - {artifact.CARD}:
+    assert sorted(files) == sorted([*artifact.FILES, checksums.NAME])
+    for name in set(artifact.FILES) - {artifact.CARD}:
         assert files[name] == (model / name).read_bytes()
     assert f"PUT /objects/{hubs.oid(files[artifact.WEIGHTS], True)}" in hub.requests
+    listed = checksums.listing({name: hashlib.sha256(files[name]).hexdigest() for name in artifact.FILES})
+    assert files[checksums.NAME] == listed.encode()
     assert (model / artifact.CARD).read_text() == "# A card\n"
 
     soundfile.write(tmp_path / "a.wav", 0.1 * speechlike(1.0), 16_000)
@@ -104,6 +108,48 @@ def test_what_is_pushed_can_be_loaded_and_says_the_same(
 
     assert client(*push).code == 0
     assert len(repository.branches["main"]) == 2  # nothing changed, no commit
+
+
+@pytest.fixture
+def commits(hub: Hub, client: Run, made: Artifact, tmp_path: Path) -> list[str]:
+    """Of two models, one after the other, in a repository."""
+    for number in range(2):
+        model = replace(made, weights={**made.weights, "lm_head.bias": made.weights["lm_head.bias"] + number})
+        assert client("push", artifact.save(model, tmp_path / str(number)), "anna/tiny").code == 0
+    return [commit[0] for commit in hub.repositories["anna/tiny"].branches["main"][-2:]]
+
+
+def test_a_revision_is_chosen(hub: Hub, commits: list[str], tmp_path: Path) -> None:
+    for source, commit in ((f"anna/tiny@{commits[0]}", commits[0]), ("anna/tiny@main", commits[1])):
+        shown = in_a_process(hub, tmp_path, "info", source, "--json", token="")
+        assert json.loads(shown.out)["origin"] == {"repository": "anna/tiny", "commit": commit}
+    refused = in_a_process(hub, tmp_path, "info", "anna/tiny@nowhere", token="")
+    assert refused.code == 1
+    assert "anna/tiny@nowhere: no such directory, and it cannot be had from the Hub" in refused.err
+
+
+@pytest.mark.slow
+def test_what_is_made_of_a_revision_records_its_commit(hub: Hub, commits: list[str], tmp_path: Path) -> None:
+    pinned, origin = f"anna/tiny@{commits[0]}", {"repository": "anna/tiny", "commit": commits[0]}
+    soundfile.write(tmp_path / "a.wav", 0.1 * speechlike(1.0), 16_000)
+    (tmp_path / "manifest.tsv").write_text(
+        "id\tpath\tseconds\tspeaker\tsplit\ttext\na\ta.wav\t\t\ttrain\tA\n"
+    )
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("steps:\n- quantize: {mode: dynamic, max_disagreement: 1.0}\n")
+    for command in (
+        ("quantize", pinned, "-o", tmp_path / "eight", "--mode", "dynamic"),
+        ("shrink", pinned, "-o", tmp_path / "made", "--recipe", recipe),
+        ("label", pinned, tmp_path / "manifest.tsv", "-o", tmp_path / "labels", "--workers", "1"),
+    ):
+        done = in_a_process(hub, tmp_path, *command, token="")
+        assert done.code == 0, done.err
+    assert artifact.load(tmp_path / "eight").config.littlefoot["origin"] == origin
+    shrunk = artifact.load(tmp_path / "made")
+    assert shrunk.config.littlefoot["teacher"]["origin"] == origin
+    assert f"commit `{commits[0]}` of anna/tiny" in shrunk.card
+    for record in ("job.json", "summary.json"):
+        assert json.loads((tmp_path / "labels" / record).read_text())["model_origin"] == origin
 
 
 def test_a_private_repository_and_a_branch(hub: Hub, client: Run, model: Path) -> None:
@@ -123,7 +169,11 @@ def test_the_base_model_is_named_where_it_is_on_the_hub(
     hub: Hub, client: Run, made: Artifact, tmp_path: Path
 ) -> None:
     hub.repositories["facebook/base"] = hubs.Repository(False, {"main": [("1" * 40, "", {})]})
-    for teacher, expected in (("facebook/base", "facebook/base"), ("models/mine", None), ("mine", None)):
+    for teacher, expected in (
+        ("facebook/base", "facebook/base"),
+        ("models/mine", None),
+        ("facebook/base@1", "facebook/base"),
+    ):
         student = artifact.save(with_notes(made, teacher={"name": teacher}), tmp_path / teacher)
         assert client("push", student, "anna/student").code == 0
         card = hub.repositories["anna/student"].branches["main"][-1][2][artifact.CARD].decode()

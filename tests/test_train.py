@@ -25,6 +25,7 @@ from littlefoot.errors import ConfigError, TrainingError
 from littlefoot.training import objective
 from littlefoot.training import train as trainer
 from littlefoot.training.objective import CTC
+from littlefoot.training.optimizer import learning_rate, make_optimizer
 from littlefoot.training.train_config import TrainConfig, load_recipe
 from littlefoot.training.training_state import CheckpointStore
 from littlefoot.training.validation import DevScore, DevSet
@@ -345,7 +346,7 @@ def test_dev_rows_that_are_trained_on_are_warned_about(tones: Path) -> None:
 @pytest.mark.parametrize(("schedule", "half"), [("cosine", 0.5), ("linear", 0.5), ("constant", 1.0)])
 def test_learning_rate_rises_then_decays(schedule: str, half: float) -> None:
     config = TrainConfig(lr=1.0, steps=300, warmup_steps=100, schedule=schedule)
-    rates = [trainer.learning_rate(config, step) for step in range(300)]
+    rates = [learning_rate(config, step) for step in range(300)]
     assert rates[0] == pytest.approx(0.01)
     assert rates[49] == pytest.approx(0.5)
     assert max(rates) == rates[99] == 1.0
@@ -355,7 +356,7 @@ def test_learning_rate_rises_then_decays(schedule: str, half: float) -> None:
 
 def test_weight_decay_is_for_matrices_only(tones: Path, tmp_path: Path) -> None:
     recipe = load_recipe(write_recipe(tmp_path, tones))
-    decayed, plain = trainer.make_optimizer(trainer.make_model(recipe), recipe.train).param_groups
+    decayed, plain = make_optimizer(trainer.make_model(recipe), recipe.train).param_groups
     assert decayed["weight_decay"] > 0 == plain["weight_decay"]
     assert {p.ndim for p in plain["params"]} == {1}
     assert 1 not in {p.ndim for p in decayed["params"]}

@@ -4,6 +4,7 @@
 ``model.safetensors``        weights; its metadata holds a checksum of every tensor
 ``vocab.json``, ``tokenizer_config.json``, ``preprocessor_config.json``
 ``README.md``                the model card
+``littlefoot.sha256``        checksums of all these files; the card alone may be edited
 
 A full-precision artifact is also a checkpoint that transformers loads, but for
 ``ModelConfig.own_settings``.
@@ -22,8 +23,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from littlefoot.artifact import safetensors_io
-from littlefoot.artifact.packing import PACKED_BITS, packed_columns
+from littlefoot.artifact import checksums, safetensors_io, side_files, tokenizer
+from littlefoot.artifact.json_files import read_json, read_optional
+from littlefoot.artifact.packing import PACKED_BITS
+from littlefoot.artifact.quantized_weights import check_input, check_layer, stored_shape
 from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.audio import SAMPLE_RATE
 from littlefoot.errors import ArtifactError, ConfigError, LittlefootError
@@ -32,10 +35,18 @@ from littlefoot.network.config import ModelConfig
 from littlefoot.network.weights import expected_weights
 from littlefoot.system import atomic
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Version 1, which is read too, has no list of checksums: only its tensors are verified."""
 
-CONFIG, WEIGHTS, VOCABULARY = "config.json", "model.safetensors", "vocab.json"
-PREPROCESSOR, TOKENIZER, CARD = "preprocessor_config.json", "tokenizer_config.json", "README.md"
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+PREPROCESSOR, CARD = "preprocessor_config.json", "README.md"
+_PROCESSOR = "processor_config.json"
+
+_TEXT_FILES = (CONFIG, *tokenizer.FILES, PREPROCESSOR, _PROCESSOR)
+"""What is read beside the weights, and decides what a model says."""
+
+FILES = (CONFIG, WEIGHTS, tokenizer.VOCABULARY, tokenizer.SETTINGS, PREPROCESSOR, CARD)
+"""What ``save`` writes, and a list of their checksums."""
 
 QUANTIZATION_SUFFIXES = (
     ".weight_scale",
@@ -69,6 +80,8 @@ class Artifact:
     preprocessor: dict[str, Any] = field(default_factory=dict)
     """The content of ``preprocessor_config.json``; ``do_normalize`` and ``sampling_rate`` are read."""
     card: str = ""
+    companion: Path | None = None
+    """A checkpoint's directory that holds a language model too."""
 
     def __post_init__(self) -> None:
         check_weights(self.weights, self.config)
@@ -101,12 +114,12 @@ def check_weights(weights: dict[str, npt.NDArray[Any]], config: ModelConfig) -> 
     if missing := [name for name in expected if name not in weights]:
         raise ArtifactError(f"weights are missing: {_some(missing)}")
     for name, shape in expected.items():
-        if weights[name].shape != _stored_shape(name, shape, weights):
+        if weights[name].shape != stored_shape(name, shape, weights):
             raise ArtifactError(
                 f"the weight {name} has shape {weights[name].shape}, but the model needs {shape}"
             )
     layers = {name.removesuffix(".weight") for name in expected if name.endswith(".weight")}
-    layers |= {
+    factors = {
         f"encoder.layers.{layer}.attention.scores.{side}"
         for layer in range(config.num_hidden_layers)
         for side in ("left", "right")
@@ -117,12 +130,28 @@ def check_weights(weights: dict[str, npt.NDArray[Any]], config: ModelConfig) -> 
         if name not in expected
         and name != "masked_spec_embed"
         and not any(
-            name.endswith(s) and name.removesuffix(s) in layers
+            name.endswith(s) and name.removesuffix(s) in layers | factors
             for s in (*QUANTIZATION_SUFFIXES, *TRAINING_SUFFIXES)
         )
     ]
     if unknown:
         raise ArtifactError(f"weights that the model does not have: {_some(unknown)}")
+    _check_types(weights, expected, config)
+    for factor in factors:
+        check_input(factor, weights)
+
+
+def _check_types(
+    weights: dict[str, npt.NDArray[Any]], expected: dict[str, tuple[int, ...]], config: ModelConfig
+) -> None:
+    """Only weights of layers may be quantized, and then have what belongs to it."""
+    for name, shape in expected.items():
+        layer = name.removesuffix(".weight")
+        if layer != name and len(shape) > 1:
+            columns = config.hidden_size if layer.startswith("encoder.pos_conv_embed") else shape[1]
+            check_layer(layer, shape[0], columns, weights)
+        elif weights[name].dtype.kind != "f":
+            raise ArtifactError(f"the weight {name} is of type {weights[name].dtype}, not floating point")
 
 
 def check_transformers(artifact: Artifact) -> None:
@@ -131,32 +160,6 @@ def check_transformers(artifact: Artifact) -> None:
         raise ConfigError("transformers cannot load a quantized artifact: export its full-precision original")
     if own := artifact.config.own_settings:
         raise ConfigError(f"transformers has no models with {', '.join(own)}: use --to onnx or --to openvino")
-
-
-def _stored_shape(name: str, shape: tuple[int, ...], weights: dict[str, npt.NDArray[Any]]) -> tuple[int, ...]:
-    """A weight's shape in the artifact: rows of bytes where it is packed."""
-    bits = weights.get(f"{name}_bits")
-    if bits is None:
-        return shape
-    table = weights.get(f"{name}_levels", np.zeros(0, np.int8))
-    written = weights.get(f"{name}_shape")
-    columns = int(np.prod(shape[1:]))
-    multipliers = weights.get(f"{name}_multiplier", np.ones((shape[0], 1), np.uint8))
-    if (
-        bits.shape != ()
-        or int(bits) not in PACKED_BITS
-        or weights[name].dtype != np.uint8
-        or len(shape) < 2
-        or table.ndim != 1
-        or len(table) not in (0, 3, 1 << int(bits))
-        or (written is None and (len(shape) > 2 or len(table) == 3))
-        or (written is not None and tuple(written.tolist()) != shape)
-        or multipliers.ndim != 2
-        or len(multipliers) != shape[0]
-        or columns % multipliers.shape[1]
-    ):
-        raise ArtifactError(f"the weight {name} claims to be packed, but is not: the model is damaged")
-    return shape[0], packed_columns(columns, int(bits), tuple(table.tolist()))
 
 
 def save(artifact: Artifact, directory: str | Path, overwrite: bool = False) -> Path:
@@ -192,17 +195,14 @@ def check_output(directory: str | Path, overwrite: bool = False) -> None:
 
 def _write(artifact: Artifact, directory: Path) -> None:
     tensors = names.to_checkpoint(artifact.weights, artifact.config)
-    checksums = safetensors_io.checksums(tensors)
-    metadata = _metadata("".join(checksums[name][:_CHECKSUM_DIGITS] for name in sorted(checksums)))
+    digests = safetensors_io.checksums(tensors)
+    metadata = _metadata("".join(digests[name][:_CHECKSUM_DIGITS] for name in sorted(digests)))
     safetensors_io.write(directory / WEIGHTS, tensors, metadata)
     config = artifact.config.to_dict()
-    config["littlefoot"] = {**artifact.config.littlefoot, "format_version": FORMAT_VERSION}
-    tokens = artifact.vocabulary.tokens
-    tokenizer = {
-        "tokenizer_class": "Wav2Vec2CTCTokenizer",
-        "pad_token": tokens[artifact.vocabulary.blank],
-        "word_delimiter_token": artifact.vocabulary.word_delimiter,
-        **{key: token for key, token in _SPECIAL_TOKENS.items() if token in tokens},
+    config["littlefoot"] = {
+        **artifact.config.littlefoot,
+        "format_version": FORMAT_VERSION,
+        "extra_keys": sorted(set(artifact.config.extra) - ALWAYS_EXTRA),
     }
     preprocessor = {
         "feature_extractor_type": "Wav2Vec2FeatureExtractor",
@@ -213,14 +213,21 @@ def _write(artifact: Artifact, directory: Path) -> None:
     }
     for name, content in (
         (CONFIG, config),
-        (VOCABULARY, artifact.vocabulary.to_dict()),
         (PREPROCESSOR, preprocessor),
-        (TOKENIZER, tokenizer),
+        *tokenizer.files(artifact.vocabulary).items(),
     ):
         _write_text(
             directory / name, json.dumps(content, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
         )
     _write_text(directory / CARD, artifact.card)
+    write_checksums(directory)
+
+
+def write_checksums(directory: Path) -> None:
+    """Write the list of checksums of an artifact's files. Raises OSError."""
+    found = (directory / name for name in FILES)
+    digests = {path.name: checksums.of_file(path) for path in found if path.exists()}
+    _write_text(directory / checksums.NAME, checksums.listing(digests))
 
 
 def weights_file_bytes(artifact: Artifact) -> int:
@@ -237,7 +244,8 @@ def _metadata(checksums: str) -> dict[str, str]:
 
 _CHECKSUM_DIGITS = 16
 
-_SPECIAL_TOKENS = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
+ALWAYS_EXTRA = {"architectures", "num_feat_extract_layers"}
+"""Keys that ``ModelConfig.to_dict`` writes and littlefoot does not read."""
 
 
 def _write_text(path: Path, text: str) -> None:
@@ -252,14 +260,18 @@ def fingerprint(artifact: Artifact) -> str:
     digest = hashlib.sha256(json.dumps(safetensors_io.checksums(artifact.weights), sort_keys=True).encode())
     settings = {**artifact.config.to_dict(), "littlefoot": None, "preprocessor": artifact.preprocessor}
     digest.update(json.dumps([settings, artifact.vocabulary.tokens], sort_keys=True).encode())
+    if artifact.vocabulary.form:
+        digest.update(json.dumps(artifact.vocabulary.form, sort_keys=True).encode())
     return digest.hexdigest()
 
 
 def is_artifact(directory: Path) -> bool:
     """Whether a directory was written by ``save``."""
+    if (directory / checksums.NAME).exists():
+        return True
     try:
-        return "format_version" in json.loads((directory / CONFIG).read_text(encoding="utf-8"))["littlefoot"]
-    except (OSError, ValueError, KeyError, TypeError):
+        return "format_version" in read_json(directory / CONFIG)["littlefoot"]
+    except (ArtifactError, KeyError, TypeError):
         return False
 
 
@@ -276,23 +288,44 @@ def load(directory: str | Path) -> Artifact:
 
 
 def _read(directory: Path) -> Artifact:
+    digests = checksums.read(directory)
+    if digests is not None:
+        checksums.verify(directory, digests, _TEXT_FILES)
+    config = _read_config(directory, listed=digests is not None)
+    tensors, metadata = safetensors_io.read(side_files.checked(directory, WEIGHTS))
+    if digests is None or not checksums.matches(directory, digests, WEIGHTS):
+        _verify(tensors, metadata)  # names what is damaged
+        if digests is not None:
+            raise ArtifactError(
+                f"{WEIGHTS} belongs to another artifact: its checksum is not that of {checksums.NAME}"
+            )
+    weights = names.from_checkpoint(tensors, config)
+    check_weights(weights, config)  # before vocab_size is believed
+    vocabulary, preprocessor = read_text_side(directory, config)
+    card = side_files.read(directory, CARD) if (directory / CARD).exists() else b""
+    return Artifact(config, weights, vocabulary, preprocessor, card.decode("utf-8", errors="replace"))
+
+
+def _read_config(directory: Path, listed: bool) -> ModelConfig:
+    """The configuration of an artifact that has a list of checksums, or not."""
     values = read_json(directory / CONFIG)
     section = values.get("littlefoot")
     version = section.get("format_version") if isinstance(section, dict) else None
-    if version != FORMAT_VERSION:
+    if not isinstance(section, dict) or version not in (1, FORMAT_VERSION):
         raise ArtifactError(
             f"format version {version} is unknown to this littlefoot, which reads version {FORMAT_VERSION}: "
             "install a newer one, or make the artifact again"
         )
-    config = ModelConfig.from_dict(values)
-    tensors, metadata = safetensors_io.read(directory / WEIGHTS)
-    _verify(tensors, metadata)
-    weights = names.from_checkpoint(tensors, config)
-    check_weights(weights, config)  # before vocab_size is believed
-    vocabulary, preprocessor = read_text_side(directory, config)
-    card = directory / CARD
-    text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
-    return Artifact(config, weights, vocabulary, preprocessor, text)
+    if version == FORMAT_VERSION:
+        if not listed:
+            raise ArtifactError(f"{checksums.NAME} is missing: {checksums.AGAIN}")
+        extra = section.get("extra_keys", [])
+        values["littlefoot"] = {key: value for key, value in section.items() if key != "extra_keys"}
+        if unknown := sorted(ModelConfig.unknown_keys(values) - ALWAYS_EXTRA - set(map(str, extra))):
+            raise ArtifactError(
+                f"{CONFIG} has keys that this littlefoot does not know: {_some(unknown)}: install a newer one"
+            )
+    return ModelConfig.from_dict(values)
 
 
 def _verify(tensors: dict[str, npt.NDArray[Any]], metadata: dict[str, str]) -> None:
@@ -326,23 +359,20 @@ def _named_checksums(stored: str) -> dict[str, str]:
     return expected
 
 
-def read_text_side(
-    directory: Path, config: ModelConfig, language: str | None = None
-) -> tuple[Vocabulary, dict[str, Any]]:
-    """The vocabulary and the preprocessor settings of an artifact or checkpoint."""
-    vocabulary = Vocabulary.from_dict(read_json(directory / VOCABULARY), config.pad_token_id, language)
-    tokenizer = _optional(directory / TOKENIZER)
-    delimiter = tokenizer.get("word_delimiter_token")
-    if isinstance(delimiter, str) and delimiter in vocabulary.tokens:
-        vocabulary = replace(vocabulary, word_delimiter=delimiter)
-    extra = _optional(directory / "added_tokens.json")
-    added = {index: token for token, index in extra.items() if isinstance(index, int)}
-    vocabulary = vocabulary.padded(added, config.vocab_size)
-    preprocessor = _optional(directory / PREPROCESSOR)
+def read_text_side(directory: Path, config: ModelConfig) -> tuple[Vocabulary, dict[str, Any]]:
+    """The vocabulary and the preprocessor settings of an artifact, whose tokens have an index each."""
+    Vocabulary.from_dict(tokenizer.read_vocabulary(directory), config.pad_token_id)
+    vocabulary = tokenizer.read(directory, config.vocab_size, config.pad_token_id)
+    return vocabulary, read_preprocessor(directory)
+
+
+def read_preprocessor(directory: Path) -> dict[str, Any]:
+    """The preprocessor settings of an artifact or checkpoint. Raises ArtifactError for impossible ones."""
+    preprocessor = read_optional(directory / PREPROCESSOR)
     if not preprocessor:  # transformers 5 saves all of a processor in one file
-        preprocessor = _optional(directory / "processor_config.json").get("feature_extractor", {})
+        preprocessor = read_optional(directory / _PROCESSOR).get("feature_extractor", {})
         if not isinstance(preprocessor, dict):
-            raise ArtifactError("processor_config.json: feature_extractor must be an object")
+            raise ArtifactError(f"{_PROCESSOR}: feature_extractor must be an object")
     preprocessor = {"do_normalize": True, "sampling_rate": SAMPLE_RATE, **preprocessor}
     if not isinstance(preprocessor["do_normalize"], bool):
         raise ArtifactError(
@@ -353,24 +383,7 @@ def read_text_side(
             f"{PREPROCESSOR}: sampling_rate is {preprocessor['sampling_rate']}, "
             f"but only {SAMPLE_RATE} Hz is supported"
         )
-    return vocabulary, preprocessor
-
-
-def _optional(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.exists() else {}
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object. Raises ArtifactError naming the file."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ArtifactError(f"{path.name} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise ArtifactError(f"{path.name} is not valid JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise ArtifactError(f"{path.name} must hold an object, not {type(content).__name__}")
-    return content
+    return preprocessor
 
 
 def _some(items: list[str]) -> str:

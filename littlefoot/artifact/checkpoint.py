@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import logging
-from importlib.util import find_spec
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from littlefoot.artifact import artifact, safetensors_io
-from littlefoot.artifact.artifact import Artifact, read_json, read_text_side
+from littlefoot.artifact import (
+    artifact,
+    checkpoint_keys,
+    checksums,
+    companions,
+    safetensors_io,
+    side_files,
+    state_dict,
+    tokenizer,
+)
+from littlefoot.artifact.artifact import Artifact
+from littlefoot.artifact.json_files import read_json
 from littlefoot.artifact.vocabulary import choose_language
+from littlefoot.audio import folders
 from littlefoot.errors import CheckpointError, LittlefootError, MissingExtraError
 from littlefoot.network import names
 from littlefoot.network.config import FAMILIES, ModelConfig
@@ -26,15 +37,9 @@ SAMPLES = BUNDLED / "samples"
 
 Arrays = dict[str, npt.NDArray[Any]]
 
-# What checkpoints hold besides the recogniser, and why it may be left out.
-_HARMLESS = {
-    "quantizer.": "pre-training",
-    "project_q.": "pre-training",
-    "project_hid.": "pre-training",
-    "label_embs_concat": "pre-training",
-    "final_proj.": "pre-training",
-    "masked_spec_embed": "used in training only",
-}
+# What checkpoints hold besides the recogniser, for pre-training.
+_HARMLESS = ("quantizer.", "project_q.", "project_hid.", "label_embs_concat", "final_proj.")
+_OTHER_HEADS = ("classifier.", "projector.", "objective.", "tdnn.")
 
 # Built into this family, whatever its config.json says.
 _DATA2VEC = {"do_stable_layer_norm": False, "feat_extract_norm": "layer"}
@@ -48,8 +53,11 @@ def bundled() -> list[str]:
 def load(source: str | Path, language: str | None = None) -> Artifact:
     """Load a bundled name, an artifact, a checkpoint directory or a Hub id.
 
+    Of a model from the Hub the section ``littlefoot`` of its configuration gets an ``origin``: its repository
+    and commit.
+
     Args:
-        source: where the model is.
+        source: where the model is. A Hub id may name a branch, tag or commit: ``owner/name@revision``.
         language: for MMS, whose adapter and alphabet to take, such as ``eng`` or ``deu``.
 
     Raises:
@@ -57,15 +65,15 @@ def load(source: str | Path, language: str | None = None) -> Artifact:
         CheckpointError: a missing, damaged or unsupported checkpoint.
         MissingExtraError: a pickled checkpoint without PyTorch.
     """
-    directory = locate(source, language)
+    directory, origin = _find(source, language)
     if artifact.is_artifact(directory):
         if language is not None:
             raise CheckpointError(
                 f"{source}: language '{language}' cannot be chosen: an artifact knows one language only"
             )
-        return artifact.load(directory)
+        return _with_origin(artifact.load(directory), origin)
     try:
-        return _load_checkpoint(directory, language)
+        return _with_origin(_load_checkpoint(directory, language), origin)
     except MissingExtraError:
         raise
     except LittlefootError as error:
@@ -74,22 +82,33 @@ def load(source: str | Path, language: str | None = None) -> Artifact:
 
 def locate(source: str | Path, language: str | None = None) -> Path:
     """The directory of a model; one from the Hub is downloaded first."""
+    return _find(source, language)[0]
+
+
+def _find(source: str | Path, language: str | None) -> tuple[Path, dict[str, str] | None]:
+    """The directory of a model, and where it is on the Hub."""
     path = Path(source)
     kind = _kind(path) if str(source) else None
     if kind == "directory":
         if not (path / artifact.CONFIG).exists():
             raise CheckpointError(f"{source}: the directory has no config.json, so it holds no model")
-        return path
+        return path, None
+    if kind == "file" and path.name.lower().endswith(folders.SUFFIXES):
+        raise CheckpointError(
+            f"{source}: is a recording, not a model: the model comes first, and recordings after it"
+        )
     if kind == "file":
         raise CheckpointError(f"{source}: is a file; give the directory of an artifact or checkpoint")
     if str(source) in bundled():
-        return BUNDLED / str(source)
-    if str(source).count("/") != 1 or str(source).startswith((".", "/", "~")):
+        return BUNDLED / str(source), None
+    repository, pinned, revision = str(source).partition("@")
+    if repository.count("/") != 1 or repository.startswith((".", "/", "~")) or (pinned and not revision):
         raise CheckpointError(
             f"{source}: neither a directory nor a bundled model ({', '.join(bundled()) or 'none here'}) "
-            "nor a Hub id"
+            "nor a Hub id, such as owner/name or owner/name@revision"
         )
-    return _download(str(source), language)
+    directory = _download(repository, revision or None, language)
+    return directory, {"repository": repository, "commit": directory.name}  # as snapshots are called
 
 
 def _kind(path: Path) -> str | None:
@@ -99,18 +118,30 @@ def _kind(path: Path) -> str | None:
         return None
 
 
-def _download(repository: str, language: str | None) -> Path:
+def _with_origin(loaded: Artifact, origin: dict[str, str] | None) -> Artifact:
+    if origin is None:
+        return loaded
+    section = {**loaded.config.littlefoot, "origin": origin}
+    return replace(loaded, config=loaded.config.replace(littlefoot=section))
+
+
+def _download(repository: str, revision: str | None, language: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
-    wanted = ["*.json", "model*.safetensors", f"adapter.{language or 'eng'}.safetensors", "README.md"]
+    wanted = [
+        *("*.json", "model*.safetensors", f"adapter.{language or 'eng'}.safetensors"),
+        *("README.md", checksums.NAME),
+    ]
     try:
-        directory = Path(snapshot_download(repository, allow_patterns=wanted))
+        directory = Path(snapshot_download(repository, revision=revision, allow_patterns=wanted))
         if not any(directory.glob("model*.safetensors")):
-            directory = Path(snapshot_download(repository, allow_patterns=[*wanted, "pytorch_model*.bin"]))
+            pickles = [*wanted, "pytorch_model*.bin"]
+            directory = Path(snapshot_download(repository, revision=revision, allow_patterns=pickles))
     except Exception as error:  # the Hub's and the network's many errors
         reason = next(iter(str(error).strip().splitlines()), "")
         raise CheckpointError(
-            f"{repository}: no such directory, and it cannot be had from the Hub ({type(error).__name__}: "
+            f"{repository}{f'@{revision}' if revision else ''}: no such directory, and it cannot be had from "
+            f"the Hub ({type(error).__name__}: "
             f"{reason}). Check the name and the network, or download it elsewhere and give its directory"
         ) from error
     return directory
@@ -132,88 +163,123 @@ def _load_checkpoint(directory: Path, language: str | None) -> Artifact:
     values.pop("littlefoot", None)
     if values["model_type"] == "data2vec-audio":
         values |= _DATA2VEC
-    config = ModelConfig.from_dict(values)
-    tensors = read_tensors(directory)
+    blank = values.pop("pad_token_id", None)
+    config = ModelConfig.from_dict({**values, "vocab_size": max(1, _number(values.get("vocab_size")) or 1)})
+    if unknown := sorted(ModelConfig.unknown_keys(values) - checkpoint_keys.UNUSED):
+        log.warning("%s: keys of config.json without effect: %s", directory, ", ".join(unknown))
+    tensors = state_dict.read(directory)
     if config.adapter_attn_dim is not None:
-        tensors.update(_adapter(directory, language))
+        tensors.update(_adapter(directory, language, tensors))
     weights = names.from_checkpoint(tensors, config)
     if "lm_head.weight" not in weights:
-        raise CheckpointError(
-            "the checkpoint has no CTC head (lm_head): it was pre-trained but not fine-tuned; "
-            "give a checkpoint fine-tuned for speech recognition"
-        )
+        raise CheckpointError(_headless(weights, values))
     config = config.replace(vocab_size=len(weights["lm_head.weight"]))  # MMS adapters bring their own
     weights = _only_needed(weights, config)
-    vocabulary, preprocessor = read_text_side(directory, config, language)
-    return Artifact(config, weights, vocabulary, preprocessor)
+    family = values.get("tokenizer_class")
+    vocabulary = tokenizer.read(
+        directory,
+        config.vocab_size,
+        _number(blank),
+        language,
+        family if isinstance(family, str) else "",
+    )
+    config = config.replace(pad_token_id=vocabulary.blank)
+    preprocessor = artifact.read_preprocessor(directory)
+    return Artifact(config, weights, vocabulary, preprocessor, companion=companions.beside(directory))
 
 
-def _adapter(directory: Path, language: str | None) -> Arrays:
-    """MMS: what a language adds to the common weights; nothing if the language was not asked for."""
-    chosen = choose_language(read_json(directory / artifact.VOCABULARY), language)
+def _number(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _headless(weights: Arrays, values: dict[str, Any]) -> str:
+    """What a checkpoint without a CTC head is, and what to do."""
+    heads = sorted({name.rpartition(".")[0] for name in weights if name.startswith(_OTHER_HEADS)})
+    if heads:
+        named = [str(name) for name in values.get("architectures") or [] if "CTC" not in str(name)]
+        what = f"{', '.join(named) or 'a model'} with {', '.join(heads)}"
+        return (
+            f"the checkpoint is {what} in the place of a CTC head: it classifies or compares recordings and "
+            "writes no text: give a checkpoint fine-tuned for speech recognition with CTC"
+        )
+    return (
+        "the checkpoint has no CTC head (lm_head): it was pre-trained but not fine-tuned; "
+        "give a checkpoint fine-tuned for speech recognition"
+    )
+
+
+def _adapter(directory: Path, language: str | None, tensors: Arrays) -> Arrays:
+    """MMS: what a language adds to the common weights; nothing where the weights are that language's already.
+
+    A checkpoint that was saved for a language holds its weights, which its adapter may repeat.
+    """
+    content = tokenizer.read_vocabulary(directory)
+    saved = tokenizer.read_settings(directory).language
+    chosen = choose_language(content, language, saved)
+    if chosen is None:
+        return {}
     path = directory / f"adapter.{chosen}.safetensors"
+    outputs = len(tensors.get("lm_head.weight", ()))
+    if chosen == saved and outputs > max(content[chosen].values(), default=0):
+        if path.exists() and language is None:
+            _warn_of_another_adapter(path, tensors)
+        if not path.exists() or language is None:
+            return {}
     if path.exists():
-        return safetensors_io.read(path)[0]
+        return state_dict.unwrapped(safetensors_io.read(side_files.checked(directory, path.name))[0])
     if language is not None:
         raise CheckpointError(f"{path.name} is missing: the checkpoint has no adapter for '{language}'")
+    if saved is None and len(content) > 1:
+        raise CheckpointError(
+            f"nothing says for which of its {len(content)} languages the checkpoint was saved: name it with "
+            f"--language, such as {', '.join(sorted(content)[:8])}, or write target_lang into "
+            f"{tokenizer.SETTINGS}"
+        )
     return {}
 
 
+def _warn_of_another_adapter(path: Path, tensors: Arrays) -> None:
+    """Weights and an adapter of the same language may differ: after training, say."""
+    different = [
+        name
+        for name, tensor in safetensors_io.read(path)[0].items()
+        if name not in tensors or not np.array_equal(tensors[name], tensor)
+    ]
+    if different:
+        log.warning(
+            "%s and the checkpoint's own weights differ (%s): the latter are used, as transformers does; "
+            "--language takes the former",
+            *(path.name, different[0]),
+        )
+
+
 def _only_needed(weights: Arrays, config: ModelConfig) -> Arrays:
-    """Leave out what the recogniser does not use, and say so in one line."""
+    """Leave out what the recogniser does not use, and say so in one line.
+
+    Raises CheckpointError for weights that another program has quantized.
+    """
     expected = expected_weights(config)
-    spare = {name for name in weights if name not in expected}
-    reasons: dict[str, list[str]] = {}
-    for name in sorted(spare):
-        reason = next((why for start, why in _HARMLESS.items() if name.startswith(start)), None)
-        if reason is None:
-            raise CheckpointError(f"the weight {name} belongs to nothing in a {config.model_type} CTC model")
-        reasons.setdefault(reason, []).append(name)
-    pre_training = reasons.get("pre-training", [])
-    if pre_training:
-        log.info("left out, used in pre-training only: %s", ", ".join(pre_training))
-    return {
+    spare: dict[bool, list[str]] = {}
+    for name in sorted(set(weights) - set(expected) - {"masked_spec_embed"}):
+        spare.setdefault(name.startswith(_HARMLESS), []).append(name)
+    if known := spare.get(True):
+        log.info("left out, used in pre-training only: %s", ", ".join(known))
+    if unknown := spare.get(False):
+        more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
+        log.warning(
+            "left out, as a %s CTC model has no place for them: %s%s",
+            *(config.model_type, ", ".join(unknown[:8]), more),
+        )
+    kept = {
         name: weight for name, weight in weights.items() if name in expected or name == "masked_spec_embed"
     }
-
-
-def read_tensors(directory: Path) -> Arrays:
-    """All tensors of a checkpoint, whole or in shards, safetensors before pickles."""
-    for index, whole, reader in (
-        ("model.safetensors.index.json", "model.safetensors", _read_safetensors),
-        ("pytorch_model.bin.index.json", "pytorch_model.bin", _read_pickle),
-    ):
-        if (directory / whole).exists():
-            return reader(directory / whole)
-        if (directory / index).exists():
-            shards = read_json(directory / index).get("weight_map")
-            if not isinstance(shards, dict) or not all(isinstance(shard, str) for shard in shards.values()):
-                raise CheckpointError(f"{index} has no weight_map from tensors to files")
-            tensors: Arrays = {}
-            for shard in sorted(set(shards.values())):
-                if not (directory / shard).exists():
-                    raise CheckpointError(f"the shard {shard} is missing")
-                tensors.update(reader(directory / shard))
-            if absent := sorted(set(shards) - set(tensors)):
-                raise CheckpointError(f"{absent[0]} is in no shard, though {index} names it")
-            return tensors
-    raise CheckpointError("there are no weights: neither model.safetensors nor pytorch_model.bin")
-
-
-def _read_safetensors(path: Path) -> Arrays:
-    return safetensors_io.read(path)[0]
-
-
-def _read_pickle(path: Path) -> Arrays:
-    if find_spec("torch") is None:
-        raise MissingExtraError(f"reading {path.name}, a pickled checkpoint,", "torch", "train")
-    import torch
-
-    try:
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
-        return {
-            name: np.asarray(tensor.float() if tensor.is_floating_point() else tensor)
-            for name, tensor in tensors.items()
-        }
-    except Exception as error:  # unpickling fails in many ways, and none may reach the user as it is
-        raise CheckpointError(f"{path.name} is damaged or holds more than tensors: {error}") from error
+    for name, weight in kept.items():
+        if not np.issubdtype(weight.dtype, np.floating):
+            raise CheckpointError(
+                f"the weight {name} is {weight.dtype} without scales that littlefoot knows: another program "
+                "quantized it: give the checkpoint in full precision, and use littlefoot quantize"
+            )
+    return {
+        name: weight.astype(np.float32) if weight.dtype == np.float64 else weight
+        for name, weight in kept.items()
+    }

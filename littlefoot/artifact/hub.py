@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from littlefoot.artifact import artifact, checkpoint
+from littlefoot.artifact import artifact, checkpoint, checksums, side_files
 from littlefoot.artifact.artifact import Artifact, weights_file_bytes
 from littlefoot.errors import CheckpointError, ConfigError, LittlefootError
-
-FILES = (
-    *(artifact.CONFIG, artifact.WEIGHTS, artifact.VOCABULARY, artifact.TOKENIZER),
-    *(artifact.PREPROCESSOR, artifact.CARD),
-)
-"""What is pushed of a directory, whatever else lies in it."""
 
 TASK = "automatic-speech-recognition"
 _FRONT_MATTER = re.compile(r"\s*---[ \t]*\r?\n(.*?\n)?---[ \t]*(\r?\n|$)", re.DOTALL)
@@ -77,14 +72,11 @@ def push(
         url = api.create_repo(repository, private=private or None, exist_ok=True)
         if revision is not None:
             api.create_branch(repository, branch=revision, exist_ok=True)
-        content: dict[str, Path | bytes] = {file: directory / file for file in FILES}
-        content[artifact.CARD] = card.encode()
         api.create_commit(
             repository,
             [
                 CommitOperationAdd(file, source if isinstance(source, bytes) else str(source))
-                for file, source in content.items()
-                if isinstance(source, bytes) or source.exists()
+                for file, source in _content(directory, card.encode()).items()
             ],
             commit_message=message or f"{name}, by littlefoot",
             revision=revision,
@@ -92,6 +84,18 @@ def push(
     except Exception as error:  # the Hub's and the network's many errors
         raise LittlefootError(f"{repository}: {_reason(error)}") from error
     return str(url) if revision is None else f"{url}/tree/{revision}"
+
+
+def _content(directory: Path, card: bytes) -> dict[str, Path | bytes]:
+    """What is pushed of a directory, whatever else lies in it: paths, or bytes where they differ."""
+    content: dict[str, Path | bytes] = {
+        name: side_files.checked(directory, name) for name in artifact.FILES if (directory / name).exists()
+    }
+    content[artifact.CARD] = card
+    if (digests := checksums.read(directory)) is not None:
+        digests[artifact.CARD] = hashlib.sha256(card).hexdigest()
+        content[checksums.NAME] = checksums.listing(digests).encode()
+    return content
 
 
 def _directory(model: str | Path) -> Path:
@@ -184,7 +188,7 @@ def with_metadata(card: str, values: dict[str, Any]) -> str:
 
 def _base_model(model: Artifact, api: Any) -> str | None:
     """The Hub's name of the model that this was made of, if it was there."""
-    teacher = (model.config.littlefoot.get("teacher") or {}).get("name", "")
+    teacher = str((model.config.littlefoot.get("teacher") or {}).get("name", "")).partition("@")[0]
     if not _REPOSITORY.fullmatch(teacher) or not api.repo_exists(teacher):
         return None
     return str(teacher)

@@ -1,7 +1,7 @@
 """Reading and writing safetensors files as numpy arrays, bfloat16 included.
 
 Arrays are views of a private memory map: nothing is copied until it is used, and engines that insist on
-writable memory can share it.
+writable memory can share it. Those that do not begin at a multiple of their numbers' size are copied.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import mmap
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,9 @@ def read(path: Path) -> tuple[Arrays, dict[str, str]]:
     try:
         header = json.loads(data[8 : 8 + length])
         metadata = header.pop("__metadata__", {})
-        return {name: _tensor(data, 8 + length, entry) for name, entry in header.items()}, dict(metadata)
+        tensors = {name: _tensor(data, 8 + length, entry) for name, entry in header.items()}
+        _check_places([entry["data_offsets"] for entry in header.values()], size - 8 - length)
+        return tensors, dict(metadata)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise CheckpointError(f"{path}: damaged safetensors header, or cut off ({error})") from error
 
@@ -78,7 +80,21 @@ def _tensor(data: mmap.mmap, base: int, entry: Mapping[str, Any]) -> npt.NDArray
     array = np.frombuffer(data, dtype, count, base + start).reshape(shape)
     if entry["dtype"] == "BF16":  # the upper half of a float32
         return (array.astype(np.uint32) << 16).view(np.float32)
-    return array
+    return array if array.flags.aligned else array.copy()
+
+
+def _check_places(places: list[Sequence[int]], size: int) -> None:
+    """Raises ValueError where tensors do not lie one behind the other and fill the file.
+
+    The format demands it: tensors that overlap would take more memory than the file has bytes.
+    """
+    reached = 0
+    for start, end in sorted(map(tuple, places)):
+        if start != reached:
+            raise ValueError("tensors overlap" if start < reached else "there are bytes between tensors")
+        reached = end
+    if reached != size:
+        raise ValueError(f"the tensors have {reached} bytes, and the file {size}")
 
 
 def write(path: Path, arrays: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, str]) -> None:

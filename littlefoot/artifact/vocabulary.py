@@ -2,112 +2,232 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+from littlefoot.artifact.alphabet import Alphabet
 from littlefoot.errors import CheckpointError, ManifestError
 
 WORD_DELIMITER = "|"
 
+_SPECIAL = re.compile(r"<[^<>]+>|\[[^\[\]]+\]")
+_CLEANED = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
+"""Where ``clean_up_tokenization`` of transformers takes spaces away, in its order."""
+
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """V tokens in the order of the logits."""
+    """V tokens in the order of the logits, and how they become text."""
 
     tokens: tuple[str, ...]
     blank: int = 0
     """Index of the CTC blank (``<pad>`` in Hugging Face vocabularies)."""
     word_delimiter: str = WORD_DELIMITER
-    _index: dict[str, int] = field(init=False, repr=False, compare=False)
+    special: frozenset[str] | None = None
+    """Tokens that stand for no text; None: those that look so, such as ``<s>`` and ``[UNK]``."""
+    space: str = " "
+    """What a text has between words."""
+    lower_case: bool = False
+    """Whether texts are lower case, though the tokens may not be."""
+    phones: bool = False
+    """Whether every token is a word, with ``space`` between: a model of phones."""
+    clean_up: bool = False
+    """Whether punctuation and English contractions move to the word before them."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_index", {token: index for index, token in enumerate(self.tokens)})
-        if len(self._index) != len(self.tokens):
+        if len(set(self.tokens)) != len(self.tokens):
             twice = [token for token, count in Counter(self.tokens).items() if count > 1]
             raise CheckpointError(f"vocabulary: tokens stand in it twice: {', '.join(map(repr, twice))}")
         if not 0 <= self.blank < len(self.tokens):
             raise CheckpointError(
                 f"vocabulary: the blank {self.blank} is outside its {len(self.tokens)} tokens"
             )
+        special = set(filter(looks_special, self.tokens)) if self.special is None else self.special
+        special = (special | {self.tokens[self.blank]}) & set(self.tokens)
+        if self.delimiter >= 0:
+            special -= {self.word_delimiter}
+        object.__setattr__(self, "special", frozenset(special))
 
     @classmethod
     def from_dict(cls, vocabulary: Mapping[str, Any], blank: int, language: str | None = None) -> Vocabulary:
         """From the content of ``vocab.json``: token -> index, or one such table for each language (MMS).
 
-        Raises CheckpointError for gaps, doubles and unknown languages.
+        ``artifact.tokenizer`` reads all of a checkpoint's files. Raises CheckpointError for gaps, doubles
+        and unknown languages.
         """
         chosen = choose_language(vocabulary, language)
-        if chosen is not None:
-            vocabulary = vocabulary[chosen]
         by_index: dict[int, str] = {}
-        for token, index in vocabulary.items():
-            if not isinstance(index, int) or isinstance(index, bool):
-                raise CheckpointError(f"vocabulary: the index of {token!r} must be an integer, not {index!r}")
+        for token, index in checked_table(vocabulary if chosen is None else vocabulary[chosen]).items():
             if index in by_index:
                 raise CheckpointError(
                     f"vocabulary: {by_index[index]!r} and {token!r} both have the index {index}"
                 )
             by_index[index] = token
-        if not by_index:
-            raise CheckpointError("vocabulary: it holds no tokens")
         if sorted(by_index) != list(range(len(by_index))):
             raise CheckpointError(f"vocabulary: the indices must be 0 to {len(by_index) - 1} without gaps")
-        delimiter = WORD_DELIMITER if WORD_DELIMITER in vocabulary else " "
+        delimiter = WORD_DELIMITER if WORD_DELIMITER in by_index.values() else " "
         return cls(tuple(by_index[index] for index in range(len(by_index))), blank, delimiter)
 
     def to_dict(self) -> dict[str, int]:
         """The content of ``vocab.json``."""
-        return dict(self._index)
+        return {token: index for index, token in enumerate(self.tokens)}
+
+    @property
+    def form(self) -> dict[str, Any]:
+        """What decides about the text besides the tokens, where it is not as usual."""
+        usual = Vocabulary(self.tokens, self.blank, self.word_delimiter).special
+        unusual = sorted((self.special or set()) ^ (usual or set()))
+        settings = {"lower_case": self.lower_case, "phones": self.phones, "clean_up": self.clean_up}
+        return {
+            **{name: value for name, value in settings.items() if value},
+            **({"space": self.space} if self.space != " " else {}),
+            **({"unusual": unusual} if unusual else {}),
+        }
+
+    @cached_property
+    def delimiter(self) -> int:
+        """Index of the word delimiter, -1 where every token is a word."""
+        if self.phones or self.word_delimiter not in self.tokens:
+            return -1
+        index = self.tokens.index(self.word_delimiter)
+        return -1 if index == self.blank else index
+
+    @cached_property
+    def written(self) -> tuple[str, ...]:
+        """(V,) what each token writes: nothing, where it is special or the blank."""
+        silent = set(self.special or ())
+        if self.phones:
+            silent |= {self.word_delimiter, *(token for token in self.tokens if not token.strip())}
+        return tuple("" if token in silent else token for token in self.tokens)
+
+    @property
+    def separator(self) -> str:
+        """What stands between words: nothing where the alphabet has no word delimiter."""
+        return self.space if self.phones or self.delimiter >= 0 else ""
+
+    def word(self, ids: Iterable[int]) -> str:
+        """The text of the tokens of one word."""
+        text = "".join(self.written[index] for index in ids)
+        return text.lower() if self.lower_case else text
+
+    def groups(self, words: Sequence[str]) -> list[list[int]]:
+        """Which words stand together in the text, by their places: more than one where it is cleaned up."""
+        places = [[place] for place in range(len(words))]
+        if not (self.clean_up and self.separator == " "):
+            return places
+        text = " ".join(words)
+        for spaced in _CLEANED:
+            text = text.replace(spaced, spaced.strip())
+        found: list[list[int]] = []
+        at, joined = 0, False
+        for place, word in enumerate(words):
+            if joined:
+                found[-1].append(place)
+            else:
+                found.append([place])
+            at += len(word)
+            joined = text[at : at + 1] != " "
+            at += not joined
+        return found
+
+    def join(self, words: Sequence[str]) -> str:
+        """The text of words."""
+        together = ["".join(words[place] for place in group) for group in self.groups(words)]
+        return self.separator.join(together)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of tokens whose repetitions are already merged."""
+        return self.join(self.words(ids))
+
+    def words(self, ids: Iterable[int]) -> list[str]:
+        """The words of tokens whose repetitions are already merged."""
+        words: list[list[int]] = [[]]
+        for index in ids:
+            if index == self.delimiter or (self.delimiter < 0 and self.written[index]):
+                words.append([])
+            if index != self.delimiter:
+                words[-1].append(index)
+        return [word for word in map(self.word, words) if word]
 
     def encode(self, text: str) -> list[int]:
-        """The tokens of a text, one for each character.
+        """The tokens of a text, in the alphabet's case and Unicode form (``littlefoot.artifact.alphabet``).
 
         Raises ManifestError naming the characters that are not in the alphabet.
         """
-        if missing := self.unknown(text):
+        tokens, missing = self.spell(text)
+        if missing:
             raise ManifestError(
-                f"characters outside of the model's alphabet: {' '.join(map(repr, sorted(missing)))} "
+                f"characters outside of the model's alphabet: {' '.join(map(repr, sorted(set(missing))))} "
                 f"in '{text[:60]}': leave them out, or spell them in its letters"
             )
-        return [self._index[character] for character in self._spelled(text)]
+        return tokens
 
     def unknown(self, text: str) -> set[str]:
-        """The characters of a text that the alphabet lacks."""
-        return {character for character in self._spelled(text) if character not in self._index}
+        """The characters of a text that the alphabet lacks, in any case and Unicode form."""
+        return set(self.spell(text)[1])
 
-    def decode(self, ids: Iterable[int]) -> str:
-        """The text of tokens whose repetitions and blanks are already gone."""
-        text = "".join(self.tokens[index] for index in ids)
-        return " ".join(text.replace(self.word_delimiter, " ").split())
+    def spell(self, text: str) -> tuple[list[int], list[str]]:
+        """The tokens of a text, and what of it the alphabet lacks, which the tokens leave out.
 
-    def padded(self, added: Mapping[int, str], size: int) -> Vocabulary:
-        """With ``size`` tokens: tokens that a tokenizer added later, and placeholders for unused outputs."""
-        tokens = list(self.tokens)
-        for index in range(len(tokens), size):
-            token = added.get(index, "")
-            tokens.append(token if token and token not in tokens else f"<unused-{index}>")
-        return Vocabulary(tuple(tokens), self.blank, self.word_delimiter)
+        Between words stands the word delimiter. A model of phones takes them with spaces between.
+        """
+        if self.phones:
+            tokens: list[int] = []
+            missing: list[str] = []
+            for phone in text.split():
+                found, lacking = self._alphabet.spell(phone)
+                tokens += found
+                missing += [phone] if lacking else []
+            return tokens, missing
+        between = self.word_delimiter if self.delimiter >= 0 else " "
+        return self._alphabet.spell(between.join(text.split()))
 
-    def _spelled(self, text: str) -> str:
-        return self.word_delimiter.join(text.split())
+    @cached_property
+    def _alphabet(self) -> Alphabet:
+        tokens = {token: index for index, token in enumerate(self.written) if token}
+        return Alphabet(tokens, cased=self.phones)
 
 
-def choose_language(vocabulary: Mapping[str, Any], language: str | None) -> str | None:
+def looks_special(token: str) -> bool:
+    """Whether a token has the form of those that stand for no text, such as ``<s>`` and ``[PAD]``."""
+    return _SPECIAL.fullmatch(token) is not None
+
+
+def checked_table(vocabulary: Mapping[str, Any]) -> Mapping[str, int]:
+    """The content of ``vocab.json`` of one language. Raises CheckpointError where it is no such table."""
+    for token, index in vocabulary.items():
+        if not isinstance(index, int) or isinstance(index, bool):
+            raise CheckpointError(f"vocabulary: the index of {token!r} must be an integer, not {index!r}")
+    if not vocabulary:
+        raise CheckpointError("vocabulary: it holds no tokens")
+    return vocabulary
+
+
+def is_nested(vocabulary: Mapping[str, Any]) -> bool:
+    """Whether ``vocab.json`` holds a table for each language (MMS)."""
+    return bool(vocabulary) and all(isinstance(value, Mapping) for value in vocabulary.values())
+
+
+def choose_language(
+    vocabulary: Mapping[str, Any], language: str | None, saved: str | None = None
+) -> str | None:
     """The language to take from the content of ``vocab.json``; None where it has only one, unnamed.
 
-    Without a wish, English; without English, the first. Raises CheckpointError for a language that the
-    vocabulary does not have.
+    Without a wish the one for which the model was ``saved``, else English; without English, the first.
+    Raises CheckpointError for a language that the vocabulary does not have.
     """
-    if not vocabulary or not all(isinstance(value, Mapping) for value in vocabulary.values()):
-        if language is not None:
+    if not is_nested(vocabulary):
+        if language not in (None, saved):
             raise CheckpointError(
                 f"language '{language}' cannot be chosen: the model knows one language only"
             )
         return None
     if language is None:
-        return "eng" if "eng" in vocabulary else next(iter(vocabulary))
+        language = saved or ("eng" if "eng" in vocabulary else next(iter(vocabulary)))
     if language not in vocabulary:
         known = sorted(vocabulary)
         raise CheckpointError(

@@ -3,7 +3,7 @@
 libsndfile decodes what is there and succeeds: half a WAV or Ogg file is half the speech without a word
 of warning, damaged Ogg pages are skipped, of an MP3 without a length header it may stop half-way, and
 of chained Ogg streams it reads the first. Each check walks the container's own structure, in bounded
-memory, and says what is wrong. FLAC needs none: its decoder verifies every frame.
+memory, and says what is wrong. Of FLAC, whose decoder verifies every frame, the length is read.
 
 What cannot be seen: an MP3, AAC or live WebM recording without a length that was cut exactly between two
 frames, and a WAV, AU or CAF whose writer left the length open (streamed through a pipe).
@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable
 from typing import BinaryIO
 
-from littlefoot.audio import media
+from littlefoot.audio import demuxers
 from littlefoot.errors import AudioError
 
 # So many samples may rightly be trimmed: the length header's own frame, and the encoder's delay and
@@ -90,6 +90,8 @@ def _caf(stream: BinaryIO, size: int) -> int:
 
 def _au(stream: BinaryIO, size: int) -> int:
     header = _at(stream, 0, 12)
+    if len(header) < 12:
+        raise AudioError("is truncated: its header is incomplete")
     start, length = struct.unpack("<II" if header[:4] == b"dns." else ">II", header[4:])
     if length != 0xFFFFFFFF:
         _require(length, size - start)
@@ -100,6 +102,27 @@ def _nist(stream: BinaryIO, size: int) -> int:
     """SPHERE: a text header of fields such as ``sample_count -i 46797``."""
     count = re.search(rb"\nsample_count -i (\d{1,12})\n", _at(stream, 0, 1024))
     return int(count[1]) if count else 0
+
+
+def flac_count(stream: BinaryIO) -> range:
+    """Where a FLAC file's header keeps the number of its samples (RFC 9639, section 8.2): five bytes, of the
+    first of which the four lower bits belong to it. Empty where the file does not begin as it should."""
+    head = _at(stream, 0, 10)
+    start = 10 + _syncsafe(head[6:10]) if head[:3] == b"ID3" else 0
+    return range(start + 21, start + 26) if _at(stream, start, 5) in _FLAC_STARTS else range(0)
+
+
+def _flac(stream: BinaryIO, size: int) -> int:
+    place = flac_count(stream)
+    return int.from_bytes(_at(stream, place.start, 5), "big") & (1 << 36) - 1 if place else 0
+
+
+_FLAC_STARTS = (b"fLaC\0", b"fLaC\x80")  # STREAMINFO, which comes first, and may be the last block too
+
+
+def _syncsafe(data: bytes) -> int:
+    """The length of an ID3 tag: seven bits in each byte."""
+    return sum((byte & 127) << 7 * (3 - i) for i, byte in enumerate(data))
 
 
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
@@ -179,7 +202,7 @@ def _mp3(stream: BinaryIO, size: int) -> int:
     while position + 10 <= size:
         header = _at(stream, position, 10)
         if header[:3] == b"ID3":
-            position += 10 + sum((byte & 127) << 7 * (3 - i) for i, byte in enumerate(header[6:10]))
+            position += 10 + _syncsafe(header[6:10])
             continue
         length, count = _mp3_frame(header)
         if not length:
@@ -276,9 +299,13 @@ def _adts(stream: BinaryIO, size: int) -> int:
 _MAGIC = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"fLaC", b"OggS", b"caff", b".snd", b"dns.", b"NIST", b"ID3")
 
 
+_MAY_BE_SAMPLES = ("aac", "loas", "ac3", "eac3", "mpegts", "mpeg", "mxf", "dts")
+"""Formats whose few first bytes bare samples may have, too."""
+
+
 def is_known(head: bytes) -> bool:
     """Whether data that begin with ``head``, some kilobytes, are an audio file rather than bare samples."""
-    if head.startswith(_MAGIC) or media.demuxer(head) in ("mov", "matroska"):
+    if head.startswith(_MAGIC) or demuxers.demuxer(head) not in (None, *_MAY_BE_SAMPLES):
         return True
     # Bare samples may look like the header of one frame, though not like two in a row.
     for length in (_mp3_frame(head)[0], _adts_frame(head)):
@@ -286,6 +313,15 @@ def is_known(head: bytes) -> bool:
         if length and (_mp3_frame(second)[0] or _adts_frame(second)):
             return True
     return False
+
+
+def is_plain(head: bytes) -> bool:
+    """Whether data that begin so are of a format whose readers have withstood everything so far: WAV of bare
+    samples, FLAC, Ogg, MP3. Those are decoded in this process, and all others in one of their own."""
+    if head.startswith(b"RIFF"):
+        # PCM, floating point, or either of them in the extensible form
+        return head[12:16] == b"fmt " and head[20:22] in (b"\x01\0", b"\x03\0", b"\xfe\xff")
+    return head.startswith((b"fLaC", b"OggS", b"ID3")) or _mp3_frame(head)[0] > 0
 
 
 _CHECKS: dict[str, Callable[[BinaryIO, int], int]] = {
@@ -296,9 +332,15 @@ _CHECKS: dict[str, Callable[[BinaryIO, int], int]] = {
     "CAF": _caf,
     "AU": _au,
     "NIST": _nist,
+    "FLAC": _flac,
     "OGG": _ogg,
     "MP3": _mp3,
     "mov": _boxes,
     "matroska": _ebml,
     "aac": _adts,
+    "wav": _riff,
+    "aiff": _riff,
+    "caf": _caf,
+    "au": _au,
+    "ogg": _ogg,
 }

@@ -8,7 +8,22 @@ from pathlib import Path
 
 SUFFIXES = (
     *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".sph"),
-    *(".m4a", ".m4v", ".mp4", ".mov", ".3gp", ".webm", ".mkv", ".mka", ".aac"),
+    *(
+        ".m4a",
+        ".m4b",
+        ".m4v",
+        ".mp4",
+        ".mov",
+        ".3gp",
+        ".webm",
+        ".mkv",
+        ".mka",
+        ".aac",
+        ".avi",
+        ".ts",
+        ".m2ts",
+    ),
+    *(".mpg", ".flv", ".wma", ".wmv", ".amr", ".ac3", ".ape", ".wv", ".spx", ".mp2", ".w64"),
 )
 """Of the files that are taken from a folder. Those that are named may be called anything."""
 

@@ -1,22 +1,25 @@
-"""Recordings that libsndfile does not read: MPEG-4 (m4a, mp4, mov, 3gp), Matroska (webm, mkv) and AAC.
+"""Recordings that libsndfile does not read: of films, telephones, broadcasts (``littlefoot.audio.demuxers``).
 
 FFmpeg's libraries decode them, through PyAV: it reads any binary file piece by piece, in this process and
-without FFmpeg installed on the system. The demuxer is chosen here by the first bytes and never guessed by
-FFmpeg, some of whose formats (playlists) would open other files.
-"""
+without FFmpeg installed on the system."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from littlefoot.audio.channels import Choice, Mixer
+from littlefoot.audio.demuxers import NAMES
 from littlefoot.errors import AudioError, MissingExtraError
 
-_NAMES = {"mov": "MPEG-4", "matroska": "Matroska", "aac": "AAC"}
 _JITTER_SECONDS = 0.1  # of time stamps; what is more is a gap
-_LONGEST_GAP_SECONDS = 24 * 3600.0
+_SILENT_SECONDS = 3600.0  # in gaps, that a recording may have more than it has sound
+_SILENT = 3e-4  # of full scale: no more than dither
+_SAMPLE_FORMATS = ("u8", "s16", "s32", "flt", "dbl")  # that PyAV makes arrays of
+_POINTERS = 8  # to planes, in an AVFrame
 _SILENCE = np.zeros(1 << 18, np.float32)
 
 
@@ -29,29 +32,26 @@ class Media(NamedTuple):
     """Length by the header; None where it does not tell."""
     pieces: Iterator[NDArray[np.float32]]
     """Mono samples (T,), to be read once. Raises AudioError, whose message does not name the file."""
+    channels: int
+    warnings: list[str]
 
 
-def demuxer(head: bytes) -> str | None:
-    """FFmpeg's name of the format of a file that begins with ``head``, if it is one of ours."""
-    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide"):
-        return "mov"
-    if head[:4] == b"\x1a\x45\xdf\xa3":
-        return "matroska"
-    if len(head) > 1 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0:  # ADTS; an MP3 has other layer bits
-        return "aac"
-    return None
+def is_available() -> bool:
+    """Whether PyAV is installed."""
+    return find_spec("av") is not None
 
 
 @contextmanager
-def opened(stream: BinaryIO, form: str) -> Iterator[Media]:
-    """Open the first, or the marked, audio stream of a file.
+def opened(stream: BinaryIO, form: str, choice: Choice | None = None) -> Iterator[Media]:
+    """Open an audio track of a file: the chosen one, or else the marked or first that is not silent.
 
     The samples stand where the time stamps say: audio that begins after the picture, or pauses, has silence
     there, so that subtitles fit the picture.
 
     Args:
         stream: seekable, at its beginning.
-        form: as ``demuxer`` names it.
+        form: as ``littlefoot.audio.demuxers`` names it.
+        choice: of channel and track.
 
     Raises:
         AudioError: there is no audio, or it cannot be decoded; the message does not name the file.
@@ -60,18 +60,19 @@ def opened(stream: BinaryIO, form: str) -> Iterator[Media]:
     try:
         import av
     except ImportError as error:
-        raise MissingExtraError(f"{_NAMES[form]} (m4a, mp4, mov, webm, mkv, aac)", "av", "media") from error
-    try:
-        container = av.open(stream, mode="r", format=form, metadata_errors="replace")
-    except (av.FFmpegError, ValueError, OSError) as error:
-        raise AudioError(
-            f"is no {_NAMES[form]} file that can be read ({_reason(error)}): fetch or export it again"
-        ) from error
-    with container:
-        audio = container.streams.best("audio")
-        if audio is None:
-            kinds = ", ".join(sorted({each.type for each in container.streams})) or "nothing"
-            raise AudioError(f"holds no audio ({kinds} only): is the sound in another file?")
+        raise MissingExtraError(NAMES[form], "av", "media") from error
+    choice = choice or Choice()
+    warnings: list[str] = []
+    place = choice.track and choice.track - 1
+    if place is None:
+        with _container(stream, form) as container:
+            place = _track(container, warnings)
+        stream.seek(0)
+    with _container(stream, form) as container:
+        tracks = container.streams.audio
+        if place >= len(tracks):
+            raise AudioError(f"has {len(tracks)} audio tracks, so there is no track {choice.track} to take")
+        audio = tracks[place]
         origin = (container.start_time or 0) / av.time_base
         seconds = None
         if audio.duration is not None and audio.time_base is not None:
@@ -83,7 +84,66 @@ def opened(stream: BinaryIO, form: str) -> Iterator[Media]:
         if first is None:
             raise AudioError("holds no samples: record or export it again")
         promised = seconds if form == "mov" else None
-        yield Media(first.sample_rate, seconds, _pieces(first, frames, origin, promised))
+        mixer = Mixer(choice, first.layout.nb_channels)
+        mixer.warnings += warnings
+        pieces = _pieces(first, frames, origin, promised, mixer)
+        yield Media(first.sample_rate, seconds, pieces, first.layout.nb_channels, mixer.warnings)
+
+
+@contextmanager
+def _container(stream: BinaryIO, form: str) -> Iterator[Any]:
+    """An open file with audio. Raises AudioError."""
+    import av
+
+    try:
+        container = av.open(stream, mode="r", format=form, metadata_errors="replace")
+    except (av.FFmpegError, ValueError, OSError) as error:
+        raise AudioError(
+            f"is no {NAMES[form]} file that can be read ({_reason(error)}): fetch or export it again"
+        ) from error
+    with container:
+        if not container.streams.audio:
+            kinds = ", ".join(sorted({each.type for each in container.streams})) or "nothing"
+            raise AudioError(f"holds no audio ({kinds} only): is the sound in another file?")
+        yield container
+
+
+def _track(container: Any, warnings: list[str]) -> int:
+    """The place of the marked or first audio track, or of the first with sound where that is silent."""
+    tracks = list(container.streams.audio)
+    best = container.streams.best("audio")
+    usual = 0 if best is None else tracks.index(best)
+    if len(tracks) == 1:
+        return usual
+    heard: set[int] = set()
+    for place, samples in _sounds(container, tracks):
+        if float(np.abs(samples).max(initial=0.0)) > _SILENT:
+            heard.add(place)
+        if usual in heard:
+            return usual
+    if not heard:
+        return usual
+    warnings.append(
+        f"its audio track {usual + 1} is silent: track {min(heard) + 1} is taken; --track chooses another"
+    )
+    return min(heard)
+
+
+def _sounds(container: Any, tracks: list[Any]) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """The samples (C, T) of all tracks as they come, each after the place of its track; damage ends them."""
+    import av
+
+    readers: dict[tuple[int, str], Callable[[Any], NDArray[np.float32]]] = {}
+    try:
+        for packet in container.demux(tracks):
+            place = tracks.index(packet.stream)
+            for frame in packet.decode():
+                key = place, _shape(frame)
+                if key not in readers:
+                    readers[key] = _reader(frame)
+                yield place, readers[key](frame)
+    except (av.FFmpegError, ValueError, OSError):
+        return
 
 
 def _frames(container: Any, stream: Any) -> Iterator[Any]:
@@ -104,28 +164,33 @@ def _frames(container: Any, stream: Any) -> Iterator[Any]:
 
 
 def _pieces(
-    first: Any, frames: Iterator[Any], origin: float, promised: float | None
+    first: Any, frames: Iterator[Any], origin: float, promised: float | None, mixer: Mixer
 ) -> Iterator[NDArray[np.float32]]:
     """Mono samples, with silence for gaps in the time stamps."""
-    rate = first.sample_rate
-    got = 0
+    rate, shape = first.sample_rate, _shape(first)
+    samples = _reader(first)
+    got = silent = 0
     frame = first
     while frame is not None:
-        if frame.sample_rate != rate:
+        if _shape(frame) != shape:  # to convert such a frame would read memory that is not its own
             raise AudioError(
-                f"changes its sampling rate from {rate} to {frame.sample_rate} Hz: convert it with: "
+                f"changes after {got / rate:.2f} s from {shape} to {_shape(frame)}: convert it with: "
                 "ffmpeg -i INPUT -ar 16000 -ac 1 OUTPUT.wav"
             )
         gap = 0.0 if frame.time is None else frame.time - origin - got / rate
-        if gap > _LONGEST_GAP_SECONDS:
-            raise AudioError(f"is damaged: its time stamps jump by {gap / 3600:.0f} h: export it again")
         if gap > _JITTER_SECONDS:
             missing = round(gap * rate)
             got += missing
+            silent += missing
+            if silent / rate > _SILENT_SECONDS + (got - silent) / rate:
+                raise AudioError(
+                    f"is damaged: its time stamps make {silent / rate:.0f} s of silence around"
+                    f" {(got - silent) / rate:.0f} s of sound: export it again"
+                )
             while missing:
                 yield _SILENCE[:missing].copy()
                 missing -= min(missing, len(_SILENCE))
-        piece = _mono(frame)
+        piece = mixer.mix(samples(frame))
         got += len(piece)
         yield piece
         frame = next(frames, None)
@@ -135,8 +200,40 @@ def _pieces(
         )
 
 
-def _mono(frame: Any) -> NDArray[np.float32]:
-    """Samples (T,) of a frame of any sample format, channels averaged."""
+def _shape(frame: Any) -> str:
+    channels = frame.layout.nb_channels
+    return f"{frame.sample_rate} Hz, {channels} channel{'s'[: channels > 1]}, {frame.format.name}"
+
+
+def _reader(first: Any) -> Callable[[Any], NDArray[np.float32]]:
+    """Makes samples (C, T) of a frame that is like the first one, of any sample format."""
+    import av
+
+    channels = first.layout.nb_channels
+    if first.format.packed.name not in _SAMPLE_FORMATS:
+        raise AudioError(
+            f"has samples of the format {first.format.name}: convert it with: "
+            "ffmpeg -i INPUT -ar 16000 -ac 1 OUTPUT.wav"
+        )
+    if not first.format.is_planar or channels < _POINTERS:
+        return _samples
+    # PyAV looks for the end of a frame's planes behind the array of pointers to them where that is full.
+    resampler = av.AudioResampler(first.format.packed, first.layout, first.sample_rate)
+
+    def samples(frame: Any) -> NDArray[np.float32]:
+        try:
+            return np.concatenate([_samples(part) for part in resampler.resample(frame)], axis=1)
+        except (av.FFmpegError, ValueError) as error:
+            raise AudioError(
+                f"has {channels} channels, which cannot be mixed ({_reason(error)}): convert it with: "
+                "ffmpeg -i INPUT -ar 16000 -ac 1 OUTPUT.wav"
+            ) from error
+
+    return samples
+
+
+def _samples(frame: Any) -> NDArray[np.float32]:
+    """Samples (C, T) of a frame."""
     array = frame.to_ndarray()  # (channels, T); packed formats (1, T * channels)
     if not frame.format.is_planar:
         array = array.reshape(-1, frame.layout.nb_channels).T
@@ -144,8 +241,8 @@ def _mono(frame: Any) -> NDArray[np.float32]:
         array = array.astype(np.float32) / 128 - 1
     elif array.dtype.kind == "i":
         array = array.astype(np.float32) / np.float32(2.0 ** (8 * array.dtype.itemsize - 1))
-    mono: NDArray[np.float32] = array.mean(axis=0, dtype=np.float32)
-    return mono
+    samples: NDArray[np.float32] = array.astype(np.float32, copy=False)
+    return samples
 
 
 def _reason(error: Exception) -> str:

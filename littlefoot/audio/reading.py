@@ -1,39 +1,72 @@
 """Audio from files, bytes, pipes and arrays: always float32, mono, 16 kHz.
 
-Files are decoded by libsndfile (through soundfile) or FFmpeg (``littlefoot.audio.media``), chosen by what
-they hold and not by their names, and resampled by soxr, block by block, so that a recording of any length
-needs bounded memory. Several channels are averaged. A file that is damaged or not all there is refused rather
-than read in part (see ``littlefoot.audio.containers``), and so is one that changes meanwhile.
+Files are decoded by libsndfile (through soundfile) or FFmpeg (``audio.media``), chosen by what they
+hold and not by their names, and resampled by soxr, block by block, so that a recording of any length needs
+bounded memory. Several channels become one (``audio.channels``). A file that is damaged or not all
+there is refused rather than read in part (``audio.containers``), and so is one that changes meanwhile;
+a WAV file whose header is wrong is read (``audio.wav``).
 """
 
 import io
+import logging
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from littlefoot.audio import SAMPLE_RATE, containers, media
+from littlefoot.audio import SAMPLE_RATE, containers, demuxers, isolation, media, wav
+from littlefoot.audio.channels import Choice, Mixer
 from littlefoot.audio.pcm import Pcm
 from littlefoot.errors import AudioError, MissingExtraError
 
 if TYPE_CHECKING:
     import soundfile
 
-"""Samples per second of everything this module returns."""
+log = logging.getLogger("littlefoot")
+
 
 Waveform: TypeAlias = NDArray[np.float32]
-Source: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Pcm | NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Untrusted:
+    """A recording that a stranger sent: decoded in a process of its own, whatever its format."""
+
+    file: BinaryIO
+
+
+@dataclass(frozen=True)
+class Selected:
+    """A recording of which one channel or track is heard."""
+
+    source: "Unselected"
+    choice: Choice
+
+
+def selected(source: "Source", channel: str = "auto", track: int | None = None) -> "Selected":
+    """One channel and track of a recording. Raises AudioError for samples, which have none to choose."""
+    if isinstance(source, Pcm | np.ndarray):
+        raise AudioError(f"{name_of(source)}: is one channel: there is none to choose")
+    if isinstance(source, Selected):
+        raise AudioError(f"{name_of(source)}: a channel or track of it is chosen already")
+    return Selected(source, Choice(channel, track))
+
+
+Unselected: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Untrusted
+File: TypeAlias = Unselected | Selected
+Source: TypeAlias = File | Pcm | NDArray[Any]
 
 _FORMATS = ("WAV", "WAVEX", "RF64", "AIFF", "AU", "CAF", "NIST", "FLAC", "OGG", "MP3")
 _READABLE = (
-    "WAV, FLAC, Ogg (Vorbis, Opus), MP3, MPEG-4 (m4a, mp4, mov), WebM, Matroska, AAC, AIFF, AU, CAF and"
-    " NIST SPHERE are read"
+    "WAV, FLAC, Ogg (Vorbis, Opus), MP3, AIFF, AU, CAF and NIST SPHERE are read, and what FFmpeg reads with:"
+    " pip install 'littlefoot[media]'"
 )
 _CONVERT = "convert it with: ffmpeg -i INPUT -ar 16000 -ac 1 OUTPUT.wav"
 _RATES = range(1000, 768_001)  # hertz; beyond it, a damaged header would ask for absurd amounts of memory
@@ -41,6 +74,7 @@ _LOUDEST = 2.0**31  # float samples in the scale of 32-bit integers still pass
 _BLOCK = 1 << 18  # samples of all channels decoded at a time: 1 MB
 _CHANGED = "was changed while it was read: wait until it is complete"
 _SPOOL = 1 << 26  # bytes of a pipe that are held in memory rather than in a temporary file
+_MAGIC_BYTES = 200  # by which a format is known
 _HEAD = 1 << 15  # bytes by which a pipe is judged: one second of bare samples
 _UNKNOWN_LENGTH = 1 << 62  # libsndfile counts 2^63 - 1 frames where a header gives no length
 
@@ -128,6 +162,12 @@ def duration(source: Source, exact: bool = True, limit: float | None = None) -> 
         return seconds
 
 
+def channels(source: File) -> int:
+    """How many channels a recording has. Raises AudioError as ``read``, for what is seen without decoding."""
+    with _open(source) as recording:
+        return recording.channels
+
+
 @contextmanager
 def standard_input(stream: BinaryIO) -> Iterator[Source]:
     """What a pipe holds: an audio file, or else bare samples (``littlefoot.audio.pcm``), which are not kept.
@@ -190,12 +230,63 @@ class _Recording(NamedTuple):
     """Whether the header is to be trusted."""
     pieces: Iterator[Waveform]
     """Mono samples (T,), once."""
+    channels: int
+    warnings: list[str]
+    """What is odd about it, as known when the pieces have come."""
 
 
 @contextmanager
-def _open(source: str | os.PathLike[str] | bytes | BinaryIO) -> Iterator[_Recording]:
-    """Open and verify a recording."""
-    name = _name(source)
+def decoding(
+    stream: BinaryIO, name: str, choice: Choice | None = None, fallback: bool = True
+) -> Iterator[_Recording]:
+    """Open and verify a recording, and decode it in this process, be it as hostile as it may.
+
+    With FFmpeg, as a ``fallback``, where libsndfile does not know what a container holds.
+
+    Raises AudioError, whose message names the recording where it comes out of the pieces only.
+    """
+    choice = choice or Choice()
+    head = stream.read(_MAGIC_BYTES)
+    stream.seek(0)
+    form = demuxers.demuxer(head)
+    with ExitStack() as stack:
+        if form is None:
+            try:
+                yield _soundfile(stream, name, stack, choice)
+                return
+            except _NotReadError:
+                form = demuxers.fallback(head)
+                if not fallback or form is None or not media.is_available():
+                    raise
+                stream.seek(0)
+        _complete(stream, form)
+        opened = stack.enter_context(media.opened(stream, form, choice))
+        pieces = _named(opened.pieces, name)
+        reliable = form == "mov"
+        yield _Recording(
+            name, opened.rate, opened.seconds, reliable, pieces, opened.channels, opened.warnings
+        )
+
+
+class _NotReadError(AudioError):
+    """libsndfile does not know the format."""
+
+
+def load_decoders() -> None:
+    """Import what decodes, which is otherwise done when it is first needed."""
+    import soundfile  # noqa: F401
+
+    with suppress(ImportError):
+        import av  # noqa: F401
+
+
+@contextmanager
+def _open(source: File) -> Iterator[_Recording]:
+    """Open and verify a recording, in a process of its own unless it is plain."""
+    given, choice = (source.source, source.choice) if isinstance(source, Selected) else (source, Choice())
+    untrusted = isinstance(given, Untrusted)
+    source = given.file if isinstance(given, Untrusted) else given
+    name = name_of(source)
     with ExitStack() as stack:
         try:
             if isinstance(source, str | os.PathLike):
@@ -204,15 +295,25 @@ def _open(source: str | os.PathLike[str] | bytes | BinaryIO) -> Iterator[_Record
                 source = stack.enter_context(open(source, "rb"))
             stream = _seekable(source, stack)
             state = _state(stream)
-            form = media.demuxer(stream.read(8))
+            head = stream.read(_MAGIC_BYTES)
             stream.seek(0)
-            if form is None:
-                recording = _soundfile(stream, name, stack)
-            else:
-                _complete(stream, form)
-                opened = stack.enter_context(media.opened(stream, form))
-                pieces = _named(opened.pieces, name)
-                recording = _Recording(name, opened.rate, opened.seconds, form == "mov", pieces)
+            here = not isolation.AVAILABLE or (containers.is_plain(head) and not untrusted)
+            try:
+                if here:
+                    fallback = not isolation.AVAILABLE
+                    recording = stack.enter_context(decoding(stream, name, choice, fallback))
+            except _NotReadError:
+                here = not isolation.AVAILABLE or demuxers.fallback(head) is None
+                if here:
+                    raise
+                stream.seek(0)
+            if not here:
+                recording = _Recording(name, *stack.enter_context(isolation.opened(stream, name, choice)))
+            if recording.rate not in _RATES:
+                raise AudioError(
+                    f"has an impossible sampling rate of {recording.rate} Hz: its header is damaged, export"
+                    " it again"
+                )
         except (AudioError, MissingExtraError) as error:
             raise AudioError(f"{name}: {error}") from error
         except FileNotFoundError as error:
@@ -221,20 +322,46 @@ def _open(source: str | os.PathLike[str] | bytes | BinaryIO) -> Iterator[_Record
             raise AudioError(
                 f"{name!a}: cannot be opened ({error}): check the path and its rights"
             ) from error
-        yield recording._replace(pieces=_unchanged(recording.pieces, stream, state, name))
+        yield recording._replace(pieces=_unchanged(_with_warnings(recording), stream, state, name))
 
 
-def _soundfile(stream: BinaryIO, name: str, stack: ExitStack) -> _Recording:
+def _with_warnings(recording: _Recording) -> Iterator[Waveform]:
+    yield from recording.pieces
+    for warning in recording.warnings:
+        log.warning("%s: %s", recording.name, warning)
+
+
+def _soundfile(stream: BinaryIO, name: str, stack: ExitStack, choice: Choice) -> _Recording:
     import soundfile
 
+    found = wav.find(stream)
+    stream.seek(0)
+    if found is not None and found.is_mpeg:  # of which libsndfile loses the end
+        raise _NotReadError(f"is MPEG audio in a WAV file. {_READABLE}: {_CONVERT}")
+    if found is not None:
+        stream = cast(BinaryIO, wav.Corrected(stream, found))
     try:
-        file = stack.enter_context(_sequential()(_Callbacks(stream)))
+        file = stack.enter_context(_sequential()(_Callbacks(stream, containers.flac_count(stream))))
     except soundfile.SoundFileError as error:
         reason = str(error).rpartition(": ")[2].rstrip(".")
-        raise AudioError(f"is no audio that can be read ({reason}). {_READABLE}: {_CONVERT}") from error
+        raise _NotReadError(f"is no audio that can be read ({reason}). {_READABLE}: {_CONVERT}") from error
     least = _verify(stream, file)
-    seconds = None if file.frames >= _UNKNOWN_LENGTH else float(file.frames / file.samplerate)
-    return _Recording(name, file.samplerate, seconds, file.format != "MP3", _frames(file, name, least))
+    mixer = Mixer(choice, file.channels)
+    if found is not None and found.warning:
+        mixer.warnings.append(found.warning)
+    if choice.track not in (None, 1):
+        raise AudioError(f"has one track, so there is no track {choice.track} to take")
+    frames = file.frames if file.frames < _UNKNOWN_LENGTH else least
+    seconds = float(frames / file.samplerate) if frames else None
+    return _Recording(
+        name,
+        file.samplerate,
+        seconds,
+        file.format != "MP3",
+        _frames(file, name, least, mixer),
+        file.channels,
+        mixer.warnings,
+    )
 
 
 def _named(pieces: Iterator[Waveform], name: str) -> Iterator[Waveform]:
@@ -270,11 +397,16 @@ def _unchanged(
         raise AudioError(f"{name}: {_CHANGED}")
 
 
-def _name(source: object) -> str:
+def name_of(source: object) -> str:
+    """What a recording is called in messages."""
+    if isinstance(source, Selected | Untrusted):
+        return name_of(source.source if isinstance(source, Selected) else source.file)
     if isinstance(source, str | os.PathLike):
         return os.fspath(source)
     if isinstance(source, bytes):
         return f"audio data of {len(source)} bytes"
+    if isinstance(source, tempfile.SpooledTemporaryFile):
+        return "standard input"
     return str(getattr(source, "name", "audio data"))
 
 
@@ -308,12 +440,14 @@ def _spooled(stream: BinaryIO, head: bytes = b"") -> Iterator[BinaryIO]:
 class _Callbacks:
     """A binary file as libsndfile calls it: without exceptions, which would be printed there and lost.
 
-    In damaged files it seeks to before the beginning: the position then stays, which it notices.
+    In damaged files it seeks to before the beginning: the position then stays, which it notices. The count of
+    a FLAC file's samples is hidden from it, at which it would stop, however much is there.
     """
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
+    def __init__(self, stream: BinaryIO, count: range) -> None:
+        self._stream, self._count = stream, count
         self.tell = stream.tell
+        stream.seek(0)
 
     def seek(self, offset: int, whence: int) -> None:
         with suppress(OSError, ValueError):
@@ -321,9 +455,17 @@ class _Callbacks:
 
     def read(self, count: int) -> bytes:
         try:
-            return self._stream.read(count)
+            start = self._stream.tell()
+            data = self._stream.read(count)
         except OSError:
             return b""
+        if start >= self._count.stop:
+            return data
+        hidden = bytearray(data)
+        for place in self._count:
+            if start <= place < start + len(data):
+                hidden[place - start] &= 0xF0 if place == self._count.start else 0
+        return bytes(hidden)
 
 
 @cache
@@ -345,11 +487,7 @@ def _sequential() -> type["soundfile.SoundFile"]:
 
 def _verify(stream: BinaryIO, file: "soundfile.SoundFile") -> int:
     if file.format not in _FORMATS:
-        raise AudioError(f"is a file of {file.format_info}. {_READABLE}: {_CONVERT}")
-    if file.samplerate not in _RATES:
-        raise AudioError(
-            f"has an impossible sampling rate of {file.samplerate} Hz: its header is damaged, export it again"
-        )
+        raise _NotReadError(f"is a file of {file.format_info}. {_READABLE}: {_CONVERT}")
     return _complete(stream, file.format)
 
 
@@ -364,7 +502,7 @@ def _complete(stream: BinaryIO, container: str) -> int:
     return least
 
 
-def _decode(source: str | os.PathLike[str] | bytes | BinaryIO | Pcm) -> Iterator[Waveform]:
+def _decode(source: File | Pcm) -> Iterator[Waveform]:
     """Decode, average the channels, resample: pieces of shape (T,) at 16 kHz, at least one sample in all."""
     if isinstance(source, Pcm):
         yield from source.blocks()
@@ -388,18 +526,20 @@ def _decode(source: str | os.PathLike[str] | bytes | BinaryIO | Pcm) -> Iterator
         yield rest if given + len(rest) else first
 
 
-def _frames(file: "soundfile.SoundFile", name: str, least: int) -> Iterator[Waveform]:
+def _frames(file: "soundfile.SoundFile", name: str, least: int, mixer: Mixer) -> Iterator[Waveform]:
     """Mono pieces of shape (T,) at the file's own rate; at the end, check that all frames came."""
     import soundfile
 
     buffer = np.empty((max(1, _BLOCK // file.channels), file.channels), np.float32)
     got = 0
+    left = least if least and file.format == "FLAC" else _UNKNOWN_LENGTH
     try:
-        while count := file.buffer_read_into(buffer, "float32"):
+        while left and (count := file.buffer_read_into(buffer[:left], "float32")):
             got += count
+            left -= count
             piece = buffer[:count]
             _check_finite(piece, name)
-            yield piece.mean(axis=1) if file.channels > 1 else piece[:, 0].copy()
+            yield mixer.mix(piece.T).copy()
     except soundfile.SoundFileError as error:
         seconds = got / file.samplerate
         raise AudioError(
@@ -414,3 +554,17 @@ def _frames(file: "soundfile.SoundFile", name: str, least: int) -> Iterator[Wave
         raise AudioError(f"{name}: only {got} of {promised} samples could be decoded; {remedy}")
     if not got:
         raise AudioError(f"{name}: holds no samples: record or export it again")
+    if not left and _goes_on(file):
+        raise AudioError(
+            f"{name}: holds more than the {least} samples that its header counts: export it again"
+        )
+
+
+def _goes_on(file: "soundfile.SoundFile") -> bool:
+    """Whether a FLAC file has samples after its last one, rather than nothing, or a tag of another kind."""
+    import soundfile
+
+    try:
+        return bool(file.buffer_read_into(np.empty((1, file.channels), np.float32), "float32"))
+    except soundfile.SoundFileError:
+        return False

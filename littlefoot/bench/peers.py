@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from littlefoot.artifact import Artifact, artifact, checkpoint
+from littlefoot.artifact.json_files import read_json
 from littlefoot.audio import reading
 from littlefoot.bench.contenders import Contender, Kind, Subject, Waveform
 from littlefoot.decode.greedy import greedy
@@ -37,7 +38,7 @@ class CTCText:
 
     def __init__(self, folder: Path) -> None:
         """``folder``: a checkpoint, of which only the text side is read."""
-        self._config = ModelConfig.from_dict(artifact.read_json(folder / artifact.CONFIG))
+        self._config = ModelConfig.from_dict(read_json(folder / artifact.CONFIG))
         self._vocabulary, preprocessor = artifact.read_text_side(folder, self._config)
         self._normalize = bool(preprocessor["do_normalize"])
 

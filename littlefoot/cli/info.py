@@ -60,6 +60,7 @@ def describe(name: str, artifact: Artifact) -> dict[str, Any]:
         "frame_ms": config.frame_ms,
         "receptive_field_ms": config.receptive_field / 16,
         "algorithmic_latency_ms": config.algorithmic_latency_ms,
+        "origin": config.littlefoot.get("origin"),
         "recipe": config.littlefoot.get("recipe"),
         "teacher": config.littlefoot.get("teacher"),
         "quantization": config.littlefoot.get("quantization"),

@@ -45,6 +45,10 @@ def _recordings(name: str) -> Iterator[Recording]:
         yield Recording(name, Path("stdin"))
     elif os.path.isdir(name):
         paths = sorted(folders.recordings(Path(name)))
+        if not paths and os.path.exists(os.path.join(name, "config.json")):
+            raise AudioError(
+                f"{name}: is a model, not a recording: the model comes first, recordings after it"
+            )
         if not paths:
             raise AudioError(
                 f"{name}: the folder holds no recordings: names that end in one of"

@@ -45,7 +45,9 @@ Beam = Annotated[
 ]
 LanguageModel = Annotated[
     Path | None,
-    typer.Option("--lm", help="Language model: en, or a file: ARPA, ours (.lflm), or KenLM's binary format."),
+    typer.Option(
+        "--lm", help="Language model: en, a file (ARPA, .lflm, KenLM's), or a checkpoint that has one."
+    ),
 ]
 Alpha = Annotated[float | None, typer.Option("--alpha", help="Weight of the language model.")]
 Beta = Annotated[float | None, typer.Option("--beta", help="Added for each word, with a language model.")]

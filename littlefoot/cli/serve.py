@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import ipaddress
 import logging
 import os
 from typing import TYPE_CHECKING, Annotated
@@ -53,6 +52,10 @@ def serve(
         list[str] | None,
         typer.Option("--allow-origin", help="A site whose pages may use this server. Repeatable."),
     ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option("--allow-host", help="A name under which the server is asked. Repeatable."),
+    ] = None,
 ) -> None:
     """Serve models: OpenAI's transcription API, live speech over a WebSocket, and a page.
 
@@ -67,15 +70,22 @@ def serve(
     from littlefoot.runtime import recognizer
     from littlefoot.server.limits import Limits
     from littlefoot.server.models import Models
-    from littlefoot.server.service import Service
+    from littlefoot.server.service import Service, is_loopback
 
     key = os.environ.get(API_KEY)
     if key is not None and not key.strip():
         raise ConfigError(f"{API_KEY} is empty: set it to a key, or unset it")
     _log_to_stderr()
-    if key is None and not _loopback(host):
+    loopback = is_loopback(host)
+    if key is None and not loopback:
         typer.echo(
             f"littlefoot: {host} can be reached from elsewhere, and no key is needed: set {API_KEY}", err=True
+        )
+    if (open_at_once := allow_open_files(connections)) < connections:
+        typer.echo(
+            f"littlefoot: --connections {connections}: {open_at_once} can be open: the system allows no"
+            " more files (ulimit -Hn)",
+            err=True,
         )
     cores = len(os.sched_getaffinity(0))
     parallel = parallel or min(cores, threads or cores)
@@ -85,7 +95,7 @@ def serve(
         parallel=parallel,
         queue=queue,
         streams=streams,
-        connections=allow_open_files(connections),
+        connections=max(1, open_at_once),
         idle_seconds=idle,
         total_seconds=timeout,
         grace_seconds=grace,
@@ -103,15 +113,16 @@ def serve(
         return decoder(loaded, beam, lm, alpha, beta, hotwords, lexicon)
 
     origins = frozenset(origin.rstrip("/") for origin in allow_origin or [])
-    service = Service(Models(models, load, make_decoder), limits, key, origins)
+    hosts = _names(allow_host or []) if loopback or allow_host else None
+    service = Service(Models(models, load, make_decoder), limits, key, origins, hosts)
     Server(service).run([listen(host, port)])
 
 
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def _names(given: list[str]) -> frozenset[str]:
+    for name in given:
+        if not name or set(name) & set("/ @,*") or ("]" not in name and name.count(":") == 1):
+            raise ConfigError(f"--allow-host {name!a}: give a name alone, without https:// and port")
+    return frozenset(name.strip("[]").rstrip(".").lower() for name in given)
 
 
 def _log_to_stderr() -> None:

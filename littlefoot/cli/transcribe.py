@@ -48,6 +48,16 @@ def transcribe(
     cue_seconds: Annotated[
         float, typer.Option("--cue-seconds", help="The longest that subtitles are shown.")
     ] = 7.0,
+    channel: Annotated[
+        str,
+        typer.Option(
+            "--channel",
+            help="Of recordings with several: left, right or a number; each: speakers by channel.",
+        ),
+    ] = "auto",
+    track: Annotated[
+        int | None, typer.Option("--track", min=1, help="Of files with several audio tracks, from 1.")
+    ] = None,
     engine: options.Engine = "auto",
     threads: options.Threads = None,
     precision: options.Precision = "auto",
@@ -91,8 +101,8 @@ def transcribe(
             raise ConfigError("--stream takes one recording, and prints it as text or json")
         if alternatives:
             raise ConfigError("--stream has no place for --alternatives: leave it out")
-        if vad is not None or jobs > 1 or skip_existing:
-            raise ConfigError("--stream goes without --vad, --jobs and --skip-existing")
+        if vad is not None or jobs > 1 or skip_existing or channel != "auto" or track is not None:
+            raise ConfigError("--stream goes without --vad, --jobs, --skip-existing, --channel and --track")
         from littlefoot.cli import live
 
         loaded = recognizer.load(model, engine, threads, precision, language, layers, bits=bits)
@@ -106,8 +116,13 @@ def transcribe(
         raise ConfigError(f"--alternatives needs --format json: {form} has no place for them")
     if skip_existing and output_dir is None:
         raise ConfigError("--skip-existing needs --output-dir: nothing else shows what is done")
+    from littlefoot.audio.channels import Choice
+    from littlefoot.transcript.conversation import EACH
     from littlefoot.transcript.subtitles import Layout
 
+    Choice("auto" if channel == EACH else channel, track)  # refused now, not at every recording
+    if channel == EACH and alternatives:
+        raise ConfigError("--channel each has no place for --alternatives: leave one of them out")
     layout = Layout(line_length, lines, cue_seconds)
     recordings, problems = inputs.expand(audio)
     if len(recordings) > 1 and form in ONE_EACH and output_dir is None:
@@ -137,6 +152,8 @@ def transcribe(
         lexicon,
         alternatives,
         bits,
+        channel,
+        track,
     )
     output = _Output(form, layout, output_dir, named=len(recordings) > 1)
     for problem in problems:

@@ -47,12 +47,14 @@ def run(
     if main and directory.exists() and any(directory.iterdir()) and not resume:
         raise ConfigError(f"{directory} is there already: continue with --resume, or choose another output")
     first = model
-    origin = {"name": teacher, "parameters": model.parameters, "sha256": fingerprint(model)}
+    known: dict[str, Any] = {"name": teacher, "parameters": model.parameters, "sha256": fingerprint(model)}
+    if (origin := model.config.littlefoot.get("origin")) is not None:
+        known["origin"] = origin
     before = list(model.config.littlefoot.get("recipe", []))
     model = replace(first, card=recipe.card.rstrip() + "\n" if recipe.card else _introduction(teacher, first))
     for number, step in enumerate(recipe.steps, 1):
         folder = directory / f"{number}-{step.method}"
-        history = {"recipe": [*before, *(s.written() for s in recipe.steps[:number])], "teacher": origin}
+        history = {"recipe": [*before, *(s.written() for s in recipe.steps[:number])], "teacher": known}
         if (done := _finished(folder / "model", history)) is not None:
             progress(f"step {number}, {step.method}: done before")
             model = done
@@ -93,7 +95,11 @@ def outline(config: ModelConfig, recipe: Recipe) -> ModelConfig:
 def _introduction(teacher: str, first: Artifact) -> str:
     """What a model card says first, where the recipe has no words of its own."""
     millions = first.parameters / 1e6
-    return f"# Made of {teacher}\n\nA smaller {teacher}, which has {millions:.1f} million parameters.\n"
+    origin = first.config.littlefoot.get("origin")
+    commit = f" It was commit `{origin['commit']}` of {origin['repository']}." if origin else ""
+    return (
+        f"# Made of {teacher}\n\nA smaller {teacher}, which has {millions:.1f} million parameters.{commit}\n"
+    )
 
 
 def _finished(path: Path, history: dict[str, Any]) -> Artifact | None:

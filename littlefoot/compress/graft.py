@@ -98,14 +98,15 @@ def begin(whisper: Whisper, letters: Sequence[str], channels: int = 512) -> Arti
         intermediate_size=whisper.units,
         do_stable_layer_norm=True,
         sinusoidal_positions=1.0,
-        hidden_dropout=0.1,
+        hidden_dropout=0.0,  # Whisper's blocks were trained without: they know no inputs with holes
         activation_dropout=0.0,
         attention_dropout=0.0,
-        final_dropout=0.1,
+        final_dropout=0.0,
     )
     made = CTCModel.from_config(config, Vocabulary(tokens, 0)).to_artifact()
     made.weights.update(whisper.blocks())
     made.weights["encoder.pos_conv_embed.conv.weight"][:] = 0  # learned when the sinusoids go
+    made.weights["masked_spec_embed"][:] = 0
     _begin_with_fourier(made)
     return made
 

@@ -1,8 +1,9 @@
-"""Teach a model to do without the sinusoids of the frame's number.
+"""Replace the sinusoids of the frame's number by a positional convolution.
 
 A Whisper's blocks know where they are from sinusoids, which end after 30 s and tie every frame to the
-beginning: such a model cannot stream. Here they fade out while the model learns from the one that still has
-them, and the positional convolution of wav2vec 2.0 takes their place.
+beginning: such a model can neither stream nor be loaded by transformers. ``grouped`` fades them out while the
+model learns from the one that still has them, and the usual convolution of wav2vec 2.0 takes their place.
+``scaffold`` needs no training: a depthwise convolution of 2,048 taps adds the sinusoids up again.
 """
 
 from __future__ import annotations
@@ -19,10 +20,14 @@ from littlefoot.compress.methods import StepContext
 from littlefoot.compress.teacher import Teacher, make_teacher
 from littlefoot.errors import ConfigError
 from littlefoot.network.config import ModelConfig
+from littlefoot.network.encoder import sinusoids
 from littlefoot.training.data import Batch
 from littlefoot.training.forward_backward import Denominator
 from littlefoot.training.module import CTCModel
 
+SCAFFOLD_TAPS = 2048
+"""Half of them look back: 20.5 s at 20 ms a frame."""
+_CONSTANT = 8.0
 _CONVOLUTION = "encoder.pos_conv_embed.conv.weight"
 
 
@@ -30,6 +35,8 @@ _CONVOLUTION = "encoder.pos_conv_embed.conv.weight"
 class PositionsConfig(Lesson):
     """Settings of the change of positions."""
 
+    kind: str = "grouped"
+    """``grouped``, which is trained; or ``scaffold``, which is computed, slower to run, and cannot stream."""
     kernel: int = 128
     """Frames that the positional convolution looks at."""
     groups: int = 16
@@ -39,6 +46,8 @@ class PositionsConfig(Lesson):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.kind not in ("grouped", "scaffold"):
+            raise ConfigError(f"positions.kind must be grouped or scaffold, not '{self.kind}'")
         for name in ("kernel", "groups", "fade_steps"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
@@ -48,10 +57,11 @@ def outline(model: ModelConfig, config: PositionsConfig) -> ModelConfig:
     """The configuration without sinusoids. Raises ConfigError for a model that has none."""
     if not model.sinusoidal_positions:
         raise ConfigError("positions: the model has no sinusoids that it could learn to do without")
+    scaffold = config.kind == "scaffold"
     return model.replace(
         sinusoidal_positions=0.0,
-        num_conv_pos_embeddings=config.kernel,
-        num_conv_pos_embedding_groups=config.groups,
+        num_conv_pos_embeddings=SCAFFOLD_TAPS if scaffold else config.kernel,
+        num_conv_pos_embedding_groups=model.hidden_size if scaffold else config.groups,
     )
 
 
@@ -63,6 +73,8 @@ def change_positions(model: Artifact, config: PositionsConfig, step: StepContext
         TrainingError: as ``littlefoot.compress.distill.distill``.
     """
     student = convert(CTCModel.from_artifact(model), config)
+    if config.kind == "scaffold":
+        return student.to_artifact()
     data = training_set(student, config, step)
     says = make_teacher(model, config, step, data, student)
     return learn(Fading(student, says, config, denominator_of(step, student, config)), step)
@@ -72,10 +84,30 @@ def convert(model: CTCModel, config: PositionsConfig) -> CTCModel:
     """The model with a configuration without sinusoids; a convolution of another geometry begins at zero."""
     mine = outline(model.config, config)
     weights = {name: value.detach().clone() for name, value in model.named_parameters()}
-    shape = (mine.hidden_size, mine.hidden_size // config.groups, config.kernel)
-    if weights[_CONVOLUTION].shape != shape:
-        weights[_CONVOLUTION] = torch.zeros(shape)
+    if config.kind == "scaffold":
+        _add_up(weights, model.config.sinusoidal_positions)
+    else:
+        shape = (mine.hidden_size, mine.hidden_size // config.groups, config.kernel)
+        if weights[_CONVOLUTION].shape != shape:
+            weights[_CONVOLUTION] = torch.zeros(shape)
     return CTCModel(mine, model.vocabulary, model.preprocessor, weights, model.card)
+
+
+def _add_up(weights: dict[str, Tensor], amplitude: float) -> None:
+    """Let a depthwise convolution give the sinusoids, by summing up their steps since the first frame.
+
+    The projection's bias adds a constant to all of its outputs, and the taps are the sinusoids' steps divided
+    by it. The convolution's bias takes the constant away again; it is so large that GELU is linear there.
+    """
+    table = torch.from_numpy(sinusoids(len(weights["encoder.pos_conv_embed.conv.bias"]))) * amplitude
+    behind = SCAFFOLD_TAPS // 2
+    steps = torch.diff(table[: behind + 1], dim=0, prepend=torch.zeros_like(table[:1]))  # (behind + 1, D)
+    kernel = torch.zeros(table.shape[1], 1, SCAFFOLD_TAPS)
+    kernel[:, 0, : behind + 1] = steps.flip(0).T / -_CONSTANT
+    weights[_CONVOLUTION] = kernel
+    before, after = "feature_projection.projection.bias", "encoder.pos_conv_embed.conv.bias"
+    weights[after] = torch.full_like(weights[after], _CONSTANT)
+    weights[before] = weights[before] - _CONSTANT
 
 
 class Fading(Distillation):

@@ -23,6 +23,7 @@ from littlefoot.compress.methods import StepContext
 from littlefoot.errors import LittlefootError, TrainingError
 from littlefoot.network.config import ModelConfig
 from littlefoot.system import atomic
+from littlefoot.system.amounts import in_bytes
 from littlefoot.training import train as trainer
 from littlefoot.training.data import Batch, TrainingSet, pad
 from littlefoot.training.module import CTCModel
@@ -245,12 +246,12 @@ def cached(
     width += artifact.config.conv_dim[-1] if features else 0
     estimate = int(frames.sum()) * 2 * width
     parts = [directory.with_name(f"{directory.name}-{n}") for n in range(state.num_processes)]
-    progress(f"keeping the teacher's outputs in {directory}: {estimate / 1e6:.1f} MB")
+    progress(f"keeping the teacher's outputs in {directory}: {in_bytes(estimate)}")
     directory.parent.mkdir(parents=True, exist_ok=True)
     needed = 1.1 * estimate * (2 if len(parts) > 1 else 1)  # while the parts are joined
     if (free := shutil.disk_usage(directory.parent).free) < needed:
         raise TrainingError(
-            f"{directory} needs {needed / 1e6:.0f} MB, but {free / 1e6:.0f} MB are free: "
+            f"{directory} needs {in_bytes(needed)}, but {in_bytes(free)} are free: "
             "leave out cache_top_k, or lower it"
         )
     part = state.process_index

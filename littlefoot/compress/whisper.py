@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from littlefoot.artifact.artifact import read_json
-from littlefoot.artifact.checkpoint import read_tensors
+from littlefoot.artifact import state_dict
+from littlefoot.artifact.json_files import read_json
 from littlefoot.audio import SAMPLE_RATE
 from littlefoot.errors import CheckpointError
 from littlefoot.network import mel
@@ -121,7 +121,7 @@ def read(directory: Path) -> Whisper:
         return value
 
     weights = {}
-    for name, value in read_tensors(directory).items():
+    for name, value in state_dict.read(directory).items():
         prefix = next((prefix for prefix in _PREFIXES if name.startswith(prefix)), None)
         if prefix is not None:
             weights[name.removeprefix(prefix)] = np.asarray(value, np.float32)

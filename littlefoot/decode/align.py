@@ -10,12 +10,13 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from littlefoot.decode.spans import Spans, TokenSet, checked, log_softmax, words
+from littlefoot.artifact.vocabulary import Vocabulary
+from littlefoot.decode.spans import Spans, checked, log_softmax, words
 from littlefoot.errors import EngineError
 from littlefoot.transcript.results import Word
 
 
-def align(logits: NDArray[np.floating], tokens: Sequence[int], vocabulary: TokenSet) -> Spans:
+def align(logits: NDArray[np.floating], tokens: Sequence[int], vocabulary: Vocabulary) -> Spans:
     """Find the frames of each token on the best path. Time and memory grow as frames x tokens.
 
     Args:
@@ -63,7 +64,7 @@ def frames_needed(tokens: Sequence[int]) -> int:
 def word_times(
     logits: NDArray[np.floating],
     tokens: Sequence[int],
-    vocabulary: TokenSet,
+    vocabulary: Vocabulary,
     frame_seconds: float,
     offset: float = 0.0,
 ) -> list[Word]:

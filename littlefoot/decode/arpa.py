@@ -10,11 +10,16 @@
     \\end\\
 """
 
+import bz2
+import codecs
+import gzip
+import lzma
 import math
 import re
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +28,11 @@ from littlefoot.decode.ngram import SPECIAL, UNKNOWN, NGram, Table
 from littlefoot.errors import LittlefootError
 from littlefoot.system import atomic
 
+_COMPRESSED: dict[bytes, Callable[[Path], Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\0": lzma.open,
+}
 _ABSENT = -100.0
 """Base-10 logarithm of the probability of special tokens that a file lacks, as in KenLM."""
 
@@ -34,7 +44,7 @@ def read_arpa(path: str | Path) -> NGram:
         LittlefootError: the file is missing or damaged; the message names the line.
     """
     try:
-        with Path(path).open("rb") as file:
+        with _opened(Path(path)) as file:
             lines = _Lines(str(path), enumerate(file, start=1))
             counts = _header(lines)
             tokens: dict[str, int] = {}
@@ -47,9 +57,17 @@ def read_arpa(path: str | Path) -> NGram:
                     table = _longer(lines, section, order, tokens, tables)
                 tables.append(table)
             lines.expect("\\end\\")
-    except OSError as error:
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise LittlefootError(f"{path}: cannot be read ({error}): check the path and its rights") from error
     return NGram(tuple(tokens), tuple(tables))
+
+
+def _opened(path: Path) -> BinaryIO:
+    """The bytes of a file, which may be compressed."""
+    with path.open("rb") as file:
+        start = file.read(6)
+    opener = next((each for magic, each in _COMPRESSED.items() if start.startswith(magic)), None)
+    return cast(BinaryIO, path.open("rb") if opener is None else opener(path))
 
 
 def write_arpa(model: NGram, path: str | Path) -> None:
@@ -104,6 +122,8 @@ class _Lines:
 
     def next(self) -> bytes:
         for number, line in self._numbered:
+            if number == 1:
+                line = line.removeprefix(codecs.BOM_UTF8)
             self._number = number
             if stripped := line.strip():
                 return stripped
@@ -156,8 +176,8 @@ def _section(lines: _Lines, order: int, count: int, highest: bool) -> _Section:
         try:
             if len(fields) not in widths:
                 raise ValueError
-            log_prob = float(fields[0])
-            log_backoff = float(fields[order + 1]) if len(fields) == order + 2 else 0.0
+            log_prob = _logarithm(fields[0])
+            log_backoff = _logarithm(fields[order + 1]) if len(fields) == order + 2 else 0.0
             if not (math.isfinite(log_prob) and math.isfinite(log_backoff) and log_prob <= 0):
                 raise ValueError
         except ValueError as error:
@@ -171,6 +191,12 @@ def _section(lines: _Lines, order: int, count: int, highest: bool) -> _Section:
     return section
 
 
+def _logarithm(field: bytes) -> float:
+    """Some tools write minus infinity where others write -99."""
+    value = float(field)
+    return _ABSENT if value == -math.inf else value
+
+
 def _single_tokens(lines: _Lines, section: _Section) -> tuple[dict[str, int], Table]:
     """The tokens with their numbers, ``SPECIAL`` first, and their table."""
     numbers = {token: number for number, token in enumerate(SPECIAL)}
@@ -182,8 +208,18 @@ def _single_tokens(lines: _Lines, section: _Section) -> tuple[dict[str, int], Ta
             raise lines.damaged(where, "the token is not UTF-8 text") from error
         own.append(numbers.setdefault(UNKNOWN if token == "<UNK>" else token, len(numbers)))
     if len(set(own)) < len(own):
-        where = next(n for i, n in enumerate(section.numbers) if own[i] in own[:i])
-        raise lines.damaged(where, "the token stands in the file twice")
+        seen: set[int] = set()
+        for where, number in zip(section.numbers, own, strict=True):
+            if number in seen and number >= len(SPECIAL):
+                raise lines.damaged(where, "the token stands in the file twice")
+            seen.add(number)
+        # Of special tokens, which a recipe doubles as copies of <s>, the less likely one is the real one.
+        order = sorted(range(len(own)), key=section.log_prob.__getitem__, reverse=True)
+        own = [own[place] for place in order]
+        section = section._replace(
+            log_prob=[section.log_prob[place] for place in order],
+            log_backoff=[section.log_backoff[place] for place in order],
+        )
     log_prob, log_backoff = np.full(len(numbers), _ABSENT), np.zeros(len(numbers))
     log_prob[own] = section.log_prob
     log_backoff[own] = section.log_backoff

@@ -19,12 +19,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.decode.align import align, frames_needed
 from littlefoot.decode.fusion import Context, TokenFusion, WordFusion
 from littlefoot.decode.hotwords import HotWords
 from littlefoot.decode.lexicon import Lexicon
 from littlefoot.decode.lm import DELIMITER, LanguageModel
-from littlefoot.decode.spans import Spans, TokenSet, checked, is_special, log_softmax, separator, words
+from littlefoot.decode.spans import Spans, checked, log_softmax, words
 from littlefoot.errors import ConfigError
 from littlefoot.transcript.results import Alternative, Word
 
@@ -69,7 +70,7 @@ class BeamDecoder:
 
     def __init__(
         self,
-        vocabulary: TokenSet,
+        vocabulary: Vocabulary,
         frame_seconds: float,
         config: BeamConfig | None = None,
         lm: LanguageModel | None = None,
@@ -93,16 +94,14 @@ class BeamDecoder:
         self.config = config or BeamConfig()
         self.fusion: WordFusion | TokenFusion | None = None
         if lm is not None:
-            of_words = separator(vocabulary) and DELIMITER not in lm
+            of_words = vocabulary.delimiter >= 0 and DELIMITER not in lm
             self.fusion = (WordFusion if of_words else TokenFusion)(
                 lm, vocabulary, self.config.alpha, self.config.beta, self.config.unknown
             )
         self.hotwords = HotWords(hotwords, vocabulary) if hotwords else None
         self.lexicon = lexicon
-        self.delimiter = -1  # where every token is a word
-        if separator(vocabulary):
-            self.delimiter = vocabulary.tokens.index(vocabulary.word_delimiter)
-        self.special = np.array([is_special(token) for token in vocabulary.tokens])
+        self.delimiter = vocabulary.delimiter
+        self.special = np.array([not text for text in vocabulary.written])
         self.special[vocabulary.blank] = False
 
     def start(self) -> "BeamSearch":
@@ -118,13 +117,6 @@ class BeamDecoder:
         log_posteriors[:, self.special] = -np.inf
         log_posteriors[:, blank] = np.maximum(log_posteriors[:, blank], _NO_BLANK)
         return log_posteriors
-
-    def text(self, tokens: Sequence[int]) -> str:
-        """The text of tokens without blanks."""
-        spelled = "".join(self.vocabulary.tokens[token] for token in tokens)
-        if self.delimiter < 0:
-            return spelled
-        return " ".join(word for word in spelled.split(self.vocabulary.word_delimiter) if word)
 
 
 class BeamResult(NamedTuple):
@@ -341,9 +333,8 @@ class BeamSearch:
 
     def _text(self, tokens: Sequence[int]) -> str:
         """The text of all words, and tokens after them."""
-        between = separator(self._decoder.vocabulary)
-        parts = [word.word for word in self.words]
-        return between.join([*parts, *[rest for rest in [self._decoder.text(tokens)] if rest]])
+        vocabulary = self._decoder.vocabulary
+        return vocabulary.join([*(word.word for word in self.words), *vocabulary.words(tokens)])
 
     def _without_last_word(self, tokens: list[int]) -> list[int]:
         while tokens and tokens[-1] != self._decoder.delimiter:

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.decode.lm import DELIMITER, LanguageModel
 from littlefoot.decode.lookahead import Lookahead
 from littlefoot.decode.ngram import END, SPECIAL, UNKNOWN
-from littlefoot.decode.spans import TokenSet, separator
 
 Context = tuple[Any, Any]
 """A state of the language model, and what was begun since: see the two kinds of fusion."""
@@ -28,14 +28,19 @@ class WordFusion:
     """Defaults, the best on the dev sets for littlefoot-en (RESULTS.md, section Decoding)."""
 
     def __init__(
-        self, lm: LanguageModel, vocabulary: TokenSet, alpha: float | None, beta: float | None, unknown: float
+        self,
+        lm: LanguageModel,
+        vocabulary: Vocabulary,
+        alpha: float | None,
+        beta: float | None,
+        unknown: float,
     ) -> None:
         """As in ``littlefoot.decode.beam.BeamConfig``; ``vocabulary`` has a word delimiter."""
         self._lm, self._unknown = lm, unknown
         self._alpha = self.ALPHA if alpha is None else alpha
         self._beta = self.BETA if beta is None else beta
         self._tokens = vocabulary.tokens
-        self._delimiter = vocabulary.tokens.index(vocabulary.word_delimiter)
+        self._delimiter = vocabulary.delimiter
         self._ahead = self._lookahead()
         self._rows: dict[str, NDArray[np.float64]] = {}
         self._cache: dict[Context, tuple[float, Context]] = {}
@@ -109,14 +114,19 @@ class TokenFusion:
     """Defaults, the best on the dev sets for littlefoot-en (RESULTS.md, section Decoding)."""
 
     def __init__(
-        self, lm: LanguageModel, vocabulary: TokenSet, alpha: float | None, beta: float | None, unknown: float
+        self,
+        lm: LanguageModel,
+        vocabulary: Vocabulary,
+        alpha: float | None,
+        beta: float | None,
+        unknown: float,
     ) -> None:
         """As in ``littlefoot.decode.beam.BeamConfig``; without a word delimiter every token is a word."""
         self._lm, self._unknown = lm, unknown
         self._alpha = self.ALPHA if alpha is None else alpha
         self._beta = self.BETA if beta is None else beta
         self._tokens = vocabulary.tokens
-        self._delimiter = vocabulary.tokens.index(vocabulary.word_delimiter) if separator(vocabulary) else -1
+        self._delimiter = vocabulary.delimiter
         unknown_tokens = [token not in lm for token in self._tokens]
         self._added = np.where(unknown_tokens, self._unknown, 0.0)  # (V,)
         self._gains: dict[Context, NDArray[np.float64]] = {}

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from littlefoot.decode.spans import Spans, TokenSet, checked, is_special, separator, words
+from littlefoot.artifact.vocabulary import Vocabulary
+from littlefoot.decode.spans import Spans, checked, together, words
 from littlefoot.transcript.results import Word
 
 
@@ -20,7 +21,7 @@ class Hypothesis(NamedTuple):
 
 
 def greedy(
-    logits: NDArray[np.floating], vocabulary: TokenSet, frame_seconds: float, offset: float = 0.0
+    logits: NDArray[np.floating], vocabulary: Vocabulary, frame_seconds: float, offset: float = 0.0
 ) -> Hypothesis:
     """Decode logits into text and words with times.
 
@@ -36,19 +37,18 @@ def greedy(
     """
     spans = best_path(*best_tokens(logits, vocabulary), vocabulary.blank)
     found = words(spans, vocabulary, frame_seconds, offset)
-    return Hypothesis(separator(vocabulary).join(word.word for word in found), found)
+    found = together(found, vocabulary)
+    return Hypothesis(vocabulary.separator.join(word.word for word in found), found)
 
 
 class GreedySearch:
     """Greedy decoding of a recording whose logits come in parts: the words that all of them would give."""
 
-    def __init__(self, vocabulary: TokenSet, frame_seconds: float) -> None:
+    def __init__(self, vocabulary: Vocabulary, frame_seconds: float) -> None:
         """As in ``greedy``."""
         self._vocabulary, self._frame_seconds = vocabulary, frame_seconds
-        self._special = np.array([is_special(token) for token in vocabulary.tokens])  # (V,)
-        self._delimiter = None
-        if vocabulary.word_delimiter in vocabulary.tokens:
-            self._delimiter = vocabulary.tokens.index(vocabulary.word_delimiter)
+        self._special = np.array([not text for text in vocabulary.written])  # (V,)
+        self._delimiter = vocabulary.delimiter
         self._tokens = np.zeros(0, np.int64)  # of the frames of words that may go on
         self._log_posteriors = np.zeros(0)
         self._begin = 0  # frames before those
@@ -58,7 +58,7 @@ class GreedySearch:
         tokens, log_posteriors = best_tokens(logits, self._vocabulary)
         self._tokens = np.concatenate([self._tokens, tokens])
         self._log_posteriors = np.concatenate([self._log_posteriors, log_posteriors])
-        if self._delimiter is not None:  # all words before the last delimiter
+        if self._delimiter >= 0:  # all words before the last delimiter
             (delimiters,) = np.nonzero(self._tokens == self._delimiter)
             return self._take(int(delimiters[-1]) + 1) if len(delimiters) else []
         spans = best_path(self._tokens, self._log_posteriors, self._vocabulary.blank)
@@ -82,7 +82,7 @@ class GreedySearch:
 
 
 def best_tokens(
-    logits: NDArray[np.floating], vocabulary: TokenSet
+    logits: NDArray[np.floating], vocabulary: Vocabulary
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """The best token of every frame (F,), and the natural logarithm of its posterior (F,).
 

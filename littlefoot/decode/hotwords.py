@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from littlefoot.decode.spans import TokenSet
+from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.decode.spelling import lines, spell
 from littlefoot.errors import ConfigError
 
@@ -36,7 +36,7 @@ class HotWords:
     The score of a text is the sum of ``gain`` over its tokens, and of ``finish`` for the last state.
     """
 
-    def __init__(self, weights: Mapping[str, float], vocabulary: TokenSet) -> None:
+    def __init__(self, weights: Mapping[str, float], vocabulary: Vocabulary) -> None:
         """
         Args:
             weights: of phrases, natural logarithms per character, above 0.
@@ -48,9 +48,8 @@ class HotWords:
         """
         spelled = {_checked(phrase, weight, vocabulary): weight for phrase, weight in weights.items()}
         used = sorted({token for tokens in spelled for token in tokens})
-        delimiter = -1
-        if vocabulary.word_delimiter in vocabulary.tokens:
-            delimiter = vocabulary.tokens.index(vocabulary.word_delimiter)
+        delimiter = vocabulary.delimiter
+        if delimiter >= 0:
             used = sorted({*used, delimiter})
         self._columns = np.full(len(vocabulary.tokens), len(used))  # the last column: all other tokens
         self._columns[used] = np.arange(len(used))
@@ -111,7 +110,9 @@ class HotWords:
         self._finish = earned - held
 
 
-def read_hotwords(path: str | Path, vocabulary: TokenSet, weight: float = DEFAULT_WEIGHT) -> dict[str, float]:
+def read_hotwords(
+    path: str | Path, vocabulary: Vocabulary, weight: float = DEFAULT_WEIGHT
+) -> dict[str, float]:
     """Read phrases, one on each line, after which a tab and a weight may stand.
 
     Args:
@@ -134,14 +135,13 @@ def read_hotwords(path: str | Path, vocabulary: TokenSet, weight: float = DEFAUL
     return weights
 
 
-def _checked(phrase: str, weight: float, vocabulary: TokenSet) -> tuple[int, ...]:
+def _checked(phrase: str, weight: float, vocabulary: Vocabulary) -> tuple[int, ...]:
     """The tokens of a phrase, if it and its weight are possible."""
     if not (math.isfinite(weight) and weight > 0):
         raise ConfigError(f"hot word '{phrase}': the weight {weight} is no number above 0")
     tokens = spell(phrase, vocabulary)
     if tokens is None:
-        known = {form(token) for token in vocabulary.tokens for form in (str.upper, str.lower)}
-        foreign = sorted({c for c in phrase if c not in known and not c.isspace()})
+        foreign = sorted(vocabulary.unknown(phrase))
         raise ConfigError(
             f"hot word '{phrase}' holds characters outside of the model's alphabet:"
             f" {' '.join(map(repr, foreign))}: spell it in its letters"

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from littlefoot.decode.lm import refuse_other_alphabet
-from littlefoot.decode.spans import TokenSet
+from littlefoot.artifact.vocabulary import Vocabulary
+from littlefoot.decode.lm import Foreign
 from littlefoot.decode.spelling import lines, spell
 from littlefoot.errors import ConfigError
 
@@ -17,18 +17,18 @@ Integers = NDArray[np.int64]
 class Lexicon:
     """Which token may follow in a word. Node 0 is the beginning of a word."""
 
-    def __init__(self, words: Iterable[str], vocabulary: TokenSet) -> None:
+    def __init__(self, words: Iterable[str], vocabulary: Vocabulary) -> None:
         """Words that the alphabet cannot spell are left out.
 
         Raises:
             ConfigError: none is left, or the alphabet has no word delimiter to tell words apart.
         """
-        if vocabulary.word_delimiter not in vocabulary.tokens:
+        if vocabulary.delimiter < 0:
             raise ConfigError(
                 "a lexicon needs an alphabet with a word delimiter, this one has none: leave it out"
             )
         self._size = len(vocabulary.tokens)
-        delimiter = vocabulary.tokens.index(vocabulary.word_delimiter)
+        delimiter = vocabulary.delimiter
         children: dict[int, int] = {}
         for word in words:
             tokens = spell(word, vocabulary)
@@ -55,7 +55,7 @@ class Lexicon:
         return following
 
 
-def read_lexicon(path: str | Path, vocabulary: TokenSet) -> Lexicon:
+def read_lexicon(path: str | Path, vocabulary: Vocabulary) -> Lexicon:
     """Read a list of words, one on each line.
 
     Raises:
@@ -63,6 +63,7 @@ def read_lexicon(path: str | Path, vocabulary: TokenSet) -> Lexicon:
         ConfigError: most of its words cannot be spelled in the alphabet.
     """
     words = [text for _, text in lines(path)]
-    if not any(spell(word, vocabulary) for word in words):
-        refuse_other_alphabet(path, words, vocabulary)
-    return Lexicon(words, vocabulary)
+    foreign = Foreign(vocabulary)
+    known = [word for word in words if foreign.spell(word) is not None]
+    foreign.check(path)
+    return Lexicon(known, vocabulary)

@@ -4,8 +4,10 @@ Whether a model is one of words or of characters is seen from its tokens: one of
 delimiter ``|`` among them.
 """
 
+import logging
+import unicodedata
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,11 +15,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.decode.arpa import read_arpa
 from littlefoot.decode.compact import SUFFIX, CompactNGram, is_compact
 from littlefoot.decode.ngram import SPECIAL, NGram
-from littlefoot.decode.spans import TokenSet, is_special
+from littlefoot.decode.spelling import lines
 from littlefoot.errors import ConfigError, LittlefootError, MissingExtraError
+
+log = logging.getLogger("littlefoot")
 
 DELIMITER = "|"
 """Stands between words in models of characters, whatever the alphabet has there."""
@@ -84,8 +89,48 @@ class KenLM:
         return token in self._model
 
 
-def load(source: str | Path, vocabulary: TokenSet) -> LanguageModel:
-    """Read one of ``NAMES``, an ARPA file, a compact file or a binary file of KenLM for an alphabet.
+class Folded:
+    """A language model that is asked for words in the alphabet's case and Unicode form, and has others."""
+
+    def __init__(self, model: LanguageModel, forms: Mapping[str, str] | None = None) -> None:
+        """``forms``: words of the model by how the alphabet writes them; others are tried in several."""
+        self.model = model
+        self._forms = dict(forms or {})
+
+    def begin(self) -> Any:
+        return self.model.begin()
+
+    def step(self, state: Any, token: str) -> tuple[float, Hashable]:
+        return self.model.step(state, self._form(token))
+
+    def log_probs(self, state: Any, tokens: Sequence[str]) -> NDArray[np.float64]:
+        return self.model.log_probs(state, [self._form(token) for token in tokens])
+
+    def words(self) -> Iterable[tuple[str, float]]:
+        """Those that the alphabet can write, as it writes them, and special tokens."""
+        log_probs = dict(self.model.words())
+        forms = {token: token for token in SPECIAL} | self._forms
+        return [(written, log_probs[word]) for written, word in forms.items() if word in log_probs]
+
+    def __contains__(self, token: str) -> bool:
+        return self._form(token) in self.model
+
+    def _form(self, token: str) -> str:
+        if token not in self._forms:
+            cases = (token, token.lower(), token.upper(), token.capitalize())
+            forms = [unicodedata.normalize(form, case) for form in ("NFC", "NFD") for case in cases]
+            found = (form for form in (token, *forms) if form in self.model)
+            self._forms[token] = next(found, token)
+        return self._forms[token]
+
+
+def load(source: str | Path, vocabulary: Vocabulary, words: str | Path | None = None) -> LanguageModel:
+    """Read a model for an alphabet, whose case and Unicode form may be others.
+
+    Args:
+        source: one of ``NAMES``, an ARPA file, a compact file or a binary file of KenLM.
+        vocabulary: of the recogniser.
+        words: a list of the model's words, which a binary file does not give.
 
     Raises:
         LittlefootError: it is missing or damaged.
@@ -102,13 +147,15 @@ def load(source: str | Path, vocabulary: TokenSet) -> LanguageModel:
         model: NGram | CompactNGram = CompactNGram(path)
     elif start == _KENLM:
         binary = KenLM(path)
-        _refuse_other_case(path, binary, vocabulary)
-        return binary
+        if words is None or DELIMITER in binary:
+            return Folded(binary)
+        listed = [text.strip() for _, text in lines(words)]
+        return Folded(binary, _written(words, dict.fromkeys(listed, 0.0), vocabulary))
     else:
         model = read_arpa(path)
-    if DELIMITER not in model:
-        refuse_other_alphabet(path, (t for t in model.tokens if t not in SPECIAL), vocabulary)
-    return model
+    if DELIMITER in model:
+        return Folded(model)
+    return Folded(model, _written(path, dict(model.words()), vocabulary))
 
 
 def locate(source: str | Path) -> Path:
@@ -133,38 +180,48 @@ def locate(source: str | Path) -> Path:
     return path
 
 
-def refuse_other_alphabet(path: str | Path, words: Iterable[str], vocabulary: TokenSet) -> None:
-    """Words that cannot be spelled are of no use; if they are more than half, the file was a mistake.
-
-    Raises:
-        ConfigError: they are; the message names the characters that most of them need.
-    """
-    alphabet = set(vocabulary.tokens)
-    foreign: Counter[str] = Counter()
-    good = bad = 0
-    for word in words:
-        missing = set(word) - alphabet
-        foreign.update(sorted(missing))
-        good, bad = good + (not missing), bad + bool(missing)
-    if bad > good:
-        named = " ".join(repr(character) for character, _ in foreign.most_common(8))
-        raise _other_alphabet(
-            path, f"{bad} of its {good + bad} words need characters such as {named}", vocabulary
-        )
+def _written(path: str | Path, scores: Mapping[str, float], vocabulary: Vocabulary) -> dict[str, str]:
+    """A model's words by how the alphabet writes them; of several, as it stands or else the likeliest."""
+    forms: dict[str, str] = {}
+    words = [token for token in scores if token not in SPECIAL]
+    foreign = Foreign(vocabulary)
+    for word in sorted(words, key=scores.__getitem__, reverse=True):
+        tokens = foreign.spell(word)
+        if tokens is not None:
+            forms.setdefault("".join(vocabulary.tokens[token] for token in tokens), word)
+    forms |= {word: word for word in words if word in forms}
+    foreign.check(path)
+    return forms
 
 
-def _refuse_other_case(path: str | Path, model: LanguageModel, vocabulary: TokenSet) -> None:
-    """The binary file does not list its words; letters are words of most models, and betray the case."""
-    letters = [token for token in vocabulary.tokens if len(token) == 1 and token.swapcase() != token]
-    swapped = [letter.swapcase() for letter in letters if letter.swapcase() in model]
-    if swapped and not any(letter in model for letter in letters):
-        named = " ".join(map(repr, swapped[:8]))
-        raise _other_alphabet(path, f"its words are written with {named}", vocabulary)
+class Foreign:
+    """Counts the words of a file that an alphabet cannot spell; they are of no use."""
 
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        self._characters: Counter[str] = Counter()
+        self._good = self._bad = 0
 
-def _other_alphabet(path: str | Path, what: str, vocabulary: TokenSet) -> ConfigError:
-    spelled = [token for token in vocabulary.tokens if not is_special(token)]
-    shown = "".join(spelled[:60])
-    return ConfigError(
-        f"{path}: {what}, which the recogniser's alphabet {shown} lacks: use a file in its letters and case"
-    )
+    def spell(self, word: str) -> list[int] | None:
+        """The tokens of a word, None where some are missing."""
+        tokens, missing = self._vocabulary.spell(word)
+        self._characters.update(sorted(set(missing)))
+        self._good, self._bad = self._good + (not missing), self._bad + bool(missing)
+        return None if missing else tokens
+
+    def check(self, path: str | Path) -> None:
+        """Say how many words were left out.
+
+        Raises:
+            ConfigError: more than half of them, so that the file was a mistake; the message names the
+                characters that most of them need.
+        """
+        named = " ".join(repr(character) for character, _ in self._characters.most_common(8))
+        what = f"{self._bad} of its {self._good + self._bad} words need characters such as {named}"
+        if self._bad > self._good:
+            shown = "".join([token for token in self._vocabulary.written if token][:60])
+            raise ConfigError(
+                f"{path}: {what}, which the recogniser's alphabet {shown} lacks: use a file in its letters"
+            )
+        if self._bad:
+            log.warning("%s: %s, which the alphabet lacks: they are left out", path, what)

@@ -7,14 +7,12 @@ delimiter begins, or END_SECONDS after its last character where none follows wit
 confidence is the geometric mean of the posteriors of its characters over their frames.
 """
 
-import re
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.errors import EngineError
 from littlefoot.transcript.results import Word
 
@@ -23,20 +21,9 @@ DELIMITER_SECONDS = 0.2
 END_SECONDS = 0.08
 """How long the sound of a last character goes on (RESULTS.md, section Decoding)."""
 
-_SPECIAL = re.compile(r"<[^<>]+>|\[[^\[\]]+\]")
 
-
-class TokenSet(Protocol):
-    """What decoding needs of a vocabulary (``littlefoot.artifact.vocabulary.Vocabulary``)."""
-
-    @property
-    def tokens(self) -> tuple[str, ...]: ...
-
-    @property
-    def blank(self) -> int: ...
-
-    @property
-    def word_delimiter(self) -> str: ...
+_LONG = 20
+"""Words of more tokens keep the times of each: they may be sentences without spaces."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +47,7 @@ class Spans:
         return Spans(self.tokens[:count], *fields, self.frames)
 
 
-def checked(logits: NDArray[np.floating], vocabulary: TokenSet) -> NDArray[np.floating]:
+def checked(logits: NDArray[np.floating], vocabulary: Vocabulary) -> NDArray[np.floating]:
     """The logits themselves, if they have shape (F, V), V tokens, and a finite maximum in every frame.
 
     Raises:
@@ -84,30 +71,7 @@ def log_softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
     return result
 
 
-def separator(vocabulary: TokenSet) -> str:
-    """What stands between words in a text: a space, or nothing if the vocabulary has no word delimiter."""
-    return " " if vocabulary.word_delimiter in vocabulary.tokens else ""
-
-
-def is_special(token: str) -> bool:
-    """Whether a token stands for no text, such as ``<s>``, ``<unk>`` or ``[PAD]``."""
-    return _SPECIAL.fullmatch(token) is not None
-
-
-def text(tokens: Iterable[int], vocabulary: TokenSet) -> str:
-    """The text of ``words``, of tokens whose repetitions and blanks are already gone."""
-    found: list[str] = []
-    word = ""
-    for token in (vocabulary.tokens[index] for index in tokens):
-        if token == vocabulary.word_delimiter:
-            found += [word] if word else []
-            word = ""
-        elif not is_special(token):
-            word += token
-    return " ".join([*found, word] if word else found)
-
-
-def words(spans: Spans, vocabulary: TokenSet, frame_seconds: float, offset: float = 0.0) -> list[Word]:
+def words(spans: Spans, vocabulary: Vocabulary, frame_seconds: float, offset: float = 0.0) -> list[Word]:
     """Join tokens into words at the word delimiter; without one (Chinese, say) every token is a word.
 
     Args:
@@ -116,10 +80,14 @@ def words(spans: Spans, vocabulary: TokenSet, frame_seconds: float, offset: floa
         frame_seconds: duration of a frame.
         offset: seconds added to all times.
     """
-    delimiter = vocabulary.word_delimiter
-    delimited = delimiter in vocabulary.tokens
+    delimited = vocabulary.delimiter >= 0
     result: list[Word] = []
     open_word: list[int] = []  # indices into spans
+
+    def letters() -> tuple[tuple[str, float, float], ...]:
+        starts = (offset + spans.starts[open_word] * frame_seconds).tolist()
+        ends = (offset + spans.ends[open_word] * frame_seconds).tolist()
+        return tuple(zip((vocabulary.word([spans.tokens[i]]) for i in open_word), starts, ends, strict=True))
 
     def close(following: int | None) -> None:
         """``following``: index of the delimiter, or of the next token where there are none."""
@@ -132,22 +100,38 @@ def words(spans: Spans, vocabulary: TokenSet, frame_seconds: float, offset: floa
         frames = (spans.ends[open_word] - spans.starts[open_word]).sum()
         result.append(
             Word(
-                word="".join(vocabulary.tokens[spans.tokens[i]] for i in open_word),
+                word=vocabulary.word(spans.tokens[open_word]),
                 start=offset + float(spans.starts[first]) * frame_seconds,
                 end=offset
                 + float(spans.ends[last]) * frame_seconds
                 + (silence if tells else min(END_SECONDS, silence)),
                 confidence=float(np.exp(spans.log_posteriors[open_word].sum() / frames)),
+                letters=letters() if len(open_word) > _LONG else (),
             )
         )
         open_word.clear()
 
-    for i, token in enumerate(vocabulary.tokens[index] for index in spans.tokens):
-        if token == delimiter:
+    for i, token in enumerate(spans.tokens.tolist()):
+        if token == vocabulary.delimiter:
             close(i)
-        elif not is_special(token):
+        elif vocabulary.written[token]:
             if not delimited:
                 close(i)
             open_word.append(i)
     close(None)
     return result
+
+
+def together(words: list[Word], vocabulary: Vocabulary) -> list[Word]:
+    """The words as the text has them: those that ``Vocabulary.groups`` puts together are one."""
+    return [
+        _one([words[place] for place in group]) for group in vocabulary.groups([word.word for word in words])
+    ]
+
+
+def _one(words: list[Word]) -> Word:
+    if len(words) == 1:
+        return words[0]
+    lengths = [len(word.word) for word in words]
+    confidence = np.exp(np.average(np.log([max(word.confidence, 1e-9) for word in words]), weights=lengths))
+    return Word("".join(word.word for word in words), words[0].start, words[-1].end, float(confidence))

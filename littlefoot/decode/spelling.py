@@ -3,22 +3,18 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from littlefoot.decode.spans import TokenSet, separator
+from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.errors import LittlefootError
 
 
-def spell(phrase: str, vocabulary: TokenSet) -> list[int] | None:
-    """The tokens of a phrase, one for each character, with the word delimiter between words.
+def spell(phrase: str, vocabulary: Vocabulary) -> list[int] | None:
+    """The tokens of a phrase, with the word delimiter between words; None where some are missing.
 
-    As it stands, or else in upper or lower case, whichever the alphabet has; None where it has neither.
+    In the alphabet's case and Unicode form; without a word delimiter spaces do not count.
     """
-    index = {token: number for number, token in enumerate(vocabulary.tokens)}
-    between = vocabulary.word_delimiter if separator(vocabulary) else ""
-    for form in (phrase, phrase.upper(), phrase.lower()):
-        spelled = between.join(form.split())
-        if all(character in index for character in spelled):
-            return [index[character] for character in spelled]
-    return None
+    joined = phrase if vocabulary.separator else "".join(phrase.split())
+    tokens, missing = vocabulary.spell(joined)
+    return None if missing else tokens
 
 
 def lines(path: str | Path) -> Iterator[tuple[int, str]]:

@@ -10,7 +10,14 @@ from typing import Any
 from littlefoot.audio.manifest import Utterance
 from littlefoot.decode.beam import BeamDecoder
 from littlefoot.errors import LittlefootError
-from littlefoot.evaluate.metrics import Score, SlotRecall, evaluate, slot_word_recall, slot_words
+from littlefoot.evaluate.metrics import (
+    Score,
+    SlotRecall,
+    evaluate,
+    normalize_text,
+    slot_word_recall,
+    slot_words,
+)
 from littlefoot.runtime.recognizer import Recognizer
 
 
@@ -26,6 +33,8 @@ class Evaluation:
     """Of the sets whose utterances have slots."""
     failed: list[str]
     """What could not be recognised, and why."""
+    outside: Counter[str]
+    """References in which each character stands that the alphabet lacks: words that cannot come out right."""
 
     def to_dict(self) -> dict[str, Any]:
         """The keys of ``littlefoot eval --json``."""
@@ -35,7 +44,13 @@ class Evaluation:
         }
         for name, recall in self.slot_recall.items():
             per_set[name] |= {"slot_word_recall": recall.rate, "slot_word_recall_interval": recall.interval}
-        return {**asdict(self.score), "failed": len(self.failed), "failures": self.failed, "per_set": per_set}
+        return {
+            **asdict(self.score),
+            "failed": len(self.failed),
+            "failures": self.failed,
+            "per_set": per_set,
+            "outside_alphabet": dict(self.outside.most_common()),
+        }
 
 
 def hear(
@@ -97,4 +112,9 @@ def evaluate_recognizer(
         pseudo_labelled=frozenset(u.set_name for u in utterances if u.pseudo_labelled),
         slot_recall={name: slot_word_recall(*pair) for name, pair in meant.items()},
         failed=failed,
+        outside=Counter(
+            character
+            for text in references
+            for character in recognizer.vocabulary.unknown(normalize_text(text)) - {" "}
+        ),
     )

@@ -148,9 +148,20 @@ def _repeats(hashes: array[int]) -> bool:
     return len(np.unique(np.array(hashes, np.int64))) < len(hashes)
 
 
-def model_fingerprint(settings: Loadable) -> str:
-    """A SHA-256 of all that decides what the model says."""
-    return artifact.fingerprint(checkpoint.load(settings.model, language=settings.language))
+@dataclass(frozen=True)
+class Model:
+    """Which model labels."""
+
+    sha256: str
+    """Of all that decides what it says."""
+    origin: dict[str, str] | None
+    """Its repository on the Hub, and the commit, if it is from there."""
+
+
+def find_model(settings: Loadable) -> Model:
+    """The model as it is here and now."""
+    loaded = checkpoint.load(settings.model, language=settings.language)
+    return Model(artifact.fingerprint(loaded), loaded.config.littlefoot.get("origin"))
 
 
 def file_fingerprint(path: Path) -> str:
@@ -163,12 +174,13 @@ def file_fingerprint(path: Path) -> str:
 
 
 def describe(
-    archive: Archive, settings: Loadable, model_sha256: str, split: str | None, decoding: dict[str, Any]
+    archive: Archive, settings: Loadable, model: Model, split: str | None, decoding: dict[str, Any]
 ) -> dict[str, Any]:
     """What must be the same for a job to go on; of files in ``decoding`` the content counts."""
     return {
         "model": settings.model,
-        "model_sha256": model_sha256,
+        "model_sha256": model.sha256,
+        "model_origin": model.origin,
         "rows": len(archive.corpus),
         "manifest_sha256": archive.sha256,
         "split": split,

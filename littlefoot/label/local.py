@@ -14,7 +14,7 @@ from typing import Any
 from littlefoot.errors import LittlefootError
 from littlefoot.label.job import Job, Label, Task
 from littlefoot.label.worker import Worker
-from littlefoot.system.processes import follow_parent, how_it_ended
+from littlefoot.system.processes import deaf_to_interrupts, follow_parent, how_it_ended
 
 READY = "ready"
 
@@ -127,7 +127,8 @@ class _Process:
         """What it is at; without the rows that it has done."""
         self.connection, its = context.Pipe()
         self._process = context.Process(target=_serve, args=(job, its), daemon=True)
-        self._process.start()
+        with deaf_to_interrupts():
+            self._process.start()
         its.close()  # or the end of the process would not show
 
     @property

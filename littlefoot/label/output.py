@@ -25,6 +25,7 @@ from littlefoot.audio.manifest import Utterance
 from littlefoot.errors import ConfigError, LittlefootError
 from littlefoot.label.job import SHARD_ROWS, Archive, Job, Label
 from littlefoot.system import atomic
+from littlefoot.system.amounts import in_bytes
 
 JOB, SHARDS, MANIFEST, SUMMARY = "job.json", "shards", "manifest.tsv", "summary.json"
 RECORDINGS = "recordings.jsonl"
@@ -100,15 +101,16 @@ class Output:
             free = shutil.disk_usage(self.directory).free
             if free < needed:
                 raise LittlefootError(
-                    f"{self.directory}: the labels may take {needed / 1e6:.0f} MB, but {free / 1e6:.0f} MB"
-                    " are free: make room, or choose another output"
+                    f"{self.directory}: the labels may take {in_bytes(needed)}, but {in_bytes(free)} are"
+                    " free: make room, or choose another output"
                 )
             found = {**description, "shard_rows": shard_rows or SHARD_ROWS}
             _write(path, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
             return int(found["shard_rows"])
         there = _read_object(path)
         for name, value in description.items():
-            if name != "model" and there.get(name) != value:  # its place may change, not what it says
+            place = name in ("model", "model_origin")  # which may change, not what the model says
+            if not place and there.get(name) != value:
                 raise LittlefootError(
                     f"{self.directory} holds another job ({_difference(name, there, description)}): choose"
                     " another output, or remove it"
@@ -124,12 +126,14 @@ class Output:
     def _lock(self) -> int:
         if self.directory.exists() and not self.directory.is_dir():
             raise LittlefootError(f"{self.directory} is a file: choose another output")
-        (self.directory / SHARDS).mkdir(parents=True, exist_ok=True)
+        self.directory.mkdir(parents=True, exist_ok=True)
         there = {path.name for path in self.directory.iterdir() if not path.name.startswith(".")}
-        if JOB not in there and (there - {SHARDS, RECORDINGS} or any((self.directory / SHARDS).iterdir())):
+        shards = self.directory / SHARDS
+        if JOB not in there and (there - {SHARDS, RECORDINGS} or (shards.is_dir() and any(shards.iterdir()))):
             raise LittlefootError(
                 f"{self.directory} is not empty, and holds no labelling that was begun: choose another output"
             )
+        shards.mkdir(exist_ok=True)
         descriptor = os.open(self.directory, os.O_RDONLY)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # gone when its process is

@@ -11,7 +11,7 @@ from typing import Any
 
 from littlefoot.audio import manifest
 from littlefoot.errors import LittlefootError
-from littlefoot.label.job import Job, Label, Loadable, Task, describe, model_fingerprint, read_archive
+from littlefoot.label.job import Job, Label, Loadable, Task, describe, find_model, read_archive
 from littlefoot.label.output import MANIFEST, Counts, Output
 
 Workers = Callable[[Job, Sequence[Task], Callable[[str], None]], Iterator[tuple[int, list[Label]]]]
@@ -25,6 +25,8 @@ class Summary:
     """What came of a job, and how fast this run was."""
 
     manifest: str
+    model: dict[str, Any]
+    """Its name, checksum and origin, as ``describe`` has them."""
     counts: Counts
     run_rows: int
     """Recordings that this run heard, the others were done before."""
@@ -46,6 +48,7 @@ class Summary:
         rest = {name: value for name, value in asdict(self).items() if name.startswith(("run", "workers"))}
         return {
             "manifest": self.manifest,
+            **self.model,
             **{"rows": counts.pop("rows"), "hours": hours, **counts},
             **{name: round(value, 3) for name, value in rest.items()},
             "x_realtime": self.x_realtime,
@@ -89,13 +92,13 @@ def run(
     listed = [path for path in manifests if Path(path) not in folders]
     if not folders:
         archive = read_archive(listed, split)  # before anything is made
-    model_sha256 = model_fingerprint(settings)
+    model = find_model(settings)
     with output.claimed():
         if folders:
             archive = read_archive([*listed, output.list_recordings(folders)], split)
-        description = describe(archive, settings, model_sha256, split, decoding)
+        description = describe(archive, settings, model, split, decoding)
         rows = output.begin(description, shard_rows)
-        job = Job(archive.corpus, settings, model_sha256, rows)
+        job = Job(archive.corpus, settings, model.sha256, rows)
         tasks = list(_tasks(job, output, retry_failed))
         done = len(job.corpus) - sum(len(task.rows) for task in tasks)
         if done:
@@ -123,7 +126,8 @@ def run(
         took = time.monotonic() - begin
         counts = output.finish(job, archive, min_confidence)
         path = str(directory / MANIFEST)
-        summary = Summary(path, counts, done - before, round(heard, 3), took, lost)
+        known = {key: value for key, value in description.items() if key.startswith("model")}
+        summary = Summary(path, known, counts, done - before, round(heard, 3), took, lost)
         output.write_summary(summary.to_dict())
     if counts.failed == counts.rows:
         raise LittlefootError(

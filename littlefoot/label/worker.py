@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 
 from littlefoot.errors import LittlefootError
-from littlefoot.label.job import Job, Label, model_fingerprint
+from littlefoot.label.job import Job, Label, find_model
 from littlefoot.transcript.results import Word
 
 
@@ -16,7 +16,7 @@ class Worker:
 
     def __init__(self, job: Job) -> None:
         self._recognise = job.settings.load()
-        if model_fingerprint(job.settings) != job.model_sha256:
+        if find_model(job.settings).sha256 != job.model_sha256:
             raise LittlefootError(
                 f"{job.settings.model} is another model here ({os.uname().nodename}) than where the job was"
                 " begun: put the same one in place on all machines, and leave it alone"

@@ -34,6 +34,7 @@ MAX_WINDOW = 4096
 """Samples of a spectrogram's window; its filters take memory by the square of it."""
 
 _POSITIVE = (
+    "vocab_size",
     "hidden_size",
     "num_hidden_layers",
     "num_attention_heads",
@@ -42,6 +43,21 @@ _POSITIVE = (
     "num_conv_pos_embedding_groups",
     "conv_pos_kernel_size",
 )
+
+_LARGEST_INTEGER = 1 << 20
+"""Of any size in a configuration: more can only be damage, and would overflow products of sizes."""
+
+_RANGES = {
+    "layer_norm_eps": (0.0, 0.1),
+    "waveform_gain": (1e-6, 1e6),
+    "initializer_range": (0.0, 10.0),
+    "hidden_dropout": (0.0, 1.0),
+    "activation_dropout": (0.0, 1.0),
+    "attention_dropout": (0.0, 1.0),
+    "feat_proj_dropout": (0.0, 1.0),
+    "final_dropout": (0.0, 1.0),
+}
+"""Lowest and highest value; outside of them a model computes nonsense without an error."""
 
 # Keys that transformers does not know; config.json has them only where they say something.
 _OWN = (
@@ -163,9 +179,7 @@ class ModelConfig:
                 f"conv_dim, conv_kernel and conv_stride must have one entry per layer, but have "
                 f"{len(self.conv_dim)}, {len(self.conv_kernel)} and {len(self.conv_stride)}"
             )
-        for name in _POSITIVE:
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
+        self._check_ranges()
         if self.num_hidden_layers > MAX_LAYERS:
             raise ConfigError(f"num_hidden_layers is {self.num_hidden_layers}, but {MAX_LAYERS} is the most")
         if min(*self.conv_dim, *self.conv_kernel, *self.conv_stride) < 1:
@@ -206,6 +220,26 @@ class ModelConfig:
         if not 0 <= self.pad_token_id < self.vocab_size:
             raise ConfigError(
                 f"pad_token_id {self.pad_token_id} is outside the vocabulary of {self.vocab_size} tokens"
+            )
+
+    def _check_ranges(self) -> None:
+        for name in _POSITIVE:
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for f in dataclasses.fields(self):
+            value = getattr(self, f.name)
+            numbers = value if isinstance(value, tuple) else (value,)
+            if any(isinstance(number, int) and number > _LARGEST_INTEGER for number in numbers):
+                raise ConfigError(f"{f.name} is {value}, but no size is above {_LARGEST_INTEGER}")
+        for name, (low, high) in _RANGES.items():
+            if not low <= getattr(self, name) <= high:
+                raise ConfigError(f"{name} must lie between {low} and {high}, not {getattr(self, name)}")
+        if self.adapter_attn_dim is not None and self.adapter_attn_dim < 1:
+            raise ConfigError(f"adapter_attn_dim must be at least 1, not {self.adapter_attn_dim}")
+        if self.model_type == "wavlm" and not 4 <= self.num_buckets <= 4 * self.max_bucket_distance - 1:
+            raise ConfigError(
+                f"num_buckets {self.num_buckets} must be at least 4, and less than four times "
+                f"max_bucket_distance, which is {self.max_bucket_distance}"
             )
 
     def _check_sharing(self) -> None:
@@ -309,6 +343,11 @@ class ModelConfig:
             else:
                 arguments[key] = _checked(key, value, known[key].type)
         return cls(**arguments)
+
+    @classmethod
+    def unknown_keys(cls, values: Mapping[str, Any]) -> set[str]:
+        """The keys of a parsed ``config.json`` that ``from_dict`` keeps in ``extra``."""
+        return set(values) - ({f.name for f in dataclasses.fields(cls)} - {"extra"})
 
     def to_dict(self) -> dict[str, Any]:
         """The content of ``config.json``; ``from_dict`` of it gives an equal config."""

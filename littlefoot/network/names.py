@@ -24,6 +24,7 @@ _PREFIXES = {
     "data2vec-audio": "data2vec_audio.",
 }
 _HEAD = "lm_head."
+_OLD_MASK = "mask_time_emb_vector"  # of masked_spec_embed, in the first checkpoints
 _POSITIONAL = "encoder.pos_conv_embed.conv."
 # length and direction, in the current and in the older style of PyTorch
 _NORMED = (
@@ -44,6 +45,8 @@ def from_checkpoint(tensors: Mapping[str, npt.NDArray[Any]], config: ModelConfig
             # exactly 1 where the direction kept its length, as in our own files: what is saved comes back
             ratio = np.divide(g, norm, out=np.zeros_like(g), where=norm > 0)
             weights[f"{_POSITIONAL}weight"] = v * ratio
+    if _OLD_MASK in weights:
+        weights.setdefault("masked_spec_embed", weights.pop(_OLD_MASK))
     return weights
 
 
@@ -53,8 +56,11 @@ def to_checkpoint(weights: Mapping[str, npt.NDArray[Any]], config: ModelConfig) 
     positional = weights.get(f"{_POSITIONAL}weight")
     if positional is not None and np.issubdtype(positional.dtype, np.floating):
         length, direction = _NORMED[0]
-        weights[length] = _norm(positional)
-        weights[direction] = weights.pop(f"{_POSITIONAL}weight")
+        norm = weights[length] = _norm(positional)
+        # PyTorch divides a direction by its length: one of zeros would become NaN.
+        weights[direction] = np.where(
+            norm > 0, weights.pop(f"{_POSITIONAL}weight"), np.ones_like(positional[:1])
+        )
     prefix = _PREFIXES[config.model_type]
     return {name if name.startswith(_HEAD) else prefix + name: array for name, array in weights.items()}
 

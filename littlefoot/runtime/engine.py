@@ -75,6 +75,8 @@ def create(
         raise ConfigError(f"precision '{precision}' is unknown: use one of {', '.join(PRECISIONS)}")
     if name not in ENGINES:
         raise EngineError(f"engine '{name}' is unknown: use {', '.join(ENGINES[:-1])} or {ENGINES[-1]}")
+    if threads is not None and threads < 1:
+        raise ConfigError(f"threads must be at least 1, not {threads}: leave it out for all")
     threads, kernels = threads or len(os.sched_getaffinity(0)), native.chosen(kernels)
     program = native.program(artifact, kernels, threads)
     if program is None and (name, kernels) == ("auto", "auto") and precision != "bf16":

@@ -26,6 +26,10 @@ from littlefoot.artifact.packing import unpack_layer
 OPSET = 20
 IR_VERSION = 10
 
+LONG_KERNEL = 128
+"""Convolutions of each channel by itself with more taps are split: of one with 2,048 taps OpenVINO 2026.4
+keeps gigabytes for every length of recording."""
+
 _END = np.iinfo(np.int64).max
 """The end of a slice that takes all that is left."""
 
@@ -53,6 +57,18 @@ class Value:
         return self.ops.binary(
             "Div", self, other
         )  # ONNX divides integers towards zero; ours are not negative
+
+
+def _silent_taps(weight: npt.NDArray[Any], stride: int) -> int:
+    """How many taps of zeros to put behind those of a convolution's weight (C', C, K): one or none.
+
+    On processors with AMX, OpenVINO 2026.4 computes convolutions in 8 bits and in bfloat16 wrong where the
+    taps of few channels fill whole rows of tiles, 64 bytes each. One more tap, and they do not.
+    """
+    _, channels, taps = weight.shape
+    frame = channels * (1 if weight.dtype == np.int8 else 2)  # bytes, if it is computed in bfloat16
+    steps_fill_rows = stride > 2 and frame < 64 and frame * stride % 64 == 0
+    return int(frame * taps % 64 == 0 and (frame < 32 or steps_fill_rows))
 
 
 @dataclass
@@ -124,17 +140,44 @@ class OnnxOps:
         self, x: Value, name: str, stride: int = 1, padding: tuple[int, int] = (0, 0), groups: int = 1
     ) -> Value:
         self.strides[name] = stride
-        inputs = [self._layer_input(self._as_image(x), name), self._layer_weight(name)]
-        weight = self.weights[f"{name}.weight"]
+        levels = self._stored_weight(name)
+        if groups == len(levels) and levels.shape[2] > LONG_KERNEL and levels.dtype.kind == "f":
+            return self._long_convolution(x, name, padding)
+        silent = _silent_taps(levels, stride)
+        x, weight = self._layer_input(self._as_image(x), name), self._layer_weight(name, silent=silent)
+        start, end = padding
+        inputs = [x, weight]
         bias = self.weights.get(f"{name}.bias")
-        if weight.dtype in (np.int8, np.uint8) and (bias is None or not bias.any()):
+        if levels.dtype == np.int8 and (bias is None or not bias.any()):
             # OpenVINO 2026.4 moves the scales of an 8-bit convolution without bias past a norm over channels,
             # which is wrong. A bias holds them in place; one of zeros would be optimised away.
-            inputs.append(self.constant(np.full(len(weight), 1e-12, np.float32)))
+            inputs.append(self.constant(np.full(len(levels), 1e-12, np.float32)))
         elif bias is not None:
             inputs.append(self.weight(f"{name}.bias"))
+        return self._image(
+            "Conv", *inputs, strides=[1, stride], pads=[0, start, 0, end + silent], group=groups
+        )
+
+    def _long_convolution(self, x: Value, name: str, padding: tuple[int, int]) -> Value:
+        """A convolution of each channel by itself, as a sum of shorter ones."""
+        x = self._layer_input(self._as_image(x), name)
+        kernel = self.weights[f"{name}.weight"].astype(np.float32)[:, :, None]  # (C, 1, 1, K)
+        size = kernel.shape[3]
         start, end = padding
-        return self._image("Conv", *inputs, strides=[1, stride], pads=[0, start, 0, end], group=groups)
+        padded = self._image("Pad", x, self.integers(0, 0, 0, start, 0, 0, 0, end))
+        total: Value | None = None
+        for begin in range(0, size, LONG_KERNEL):
+            part = kernel[..., begin : begin + LONG_KERNEL]
+            left = size - begin - part.shape[3]
+            limits = self.integers(begin), self.integers(-left if left else _END)
+            seen = self._image("Slice", padded, *limits, self.integers(3))
+            y = self._image("Conv", seen, self.initializer(f"{name}.weight.{begin}", part), group=len(kernel))
+            total = y if total is None else total + y
+        assert total is not None  # a kernel has taps
+        if f"{name}.bias" in self.weights:
+            bias = self.weights[f"{name}.bias"].astype(np.float32)[None, :, None, None]
+            total = total + self.initializer(f"{name}.bias.image", bias)
+        return total
 
     def fixed_conv1d(self, x: Value, kernel: npt.NDArray[np.float32], stride: int = 1) -> Value:
         return self._image("Conv", self._as_image(x), self.constant(kernel[:, :, None]), strides=[1, stride])
@@ -195,11 +238,14 @@ class OnnxOps:
         weight = self.weights[f"{name}.weight"]
         return unpack_layer(name, self.weights) if weight.dtype == np.uint8 else weight
 
-    def _layer_weight(self, name: str, transposed: bool = False) -> Value:
-        """The weight (C', C) of a linear layer, or (C, C') transposed; (C', C, 1, K) of a convolution."""
+    def _layer_weight(self, name: str, transposed: bool = False, silent: int = 0) -> Value:
+        """The weight (C', C) of a linear layer, or (C, C') transposed; (C', C, 1, K) of a convolution, with
+        ``silent`` taps of zeros behind its own."""
         weight = self._stored_weight(name)
         if weight.ndim == 3:
-            weight = weight[:, :, None]
+            weight = (
+                np.pad(weight, ((0, 0), (0, 0), (0, silent)))[:, :, None] if silent else weight[:, :, None]
+            )
         key = f"{name}.weight.T" if transposed else f"{name}.weight"
         if weight.dtype != np.int8:
             weight = weight.astype(np.float32, copy=False)

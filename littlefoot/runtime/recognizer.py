@@ -5,16 +5,20 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import pickle
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from littlefoot.artifact import Artifact, checkpoint, first_layers
+from littlefoot.artifact import Artifact, checkpoint, companions, first_layers
 from littlefoot.artifact.precisions import at_bits
 from littlefoot.audio import SAMPLE_RATE, reading
+from littlefoot.audio import samples as samples_of
 from littlefoot.audio.vad import create as create_detector
 from littlefoot.audio.vad.detector import Detector
 from littlefoot.audio.vad.stretches import stretches
@@ -23,15 +27,15 @@ from littlefoot.decode.beam import BeamConfig, BeamDecoder
 from littlefoot.decode.greedy import GreedySearch
 from littlefoot.decode.hotwords import read_hotwords
 from littlefoot.decode.lexicon import read_lexicon
-from littlefoot.decode.spans import separator
-from littlefoot.errors import ConfigError
+from littlefoot.decode.spans import together
+from littlefoot.errors import ConfigError, EngineError
 from littlefoot.network.config import ModelConfig
 from littlefoot.runtime.engine import create, create_stream
 from littlefoot.runtime.frames import ChunkedFrames, Frames, WindowedFrames
 from littlefoot.runtime.protocols import Engine, StreamEngine
 from littlefoot.runtime.stream import Stream
 from littlefoot.transcript.results import Alternative, Transcription, Word
-from littlefoot.transcript.segments import segments
+from littlefoot.transcript.segments import cut, segments
 
 log = logging.getLogger("littlefoot")
 
@@ -55,7 +59,8 @@ Heard = Callable[[float, list[Word]], None]
 class Recognizer:
     """A loaded model. Made by ``littlefoot.load``; may be used for any number of recordings.
 
-    Threads may share it: as many compute side by side as ``load`` was told by ``parallel``, others wait.
+    Threads may share it: as many compute side by side as ``load`` was told by ``parallel``, others wait. As a
+    context it is closed at the end. It is pickled as what ``load`` was told, and loaded again from that.
     """
 
     def __init__(
@@ -67,6 +72,30 @@ class Recognizer:
         self.engine = engine
         self._chunks = None if chunks is None else functools.cache(chunks)  # made once, when first used
         self._normalize = bool(artifact.preprocessor.get("do_normalize", True))
+        self.parameters = artifact.parameters
+        self.specification: dict[str, Any] | None = None
+        """What ``load`` was told."""
+        self.companion = artifact.companion
+        """The directory of a checkpoint with a language model beside it, which ``decoder`` takes."""
+
+    def __repr__(self) -> str:
+        model = self.specification["model"] if self.specification else self.config.model_type
+        return f"<Recognizer {model}: {self.parameters / 1e6:.1f} million parameters, {self.engine.name}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.specification is None:
+            raise pickle.PicklingError("only a recogniser that littlefoot.load made can be pickled")
+        return _load_again, (self.specification,)
+
+    def __enter__(self) -> Recognizer:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the engine's memory back. Raises EngineError when it is used after that."""
+        self.engine, self._chunks = _Closed(), None
 
     def decoder(
         self,
@@ -79,7 +108,9 @@ class Recognizer:
 
         Args:
             config: settings, the defaults where None.
-            lm: a name (``en``), or an ARPA, compact or KenLM binary file, of words or of characters.
+            lm: a name (``en``), or an ARPA, compact or KenLM binary file, of words or of characters; or a
+                directory or Hub id of a checkpoint that has one, whose weights are taken where ``config`` has
+                none.
             hotwords: phrases with their weights (natural logarithms per character), or a file of them.
             lexicon: a file of the words of which texts may consist.
 
@@ -88,39 +119,108 @@ class Recognizer:
             ConfigError: a file or phrase is written in another alphabet than the model's.
             MissingExtraError: a binary language model, and KenLM is not installed.
         """
+        model = None
+        if lm:
+            found = companions.locate(lm)
+            config = weighed(config or BeamConfig(), found)
+            model = language_models.load(found.path, self.vocabulary, found.words)
         return BeamDecoder(
             self.vocabulary,
             self.config.frame_ms / 1000,
             config,
-            language_models.load(lm, self.vocabulary) if lm else None,
+            model,
             read_hotwords(hotwords, self.vocabulary) if isinstance(hotwords, str | Path) else hotwords,
             read_lexicon(lexicon, self.vocabulary) if lexicon else None,
         )
 
+    @overload
     def transcribe(
         self,
-        source: reading.Source,
+        source: list[Any] | tuple[Any, ...],
         decoder: BeamDecoder | None = None,
         alternatives: int = 0,
         vad: str = VAD,
         heard: Heard | None = None,
-    ) -> Transcription:
-        """Recognise a recording of any length, in memory that does not grow with it.
+        sampling_rate: int | None = None,
+    ) -> list[Transcription]: ...
+
+    @overload
+    def transcribe(
+        self,
+        source: reading.Source | Mapping[str, Any],
+        decoder: BeamDecoder | None = None,
+        alternatives: int = 0,
+        vad: str = VAD,
+        heard: Heard | None = None,
+        sampling_rate: int | None = None,
+    ) -> Transcription: ...
+
+    def transcribe(
+        self,
+        source: Any,
+        decoder: BeamDecoder | None = None,
+        alternatives: int = 0,
+        vad: str = VAD,
+        heard: Heard | None = None,
+        sampling_rate: int | None = None,
+    ) -> Transcription | list[Transcription]:
+        """Recognise a recording of any length, in memory that does not grow with it; or a list of them.
+
+        Samples do not tell their rate: those of 8 kHz, given without ``sampling_rate``, are heard at double
+        speed, and come out as other words.
 
         Args:
-            source: a file, its bytes, or samples (T,) float32 at 16 kHz.
+            source: a file, its bytes, or samples: (T,), (C, T) or (T, C), floating point in -1 ... 1 or
+                integers, as an array, a list or a tensor, or the row of ``datasets`` that holds them. A list
+                of recordings gives a list of results; those of about the same length follow one another, and
+                ``parallel`` of them (see ``load``) are computed side by side.
             decoder: made by ``decoder``; None for greedy decoding.
             alternatives: how many of the best texts to return besides, where there is a decoder.
             vad: what finds speech in recordings beyond WINDOW_SECONDS, the rest is passed over: ``energy``,
                 ``silero`` or ``off`` (``littlefoot.audio.vad``).
             heard: called for every 20 s of audio, and when words are complete; a beam search has them only at
                 the end. What it raises ends the transcription.
+            sampling_rate: of samples, in hertz; 16000 where None.
 
         Raises:
             AudioError: it cannot be read.
-            ConfigError: the detector is unknown.
+            ConfigError: the detector is unknown, or an impossible sampling rate.
             MissingExtraError: a package for it is not installed.
         """
+        if samples_of.is_several(source):
+            return self._several(
+                source, lambda each: self._transcribe(each, decoder, alternatives, vad, heard), sampling_rate
+            )
+        return self._transcribe(
+            samples_of.recording(source, sampling_rate), decoder, alternatives, vad, heard
+        )
+
+    def _several(
+        self,
+        sources: Sequence[Any],
+        transcribe: Callable[[reading.Source], Transcription],
+        sampling_rate: int | None,
+    ) -> list[Transcription]:
+        """Each of several recordings, by length."""
+        recordings = [samples_of.recording(each, sampling_rate) for each in sources]
+        seconds = [
+            reading.duration(each, exact=False) if isinstance(each, str | Path | bytes | np.ndarray) else 0.0
+            for each in recordings
+        ]
+        order = sorted(range(len(recordings)), key=seconds.__getitem__, reverse=True)
+        parallel = int((self.specification or {}).get("parallel", 1))
+        with ThreadPoolExecutor(parallel) as pool:
+            found = dict(zip(order, pool.map(transcribe, (recordings[i] for i in order)), strict=True))
+        return [found[place] for place in range(len(recordings))]
+
+    def _transcribe(
+        self,
+        source: reading.Source,
+        decoder: BeamDecoder | None,
+        alternatives: int,
+        vad: str,
+        heard: Heard | None,
+    ) -> Transcription:
         detector = create_detector(vad)
         samples = 0
 
@@ -148,9 +248,12 @@ class Recognizer:
             for logits in windows:
                 search.feed(logits)
             found, best = search.finish(alternatives)
-        between = separator(self.vocabulary)
+        found = together(found, self.vocabulary)
+        between = self.vocabulary.separator
         text = between.join(word.word for word in found)
-        return Transcription(text, segments(found, between), found, samples / SAMPLE_RATE, best)
+        found = cut(found)
+        parts = segments(found, between, text=text)
+        return Transcription(text, parts, found, samples / SAMPLE_RATE, best)
 
     @property
     def streams(self) -> bool:
@@ -180,13 +283,14 @@ class Recognizer:
             frames = WindowedFrames(config, self.engine, self._normalize)
         return Stream(frames, self.vocabulary, config.frame_ms / 1000, decoder)
 
-    def logits(self, waveform: Array) -> Array:
-        """Samples (T,) float32 at 16 kHz -> logits (F, V) before the softmax.
+    def logits(self, waveform: Any, sampling_rate: int | None = None) -> Array:
+        """Samples (T,), or what else ``transcribe`` takes as one recording -> logits (F, V) before softmax.
 
         F is 0 for less audio than the receptive field. Audio beyond WINDOW_SECONDS is recognised in
         overlapping windows.
         """
-        parts = list(self._logits_of_windows([reading.read(waveform)]))
+        samples = reading.read(samples_of.recording(waveform, sampling_rate))
+        parts = list(self._logits_of_windows([samples]))
         return np.concatenate(parts) if parts else np.zeros((0, self.config.vocab_size), np.float32)
 
     def _windows(self, blocks: Iterator[Array], detector: Detector | None) -> Iterator[Array]:
@@ -213,9 +317,7 @@ class Recognizer:
 
     def _silence(self, frames: int) -> Iterator[Array]:
         """Logits of so many frames, in pieces: a delimiter, where the alphabet has one, and blanks."""
-        token = self.vocabulary.blank
-        if separator(self.vocabulary):
-            token = self.vocabulary.tokens.index(self.vocabulary.word_delimiter)
+        token = self.vocabulary.delimiter if self.vocabulary.delimiter >= 0 else self.vocabulary.blank
         while frames > 0:
             count = min(frames, 1000)
             logits = np.zeros((count, self.config.vocab_size), np.float32)
@@ -273,6 +375,16 @@ def windows(blocks: Iterable[Array], frames: Callable[[int], int], stride: int) 
         yield Window(held, first, count)
 
 
+def weighed(config: BeamConfig, companion: companions.Companion) -> BeamConfig:
+    """The settings of a search, with a language model's own weights where they have none."""
+    return replace(
+        config,
+        alpha=companion.alpha if config.alpha is None else config.alpha,
+        beta=companion.beta if config.beta is None else config.beta,
+        unknown=config.unknown if companion.unknown is None else companion.unknown,
+    )
+
+
 def load(
     model: str | Path,
     engine: str = "auto",
@@ -289,20 +401,28 @@ def load(
     Args:
         model: a bundled name, the directory of an artifact or checkpoint, or a Hub id.
         engine: ``auto``, ``openvino`` or ``onnxruntime``.
-        threads: processor threads, all by default.
+        threads: processor threads, at least 1; all by default.
         precision: of what is not quantized, ``auto``, ``f32`` or ``bf16``.
         language: for MMS, whose adapter and alphabet to take.
         parallel: how many recordings or streams are computed side by side, each by its share of the threads.
         layers: stop after so many Transformer layers, which is faster. Models made by ``share`` with
             ``exits`` were trained for it; any other gives a warning.
-        kernels: what runs a Transformer whose weights are packed: ``auto``, ``avx512``, ``avx2``, ``neon``,
-            ``scalar``, or ``off``, which expands them to 8 bits; None: ``$LITTLEFOOT_KERNELS``, or auto.
+        kernels: what runs a Transformer whose weights are packed: ``auto``, ``avx512bf16``, ``avx512``,
+            ``avx2``, ``neon``, ``scalar``, or ``off``, which expands them to 8 bits; None:
+            ``$LITTLEFOOT_KERNELS``, or auto.
         bits: of a model that was trained for several precisions, which to run; None: that with most bits.
 
     Raises:
         ConfigError: more layers than the model has, bits that it does not have, or an impossible setting.
         LittlefootError: what ``artifact.checkpoint.load`` and ``runtime.engine.create`` raise.
     """
+    specification = {
+        **{"model": str(model), "engine": engine, "threads": threads, "precision": precision},
+        **{"language": language, "layers": layers, "parallel": parallel, "kernels": kernels, "bits": bits},
+    }
+    for setting, count in (("threads", threads), ("parallel", parallel)):
+        if count is not None and count < 1:
+            raise ConfigError(f"{setting} must be at least 1, not {count}: leave it out for the default")
     artifact = checkpoint.load(model, language=language)
     if layers is not None and layers != artifact.config.num_hidden_layers:
         trained = artifact.config.littlefoot.get("exits", [artifact.config.num_hidden_layers])
@@ -314,4 +434,21 @@ def load(
         artifact = at_bits(artifact, bits)
     whole = create(artifact, engine, threads, precision, parallel=parallel, kernels=kernels)
     chunks = functools.partial(create_stream, artifact, engine, threads, precision, parallel)
-    return Recognizer(artifact, whole, chunks if artifact.config.chunk_frames else None)
+    made = Recognizer(artifact, whole, chunks if artifact.config.chunk_frames else None)
+    made.specification = specification
+    return made
+
+
+def _load_again(specification: dict[str, Any]) -> Recognizer:
+    """For pickle."""
+    return load(**specification)
+
+
+class _Closed:
+    """In the place of an engine that was given back."""
+
+    name = "closed"
+    kernels = "none"
+
+    def run(self, waveform: Array) -> Array:
+        raise EngineError("the recogniser is closed: load it again")

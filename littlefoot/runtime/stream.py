@@ -11,7 +11,7 @@ import numpy.typing as npt
 from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.decode.beam import BeamDecoder
 from littlefoot.decode.greedy import best_path, best_tokens
-from littlefoot.decode.spans import separator, text, words
+from littlefoot.decode.spans import words
 from littlefoot.errors import AudioError
 from littlefoot.runtime.frames import Frames
 from littlefoot.transcript.results import Segment, Word
@@ -48,9 +48,7 @@ class Stream:
         """``decoder`` searches each segment for itself; None takes the best token of each frame."""
         self.latency_seconds = frames.latency_seconds
         self._frames, self._vocabulary, self._frame_seconds = frames, vocabulary, frame_seconds
-        self._separator = separator(vocabulary)
-        delimiter = vocabulary.word_delimiter
-        silent = [vocabulary.blank, *([vocabulary.tokens.index(delimiter)] if self._separator else [])]
+        silent = [vocabulary.blank, vocabulary.delimiter]
         self._silent = np.isin(np.arange(len(vocabulary.tokens)), silent)
         self._tokens = np.zeros(0, np.int64)  # best tokens of the frames of the segment
         self._log_posteriors = np.zeros(0)
@@ -112,7 +110,7 @@ class Stream:
         if self._search is not None:
             return self._search.partial()
         spans = best_path(self._tokens, self._log_posteriors, self._vocabulary.blank)
-        return text(spans.tokens.tolist(), self._vocabulary)
+        return self._vocabulary.decode(spans.tokens.tolist())
 
     def _segment(self, end: int) -> list[Segment]:
         """End the segment after so many frames."""
@@ -120,7 +118,7 @@ class Stream:
         self._drop(end)
         if not found:
             return []
-        return [Segment(found[0].start, found[-1].end, self._separator.join(word.word for word in found))]
+        return [Segment(found[0].start, found[-1].end, self._vocabulary.join([word.word for word in found]))]
 
     def _words(self, end: int) -> list[Word]:
         """Those of the first ``end`` frames of the segment."""

@@ -11,20 +11,24 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from fastapi import Depends, FastAPI
-from starlette.datastructures import MutableHeaders
+from fastapi import Depends, FastAPI, Security
+from fastapi.security import HTTPBearer
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
 
 from littlefoot import __version__
+from littlefoot.audio import isolation
 from littlefoot.server.errors import ApiError
 from littlefoot.server.live import live
 from littlefoot.server.schema import ANSWERS, REFUSALS, TRANSCRIPTION
 from littlefoot.server.service import Service, bearer
+from littlefoot.server.subtitles import subtitles
 from littlefoot.server.transcriptions import transcribe
 
 log = logging.getLogger("littlefoot.server")
@@ -49,11 +53,20 @@ def create_app(service: Service) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         first = asyncio.create_task(_load_first(service))
+        await asyncio.to_thread(isolation.prepare)
         yield
         first.cancel()
         service.close()
 
-    app = FastAPI(title="littlefoot", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
+    app = FastAPI(
+        title="littlefoot",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,  # behind the key, as what it describes
+        redirect_slashes=False,  # a redirect would repeat whatever name the request gives the server
+        lifespan=lifespan,
+    )
     app.state.service = service
     _add_routes(app, service)
     app.mount("/static", StaticFiles(directory=STATIC))
@@ -64,6 +77,7 @@ def create_app(service: Service) -> FastAPI:
             allow_methods=["GET", "POST"],
             allow_headers=["Authorization", "Content-Type"],
         )
+    app.add_middleware(_UnderItsName, service=service)
     app.add_middleware(_Observed, service=service)
     app.add_exception_handler(ApiError, _refused)
     app.add_exception_handler(HTTPException, _http_error)
@@ -82,10 +96,14 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         service.check_origin(request.headers)
         service.check_key(bearer(request.headers))
 
-    guarded: dict[str, Any] = {"dependencies": [Depends(allowed)], "response_model": None}
+    rights = [Depends(allowed)]
+    if service.needs_key:
+        rights.append(Security(HTTPBearer(auto_error=False)))  # it only says so in the description
+    guarded: dict[str, Any] = {"dependencies": rights, "response_model": None}
     app.post("/v1/audio/transcriptions", responses=ANSWERS, openapi_extra=TRANSCRIPTION, **guarded)(
         transcribe
     )
+    app.post("/v1/subtitles", responses=REFUSALS, **guarded)(subtitles)
     app.websocket("/v1/live")(live)
 
     @app.get("/v1/models", responses=REFUSALS, **guarded)
@@ -97,6 +115,10 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     async def model(name: str) -> dict[str, Any]:
         """One model."""
         return service.models.find(name).describe()
+
+    @app.get("/openapi.json", include_in_schema=False, **guarded)
+    async def openapi() -> Response:
+        return JSONResponse(app.openapi())
 
     @app.get("/", include_in_schema=False, response_model=None)
     async def page() -> Response:
@@ -137,6 +159,25 @@ async def _failed(request: Request, error: Exception) -> Response:
     return ApiError(500, "the server failed: its log says how", "server_error").response()
 
 
+class _UnderItsName:
+    """Lets through what is sent to a name of the server."""
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app, self._service = app, service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] in ("http", "websocket"):
+            try:
+                self._service.check_host(Headers(scope=scope))
+            except ApiError as error:
+                if scope["type"] == "http":
+                    await error.response()(scope, receive, send)
+                else:
+                    await WebSocket(scope, receive, send).send_denial_response(error.response())
+                return
+        await self._app(scope, receive, send)
+
+
 class _Observed:
     """Adds headers for safety, counts responses, and writes a line of the log for each."""
 
@@ -148,12 +189,12 @@ class _Observed:
             await self._app(scope, receive, send)
             return
         began = time.monotonic()
-        status = 500
+        status, started = 500, False
 
         async def watched(message: Message) -> None:
-            nonlocal status
+            nonlocal status, started
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, started = message["status"], True
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers[name] = value
@@ -162,6 +203,12 @@ class _Observed:
 
         try:
             await self._app(scope, receive, watched)
+        except asyncio.CancelledError:
+            if not self._service.ending.is_set():
+                raise
+            if not started:
+                error = ApiError(503, "the server stops: try again later", "stopping", retry_after=10)
+                await error.response()(scope, receive, watched)
         finally:
             route = _route(scope)
             seconds = time.monotonic() - began

@@ -14,7 +14,7 @@ from littlefoot.audio import SAMPLE_RATE
 from littlefoot.runtime.stream import Partial, Stream
 from littlefoot.server.errors import ApiError
 from littlefoot.server.models import Model
-from littlefoot.server.service import Service, bearer
+from littlefoot.server.service import Service, bearer, is_unicode
 
 MESSAGE_BYTES = 1_000_000
 """Longest message; 31 s of audio."""
@@ -110,6 +110,8 @@ def _parsed(message: Any) -> dict[str, Any] | bytes:
         content = None
     if not isinstance(content, dict) or not isinstance(content.get("type"), str):
         raise ApiError(400, "a text message must be a JSON object with a type", "invalid_message")
+    if not is_unicode(json.dumps(content, ensure_ascii=False)):
+        raise ApiError(400, "a text message must be Unicode: it has half a character", "invalid_message")
     return content
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from littlefoot.artifact import artifact, checkpoint
+from littlefoot.artifact.json_files import read_json
 from littlefoot.audio import SAMPLE_RATE
 from littlefoot.decode.beam import BeamDecoder
 from littlefoot.errors import ConfigError, LittlefootError
@@ -166,7 +167,7 @@ def _find(given: str) -> Model:
     weights = sorted(directory.glob("model*.safetensors")) or sorted(directory.glob("pytorch_model*.bin"))
     streams, latency = False, 1000 * (WindowedFrames.HOP + WindowedFrames.RIGHT)
     if artifact.is_artifact(directory):
-        config = ModelConfig.from_dict(artifact.read_json(directory / artifact.CONFIG))
+        config = ModelConfig.from_dict(read_json(directory / artifact.CONFIG))
         if config.algorithmic_latency_ms is not None:
             streams, latency = True, config.algorithmic_latency_ms
     return Model(

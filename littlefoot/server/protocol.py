@@ -23,7 +23,7 @@ _FULL = (
 
 def protocol(limits: Limits) -> type[H11Protocol]:
     """The class of a server's connections."""
-    waiting: dict[H11Protocol, None] = {}  # for a request, the longest first
+    waiting: dict[Connection, None] = {}  # for a request, the longest first
 
     class Connection(H11Protocol):
         def __init__(self, *arguments: Any, **named: Any) -> None:
@@ -39,7 +39,9 @@ def protocol(limits: Limits) -> type[H11Protocol]:
                     transport.write(_FULL)
                     transport.close()
                     return
-                next(iter(waiting)).transport.abort()
+                oldest = next(iter(waiting))
+                oldest._wait_no_more()  # now: its end comes later, and more connections may come before
+                oldest.transport.abort()
             self._wait()
 
         def data_received(self, data: bytes) -> None:

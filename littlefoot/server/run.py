@@ -16,7 +16,11 @@ from littlefoot.server.service import Service
 log = logging.getLogger("littlefoot.server")
 
 _RESERVED_FILES = 256
-"""File descriptors for all but connections."""
+"""File descriptors for all but connections and their uploads."""
+_ACCEPTED_AT_ONCE = 32
+"""Connections that are taken before those that are too many are closed, and others are read."""
+_BACKLOG = 4096
+"""Connections that the system holds until they are taken."""
 
 
 class Server(uvicorn.Server):
@@ -37,15 +41,16 @@ class Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                backlog=_ACCEPTED_AT_ONCE,  # asyncio takes this for both
                 timeout_graceful_shutdown=max(1, round(limits.grace_seconds)),
             )
         )
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        for server in self.servers:
-            for listener in server.sockets:
-                log.info("listening on %s", address(listener))
+        for listener in sockets or []:
+            listener.listen(_BACKLOG)
+            log.info("listening on %s", address(listener))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take nothing new, let streams say what they have heard, then finish requests."""
@@ -61,7 +66,7 @@ class Server(uvicorn.Server):
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket. Raises OSError, for example where the port is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=2048)
+    return socket.create_server((host, port), family=family, backlog=_BACKLOG)
 
 
 def address(listener: socket.socket) -> str:
@@ -77,8 +82,8 @@ def allow_open_files(connections: int) -> int:
     except ImportError:  # not on Windows
         return connections
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = connections + _RESERVED_FILES
+    wanted = 2 * connections + _RESERVED_FILES  # an upload is a file
     if soft < wanted:
         soft = min(wanted, hard) if hard != resource.RLIM_INFINITY else wanted
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return min(connections, soft - _RESERVED_FILES)
+    return min(connections, (soft - _RESERVED_FILES) // 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import ipaddress
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ class Service:
         limits: Limits,
         api_key: str | None = None,
         origins: frozenset[str] = frozenset(),
+        hosts: frozenset[str] | None = None,
     ) -> None:
         """
         Args:
@@ -34,8 +36,9 @@ class Service:
             limits: what is taken on.
             api_key: that clients must know; None: nobody needs one.
             origins: of other sites whose pages may use the server, such as ``https://example.org``.
+            hosts: names besides this machine's own under which the server may be asked; None: any.
         """
-        self.models, self.limits, self.origins = models, limits, origins
+        self.models, self.limits, self.origins, self._hosts = models, limits, origins, hosts
         self._api_key = api_key
         self.jobs = Jobs(limits.parallel, limits.queue)
         self.live_threads = ThreadPoolExecutor(limits.parallel, thread_name_prefix="littlefoot-live")
@@ -58,8 +61,29 @@ class Service:
             raise ApiError(
                 401, "an API key is needed: send it as Authorization: Bearer KEY", "missing_api_key"
             )
-        if not hmac.compare_digest(key.encode(), self._api_key.encode()):
+        sent, wanted = (each.encode("utf-8", "surrogatepass") for each in (key, self._api_key))
+        if not hmac.compare_digest(sent, wanted):
             raise ApiError(401, "the API key is wrong", "invalid_api_key")
+
+    def check_host(self, headers: Headers) -> None:
+        """Refuse what was sent to another name than the server's. Raises ApiError 403.
+
+        A site whose name is made to lead here (DNS rebinding) has pages that are of one origin with the
+        server, and whose requests no other check could tell from the server's own page's.
+        """
+        host = headers.get("host")
+        if self._hosts is None or host is None:  # every browser sends it
+            return
+        try:
+            name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
+        except ValueError:
+            name = ""
+        if name not in self._hosts and not is_loopback(name):
+            raise ApiError(
+                403,
+                f"this server is not asked as {host[:100]!a}: start it with --allow-host",
+                "host_not_allowed",
+            )
 
     def check_origin(self, headers: Headers) -> None:
         """Pages of other sites may not use their visitors' browsers as clients. Raises ApiError 403."""
@@ -100,6 +124,23 @@ class Service:
         self.jobs.close()
         self.models.close()
         self.live_threads.shutdown(wait=False, cancel_futures=True)
+
+
+def is_unicode(*texts: str) -> bool:
+    """Whether texts can be sent: JSON and some encodings can hold halves of characters, UTF-8 cannot."""
+    try:
+        "".join(texts).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address or a name is of this machine itself."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def bearer(headers: Headers) -> str | None:

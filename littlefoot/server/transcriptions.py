@@ -17,7 +17,6 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
 from littlefoot.audio import reading
-from littlefoot.decode.spans import separator
 from littlefoot.errors import AudioError
 from littlefoot.runtime.recognizer import Recognizer
 from littlefoot.server import uploads
@@ -135,7 +134,7 @@ class _Job:
     ) -> None:
         self._service, self._model = service, model
         self._recognizer, self._recording = recognizer, recording
-        self.separator = separator(recognizer.vocabulary)
+        self.separator = recognizer.vocabulary.separator
 
     async def run(self, heard: Callable[[list[Word]], None] | None = None) -> Transcription:
         """
@@ -172,11 +171,10 @@ class _Job:
             if heard is not None and words:
                 heard(words)
 
-        source = cast(BinaryIO, self._recording)
+        source = reading.Untrusted(cast(BinaryIO, self._recording))
         try:
             if reading.duration(source, limit=limit) > limit:
                 raise _too_long(limit)
-            source.seek(0)
             return self._recognizer.transcribe(source, self._model.decoder, heard=check)
         except AudioError as error:
             raise ApiError(400, str(error), "invalid_audio", "file") from error

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
+import logging
+import tempfile
 from typing import IO, Any
 
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartParser
 from starlette.requests import Request
 from starlette.types import Message
 
 from littlefoot.server.errors import ApiError
 from littlefoot.server.limits import Limits
+from littlefoot.server.service import is_unicode
 
+log = logging.getLogger("littlefoot.server")
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_IN_MEMORY = MultiPartParser.spool_max_size
 _FIELDS, _FIELD_BYTES = 100, 100_000
 _DRAINED_BYTES, _DRAINED_SECONDS = 64_000_000, 5.0
 
@@ -23,14 +32,14 @@ async def read_form(request: Request, limits: Limits) -> FormData:
 
     Raises:
         ApiError: 400 for a broken form, 408 for one that stalls, 413 for one that is too large (noticed
-            while it arrives), 415 for anything else.
+            while it arrives), 415 for anything else, 507 where the disk is full.
         ClientDisconnect: the client went away.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     encoding = request.headers.get("content-encoding", "identity").lower()
     if kind != "multipart/form-data" or encoding != "identity":
         found = ascii((kind if encoding == "identity" else f"{kind}, {encoding}")[:100])
-        await _drain(request)
+        await _drain(request, limits)
         raise ApiError(
             415,
             f"send multipart/form-data with the recording as 'file', not {found}",
@@ -56,9 +65,19 @@ async def read_form(request: Request, limits: Limits) -> FormData:
 
     counted = Request(request.scope, receive)
     try:
-        return await counted.form(max_files=1, max_fields=_FIELDS, max_part_size=_FIELD_BYTES)
+        form = await counted.form(max_files=1, max_fields=_FIELDS, max_part_size=_FIELD_BYTES)
     except HTTPException as error:
         raise ApiError(400, f"the form cannot be read: {error.detail}", "invalid_form") from error
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        log.error("an upload cannot be kept in %s: %s", tempfile.gettempdir(), error)
+        message = "the server has no room for the recording: try again later, or send less at once"
+        raise ApiError(507, message, "insufficient_storage", "file", retry_after=60) from error
+    if not all(is_unicode(name, value) for name, value in form.multi_items() if isinstance(value, str)):
+        await form.close()
+        raise ApiError(400, "the form's fields must be Unicode: send them as UTF-8", "invalid_form")
+    return form
 
 
 def recording(form: FormData) -> Recording:
@@ -70,14 +89,16 @@ def recording(form: FormData) -> Recording:
         )
     if not upload.size:
         raise ApiError(400, "the file is empty", "empty_file", "file")
-    return Recording(upload.file, upload.filename)
+    return Recording(upload.file, upload.filename, upload.size)
 
 
 class Recording(io.RawIOBase):
     """An uploaded file under the name that its sender gave it, for messages."""
 
-    def __init__(self, file: IO[bytes], name: str | None) -> None:
+    def __init__(self, file: IO[bytes], name: str | None, size: int) -> None:
         self._file = file
+        self.raw = io.FileIO(file.fileno(), closefd=False) if size > _IN_MEMORY else None
+        """The file on disk, where it is in one."""
         printable = "".join(letter for letter in name or "" if letter.isprintable())
         self.name = printable[-100:] or "the recording"
 
@@ -102,14 +123,14 @@ class Recording(io.RawIOBase):
 
 
 async def _too_large(request: Request, limits: Limits) -> ApiError:
-    await _drain(request)
+    await _drain(request, limits)
     megabytes = limits.body_bytes / 1e6
     return ApiError(
         413, f"the request is larger than {megabytes:g} MB: send it in parts", "file_too_large", "file"
     )
 
 
-async def _drain(request: Request) -> None:
+async def _drain(request: Request, limits: Limits) -> None:
     """Read some more of a body that is refused.
 
     Many clients read a response only when they have sent everything; without that they would see a
@@ -119,7 +140,7 @@ async def _drain(request: Request) -> None:
         return  # such a client asks first
     left = _DRAINED_BYTES
     try:
-        async with asyncio.timeout(_DRAINED_SECONDS):
+        async with asyncio.timeout(min(_DRAINED_SECONDS, limits.idle_seconds)):
             while left > 0:
                 message: dict[str, Any] = dict(await request.receive())
                 left -= len(message.get("body", b""))

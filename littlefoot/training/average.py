@@ -20,8 +20,8 @@ class MovingAverage:
     def update(self, model: nn.Module, decay: float, step: int) -> None:
         """Move towards the model's weights; faster in the first steps, so that the start is forgotten."""
         decay = min(decay, (1 + step) / (10 + step))
-        for mean, value in zip(self._means.values(), model.parameters(), strict=True):
-            local(mean).lerp_(local(value), 1 - decay)
+        means, values = map(local, self._means.values()), map(local, model.parameters())
+        torch._foreach_lerp_(list(means), list(values), 1 - decay)
 
     def weights(self) -> dict[str, Tensor]:
         """The averaged weights; all processes must ask at once where they are sharded."""

@@ -24,9 +24,17 @@ def training_record(
     }
 
 
-def model_card(introduction: str, record: dict[str, Any]) -> str:
-    """README.md: the recipe's own words, then what was trained on and what was measured."""
+def model_card(introduction: str, record: dict[str, Any], origin: dict[str, str] | None = None) -> str:
+    """README.md: the recipe's own words, then what was trained on and what was measured.
+
+    Args:
+        introduction: empty for words of ours.
+        record: as ``training_record`` makes it.
+        origin: the repository on the Hub, and its commit, of what the training began with.
+    """
     lines = [introduction.strip() or "# Speech recogniser trained with littlefoot", "", "## Training", ""]
+    if origin and origin["commit"] not in introduction:
+        lines += [f"It began with commit `{origin['commit']}` of {origin['repository']}.", ""]
     lines += [
         f"{record['step']} steps ({record['epoch']} full epochs) of {record['method']} on:",
         "",

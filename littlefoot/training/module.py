@@ -162,6 +162,8 @@ class CTCModel(nn.Module):
     def from_artifact(cls, artifact: Artifact) -> CTCModel:
         """Take over the weights of an artifact or checkpoint, as float32 copies.
 
+        One that was never masked in training, and has no mask embedding, gets one of zeros.
+
         Raises ConfigError for a quantized artifact, which has no weights left to train.
         """
         if "quantization" in artifact.config.littlefoot:
@@ -172,6 +174,7 @@ class CTCModel(nn.Module):
             name: torch.from_numpy(np.array(value, dtype=np.float32))
             for name, value in artifact.weights.items()
         }
+        weights.setdefault("masked_spec_embed", torch.zeros(artifact.config.hidden_size))
         return cls(artifact.config, artifact.vocabulary, artifact.preprocessor, weights, artifact.card)
 
     @classmethod

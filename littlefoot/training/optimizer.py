@@ -19,10 +19,11 @@ _BEFORE_BLOCKS = ("feature_extractor.", "feature_projection.", "encoder.pos_conv
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
-    """Linear warm-up to ``lr``, then the schedule's decay to zero at ``steps``."""
+    """Linear warm-up to ``lr``, ``hold_steps`` there, then the schedule's decay to zero at ``steps``."""
     if step < config.warmup_steps:
         return config.lr * (step + 1) / config.warmup_steps
-    done = (step - config.warmup_steps) / max(config.steps - config.warmup_steps, 1)
+    begin = config.warmup_steps + config.hold_steps
+    done = max(step - begin, 0) / max(config.steps - begin, 1)
     if config.schedule == "cosine":
         return config.lr * 0.5 * (1 + math.cos(math.pi * done))
     return config.lr * (1 - done) if config.schedule == "linear" else config.lr
@@ -41,7 +42,7 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
     return torch.optim.AdamW(
         [
             {"params": members, "weight_decay": decay, "lr_scale": scale}
-            for (scale, decay), members in groups.items()
+            for (scale, decay), members in sorted(groups.items(), key=lambda group: group[0], reverse=True)
         ],
         lr=config.lr,
         betas=(0.9, 0.98),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -10,7 +11,6 @@ import numpy as np
 
 from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.decode.graph import TokenGraph
-from littlefoot.decode.spans import separator
 from littlefoot.decode.spelling import lines
 from littlefoot.errors import ConfigError, ManifestError
 
@@ -36,14 +36,14 @@ class Pronunciations:
     def __init__(self, words: Mapping[str, Sequence[Sequence[int]]], vocabulary: Vocabulary) -> None:
         """Each word's pronunciations, the commonest first. Between words stands the vocabulary's delimiter,
         where it has one."""
-        self._words = {word.lower(): [tuple(p) for p in spoken] for word, spoken in words.items()}
+        self._words = {folded(word): [tuple(p) for p in spoken] for word, spoken in words.items()}
         self._between: tuple[int, ...] = ()
-        if separator(vocabulary):
-            self._between = (vocabulary.tokens.index(vocabulary.word_delimiter),)
+        if vocabulary.delimiter >= 0:
+            self._between = (vocabulary.delimiter,)
 
     def unknown(self, text: str) -> set[str]:
         """The words of a text that have no pronunciation."""
-        return {word for word in text.split() if word.lower() not in self._words}
+        return {word for word in text.split() if folded(word) not in self._words}
 
     def encode(self, text: str) -> list[int]:
         """The tokens of a text, each word in its first pronunciation. Raises ManifestError naming words that
@@ -80,7 +80,7 @@ class Pronunciations:
             raise ManifestError(
                 f"words without a pronunciation in '{text[:60]}': {named}: add them to the lexicon"
             )
-        return [self._words[word.lower()] for word in text.split()]
+        return [self._words[folded(word)] for word in text.split()]
 
 
 def read_pronunciations(path: str, vocabulary: Vocabulary) -> Pronunciations:
@@ -91,7 +91,7 @@ def read_pronunciations(path: str, vocabulary: Vocabulary) -> Pronunciations:
         LittlefootError: it cannot be read, or is empty.
         ConfigError: a line has no phones, or phones that are not among the model's tokens.
     """
-    index = vocabulary.to_dict()
+    index = {composed(token): place for place, token in enumerate(vocabulary.written) if token}
     words: dict[str, list[list[int]]] = {}
     for number, line in lines(path):
         if line.startswith(";;;"):
@@ -99,15 +99,27 @@ def read_pronunciations(path: str, vocabulary: Vocabulary) -> Pronunciations:
         word, *phones = line.split()
         if not phones:
             raise ConfigError(f"{path}, line {number}: '{word}' has no phones: write them after the word")
-        if strange := [phone for phone in phones if index.get(phone, vocabulary.blank) == vocabulary.blank]:
+        if strange := [phone for phone in phones if composed(phone) not in index]:
             raise ConfigError(
                 f"{path}, line {number}: {', '.join(map(repr, strange))} of '{word}' are not among the "
                 f"model's tokens, which are {' '.join(vocabulary.tokens[:50])}"
             )
-        words.setdefault(VARIANT.sub("", word).lower(), []).append([index[phone] for phone in phones])
+        words.setdefault(folded(VARIANT.sub("", word)), []).append(
+            [index[composed(phone)] for phone in phones]
+        )
     if not words:
         raise ConfigError(f"{path}: holds no words: write a word and its phones on each line")
     return Pronunciations(words, vocabulary)
+
+
+def composed(text: str) -> str:
+    """A text in the Unicode form in which phones are compared, whose case matters."""
+    return unicodedata.normalize("NFC", text)
+
+
+def folded(word: str) -> str:
+    """A word in the form in which words are compared, whose case does not."""
+    return composed(word).casefold()
 
 
 def spelling(vocabulary: Vocabulary, lexicon: str | None) -> Spelling:

@@ -81,7 +81,9 @@ class Selection:
         record = training_record(self.method, self.data, step, epoch, score)
         made = model.to_artifact()
         config = made.config.replace(littlefoot={**made.config.littlefoot, "training": record})
-        return dataclasses.replace(made, config=config, card=model_card(made.card, record))
+        return dataclasses.replace(
+            made, config=config, card=model_card(made.card, record, made.config.littlefoot.get("origin"))
+        )
 
     def _ranked(self) -> list[tuple[float, Path]]:
         """Mean WER and directory of each model, the best first, or the newest; WER 0 without a dev set."""

@@ -26,6 +26,9 @@ class TrainConfig:
     """Steps over which the learning rate rises linearly from zero."""
     schedule: str = "cosine"
     """Decay after the warm-up: ``cosine`` or ``linear`` to zero, or ``constant``."""
+    hold_steps: int = 0
+    """Steps at the peak between the warm-up and the decay. A long run can then be extended, or ended early,
+    without having decayed before (Hu et al. 2024, MiniCPM)."""
     weight_decay: float = 0.01
     """AdamW's decay of weight matrices; biases, norms and the mask embedding have none."""
     clip_norm: float = 1.0
@@ -181,7 +184,7 @@ class TrainConfig:
         for pattern, factor in self.lr_scales.items():
             if factor < 0:
                 raise ConfigError(f"train.lr_scales.{pattern} must be 0 or more, not {factor}")
-        for name in ("patience", "loaders", "lfmmi_leak", "lfmmi_l2", "average_every"):
+        for name in ("patience", "loaders", "lfmmi_leak", "lfmmi_l2", "average_every", "hold_steps"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"train.{name} must be 0 or more, not {getattr(self, name)}")
         if min(self.set_weights.values(), default=0) < 0:

@@ -14,6 +14,10 @@ class Word:
     """Where the word delimiter begins, or shortly after its last character (``littlefoot.decode.spans``)."""
     confidence: float
     """Geometric mean of the frame posteriors of its characters, 0..1."""
+    speaker: str | None = None
+    """Whose channel it was spoken on, where each is transcribed for itself."""
+    letters: tuple[tuple[str, float, float], ...] = field(default=(), repr=False, compare=False)
+    """Of a long word: its characters with their beginnings and ends."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,7 @@ class Segment:
     start: float
     end: float
     text: str
+    speaker: str | None = None
 
 
 @dataclass(frozen=True)

@@ -1,21 +1,31 @@
 """Subtitles: a transcription cut into what is shown at once, for SRT and WebVTT."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from littlefoot.errors import ConfigError
-from littlefoot.transcript.results import Transcription, Word
-from littlefoot.transcript.segments import Limits, groups, wrap
+from littlefoot.transcript.results import Segment, Transcription, Word
+from littlefoot.transcript.segments import (
+    CUE_SECONDS,
+    LINE_CHARACTERS,
+    Limits,
+    Piece,
+    groups,
+    pieces,
+    width,
+    wrap,
+)
 
 
 @dataclass(frozen=True)
 class Layout:
     """How much is shown at once; the defaults are the usual ones of broadcasters and streaming services."""
 
-    line_characters: int = 42
+    line_characters: int = LINE_CHARACTERS
+    """Wide ones count double."""
     lines: int = 2
-    seconds: float = 7.0
+    seconds: float = CUE_SECONDS
     """The longest that a cue is shown."""
     least_seconds: float = 1.0
     """A cue that is shorter stays, as long as the next one lets it."""
@@ -36,53 +46,69 @@ class Cue(NamedTuple):
     start: float
     end: float
     lines: list[str]
+    speaker: str | None = None
 
 
-def cues(transcription: Transcription, layout: Layout | None = None) -> list[Cue]:
+def cues(transcription: Transcription, layout: Layout | None = None, named: bool = False) -> list[Cue]:
     """Cut a transcription at pauses and words; the lines of a cue are about equally long.
 
-    Cues do not overlap. A word that is longer than a line stands alone in it; one that is longer than a cue
-    is shown for as long as it takes. Without words, as of another recogniser, the segments' words share the
-    time of their segment by their number of characters.
+    Cues do not overlap, but for those of different speakers. A word that is longer than a line or a cue is
+    cut at its characters. Without words, as of another recogniser, the segments' words share the time of
+    their segment by their number of characters. ``named`` begins each cue with its speaker, if there is one.
     """
     layout = layout or Layout()
-    separator = " " if " " in transcription.text or len(transcription.words) <= 1 else ""
-    words = transcription.words or _words(transcription)
+    words = transcription.words or [word for segment in transcription.segments for word in sharing(segment)]
+    speakers = sorted({word.speaker for word in words if word.speaker is not None})
+    if not speakers:
+        return _cues(words, transcription.text, transcription.duration, layout)
+    found: list[Cue] = []
+    for speaker in speakers:
+        name = f"{speaker}: " if named else ""
+        own = replace(layout, line_characters=max(1, layout.line_characters - len(name)))
+        spoken = [word for word in words if word.speaker == speaker]
+        found += [
+            cue._replace(lines=[name + cue.lines[0], *cue.lines[1:]], speaker=speaker)
+            for cue in _cues(spoken, None, transcription.duration, own)
+        ]
+    return sorted(found, key=lambda cue: cue.start)
+
+
+def _cues(words: Sequence[Word], text: str | None, duration: float, layout: Layout) -> list[Cue]:
+    """Of one speaker; ``text`` says what stands between words, None: spaces."""
     limits = Limits(layout.line_characters, layout.lines, layout.seconds, layout.pause)
     found = [
-        Cue(group[0].start, group[-1].end, _lines([word.word for word in group], separator, layout))
-        for group in groups(words, separator, limits)
+        Cue(group[0].start, group[-1].end, _lines(group, layout))
+        for group in groups(pieces(words, " ", limits, text), limits)
     ]
-    ends = [cue.start for cue in found[1:]] + [max(transcription.duration, cue.end) for cue in found[-1:]]
+    ends = [cue.start for cue in found[1:]] + [max(duration, cue.end) for cue in found[-1:]]
+    longest = max(layout.seconds, layout.least_seconds)
     return [
-        cue._replace(end=max(cue.start, min(max(cue.end, cue.start + layout.least_seconds), end)))
+        cue._replace(
+            end=max(cue.start, min(max(cue.end, cue.start + layout.least_seconds), end, cue.start + longest))
+        )
         for cue, end in zip(found, ends, strict=True)
     ]
 
 
-def _lines(words: Sequence[str], separator: str, layout: Layout) -> list[str]:
+def _lines(words: Sequence[Piece], layout: Layout) -> list[str]:
     """As few lines as possible, the longest as short as possible."""
-    lines = wrap(words, separator, layout.line_characters)
+    lines = wrap(words, layout.line_characters)
     if len(lines) == 1:
         return lines
-    width = max(map(len, lines))
-    while (
-        len(narrower := wrap(words, separator, width - 1)) == len(lines) and max(map(len, narrower)) < width
-    ):
-        lines, width = narrower, max(map(len, narrower))
+    longest = max(map(width, lines))
+    while len(narrower := wrap(words, longest - 1)) == len(lines) and max(map(width, narrower)) < longest:
+        lines, longest = narrower, max(map(width, narrower))
     return lines
 
 
-def _words(transcription: Transcription) -> list[Word]:
+def sharing(segment: Segment) -> list[Word]:
+    """The words of a segment, which share its time by their number of characters."""
     words = []
-    for segment in transcription.segments:
-        texts = segment.text.split()
-        total = sum(len(text) + 1 for text in texts)
-        at = 0
-        for text in texts:
-            begin, at = at, at + len(text) + 1
-            start, end = (
-                segment.start + (segment.end - segment.start) * part / total for part in (begin, at)
-            )
-            words.append(Word(text, start, end, 0.0))
+    texts = segment.text.split()
+    total = sum(len(text) + 1 for text in texts)
+    at = 0
+    for text in texts:
+        begin, at = at, at + len(text) + 1
+        start, end = (segment.start + (segment.end - segment.start) * part / total for part in (begin, at))
+        words.append(Word(text, start, end, 0.0, segment.speaker))
     return words

@@ -34,7 +34,12 @@ def to_json(transcription: Transcription, file: str | None = None, layout: Layou
     It stands on one line, so that several recordings make JSON lines.
     """
     segments = [
-        {"start": round(segment.start, 3), "end": round(segment.end, 3), "text": segment.text}
+        {
+            "start": round(segment.start, 3),
+            "end": round(segment.end, 3),
+            "text": segment.text,
+            **({"speaker": segment.speaker} if segment.speaker else {}),
+        }
         for segment in transcription.segments
     ]
     words = [
@@ -43,6 +48,7 @@ def to_json(transcription: Transcription, file: str | None = None, layout: Layou
             "start": round(word.start, 3),
             "end": round(word.end, 3),
             "confidence": round(word.confidence, 4),
+            **({"speaker": word.speaker} if word.speaker else {}),
         }
         for word in transcription.words
     ]
@@ -65,7 +71,7 @@ def srt(transcription: Transcription, file: str | None = None, layout: Layout | 
     return "\n".join(
         f"{number}\n{_time(cue.start, ',')} --> {_time(cue.end, ',')}\n"
         + "".join(f"{line}\n" for line in cue.lines)
-        for number, cue in enumerate(cues(transcription, layout), start=1)
+        for number, cue in enumerate(cues(transcription, layout, named=True), start=1)
     )
 
 
@@ -73,6 +79,7 @@ def vtt(transcription: Transcription, file: str | None = None, layout: Layout | 
     """WebVTT subtitles (W3C, section 4); only the header if nothing was said."""
     return "WEBVTT\n" + "".join(
         f"\n{_time(cue.start, '.')} --> {_time(cue.end, '.')}\n"
+        + (f"<v {cue.speaker}>" if cue.speaker else "")
         + "".join(f"{html.escape(line, quote=False)}\n" for line in cue.lines)
         for cue in cues(transcription, layout)
     )
@@ -93,10 +100,12 @@ def ctm(transcription: Transcription, file: str | None = None, layout: Layout | 
     The recording is its file's name without folders and suffix, white space replaced, for scoring tools.
     """
     name = re.sub(r"\s+", "_", PurePath(file).stem if file else "") or "recording"
-    return "".join(
-        f"{name} 1 {word.start:.3f} {word.end - word.start:.3f} {word.word} {word.confidence:.4f}\n"
-        for word in transcription.words
-    )
+    rows = []
+    for word in transcription.words:
+        channel = (word.speaker or "1").replace(" ", "_")
+        length = word.end - word.start
+        rows.append(f"{name} {channel} {word.start:.3f} {length:.3f} {word.word} {word.confidence:.4f}\n")
+    return "".join(rows)
 
 
 WRITERS: dict[str, Writer] = {

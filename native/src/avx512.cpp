@@ -220,6 +220,7 @@ Kernels kernels(bool bfloat16) {
         f32_pack_keys, f32_pack_values, f32_attend,
     };
     if (bfloat16) {
+        k.name = "avx512bf16";
         k.bfloat16 = true;
         k.packed_bytes = bf16_packed_bytes;
         k.attention_scratch = bf16_scratch;
@@ -230,14 +231,23 @@ Kernels kernels(bool bfloat16) {
     return k;
 }
 
+bool has_instructions() {
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vnni");
+}
+
 }  // namespace
 
 const Kernels* avx512_kernels() {
-    if (!(__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-          __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vnni")))
-        return nullptr;
-    static const Kernels found = kernels(__builtin_cpu_supports("avx512bf16"));
+    if (!has_instructions()) return nullptr;
+    static const Kernels found = kernels(false);
+    return &found;
+}
+
+const Kernels* avx512bf16_kernels() {
+    if (!has_instructions() || !__builtin_cpu_supports("avx512bf16")) return nullptr;
+    static const Kernels found = kernels(true);
     return &found;
 }
 
@@ -247,6 +257,7 @@ const Kernels* avx512_kernels() {
 
 namespace littlefoot {
 const Kernels* avx512_kernels() { return nullptr; }
+const Kernels* avx512bf16_kernels() { return nullptr; }
 }  // namespace littlefoot
 
 #endif

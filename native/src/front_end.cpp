@@ -31,9 +31,10 @@ long FrontEnd::frames(long samples) const {
     return samples;
 }
 
-void FrontEnd::run(const float* waveform, long samples, float* out) {
+void FrontEnd::run(const float* waveform, long samples, float* out, long frames, long channels) {
     const std::lock_guard lock(mutex_);
-    const long frames = this->frames(samples);
+    if (frames != this->frames(samples) || channels != this->channels())
+        throw std::runtime_error("a layer was added to a front end while it was asked to run");
     if (frames == 0) return;
     fold(waveform, samples);
     workers_.resize(static_cast<size_t>(pool_.threads()));

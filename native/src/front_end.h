@@ -42,8 +42,8 @@ class FrontEnd {
 
     void add(FrontEndLayer layer);
     long frames(long samples) const;
-    // waveform (samples,) -> out (frames, channels).
-    void run(const float* waveform, long samples, float* out);
+    // waveform (samples,) -> out (frames, channels). Throws where these are not what its layers make.
+    void run(const float* waveform, long samples, float* out, long frames, long channels);
 
   private:
     struct Worker {

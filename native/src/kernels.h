@@ -107,6 +107,7 @@ constexpr int kMaxRows = 8;  // of one call of look_up
 const Kernels* scalar_kernels();
 const Kernels* avx2_kernels();
 const Kernels* avx512_kernels();
+const Kernels* avx512bf16_kernels();  // its attention is in bfloat16, all else as in avx512
 const Kernels* neon_kernels();
 
 }  // namespace littlefoot

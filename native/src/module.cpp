@@ -15,6 +15,7 @@
 #include <stdexcept>
 #include <string>
 #include <tuple>
+#include <type_traits>
 
 #include "front_end.h"
 #include "program.h"
@@ -35,13 +36,15 @@ const Kernels* find(const std::string& name) {
     if (name == "scalar") return scalar_kernels();
     if (name == "avx2") return avx2_kernels();
     if (name == "avx512") return avx512_kernels();
+    if (name == "avx512bf16") return avx512bf16_kernels();
     if (name == "neon") return neon_kernels();
-    throw std::invalid_argument("kernels '" + name + "' are unknown: use auto, avx512, avx2, neon or scalar");
+    throw std::invalid_argument("kernels '" + name +
+                                "' are unknown: use auto, avx512bf16, avx512, avx2, neon or scalar");
 }
 
 std::vector<std::string> available() {
     std::vector<std::string> names;
-    for (const char* name : {"avx512", "avx2", "neon", "scalar"})
+    for (const char* name : {"avx512bf16", "avx512", "avx2", "neon", "scalar"})
         if (find(name)) names.emplace_back(name);
     return names;
 }
@@ -52,7 +55,16 @@ const Kernels& select(const std::string& name) {
     return *found;
 }
 
+// The kernels read whole numbers at once, as arrays of numpy need not allow.
+template <typename Array>
+void aligned(const Array& array, const char* what) {
+    using Number = std::remove_pointer_t<decltype(array.data())>;
+    if (reinterpret_cast<uintptr_t>(array.data()) % alignof(Number))
+        throw std::invalid_argument(std::string(what) + " must be aligned: give a copy of it");
+}
+
 std::vector<float> copy(const Floats& array, long count, const char* what) {
+    aligned(array, what);
     if (static_cast<long>(array.shape(0)) != count)
         throw std::invalid_argument(std::string(what) + " must have " + std::to_string(count) + " numbers, not " +
                                     std::to_string(array.shape(0)));
@@ -89,9 +101,8 @@ nb::ndarray<nb::numpy, T> array(std::vector<size_t> shape, T*& data) {
 struct Product {
     const Kernels& kernels;
     std::shared_ptr<PackedMatrix> matrix;
-    Scratch scratch;
 
-    Integers multiply(Weights a, std::optional<Integers> into) {
+    Integers multiply(Weights a, std::optional<Integers> into) const {
         if (static_cast<long>(a.shape(1)) != matrix->inputs())
             throw std::invalid_argument("the inputs have " + std::to_string(a.shape(1)) + " columns, not " +
                                         std::to_string(matrix->inputs()));
@@ -103,6 +114,7 @@ struct Product {
         if (bits > largest)
             throw std::invalid_argument("an input is above " + std::to_string(largest) + ", the largest of " +
                                         std::to_string(matrix->activation_bits()) + " bits");
+        if (into) aligned(*into, "the result");
         if (into && (into->shape(0) != a.shape(0) || static_cast<long>(into->shape(1)) != outputs))
             throw std::invalid_argument("the result must be of shape (" + std::to_string(rows) + ", " +
                                         std::to_string(outputs) + ")");
@@ -110,6 +122,8 @@ struct Product {
         Integers result = into ? *into : Integers(array<int32_t>({a.shape(0), static_cast<size_t>(outputs)}, out));
         out = result.data();
         const nb::gil_scoped_release release;
+        const Running running;
+        Scratch scratch;
         const long padded = matrix->padded_inputs(), inputs = matrix->inputs();
         const int32_t alpha = matrix->alpha(), beta = matrix->beta();
         Bytes input(static_cast<size_t>(std::max(1L, rows) * padded));
@@ -131,10 +145,12 @@ struct Product {
 
 // ``columns`` of the input; the correction is that of ``row_sums``, of each output.
 Rounding rounding(long columns, const std::vector<int32_t>& row_sums, Floats weight_scale, float input_scale,
-                  int zero_point, const std::optional<Floats>& smoothing, const std::optional<Floats>& shift,
-                  const std::optional<Floats>& bias, const std::string& kind) {
-    if (!(input_scale > 0) || !std::isfinite(input_scale) || zero_point < 0 || zero_point > 255)
-        throw std::invalid_argument("the input's scale must be above 0, and its zero point 0 to 255");
+                  int zero_point, int input_bits, const std::optional<Floats>& smoothing,
+                  const std::optional<Floats>& shift, const std::optional<Floats>& bias, const std::string& kind) {
+    const int largest = (1 << input_bits) - 1;
+    if (!(input_scale > 0) || !std::isfinite(input_scale) || zero_point < 0 || zero_point > largest)
+        throw std::invalid_argument("the input's scale must be above 0, and its zero point 0 to " +
+                                    std::to_string(largest));
     const long outputs = static_cast<long>(row_sums.size());
     Rounding made;
     made.input_factor = 1.0f / input_scale;
@@ -165,8 +181,8 @@ int packed_linear(Program& program, int source, const Product& product, Floats w
     PackedLinear step;
     step.source = source;
     step.matrix = product.matrix;
-    step.rounding = rounding(columns, step.matrix->row_sums(), weight_scale, input_scale, zero_point, smoothing,
-                             shift, bias, kind);
+    step.rounding = rounding(columns, step.matrix->row_sums(), weight_scale, input_scale, zero_point,
+                             step.matrix->activation_bits(), smoothing, shift, bias, kind);
     if (residual >= 0) check(program, residual, rows, "the residual");
     step.residual = residual;
     step.target = program.add_value(rows);
@@ -201,7 +217,8 @@ int packed_convolution(Program& program, int source, Weights weights, long group
         row_sums.insert(row_sums.end(), sums.begin(), sums.end());
         program.count(step.groups.back()->bytes());
     }
-    step.rounding = rounding(columns, row_sums, weight_scale, input_scale, zero_point, smoothing, shift, bias, kind);
+    step.rounding = rounding(columns, row_sums, weight_scale, input_scale, zero_point, input_bits, smoothing, shift,
+                             bias, kind);
     if (residual >= 0) check(program, residual, rows, "the residual");
     step.residual = residual;
     step.target = program.add_value(rows);
@@ -216,6 +233,7 @@ int float_linear(Program& program, int source, Matrix weight, std::optional<Floa
     step.source = source;
     step.outputs = static_cast<long>(weight.shape(0));
     step.inputs = static_cast<long>(weight.shape(1));
+    aligned(weight, "the weight");
     check(program, source, step.inputs, "the input");
     const long padded = (step.outputs + 15) / 16 * 16;
     step.weight = Bytes(static_cast<size_t>(step.inputs * padded) * sizeof(float));
@@ -268,11 +286,12 @@ int add_vector(Program& program, int source, Floats vector) {
 int attention(Program& program, std::tuple<int, long> query, std::tuple<int, long> key, std::tuple<int, long> value,
               long heads, long head_dim, float scale, float query_scale, float key_scale, int bias) {
     if (!(query_scale > 0) != !(key_scale > 0)) throw std::invalid_argument("8-bit scores need two scales");
-    if (heads < 1 || head_dim < 1) throw std::invalid_argument("attention needs at least one head and channel");
+    if (heads < 1 || head_dim < 1 || heads > kMostColumns || head_dim > kMostColumns)
+        throw std::invalid_argument("attention needs heads and channels, and at most " + std::to_string(kMostColumns));
     View views[3];
     int i = 0;
     for (const auto& [number, offset] : {query, key, value}) {
-        if (offset < 0 || offset + heads * head_dim > program.width(number))
+        if (offset < 0 || offset > program.width(number) - heads * head_dim)
             throw std::invalid_argument("the heads reach beyond the columns of a value");
         views[i++] = {number, offset};
     }
@@ -312,6 +331,9 @@ void waveform_layer(FrontEnd& front_end, Matrix weight, long stride, std::option
     layer.taps = static_cast<long>(weight.shape(1));
     layer.stride = stride;
     check_window(layer.taps, stride, layer.outputs);
+    if (norm_over == "time" && layer.taps > 1 << 12)
+        throw std::invalid_argument("a norm over time needs 4096 taps at most: its memory grows by their square");
+    aligned(weight, "the weight");
     layer.weight.assign(weight.data(), weight.data() + weight.size());
     layer.bias = copy(bias, layer.outputs, "the bias");
     if (layer.bias.empty()) layer.bias.resize(static_cast<size_t>(layer.outputs), 0.0f);
@@ -340,19 +362,21 @@ void window_layer(FrontEnd& front_end, Weights weights, long taps, long stride, 
     layer.norm = norm(norm_over, norm_weight, norm_bias, eps, layer.outputs);
     layer.activation = activation(kind);
     const bool normed = layer.norm.over == Over::channels;  // then the activation follows the norm
-    layer.rounding = rounding(channels, layer.matrix->row_sums(), weight_scale, input_scale, zero_point, smoothing,
-                              shift, bias, normed ? "none" : kind);
+    layer.rounding = rounding(channels, layer.matrix->row_sums(), weight_scale, input_scale, zero_point, input_bits,
+                              smoothing, shift, bias, normed ? "none" : kind);
     front_end.add(std::move(layer));
 }
 
 nb::ndarray<nb::numpy, float> listen(FrontEnd& front_end, Floats waveform) {
     if (front_end.empty()) throw std::invalid_argument("a front end without layers");
+    aligned(waveform, "the waveform");
     const long samples = static_cast<long>(waveform.shape(0));
+    const long frames = front_end.frames(samples), channels = front_end.channels();
     float* out;
-    auto result = array<float>({static_cast<size_t>(front_end.frames(samples)),
-                                static_cast<size_t>(front_end.channels())}, out);
+    auto result = array<float>({static_cast<size_t>(frames), static_cast<size_t>(channels)}, out);
     const nb::gil_scoped_release release;
-    front_end.run(waveform.data(), samples, out);
+    const Running running;
+    front_end.run(waveform.data(), samples, out, frames, channels);
     return result;
 }
 
@@ -360,18 +384,20 @@ nb::ndarray<nb::numpy, float> run(Program& program, Matrix x, const std::vector<
     if (static_cast<long>(x.shape(1)) != program.width(0))
         throw std::invalid_argument("the input has " + std::to_string(x.shape(1)) + " columns, not " +
                                     std::to_string(program.width(0)));
-    const long frames = static_cast<long>(x.shape(0));
+    aligned(x, "the input");
+    const long frames = static_cast<long>(x.shape(0)), outputs = program.output_width();
     std::vector<Bias> found;
     for (const Cube& bias : biases) {
+        aligned(bias, "a bias of the attention");
         if (static_cast<long>(bias.shape(1)) != frames || static_cast<long>(bias.shape(2)) != frames)
             throw std::invalid_argument("a bias of the attention is not of " + std::to_string(frames) + " frames");
         found.push_back({bias.data(), static_cast<long>(bias.shape(0))});
     }
-    program.check_biases(found);
     float* out;
-    auto result = array<float>({x.shape(0), static_cast<size_t>(program.output_width())}, out);
+    auto result = array<float>({x.shape(0), static_cast<size_t>(outputs)}, out);
     const nb::gil_scoped_release release;
-    program.run(x.data(), frames, found, out);
+    const Running running;
+    program.run(x.data(), frames, found, out, outputs);
     return result;
 }
 
@@ -390,7 +416,7 @@ NB_MODULE(_core, m) {
                 auto matrix = std::make_shared<PackedMatrix>(
                     found, weights.data(), static_cast<long>(weights.shape(1)), static_cast<long>(weights.shape(0)),
                     columns, bits, levels, activation_bits, method);
-                new (self) Product{found, std::move(matrix), {}};
+                new (self) Product{found, std::move(matrix)};
             },
             "weights"_a.noconvert(), "columns"_a, "bits"_a, "levels"_a, "activation_bits"_a, "kernels"_a = "auto", "method"_a = "auto")
         .def_prop_ro("method", [](const Product& p) { return p.matrix->tables() ? "tables" : "dot"; })
@@ -418,8 +444,9 @@ NB_MODULE(_core, m) {
         .def(
             "__init__",
             [](Program* self, long inputs, int threads, const std::string& kernels) {
-                if (inputs < 1 || threads < 1 || threads > 1024)
-                    throw std::invalid_argument("a program needs at least one input column, and 1 to 1024 threads");
+                if (inputs < 1 || inputs > kMostColumns || threads < 1 || threads > 1024)
+                    throw std::invalid_argument("a program needs 1 to " + std::to_string(kMostColumns) +
+                                                " input columns, and 1 to 1024 threads");
                 new (self) Program(select(kernels), threads, inputs);
             },
             "inputs"_a, "threads"_a, "kernels"_a = "auto")

@@ -86,12 +86,15 @@ PackedMatrix::PackedMatrix(const Kernels& kernels, const uint8_t* packed, long r
     if (!((activation_bits >= 1 && activation_bits <= 4) || activation_bits == 8))
         throw std::invalid_argument("activations must have 1, 2, 3, 4 or 8 bits, not " +
                                     std::to_string(activation_bits));
-    const bool three = levels.size() == 3;
-    if (bits < 8 && !(three && bits == 2) && levels.size() != size_t{1} << bits)
+    if (columns < 1 || columns > kMostColumns)
+        throw std::invalid_argument("a row must have 1 to " + std::to_string(kMostColumns) + " columns, not " +
+                                    std::to_string(columns));
+    const bool three = bits == 2 && levels.size() == 3;
+    if (!three && levels.size() != (bits == 8 ? 0 : size_t{1} << bits))
         throw std::invalid_argument(std::to_string(levels.size()) + " levels do not fit " + std::to_string(bits) +
                                     " bits");
     const long expected = three ? (columns + 4) / 5 : columns * bits / 8;
-    if (columns < 1 || (!three && columns * bits % 8))
+    if (!three && columns * bits % 8)
         throw std::invalid_argument(std::to_string(columns) + " columns of " + std::to_string(bits) +
                                     " bits do not fill whole bytes");
     if (row_bytes != expected)
@@ -102,9 +105,12 @@ PackedMatrix::PackedMatrix(const Kernels& kernels, const uint8_t* packed, long r
     if (bits < 8) {
         std::vector<int> sorted(levels);
         std::sort(sorted.begin(), sorted.end());
+        if (sorted.front() < -127 || sorted.back() > 127) throw std::invalid_argument("levels must be within 127");
+        if (columns * 255L * (sorted.back() - sorted.front()) > INT32_MAX)
+            throw std::invalid_argument("sums of " + std::to_string(columns) + " columns of such levels need more "
+                                        "than 32 bits");
         alpha_ = sorted[1] - sorted[0];
         beta_ = -sorted[0];
-        if (sorted.front() < -127 || sorted.back() > 127) throw std::invalid_argument("levels must be within 127");
         for (size_t i = 0; i < sorted.size(); ++i)
             if (alpha_ < 1 || sorted[i] != sorted[0] + static_cast<int>(i) * alpha_)
                 throw std::invalid_argument("the levels are not evenly spaced");

@@ -34,6 +34,8 @@ struct Scratch {
     Bytes digits, tables, partial, total, codes;
 };
 
+constexpr long kMostColumns = 1 << 16;  // of a matrix in 8 bits the sums of more may not fit 32
+
 class PackedMatrix {
   public:
     // ``packed``: rows as littlefoot.artifact.packing leaves them, ``row_bytes`` each; bits is 1, 2, 3, 4 or 8 (then plain

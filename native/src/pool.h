@@ -1,39 +1,44 @@
 // A few threads that share rows. The calling thread works too, so one thread means none are started.
+//
+// Threads do not survive a fork of the process: a pool in the child starts new ones. A fork waits for computations
+// that are under way (``Running``), so that no lock of theirs is held in the child for ever.
 #pragma once
 
-#include <atomic>
-#include <condition_variable>
 #include <exception>
 #include <functional>
-#include <mutex>
+#include <memory>
 #include <thread>
 #include <vector>
 
 namespace littlefoot {
 
+class Running {
+  public:
+    Running();
+    ~Running();
+    Running(const Running&) = delete;
+    Running& operator=(const Running&) = delete;
+};
+
 class Pool {
   public:
     explicit Pool(int threads);
     ~Pool();
-    int threads() const { return static_cast<int>(workers_.size()) + 1; }
+    int threads() const { return threads_; }
     // Calls work(task, thread) for every task; returns when all are done. Throws what a task threw.
     using Work = std::function<void(long, int)>;
     void run(long tasks, const Work& work);
 
   private:
-    void loop(int thread);
-    void take(int thread);
+    struct Shared;  // between the threads
+    void start();
+    void abandon();
+    static void loop(Shared& shared, int thread);
 
+    int threads_;
+    unsigned long forks_ = 0;  // of the process, when the threads were started
+    std::unique_ptr<Shared> shared_;
     std::vector<std::thread> workers_;
-    std::mutex mutex_;
-    std::condition_variable begun_, ended_;
-    unsigned long generation_ = 0;
-    bool stop_ = false;
-    const Work* work_ = nullptr;
-    long tasks_ = 0;
-    int busy_ = 0;
-    std::atomic<long> next_{0};
-    std::exception_ptr error_;
 };
 
 }  // namespace littlefoot

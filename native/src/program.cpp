@@ -40,6 +40,7 @@ Program::Program(const Kernels& kernels, int threads, long inputs)
     : kernels_(kernels), pool_(threads), widths_{inputs} {}
 
 int Program::add_value(long width) {
+    const std::lock_guard lock(mutex_);
     widths_.push_back(width);
     return static_cast<int>(widths_.size()) - 1;
 }
@@ -140,8 +141,10 @@ float* Program::at(int value, const Rows& rows) {
     return reinterpret_cast<float*>(globals_[slot].data()) + rows.first * stride(value);
 }
 
-void Program::run(const float* x, long frames, const std::vector<Bias>& biases, float* out) {
+void Program::run(const float* x, long frames, const std::vector<Bias>& biases, float* out, long outputs) {
     const std::lock_guard lock(mutex_);
+    check_biases(biases);
+    if (outputs != output_width()) throw std::runtime_error("a step was added to a program while it was asked to run");
     if (frames == 0) return;
     if (!planned_) plan();
     for (size_t slot = 0; slot < globals_.size(); ++slot)
@@ -183,7 +186,6 @@ void Program::run(const float* x, long frames, const std::vector<Bias>& biases, 
                      biases);
         });
     const int last = steps_.empty() ? 0 : target(steps_.back());
-    const long outputs = output_width();
     const float* result =
         reinterpret_cast<const float*>(globals_[static_cast<size_t>(buffers_[static_cast<size_t>(last)].slot)].data());
     for (long r = 0; r < frames; ++r)

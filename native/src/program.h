@@ -103,10 +103,10 @@ class Program {
     void count(size_t bytes) { weight_bytes_ += bytes; }
     bool has(const PackedMatrix& matrix) const;  // in a linear step
 
-    // x (frames, inputs) -> out (frames, width of the last step's target).
-    void run(const float* x, long frames, const std::vector<Bias>& biases, float* out);
+    // x (frames, inputs) -> out (frames, outputs), of the last step's target. Throws where these are not its
+    // ``output_width``, or an attention lacks its bias.
+    void run(const float* x, long frames, const std::vector<Bias>& biases, float* out, long outputs);
     long output_width() const;
-    void check_biases(const std::vector<Bias>& biases) const;  // throws where an attention lacks its own
 
   private:
     struct Buffer {
@@ -124,6 +124,7 @@ class Program {
         Worker& worker;
     };
 
+    void check_biases(const std::vector<Bias>& biases) const;
     void plan();
     void run_rows(size_t stage, const Rows& rows, long frames, const std::vector<Bias>& biases);
     float* at(int value, const Rows& rows);

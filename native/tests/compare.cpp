@@ -1,6 +1,6 @@
 // Compares a set of kernels with the portable ones, on random matrices and a small program:
 //
-//     compare avx2|avx512|neon
+//     compare avx2|avx512|avx512bf16|neon
 //
 // Integers must be the same, floating point within a tolerance. For processors that Python does not run on here,
 // and for sanitizers and valgrind. Exit code 77: this processor does not have the instructions.
@@ -159,7 +159,7 @@ std::vector<float> run(const Kernels& kernels, int threads, long frames, bool sc
     const std::vector<float> bias = normal(static_cast<size_t>(frames * frames));
     const std::vector<float> input = normal(static_cast<size_t>(frames * width));
     std::vector<float> out(static_cast<size_t>(frames * width));
-    program.run(input.data(), frames, {{bias.data(), 1}}, out.data());
+    program.run(input.data(), frames, {{bias.data(), 1}}, out.data(), width);
     return out;
 }
 
@@ -193,8 +193,9 @@ std::vector<float> listen(const Kernels& kernels, int threads, const std::vector
         channels = outputs;
     }
     const long samples = static_cast<long>(waveform.size());
-    std::vector<float> out(static_cast<size_t>(front_end.frames(samples) * channels));
-    front_end.run(waveform.data(), samples, out.data());
+    const long frames = front_end.frames(samples);
+    std::vector<float> out(static_cast<size_t>(frames * channels));
+    front_end.run(waveform.data(), samples, out.data(), frames, channels);
     return out;
 }
 
@@ -234,10 +235,11 @@ void compare_programs(const Kernels& kernels) {
 
 int main(int count, char** arguments) {
     const std::string name = count > 1 ? arguments[1] : "scalar";
-    const Kernels* kernels = name == "avx512" ? avx512_kernels()
-                             : name == "avx2" ? avx2_kernels()
-                             : name == "neon" ? neon_kernels()
-                                              : scalar_kernels();
+    const Kernels* kernels = name == "avx512bf16" ? avx512bf16_kernels()
+                             : name == "avx512"   ? avx512_kernels()
+                             : name == "avx2"     ? avx2_kernels()
+                             : name == "neon"     ? neon_kernels()
+                                                  : scalar_kernels();
     if (!kernels) return 77;
     compare_products(*kernels);
     compare_front_ends(*kernels);

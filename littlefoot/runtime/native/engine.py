@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
@@ -45,7 +44,7 @@ from littlefoot.runtime.saturation import may_saturate
 
 log = logging.getLogger("littlefoot")
 
-KERNELS = ("auto", "off", "avx512", "avx2", "neon", "scalar")
+KERNELS = ("auto", "off", "avx512bf16", "avx512", "avx2", "neon", "scalar")
 
 SLICE = SAMPLE_RATE // 2
 """Samples of the slices of a front end that an engine runs."""
@@ -349,19 +348,17 @@ class _Writer:
 
 class NativeEngine:
     """A front end, an engine for the positional convolution where the program cannot, and a program from
-    there on."""
+    there on. Program and front end of the kernels have locks of their own."""
 
     def __init__(self, features: Engine | FrontEnd, embedding: Engine | None, program: Program) -> None:
         self.name, self.kernels = (embedding or features).name, program.kernels
         self._features, self._embedding, self._program = features, embedding, program
-        self._lock = threading.Lock()  # the program has one set of buffers
 
     def run(self, waveform: Array) -> Array:
         x = self._features.run(waveform)
         if self._embedding is not None:
             x = self._embedding.run(x)
-        with self._lock:
-            return self._program.run(x)
+        return self._program.run(x)
 
 
 class SlicedFrontEnd:

@@ -125,7 +125,7 @@ class FrontEnd:
 
     def run(self, waveform: Array) -> Array:
         """(T,) -> (F, C)."""
-        features: Array = self._front_end.run(np.ascontiguousarray(waveform))
+        features: Array = self._front_end.run(np.require(waveform, np.float32, ("C", "ALIGNED")))
         return features
 
     def _add_first(self, layer: ConvLayer, gain: float, weights: Arrays) -> None:

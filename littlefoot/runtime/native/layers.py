@@ -88,4 +88,4 @@ def norm(weights: Arrays, name: str | None) -> tuple[Array | None, Array | None]
 def array(weights: Arrays, name: str) -> Array | None:
     """A tensor in float32, if there is one."""
     value = weights.get(name)
-    return None if value is None else np.ascontiguousarray(value, np.float32)
+    return None if value is None else np.require(value, np.float32, ("C", "ALIGNED"))

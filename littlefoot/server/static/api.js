@@ -33,12 +33,25 @@ export async function models() {
   return (await response.json()).data;
 }
 
-// Yields {type, ...}: transcript.text.delta with `delta`, and at last transcript.text.done with `segments`.
+// SRT of segments {start, end, text, words}.
+export async function srt(segments) {
+  const response = await checked(
+    await fetch("v1/subtitles", {
+      method: "POST",
+      headers: { ...headers(), "Content-Type": "application/json" },
+      body: JSON.stringify({ segments }),
+    }),
+  );
+  return response.text();
+}
+
+// Yields {type, ...}: transcript.text.delta with `delta`, and at last transcript.text.done with `segments` and `words`.
 export async function* transcribe(file, model) {
   const body = new FormData();
   if (model) body.append("model", model); // the server's first, where the list has not come yet
   body.append("stream", "true");
   body.append("response_format", "verbose_json");
+  for (const kind of ["segment", "word"]) body.append("timestamp_granularities[]", kind);
   body.append("file", file);
   const response = await checked(
     await fetch("v1/audio/transcriptions", { method: "POST", headers: headers(), body }),

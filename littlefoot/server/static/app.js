@@ -1,12 +1,11 @@
 // The page: what is clicked and dropped, and what is shown.
 
-import { Live, models, transcribe, useKey } from "./api.js";
+import { Live, models, srt, transcribe, useKey } from "./api.js";
 import { Microphone } from "./microphone.js";
 import { RATE } from "./resampler.js";
-import { srt } from "./subtitles.js";
 
 const at = (id) => document.getElementById(id);
-const segments = []; // {start, end, text}, seconds
+const segments = []; // {start, end, text, words}, seconds
 let microphone = null;
 let name = "littlefoot"; // of the file to download
 let busy = false;
@@ -77,7 +76,11 @@ async function recognise(file) {
         at("empty").hidden = true;
       } else if (event.type === "transcript.text.done") {
         at("partial").textContent = "";
-        event.segments.forEach(addSegment);
+        for (const segment of event.segments) {
+          const inside = event.words.filter(({ start }) => start >= segment.start && start < segment.end);
+          const words = inside.map(({ word, start, end }) => ({ text: word, start, end }));
+          addSegment({ ...segment, words });
+        }
         const seconds = (performance.now() - began) / 1000;
         const speed = event.duration / seconds;
         at("figures").textContent =
@@ -183,8 +186,8 @@ function showListening(listening) {
 
 // Transcript
 
-function addSegment({ start, end, text }) {
-  segments.push({ start, end, text });
+function addSegment({ start, end, text, words }) {
+  segments.push({ start, end, text, words: words ?? [] });
   const item = element("li");
   const whole = Math.floor(start);
   const time = element("time", "", `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`);
@@ -203,8 +206,15 @@ function clear() {
   for (const id of ["copy", "srt", "clear"]) at(id).disabled = true;
 }
 
-function download() {
-  const url = URL.createObjectURL(new Blob([srt(segments)], { type: "application/x-subrip" }));
+async function download() {
+  let content;
+  try {
+    content = await srt(segments);
+  } catch (error) {
+    say(error.message);
+    return;
+  }
+  const url = URL.createObjectURL(new Blob([content], { type: "application/x-subrip" }));
   const link = element("a");
   Object.assign(link, { href: url, download: `${name}.srt` });
   link.click();

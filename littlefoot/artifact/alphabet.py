@@ -1,0 +1,110 @@
+"""Texts spelled in the tokens of an alphabet, whatever their case and Unicode form.
+
+Tokens of several characters are found by longest match. A character that the alphabet lacks is written in
+its other case, its other Unicode form (composed, decomposed, compatible) or as its plain apostrophe, where
+the alphabet has that: texts and alphabets come from different people.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping
+
+_APOSTROPHES = "'\u2019\u2018\u02bc\u0060\u00b4"
+_DOTTED, _DOTLESS = "\u0130", "\u0131"  # I and i of Turkish and its relatives, which have both pairs
+
+
+class Alphabet:
+    """The tokens in which texts can be written, and their indices."""
+
+    def __init__(self, tokens: Mapping[str, int], cased: bool = False) -> None:
+        """``tokens``: without those that stand for no text; ``cased``: upper and lower case differ."""
+        self._index = dict(tokens)
+        for token, index in tokens.items():
+            self._index.setdefault(unicodedata.normalize("NFC", token), index)
+        self._index.pop("", None)
+        self._longest = max(map(len, self._index), default=1)
+        turkish = _DOTLESS in self._index or _DOTTED in self._index
+        self._cases: tuple[Callable[[str], str], ...] = ()
+        if not cased:
+            self._cases = (_turkish_upper, _turkish_lower) if turkish else (str.upper, str.lower)
+        own = [case for case in self._cases if all(case(token) == token for token in tokens)]
+        self._own_case = own[0] if own else None
+        self._rewritten: dict[str, list[int] | None] = {}
+
+    def spell(self, text: str) -> tuple[list[int], list[str]]:
+        """The tokens of a text, and its characters that the alphabet lacks, which the tokens leave out."""
+        text = unicodedata.normalize("NFC", text)
+        if self._own_case is not None:  # of the whole: the last sigma of a word has a form of its own
+            tokens, missing = self._spell(self._own_case(text))
+            if not missing:
+                return tokens, missing
+        return self._spell(text)
+
+    def _spell(self, text: str) -> tuple[list[int], list[str]]:
+        if self._longest == 1 and all(character in self._index for character in text):
+            return [self._index[character] for character in text], []
+        tokens: list[int] = []
+        missing: list[str] = []
+        at = 0
+        while at < len(text):
+            index, length = self._match(text, at)
+            if length:
+                tokens.append(index)
+            elif (found := self._other_form(text[at])) is not None:
+                tokens += found
+            else:
+                missing.append(text[at])
+            at += length or 1
+        return tokens, missing
+
+    def _match(self, text: str, at: int) -> tuple[int, int]:
+        """The longest token that begins here, as it stands or else in another case, and its characters."""
+        for case in (_as_it_stands, *self._cases):
+            for length in range(min(self._longest, len(text) - at), 0, -1):
+                index = self._index.get(case(text[at : at + length]))
+                if index is not None:
+                    return index, length
+        return 0, 0
+
+    def _other_form(self, character: str) -> list[int] | None:
+        """The tokens of one character in another form; None where the alphabet has none of them."""
+        if character not in self._rewritten:
+            candidates = (self._exact(form) for form in self._forms(character))
+            self._rewritten[character] = next((each for each in candidates if each is not None), None)
+        return self._rewritten[character]
+
+    def _forms(self, character: str) -> Iterator[str]:
+        cases = [character, *(case(character) for case in self._cases)]
+        yield from cases
+        if character in _APOSTROPHES:
+            yield from _APOSTROPHES
+        for form in ("NFD", "NFKC", "NFKD"):
+            for case in cases:
+                yield unicodedata.normalize(form, case)
+
+    def _exact(self, text: str) -> list[int] | None:
+        """The tokens of a text by longest match, as it stands; None where some of it is missing."""
+        tokens: list[int] = []
+        at = 0
+        while at < len(text):
+            for length in range(min(self._longest, len(text) - at), 0, -1):
+                if (index := self._index.get(text[at : at + length])) is not None:
+                    tokens.append(index)
+                    at += length
+                    break
+            else:
+                return None
+        return tokens
+
+
+def _as_it_stands(text: str) -> str:
+    return text
+
+
+def _turkish_upper(text: str) -> str:
+    return text.replace("i", _DOTTED).upper()
+
+
+def _turkish_lower(text: str) -> str:
+    return text.replace("I", _DOTLESS).replace(_DOTTED, "i").lower()

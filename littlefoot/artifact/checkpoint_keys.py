@@ -1,0 +1,60 @@
+"""Keys of the ``config.json`` of checkpoints that no recogniser needs: of training, other heads and tasks.
+
+What is in neither this set nor ``ModelConfig`` may be a misspelled or damaged key, or one of a variant of the
+architecture that would be computed wrong, so it is named when a checkpoint is loaded.
+"""
+
+UNUSED = frozenset(
+    (
+        # The families' own.
+        *(
+            "adapter_kernel_size",
+            "adapter_stride",
+            "add_adapter",
+            "apply_spec_augment",
+            "classifier_proj_size",
+        ),
+        *("codevector_dim", "contrastive_logits_temperature", "conv_pos_batch_norm", "ctc_loss_reduction"),
+        *("ctc_zero_infinity", "diversity_loss_weight", "feat_extract_dropout", "feat_quantizer_dropout"),
+        *(
+            "layerdrop",
+            "mask_channel_length",
+            "mask_channel_min_space",
+            "mask_channel_other",
+            "mask_channel_prob",
+        ),
+        *("mask_channel_selection", "mask_feature_length", "mask_feature_min_masks", "mask_feature_prob"),
+        *(
+            "mask_time_length",
+            "mask_time_min_masks",
+            "mask_time_min_space",
+            "mask_time_other",
+            "mask_time_prob",
+        ),
+        *("mask_time_selection", "num_adapter_layers", "num_codevector_groups", "num_codevectors_per_group"),
+        *("num_ctc_classes", "num_feat_extract_layers", "num_negatives", "output_hidden_size"),
+        *("proj_codevector_dim", "replace_prob", "tdnn_dilation", "tdnn_dim", "tdnn_kernel"),
+        *("use_weighted_layer_sum", "xvector_output_dim"),
+        # Of every configuration of transformers, those of older versions too.
+        *(
+            "_attn_implementation_autoset",
+            "_commit_hash",
+            "_name_or_path",
+            "architectures",
+            "attn_implementation",
+        ),
+        *("auto_map", "bos_token_id", "chunk_size_feed_forward", "cross_attention_hidden_size"),
+        *("decoder_start_token_id", "dtype", "eos_token_id", "finetuning_task", "gradient_checkpointing"),
+        *(
+            "id2label",
+            "is_decoder",
+            "is_encoder_decoder",
+            "label2id",
+            "output_attentions",
+            "output_hidden_states",
+        ),
+        *("prefix", "problem_type", "pruned_heads", "return_dict", "sep_token_id", "task_specific_params"),
+        *("tf_legacy_loss", "tie_encoder_decoder", "tie_word_embeddings", "tokenizer_class", "torch_dtype"),
+        *("torchscript", "transformers_version", "use_bfloat16", "use_cache"),
+    )
+)

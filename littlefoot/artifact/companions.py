@@ -1,0 +1,88 @@
+"""Language models that lie beside a checkpoint, as ``Wav2Vec2ProcessorWithLM`` of transformers saves them.
+
+``language_model/`` holds an ARPA file or KenLM's binary format, ``attrs.json`` (weights) and ``unigrams.txt``
+(its words).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from littlefoot.artifact.json_files import read_optional
+from littlefoot.errors import ConfigError, LittlefootError
+
+FOLDER = "language_model"
+_ARPA = (".arpa", ".arpa.gz", ".arpa.bz2", ".arpa.xz", ".lm", ".lm.gz")
+_BINARY = (".bin", ".binary", ".klm", ".kenlm", ".mmap", ".trie")
+
+
+@dataclass(frozen=True)
+class Companion:
+    """A language model and what its directory says about its use."""
+
+    path: Path
+    alpha: float | None = None
+    beta: float | None = None
+    unknown: float | None = None
+    words: Path | None = None
+    """The list of its words, one on each line."""
+
+
+def locate(given: str | Path) -> Companion:
+    """The language model that a file, a directory or a Hub id stands for.
+
+    Raises:
+        LittlefootError: it cannot be had.
+        ConfigError: the directory has none, or several.
+    """
+    path = Path(given)
+    if path.is_dir():
+        return _in(path)
+    if path.exists() or str(given).count("/") != 1 or path.suffix or str(given).startswith((".", "/", "~")):
+        return Companion(path)  # what is missing is said by who reads it
+    return _in(_download(str(given)))
+
+
+def beside(directory: Path) -> Path | None:
+    """The directory of a checkpoint that has a language model, or the attributes of one on the Hub."""
+    folder = directory / FOLDER
+    return directory if folder.is_dir() and any(folder.iterdir()) else None
+
+
+def _in(directory: Path) -> Companion:
+    folder = directory / FOLDER if (directory / FOLDER).is_dir() else directory
+    arpa, binary = (
+        sorted(path for path in folder.iterdir() if path.name.lower().endswith(endings))
+        for endings in (_ARPA, _BINARY)
+    )
+    found = binary if binary and (find_spec("kenlm") is not None or not arpa) else arpa
+    if len(found) != 1:
+        what = f"several ({', '.join(path.name for path in found)})" if found else "no"
+        raise ConfigError(f"{directory}: holds {what} language models: name an ARPA or KenLM file of it")
+    attributes = read_optional(folder / "attrs.json")
+    numbers = {
+        key: float(value)
+        for key in ("alpha", "beta", "unk_score_offset")
+        if isinstance(value := attributes.get(key), int | float) and math.isfinite(value)
+    }
+    alpha = numbers.get("alpha")
+    offset = numbers.get("unk_score_offset")  # a logarithm of base 10 that is weighed, unlike ours
+    unknown = None if offset is None or alpha is None else alpha * offset * math.log(10)
+    words = folder / "unigrams.txt"
+    return Companion(found[0], alpha, numbers.get("beta"), unknown, words if words.exists() else None)
+
+
+def _download(repository: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(repository, allow_patterns=[f"{FOLDER}/*"]))
+    except Exception as error:  # the Hub's and the network's many errors
+        reason = next(iter(str(error).strip().splitlines()), "")
+        raise LittlefootError(
+            f"{repository}: no such file or directory, and no language model can be had from the Hub "
+            f"({type(error).__name__}: {reason}): check the name and the network"
+        ) from error

@@ -1,0 +1,62 @@
+"""Files of a model's directory, which may come from anywhere, opened so that they can do no harm.
+
+A file is read if it is a regular one, lies in the directory itself and is not larger than such files are. A
+link must end in the directory too, or in the ``blobs`` of the Hugging Face cache that the directory is part
+of: the files of a snapshot there are links to blobs.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path, PurePath
+
+from littlefoot.errors import ArtifactError
+
+LIMIT = 64_000_000
+"""Bytes of a file beside the weights; the vocabularies of a thousand languages have two million."""
+
+
+def checked(directory: Path, name: str) -> Path:
+    """The path of a file that may be read. Raises ArtifactError naming it, also where it is missing."""
+    if PurePath(name).name != name or name in ("", "..") or "\\" in name or "\0" in name:
+        raise ArtifactError(f"{name!r}: a model's files lie in its directory, and this name leads elsewhere")
+    path = directory / name
+    try:
+        real, home = path.resolve(strict=True), directory.resolve(strict=True)
+        mode = real.stat().st_mode
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{name} is missing") from error
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
+        reason = error.strerror if isinstance(error, OSError) else "its links go in a circle"
+        raise ArtifactError(f"{name} cannot be read: {reason}") from error
+    blobs = home.parent.parent / "blobs" if home.parent.name == "snapshots" else home
+    if not (real.is_relative_to(home) or real.is_relative_to(blobs)):
+        raise ArtifactError(
+            f"{name} is a link to {real}, outside of the model's directory: if it is meant, put a copy there"
+        )
+    if not stat.S_ISREG(mode):
+        raise ArtifactError(f"{name} is a directory, device or pipe, not a file")
+    return path
+
+
+def read(directory: Path, name: str, limit: int = LIMIT) -> bytes:
+    """The content of a file. Raises ArtifactError naming it, also where it is missing."""
+    path = checked(directory, name)
+    try:
+        with open(path, "rb", opener=_open_at_once) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ArtifactError(f"{name} is a directory, device or pipe, not a file")
+            content = file.read(limit + 1)
+    except OSError as error:
+        raise ArtifactError(f"{name} cannot be read: {error.strerror}") from error
+    if len(content) > limit:
+        raise ArtifactError(
+            f"{name} is larger than {limit / 1e6:.0f} MB, which no model needs: it is damaged"
+        )
+    return content
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Without waiting for the other end of what became a pipe in the meantime."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))

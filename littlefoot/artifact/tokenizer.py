@@ -1,0 +1,274 @@
+"""What the files of a tokenizer decide about text: tokens, blank, word delimiter, case, phones.
+
+``vocab.json``, ``tokenizer_config.json``, ``special_tokens_map.json`` and ``added_tokens.json`` are read as
+``Wav2Vec2CTCTokenizer`` and ``Wav2Vec2PhonemeCTCTokenizer`` of transformers read them. Where two of them, or
+one and ``config.json``, say different things, a warning names both and which is used.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from littlefoot.artifact.json_files import read_json, read_optional
+from littlefoot.artifact.vocabulary import (
+    WORD_DELIMITER,
+    Vocabulary,
+    checked_table,
+    choose_language,
+    looks_special,
+)
+from littlefoot.errors import ArtifactError, CheckpointError
+
+log = logging.getLogger("littlefoot")
+
+VOCABULARY, SETTINGS = "vocab.json", "tokenizer_config.json"
+_MAP, _ADDED = "special_tokens_map.json", "added_tokens.json"
+FILES = (VOCABULARY, SETTINGS, _MAP, _ADDED)
+"""All that are read."""
+_CTC, _PHONES = "Wav2Vec2CTCTokenizer", "Wav2Vec2PhonemeCTCTokenizer"
+
+_DEFAULTS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
+_NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+_NEVER_TEXT = {
+    *("<s>", "</s>", "<pad>", "<unk>", "<mask>", "<blank>", "<bos>", "<eos>"),
+    *("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[BOS]", "[EOS]", "[BLANK]"),
+}
+_BLANKS = ("<pad>", "[PAD]", "<blank>", "[BLANK]", "<ctc>", "<ctc_blank>")
+
+
+class Settings(NamedTuple):
+    """What stands in the files beside ``vocab.json``."""
+
+    values: dict[str, Any]
+    """Of the tokenizer; special tokens as text, None where they were taken away."""
+    added: dict[int, str]
+    """Tokens behind those of ``vocab.json``."""
+    special: frozenset[str]
+    """Tokens that stand for no text."""
+    declared: bool
+    """Whether there are such files."""
+
+    @property
+    def phones(self) -> bool:
+        return "Phoneme" in str(self.values.get("tokenizer_class"))
+
+    @property
+    def language(self) -> str | None:
+        """For which the tokenizer was saved (MMS)."""
+        language = self.values.get("target_lang")
+        return language if isinstance(language, str) else None
+
+
+def read(
+    directory: Path, outputs: int, blank: int | None, language: str | None = None, family: str = ""
+) -> Vocabulary:
+    """The vocabulary of an artifact or checkpoint.
+
+    Args:
+        directory: where the files are.
+        outputs: of the network; the vocabulary gets as many tokens.
+        blank: ``pad_token_id`` of ``config.json``, None where it says nothing.
+        language: for MMS, whose alphabet to take; None: for which it was saved, else English.
+        family: the tokenizer's class by ``config.json``, where the tokenizer's files do not say.
+
+    Raises:
+        ArtifactError: a file is missing or no JSON.
+        CheckpointError: nothing says which token is the blank, the language is unknown, or the tokens are
+            those of another model.
+    """
+    settings = read_settings(directory, family)
+    content = read_vocabulary(directory)
+    chosen = choose_language(content, language, settings.language)
+    table = checked_table(content if chosen is None else content[chosen])
+    tokens, index = _tokens(table, settings, outputs)
+    found = _blank(tokens, index, settings, outputs, blank)
+    delimiter = settings.values.get("word_delimiter_token", WORD_DELIMITER)
+    space = settings.values.get("replace_word_delimiter_char", " ")
+    if not isinstance(delimiter, str) or delimiter not in tokens:
+        delimiter, space = " ", " "
+    return Vocabulary(
+        tuple(tokens),
+        found,
+        delimiter,
+        _special(tokens, settings),
+        space if isinstance(space, str) and not settings.phones else " ",
+        bool(settings.values.get("do_lower_case")) and not settings.phones,
+        settings.phones,
+        bool(settings.values.get("clean_up_tokenization_spaces")),
+    )
+
+
+def files(vocabulary: Vocabulary) -> dict[str, dict[str, Any]]:
+    """The contents of the files from which ``read`` makes the vocabulary again, and transformers its own."""
+    tokens = vocabulary.tokens
+    special = sorted((vocabulary.special or frozenset()) - {tokens[vocabulary.blank]})
+    named = {key: token for key, token in _DEFAULTS.items() if key != "pad_token" and token in special}
+    more = [token for token in special if token not in named.values()]
+    delimited = vocabulary.word_delimiter in tokens
+    settings: dict[str, Any] = {
+        "tokenizer_class": _PHONES if vocabulary.phones else _CTC,
+        "pad_token": tokens[vocabulary.blank],
+        "word_delimiter_token": vocabulary.word_delimiter if delimited else None,
+        **named,
+        **({"additional_special_tokens": more} if more else {}),
+        **({"do_lower_case": True} if vocabulary.lower_case else {}),
+        **({"clean_up_tokenization_spaces": True} if vocabulary.clean_up else {}),
+        **({"replace_word_delimiter_char": vocabulary.space} if vocabulary.space != " " else {}),
+        **({"phone_delimiter_token": " ", "do_phonemize": False} if vocabulary.phones else {}),
+    }
+    return {VOCABULARY: vocabulary.to_dict(), SETTINGS: settings}
+
+
+def read_vocabulary(directory: Path) -> dict[str, Any]:
+    """The content of ``vocab.json``. Raises ArtifactError that says where to find it."""
+    if not (directory / VOCABULARY).exists():
+        raise ArtifactError(f"{VOCABULARY} is missing: {_where(directory)}")
+    return read_json(directory / VOCABULARY)
+
+
+def _where(directory: Path) -> str:
+    for place in (directory.parent, *sorted(path for path in directory.iterdir() if path.is_dir())):
+        if (place / VOCABULARY).exists():
+            return f"copy it from {place}, with {SETTINGS} and preprocessor_config.json"
+    return (
+        "it is no part of a training checkpoint: save the tokenizer that the model was trained with there, "
+        f"by processor.save_pretrained('{directory}'), or copy {VOCABULARY}, {SETTINGS} and "
+        "preprocessor_config.json of the training's output directory or of the model that it began with"
+    )
+
+
+def read_settings(directory: Path, family: str = "") -> Settings:
+    """What stands beside ``vocab.json``; ``family`` as in ``read``."""
+    values = read_optional(directory / SETTINGS)
+    mapped = read_optional(directory / _MAP)
+    rows: dict[int, Any] = {}
+    if isinstance(values.get("added_tokens_decoder"), dict):
+        rows = {int(index): row for index, row in values["added_tokens_decoder"].items()}
+    else:
+        _warn_of_differences(values, mapped)
+        values = {**values, **mapped}
+        rows = {
+            index: token
+            for token, index in read_optional(directory / _ADDED).items()
+            if isinstance(index, int)
+        }
+    values = {**values, "tokenizer_class": values.get("tokenizer_class") or family}
+    if not values["tokenizer_class"]:
+        values["tokenizer_class"] = _PHONES if "phone_delimiter_token" in values else _CTC
+    for key, value in values.items():
+        if key.endswith("_token"):
+            values[key] = _content(value)
+    named = {**_DEFAULTS, **{key: values[key] for key in _NAMED if key in values}}
+    more = [
+        _content(token)
+        for key in ("additional_special_tokens", "extra_special_tokens")
+        for token in _list(values.get(key))
+    ]
+    flagged = [_content(row) for row in rows.values() if isinstance(row, dict) and row.get("special")]
+    special = frozenset(token for token in [*named.values(), *more, *flagged] if token)
+    added = {index: content for index, row in rows.items() if (content := _content(row))}
+    return Settings({**values, **named}, added, special, bool(values.get("pad_token") or mapped or added))
+
+
+def _warn_of_differences(values: Mapping[str, Any], mapped: Mapping[str, Any]) -> None:
+    for key, value in mapped.items():
+        if key in _NAMED and key in values and _content(values[key]) != _content(value):
+            log.warning(
+                "%s is %r in %s and %r in %s: the latter is used, as transformers does",
+                *(key, _content(values[key]), SETTINGS, _content(value), _MAP),
+            )
+
+
+def _content(token: Any) -> str | None:
+    """Of a token that is written as text, or as an object with its properties."""
+    if isinstance(token, dict):
+        token = token.get("content")
+    return token if isinstance(token, str) else None
+
+
+def _list(value: Any) -> list[Any]:
+    return list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+
+
+def _tokens(table: Mapping[str, int], settings: Settings, outputs: int) -> tuple[list[str], dict[str, int]]:
+    """A token for each output, and the index of every token of the files, those beyond the outputs too."""
+    index = {**{token: place for place, token in settings.added.items()}, **table}
+    by_index: dict[int, str] = dict(settings.added)
+    doubles: dict[int, list[str]] = {}
+    for token, place in table.items():
+        doubles.setdefault(place, []).append(token)
+        by_index[place] = token
+    for place, names in doubles.items():
+        if len(names) > 1:
+            log.warning(
+                "%s: %s all have the index %d: the last is used, as transformers does",
+                *(VOCABULARY, ", ".join(map(repr, names)), place),
+            )
+    if settings.declared:  # transformers gives special tokens that are nowhere the next indices
+        for key in _NAMED:
+            special = settings.values.get(key)
+            if special and special not in index:
+                index[special] = len(index)
+                by_index.setdefault(index[special], special)
+    beyond = [token for place, token in sorted(by_index.items()) if not 0 <= place < outputs]
+    letters = [
+        token
+        for token in beyond
+        if token in table and token not in settings.special and not looks_special(token)
+    ]
+    if letters:
+        raise CheckpointError(
+            f"{VOCABULARY} has the tokens {', '.join(map(repr, letters[:8]))} beyond the {outputs} outputs "
+            "of the model: it belongs to another model: use the one that was saved with these weights"
+        )
+    tokens: list[str] = []
+    for place in range(outputs):
+        token = by_index.get(place, "")
+        tokens.append(token if token and token not in tokens else f"<unused-{place}>")
+    if missing := [place for place in range(outputs) if place not in by_index]:
+        log.info("outputs without a token, which write nothing: %s", ", ".join(map(str, missing)))
+    return tokens, index
+
+
+def _blank(
+    tokens: list[str], index: Mapping[str, int], settings: Settings, outputs: int, configured: int | None
+) -> int:
+    """The index of the blank: the tokenizer's, which decodes, before that of ``config.json``."""
+    pad = settings.values.get("pad_token")
+    named = index.get(pad, -1) if pad else -1
+    if configured is not None and not 0 <= configured < outputs:
+        configured = None
+    if 0 <= named < outputs:
+        if configured not in (None, named):
+            log.warning(
+                "the blank is %r (%d) in the tokenizer's files and %r (%d) in config.json (pad_token_id): "
+                "the tokenizer's is used, as transformers decodes with it",
+                *(pad, named, tokens[configured or 0], configured),
+            )
+        return named
+    likely = next((tokens.index(token) for token in _BLANKS if token in tokens), None)
+    if configured is not None:
+        if likely in (None, configured) or looks_special(tokens[configured]):
+            return configured
+        log.warning(
+            "the blank is %r (%d) in config.json (pad_token_id), but the tokens have %r (%d): "
+            "the latter is used, as the former is text",
+            *(tokens[configured], configured, tokens[likely or 0], likely),
+        )
+    if likely is None:
+        raise CheckpointError(
+            "nothing says which token is the CTC blank: config.json has no pad_token_id within the "
+            f"{outputs} outputs, and {SETTINGS} no pad_token that {VOCABULARY} has: add one of them"
+        )
+    return likely
+
+
+def _special(tokens: list[str], settings: Settings) -> frozenset[str]:
+    """Those of the tokens that stand for no text; where no file names them, those that look so."""
+    placeholders = {f"<unused-{place}>" for place in range(len(tokens))}
+    if settings.declared:
+        return frozenset((settings.special | _NEVER_TEXT | placeholders) & set(tokens))
+    return frozenset(token for token in tokens if looks_special(token))

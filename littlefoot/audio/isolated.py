@@ -1,0 +1,112 @@
+"""The process in which a recording is decoded for another one: see ``littlefoot.audio.isolation``."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from littlefoot.audio import reading
+from littlefoot.audio.channels import Choice
+from littlefoot.audio.isolation import (
+    END,
+    FAULT,
+    NEXT,
+    OPEN,
+    OPENED,
+    PIECE,
+    PIECE_SAMPLES,
+    REFUSED,
+    REMEDY,
+    receive,
+    send,
+)
+from littlefoot.errors import AudioError
+
+
+def main() -> None:
+    """Arguments: the file descriptor of the connection, and the bytes of memory that a recording may take."""
+    connection = socket.socket(fileno=int(sys.argv[1]))
+    memory_bytes = int(sys.argv[2])
+    reading.load_decoders()
+    _limit(memory_bytes)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libmpg123 has a line for every odd frame
+    with suppress(EOFError, ConnectionError):  # the parent is gone
+        while True:
+            kind, data = receive(connection)
+            if kind != OPEN:  # what is to be closed is closed
+                continue
+            wanted = json.loads(data)
+            _, descriptors, _, _ = socket.recv_fds(connection, 1, 1)
+            try:
+                _decode(connection, descriptors[0], wanted)
+            except AudioError as error:
+                _answer(connection, REFUSED, str(error))
+            except MemoryError:
+                most = f"{memory_bytes / 1e6:g} MB"
+                _answer(connection, REFUSED, f"takes more than {most} of memory to decode; {REMEDY}")
+            except (EOFError, ConnectionError):
+                raise
+            except Exception as error:
+                _answer(connection, FAULT, f"{type(error).__name__}: {error}")
+
+
+def _decode(connection: socket.socket, descriptor: int, wanted: dict[str, Any]) -> None:
+    choice = Choice(wanted["channel"], wanted["track"])
+    with open(descriptor, "rb") as stream, reading.decoding(stream, wanted["name"], choice) as recording:
+        found = {
+            **{"rate": recording.rate, "seconds": recording.seconds},
+            **{"reliable": recording.reliable, "channels": recording.channels},
+        }
+        send(connection, OPENED, json.dumps(found).encode())
+        pieces = _joined(recording.pieces)
+        while receive(connection)[0] == NEXT:
+            piece = next(pieces, None)
+            if piece is None:
+                send(connection, END, json.dumps(recording.warnings).encode())
+            else:
+                send(connection, PIECE, piece.astype(np.float32, copy=False).tobytes())
+
+
+def _joined(pieces: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+    """Samples (T,) in pieces of PIECE_SAMPLES, and the rest."""
+    held: list[NDArray[np.float32]] = []
+    count = 0
+    for piece in pieces:
+        held.append(piece)
+        count += len(piece)
+        if count >= PIECE_SAMPLES:
+            joined = np.concatenate(held)
+            whole = count - count % PIECE_SAMPLES
+            yield from (joined[start : start + PIECE_SAMPLES] for start in range(0, whole, PIECE_SAMPLES))
+            held, count = [joined[whole:]], count - whole
+    if count:
+        yield np.concatenate(held)
+
+
+def _answer(connection: socket.socket, kind: bytes, text: str) -> None:
+    send(connection, kind, text[:10_000].encode("utf-8", "backslashreplace"))
+
+
+def _limit(memory_bytes: int) -> None:
+    """Allow so many bytes of memory more, and no file of a crash, where the system can."""
+    if sys.platform != "linux":
+        return
+    import resource
+
+    with open("/proc/self/statm", "rb") as file:
+        pages = int(file.read().split()[0])
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + memory_bytes, hard))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+if __name__ == "__main__":
+    main()

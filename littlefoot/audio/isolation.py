@@ -1,0 +1,298 @@
+"""Recordings that are decoded in processes of their own, where a fault of a decoder harms nobody.
+
+FFmpeg, and libsndfile's readers of rare formats, are large and read what strangers wrote. A process for it
+(``audio.isolated``) gets a file that is open already, gives samples when it is asked for some, and may
+use so much memory and time. If it dies, its recording is refused, and the next recording gets another one.
+Processes that are done are kept for the next recording: a batch pays for the start of one only.
+"""
+
+from __future__ import annotations
+
+import atexit
+import io
+import json
+import os
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from littlefoot.audio.channels import Choice
+from littlefoot.errors import AudioError
+from littlefoot.system.processes import how_it_ended
+
+MEMORY_BYTES = 1_000_000_000
+"""What a recording may take of memory while it is decoded."""
+STEP_SECONDS = 60.0
+"""What it may take of time until it is open, and for each piece."""
+AVAILABLE = hasattr(socket, "send_fds")
+"""Not on Windows, where everything is decoded in this process."""
+MOST_SAMPLES = 7 * 24 * 3600 * 48_000
+"""What it may give: a week of sound at 48 kHz."""
+PIECE_SAMPLES = 1 << 18
+"""The most samples that a process gives at once."""
+
+OPENED, PIECE, END, REFUSED, FAULT = b"O", b"P", b"E", b"R", b"F"
+"""The kinds of its answers; its parent asks OPEN (a file comes with it), NEXT or CLOSE (no answer)."""
+OPEN, NEXT, CLOSE = b"o", b"n", b"c"
+_MOST_BYTES = max(4 * PIECE_SAMPLES, 1 << 16)  # of an answer
+_HEADER = struct.Struct(">cI")  # the kind of a message, and its length
+REMEDY = "it is damaged, or made to do harm: export it again"
+_COPIED_IN_MEMORY = 1 << 26  # bytes of what is no file
+
+
+class Opened(NamedTuple):
+    """What is known of a recording before it is decoded, and its samples."""
+
+    rate: int
+    """Samples per second of the pieces."""
+    seconds: float | None
+    """Length by the header; None where it does not tell."""
+    reliable: bool
+    """Whether the header is to be trusted."""
+    pieces: Iterator[NDArray[np.float32]]
+    """Mono samples (T,), once. Raises AudioError, whose message names the recording."""
+    channels: int
+    warnings: list[str]
+    """Filled when the pieces have come."""
+
+
+@contextmanager
+def opened(stream: BinaryIO, name: str, choice: Choice) -> Iterator[Opened]:
+    """Open a recording in another process.
+
+    Args:
+        stream: a binary file that can seek; its position changes.
+        name: of the recording, for messages.
+
+    Raises:
+        AudioError: it cannot be read, or its process died or took too long; the message does not name it.
+        OSError: there can be no other process, or what is no file cannot be copied for it.
+    """
+    process = _take()
+    try:
+        rate, seconds, reliable, channels = process.open(stream, name, choice)
+        warnings: list[str] = []
+        yield Opened(rate, seconds, reliable, process.pieces(name, warnings), channels, warnings)
+    finally:
+        process.close_file()
+        _give_back(process)
+
+
+class Process:
+    """A process that decodes one recording at a time. Raises OSError where it cannot be started."""
+
+    def __init__(self, memory_bytes: int = MEMORY_BYTES, step_seconds: float = STEP_SECONDS) -> None:
+        self._connection, its = socket.socketpair()
+        self._connection.settimeout(step_seconds)
+        self._step_seconds = step_seconds
+        with its:
+            self._process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    "littlefoot.audio.isolated",
+                    str(its.fileno()),
+                    str(memory_bytes),
+                ],
+                pass_fds=(its.fileno(),),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                env={**os.environ, "PYTHONPATH": _path(), "OPENBLAS_NUM_THREADS": "1"},
+                process_group=0,  # Ctrl-C is for the parent to heed
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def usable(self) -> bool:
+        """Whether it can be given a recording."""
+        return self._process.poll() is None
+
+    def open(
+        self, stream: BinaryIO, name: str, choice: Choice | None = None
+    ) -> tuple[int, float | None, bool, int]:
+        """Give it a recording; returns the sampling rate, the length if that is known, whether the length
+        is to be trusted, and the channels. Raises AudioError, OSError."""
+        choice = choice or Choice()
+        wanted = {"name": name, "channel": choice.channel, "track": choice.track}
+        with _descriptor(stream) as descriptor:
+            found = json.loads(self._ask(OPEN, json.dumps(wanted).encode(), descriptor)[1])
+        return found["rate"], found["seconds"], found["reliable"], found["channels"]
+
+    def pieces(self, name: str, warnings: list[str] | None = None) -> Iterator[NDArray[np.float32]]:
+        """Mono samples (T,) until the end, when ``warnings`` get what is odd.
+
+        Raises AudioError, whose message names the recording.
+        """
+        left = MOST_SAMPLES
+        try:
+            while (answer := self._ask(NEXT))[0] == PIECE:
+                samples = np.frombuffer(answer[1], np.float32)
+                left -= len(samples)
+                if left < 0:
+                    raise AudioError(f"holds more than {MOST_SAMPLES} samples: send it in parts")
+                yield samples
+            if warnings is not None:
+                warnings += json.loads(answer[1])
+        except AudioError as error:
+            message = str(error)
+            raise AudioError(message if message.startswith(name) else f"{name}: {message}") from error
+
+    def close_file(self) -> None:
+        """Let it forget the recording."""
+        with suppress(OSError):  # it is dead, as will show
+            send(self._connection, CLOSE)
+
+    def end(self) -> str:
+        """Make an end of it; returns how it ended."""
+        self._connection.close()
+        try:
+            self._process.wait(0.5)  # of itself, if it can
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        return how_it_ended(self._process.returncode)
+
+    def disown(self) -> None:
+        """After a fork: leave it to the parent."""
+        self._connection.close()
+        self._process.returncode = 0  # or its end would be waited for, and warned of
+
+    def _ask(self, kind: bytes, data: bytes = b"", descriptor: int | None = None) -> tuple[bytes, bytearray]:
+        try:
+            send(self._connection, kind, data)
+            if descriptor is not None:
+                socket.send_fds(self._connection, [b"f"], [descriptor])
+            answer, found = receive(self._connection)
+        except TimeoutError:
+            self._process.kill()
+            self.end()
+            raise AudioError(
+                f"could not be decoded: a part of it took over {self._step_seconds:g} s; {REMEDY}"
+            ) from None
+        except (EOFError, OSError):
+            raise AudioError(
+                f"could not be decoded: the process that did so ended ({self.end()}); {REMEDY}"
+            ) from None
+        if answer == REFUSED:
+            raise AudioError(found.decode())
+        if answer == FAULT:
+            raise RuntimeError(found.decode())
+        return answer, found
+
+
+def send(connection: socket.socket, kind: bytes, data: bytes | memoryview = b"") -> None:
+    """Send a message. Raises OSError."""
+    connection.sendall(_HEADER.pack(kind, len(data)))
+    connection.sendall(data)
+
+
+def receive(connection: socket.socket) -> tuple[bytes, bytearray]:
+    """The kind and the data of a message. Raises EOFError, OSError."""
+    kind, length = _HEADER.unpack(_exactly(connection, _HEADER.size))
+    if length > _MOST_BYTES:
+        raise OSError(f"a message of {length} bytes")
+    return kind, _exactly(connection, length)
+
+
+def _exactly(connection: socket.socket, count: int) -> bytearray:
+    data = bytearray(count)
+    view = memoryview(data)
+    while view:
+        got = connection.recv_into(view)
+        if not got:
+            raise EOFError
+        view = view[got:]
+    return data
+
+
+@contextmanager
+def _descriptor(stream: BinaryIO) -> Iterator[int]:
+    """A file of what the stream holds, with a position of its own."""
+    raw = getattr(stream, "raw", stream)
+    if isinstance(raw, io.FileIO) and os.path.exists(place := f"/proc/self/fd/{raw.fileno()}"):
+        with open(place, "rb", 0) as file:
+            yield file.fileno()
+        return
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(0)
+    with _temporary(size) as copy:
+        shutil.copyfileobj(stream, copy)
+        copy.seek(0)
+        yield copy.fileno()
+
+
+def _temporary(size: int) -> Any:
+    if hasattr(os, "memfd_create") and size <= _COPIED_IN_MEMORY:
+        return open(os.memfd_create("littlefoot"), "w+b")
+    return tempfile.TemporaryFile()
+
+
+def _path() -> str:
+    """Where this process finds its modules."""
+    return os.pathsep.join(os.path.abspath(place) for place in sys.path)
+
+
+# The processes that are there
+
+_lock = threading.Lock()
+_idle: list[Process] = []
+_all: weakref.WeakSet[Process] = weakref.WeakSet()
+
+
+def _take() -> Process:
+    with _lock:
+        while _idle:
+            process = _idle.pop()
+            if process.usable:
+                return process
+            process.end()
+    process = Process()
+    _all.add(process)
+    return process
+
+
+def prepare() -> None:
+    """Start a process now, so that the first recording need not wait for it. Raises OSError."""
+    if AVAILABLE:
+        _give_back(_take())
+
+
+def _give_back(process: Process) -> None:
+    with _lock:
+        if process.usable and len(_idle) < (os.cpu_count() or 1):
+            _idle.append(process)
+            return
+    process.end()
+
+
+def _end_all() -> None:
+    while _idle:
+        _idle.pop().end()
+
+
+def _forget_all() -> None:
+    global _lock
+    _lock = threading.Lock()
+    _idle.clear()
+    for process in _all:
+        process.disown()
+
+
+atexit.register(_end_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)

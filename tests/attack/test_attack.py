@@ -1,0 +1,15 @@
+"""Every reader withstands a short attack; ``make attack`` and ``make attack-long`` take more time."""
+
+from __future__ import annotations
+
+import pytest
+from campaign import attack, targets
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", targets(), ids=lambda place: place[1])
+def test_a_reader_withstands_a_short_attack(place: tuple[str, str]) -> None:
+    row = attack(place, seed=0, tries=None, seconds=4.0)
+    assert not row.failures, row.examples
+    assert row.refused > 0
+    assert row.tries > 5
