@@ -69,7 +69,7 @@ def compact_bytes(model: NGram) -> int:
     """A size that the file of a normalised model does not exceed; it is less than 10 kB smaller."""
     total = 1000 + 2 * 1100 * model.order + 4 * len(model.tokens) + len("\n".join(model.tokens).encode())
     for table, longer in pairwise(model.tables):
-        histories = np.count_nonzero(np.bincount(longer.prefix, minlength=len(table.last)))
+        histories = int(np.count_nonzero(np.bincount(longer.prefix, minlength=len(table.last))))
         total += histories * (4 + 4 + 1) + len(longer.last) * (_number(model).itemsize + 1)
     return total
 
@@ -140,13 +140,13 @@ class CompactNGram:
         self._single = arrays["log_prob.1"]
         middle = range(1, self.order)
         self._last = [arrays[f"last.{n + 1}"] for n in middle]
-        self._log_prob = [memoryview(arrays[f"log_prob.{n + 1}"]) for n in middle]
+        self._log_prob = [arrays[f"log_prob.{n + 1}"].data for n in middle]
         self._log_probs = [arrays[f"log_probs.{n + 1}"].tolist() for n in middle]
-        self._history = [memoryview(arrays[f"history.{n}"]) for n in middle]
-        self._begin = [memoryview(arrays[f"begin.{n}"]) for n in middle]
-        self._backoff = [memoryview(arrays[f"backoff.{n}"]) for n in middle]
+        self._history = [arrays[f"history.{n}"].data for n in middle]
+        self._begin = [arrays[f"begin.{n}"].data for n in middle]
+        self._backoff = [arrays[f"backoff.{n}"].data for n in middle]
         self._backoffs = [arrays[f"backoffs.{n}"].tolist() for n in middle]
-        self._lasts = [memoryview(last) for last in self._last]
+        self._lasts = [last.data for last in self._last]
 
     def begin(self) -> State:
         """The state before the first token of a sentence."""
@@ -232,7 +232,7 @@ def _read(path: str | Path) -> tuple[int, Arrays]:
     rest = data[_HEAD.size :]
     try:
         magic, size, checksum = _HEAD.unpack(bytes(data[: _HEAD.size]))
-        if magic != MAGIC or checksum != zlib.crc32(rest):
+        if magic != MAGIC or checksum != zlib.crc32(rest.data):
             raise damaged
     except struct.error as error:  # it is shorter
         raise damaged from error

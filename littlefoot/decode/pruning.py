@@ -144,7 +144,8 @@ def _worth(model: NGram, order: int, histories: Floats) -> Floats:
     probability = np.exp(table.log_prob)
     after = np.log(left + probability) - np.log(given + np.exp(lower))
     change = probability * (lower + after - table.log_prob) + left * (after - before)
-    return -np.exp(histories[table.prefix]) * change
+    worth: Floats = -np.exp(histories[table.prefix]) * change
+    return worth
 
 
 def _worths(model: NGram) -> list[Floats]:
