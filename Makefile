@@ -4,7 +4,7 @@ SETUP = pyproject.toml constraints.txt Makefile
 # Where venv puts programs.
 BIN = $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
-.PHONY: test test-all attack attack-long attack-api endurance lint demo bench speed results samples clean
+.PHONY: test test-all attack attack-long attack-kills attack-api endurance lint demo bench speed results samples clean
 
 test: .venv/native lint
 	.venv/$(BIN)/python -m pytest -q -m "not slow"
@@ -19,6 +19,10 @@ attack: .venv/native
 
 attack-long: .venv/native
 	.venv/$(BIN)/python tests/attack/campaign.py --tries 1000000 --jobs 2 --write docs/reliability.md
+
+# Real commands, killed at random moments.
+attack-kills: .venv/native
+	.venv/bin/python tests/attack/kills.py --kills 30 --write docs/reliability.md
 
 # The server against its own description. Schemathesis gets an environment of its own, since it is a pytest plugin.
 attack-api: .venv/native

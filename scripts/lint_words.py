@@ -38,7 +38,7 @@ COMPRESS = (
 """Modules of ``littlefoot.compress`` that are done."""
 
 ROOMS = (
-    *(f"littlefoot/{room}" for room in ("system", "transcript", "evaluate", "cli", "decode")),
+    *(f"littlefoot/{room}" for room in ("system", "transcript", "evaluate", "cli", "decode", "training")),
     *(f"littlefoot/compress/{module}.py" for module in COMPRESS),
 )
 """Folders and files of code that have been gone through. Grow this tuple until it is ``littlefoot``."""

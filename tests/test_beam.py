@@ -21,6 +21,7 @@ from littlefoot.decode.beam import BeamConfig, BeamDecoder, BeamResult
 from littlefoot.decode.greedy import greedy
 from littlefoot.decode.hotwords import read_hotwords
 from littlefoot.decode.lexicon import Lexicon, read_lexicon
+from littlefoot.decode.lookahead import Lookahead
 from littlefoot.decode.ngram import BEGIN, END, NGram, estimate
 from littlefoot.errors import ConfigError, EngineError, LittlefootError
 
@@ -192,6 +193,34 @@ def test_a_wider_beam_finds_no_less_likely_text() -> None:
         for beam in (1, 8, 64)
     ]
     assert scores == sorted(scores)
+
+
+def test_looking_ahead_in_words_finds_likelier_texts_in_a_narrow_beam(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    letters = Vocabulary(("<pad>", "|", *"ABCDE"))
+    lm = estimate([["ABC", "ADE"], ["BEAD", "CAB"], ["DEAD", "BED"]], order=2)
+    config = BeamConfig(beam=3, alpha=1.0, beta=1.0, unknown=-8.0)
+
+    def found() -> list[float]:
+        decoder = BeamDecoder(letters, 0.02, config, lm)
+        return [decode(random_logits(seed, 12, letters), decoder).alternatives[0].score for seed in range(40)]
+
+    ahead = found()
+    monkeypatch.setattr(NGram, "words", lambda model: ())
+    without = found()
+    gained = np.array(ahead) - np.array(without)
+    assert gained.mean() > 1
+    assert np.count_nonzero(gained > 1e-6) > 2 * np.count_nonzero(gained < -1e-6)
+
+
+def test_a_begun_word_gains_what_the_best_word_that_begins_so_gains() -> None:
+    gains = {"BED": -1.0, "BEAD": -3.0, "CAB": -2.0, "BE": -5.0}
+    ahead = Lookahead(gains, unknown=-4.0)
+    for prefix in ("B", "BE", "BEA", "BEAD", "BED", "C", "CA", "X", "BEADS", "BA"):
+        known = [gain for word, gain in gains.items() if word.startswith(prefix)]
+        assert ahead(prefix) == max([*known, -4.0])
+    assert ahead("") == 0
 
 
 def test_the_best_texts_are_different_and_in_order() -> None:

@@ -50,7 +50,7 @@ def export(
     if out.exists():
         raise ArtifactError(f"{out} exists: choose another output, or remove it")
     from littlefoot import artifact
-    from littlefoot.artifact import checkpoint
+    from littlefoot.artifact import checkpoint, linear
 
     loaded = checkpoint.load(model, language)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +69,7 @@ def export(
             from littlefoot.runtime.engine import openvino_model
 
             openvino.save_model(openvino_model(network), out, compress_to_fp16=False)
-        if any(name.endswith(".input_scale") for name in loaded.weights):
+        if linear.rounded_inputs(loaded.weights):
             typer.echo(f"littlefoot: {WITHOUT_VNNI[to]}", err=True)
     typer.echo(f"littlefoot: saved {out}", err=True)
 

@@ -5,16 +5,27 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
 from littlefoot.cli import options
 from littlefoot.errors import ConfigError, LittlefootError
 
+if TYPE_CHECKING:
+    from littlefoot.decode.ngram import NGram
+
 STANDARD_INPUT = Path("-")
+
+Out = Annotated[
+    Path, typer.Option("-o", "--out", help="A compact file if it ends in .lflm, an ARPA file otherwise.")
+]
+MaxMB = Annotated[
+    float | None,
+    typer.Option("--max-mb", help="Prune until a compact file has at most this many MB."),
+]
 
 lm = typer.Typer(help="Make language models.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -29,8 +40,8 @@ def build(
             metavar="TEXT",
         ),
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="ARPA file to write.")],
-    order: Annotated[int, typer.Option("--order", help="Length of the longest n-gram.")] = 3,
+    out: Out,
+    order: Annotated[int, typer.Option("--order", help="The longest n-gram.")] = 3,
     prune: Annotated[
         str,
         typer.Option(
@@ -39,33 +50,72 @@ def build(
             "once. The last number holds for all higher orders.",
         ),
     ] = "0",
+    max_mb: MaxMB = None,
     as_json: options.Json = False,
 ) -> None:
-    """Estimate an n-gram model of the words of TEXT by modified Kneser-Ney smoothing.
+    """Estimate an n-gram model of the words of TEXT by modified Kneser-Ney smoothing."""
+    from littlefoot.decode import ngram
 
-    \b
-    Example:
-      littlefoot lm build sentences.txt -o words.arpa --order 3
-    """
-    from littlefoot.decode import arpa, ngram
-
-    if out.exists():
-        raise LittlefootError(f"{out} exists: choose another output, or remove it")
+    _refuse_existing(out)
     seen: Counter[str] = Counter()
     model = ngram.estimate(_counted(_sentences(texts), seen), order, _thresholds(prune))
-    arpa.write_arpa(model, out)
+    _save(model, out, max_mb, seen, as_json)
+
+
+@lm.command()
+def mix(
+    models: Annotated[list[Path], typer.Argument(help="ARPA files.", metavar="MODEL")],
+    out: Out,
+    weights: Annotated[
+        str | None, typer.Option("--weights", help="Of each MODEL, such as 0.7,0.3; equal without.")
+    ] = None,
+    tune: Annotated[
+        list[Path] | None,
+        typer.Option("--tune", help="Text whose best weights to find; of manifests the rows of split dev."),
+    ] = None,
+    max_mb: MaxMB = None,
+    as_json: options.Json = False,
+) -> None:
+    """Make one model of several by the weighted means of their probabilities; or make one smaller."""
+    from littlefoot.decode import arpa, mixture
+
+    _refuse_existing(out)
+    if weights is not None and tune:
+        raise ConfigError("--weights and --tune exclude each other: give one")
+    parts = [arpa.read_arpa(path) for path in models]
+    if tune:
+        shares = mixture.best_weights(parts, _sentences(tune, "dev"))
+    else:
+        shares = [1.0] * len(parts) if weights is None else _numbers("--weights", weights)
+    mixed = mixture.mix(parts, shares)
+    shares = [round(share / sum(shares), 4) for share in shares]
+    _save(mixed, out, max_mb, {"weights": shares}, as_json)
+
+
+def _refuse_existing(out: Path) -> None:
+    if out.exists():
+        raise LittlefootError(f"{out} exists: choose another output, or remove it")
+
+
+def _save(model: NGram, out: Path, max_mb: float | None, told: Mapping[str, object], as_json: bool) -> None:
+    """Prune and write a model, and print what it is and ``told``."""
+    from littlefoot.decode import arpa, compact, pruning
+
+    if max_mb is not None:
+        model = pruning.fit(model, int(max_mb * 1e6))
+    (compact.write_compact if out.suffix == compact.SUFFIX else arpa.write_arpa)(model, out)
     ngrams = [len(table.last) for table in model.tables]
     size = out.stat().st_size
     if as_json:
-        typer.echo(json.dumps({**seen, "ngrams": ngrams, "bytes": size}, indent=2))
+        typer.echo(json.dumps({**told, "ngrams": ngrams, "bytes": size}, indent=2))
     else:
-        typer.echo(_table(seen, ngrams, size), nl=False)
+        typer.echo(_table(told, ngrams, size), nl=False)
     typer.echo(f"littlefoot: saved {out}", err=True)
 
 
-def _table(seen: Counter[str], ngrams: list[int], size: int) -> str:
-    rows = {**seen, **{f"{order}-grams": count for order, count in enumerate(ngrams, start=1)}}
-    lines = [f"{name:<10} {count:>12}\n" for name, count in rows.items()]
+def _table(told: Mapping[str, object], ngrams: list[int], size: int) -> str:
+    rows = {**told, **{f"{order}-grams": count for order, count in enumerate(ngrams, start=1)}}
+    lines = [f"{name:<10} {count!s:>12}\n" for name, count in rows.items()]
     return "".join([*lines, f"{'size':<10} {size / 1e6:>12.2f} MB\n"])
 
 
@@ -76,6 +126,13 @@ def _thresholds(prune: str) -> list[int]:
         raise ConfigError(f"--prune {prune} is no list of numbers such as 0,0,1") from error
 
 
+def _numbers(option: str, text: str) -> list[float]:
+    try:
+        return [float(number) for number in text.split(",")]
+    except ValueError as error:
+        raise ConfigError(f"{option} {text} is no list of numbers such as 0.7,0.3") from error
+
+
 def _counted(sentences: Iterable[list[str]], seen: Counter[str]) -> Iterator[list[str]]:
     for words in sentences:
         seen["sentences"] += 1
@@ -83,8 +140,8 @@ def _counted(sentences: Iterable[list[str]], seen: Counter[str]) -> Iterator[lis
         yield words
 
 
-def _sentences(paths: Iterable[Path]) -> Iterator[list[str]]:
-    """Yield the words of every text that has any, normalized as for comparisons.
+def _sentences(paths: Iterable[Path], split: str = "train") -> Iterator[list[str]]:
+    """The words of every text that has some, in the form in which texts are compared.
 
     Raises:
         LittlefootError: a file cannot be read, has no words, or contains a special token of language models.
@@ -94,7 +151,7 @@ def _sentences(paths: Iterable[Path]) -> Iterator[list[str]]:
 
     for path in paths:
         empty = True
-        for where, text in _texts(path):
+        for where, text in _texts(path, split):
             for mark in SPECIAL:
                 if mark in text.lower():
                     raise LittlefootError(
@@ -107,12 +164,12 @@ def _sentences(paths: Iterable[Path]) -> Iterator[list[str]]:
             raise LittlefootError(f"{_name(path)} holds no words: give text with a sentence on each line")
 
 
-def _texts(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield the location of each text, and the text."""
+def _texts(path: Path, split: str) -> Iterator[tuple[str, str]]:
+    """Where each text stands, and the text."""
     if path.suffix in (".tsv", ".jsonl") or path.is_dir():
         from littlefoot.audio import manifest
 
-        for utterance in manifest.index(path).of_split("train"):
+        for utterance in manifest.index(path).of_split(split):
             yield f"{path}, utterance {utterance.id}", utterance.text
     elif path == STANDARD_INPUT:
         yield from _lines(sys.stdin.buffer, _name(path))

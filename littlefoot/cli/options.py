@@ -49,7 +49,9 @@ Beam = Annotated[
 ]
 LanguageModel = Annotated[
     Path | None,
-    typer.Option("--lm", help="Language model: an ARPA or KenLM file, or a checkpoint with one."),
+    typer.Option(
+        "--lm", help="Language model: en, a file (ARPA, .lflm, KenLM's), or a checkpoint that has one."
+    ),
 ]
 Alpha = Annotated[float | None, typer.Option("--alpha", help="Weight of the language model.")]
 Beta = Annotated[

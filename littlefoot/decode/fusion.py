@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.decode.lm import DELIMITER, LanguageModel
-from littlefoot.decode.ngram import END
+from littlefoot.decode.lookahead import Lookahead
+from littlefoot.decode.ngram import END, SPECIAL, UNKNOWN
 
 Context = tuple[Any, Any]
 """A state of the language model, and the text begun since; the two kinds of fusion differ in it."""
@@ -18,8 +19,9 @@ _CACHED = 100_000
 
 
 class WordFusion:
-    """Fusion with a model of words, which scores a word when it ends. Contexts contain the letters of the
-    open word.
+    """A model of words is asked when a word ends; what it will say is estimated while the word is begun.
+
+    Contexts hold the letters of the word that is begun.
     """
 
     ALPHA, BETA = 0.4, 3.0
@@ -39,14 +41,16 @@ class WordFusion:
         self._beta = self.BETA if beta is None else beta
         self._tokens = vocabulary.tokens
         self._delimiter = vocabulary.delimiter
+        self._ahead = self._lookahead()
+        self._rows: dict[str, NDArray[np.float64]] = {}
         self._cache: dict[Context, tuple[float, Context]] = {}
 
     def begin(self) -> Context:
         return self._lm.begin(), ""
 
     def gains(self, contexts: Sequence[Context], tokens: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the scores (B, K) that each of K tokens adds after each of B contexts."""
-        gains = np.zeros((len(contexts), len(tokens)))
+        """(B, K) what each of K tokens adds after each of B contexts."""
+        gains = np.array([self._row(word) for _, word in contexts])[:, tokens]
         if len(column := np.flatnonzero(tokens == self._delimiter)):
             gains[:, column[0]] = [self._end_word(context)[0] for context in contexts]
         return gains
@@ -62,6 +66,25 @@ class WordFusion:
         gain, (state, _) = self._end_word(context)
         return gain + self._alpha * self._lm.step(state, END)[0]
 
+    def _lookahead(self) -> Lookahead:
+        """Without gains where the model does not list its words."""
+        log_probs = dict(self._lm.words())
+        if UNKNOWN not in log_probs:
+            return Lookahead({}, 0.0)
+        unknown = self._alpha * log_probs[UNKNOWN] + self._beta + self._unknown
+        gains = {w: self._alpha * p + self._beta for w, p in log_probs.items() if w not in SPECIAL}
+        return Lookahead(gains, unknown)
+
+    def _row(self, word: str) -> NDArray[np.float64]:
+        """(V,) what each token but the delimiter adds to the prospects of a word that is begun."""
+        if (known := self._rows.get(word)) is not None:
+            return known
+        row = np.array([self._ahead(word + token) for token in self._tokens]) - self._ahead(word)
+        if len(self._rows) * len(row) >= _CACHED * 32:
+            self._rows.clear()
+        self._rows[word] = row
+        return row
+
     def _end_word(self, context: Context) -> tuple[float, Context]:
         if (known := self._cache.get(context)) is not None:
             return known
@@ -70,6 +93,7 @@ class WordFusion:
         if word:
             log_prob, state = self._lm.step(state, word)
             gain = self._alpha * log_prob + self._beta + (0.0 if word in self._lm else self._unknown)
+            gain -= self._ahead(word)
         if len(self._cache) >= _CACHED:
             self._cache.clear()
         found = gain, (state, "")

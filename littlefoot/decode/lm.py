@@ -1,4 +1,4 @@
-"""Language models for the beam search: littlefoot's own, and KenLM's binary files.
+"""Language models that the beam search can ask: ARPA and compact files, and KenLM's binary files.
 
 A model is one of characters if the word delimiter ``|`` is among its tokens, and one of words otherwise.
 """
@@ -6,7 +6,7 @@ A model is one of characters if the word delimiter ``|`` is among its tokens, an
 import logging
 import unicodedata
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.decode.arpa import read_arpa
-from littlefoot.decode.ngram import SPECIAL
+from littlefoot.decode.compact import SUFFIX, CompactNGram, is_compact
+from littlefoot.decode.ngram import SPECIAL, NGram
 from littlefoot.decode.spelling import lines
 from littlefoot.errors import ConfigError, LittlefootError, MissingExtraError
 
@@ -24,6 +25,10 @@ log = logging.getLogger("littlefoot")
 
 DELIMITER = "|"
 """Token between words in models of characters, whatever the delimiter of the alphabet."""
+
+BUNDLED = Path(__file__).parents[1] / "bundled" / "lm"
+NAMES = ("en",)
+"""Models that have a name; docs/lm.md tells what they are made of."""
 
 _KENLM = b"mmap lm http://kheafield.com/code"
 _LN_10 = 2.302585092994046
@@ -42,6 +47,9 @@ class LanguageModel(Protocol):
 
     def log_probs(self, state: Any, tokens: Sequence[str]) -> NDArray[np.float64]:
         """Return the natural logarithms (N,) of the probabilities of each of N tokens after a state."""
+
+    def words(self) -> Iterable[tuple[str, float]]:
+        """All tokens, with the natural logarithms of their probabilities without history; or none."""
 
     def __contains__(self, token: str) -> bool:
         """Return True if the model has a token."""
@@ -75,6 +83,9 @@ class KenLM:
     def log_probs(self, state: Any, tokens: Sequence[str]) -> NDArray[np.float64]:
         return np.array([self.step(state, token)[0] for token in tokens])
 
+    def words(self) -> Iterable[tuple[str, float]]:
+        return ()  # the Python module does not tell them
+
     def __contains__(self, token: str) -> bool:
         return token in self._model
 
@@ -96,6 +107,12 @@ class Folded:
     def log_probs(self, state: Any, tokens: Sequence[str]) -> NDArray[np.float64]:
         return self.model.log_probs(state, [self._form(token) for token in tokens])
 
+    def words(self) -> Iterable[tuple[str, float]]:
+        """Return the words that the alphabet can write, in its letters, and the special tokens."""
+        log_probs = dict(self.model.words())
+        forms = {token: token for token in SPECIAL} | self._forms
+        return [(written, log_probs[word]) for written, word in forms.items() if word in log_probs]
+
     def __contains__(self, token: str) -> bool:
         return self._form(token) in self.model
 
@@ -108,35 +125,60 @@ class Folded:
         return self._forms[token]
 
 
-def load(path: str | Path, vocabulary: Vocabulary, words: str | Path | None = None) -> LanguageModel:
-    """Read an ARPA file or a binary file of KenLM for an alphabet, whose case and Unicode form may differ.
+def load(source: str | Path, vocabulary: Vocabulary, words: str | Path | None = None) -> LanguageModel:
+    """Read a model for an alphabet, whose case and Unicode form may be others.
 
     Args:
-        path: path of the model.
-        vocabulary: vocabulary of the recogniser.
-        words: a list of the model's words, which a binary file does not contain.
+        source: one of ``NAMES``, an ARPA file, a compact file or a binary file of KenLM.
+        vocabulary: of the recogniser.
+        words: a list of the model's words, which a binary file does not give.
 
     Raises:
         LittlefootError: the file is missing or damaged.
         ConfigError: the words of the model are written in another alphabet.
         MissingExtraError: the file is binary, and KenLM is not installed.
     """
+    path = locate(source)
     try:
-        with Path(path).open("rb") as file:
+        with path.open("rb") as file:
             start = file.read(len(_KENLM))
     except OSError as error:
         raise LittlefootError(f"{path}: cannot be read ({error}): check the path and its rights") from error
-    if start == _KENLM:
+    if is_compact(start):
+        model: NGram | CompactNGram = CompactNGram(path)
+    elif start == _KENLM:
         binary = KenLM(path)
         if words is None or DELIMITER in binary:
             return Folded(binary)
         listed = [text.strip() for _, text in lines(words)]
         return Folded(binary, _written(words, dict.fromkeys(listed, 0.0), vocabulary))
-    model = read_arpa(path)
+    else:
+        model = read_arpa(path)
     if DELIMITER in model:
         return Folded(model)
-    scores = dict(zip(model.tokens, model.tables[0].log_prob.tolist(), strict=True))
-    return Folded(model, _written(path, scores, vocabulary))
+    return Folded(model, _written(path, dict(model.words()), vocabulary))
+
+
+def locate(source: str | Path) -> Path:
+    """The file of one of ``NAMES``, or the file itself.
+
+    Raises:
+        LittlefootError: there is no such file.
+    """
+    path = Path(source)
+    if str(source) in NAMES:
+        path = BUNDLED / f"{source}{SUFFIX}"
+        if not path.exists():
+            raise LittlefootError(
+                f"the language model '{source}' does not come with this installation: make it with"
+                f" scripts/english_lm.py (docs/lm.md) as {path}, or give another file"
+            )
+    elif not path.exists():
+        raise LittlefootError(
+            f"{source}: neither a file nor the name of a language model ({', '.join(NAMES)}): check the path,"
+            " or make one with 'littlefoot lm build'"
+        )
+    return path
 
 
 def _written(path: str | Path, scores: Mapping[str, float], vocabulary: Vocabulary) -> dict[str, str]:

@@ -29,6 +29,8 @@ _FALLBACK = (0.0, 0.5, 1.0, 1.5)
 """Discounts of n-grams seen 0, 1, 2 and more times where a text is too small to tell (as in lmplz)."""
 
 
+Integers = NDArray[np.int64]
+
 State = tuple[int, ...]
 """The last tokens as numbers, oldest first: the longest history that the model has."""
 
@@ -104,8 +106,39 @@ class NGram:
                 scores = np.where(keys[found] == wanted, self.tables[length].log_prob[found], backed_off)
         return scores
 
+    def grams(self, order: int) -> Integers:
+        """(N, order) the tokens of the n-grams of one order, as numbers, in the order of the table."""
+        columns: list[Integers] = []
+        rows = np.arange(len(self.tables[order - 1].last))
+        for table in reversed(self.tables[:order]):
+            columns.append(table.last[rows])
+            rows = table.prefix[rows]
+        return np.stack(columns[::-1], axis=1)
+
+    def scores(self, grams: Integers) -> NDArray[np.float64]:
+        """(N,) natural logarithms of the probabilities of the last of n tokens after the others.
+
+        Args:
+            grams: (N, n) tokens as numbers, n at most the order; -1 for a token that the model does not have:
+                no history reaches beyond it, and its probability is 0.
+        """
+        last = grams[:, -1]
+        scores = np.where(last < 0, -np.inf, self.tables[0].log_prob[last])
+        for begin in reversed(range(grams.shape[1] - 1)):
+            length = grams.shape[1] - 1 - begin
+            history = self.rows(grams[:, begin:-1])
+            found = self._row(history, last, length)
+            backed_off = self.tables[length - 1].log_backoff[history] + scores
+            scores = np.where(history < 0, scores, backed_off)
+            scores = np.where(found < 0, scores, self.tables[length].log_prob[found])
+        return scores
+
     def __contains__(self, token: str) -> bool:
         return self._number.get(token, 0) > 0
+
+    def words(self) -> Iterator[tuple[str, float]]:
+        """All tokens, with the natural logarithms of their probabilities without history."""
+        return zip(self.tokens, self.tables[0].log_prob.tolist(), strict=True)
 
     def perplexity(self, sentences: Iterable[Sequence[str]]) -> float:
         """Return the inverse geometric mean of the probabilities of all tokens and ends of sentences.
@@ -148,6 +181,21 @@ class NGram:
             if found == len(keys) or keys[found] != key:
                 return None
         return found
+
+    def rows(self, grams: Integers) -> Integers:
+        """(N,) as ``_find``, for n-grams (N, n) of one order; -1 where the model does not have them."""
+        found = grams[:, 0]
+        for length, last in enumerate(grams.T[1:], start=1):
+            found = self._row(found, last, length)
+        return found
+
+    def _row(self, prefix: Integers, last: Integers, length: int) -> Integers:
+        """Return the rows (N,) of prefixes of ``length`` tokens and the tokens after them; -1 if there is none."""
+        if length >= self.order or not len(self._keys[length]):
+            return np.full(len(prefix), -1)
+        keys, wanted = self._keys[length], prefix * len(self.tokens) + last
+        found = np.minimum(keys.searchsorted(wanted), len(keys) - 1)
+        return np.where((prefix >= 0) & (last >= 0) & (keys[found] == wanted), found, -1)
 
     def _score(self, numbers: Sequence[int]) -> float:
         """Score the last of at most ``order`` tokens after the others: by its n-gram, or by backing off."""

@@ -108,8 +108,9 @@ class Recognizer:
 
         Args:
             config: settings, the defaults where None.
-            lm: an ARPA file or a binary file of KenLM, of words or of characters; or a directory or Hub id of
-                a checkpoint that has one, whose weights are taken where ``config`` has none.
+            lm: a name (``en``), or an ARPA, compact or KenLM binary file, of words or of characters; or a
+                directory or Hub id of a checkpoint that has one, whose weights are taken where ``config`` has
+                none.
             hotwords: phrases with their weights (natural logarithms per character), or a file of them.
             lexicon: a file of the words of which texts may consist.
 

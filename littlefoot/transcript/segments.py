@@ -14,6 +14,9 @@ from littlefoot.transcript.results import Segment, Word
 LINE_CHARACTERS, CUE_SECONDS = 42, 7.0
 """Default limits of a cue, in characters and seconds (``littlefoot.transcript.subtitles``)."""
 
+_UNSPACED = ("THAI ", "LAO ", "KHMER ", "MYANMAR ", "TIBETAN ", "JAVANESE ", "BALINESE ")
+"""Scripts besides those of wide characters."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -50,10 +53,10 @@ def segments(
         text: the text that the words form, if they are not all joined by the separator.
 
     Returns:
-        Segments within the limits.
+        Segments within the limits, unless a single word is longer (but see ``cut``).
     """
     limits = limits or Limits()
-    found = pieces(words, separator, limits, text)
+    found = pieces(words, separator, None, text)
     return [
         Segment(group[0].start, group[-1].end, joined(group), speaker=words[0].speaker)
         for group in groups(found, limits)
@@ -61,10 +64,11 @@ def segments(
 
 
 def cut(words: Sequence[Word]) -> list[Word]:
-    """Replace words that are longer than a line or a cue by their characters."""
+    """Replace words that are longer than a line or a cue by their characters, in scripts without spaces."""
     found: list[Word] = []
     for word in words:
-        if word.letters and (width(word.word) > LINE_CHARACTERS or word.end - word.start > CUE_SECONDS):
+        long = width(word.word) > LINE_CHARACTERS or word.end - word.start > CUE_SECONDS
+        if word.letters and long and _is_unspaced(word.word):
             found += [
                 replace(word, word=text, start=start, end=end, letters=())
                 for text, start, end in word.letters
@@ -72,6 +76,16 @@ def cut(words: Sequence[Word]) -> list[Word]:
         else:
             found.append(word)
     return found
+
+
+def _is_unspaced(text: str) -> bool:
+    """True if most characters are of scripts without spaces between words."""
+    of_them = sum(
+        unicodedata.east_asian_width(character) in ("W", "F")
+        or unicodedata.name(character, "").startswith(_UNSPACED)
+        for character in text
+    )
+    return 2 * of_them > len(text)
 
 
 def width(text: str) -> int:
@@ -86,8 +100,10 @@ def width(text: str) -> int:
     )
 
 
-def pieces(words: Sequence[Word], separator: str, limits: Limits, text: str | None = None) -> list[Piece]:
-    """Return the words with the text before each; words beyond the limits are cut at characters.
+def pieces(
+    words: Sequence[Word], separator: str, limits: Limits | None, text: str | None = None
+) -> list[Piece]:
+    """Return the words with the text before each; words beyond the limits, if given, are cut at characters.
 
     ``text`` is the text that the words form; if None, the separator joins them.
     """
@@ -99,7 +115,9 @@ def pieces(words: Sequence[Word], separator: str, limits: Limits, text: str | No
             if not text[at:place].strip():
                 before = text[at:place]
             at = place + len(word.word)
-        if width(word.word) > limits.characters or word.end - word.start > limits.seconds:
+        if limits is not None and (
+            width(word.word) > limits.characters or word.end - word.start > limits.seconds
+        ):
             found += _characters(word, before)
         else:
             found.append(Piece(word.word, word.start, word.end, before))
