@@ -41,7 +41,7 @@ def build(
         ),
     ],
     out: Out,
-    order: Annotated[int, typer.Option("--order", help="The longest n-gram.")] = 3,
+    order: Annotated[int, typer.Option("--order", help="Length of the longest n-gram.")] = 3,
     prune: Annotated[
         str,
         typer.Option(
@@ -53,7 +53,12 @@ def build(
     max_mb: MaxMB = None,
     as_json: options.Json = False,
 ) -> None:
-    """Estimate an n-gram model of the words of TEXT by modified Kneser-Ney smoothing."""
+    """Estimate an n-gram model of the words of TEXT by modified Kneser-Ney smoothing.
+
+    \b
+    Example:
+      littlefoot lm build sentences.txt -o words.arpa --order 3
+    """
     from littlefoot.decode import ngram
 
     _refuse_existing(out)
@@ -67,7 +72,7 @@ def mix(
     models: Annotated[list[Path], typer.Argument(help="ARPA files.", metavar="MODEL")],
     out: Out,
     weights: Annotated[
-        str | None, typer.Option("--weights", help="Of each MODEL, such as 0.7,0.3; equal without.")
+        str | None, typer.Option("--weights", help="Weight of each MODEL, such as 0.7,0.3. Default: equal.")
     ] = None,
     tune: Annotated[
         list[Path] | None,
@@ -76,7 +81,12 @@ def mix(
     max_mb: MaxMB = None,
     as_json: options.Json = False,
 ) -> None:
-    """Make one model of several by the weighted means of their probabilities; or make one smaller."""
+    """Mix several models by the weighted means of their probabilities, or make one smaller.
+
+    \b
+    Example:
+      littlefoot lm mix general.arpa mine.arpa -o mixed.arpa --weights 0.7,0.3
+    """
     from littlefoot.decode import arpa, mixture
 
     _refuse_existing(out)
@@ -98,7 +108,7 @@ def _refuse_existing(out: Path) -> None:
 
 
 def _save(model: NGram, out: Path, max_mb: float | None, told: Mapping[str, object], as_json: bool) -> None:
-    """Prune and write a model, and print what it is and ``told``."""
+    """Prune and write a model, and print its size and ``told``."""
     from littlefoot.decode import arpa, compact, pruning
 
     if max_mb is not None:

@@ -77,7 +77,7 @@ class CheckpointStore:
 
 
 def unwritable(path: Path, error: OSError) -> TrainingError:
-    """What is said where a run cannot write."""
+    """Make the error of a run that cannot write."""
     return TrainingError(
         f"{path} cannot be written ({error.strerror or error}): make room or see to its rights, then give "
         "the same command with --resume"
