@@ -32,8 +32,9 @@ DOCUMENTS_TO_DO = frozenset(
 """Documents that have not been gone through. Shrink this set."""
 
 COMPRESS = (
-    *("__init__", "accounting", "calibration", "chain", "frames", "gate", "gptq"),
-    *("lesson", "losses", "methods", "mixed", "quantize", "recipe", "rounding"),
+    *("__init__", "accounting", "calibration", "chain", "fake_quant", "frames", "gate", "gptq"),
+    *("lattices", "lesson", "losses", "methods", "mixed", "prune", "quantize", "recipe", "rounding"),
+    *("share", "streaming", "student", "teacher"),
 )
 """Modules of ``littlefoot.compress`` that are done."""
 

@@ -1,4 +1,4 @@
-"""Distillation: a smaller student learns to say what its teacher says.
+"""Distillation: train a smaller student on the outputs of its teacher.
 
 Shrinking Bigfoot (Peng et al. 2021) is ``kl`` and ``feature_penalty`` with a student of fewer layers; the
 other losses are those of later work (see ``littlefoot.compress.losses``). Apart from ``ctc`` none of them
@@ -56,7 +56,7 @@ def outline(model: ModelConfig, config: DistillConfig) -> ModelConfig:
 
 
 def distill(model: Artifact, config: DistillConfig, step: StepContext) -> Artifact:
-    """Make a student of a model and train it on what its teacher says of the speech.
+    """Make a student from a model and train it on the outputs of its teacher.
 
     Raises:
         ConfigError: a geometry or losses that are impossible, before anything is trained.
@@ -139,7 +139,7 @@ class Distillation(Objective):
 
     @cached_property
     def shares_front_end(self) -> bool:
-        """Whether the student's front end stays what its teacher's is, and is not computed."""
+        """True if the student keeps its teacher's front end, which is then not computed."""
         train = self.lesson.train
         frozen = train.freeze_front_end and not train.shard  # shards cannot be compared
         return frozen and self._hears_as_its_teacher()
@@ -152,7 +152,7 @@ class Distillation(Objective):
         return self._teacher.listens or not self.shares_front_end
 
     def _encode(self, batch: Batch, targets: Targets) -> EncoderOutput:
-        """What the student makes of a batch; of the teacher's features, where its own would be the same."""
+        """Run the student on a batch, or on the teacher's features if its own would be the same."""
         if self.shares_front_end:
             assert targets.features is not None  # has_features_of
             return self.model.encode_features(
@@ -182,7 +182,7 @@ class Distillation(Objective):
         return choices[int(np.random.default_rng(self.step).integers(len(choices)))]
 
     def more_terms(self, hidden_states: list[Tensor], theirs: Tensor, valid: Tensor) -> dict[str, Tensor]:
-        """What a method adds to the loss besides, by name; ``theirs`` (B, F, V) are the teacher's logits."""
+        """Return further losses of a method by name; ``theirs`` (B, F, V) are the teacher's logits."""
         return {}
 
     def _hidden_terms(
@@ -288,7 +288,7 @@ def training_set(student: CTCModel, lesson: Lesson, step: StepContext) -> Traini
 
 @torch.no_grad()
 def check_alive(student: CTCModel, data: TrainingSet, recordings: int = 3) -> None:
-    """Raises TrainingError if a student says the same to every frame of real speech: it could not learn."""
+    """Raise TrainingError if a student predicts the same for every frame of speech: it could not learn."""
     heard = 0
     for waveform in data.recordings(range(len(data))):
         if student.config.frames(len(waveform)) < 2:

@@ -111,7 +111,7 @@ class FakeQuantOps(TorchOps):
 
 
 def round_weight(weight: Tensor, log_scale: Tensor, code: WeightCode) -> Tensor:
-    """What few bits leave of a layer's weight (C', C).
+    """Round a layer's weight (C', C) to few bits and back.
 
     With one bit, that is the signs of what is left when the row's mean is taken away. Gradients of scales are
     scaled down as in LSQ, by the root of the number of weights times the largest level.
@@ -131,7 +131,7 @@ def round_weight(weight: Tensor, log_scale: Tensor, code: WeightCode) -> Tensor:
 def round_to_upper_bits(
     weight: Tensor, stored_log_scale: Tensor, log_scale: Tensor, stored: WeightCode, code: WeightCode
 ) -> Tensor:
-    """What is left of a layer's weight (C', C) that is stored in some bits if fewer of them are read.
+    """Round a layer's weight (C', C), stored with some bits, to fewer of them and back.
 
     Where levels begin is not this precision's to learn; its scale's gradient is the levels themselves.
 
@@ -180,7 +180,7 @@ def _group_scales(log_scale: Tensor, code: WeightCode) -> tuple[Tensor, Tensor]:
 
 
 def rounded_to_8(weight: Tensor) -> Tensor:
-    """What ``littlefoot.compress.rounding.round_weight`` leaves of a weight (C', ...)."""
+    """Round a weight (C', ...) as ``littlefoot.compress.rounding.round_weight`` does, and back."""
     largest = weight.detach().flatten(1).abs().amax(1)
     scale = (largest / LARGEST_LEVEL).clamp(min=torch.finfo(torch.float32).tiny)
     scale = scale.reshape(-1, *[1] * (weight.ndim - 1))
@@ -188,12 +188,12 @@ def rounded_to_8(weight: Tensor) -> Tensor:
 
 
 def rounded_to_16(weight: Tensor, bits: int) -> Tensor:
-    """What float16 leaves of a weight; with 32 bits all of it."""
+    """Round a weight to float16 and back; with 32 bits it stays."""
     return weight if bits == 32 else weight + (weight.half().float() - weight).detach()
 
 
 def round_input(x: Tensor, log_scale: Tensor, zero: Tensor | None, shift: Tensor | None, bits: int) -> Tensor:
-    """What is left of a layer's input.
+    """Round a layer's input and back.
 
     Args:
         zero: the zero point as a share of the range; without it levels are symmetric.
@@ -232,7 +232,7 @@ def _round(x: Tensor) -> Tensor:
 
 
 def _places(x: Tensor, scale: Tensor, offset: Tensor | float, low: int, high: int) -> Tensor:
-    """The places of values among the levels ``low`` to ``high``, as floats."""
+    """Return the codes of values, from ``low`` to ``high``, as floats."""
     places = x / scale
     if isinstance(offset, Tensor) or offset:
         places += offset

@@ -1,4 +1,4 @@
-"""What a teacher believes was said: lattices of its best texts, for ``littlefoot.training.lfmmi``."""
+"""Make lattices of a teacher's best texts, for ``littlefoot.training.lfmmi``."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ BETA, LOW, HIGH = 2 / 3, -0.1, 1.1
 """Temperature and range of the stretched distribution before it is clipped to 0 ... 1."""
 
 PACE = 20.0
-"""Gates move so many times as fast as the weights."""
+"""Factor of the learning rate of gates over that of weights."""
 
 FIRST_SPARSITY = 0.02
 """With none at all, no gate would ever be closed to see what it is good for."""
@@ -47,7 +47,7 @@ MULTIPLE = 8
 """Units and channels remain in multiples of this, which is what processors compute."""
 
 PARTS = tuple(kind.value for kind in (AxisKind.HEADS, AxisKind.UNITS, AxisKind.CHANNELS))
-"""What may go."""
+"""Parts that pruning may remove."""
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,14 @@ class PruneConfig(Lesson):
     """Settings of one pruning."""
 
     sparsity: float = 0.5
-    """The share of the model that goes."""
+    """Share of the model to remove."""
     measure: str = "operations"
-    """Of what: ``parameters``, ``operations`` (multiplications with weights per second of speech), or
-    ``bytes``, as stored when the Transformer's linear layers have ``bits`` and all else has 8."""
+    """Quantity that ``sparsity`` refers to: ``parameters``, ``operations`` (multiplications with weights per
+    second of speech), or ``bytes``, as stored when the Transformer's linear layers have ``bits`` and all else has 8."""
     bits: int = 8
     """Which ``bytes`` are counted with."""
     parts: tuple[str, ...] = PARTS
-    """What may go: attention ``heads``, feed-forward units ``ffn``, the front end's channels ``conv``."""
+    """Parts to prune: attention ``heads``, feed-forward units ``ffn``, the front end's channels ``conv``."""
     ramp: float = 0.5
     """The share of the steps over which the goal rises to ``sparsity``."""
 
@@ -192,7 +192,7 @@ class Gates(nn.Module):
 
     @torch.no_grad()
     def settled(self) -> dict[str, Tensor]:
-        """The gates without chance: of each axis the highest stay, so many that the size is the goal's."""
+        """Return deterministic gates: the highest of each axis stay, as many as the goal's size allows."""
         log_odds = self.log_odds()
         offset = self._solved(lambda offset: _whole_counts({a: v + offset for a, v in log_odds.items()}))
         counts = _whole_counts({axis: value + offset for axis, value in log_odds.items()})
@@ -228,7 +228,7 @@ def expected(log_odds: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _standing(weights: Mapping[str, Tensor], config: ModelConfig, axis: str, count: int) -> Tensor:
-    """What gates begin with, (count,): how much larger than the axis's mean their weights are."""
+    """Initialise gates (count,) by how much larger their weights are than the mean of the axis."""
     scores = importance(weights, config, axis).reshape(count, -1).sum(1)
     return 0.5 * (scores - scores.mean()) / scores.std(correction=0).clamp(min=1e-6)
 

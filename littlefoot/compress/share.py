@@ -55,7 +55,7 @@ class ShareConfig(Lesson):
     depth_embedding: bool = False
     """Layers add a vector of their own to their input."""
     initialisation: str = "mean"
-    """What a shared block begins as: the ``mean`` of its group's, the ``middle`` one, the ``best`` one (whose
+    """Initial shared block: the ``mean`` of its group's, the ``middle`` one, the ``best`` one (whose
     sharing changes the model's posteriors least), or random weights (``scratch``)."""
     exits: tuple[int, ...] = ()
     """Numbers of layers after which the model may stop, for more speed. In each step one of them is drawn,
@@ -93,7 +93,7 @@ class SharedDistillation(Distillation):
         self._exits = config.exits
 
     def more_terms(self, hidden_states: list[Tensor], theirs: Tensor, valid: Tensor) -> dict[str, Tensor]:
-        """The divergence of what the model says after fewer layers."""
+        """Return the divergence of the model's outputs after fewer layers."""
         if not self._exits:
             return {}
         early = self.model.head(hidden_states[self.drawn(self._exits)])
@@ -101,7 +101,7 @@ class SharedDistillation(Distillation):
 
 
 def share(model: Artifact, config: ShareConfig, step: StepContext) -> Artifact:
-    """Let layers share, and train the result on what its teacher says of the speech.
+    """Let layers share, and train the result on the outputs of its teacher.
 
     Raises:
         ConfigError: groups that do not fit the layers, or a model whose layers share already.

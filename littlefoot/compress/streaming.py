@@ -1,4 +1,4 @@
-"""From a model that hears whole recordings to one that hears them as they come.
+"""Convert a model of whole recordings to a streaming model.
 
 DistillW2V2's second stage (Fu et al. 2023): attention by chunks with limited history, and what else looks
 ahead in wav2vec 2.0 replaced: the positional convolution looks back, a group norm over time becomes a fixed
@@ -69,7 +69,7 @@ def outline(model: ModelConfig, config: StreamingConfig) -> ModelConfig:
 
 
 def stream(model: Artifact, config: StreamingConfig, step: StepContext) -> Artifact:
-    """Convert a model, and train it on what its teacher says of the speech.
+    """Convert a model, and train it on the outputs of its teacher.
 
     Raises:
         ConfigError: a model that cannot stream.
@@ -85,7 +85,7 @@ def stream(model: Artifact, config: StreamingConfig, step: StepContext) -> Artif
 
 
 class StreamingDistillation(Distillation):
-    """Distillation of a student that hears every batch with another of its chunk lengths."""
+    """Distillation of a student that encodes every batch with another of its chunk lengths."""
 
     method = "streaming distillation"
 

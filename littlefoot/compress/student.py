@@ -44,7 +44,7 @@ class StudentConfig:
     hidden_size: int | float | None = None
     """A number, or a share of the teacher's (0.375); so are heads and ``intermediate_size``."""
     num_attention_heads: int | float | None = None
-    """Of a pruned teacher's layers those that have more get so many; the same of ``intermediate_size``."""
+    """Heads of a layer; layers of a pruned teacher that have fewer keep theirs. So with ``intermediate_size``."""
     intermediate_size: int | float | None = None
     feat_extract_first: str | None = None
     """Where it is not the teacher's, and where the number of mel bands changes, all of the front end and the
@@ -98,7 +98,7 @@ def _stays_random(name: str, teacher: ModelConfig, student: ModelConfig, faithfu
 
 
 def _hears_otherwise(teacher: ModelConfig, student: ModelConfig) -> bool:
-    """Whether no later convolution of the teacher would know what the student's first layer says."""
+    """True if no later convolution of the teacher fits the outputs of the student's first layer."""
     bands = [config.conv_dim[0] for config in (teacher, student) if config.feat_extract_first == "log_mel"]
     return len(bands) == 1 or len(set(bands)) == 2
 
@@ -258,5 +258,5 @@ def importance(weights: Mapping[str, Tensor], config: ModelConfig, axis: str) ->
 
 
 def dimensions(name: str, config: ModelConfig) -> tuple[Axis | int, ...]:
-    """What each dimension of a weight counts, an axis, or how many if a student cannot have fewer."""
+    """Return the axis of each dimension of a weight, or its size if a student cannot have fewer."""
     return inventory(config).owner(name).tensors[name]

@@ -1,4 +1,4 @@
-"""What a teacher says of a batch: computed on the fly, or read from a cache on the disk."""
+"""Provide the teacher's outputs for a batch: computed on the fly, or read from a cache on the disk."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Targets:
 
 
 class Teacher(Protocol):
-    """Anything that knows what a teacher says."""
+    """Interface of a source of the teacher's outputs."""
 
     config: ModelConfig
     """The teacher's."""
@@ -68,13 +68,13 @@ class Teacher(Protocol):
     def __call__(self, batch: Batch) -> Targets: ...
 
     def has_features_of(self, student: CTCModel) -> bool:
-        """Whether ``Targets.features`` are what a student's own front end would make of the batch."""
+        """True if ``Targets.features`` equal those of the student's own front end for the batch."""
 
 
 class LiveTeacher:
-    """A teacher that listens to every batch, as it is after augmentation but without masks or dropout.
+    """A teacher that encodes every batch, after augmentation but without masks or dropout.
 
-    Where it wants waveforms normalized it normalizes them itself, as its student may hear them as they come.
+    If it needs normalized waveforms it normalizes them itself, because its student may not use normalization.
 
     No module of the student's objective: its weights are neither trained, averaged nor saved, and every
     process has all of them.
@@ -96,7 +96,7 @@ class LiveTeacher:
         return Targets(output.logits, output.frame_lengths, output.hidden_states, output.features)
 
     def has_features_of(self, student: CTCModel) -> bool:
-        """Whether a student's front end is this one, unrounded, and hears waveforms prepared the same way."""
+        """True if a student's front end is this one, unrounded, with waveforms prepared in the same way."""
         models = self.model, student
         ways = [[model.preprocessor.get("do_normalize", True), model.ops] for model in models]
         settings = [[getattr(model.config, name) for name in _OF_FRONT_END] for model in models]
@@ -133,7 +133,7 @@ def make_teacher(
 
 
 def hears_the_same(student: CTCModel, train: TrainConfig) -> bool:
-    """Whether a student's frozen front end makes the same of an utterance in every epoch, at speed 1."""
+    """True if a student's frozen front end gives the same features in every epoch, at speed 1."""
     changed = train.noise_probability, train.room_probability, train.telephone_probability
     louder = 0.0 if student.preprocessor.get("do_normalize", True) else train.gain_db
     return train.freeze_front_end and not any((*changed, train.codec_probability, louder))
@@ -185,7 +185,7 @@ class CachedTeacher:
         return Targets(_padded(rows, frames).to(device), lengths, None, features)
 
     def has_features_of(self, student: CTCModel) -> bool:
-        """Whether they were kept, which is for ``cached``'s caller to decide."""
+        """True if features were kept, which the caller of ``cached`` decides."""
         return self._features is not None
 
     def _features_of(self, row: int) -> npt.NDArray[np.float32]:
