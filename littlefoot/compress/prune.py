@@ -58,7 +58,8 @@ class PruneConfig(Lesson):
     """Share of the model to remove."""
     measure: str = "operations"
     """Quantity that ``sparsity`` refers to: ``parameters``, ``operations`` (multiplications with weights per
-    second of speech), or ``bytes``, as stored when the Transformer's linear layers have ``bits`` and all else has 8."""
+    second of speech), or ``bytes``, as stored when the Transformer's linear layers have ``bits`` and all else
+    has 8."""
     bits: int = 8
     """Which ``bytes`` are counted with."""
     parts: tuple[str, ...] = PARTS
