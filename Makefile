@@ -1,22 +1,28 @@
 # Every target does all of its set-up: a fresh clone needs nothing but Python 3.11 and make.
 PYTHON ?= python3
 SETUP = pyproject.toml constraints.txt Makefile
+# Where venv puts programs.
+BIN = $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
-.PHONY: test test-all attack attack-long attack-api endurance lint demo bench speed results samples clean
+.PHONY: test test-all attack attack-long attack-kills attack-api endurance lint demo bench speed results samples clean
 
 test: .venv/native lint
-	.venv/bin/python -m pytest -q -m "not slow"
+	.venv/$(BIN)/python -m pytest -q -m "not slow"
 
 # The page is tested where chromium is installed (apt-get install chromium).
 test-all: .venv/native lint
-	.venv/bin/python -m pytest -q
+	.venv/$(BIN)/python -m pytest -q
 
 # Damaged and hostile input for all readers: five minutes, or a million tries. The table goes into the page.
 attack: .venv/native
-	.venv/bin/python tests/attack/campaign.py --minutes 5
+	.venv/$(BIN)/python tests/attack/campaign.py --minutes 5
 
 attack-long: .venv/native
-	.venv/bin/python tests/attack/campaign.py --tries 1000000 --jobs 2 --write docs/reliability.md
+	.venv/$(BIN)/python tests/attack/campaign.py --tries 1000000 --jobs 2 --write docs/reliability.md
+
+# Real commands, killed at random moments.
+attack-kills: .venv/native
+	.venv/bin/python tests/attack/kills.py --kills 30 --write docs/reliability.md
 
 # The server against its own description. Schemathesis gets an environment of its own, since it is a pytest plugin.
 attack-api: .venv/native
@@ -29,51 +35,52 @@ endurance: .venv/native
 	.venv/bin/python tests/attack/endurance.py lengths stream streams --write docs/reliability.md
 
 lint: .venv/stamp
-	.venv/bin/ruff check .
-	.venv/bin/ruff format --check .
-	.venv/bin/mypy
+	.venv/$(BIN)/ruff check .
+	.venv/$(BIN)/ruff format --check .
+	.venv/$(BIN)/mypy
+	.venv/$(BIN)/python scripts/lint_words.py
 
 # The demo gets an environment of its own, without PyTorch: that it works there is the point.
 demo: .venv-demo/stamp
-	.venv-demo/bin/littlefoot demo
+	.venv-demo/$(BIN)/littlefoot demo
 
 # All bundled models in one table, and into RESULTS.md where the test sets are at hand.
 DATA ?= ../shared/data
 SETS = $(wildcard $(DATA)/*/manifest.tsv)
 bench: .venv/native
-	.venv/bin/littlefoot bench $(SETS:%=--data %) $(if $(SETS),--markdown RESULTS.md) \
+	.venv/$(BIN)/littlefoot bench $(SETS:%=--data %) $(if $(SETS),--markdown RESULTS.md) \
 		--json runs/bench.json --html runs/bench.html
 
 # Our engines against others, on random weights of known sizes.
 speed: .venv/native
-	.venv/bin/python benchmarks/speed.py base
-	.venv/bin/python benchmarks/speed.py large --rounds 7
-	.venv/bin/python benchmarks/speed.py front-end
-	.venv/bin/python benchmarks/speed.py bigfoot --rounds 7
-	.venv/bin/python benchmarks/speed.py s3 --rounds 7
-	.venv/bin/python benchmarks/speed.py s5 --rounds 7
-	.venv/bin/python benchmarks/process.py
-	.venv/bin/python benchmarks/native.py kernels
-	.venv/bin/python benchmarks/native.py model
-	.venv/bin/python benchmarks/native.py memory
+	.venv/$(BIN)/python benchmarks/speed.py base
+	.venv/$(BIN)/python benchmarks/speed.py large --rounds 7
+	.venv/$(BIN)/python benchmarks/speed.py front-end
+	.venv/$(BIN)/python benchmarks/speed.py bigfoot --rounds 7
+	.venv/$(BIN)/python benchmarks/speed.py s3 --rounds 7
+	.venv/$(BIN)/python benchmarks/speed.py s5 --rounds 7
+	.venv/$(BIN)/python benchmarks/process.py
+	.venv/$(BIN)/python benchmarks/native.py kernels
+	.venv/$(BIN)/python benchmarks/native.py model
+	.venv/$(BIN)/python benchmarks/native.py memory
 
 # Error rates of the bundled model, into RESULTS.md.
 results: .venv/stamp
-	.venv/bin/python benchmarks/accuracy.py $(DATA) --write RESULTS.md
+	.venv/$(BIN)/python benchmarks/accuracy.py $(DATA) --write RESULTS.md
 
 # The bundled clips are synthesised; needs espeak-ng and flite.
 samples: .venv/stamp
-	.venv/bin/python scripts/make_samples.py
+	.venv/$(BIN)/python scripts/make_samples.py
 
 .venv/stamp: $(SETUP)
 	$(PYTHON) -m venv --clear .venv
-	.venv/bin/pip install --quiet -c constraints.txt -e ".[train,onnxruntime,bench,media,vad,serve,scale,dev]"
+	.venv/$(BIN)/pip install --quiet -c constraints.txt -e ".[train,onnxruntime,bench,media,vad,serve,scale,dev]"
 	touch $@
 
 # The native kernels, where there is a C++ compiler; their tests say why they are skipped where there is none.
 .venv/native: .venv/stamp $(wildcard native/*.* native/src/* native/littlefoot_native/*.py)
 	@if command -v c++ g++ clang++ > /dev/null; then \
-		.venv/bin/pip install --quiet ./native; \
+		.venv/$(BIN)/pip install --quiet ./native; \
 	else \
 		echo "no C++ compiler: the native kernels are not built, and their tests are skipped"; \
 	fi
@@ -81,7 +88,7 @@ samples: .venv/stamp
 
 .venv-demo/stamp: $(SETUP)
 	$(PYTHON) -m venv --clear .venv-demo
-	.venv-demo/bin/pip install --quiet -c constraints.txt -e .
+	.venv-demo/$(BIN)/pip install --quiet -c constraints.txt -e .
 	touch $@
 
 clean:

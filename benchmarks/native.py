@@ -33,9 +33,10 @@ from speed import BASE, LARGE, noise, random_checkpoint
 
 from littlefoot import artifact as artifacts
 from littlefoot.artifact import Artifact, checkpoint
-from littlefoot.artifact.packing import pack
-from littlefoot.compress.quantize import WAVEFORM_LAYER
+from littlefoot.artifact.linear import EightBitWeight, PackedWeight, Rounding, StoredLayer, put, read
 from littlefoot.compress.rounding import round_weight
+from littlefoot.network.inventory import WAVEFORM_LAYER
+from littlefoot.network.weights import packable
 from littlefoot.runtime import graph
 from littlefoot.runtime.engine import create, openvino_core
 
@@ -71,43 +72,44 @@ def levels(bits: int) -> list[int]:
 
 def in_8_bits(full: Artifact) -> Artifact:
     """A full-precision artifact in 8 bits, without calibration."""
-    weights: dict[str, Any] = dict(full.weights)
+    layers: dict[str, StoredLayer] = {}
+    factors: dict[str, Any] = {}
+    scale = np.array(0.04, np.float32)
     for name in (name for names in graph.build(full).observed.values() for name in names):
         if name == WAVEFORM_LAYER:
             continue
-        factor = f"{name}.weight" not in weights
-        weights[f"{name}.input_scale"] = np.array(0.04, np.float32)
-        weights[f"{name}.input_zero_point"] = np.array(0, np.int8) if factor else np.array(128, np.uint8)
-        if not factor:
-            weight = weights[f"{name}.weight"].astype(np.float32)
-            weights[f"{name}.weight"], weights[f"{name}.weight_scale"] = round_weight(weight)
+        if f"{name}.weight" in full.weights:
+            weight = EightBitWeight(*round_weight(full.weights[f"{name}.weight"].astype(np.float32)))
+            layers[name] = StoredLayer(weight, Rounding(scale, np.array(128, np.uint8)))
+        else:  # a factor of a product
+            factors |= Rounding(scale, np.array(0, np.int8)).tensors(name)
     section = {**full.config.littlefoot, "quantization": {"bits": 8, "mode": "static", "kept": []}}
+    weights = put(full.weights, layers) | factors
     return replace(full, weights=weights, config=full.config.replace(littlefoot=section))
 
 
 def few_bits(quantized: Artifact, weight_bits: int, activation_bits: int) -> Artifact:
     """An int8 artifact with fewer bits in its Transformer's linear layers. Says nothing about accuracy."""
-    weights: dict[str, Any] = dict(quantized.weights)
-    for name in [n.removesuffix(".weight") for n in weights if n.startswith("encoder.layers.")]:
-        if f"{name}.input_scale" not in weights or f"{name}.weight" not in weights:
-            continue
+    layers: dict[str, StoredLayer] = {}
+    for name in packable(quantized.config):
+        layer = read(name, quantized.weights)
+        stored, rounding = layer.weight, layer.inputs
+        assert isinstance(stored, EightBitWeight)
+        assert rounding is not None
         if activation_bits < 8:
             factor = 255 / ((1 << activation_bits) - 1)
-            zero_point = float(weights[f"{name}.input_zero_point"])
-            weights[f"{name}.input_zero_point"] = np.array(round(zero_point / factor), np.uint8)
-            weights[f"{name}.input_scale"] = np.float32(weights[f"{name}.input_scale"] * factor)
-            weights[f"{name}.input_bits"] = np.array(activation_bits, np.uint8)
-        weight = weights[f"{name}.weight"].astype(np.float32)
+            zero_point = np.array(round(float(rounding.act_zero_point) / factor), np.uint8)
+            rounding = Rounding(np.float32(rounding.act_scale * factor), zero_point, activation_bits)
+        weight = stored.qdata.astype(np.float32)
         spread = 1.5 * np.abs(weight).mean(axis=1, keepdims=True) / max(1, (1 << (weight_bits - 1)) - 1)
         if weight_bits == 1:
             rounded = np.where(weight < 0, -1, 1)
         else:
             half = 1 << (weight_bits - 1)
             rounded = np.clip(np.rint(weight / spread), -half, half - 1)
-        weights[f"{name}.weight"] = pack(rounded.astype(np.int8), weight_bits)
-        weights[f"{name}.weight_bits"] = np.array(weight_bits, np.uint8)
-        weights[f"{name}.weight_scale"] = (weights[f"{name}.weight_scale"] * spread[:, 0]).astype(np.float32)
-    return replace(quantized, weights=weights)
+        scale = (stored.scale * spread[:, 0]).astype(np.float32)
+        layers[name] = StoredLayer(PackedWeight.pack(rounded.astype(np.int8), scale, weight_bits), rounding)
+    return replace(quantized, weights=put(quantized.weights, layers))
 
 
 def kernels(names: list[str], rounds: int) -> None:

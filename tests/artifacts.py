@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from littlefoot.artifact import Artifact
-from littlefoot.artifact.packing import Table, levels_of, pack_layer, packable
+from littlefoot.artifact.linear import EightBitWeight, PackedWeight, Rounding, StoredLayer, Weight, put
+from littlefoot.artifact.packing import Table, levels_of
 from littlefoot.artifact.vocabulary import Vocabulary
-from littlefoot.compress.quantize import WAVEFORM_LAYER
 from littlefoot.network.config import ModelConfig
-from littlefoot.network.weights import expected_weights
+from littlefoot.network.inventory import WAVEFORM_LAYER
+from littlefoot.network.weights import expected_weights, packable
 from littlefoot.runtime import engine
 from littlefoot.runtime.saturation import may_saturate, narrowed
 
@@ -89,37 +90,35 @@ def few_bits(
     """A tiny artifact whose Transformer has packed weights, as quantization-aware training leaves them; its
     positional convolution, and its front end behind the first layer, have so many bits."""
     model = tiny(seed, **changes)
-    weights: dict[str, Any] = dict(model.weights)
+    layers: dict[str, StoredLayer] = {}
     rng = np.random.default_rng(seed)
     largest = (1 << activation_bits) - 1
-    for name in (n.removesuffix(".weight") for n in model.weights if n.endswith("weight")):
-        if not packable(name) or "norm" in name:
-            continue
-        rows, columns = model.weights[f"{name}.weight"].shape
+    for name, (rows, columns) in packable(model.config).items():
         levels = rng.choice(np.array(levels_of(bits, table), np.int8), (rows, columns))
         multipliers = rng.integers(1, 4, (rows, groups)).astype(np.uint8) if groups else None
-        weights.update(pack_layer(name, levels, bits, table, multipliers))
-        weights[f"{name}.weight_scale"] = ((0.3 + rng.random(rows)) / np.sqrt(columns)).astype(np.float32)
-        weights[f"{name}.input_scale"] = np.array(6 / largest, np.float32)
-        weights[f"{name}.input_zero_point"] = np.array(largest // 2, np.uint8)
-        if activation_bits < 8:
-            weights[f"{name}.input_bits"] = np.array(activation_bits, np.uint8)
+        scale = ((0.3 + rng.random(rows)) / np.sqrt(columns)).astype(np.float32)
+        shift = None
         if name.endswith(("q_proj", "k_proj", "v_proj")):
-            shift = np.random.default_rng(1).standard_normal(columns).astype(np.float32)
-            weights[f"{name}.input_shift"] = shift / 4
+            shift = np.random.default_rng(1).standard_normal(columns).astype(np.float32) / 4
+        act_scale, zero_point = np.array(6 / largest, np.float32), np.array(largest // 2, np.uint8)
+        rounding = Rounding(act_scale, zero_point, activation_bits, shift=shift)
+        layers[name] = StoredLayer(PackedWeight.pack(levels, scale, bits, table, multipliers), rounding)
     for name in (n.removesuffix(".weight") for n in model.weights if n.endswith("conv.weight")):
         width = positions if name.startswith("encoder.") else front_end
         if width < 32 and name != WAVEFORM_LAYER:
             shape = model.weights[f"{name}.weight"].shape
             if width == 8:  # of which engines compute all exactly
-                weights[f"{name}.weight"] = rng.integers(-60, 61, shape).astype(np.int8)
+                levels = rng.integers(-60, 61, shape).astype(np.int8)
             else:
                 levels = rng.choice(np.array(levels_of(width), np.int8), shape)
-                weights.update(pack_layer(name, levels, width))
             spread = {8: 35.0, 4: 4.6}[width] * np.sqrt(np.prod(shape[1:]))
-            weights[f"{name}.weight_scale"] = ((0.3 + rng.random(shape[0])) / spread).astype(np.float32)
-            weights[f"{name}.input_scale"] = np.array(6 / 255, np.float32)
-            weights[f"{name}.input_zero_point"] = np.array(120, np.uint8)
+            scale = ((0.3 + rng.random(shape[0])) / spread).astype(np.float32)
+            made: Weight = EightBitWeight(levels, scale)
+            if width < 8:
+                made = PackedWeight.pack(levels, scale, width)
+            rounding = Rounding(np.array(6 / 255, np.float32), np.array(120, np.uint8))
+            layers[name] = StoredLayer(made, rounding)
+    weights = put(model.weights, layers)
     section = {**model.config.littlefoot, "quantization": {"bits": bits, "mode": "static", "kept": []}}
     return replace(model, weights=weights, config=model.config.replace(littlefoot=section))
 

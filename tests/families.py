@@ -57,6 +57,17 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }
 
+# Which stand for a kind of networks in tests that are not about all families.
+NORM_ORDERS = ("wav2vec2-base", "wav2vec2-large")
+"""Norms after attention and feed-forward layers, and before them."""
+NEAREST = "hubert-base"
+"""Which differs from wav2vec 2.0 by its name alone."""
+RELATIVE, RELATIVE_LARGE = "wavlm-base", "wavlm-large"
+"""With a bias by relative position."""
+RELATIVE_TYPE = "wavlm"
+STACKED = "data2vec-audio"
+"""With several positional convolutions, one on the other, and settings that it does not read."""
+
 _FULL_FRONT_END: dict[str, Any] = {
     "vocab_size": 12,
     "conv_dim": [512] * 7,

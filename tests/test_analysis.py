@@ -10,7 +10,7 @@ import oracle
 import pytest
 import torch
 from conftest import Run
-from families import speechlike
+from families import NORM_ORDERS, RELATIVE, speechlike
 
 from littlefoot import artifact
 from littlefoot.errors import ConfigError
@@ -20,7 +20,7 @@ from littlefoot.training.module import CTCModel
 CLIPS = [speechlike(0.4, seed) for seed in range(3)]
 
 
-@pytest.mark.parametrize("family", ["wav2vec2-base", "wav2vec2-large", "wavlm-base"])
+@pytest.mark.parametrize("family", [*NORM_ORDERS, RELATIVE])
 def test_layers_are_measured_on_their_hidden_states(family: str) -> None:
     made = oracle.tiny(family).artifact
     model = CTCModel.from_artifact(made).eval()

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from littlefoot.artifact import Artifact, artifact, checksums, safetensors_io
 from littlefoot.errors import ArtifactError
+from littlefoot.network.families import FAMILIES
 from littlefoot.system import atomic
 
 FILES = (
@@ -61,7 +62,7 @@ def flip(path: Path, position: int) -> None:
 # What is saved comes back
 
 
-@pytest.mark.parametrize("model_type", ["wav2vec2", "hubert", "wavlm", "data2vec-audio"])
+@pytest.mark.parametrize("model_type", FAMILIES)
 def test_an_artifact_comes_back_bit_for_bit(model_type: str, tmp_path: Path) -> None:
     made = tiny(model_type=model_type, something_else=[1, {"kept": None}])
     found = artifact.load(artifact.save(made, tmp_path / "a"))

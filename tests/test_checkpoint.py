@@ -24,7 +24,7 @@ from checkpoints import (
     write_json,
     write_tensors,
 )
-from families import FAMILIES, make, speechlike
+from families import FAMILIES, STACKED, make, speechlike
 from safetensors.torch import save_file
 
 from littlefoot import artifact
@@ -158,7 +158,7 @@ def test_keys_that_nobody_knows_are_listed(directory: Path, caplog: pytest.LogCa
     )
 
 
-@pytest.mark.parametrize("kind", ["Wav2Vec2", "Hubert", "WavLM", "Data2VecAudio"])
+@pytest.mark.parametrize("kind", sorted({kind for kind, _ in FAMILIES.values()}))
 def test_the_keys_of_transformers_are_known(kind: str) -> None:
     values = getattr(transformers, f"{kind}Config")().to_dict()
     assert ModelConfig.unknown_keys(values) <= checkpoint_keys.UNUSED
@@ -203,8 +203,8 @@ def test_other_sampling_rates_are_refused(directory: Path) -> None:
         checkpoint.load(directory)
 
 
-def test_settings_that_data2vec_ignores_change_nothing(tmp_path: Path) -> None:
-    directory = write(make("data2vec-audio"), tmp_path / "model")
+def test_settings_that_a_family_does_not_read_change_nothing(tmp_path: Path) -> None:
+    directory = write(make(STACKED), tmp_path / "model")
     change_config(directory, do_stable_layer_norm=True, feat_extract_norm="group")
     config = checkpoint.load(directory).config
     assert config.feat_extract_norm == "layer"
@@ -326,7 +326,7 @@ def test_a_pretrained_checkpoint_has_no_head(directory: Path) -> None:
 @pytest.mark.parametrize("model_type", ["whisper", "wav2vec2-conformer", "bert", None, ["wav2vec2"], 3])
 def test_other_architectures_are_refused(directory: Path, model_type: object) -> None:
     change_config(directory, model_type=model_type)
-    with pytest.raises(CheckpointError, match=r"model_type .* is not supported: .*wav2vec2, hubert"):
+    with pytest.raises(CheckpointError, match=r"model_type .* is not supported: .*wav2vec2, "):
         checkpoint.load(directory)
 
 

@@ -19,7 +19,7 @@ import soundfile
 import torch
 import transformers
 from conftest import Run
-from families import speechlike
+from families import RELATIVE, speechlike
 
 import littlefoot
 from littlefoot import artifact
@@ -493,12 +493,12 @@ def test_an_exported_checkpoint_is_loaded_by_transformers(
 
 
 def test_a_checkpoint_is_exported_too(run: Run, tmp_path: Path) -> None:
-    directory = checkpoints.write(oracle.tiny("wavlm-base").model, tmp_path / "checkpoint")
+    directory = checkpoints.write(oracle.tiny(RELATIVE).model, tmp_path / "checkpoint")
     assert run("export", directory, "-o", tmp_path / "model.onnx").code == 0
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     waveform = speechlike(0.4)
     (logits,) = session.run(["logits"], {"waveform": waveform[None]})
-    np.testing.assert_allclose(logits[0], oracle.tiny("wavlm-base").logits(waveform), atol=1e-3)
+    np.testing.assert_allclose(logits[0], oracle.tiny(RELATIVE).logits(waveform), atol=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import oracle
 import pytest
 import torch
 from conftest import Run
-from families import speechlike
+from families import RELATIVE_LARGE, STACKED, speechlike
 from servers import RATE, serving
 from test_bench_command import QUICK as QUICK_BENCH
 from test_server_live import rest, started
@@ -358,7 +358,7 @@ ORDERS = (
 
 @pytest.mark.slow
 @pytest.mark.parametrize("order", ORDERS, ids="-".join)
-@pytest.mark.parametrize("family", ["wav2vec2-large", "mms", "wavlm-large", "data2vec-audio", "log-mel"])
+@pytest.mark.parametrize("family", ["wav2vec2-large", "mms", RELATIVE_LARGE, STACKED, "log-mel"])
 def test_families_go_through_chains_of_all_methods(
     family: str, order: Sequence[str], corpus: Corpus, tmp_path: Path
 ) -> None:
@@ -369,7 +369,7 @@ def test_families_go_through_chains_of_all_methods(
     chosen = {**SETTINGS, "prune": {"sparsity": 0.2, "parts": ["ffn", "conv"]}}
     if order.index("share") < order.index("distill"):
         chosen["distill"] = {}  # shared layers keep their geometry
-    cannot_stream = config.model_type in ("wavlm", "data2vec-audio")
+    cannot_stream = bool(config.family.cannot_stream)
     methods = [name for name in order if not (name == "stream" and cannot_stream)]
     steps = recipe(*((name, chosen[name]) for name in methods))
     made = chain.run(model, steps, corpus, tmp_path / "work", "given", untrained=True)

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from families import RELATIVE_TYPE
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,7 +17,7 @@ from littlefoot.network.config import ModelConfig
 def test_a_configuration_comes_back_through_json() -> None:
     config = ModelConfig.from_dict(
         {
-            "model_type": "wavlm",
+            "model_type": RELATIVE_TYPE,
             "num_buckets": 64,
             "ctc_loss_reduction": "mean",
             "littlefoot": {"recipe": "r"},
@@ -69,7 +70,7 @@ def test_layers_have_the_sizes_that_pruning_left_them() -> None:
             r"layer_attention_heads\[1\] must lie between 1 and 12, not 13",
         ),
         ({"layer_intermediate_size": (0, 5)}, r"layer_intermediate_size\[0\] must lie between 1 and 3072"),
-        ({"layer_attention_heads": (12, 3), "model_type": "wavlm"}, "share one position bias"),
+        ({"layer_attention_heads": (12, 3), "model_type": RELATIVE_TYPE}, "share one position bias"),
     ],
 )
 def test_layers_of_impossible_sizes_are_refused(settings: dict[str, Any], message: str) -> None:
@@ -153,9 +154,9 @@ def test_nonsense_is_refused_by_key(key: str, value: Any) -> None:
 
 @pytest.mark.parametrize("changes", [{"num_buckets": 3}, {"num_buckets": 320, "max_bucket_distance": 80}])
 def test_impossible_relative_positions_are_refused(changes: dict[str, int]) -> None:
-    ModelConfig(model_type="wavlm", num_buckets=320, max_bucket_distance=81)
+    ModelConfig(model_type=RELATIVE_TYPE, num_buckets=320, max_bucket_distance=81)
     with pytest.raises(ConfigError, match="num_buckets"):
-        ModelConfig(model_type="wavlm", **changes)
+        ModelConfig(model_type=RELATIVE_TYPE, **changes)
 
 
 def test_without_a_type_it_is_no_model() -> None:

@@ -19,7 +19,7 @@ import numpy as np
 import oracle
 import pytest
 import torch
-from families import speechlike
+from families import NORM_ORDERS, RELATIVE, RELATIVE_LARGE, STACKED, speechlike
 
 from littlefoot.artifact import Artifact
 from littlefoot.compress.calibration import collect
@@ -393,9 +393,7 @@ def test_recordings_are_padded_to_few_lengths() -> None:
     assert engine.padded_length(3, at_least=720) == engine.padded_length(720)
 
 
-@pytest.mark.parametrize(
-    "family", ["wav2vec2-base", "wav2vec2-large", "wavlm-base", "data2vec-audio", "mms", "pruned"]
-)
+@pytest.mark.parametrize("family", [*NORM_ORDERS, RELATIVE, STACKED, "mms", "pruned"])
 def test_padding_changes_nothing(family: str) -> None:
     model = CTCModel.from_artifact(oracle.tiny(family).artifact).eval()
     found = engine.create(oracle.tiny(family).artifact, "openvino", precision="f32")
@@ -406,7 +404,7 @@ def test_padding_changes_nothing(family: str) -> None:
         np.testing.assert_allclose(found.run(waveform), expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("family", ["wav2vec2-base", "wav2vec2-large", "wavlm-large"])
+@pytest.mark.parametrize("family", [*NORM_ORDERS, RELATIVE_LARGE])
 def test_padding_changes_nothing_in_8_bits(family: str) -> None:
     full = oracle.tiny(family).artifact
     inputs = collect(full, [speechlike(2.0, seed) for seed in range(3)])

@@ -106,7 +106,7 @@ def test_every_weight_is_in_the_network_once(oracle: Oracle) -> None:
     spare = oracle.artifact.weights.get("masked_spec_embed", np.zeros(0)).size
     constants = sum(value.size for value in graph.build(oracle.artifact).constants.values())
     config = oracle.artifact.config
-    tables = 2 * config.max_bucket_distance + 1  # WavLM's
+    tables = 2 * config.max_bucket_distance + 1  # of relative positions
     if config.feat_extract_first == "log_mel":
         tables += (config.conv_kernel[0] + config.conv_dim[0]) * config.conv_kernel[0]
     assert weights - spare <= constants <= weights + tables + 500  # shapes and epsilons

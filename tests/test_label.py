@@ -612,7 +612,7 @@ def test_ctrl_c_ends_it_cleanly_and_it_goes_on(run: Run, model: Path, archive: P
     os.killpg(driver.pid, signal.SIGINT)  # as a terminal does
     said, errors = driver.communicate(timeout=PATIENCE)
     assert (driver.returncode, said) == (130, "")
-    assert f"stopped; finished shards are in {out}, the same command goes on" in errors
+    assert f"stopped; finished shards are in {out}, the same command resumes" in errors
     assert "Traceback" not in errors
     until(lambda: group_is_gone(driver.pid))
     unblock(waiting)

@@ -19,7 +19,7 @@ import soundfile
 import torch
 from artifacts import difference
 from conftest import Run
-from families import speechlike
+from families import RELATIVE, RELATIVE_LARGE, STACKED, speechlike
 from hypothesis import given
 from hypothesis import strategies as st
 from tones import QUIET, write_set
@@ -27,7 +27,8 @@ from tones import QUIET, write_set
 import littlefoot
 from littlefoot import artifact as artifact_files
 from littlefoot.artifact import Artifact
-from littlefoot.artifact.packing import TERNARY, WeightCode, symmetric, unpack_layer
+from littlefoot.artifact.linear import PackedWeight, read_weight
+from littlefoot.artifact.packing import TERNARY, WeightCode, symmetric
 from littlefoot.artifact.precisions import at_bits, upper_bits
 from littlefoot.audio import manifest
 from littlefoot.compress import calibration, chain, recipe
@@ -197,8 +198,8 @@ def fresh(family: str, config: LowbitConfig) -> tuple[CTCModel, RoundingPlan]:
         ("wav2vec2-base", {"front_end": 4, "positions": 4, "head": 4}),
         ("wav2vec2-base", {"bits": 8, "layer_bits": {"*.feed_forward.*": 1, "*.v_proj": 4}}),
         ("wav2vec2-large", {"bits": 1}),
-        ("wavlm-large", {"bits": 2}),
-        ("data2vec-audio", {"bits": 2}),
+        (RELATIVE_LARGE, {"bits": 2}),
+        (STACKED, {"bits": 2}),
         ("mms", {"bits": 1}),
         ("log-mel", {"bits": 2}),
     ],
@@ -322,7 +323,7 @@ def test_a_run_goes_down_in_steps_and_serves_several_precisions(
 
 
 @pytest.mark.parametrize("bits", [4, 3, 2])
-@pytest.mark.parametrize("kind", ["wav2vec2-base", "wavlm-base"])
+@pytest.mark.parametrize("kind", ["wav2vec2-base", RELATIVE])
 def test_fewer_bits_of_an_artifact_compute_what_they_were_trained_to(kind: str, bits: int) -> None:
     """With a layer that has fewer bits than the others, and one with 8, which keep them."""
     few, all_8 = "encoder.layers.0.feed_forward.output_dense", "encoder.layers.1.attention.out_proj"
@@ -530,9 +531,9 @@ def test_unpacked_layers_fit_8_bits() -> None:
     student, plan = fresh("wav2vec2-base", config)
     made = convert(student.to_artifact(), plan, config)
     for name in plan.weights:
-        if f"{name}.weight_bits" in made.weights:
-            weight = unpack_layer(name, made.weights)
+        if isinstance(stored := read_weight(name, made.weights), PackedWeight):
+            weight = stored.levels
             assert weight.dtype == np.int8
             assert np.abs(weight.astype(int)).max() > 8  # multiplied, and not wrapped around
-            row = made.weights[f"{name}.weight_multiplier"].max(axis=1)
-            np.testing.assert_array_equal(row, 127 // 8)
+            assert stored.multiplier is not None
+            np.testing.assert_array_equal(stored.multiplier.max(axis=1), 127 // 8)

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from artifacts import difference, few_bits, noise, tiny
 from conftest import Run
+from families import RELATIVE_TYPE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -541,7 +542,7 @@ def test_models_that_are_not_packed_say_nothing(caplog: pytest.LogCaptureFixture
 
 @installed
 def test_what_the_program_does_not_have_is_expanded(caplog: pytest.LogCaptureFixture) -> None:
-    model = few_bits(2, model_type="wavlm")
+    model = few_bits(2, model_type=RELATIVE_TYPE)
     with caplog.at_level(logging.WARNING, "littlefoot"):
         engine = create(model, "openvino", 1, "f32", cached=False)
     assert engine.kernels == "none"

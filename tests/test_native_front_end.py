@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from artifacts import few_bits, noise, tiny
+from families import RELATIVE_TYPE
 
 from littlefoot import artifact as artifacts
 from littlefoot.artifact import Artifact
-from littlefoot.artifact.packing import unpack_layer
+from littlefoot.artifact.linear import EightBitWeight, FloatWeight, packed_layers, put, read, read_weight
 from littlefoot.errors import EngineError
 from littlefoot.runtime import engine as engines
 from littlefoot.runtime.engine import create
@@ -60,9 +61,9 @@ def reference(model: Artifact, waveform: npt.NDArray[np.float32]) -> Array:
         if number:
             scale, zero = float(weights[f"{conv}.input_scale"]), float(weights[f"{conv}.input_zero_point"])
             x = (np.clip(np.rint(x / scale) + zero, 0, 255) - zero) * scale
-            packed = weights[f"{conv}.weight"].dtype == np.uint8
-            levels = unpack_layer(conv, weights) if packed else weights[f"{conv}.weight"]
-            weight = levels * weights[f"{conv}.weight_scale"].astype(np.float64)[:, None, None]
+            stored = read_weight(conv, weights)
+            assert not isinstance(stored, FloatWeight)
+            weight = stored.levels * stored.scale.astype(np.float64)[:, None, None]
         else:
             weight = weights[f"{conv}.weight"].astype(np.float64)
         windows = np.lib.stride_tricks.sliding_window_view(x, taps, axis=0)[::stride]  # (T', C, K)
@@ -191,9 +192,12 @@ def test_scales_found_at_run_time_are_refused() -> None:
 def eight_bits(**changes: Any) -> Artifact:
     """A static int8 artifact."""
     model = few_bits(4, **{"positions": 8, "front_end": 8, **changes})
-    weights = {name: value for name, value in model.weights.items() if not name.endswith(".weight_bits")}
-    for name in native.packed_layers(model):
-        weights[f"{name}.weight"] = unpack_layer(name, model.weights)
+    made = {}
+    for name in packed_layers(model.weights):
+        layer = read(name, model.weights)
+        assert not isinstance(layer.weight, FloatWeight)
+        made[name] = replace(layer, weight=EightBitWeight(layer.weight.levels, layer.weight.scale))
+    weights = put(model.weights, made)
     return replace(model, weights=weights)
 
 
@@ -221,7 +225,9 @@ def test_8_bits_are_exact_where_an_engine_would_cut_sums_off(
     assert create(model).name != "native"
 
 
-@pytest.mark.parametrize("change", [{"positions": 32}, {"front_end": 32}, {"model_type": "wavlm"}], ids=str)
+@pytest.mark.parametrize(
+    "change", [{"positions": 32}, {"front_end": 32}, {"model_type": RELATIVE_TYPE}], ids=str
+)
 def test_8_bits_that_the_kernels_do_not_have_stay_in_an_engine(
     change: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

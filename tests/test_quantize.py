@@ -21,19 +21,19 @@ from hypothesis.extra import numpy as arrays
 
 from littlefoot import artifact as artifact_files
 from littlefoot.artifact import Artifact
+from littlefoot.artifact.linear import quantized_layers
 from littlefoot.compress import calibration, gate, rounding
 from littlefoot.compress.calibration import LayerInput, collect, load_clips, recordings
 from littlefoot.compress.gate import Comparison, compare
 from littlefoot.compress.quantize import (
-    WAVEFORM_LAYER,
     QuantizeConfig,
     quantize,
     quantize_dynamic,
     quantize_static,
-    quantized_layers,
 )
 from littlefoot.compress.rounding import InputScale, fit, input_scale, round_input, round_weight
 from littlefoot.errors import AudioError, ConfigError, ManifestError
+from littlefoot.network.inventory import WAVEFORM_LAYER
 from littlefoot.runtime import engine, graph
 
 CLIPS = [speechlike(0.8, seed) for seed in range(3)]
@@ -335,7 +335,7 @@ def test_static_covers_all_layers_but_the_first(family: str) -> None:
         assert made.weights[f"{name}.weight_scale"].shape == made.weights[f"{name}.weight"].shape[:1]
         assert made.weights[f"{name}.input_scale"].dtype == np.float32
         assert made.weights[f"{name}.input_zero_point"].dtype == np.uint8
-    factors = set(quantized_layers(made)) - stored
+    factors = set(quantized_layers(made.weights)) - stored
     assert factors == {
         f"encoder.layers.{layer}.attention.scores.{side}" for layer in range(3) for side in ("left", "right")
     }
@@ -354,7 +354,7 @@ def test_dynamic_covers_the_linear_layers_only(family: str) -> None:
     made = quantize_dynamic(original, DYNAMIC)
     stored = {name for name in layers(made) if made.weights[f"{name}.weight"].dtype == np.int8}
     assert stored == {name for name in layers(original) if original.weights[f"{name}.weight"].ndim == 2}
-    assert stored == set(quantized_layers(made))
+    assert stored == set(quantized_layers(made.weights))
     assert not any("input_" in name for name in made.weights)
     assert made.config.littlefoot["quantization"] == {"bits": 8, "mode": "dynamic", "kept": []}
 
@@ -381,7 +381,9 @@ def test_smoothing_changes_nothing_but_the_rounding() -> None:
         model.artifact,
         model.inputs,
         {**model.scales, (name,): forced},
-        QuantizeConfig(keep=tuple(each for each in quantized_layers(model.quantized()) if each != name)),
+        QuantizeConfig(
+            keep=tuple(each for each in quantized_layers(model.quantized().weights) if each != name)
+        ),
     )
     logits = gate.run(made, CLIPS, "f32")
     assert compare(model.logits, logits, made.vocabulary).logit_error < 0.02
@@ -553,9 +555,9 @@ def test_a_strict_gate_restores_as_much_as_it_takes(base: Calibrated) -> None:
     assert not report.comparison.exceeds(0.002)
     assert 0 < len(report.kept) < len(report.harm) * 3
     assert list(report.harm.values()) == sorted(report.harm.values(), reverse=True)
-    assert quantized_layers(made)
+    assert quantized_layers(made.weights)
 
 
 def test_clips_without_a_frame_are_passed_over(base: Calibrated) -> None:
     made, _ = quantize(base.artifact, [CLIPS[0], CLIPS[1][:5]], QuantizeConfig(max_disagreement=1))
-    assert quantized_layers(made)
+    assert quantized_layers(made.weights)

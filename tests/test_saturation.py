@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 from dataclasses import replace
-from typing import Any
 
 import artifacts
 import numpy as np
@@ -16,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from littlefoot.artifact import Artifact
-from littlefoot.artifact.packing import pack_layer, unpack_layer
+from littlefoot.artifact.linear import EightBitWeight, PackedWeight, Rounding, StoredLayer
 from littlefoot.compress import calibration, rounding
 from littlefoot.compress.quantize import QuantizeConfig, quantize_dynamic, quantize_static
 from littlefoot.runtime import engine, graph
@@ -85,7 +84,8 @@ def test_seven_bits_are_taken_where_the_processor_needs_them(
 )
 def test_weights_are_halved_to_the_nearest_step(levels: np.ndarray) -> None:
     scale = np.linspace(1, 2, len(levels)).astype(np.float32)
-    given_weights = {"a.weight": levels, "a.weight_scale": scale, "a.input_scale": np.float32(1)}
+    rounding = Rounding(np.array(1, np.float32), np.array(0, np.uint8))
+    given_weights = StoredLayer(EightBitWeight(levels, scale), rounding).tensors("a")
     made = narrowed(given_weights)
     assert made["a.weight"].dtype == np.int8
     assert np.abs(made["a.weight"]).max() <= SAFE
@@ -103,12 +103,14 @@ def test_weights_are_halved_to_the_nearest_step(levels: np.ndarray) -> None:
 
 def test_few_bits_are_as_they_are_unless_groups_make_them_large() -> None:
     levels = np.array([[-1, 1, -1, -1, 1, 1, 1, -1]] * 2, np.int8)
-    fixed: dict[str, Any] = {"a.input_scale": np.float32(1), "a.weight_scale": np.ones(2, np.float32)}
-    plain = {**fixed, **pack_layer("a", levels, 1)}
-    grouped = {**fixed, **pack_layer("a", levels, 1, multipliers=np.array([[3, 127], [1, 2]], np.uint8))}
+    rounding = Rounding(np.array(1, np.float32), np.array(0, np.uint8))
+    multiplier, scale = np.array([[3, 127], [1, 2]], np.uint8), np.ones(2, np.float32)
+    groups = PackedWeight.pack(levels, scale, 1, multiplier=multiplier)
+    plain = StoredLayer(PackedWeight.pack(levels, scale, 1), rounding).tensors("a")
+    grouped = StoredLayer(groups, rounding).tensors("a")
     assert narrowed(plain).keys() == plain.keys()
     made = narrowed(grouped)
-    exact = unpack_layer("a", grouped)
+    exact = groups.levels
     np.testing.assert_array_equal(made["a.weight"][1], exact[1])
     assert np.abs(made["a.weight"][0] * 2.0 - exact[0]).max() <= 1
     assert "a.weight_bits" not in made

@@ -10,7 +10,7 @@ import numpy as np
 import oracle
 import pytest
 import torch
-from families import speechlike
+from families import NEAREST, NORM_ORDERS, RELATIVE, RELATIVE_LARGE, STACKED, speechlike
 from test_student import LARGE
 from tones import QUIET
 from torch.nn.functional import gelu, layer_norm
@@ -105,9 +105,7 @@ def test_one_block_for_all_layers_of_large_has_the_papers_parameters() -> None:
     assert 1 - count / whole > 0.91
 
 
-@pytest.mark.parametrize(
-    "family", ["wav2vec2-base", "wav2vec2-large", "mms", "hubert-base", "wavlm-large", "data2vec-audio"]
-)
+@pytest.mark.parametrize("family", [*NORM_ORDERS, "mms", NEAREST, RELATIVE_LARGE, STACKED])
 @pytest.mark.parametrize("own", [{}, {"layer_norms": True}, {"layer_norms": True, "layer_delta_rank": 3}])
 def test_shared_blocks_compute_what_copies_would(family: str, own: dict[str, Any]) -> None:
     model = random_model(family, layer_blocks=(0, 0, 2, 0), **own)
@@ -171,7 +169,7 @@ def test_reused_maps_are_those_of_the_layer_before(maps: Any, blocks: Any) -> No
 
 
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
-@pytest.mark.parametrize("family", ["wav2vec2-base", "wav2vec2-large", "wavlm-base"])
+@pytest.mark.parametrize("family", [*NORM_ORDERS, RELATIVE])
 def test_engines_share_too(family: str, engine: str) -> None:
     model = random_model(family, **SHARING, layer_norms=True, layer_delta_rank=2, layer_depth_embedding=True)
     found = create(model.to_artifact(), engine, precision="f32").run(WAVEFORM)
@@ -336,7 +334,7 @@ def test_a_shared_model_learns(deep_teacher: Artifact, tones: Path, tmp_path: Pa
 # Fewer layers at run time
 
 
-@pytest.mark.parametrize("family", ["wav2vec2-base", "wav2vec2-large", "wavlm-base"])
+@pytest.mark.parametrize("family", [*NORM_ORDERS, RELATIVE])
 def test_a_model_that_stops_early_says_what_its_head_makes_of_that_layer(family: str) -> None:
     model = random_model(family, layer_blocks=(0, 0, 0, 0), layer_maps=(0, 0, 2, 2), layer_norms=True)
     with torch.no_grad():

@@ -15,6 +15,7 @@ from artifacts import tiny
 
 from littlefoot import artifact
 from littlefoot.artifact import checkpoint, hub, safetensors_io, side_files
+from littlefoot.decode import companions
 from littlefoot.errors import ArtifactError, CheckpointError, LittlefootError
 
 
@@ -116,6 +117,10 @@ def test_a_snapshot_of_the_hugging_face_cache_links_to_its_blobs(foreign: Path, 
     np.testing.assert_array_equal(
         checkpoint.load(snapshot).weights["lm_head.bias"], tiny().weights["lm_head.bias"]
     )
+    (snapshot / "language_model").mkdir()
+    (blobs / "lm").write_text("no model\n")
+    (snapshot / "language_model" / "a.arpa").symlink_to("../../../blobs/lm")
+    assert companions.locate(snapshot).path.name == "a.arpa"
     blob = (snapshot / "config.json").resolve()
     blob.unlink()
     blob.symlink_to("/etc/hostname")

@@ -17,6 +17,7 @@ from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.decode.beam import BeamConfig, BeamDecoder
 from littlefoot.errors import AudioError, ConfigError
 from littlefoot.network.config import ModelConfig
+from littlefoot.network.families import FAMILIES
 from littlefoot.runtime.engine import create, create_stream
 from littlefoot.runtime.frames import ChunkedFrames, Frames, WindowedFrames
 from littlefoot.runtime.stream import Stream
@@ -265,8 +266,11 @@ def test_windows_of_other_models_join_without_a_gap() -> None:
         ({"left_context_frames": 0}, "needs left_context_frames"),
         ({"right_context_frames": 500}, "must be less than the positional"),
         ({"feat_extract_norm": "group"}, "set feat_extract_norm to affine"),
-        ({"model_type": "wavlm"}, "a wavlm model cannot stream"),
-        ({"model_type": "data2vec-audio"}, "a data2vec-audio model cannot stream"),
+        *(
+            ({"model_type": name}, f"a {name} model cannot stream")
+            for name, family in FAMILIES.items()
+            if family.cannot_stream
+        ),
     ],
 )
 def test_impossible_streaming_models_are_refused(changes: dict[str, Any], message: str) -> None:

@@ -16,7 +16,7 @@ import oracle
 import pytest
 import torch
 from conftest import Run
-from families import speechlike
+from families import NEAREST, NORM_ORDERS, RELATIVE, STACKED, speechlike
 from tones import QUIET
 
 from littlefoot import artifact
@@ -58,7 +58,7 @@ def test_the_positional_kernel_keeps_what_it_may_still_see() -> None:
     assert _looking_back(kernel, 7, 5)[0, 0].tolist() == [3, 4, 5, 6, 7, 8, 0, 0]
 
 
-@pytest.mark.parametrize("family", ["wav2vec2-base", "wav2vec2-large", "hubert-base"])
+@pytest.mark.parametrize("family", [*NORM_ORDERS, NEAREST])
 def test_a_converted_model_with_one_long_chunk_says_what_it_said(family: str, tones: Path) -> None:
     """But for what the positional convolution no longer sees, which is nothing here."""
     model = of_family(family)
@@ -82,7 +82,7 @@ def test_a_converted_model_with_one_long_chunk_says_what_it_said(family: str, to
 
 def test_families_that_cannot_stream_are_refused(tones: Path) -> None:
     corpus = manifest.index(tones)
-    for family in ("wavlm-base", "data2vec-audio"):
+    for family in (RELATIVE, STACKED):
         with pytest.raises(ConfigError, match="model cannot stream"):
             convert(of_family(family), StreamingConfig(), corpus)
 

@@ -8,20 +8,21 @@ import numpy as np
 import oracle
 import pytest
 import torch
-from families import speechlike
+from families import NEAREST, NORM_ORDERS, RELATIVE_LARGE, STACKED, speechlike
 
 from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.compress import load_recipe
 from littlefoot.compress.student import (
     StudentConfig,
-    axes,
     chosen_layers,
+    dimensions,
     geometry,
     importance,
     make_student,
 )
 from littlefoot.errors import ConfigError
 from littlefoot.network.config import ModelConfig
+from littlefoot.network.inventory import in_block
 from littlefoot.network.weights import expected_weights
 from littlefoot.training.module import CTCModel
 
@@ -80,17 +81,11 @@ def test_four_layers_of_large_have_the_papers_parameters() -> None:
 @pytest.mark.parametrize("family", oracle.VARIANTS)
 def test_every_dimension_of_every_weight_has_its_axis(family: str) -> None:
     config = oracle.tiny(family).artifact.config
-    sizes = {"hidden": config.hidden_size}
-    for layer in range(config.num_hidden_layers):
-        sizes[f"heads{layer}"] = config.attention_heads(layer) * config.head_dim
-        sizes[f"ffn{layer}"] = config.feed_forward_units(layer)
-    for layer, channels in enumerate(config.conv_dim):
-        sizes[f"conv{layer}"] = channels
     for name, shape in {**expected_weights(config), "masked_spec_embed": (config.hidden_size,)}.items():
-        for axis, size in zip(axes(name, config), shape, strict=False):
-            if axis in sizes:
-                assert size == sizes[axis], name
-            elif axis is None and "rel_attn" not in name:
+        for axis, size in zip(dimensions(name, config), shape, strict=True):
+            if not isinstance(axis, int):
+                assert size == axis.size * axis.width, name
+            elif not (config.family.relative_positions and in_block(name)):  # whose heads are for all layers
                 assert size not in (config.hidden_size, config.intermediate_size), name
 
 
@@ -113,9 +108,7 @@ def test_a_student_computes_with_the_chosen_layers(family: str) -> None:
     torch.testing.assert_close(hidden[1], original.encode(WAVEFORM).hidden_states[1])
 
 
-@pytest.mark.parametrize(
-    "family", ["wav2vec2-base", "wav2vec2-large", "mms", "data2vec-audio", "hubert-base", "log-mel"]
-)
+@pytest.mark.parametrize("family", [*NORM_ORDERS, "mms", STACKED, NEAREST, "log-mel"])
 def test_a_student_may_be_narrower_everywhere(family: str) -> None:
     original = teacher(family)
     config = original.config
@@ -162,9 +155,9 @@ def test_units_and_heads_that_do_nothing_are_left_out() -> None:
     weights = dict(original.named_parameters())
     with torch.no_grad():
         for name, weight in weights.items():
-            for dimension, axis in enumerate(axes(name, config)):
-                if axis in silent:
-                    weight.index_fill_(dimension, silent[axis], 0.0)
+            for dimension, axis in enumerate(dimensions(name, config)):
+                if not isinstance(axis, int) and axis.name in silent:
+                    weight.index_fill_(dimension, silent[axis.name], 0.0)
     for axis, indices in silent.items():
         least = importance(weights, config, axis).argsort()[: len(indices)]
         assert set(least.tolist()) == set(indices.tolist())
@@ -239,7 +232,7 @@ SPECTROGRAM: dict[str, Any] = {  # wider than any teacher's front end
     [
         ("wav2vec2-base", SPECTROGRAM),
         ("wav2vec2-large", SPECTROGRAM),
-        ("wavlm-large", SPECTROGRAM),
+        (RELATIVE_LARGE, SPECTROGRAM),
         ("log-mel", {"conv_dim": (10, 24, 32)}),
         ("log-mel", {"feat_extract_first": "conv", "conv_kernel": (10, 3, 2), "conv_stride": (5, 4, 2)}),
     ],

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from littlefoot.errors import ConfigError
 from littlefoot.transcript.results import Segment, Transcription, Word
-from littlefoot.transcript.segments import segments, width
+from littlefoot.transcript.segments import cut, segments, width
 from littlefoot.transcript.subtitles import Layout, cues
 from littlefoot.transcript.writers import WRITERS
 
@@ -125,7 +125,8 @@ def test_long_words_of_every_script_are_cut_at_characters(script: str, form: str
         assert all(width(line) <= 42 for line in cue.lines)
         assert cue.end - cue.start <= 7.0
     assert "".join(segment.text for segment in said.segments) == text
-    assert all(width(segment.text) <= 84 for segment in said.segments)
+    if form == "words":
+        assert all(width(segment.text) <= 84 for segment in said.segments)
 
 
 def test_a_mark_stays_on_its_character() -> None:
@@ -223,3 +224,15 @@ def test_ffprobe_reads_the_same_cues(form: str, tmp_path: Path) -> None:
     )
     lengths = [float(packet["duration_time"]) for packet in packets]
     assert lengths == pytest.approx([cue.end - cue.start for cue in made], abs=2e-3)
+
+
+def test_words_of_scripts_without_spaces_become_characters_and_others_stay_whole() -> None:
+    def spoken(text: str) -> Word:
+        letters = tuple((letter, i * 0.2, i * 0.2 + 0.1) for i, letter in enumerate(text))
+        return Word(text, 0.0, len(text) * 0.2, 0.5, letters=letters)
+
+    found = cut([spoken("你好" * 20)])
+    assert [word.word for word in found] == list("你好" * 20)
+    assert found[1] == Word("好", 0.2, pytest.approx(0.3), 0.5)  # type: ignore[arg-type]
+    for whole in ("A" * 60, "你好" * 5, "ΛΟΓΟΣ" * 12):
+        assert [word.word for word in cut([spoken(whole)])] == [whole]

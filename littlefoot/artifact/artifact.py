@@ -23,15 +23,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from littlefoot.artifact import checksums, safetensors_io, side_files, tokenizer
+from littlefoot.artifact import checksums, linear, safetensors_io, side_files, tokenizer
 from littlefoot.artifact.json_files import read_json, read_optional
-from littlefoot.artifact.packing import PACKED_BITS
 from littlefoot.artifact.quantized_weights import check_input, check_layer, stored_shape
 from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.audio import SAMPLE_RATE
 from littlefoot.errors import ArtifactError, ConfigError, LittlefootError
 from littlefoot.network import names
 from littlefoot.network.config import ModelConfig
+from littlefoot.network.inventory import in_block, inventory
 from littlefoot.network.weights import expected_weights
 from littlefoot.system import atomic
 
@@ -47,26 +47,6 @@ _TEXT_FILES = (CONFIG, *tokenizer.FILES, PREPROCESSOR, _PROCESSOR)
 
 FILES = (CONFIG, WEIGHTS, tokenizer.VOCABULARY, tokenizer.SETTINGS, PREPROCESSOR, CARD)
 """What ``save`` writes, and a list of their checksums."""
-
-QUANTIZATION_SUFFIXES = (
-    ".weight_scale",
-    ".weight_bits",
-    ".weight_levels",
-    ".weight_shape",
-    ".weight_multiplier",
-    ".input_scale",
-    ".input_zero_point",
-    ".input_smoothing",
-    ".input_shift",
-    ".input_bits",
-    *(f".weight_scale_{bits}" for bits in PACKED_BITS),
-)
-"""Tensors that may stand beside a layer's weight (``littlefoot.compress.quantize``; the last ones
-``littlefoot.artifact.precisions``)."""
-
-TRAINING_SUFFIXES = (".log_weight_scale", ".log_input_scale", ".input_zero")
-"""And beside that of a model whose quantization is being learned (``littlefoot.compress.fake_quant``);
-engines run it as if they were not there."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +83,11 @@ def first_layers(artifact: Artifact, count: int) -> Artifact:
     Raises ConfigError for a count that it does not have.
     """
     config = artifact.config.first_layers(count)
-    left_out = tuple(f"encoder.layers.{layer}." for layer in range(count, artifact.config.num_hidden_layers))
-    weights = {name: value for name, value in artifact.weights.items() if not name.startswith(left_out)}
+    weights = {
+        name: value
+        for name, value in artifact.weights.items()
+        if (place := in_block(name)) is None or place[0] < count
+    }
     return replace(artifact, config=config, weights=weights)
 
 
@@ -118,39 +101,26 @@ def check_weights(weights: dict[str, npt.NDArray[Any]], config: ModelConfig) -> 
             raise ArtifactError(
                 f"the weight {name} has shape {weights[name].shape}, but the model needs {shape}"
             )
-    layers = {name.removesuffix(".weight") for name in expected if name.endswith(".weight")}
-    factors = {
-        f"encoder.layers.{layer}.attention.scores.{side}"
-        for layer in range(config.num_hidden_layers)
-        for side in ("left", "right")
-    }
-    unknown = [
-        name
-        for name in weights
-        if name not in expected
-        and name != "masked_spec_embed"
-        and not any(
-            name.endswith(s) and name.removesuffix(s) in layers | factors
-            for s in (*QUANTIZATION_SUFFIXES, *TRAINING_SUFFIXES)
-        )
-    ]
+    layers = inventory(config)
+    quantizable = {layer.name: layer for layer in layers if layer.multiplies}
+    factors = {factor for layer in layers for factor in layer.factors}
+    rounded = quantizable.keys() | factors
+
+    def known(name: str) -> bool:
+        layer, _, part = name.rpartition(".")
+        if layer in rounded and part in (*linear.PARTS, *linear.TRAINING_PARTS):
+            return True
+        return name in expected or (name in layers and layers.owner(name).optional)
+
+    unknown = [name for name in weights if not known(name)]
     if unknown:
         raise ArtifactError(f"weights that the model does not have: {_some(unknown)}")
-    _check_types(weights, expected, config)
+    for layer in quantizable.values():
+        check_layer(layer.name, layer.shape[0], layer.inputs, weights)
     for factor in factors:
         check_input(factor, weights)
-
-
-def _check_types(
-    weights: dict[str, npt.NDArray[Any]], expected: dict[str, tuple[int, ...]], config: ModelConfig
-) -> None:
-    """Only weights of layers may be quantized, and then have what belongs to it."""
-    for name, shape in expected.items():
-        layer = name.removesuffix(".weight")
-        if layer != name and len(shape) > 1:
-            columns = config.hidden_size if layer.startswith("encoder.pos_conv_embed") else shape[1]
-            check_layer(layer, shape[0], columns, weights)
-        elif weights[name].dtype.kind != "f":
+    for name in expected:
+        if name.removesuffix(".weight") not in quantizable and weights[name].dtype.kind != "f":
             raise ArtifactError(f"the weight {name} is of type {weights[name].dtype}, not floating point")
 
 

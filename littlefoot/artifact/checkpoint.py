@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from littlefoot.artifact import (
     checkpoint_keys,
     checksums,
     companions,
+    foreign,
     safetensors_io,
     side_files,
     state_dict,
@@ -23,10 +26,11 @@ from littlefoot.artifact import (
 from littlefoot.artifact.artifact import Artifact
 from littlefoot.artifact.json_files import read_json
 from littlefoot.artifact.vocabulary import choose_language
-from littlefoot.audio import folders
+from littlefoot.audio import SAMPLE_RATE, folders
 from littlefoot.errors import CheckpointError, LittlefootError, MissingExtraError
 from littlefoot.network import names
-from littlefoot.network.config import FAMILIES, ModelConfig
+from littlefoot.network.config import ModelConfig
+from littlefoot.network.families import FAMILIES
 from littlefoot.network.weights import expected_weights
 
 log = logging.getLogger("littlefoot")
@@ -41,8 +45,10 @@ Arrays = dict[str, npt.NDArray[Any]]
 _HARMLESS = ("quantizer.", "project_q.", "project_hid.", "label_embs_concat", "final_proj.")
 _OTHER_HEADS = ("classifier.", "projector.", "objective.", "tdnn.")
 
-# Built into this family, whatever its config.json says.
-_DATA2VEC = {"do_stable_layer_norm": False, "feat_extract_norm": "layer"}
+_ADDRESS = re.compile(
+    r"(?:hf://|(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/)(?P<id>[^/?#@]+/[^/?#@]+)"
+    r"(?:/(?:tree|blob|resolve)/(?P<revision>[^/?#]+)[^?#]*)?/?(?:[?#].*)?"
+)
 
 
 def bundled() -> list[str]:
@@ -65,6 +71,13 @@ def load(source: str | Path, language: str | None = None) -> Artifact:
         CheckpointError: a missing, damaged or unsupported checkpoint.
         MissingExtraError: a pickled checkpoint without PyTorch.
     """
+    if _kind(Path(source)) == "file" and foreign.is_foreign(Path(source)):
+        try:
+            return _load_foreign(Path(source), language)
+        except MissingExtraError:
+            raise
+        except LittlefootError as error:
+            raise CheckpointError(f"{source}: {error}") from error
     directory, origin = _find(source, language)
     if artifact.is_artifact(directory):
         if language is not None:
@@ -92,6 +105,7 @@ def _find(source: str | Path, language: str | None) -> tuple[Path, dict[str, str
     if kind == "directory":
         if not (path / artifact.CONFIG).exists():
             raise CheckpointError(f"{source}: the directory has no config.json, so it holds no model")
+        _say_if_on_the_hub_too(str(source))
         return path, None
     if kind == "file" and path.name.lower().endswith(folders.SUFFIXES):
         raise CheckpointError(
@@ -101,7 +115,7 @@ def _find(source: str | Path, language: str | None) -> tuple[Path, dict[str, str
         raise CheckpointError(f"{source}: is a file; give the directory of an artifact or checkpoint")
     if str(source) in bundled():
         return BUNDLED / str(source), None
-    repository, pinned, revision = str(source).partition("@")
+    repository, pinned, revision = _hub_id(str(source)).partition("@")
     if repository.count("/") != 1 or repository.startswith((".", "/", "~")) or (pinned and not revision):
         raise CheckpointError(
             f"{source}: neither a directory nor a bundled model ({', '.join(bundled()) or 'none here'}) "
@@ -109,6 +123,26 @@ def _find(source: str | Path, language: str | None) -> tuple[Path, dict[str, str
         )
     directory = _download(repository, revision or None, language)
     return directory, {"repository": repository, "commit": directory.name}  # as snapshots are called
+
+
+def _hub_id(source: str) -> str:
+    """``owner/name@revision`` of an address of the Hub's pages; anything else as it is."""
+    match = _ADDRESS.fullmatch(source)
+    if match is None:
+        return source
+    return match["id"] + (f"@{match['revision']}" if match["revision"] else "")
+
+
+def _say_if_on_the_hub_too(source: str) -> None:
+    """A directory wins over a Hub id of the same name; where both are known, that is said."""
+    if source.count("/") != 1 or source.startswith((".", "/", "~")):
+        return
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    with suppress(HFValidationError):
+        if isinstance(try_to_load_from_cache(source, artifact.CONFIG), str):
+            log.warning("%s: the directory of this name is used, not the model from the Hub", source)
 
 
 def _kind(path: Path) -> str | None:
@@ -161,8 +195,7 @@ def _load_checkpoint(directory: Path, language: str | None) -> Artifact:
         if values.get(setting):
             raise CheckpointError(f"{setting}: models with {meaning} are not supported")
     values.pop("littlefoot", None)
-    if values["model_type"] == "data2vec-audio":
-        values |= _DATA2VEC
+    values |= FAMILIES[values["model_type"]].always
     blank = values.pop("pad_token_id", None)
     config = ModelConfig.from_dict({**values, "vocab_size": max(1, _number(values.get("vocab_size")) or 1)})
     if unknown := sorted(ModelConfig.unknown_keys(values) - checkpoint_keys.UNUSED):
@@ -186,6 +219,16 @@ def _load_checkpoint(directory: Path, language: str | None) -> Artifact:
     config = config.replace(pad_token_id=vocabulary.blank)
     preprocessor = artifact.read_preprocessor(directory)
     return Artifact(config, weights, vocabulary, preprocessor, companion=companions.beside(directory))
+
+
+def _load_foreign(path: Path, language: str | None) -> Artifact:
+    """A file of fairseq or torchaudio."""
+    if language is not None:
+        raise CheckpointError(f"language '{language}' cannot be chosen: the model knows one language only")
+    values, tensors, vocabulary, do_normalize = foreign.read(path)
+    config = ModelConfig.from_dict({**values, "pad_token_id": vocabulary.blank})
+    weights = _only_needed(names.from_checkpoint(tensors, config), config)
+    return Artifact(config, weights, vocabulary, {"do_normalize": do_normalize, "sampling_rate": SAMPLE_RATE})
 
 
 def _number(value: Any) -> int | None:

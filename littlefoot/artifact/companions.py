@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from littlefoot.artifact import side_files
 from littlefoot.artifact.json_files import read_optional
 from littlefoot.errors import ConfigError, LittlefootError
 
 FOLDER = "language_model"
+_WORDS = "unigrams.txt"
 _ARPA = (".arpa", ".arpa.gz", ".arpa.bz2", ".arpa.xz", ".lm", ".lm.gz")
 _BINARY = (".bin", ".binary", ".klm", ".kenlm", ".mmap", ".trie")
 
@@ -71,8 +73,9 @@ def _in(directory: Path) -> Companion:
     alpha = numbers.get("alpha")
     offset = numbers.get("unk_score_offset")  # a logarithm of base 10 that is weighed, unlike ours
     unknown = None if offset is None or alpha is None else alpha * offset * math.log(10)
-    words = folder / "unigrams.txt"
-    return Companion(found[0], alpha, numbers.get("beta"), unknown, words if words.exists() else None)
+    model = side_files.checked(folder, found[0].name)
+    words = side_files.checked(folder, _WORDS) if (folder / _WORDS).exists() else None
+    return Companion(model, alpha, numbers.get("beta"), unknown, words)
 
 
 def _download(repository: str) -> Path:

@@ -14,7 +14,7 @@ _DEEPEST = 100
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object. Raises ArtifactError naming the file."""
+    """A JSON object, of a file of a model's directory. Raises ArtifactError naming the file."""
     try:
         content = json.loads(side_files.read(path.parent, path.name).decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:

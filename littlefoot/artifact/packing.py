@@ -8,9 +8,8 @@ base three, the first one the lowest: 1.6 bits each.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,12 +24,6 @@ Table = tuple[int, ...]
 TERNARY: Table = (-1, 0, 1)
 _TRITS = 5
 """Base-three digits of a byte: 3^5 = 243."""
-
-
-def packable(layer: str) -> bool:
-    """Whether a layer may have fewer than 8 bits: a linear layer of the Transformer."""
-    others = ("adapter", "gru_rel_pos", "rel_attn_embed", ".delta.", ".scores.")
-    return layer.startswith("encoder.layers.") and not any(part in layer for part in others)
 
 
 def level_range(bits: int) -> tuple[int, int]:
@@ -157,52 +150,3 @@ def layer_bytes(shape: Sequence[int], code: WeightCode) -> int:
     size += len(code.table) + (8 if len(code.table) == 3 else 0)
     groups = code.groups(columns)
     return size + (rows * groups if groups > 1 else 0)
-
-
-PACKED_PARTS = ("weight_bits", "weight_levels", "weight_shape", "weight_multiplier")
-"""What ``pack_layer`` may put beside a layer's weight."""
-
-
-def pack_layer(
-    name: str,
-    levels: npt.NDArray[np.int8],
-    bits: int,
-    table: Table = (),
-    multipliers: npt.NDArray[np.uint8] | None = None,
-) -> dict[str, npt.NDArray[Any]]:
-    """What an artifact holds of a packed layer, but for its scale.
-
-    Args:
-        levels: (R, C), or (R, ...) of a convolution, whose rows are packed as one.
-        multipliers: (R, G) of groups of C / G columns each: their levels count so many times.
-    """
-    try:
-        packed = pack(levels.reshape(len(levels), -1), bits, table)
-    except ConfigError as error:
-        raise ConfigError(f"{name}: {error}") from None
-    tensors: dict[str, npt.NDArray[Any]] = {
-        f"{name}.weight": packed,
-        f"{name}.weight_bits": np.array(bits, np.uint8),
-    }
-    if table:
-        tensors[f"{name}.weight_levels"] = np.array(table, np.int8)
-    if levels.ndim > 2 or len(table) == 3:
-        tensors[f"{name}.weight_shape"] = np.array(levels.shape, np.int32)
-    if multipliers is not None:
-        tensors[f"{name}.weight_multiplier"] = multipliers
-    return tensors
-
-
-def unpack_layer(name: str, weights: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.int8]:
-    """The weight of a packed layer as int8 (R, ...), which its scale (R,) makes real.
-
-    Groups' multipliers are in it: it is what 8-bit products compute with.
-    """
-    table = tuple(weights.get(f"{name}.weight_levels", np.zeros(0, np.int8)).tolist())
-    shape = weights.get(f"{name}.weight_shape")
-    columns = None if shape is None else int(np.prod(shape[1:]))
-    levels = unpack(weights[f"{name}.weight"], int(weights[f"{name}.weight_bits"]), table, columns)
-    if (multipliers := weights.get(f"{name}.weight_multiplier")) is not None:
-        grouped = levels.reshape(*multipliers.shape, -1) * multipliers[:, :, None].astype(np.int8)
-        levels = grouped.reshape(levels.shape)
-    return levels if shape is None else levels.reshape(tuple(shape.tolist()))

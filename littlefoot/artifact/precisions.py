@@ -15,13 +15,9 @@ from typing import Any
 import numpy as np
 
 from littlefoot.artifact.artifact import Artifact
-from littlefoot.artifact.packing import PACKED_BITS, pack_layer, symmetric, unpack_layer
+from littlefoot.artifact.linear import PackedWeight, StoredLayer, packed_layers, put, read
+from littlefoot.artifact.packing import symmetric
 from littlefoot.errors import ConfigError
-
-
-def scale_name(layer: str, bits: int) -> str:
-    """The tensor with a layer's scales for so many bits."""
-    return f"{layer}.weight_scale_{bits}"
 
 
 def upper_bits(levels: Any, bits: int, fewer: int) -> Any:
@@ -48,25 +44,23 @@ def at_bits(artifact: Artifact, bits: int) -> Artifact:
             else f"the model cannot run with {bits} bits: it was not trained for several precisions "
             "(lowbit's companions)"
         )
-    stored = artifact.weights
-    weights = {
-        name: value
-        for name, value in stored.items()
-        if not name.endswith(tuple(scale_name("", k) for k in PACKED_BITS))
-    }
-    for scale in (name for name in stored if name.endswith(scale_name("", bits))):
-        name = scale.removesuffix(scale_name("", bits))
-        have = int(stored[f"{name}.weight_bits"])
-        kept = min(have, bits)
-        levels = unpack_layer(name, stored)
-        fewer = upper_bits(levels, have, kept)
-        for part in ("weight_levels", "weight_shape"):
-            weights.pop(f"{name}.{part}", None)
-        weights |= pack_layer(name, fewer, kept, symmetric(kept) if kept > 1 else ())
-        weights[f"{name}.weight_scale"] = stored[scale]
-        if (shift := stored.get(f"{name}.input_shift")) is not None:  # its part of the bias is the weights'
-            change = fewer * stored[scale][:, None] - levels * stored[f"{name}.weight_scale"][:, None]
-            weights[f"{name}.bias"] = (stored[f"{name}.bias"] + change @ shift).astype(np.float32)
+    stored, biases = artifact.weights, {}
+    layers: dict[str, StoredLayer] = {}
+    for name in packed_layers(stored):
+        layer = read(name, stored)
+        weight = layer.weight
+        assert isinstance(weight, PackedWeight)
+        if (scale := weight.fewer.get(bits)) is None:
+            layers[name] = replace(layer, weight=replace(weight, fewer={}))
+            continue
+        kept, levels = min(weight.bits, bits), weight.levels
+        fewer = upper_bits(levels, weight.bits, kept)
+        made = PackedWeight.pack(fewer, scale, kept, symmetric(kept) if kept > 1 else ())
+        layers[name] = replace(layer, weight=made)
+        if layer.inputs is not None and (shift := layer.inputs.shift) is not None:
+            change = fewer * scale[:, None] - levels * weight.scale[:, None]  # the shift's part of the bias
+            biases[f"{name}.bias"] = (stored[f"{name}.bias"] + change @ shift).astype(np.float32)
+    weights = put(stored, layers) | biases
     section = {key: value for key, value in quantization.items() if key != "precisions"} | {"bits": bits}
     config = artifact.config.replace(littlefoot={**artifact.config.littlefoot, "quantization": section})
     return replace(artifact, weights=weights, config=config)

@@ -1,6 +1,6 @@
 """What must stand beside a quantized weight, checked before anything computes with it.
 
-``littlefoot.compress.quantize`` describes the tensors.
+``littlefoot.artifact.linear`` describes the tensors.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from littlefoot.artifact.linear import UNROUNDED
 from littlefoot.artifact.packing import PACKED_BITS, packed_columns
 from littlefoot.errors import ArtifactError
 
@@ -18,9 +19,6 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 
 _LARGEST = 1e30
 """Of scales and shifts: products with them would overflow."""
-
-_UNROUNDED = 32
-"""The ``input_bits`` of a layer whose input stays as it is."""
 
 
 def stored_shape(name: str, shape: tuple[int, ...], weights: Arrays) -> tuple[int, ...]:
@@ -92,7 +90,7 @@ def check_input(layer: str, weights: Arrays) -> None:
         raise _damaged(f"{layer}.input_zero_point", f"is {zero.dtype} {zero.shape}, not a number of 8 bits")
     bits = weights.get(f"{layer}.input_bits")
     if bits is not None and not (
-        bits.shape == () and bits.dtype.kind in "iu" and (1 <= int(bits) <= 8 or int(bits) == _UNROUNDED)
+        bits.shape == () and bits.dtype.kind in "iu" and (1 <= int(bits) <= 8 or int(bits) == UNROUNDED)
     ):
         raise _damaged(f"{layer}.input_bits", "is not a number from 1 to 8, or 32")
 

@@ -30,7 +30,8 @@ def checked(directory: Path, name: str) -> Path:
     except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
         reason = error.strerror if isinstance(error, OSError) else "its links go in a circle"
         raise ArtifactError(f"{name} cannot be read: {reason}") from error
-    blobs = home.parent.parent / "blobs" if home.parent.name == "snapshots" else home
+    snapshots = [place.parent for place in (home, home.parent) if place.parent.name == "snapshots"]
+    blobs = snapshots[0].parent / "blobs" if snapshots else home
     if not (real.is_relative_to(home) or real.is_relative_to(blobs)):
         raise ArtifactError(
             f"{name} is a link to {real}, outside of the model's directory: if it is meant, put a copy there"

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from littlefoot.audio import SAMPLE_RATE, containers, demuxers, isolation, media, wav
+from littlefoot.audio import SAMPLE_RATE, containers, demuxers, headers, isolation, media, wav
 from littlefoot.audio.channels import Choice, Mixer
 from littlefoot.audio.pcm import Pcm
 from littlefoot.errors import AudioError, MissingExtraError
@@ -339,7 +339,10 @@ def _soundfile(stream: BinaryIO, name: str, stack: ExitStack, choice: Choice) ->
     if found is not None and found.is_mpeg:  # of which libsndfile loses the end
         raise _NotReadError(f"is MPEG audio in a WAV file. {_READABLE}: {_CONVERT}")
     if found is not None:
-        stream = cast(BinaryIO, wav.Corrected(stream, found))
+        stream, warning = cast(BinaryIO, wav.Corrected(stream, found)), found.warning
+    else:
+        stream, warning = headers.patched(stream)
+        stream.seek(0)
     try:
         file = stack.enter_context(_sequential()(_Callbacks(stream, containers.flac_count(stream))))
     except soundfile.SoundFileError as error:
@@ -347,8 +350,8 @@ def _soundfile(stream: BinaryIO, name: str, stack: ExitStack, choice: Choice) ->
         raise _NotReadError(f"is no audio that can be read ({reason}). {_READABLE}: {_CONVERT}") from error
     least = _verify(stream, file)
     mixer = Mixer(choice, file.channels)
-    if found is not None and found.warning:
-        mixer.warnings.append(found.warning)
+    if warning:
+        mixer.warnings.append(warning)
     if choice.track not in (None, 1):
         raise AudioError(f"has one track, so there is no track {choice.track} to take")
     frames = file.frames if file.frames < _UNKNOWN_LENGTH else least

@@ -1,4 +1,4 @@
-"""``littlefoot analyze``: what the layers of models do on real speech."""
+"""``littlefoot analyze``: measure what the layers of models do on real speech."""
 
 from __future__ import annotations
 
@@ -17,18 +17,24 @@ def analyze(
     models: Annotated[list[str], typer.Argument(help="Models; all are compared with the first.")],
     data: Annotated[
         list[Path] | None,
-        typer.Option("--data", help="A manifest or recording; may be repeated. The bundled clips without."),
+        typer.Option("--data", help="A manifest or recording; may be repeated. Default: the bundled clips."),
     ] = None,
     plot: Annotated[Path | None, typer.Option("--plot", help="Draw a picture, .png or .svg.")] = None,
     with_sensitivity: Annotated[
         bool,
         typer.Option(
-            "--sensitivity", help="Also how much each linear layer hurts with 1, 2, 3, 4 or 8 bits: minutes."
+            "--sensitivity",
+            help="Also each linear layer's sensitivity to 1, 2, 3, 4 and 8 bits; takes minutes.",
         ),
     ] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Show how far each layer moves its input, and how alike the layers are."""
+    """Show how far each layer moves its input, and how alike the layers are.
+
+    \b
+    Example:
+      littlefoot analyze MODEL STUDENT --data my-recordings --plot layers.png
+    """
     from littlefoot.artifact import checkpoint
     from littlefoot.compress.calibration import collect, load_clips, recordings
     from littlefoot.compress.mixed import WIDTHS, sensitivity

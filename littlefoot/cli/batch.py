@@ -1,4 +1,4 @@
-"""Many recordings: one after the other in this process, or side by side in several."""
+"""Transcribe many recordings, one after the other in this process or in parallel in several."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     from littlefoot.transcript.results import Transcription
 
 Progress = Callable[[int, float], None]
-"""Called with the index of a recording and the seconds of it that were heard."""
+"""Callback with the index of a recording and the seconds of it that were processed."""
 Recognise = Callable[[str, "Heard | None"], "Transcription"]
-"""The name of a recording, and what is told how it goes on."""
+"""Function of the name of a recording and a progress callback."""
 Outcome = tuple[int, "Transcription | LittlefootError"]
-"""The index of a recording, and what became of it."""
+"""The index of a recording and its transcription or error."""
 
 _POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
 class RecognizerSettings:
-    """The options that make a recogniser; a process can be sent them."""
+    """The options that define a recogniser; they can be sent to a process."""
 
     model: str
     engine: str
@@ -54,7 +54,7 @@ class RecognizerSettings:
     track: int | None = None
 
     def load(self) -> Recognise:
-        """Load the model and what decodes. Raises LittlefootError."""
+        """Load the model and the decoder. Raises LittlefootError."""
         from littlefoot.audio import reading, vad
         from littlefoot.cli.decoding import decoder
         from littlefoot.runtime import recognizer
@@ -93,9 +93,9 @@ class RecognizerSettings:
 def run(
     settings: RecognizerSettings, names: list[str], jobs: int, progress: Progress | None
 ) -> Iterator[Outcome]:
-    """Transcribe recordings, in their order with one job, else as they get ready.
+    """Transcribe recordings, in order with one job, otherwise in the order in which they finish.
 
-    Raises LittlefootError where the model cannot be loaded; what a recording fails with is its outcome.
+    Raises LittlefootError if the model cannot be loaded. The error of a single recording is its outcome.
     """
     jobs = min(jobs, len(names))
     if jobs <= 1:
@@ -119,7 +119,7 @@ def _outcome(
         return error
 
 
-# Several processes: what decodes is Python, and threads of one process would wait for each other.
+# Several processes, because decoding is Python, and threads of one process would wait for each other.
 
 
 def _side_by_side(
@@ -127,7 +127,7 @@ def _side_by_side(
 ) -> Iterator[Outcome]:
     threads = settings.threads or max(1, len(os.sched_getaffinity(0)) // jobs)
     settings = replace(settings, threads=threads)
-    settings.load()  # whatever is wrong with it shows here, and the processes find it compiled
+    settings.load()  # errors occur here, and the processes find the model compiled
     context = multiprocessing.get_context("spawn")
     waiting = list(enumerate(names))[::-1]
     while waiting:
@@ -151,7 +151,7 @@ def _side_by_side(
             for index, name in running.values():
                 yield index, _died(name)
         finally:
-            if running:  # interrupted, or broken: nobody waits for what they do
+            if running:  # interrupted or broken: no result is awaited
                 for process in multiprocessing.active_children():
                     process.terminate()
             pool.shutdown(cancel_futures=True)

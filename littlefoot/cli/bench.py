@@ -1,4 +1,4 @@
-"""``littlefoot bench``: models side by side, in one table and one picture."""
+"""``littlefoot bench``: measure models side by side, in one table and one picture."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ if TYPE_CHECKING:
 
 ALL = "all"
 UNFOLDED = 10_000
-"""Characters of a line where nobody watches: enough for any."""
+"""Width of a line in characters where stdout is not a terminal: enough for any table."""
 
 
 def bench(
     models: Annotated[
         list[str] | None,
-        typer.Argument(help="Models, the baseline first; without any, all that are bundled."),
+        typer.Argument(help="Models, the baseline first. Default: all bundled models."),
     ] = None,
     data: Annotated[
         list[Path] | None,
         typer.Option(
-            "--data", help="Manifest, or its folder; may be repeated. Without it, sample clips and no WER."
+            "--data", help="Manifest or its folder; may be repeated. Default: the sample clips, without WER."
         ),
     ] = None,
-    split: Annotated[str, typer.Option("--split", help="Which part of the manifests.")] = "test",
+    split: Annotated[str, typer.Option("--split", help="Split of the manifests.")] = "test",
     limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="At most so many utterances, drawn at random.")
+        int | None, typer.Option("--limit", min=1, help="Largest number of utterances, drawn at random.")
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures there.")] = None,
-    html: Annotated[Path | None, typer.Option("--html", help="Write a page with plots there.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Write a page with plots to this file.")] = None,
     markdown: Annotated[
         Path | None,
         typer.Option(
-            "--markdown", help="Write the table there, between the lines <!-- bench --> and <!-- /bench -->."
+            "--markdown", help="Write the table to this file, between <!-- bench --> and <!-- /bench -->."
         ),
     ] = None,
     peer: Annotated[
@@ -53,11 +53,13 @@ def bench(
             "openvino-nncf, ctranslate2 or faster-whisper; 'all' for those that are installed.",
         ),
     ] = None,
-    lengths: Annotated[str, typer.Option("--lengths", help="Seconds of audio.")] = "2,10,30",
+    lengths: Annotated[
+        str, typer.Option("--lengths", help="Lengths of the timed clips, in seconds.")
+    ] = "2,10,30",
     threads: Annotated[
         str | None,
         typer.Option(
-            "--threads", help="Processor threads; the first count is used for all but speeds [1,all]"
+            "--threads", help="Numbers of processor threads; all figures but speeds use the first [1,all]"
         ),
     ] = None,
     launches: Annotated[int, typer.Option("--launches", min=1, help="Fresh starts of every model.")] = 4,
@@ -65,30 +67,38 @@ def bench(
     tdp: Annotated[
         float | None,
         typer.Option(
-            "--tdp", min=0, help="Watts of this machine's processor threads, to estimate energy with."
+            "--tdp", min=0, help="Power of this machine's processor threads in watts, for energy estimates."
         ),
     ] = None,
     country: Annotated[
-        str | None, typer.Option("--country", help="Whose electricity, such as FRA; the world's average.")
+        str | None,
+        typer.Option(
+            "--country", help="Country of the electricity, such as FRA. Default: the world's average."
+        ),
     ] = None,
     compare: Annotated[
         Path | None,
-        typer.Option("--compare", help="An older --json: exit code 1 if something became worse since."),
+        typer.Option("--compare", help="An older --json file; exit with 1 if something became worse since."),
     ] = None,
     threshold: Annotated[
-        float, typer.Option("--threshold", min=0, help="What is worse: relative, 0.05 is 5 %.")
+        float, typer.Option("--threshold", min=0, help="Relative change that counts as worse; 0.05 is 5 %.")
     ] = 0.05,
     engine: options.Engine = "auto",
     precision: options.Precision = "auto",
     language: options.Language = None,
 ) -> None:
-    """Measure errors, speed, latency, size, memory and energy of models, side by side."""
+    """Measure errors, speed, latency, size, memory and energy of models, side by side.
+
+    \b
+    Example:
+      littlefoot bench littlefoot-en mine --data my-recordings --html report.html
+    """
     from littlefoot.artifact import checkpoint
     from littlefoot.bench import page, table
     from littlefoot.bench import report as reports
     from littlefoot.bench.contenders import Contender
 
-    # What can fail does so before the work.
+    # Fail before the work, if at all.
     old = reports.load(compare) if compare else None
     if markdown:
         table.around(markdown)
@@ -126,7 +136,9 @@ def bench(
 
 
 def _names(sources: list[str]) -> list[str]:
-    """A name for each row: the last part of the source, the whole of it where two have the same."""
+    """Name each row by the last part of its source, or by the whole source where two would have the same
+    name.
+    """
     short = [Path(source).name or source for source in sources]
     names = [name if short.count(name) == 1 else source for name, source in zip(short, sources, strict=True)]
     if repeated := next((name for name in names if names.count(name) > 1), None):
@@ -135,7 +147,7 @@ def _names(sources: list[str]) -> list[str]:
 
 
 def _peers(asked: list[str], first: str, language: str | None) -> tuple[list[Contender], list[str]]:
-    """The rows of peers, and a line about each that is not installed."""
+    """Return the rows of baselines, and a note about each that is not installed."""
     if not asked:
         return [], []
     from importlib.util import find_spec
@@ -161,7 +173,7 @@ def _peers(asked: list[str], first: str, language: str | None) -> tuple[list[Con
 
 
 def _utterances(data: list[Path] | None, split: str, limit: int | None) -> list[Utterance]:
-    """What is recognised, in the order of the manifests."""
+    """Return the utterances to recognise, in the order of the manifests."""
     import random
 
     from littlefoot.artifact import checkpoint
@@ -175,7 +187,7 @@ def _utterances(data: list[Path] | None, split: str, limit: int | None) -> list[
 
 
 def _numbers(text: str, option: str) -> list[float]:
-    """Positive numbers with commas between them."""
+    """Parse positive numbers that are separated by commas."""
     try:
         numbers = [float(part) for part in text.split(",")]
     except ValueError:
@@ -234,14 +246,14 @@ def _measure(
 
 
 def _show(report: Report) -> None:
-    """The table on stdout, all else on stderr."""
+    """Print the table to stdout and everything else to stderr."""
     import sys
 
     from rich.console import Console
 
     from littlefoot.bench.table import footnotes, rich_tables
 
-    # Where nobody watches, nothing is folded to a terminal's width.
+    # Without a terminal, lines are not folded.
     console = Console(width=None if sys.stdout.isatty() else UNFOLDED)
     for made in rich_tables(report, console.width):
         console.print(made)
@@ -255,7 +267,7 @@ def _show(report: Report) -> None:
 
 
 def _regressed(report: Report, old: Report, threshold: float) -> bool:
-    """Print what changed; whether something became worse."""
+    """Print the changes. Returns True if something became worse."""
     from littlefoot.bench.compare import compare
 
     changes, notes = compare(report, old, threshold)

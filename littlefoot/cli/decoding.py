@@ -1,4 +1,4 @@
-"""The decoder that the options of ``transcribe`` and ``eval`` ask for."""
+"""Make the decoder that the options of ``transcribe`` and ``eval`` ask for."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def decoder(
     hotwords: Path | None,
     lexicon: Path | None,
 ) -> BeamDecoder | None:
-    """A beam search where an option needs one, None for greedy decoding; the options as in ``options``."""
+    """Make a beam search if an option needs one, or return None for greedy decoding."""
     from littlefoot.decode.beam import BeamConfig
 
     if lm is None and (alpha is not None or beta is not None):

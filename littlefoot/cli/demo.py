@@ -12,7 +12,12 @@ MODEL = "littlefoot-en"
 
 
 def demo() -> None:
-    """Quantize the bundled English model to 8 bits and transcribe the sample clips with both."""
+    """Quantize the bundled English model to 8 bits and transcribe the sample clips with both.
+
+    \b
+    Example:
+      littlefoot demo
+    """
     from littlefoot import artifact
     from littlefoot.artifact import checkpoint, weights_file_bytes
     from littlefoot.audio import SAMPLE_RATE, manifest, reading

@@ -1,4 +1,4 @@
-"""``littlefoot doctor``: what this machine offers, and what is missing."""
+"""``littlefoot doctor``: show what this machine offers, and what is missing."""
 
 from __future__ import annotations
 
@@ -39,7 +39,12 @@ EXTRAS = {
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Check the installation: packages, engines, processor, cache."""
+    """Check the installation: packages, engines, processor, cache.
+
+    \b
+    Example:
+      littlefoot doctor --json
+    """
     report = examine()
     if as_json:
         typer.echo(json.dumps(report, indent=2))
@@ -53,7 +58,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
 
 
 def examine() -> dict[str, Any]:
-    """Everything that ``doctor`` shows."""
+    """Collect everything that ``doctor`` shows."""
     import platform
 
     from littlefoot import __version__

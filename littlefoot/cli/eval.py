@@ -1,4 +1,4 @@
-"""``littlefoot eval``: word and character error rates on a manifest."""
+"""``littlefoot eval``: measure word and character error rates on a manifest."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def evaluate(
     model: options.Model,
     manifest: Annotated[list[Path], typer.Argument(help="Manifests, or folders that hold one.")],
-    split: Annotated[str, typer.Option("--split", help="Which part of the manifests.")] = "test",
+    split: Annotated[str, typer.Option("--split", help="Split of the manifests.")] = "test",
     engine: options.Engine = "auto",
     threads: options.Threads = None,
     precision: options.Precision = "auto",
@@ -32,7 +32,12 @@ def evaluate(
     lexicon: options.Lexicon = None,
     as_json: options.Json = False,
 ) -> None:
-    """Measure WER and CER with 95 % bootstrap intervals."""
+    """Measure WER and CER with 95 % bootstrap intervals.
+
+    \b
+    Example:
+      littlefoot eval littlefoot-en my-recordings/manifest.tsv --split test
+    """
     from littlefoot.audio import manifest as manifests
     from littlefoot.cli.decoding import decoder
     from littlefoot.cli.progress import bar

@@ -1,4 +1,4 @@
-"""``littlefoot export``: the model as a file for other tools."""
+"""``littlefoot export``: write the model as a file for other tools."""
 
 from __future__ import annotations
 
@@ -26,8 +26,10 @@ WITHOUT_VNNI = {
 def export(
     model: options.Model,
     out: Annotated[Path, typer.Option("-o", "--out", help="File (onnx, openvino) or directory (hf).")],
-    to: Annotated[str, typer.Option("--to", help="onnx, openvino (an .xml with its .bin) or hf.")] = "onnx",
-    half: Annotated[bool, typer.Option("--half", help="hf: store the weights as float16.")] = False,
+    to: Annotated[
+        str, typer.Option("--to", help="Format: onnx, openvino (an .xml with its .bin) or hf.")
+    ] = "onnx",
+    half: Annotated[bool, typer.Option("--half", help="With --to hf: store the weights as float16.")] = False,
     language: options.Language = None,
 ) -> None:
     """Write exactly the network that littlefoot runs, or a checkpoint that transformers loads.
@@ -35,6 +37,10 @@ def export(
     The ONNX and OpenVINO networks take `waveform` (batch, samples), 16 kHz float32, with zero mean and unit
     variance if the model's preprocessor_config.json says do_normalize, and give `logits` (batch, frames,
     vocabulary). Both lengths are free.
+
+    \b
+    Example:
+      littlefoot export MODEL -o mine.onnx --to onnx
     """
     if to not in FORMATS:
         raise ConfigError(f"--to {to} is unknown: use one of {', '.join(FORMATS)}")
@@ -44,7 +50,7 @@ def export(
     if out.exists():
         raise ArtifactError(f"{out} exists: choose another output, or remove it")
     from littlefoot import artifact
-    from littlefoot.artifact import checkpoint
+    from littlefoot.artifact import checkpoint, linear
 
     loaded = checkpoint.load(model, language)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +69,7 @@ def export(
             from littlefoot.runtime.engine import openvino_model
 
             openvino.save_model(openvino_model(network), out, compress_to_fp16=False)
-        if any(name.endswith(".input_scale") for name in loaded.weights):
+        if linear.rounded_inputs(loaded.weights):
             typer.echo(f"littlefoot: {WITHOUT_VNNI[to]}", err=True)
     typer.echo(f"littlefoot: saved {out}", err=True)
 

@@ -1,4 +1,4 @@
-"""``littlefoot graft``: a Whisper's encoder becomes a wav2vec 2.0 recogniser with a CTC head."""
+"""``littlefoot graft``: make a wav2vec 2.0 recogniser with a CTC head from a Whisper's encoder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from littlefoot.cli import options
 
 def graft(
     whisper: Annotated[
-        str, typer.Argument(metavar="WHISPER", help="A Whisper's checkpoint directory or Hub id.")
+        str, typer.Argument(metavar="WHISPER", help="Checkpoint directory or Hub id of a Whisper.")
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Directory of the recogniser.")],
     data: Annotated[
@@ -29,11 +29,13 @@ def graft(
     resume: options.Resume = False,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Make a CTC recogniser of the encoder of WHISPER: it has word times, streams and can be shrunk.
+    """Make a CTC recogniser from the encoder of WHISPER. It has word times, and you can shrink it.
 
-    What each step made is kept beside OUT, in OUT-steps. Example:
+    OUT-steps keeps the result of each step.
 
-    littlefoot graft openai/whisper-base -o mine --data my-speech/manifest.tsv
+    \b
+    Example:
+      littlefoot graft openai/whisper-base -o mine --data my-speech/manifest.tsv
     """
     from littlefoot import artifact
     from littlefoot.artifact import checkpoint

@@ -1,4 +1,4 @@
-"""``littlefoot info``: what a model is, without running it."""
+"""``littlefoot info``: describe a model without running it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ def info(
     model: Annotated[str | None, typer.Argument(help="A model; without one, the bundled models.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show a model's size, geometry and origin."""
+    """Show a model's size, geometry and origin.
+
+    \b
+    Example:
+      littlefoot info littlefoot-en --json
+    """
     from littlefoot.artifact import checkpoint
 
     if model is None:
@@ -37,7 +42,7 @@ def info(
 
 
 def describe(name: str, artifact: Artifact) -> dict[str, Any]:
-    """The figures of ``info``; bytes are those of the weights as stored."""
+    """Return the figures of ``info``; bytes are those of the weights as stored."""
     from littlefoot.artifact.sizes import bytes_by_part
 
     parts = bytes_by_part(artifact)

@@ -1,4 +1,4 @@
-"""What ``littlefoot transcribe`` is given: files, folders, patterns, standard input."""
+"""Find the recordings of ``littlefoot transcribe``: files, folders, patterns, standard input."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ class Recording(NamedTuple):
     """A recording to transcribe."""
 
     name: str
-    """Its path, or STANDARD_INPUT."""
+    """The path, or STANDARD_INPUT."""
     output: Path
-    """Where in the output directory its text goes, without the suffix of the format."""
+    """Path of the text in the output directory, without the suffix of the format."""
 
 
 def expand(names: list[str]) -> tuple[list[Recording], list[AudioError]]:
-    """The recordings that ``names`` stand for, each once, and what stands for none.
+    """Return the recordings that ``names`` stand for, each once, and the names that match nothing.
 
-    A folder is all recordings in it and its folders, which keep their places in the output directory; a
-    pattern (``*``, ``?``, ``[]``, ``**`` for any folders) that the shell has left is the files it matches.
+    A folder stands for all recordings in it and its subfolders, which keep their relative paths in the output
+    directory. A pattern (``*``, ``?``, ``[]``, ``**`` for any folders) that the shell has left stands for the
+    files that it matches.
     """
     found: dict[str, Recording] = {}
     problems = []
@@ -67,7 +68,7 @@ def _recordings(name: str) -> Iterator[Recording]:
 
 
 def refuse_collisions(recordings: list[Recording], suffix: str) -> None:
-    """One transcription must not replace another. Raises ConfigError."""
+    """Refuse recordings whose transcriptions would replace each other. Raises ConfigError."""
     written: dict[Path, str] = {}
     for recording in recordings:
         if (other := written.get(recording.output)) is not None:

@@ -21,7 +21,9 @@ def label(
         list[Path],
         typer.Argument(help="Manifests, folders that hold one, LibriSpeech, folders of recordings."),
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Directory for the labels; goes on if begun.")],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="Directory for the labels; an unfinished job is resumed.")
+    ],
     split: Annotated[str | None, typer.Option("--split", help="Rows of this split only.")] = None,
     min_confidence: Annotated[
         float,
@@ -59,10 +61,14 @@ def label(
     lexicon: options.Lexicon = None,
     as_json: options.Json = False,
 ) -> None:
-    """Transcribe all recordings of manifests: a manifest to train on, with a confidence for each row.
+    """Transcribe all recordings of manifests and write a manifest to train on, with confidences.
 
-    Killed or interrupted? The same command goes on where it was. Recordings that cannot be read are reported,
-    the others are done, and the exit code is 1.
+    If the command is killed or interrupted, run it again: it resumes. Recordings that cannot be read are
+    reported, the others are transcribed, and the exit code is 1.
+
+    \b
+    Example:
+      littlefoot label MODEL archive/ -o labels --min-confidence 0.8
     """
     import functools
 
@@ -85,7 +91,7 @@ def label(
         **{"engine": engine, "precision": precision, "language": language, "layers": layers, "vad": vad},
         **{"beam": beam, "lm": lm, "alpha": alpha, "beta": beta, "hotwords": hotwords, "lexicon": lexicon},
     }
-    if bits is not None:  # left out otherwise: jobs go on that were begun without this setting
+    if bits is not None:  # left out otherwise, so that jobs begun without this setting can be resumed
         decoding["bits"] = bits
     settings = RecognizerSettings(model, threads=threads, alternatives=0, **decoding)  # type: ignore[arg-type]
     how: Workers
@@ -115,7 +121,7 @@ def label(
             say=lambda message: typer.echo(f"littlefoot: {message}", err=True),
         )
     except KeyboardInterrupt:
-        typer.echo(f"littlefoot: stopped; finished shards are in {out}, the same command goes on", err=True)
+        typer.echo(f"littlefoot: stopped; finished shards are in {out}, the same command resumes", err=True)
         raise
     typer.echo(json.dumps(summary.to_dict(), indent=2) if as_json else _table(summary), nl=as_json)
     if summary.counts.failed:

@@ -1,4 +1,4 @@
-"""``littlefoot transcribe --stream``: a recording, standard input or a microphone, line by line."""
+"""``littlefoot transcribe --stream``: transcribe a recording, standard input or a microphone live."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MICROPHONE = "mic"
 def transcribe(
     loaded: Recognizer, source: str, form: str, chunk_ms: float | None, decoder: BeamDecoder | None
 ) -> None:
-    """Print every segment when it ends, and on a terminal what is being said."""
+    """Print every segment when it ends and, on a terminal, the current text."""
     chunk = None if chunk_ms is None else max(1, round(chunk_ms / loaded.config.frame_ms))
     stream = loaded.stream(chunk, decoder)
     if not loaded.streams:

@@ -35,13 +35,13 @@ def build(
     texts: Annotated[
         list[Path],
         typer.Argument(
-            help="Text files, a sentence on each line; - for standard input; or manifests, of which the rows "
-            "of split train are read.",
+            help="Text files with one sentence per line; - for standard input; or manifests, whose rows of "
+            "split train are read.",
             metavar="TEXT",
         ),
     ],
     out: Out,
-    order: Annotated[int, typer.Option("--order", help="The longest n-gram.")] = 3,
+    order: Annotated[int, typer.Option("--order", help="Length of the longest n-gram.")] = 3,
     prune: Annotated[
         str,
         typer.Option(
@@ -53,7 +53,12 @@ def build(
     max_mb: MaxMB = None,
     as_json: options.Json = False,
 ) -> None:
-    """Estimate an n-gram model of the words of TEXT by modified Kneser-Ney smoothing."""
+    """Estimate an n-gram model of the words of TEXT by modified Kneser-Ney smoothing.
+
+    \b
+    Example:
+      littlefoot lm build sentences.txt -o words.arpa --order 3
+    """
     from littlefoot.decode import ngram
 
     _refuse_existing(out)
@@ -76,7 +81,12 @@ def mix(
     max_mb: MaxMB = None,
     as_json: options.Json = False,
 ) -> None:
-    """Make one model of several by the weighted means of their probabilities; or make one smaller."""
+    """Mix several n-gram models into one by linear interpolation, or prune one.
+
+    \b
+    Example:
+      littlefoot lm mix general.arpa mine.arpa -o both.lflm --tune dev.txt --max-mb 10
+    """
     from littlefoot.decode import arpa, mixture
 
     _refuse_existing(out)
@@ -141,10 +151,10 @@ def _counted(sentences: Iterable[list[str]], seen: Counter[str]) -> Iterator[lis
 
 
 def _sentences(paths: Iterable[Path], split: str = "train") -> Iterator[list[str]]:
-    """The words of every text that has some, in the form in which texts are compared.
+    """Yield the words of every text that has any, normalized as for comparisons.
 
     Raises:
-        LittlefootError: a file cannot be read, holds no words, or a mark that language models use themselves.
+        LittlefootError: a file cannot be read, has no words, or contains a special token of language models.
     """
     from littlefoot.decode.ngram import SPECIAL
     from littlefoot.evaluate.metrics import normalize_text
@@ -165,7 +175,7 @@ def _sentences(paths: Iterable[Path], split: str = "train") -> Iterator[list[str
 
 
 def _texts(path: Path, split: str) -> Iterator[tuple[str, str]]:
-    """Where each text stands, and the text."""
+    """Yield the location of each text, and the text."""
     if path.suffix in (".tsv", ".jsonl") or path.is_dir():
         from littlefoot.audio import manifest
 

@@ -1,4 +1,4 @@
-"""Progress bars on stderr, only where someone watches."""
+"""Show progress bars on stderr, only on a terminal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def bar(label: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar with the time left; yields a function that takes how many are done."""
+    """Show a bar with the time left. Yields a function that takes the number done."""
     if not sys.stderr.isatty():
         yield lambda done: None
         return
@@ -29,7 +29,7 @@ def bar(label: str, total: int) -> Iterator[Callable[[int], None]]:
 
 @contextmanager
 def recordings(names: list[str]) -> Iterator[Meter | None]:
-    """A bar over recordings by their sizes, with the time left; None where nobody watches."""
+    """Show a bar over recordings by their sizes, with the time left; None without a terminal."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -41,19 +41,19 @@ def recordings(names: list[str]) -> Iterator[Meter | None]:
 
 
 class Meter:
-    """How far recordings are: by bytes, of which all are known before anything is opened."""
+    """Progress over recordings by bytes, whose number is known before any recording is opened."""
 
     def __init__(self, progress: Progress, names: list[str]) -> None:
         self._progress, self._names = progress, names
         self._sizes = [_size(name) for name in names]
-        self._lengths: dict[int, float] = {}  # of those that were begun, in seconds
-        self._bytes: dict[int, float] = {}  # that were heard
+        self._lengths: dict[int, float] = {}  # seconds of the recordings that were begun
+        self._bytes: dict[int, float] = {}  # bytes that were processed
         self._ended: set[int] = set()
         self._task: TaskID = progress.add_task("", total=sum(self._sizes) or None)
         self._show()
 
     def heard(self, index: int, seconds: float) -> None:
-        """So many seconds of a recording are done."""
+        """Record that this many seconds of a recording are done."""
         if index not in self._lengths:
             self._lengths[index] = _length(self._names[index])
         share = min(1.0, seconds / self._lengths[index]) if self._lengths[index] else 0.0
@@ -61,7 +61,7 @@ class Meter:
         self._show()
 
     def ended(self, index: int) -> None:
-        """A recording is done, or has failed."""
+        """Record that a recording is done or has failed."""
         self._bytes[index] = self._sizes[index]
         self._ended.add(index)
         self._show()
@@ -88,7 +88,7 @@ def _size(name: str) -> int:
 
 
 def _length(name: str) -> float:
-    """Seconds by the header; 0 where that is not known."""
+    """Return the seconds that the header gives, or 0 if it gives none."""
     from littlefoot.audio import reading
 
     try:

@@ -1,4 +1,4 @@
-"""``littlefoot quantize``: an 8-bit model from a full-precision one, without PyTorch."""
+"""``littlefoot quantize``: quantize a full-precision model to 8 bits or fewer, without PyTorch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def quantize(
     model: options.Model,
     out: Annotated[Path, typer.Option("-o", "--out", help="Directory of the quantized artifact.")],
-    bits: Annotated[int, typer.Option("--bits", help="8, or 4, 3, 2 for the linear layers.")] = 8,
+    bits: Annotated[int, typer.Option("--bits", help="Bits of the linear layers: 8, 4, 3 or 2.")] = 8,
     budget_mb: Annotated[
         float | None,
         typer.Option(
@@ -30,7 +30,7 @@ def quantize(
         float | None,
         typer.Option(
             "--max-harm",
-            help="Or so that together they move the posteriors no more than this, in nats per frame.",
+            help="Or choose them so that the posteriors move by at most this, in nats per frame.",
         ),
     ] = None,
     calibrate: Annotated[
@@ -49,14 +49,20 @@ def quantize(
     max_disagreement: Annotated[
         float,
         typer.Option(
-            help="Share of the calibration text that may change; harmful layers are kept beyond it."
+            help="Share of the calibration text that may change; beyond it sensitive layers are kept."
         ),
     ] = 0.02,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an artifact.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing artifact.")] = False,
     language: options.Language = None,
     as_json: options.Json = False,
 ) -> None:
-    """Quantize MODEL to 8 bits, check that it still says the same, and time it on this processor."""
+    """Quantize MODEL to 8 bits, check that its text stays the same, and time it on this processor.
+
+    \b
+    Examples:
+      littlefoot quantize MODEL -o int8 --calibrate my-recordings/manifest.tsv
+      littlefoot quantize MODEL -o small --budget-mb 20 --calibrate talk.wav
+    """
     from littlefoot import artifact
     from littlefoot.artifact import checkpoint
     from littlefoot.artifact.sizes import bytes_by_part

@@ -1,4 +1,4 @@
-"""What the commands share that carry out a recipe."""
+"""Carry out recipes: functions that several commands share."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def carry_out(
     resume: bool,
     overwrite: bool,
 ) -> None:
-    """Run a recipe on a model called ``name`` and save the result; what its steps make stays in OUT-steps."""
+    """Run a recipe on a model called ``name`` and save the result; OUT-steps keeps the steps' results."""
     from littlefoot import artifact
     from littlefoot.audio import manifest
     from littlefoot.compress import run
@@ -43,7 +43,7 @@ def carry_out(
 
 
 def save(made: Artifact, loaded: Artifact, out: Path, overwrite: bool) -> None:
-    """Save what was made of a loaded model, and say how large it is."""
+    """Save a model that was made from ``loaded``, and print its size."""
     from littlefoot import artifact
     from littlefoot.artifact import weights_file_bytes
 
@@ -56,5 +56,5 @@ def save(made: Artifact, loaded: Artifact, out: Path, overwrite: bool) -> None:
 
 
 def tell(message: str) -> None:
-    """Say something on stderr."""
+    """Print a message to stderr."""
     typer.echo(f"littlefoot: {message}", err=True)

@@ -61,6 +61,10 @@ def serve(
 
     Listens on this machine only, unless --host says otherwise. The environment's LITTLEFOOT_API_KEY is a key
     that clients must send. Ctrl-C or SIGTERM finishes what runs; a second Ctrl-C does not.
+
+    \b
+    Example:
+      littlefoot serve littlefoot-en --hotwords names.txt --port 8000
     """
     try:
         from littlefoot.server.run import Server, allow_open_files, listen

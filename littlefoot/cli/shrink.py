@@ -1,4 +1,4 @@
-"""``littlefoot shrink``: a smaller model, by a recipe or for a target."""
+"""``littlefoot shrink``: make a model smaller, by a recipe or for a target."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def shrink(
     target: Annotated[
         str | None,
         typer.Option(
-            "--target", help="Or what is needed: size, errors, speed, latency: '25MB, wer+1, 50x, 480ms'."
+            "--target", help="Or a target of size, errors, speed, latency: '25MB, wer+1, 50x, 480ms'."
         ),
     ] = None,
     data: Annotated[
@@ -46,13 +46,14 @@ def shrink(
     language: options.Language = None,
     steps: Annotated[
         int,
-        typer.Option("--steps", min=40, help="For a target: of training, all methods of a plan together."),
+        typer.Option("--steps", min=40, help="For a target: training steps of a plan, all methods together."),
     ] = 4000,
     threads: Annotated[
-        int, typer.Option("--threads", min=1, help="For a target: that '50x' is meant with.")
+        int,
+        typer.Option("--threads", min=1, help="For a target: processor threads to measure the speed with."),
     ] = 1,
     processes: Annotated[
-        int, typer.Option("--processes", min=1, help="For a target: that train side by side.")
+        int, typer.Option("--processes", min=1, help="For a target: processes that train together.")
     ] = 1,
     ray: Annotated[
         str | None,
@@ -61,11 +62,18 @@ def shrink(
     yes: Annotated[
         bool, typer.Option("--yes", help="For a target: carry out the best plan without asking.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="For a target: print what was measured.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="For a target: print the measurements as JSON.")
+    ] = False,
 ) -> None:
-    """Make MODEL smaller: as a recipe says, or until it meets a target.
+    """Make MODEL smaller, by a recipe or until it meets a target.
 
-    What each step made is kept beside OUT, in OUT-steps; what a search found, in OUT-plan.
+    OUT-steps keeps the result of each step, OUT-plan the trials of a search.
+
+    \b
+    Examples:
+      littlefoot shrink MODEL -o small --recipe bigfoot --data my-recordings
+      littlefoot shrink MODEL -o small --target "25MB, wer+1.0" --data my-recordings
     """
     from littlefoot.errors import ConfigError
 
@@ -144,7 +152,7 @@ def _for_target(
 
 
 def _first_that_meets(planner: Planner, plans: list[Plan]) -> Outcome:
-    """What the first plan makes, or of those after it, if it misses the target; the nearest if all do."""
+    """Carry out plans until a result meets the target; return it, or the nearest if all of them miss."""
     from littlefoot.errors import TrainingError
     from littlefoot.plan import report
 

@@ -1,4 +1,4 @@
-"""``littlefoot train``: CTC or LF-MMI training from a checkpoint or from a recipe."""
+"""``littlefoot train``: train with CTC or LF-MMI from a checkpoint or from a recipe."""
 
 from __future__ import annotations
 
@@ -20,14 +20,20 @@ def train(
         typer.Option("--data", help="Manifest with splits 'train' and 'dev'; may be repeated."),
     ] = None,
     loss: Annotated[
-        str | None, typer.Option("--loss", help="What to minimise: ctc or lfmmi; short for train.loss.")
+        str | None, typer.Option("--loss", help="Loss: ctc or lfmmi; short for train.loss.")
     ] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="Change a setting, for example train.lr=1e-3.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the newest checkpoint.")] = False,
 ) -> None:
-    """Train a CTC model: fine-tune MODEL, or follow CONFIG.yaml, which may start from random weights."""
+    """Train a CTC model: fine-tune MODEL, or follow CONFIG.yaml, which may start from random weights.
+
+    \b
+    Examples:
+      littlefoot train MODEL -o mine --data my-recordings --set train.lr=1e-4
+      littlefoot train RECIPE.yaml -o mine --resume
+    """
     try:
         import accelerate
         import torch  # noqa: F401

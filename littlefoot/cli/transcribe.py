@@ -1,4 +1,4 @@
-"""``littlefoot transcribe``: recordings to text, subtitles or tables."""
+"""``littlefoot transcribe``: turn recordings into text, subtitles or tables."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EXTENSIONS = {
     **{"vtt": ".vtt", "tsv": ".tsv", "ctm": ".ctm"},
 }
 ONE_EACH = ("srt", "vtt", "tsv")
-"""Formats of which two cannot stand in one file."""
+"""Formats of which one file can contain only one transcription."""
 
 
 def transcribe(
@@ -32,32 +32,32 @@ def transcribe(
     audio: Annotated[
         list[str], typer.Argument(help="Recordings, folders of them, patterns; - reads standard input.")
     ],
-    form: Annotated[str, typer.Option("--format", help="text, json, srt, vtt, tsv or ctm.")] = "text",
+    form: Annotated[str, typer.Option("--format", help="Format: text, json, srt, vtt, tsv or ctm.")] = "text",
     output_dir: Annotated[
-        Path | None, typer.Option("--output-dir", "-o", help="Write a file for each recording here.")
+        Path | None, typer.Option("--output-dir", "-o", help="Write one file per recording to this folder.")
     ] = None,
     skip_existing: Annotated[
-        bool, typer.Option("--skip-existing", help="Leave out what was written after its recording.")
+        bool, typer.Option("--skip-existing", help="Skip recordings whose output is newer than they are.")
     ] = False,
-    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Recordings at a time, in processes.")] = 1,
+    jobs: Annotated[
+        int, typer.Option("--jobs", min=1, help="Number of processes, each with one recording at a time.")
+    ] = 1,
     vad: options.Vad = None,
     line_length: Annotated[
         int, typer.Option("--line-length", help="Characters in a line of subtitles.")
     ] = 42,
     lines: Annotated[int, typer.Option("--lines", help="Lines of subtitles shown at once.")] = 2,
     cue_seconds: Annotated[
-        float, typer.Option("--cue-seconds", help="The longest that subtitles are shown.")
+        float, typer.Option("--cue-seconds", help="Longest time that subtitles are shown.")
     ] = 7.0,
     channel: Annotated[
         str,
         typer.Option(
             "--channel",
-            help="Of recordings with several: left, right or a number; each: speakers by channel.",
+            help="Channel to use: left, right or a number; each: one speaker per channel.",
         ),
     ] = "auto",
-    track: Annotated[
-        int | None, typer.Option("--track", min=1, help="Of files with several audio tracks, from 1.")
-    ] = None,
+    track: Annotated[int | None, typer.Option("--track", min=1, help="Audio track to use, from 1.")] = None,
     engine: options.Engine = "auto",
     threads: options.Threads = None,
     precision: options.Precision = "auto",
@@ -65,10 +65,10 @@ def transcribe(
     layers: options.Layers = None,
     bits: options.Bits = None,
     stream: Annotated[
-        bool, typer.Option("--stream", help="Say what is heard as it comes; - is raw PCM, mic a microphone.")
+        bool, typer.Option("--stream", help="Transcribe live; - reads raw PCM, mic the microphone.")
     ] = False,
     chunk_ms: Annotated[
-        float | None, typer.Option("--chunk-ms", help="With --stream: how much is decided at once.")
+        float | None, typer.Option("--chunk-ms", help="With --stream: length of a chunk in milliseconds.")
     ] = None,
     beam: options.Beam = None,
     lm: options.LanguageModel = None,
@@ -77,16 +77,22 @@ def transcribe(
     hotwords: options.HotWords = None,
     lexicon: options.Lexicon = None,
     alternatives: Annotated[
-        int, typer.Option("--alternatives", min=0, help="How many of the best texts JSON holds besides.")
+        int, typer.Option("--alternatives", min=0, help="Number of best texts that JSON contains.")
     ] = 0,
 ) -> None:
     """Transcribe recordings of any length.
 
-    Several recordings: text lines begin with the file's name and a tab, JSON is one object on each line.
-    A recording that fails is reported, the others are done, and the exit code is 1.
+    With several recordings each line of text begins with the file's name and a tab, and JSON has one object
+    per line. If a recording fails, it is reported, the others are transcribed, and the exit code is 1.
 
-    Standard input is an audio file, or raw PCM: 16 kHz, mono, 16 bits, little-endian. With --stream it is raw
-    PCM, a line is printed as soon as a segment ends, and on a terminal what is being said.
+    Standard input is an audio file or raw PCM (16 kHz, mono, 16 bits, little-endian). With --stream it must
+    be raw PCM; each segment is printed as soon as it ends, and a terminal also shows the current text.
+
+    \b
+    Examples:
+      littlefoot transcribe littlefoot-en talk.wav --format srt
+      littlefoot transcribe MODEL podcast/ --format srt -o subtitles --skip-existing
+      littlefoot transcribe littlefoot-en-live mic --stream
     """
     from littlefoot.cli.decoding import decoder
     from littlefoot.decode.beam import BeamConfig
@@ -171,7 +177,7 @@ def _transcribe(
     skip_existing: bool,
     problems: int,
 ) -> int:
-    """Transcribe, write and sum up; returns how many failed."""
+    """Transcribe, write the results and print a summary. Returns the number of failures."""
     from littlefoot.cli import batch, progress
 
     output.prepare()
@@ -202,7 +208,7 @@ def _transcribe(
 
 
 def _ordered(outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
-    """Outcomes by index, each as soon as those before it are there."""
+    """Yield outcomes by index, each as soon as those before it are there."""
     waiting: dict[int, Outcome] = {}
     following = 0
     for outcome in outcomes:
@@ -226,17 +232,17 @@ def _sum_up(done: int, seconds: float, took: float, failed: int, skipped: int) -
 
 @dataclass(frozen=True)
 class _Output:
-    """Where transcriptions go."""
+    """Destination of transcriptions."""
 
     form: str
     layout: Layout
     directory: Path | None
-    """None: standard output."""
+    """Folder of the output; None: standard output."""
     named: bool
-    """Whether there are several."""
+    """True if there are several recordings."""
 
     def prepare(self) -> None:
-        """Find out now, not after hours, whether the directory can be written to. Raises LittlefootError."""
+        """Check at once, not after hours, that the directory can be written to. Raises LittlefootError."""
         if self.directory is None:
             return
         try:
@@ -249,7 +255,7 @@ class _Output:
             ) from error
 
     def is_done(self, recording: inputs.Recording) -> bool:
-        """Whether its file is there, and not older than the recording."""
+        """Return True if the output file exists and is not older than the recording."""
         try:
             return self._target(recording).stat().st_mtime_ns >= Path(recording.name).stat().st_mtime_ns
         except (OSError, ValueError):
@@ -273,7 +279,7 @@ class _Output:
         except OSError as error:
             raise LittlefootError(
                 f"{target}: cannot be written ({error.strerror}): what was done before is there; make room"
-                " or choose another --output-dir, and go on with --skip-existing"
+                " or choose another --output-dir, and continue with --skip-existing"
             ) from error
 
     def _target(self, recording: inputs.Recording) -> Path:

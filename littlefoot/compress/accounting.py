@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import math
 
-from littlefoot.artifact.packing import packable
 from littlefoot.network.config import ModelConfig
-from littlefoot.network.weights import expected_weights
+from littlefoot.network.inventory import Part, inventory
+from littlefoot.network.weights import expected_weights, packable
 
 PAPER_PARAMETERS = 92_210_000
 """Of the paper's model: its 184.42 MB in 16 bits."""
@@ -27,11 +27,7 @@ LINEAR_SHARE = 0.91
 
 def linear_weights(config: ModelConfig) -> int:
     """How many weights of a model the law quantizes: those of the Transformer's linear layers."""
-    return sum(
-        math.prod(shape)
-        for name, shape in expected_weights(config).items()
-        if len(shape) == 2 and name.endswith(".weight") and packable(name.removesuffix(".weight"))
-    )
+    return sum(math.prod(shape) for shape in packable(config).values())
 
 
 def storage_mb(parameters: int, quantized: int, bits: int, shifts: int = 0) -> float:
@@ -49,8 +45,11 @@ def storage_mb(parameters: int, quantized: int, bits: int, shifts: int = 0) -> f
 
 def model_storage_mb(config: ModelConfig, bits: int) -> float:
     """``storage_mb`` of a recogniser of this geometry, without its CTC head, as the paper counts."""
+    layers = inventory(config)
     shapes = expected_weights(config)
-    parameters = sum(math.prod(shape) for name, shape in shapes.items() if not name.startswith("lm_head."))
+    parameters = sum(
+        math.prod(shape) for name, shape in shapes.items() if layers.owner(name).part is not Part.HEAD
+    )
     shifts = 3 * config.hidden_size * config.num_hidden_layers
     return storage_mb(parameters, linear_weights(config), bits, shifts)
 

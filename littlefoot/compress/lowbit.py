@@ -19,17 +19,22 @@ import numpy.typing as npt
 import torch
 
 from littlefoot.artifact import Artifact
-from littlefoot.artifact.artifact import TRAINING_SUFFIXES
+from littlefoot.artifact.linear import (
+    TRAINING_PARTS,
+    EightBitWeight,
+    FloatWeight,
+    PackedWeight,
+    Rounding,
+    StoredLayer,
+    put,
+)
 from littlefoot.artifact.packing import (
     TERNARY,
     WeightCode,
     layer_bytes,
-    pack_layer,
-    packable,
     symmetric,
-    unpack_layer,
 )
-from littlefoot.artifact.precisions import scale_name, upper_bits
+from littlefoot.artifact.precisions import upper_bits
 from littlefoot.compress.calibration import Array, LayerInput, collect, load_clips, some
 from littlefoot.compress.distill import Distillation, denominator_of, learn, training_set
 from littlefoot.compress.fake_quant import FakeQuantOps, RoundingPlan, input_range, weight_levels
@@ -37,12 +42,13 @@ from littlefoot.compress.gptq import best_scales, round_groups
 from littlefoot.compress.lesson import Lesson
 from littlefoot.compress.methods import StepContext
 from littlefoot.compress.mixed import WIDTHS, choose_bits, sensitivity
-from littlefoot.compress.quantize import WAVEFORM_LAYER, bits_of_layers, linear_budget, mean_bits
+from littlefoot.compress.quantize import bits_of_layers, linear_budget, mean_bits
 from littlefoot.compress.rounding import fit, round_weight
 from littlefoot.compress.teacher import Teacher, make_teacher
 from littlefoot.errors import ConfigError
 from littlefoot.network.config import ModelConfig
-from littlefoot.network.weights import expected_weights
+from littlefoot.network.inventory import WAVEFORM_LAYER, Part, inventory
+from littlefoot.network.weights import packable
 from littlefoot.system import atomic
 from littlefoot.training.forward_backward import Denominator
 from littlefoot.training.module import CTCModel
@@ -150,14 +156,10 @@ def outline(model: ModelConfig, config: LowbitConfig) -> ModelConfig:
     Raises ConfigError for layers that cannot have the bits that they are to have. Those that a budget chooses
     can.
     """
-    shapes = {
-        name.removesuffix(".weight"): shape
-        for name, shape in expected_weights(model).items()
-        if name.endswith(".weight") and len(shape) > 1 and "rel_attn_embed" not in name  # which is looked up
-    }
+    shapes = {layer.name: layer.shape for layer in inventory(model) if layer.multiplies}
     last = replace(config, bits=8, companions=(), budget_mb=None, max_harm=None) if config.mixed else config
     for settings in (*(_phase(last, bits) for bits in config.descent), last):
-        layer_codes(shapes, settings)
+        layer_codes(shapes, settings, model)
     return model.replace(littlefoot={"quantization": {}})
 
 
@@ -262,8 +264,9 @@ class LowbitDistillation(Distillation):
 
 def plain(model: Artifact) -> Artifact:
     """A trained model without what only its training knows of."""
-    weights = {name: v for name, v in model.weights.items() if not name.endswith(TRAINING_SUFFIXES)}
-    return replace(model, weights={n: v for n, v in weights.items() if not n.endswith(".input_shift")})
+    left_out = {*TRAINING_PARTS, "input_shift"}
+    weights = {n: v for n, v in model.weights.items() if n.rpartition(".")[2] not in left_out}
+    return replace(model, weights=weights)
 
 
 def make_plan(model: Artifact, inputs: Sequence[LayerInput], config: LowbitConfig) -> RoundingPlan:
@@ -272,13 +275,14 @@ def make_plan(model: Artifact, inputs: Sequence[LayerInput], config: LowbitConfi
     Raises ConfigError for patterns that match no layer, and for layers that cannot be packed.
     """
     names = [name for group in inputs for name in group.layers if f"{name}.weight" in model.weights]
-    weights = layer_codes({name: model.weights[f"{name}.weight"].shape for name in names}, config)
+    shapes = {name: model.weights[f"{name}.weight"].shape for name in names}
+    few, weights = packable(model.config), layer_codes(shapes, config, model.config)
     owners: dict[str, str] = {}
     input_bits: dict[str, int] = {}
     for group in inputs:
         quantized = [name for name in group.layers if name in weights and weights[name][0].bits <= 8]
         factor = f"{group.layers[0]}.weight" not in model.weights
-        chosen_bits = config.activations if factor or any(packable(n) for n in quantized) else 8
+        chosen_bits = config.activations if factor or any(name in few for name in quantized) else 8
         if chosen_bits is None or not (quantized or factor):
             continue
         owner = group.layers[0] if factor else quantized[0]
@@ -288,13 +292,14 @@ def make_plan(model: Artifact, inputs: Sequence[LayerInput], config: LowbitConfi
 
 
 def layer_codes(
-    shapes: Mapping[str, Sequence[int]], config: LowbitConfig
+    shapes: Mapping[str, Sequence[int]], config: LowbitConfig, model: ModelConfig
 ) -> dict[str, tuple[WeightCode, ...]]:
     """How the weights of layers are stored: the artifact's precision, then how they are read by companions.
 
     Raises ConfigError for patterns that match no layer, and for layers that cannot be packed.
     """
-    bits = bits_of_layers(shapes, config.bits, config.layer_bits)
+    few, parts = packable(model), {layer.name: layer.part for layer in inventory(model)}
+    bits = bits_of_layers([name for name in shapes if name in few], config.bits, config.layer_bits)
     codes: dict[str, tuple[WeightCode, ...]] = {}
     for name, (rows, *columns) in shapes.items():
         if name == WAVEFORM_LAYER:
@@ -304,7 +309,7 @@ def layer_codes(
             precisions = [bits[name], *(min(bits[name], b) for b in fewer)]
             codes[name] = tuple(config.code(b) for b in precisions)
         else:
-            codes[name] = (WeightCode(_other_bits(name, config)),)
+            codes[name] = (WeightCode(_other_bits(parts[name], config)),)
         for code in codes[name]:
             try:
                 layer_bytes((rows, math.prod(columns)), code)
@@ -313,13 +318,11 @@ def layer_codes(
     return codes
 
 
-def _other_bits(name: str, config: LowbitConfig) -> int:
+def _other_bits(part: Part, config: LowbitConfig) -> int:
     """Bits of a layer outside of the Transformer's linear layers."""
-    if name.startswith(("feature_extractor.", "feature_projection.")):
+    if part in (Part.FRONT_END, Part.PROJECTION):
         return config.front_end
-    if name.startswith("encoder.pos_conv_embed."):
-        return config.positions
-    return config.head if name == "lm_head" else 8
+    return {Part.POSITIONS: config.positions, Part.HEAD: config.head}.get(part, 8)
 
 
 def prepare(
@@ -327,6 +330,7 @@ def prepare(
 ) -> CTCModel:
     """The model with what its training learns besides the weights (``littlefoot.compress.fake_quant``)."""
     weights: Arrays = {name: np.array(value, np.float32) for name, value in model.weights.items()}
+    few = packable(model.config)
     for group in inputs:
         if (owner := plan.inputs.get(group.layers[0])) is not None:
             bits = plan.input_bits[owner]
@@ -347,7 +351,7 @@ def prepare(
                 # Windows of a convolution are not columns: its weights count the same.
                 rows = group.rows if weight.ndim == 2 else np.ones((1, weight[0].size), np.float32)
                 weight = weight.reshape(len(weight), -1)
-                if config.initialisation == "gptq" and packable(name):
+                if config.initialisation == "gptq" and name in few:
                     start, scales = near_gptq(weight, rows, codes[0])
                     weights[f"{name}.weight"] = start
                 else:
@@ -394,49 +398,59 @@ def near_gptq(weight: Array, rows: Array, code: WeightCode) -> tuple[Array, Arra
     return np.clip(weight, low, high).astype(np.float32), scales
 
 
+def _stored(
+    model: Artifact, name: str, codes: Sequence[WeightCode], companions: Sequence[int]
+) -> FloatWeight | EightBitWeight | PackedWeight:
+    """The weight of a trained layer."""
+    code, weight = codes[0], model.weights[f"{name}.weight"]
+    if code.bits >= 16:
+        return FloatWeight(weight.astype(np.float16 if code.bits == 16 else np.float32))
+    if code.bits == 8:
+        return EightBitWeight(*round_weight(weight))
+    log_scales = model.weights[f"{name}.log_weight_scale"].reshape(len(codes), len(weight), -1)
+    flat = torch.from_numpy(weight.reshape(len(weight), -1))
+    found = weight_levels(flat, torch.from_numpy(log_scales[0]), code)
+    levels, multipliers, scale = (value.numpy() for value in found)
+    groups = np.rint(multipliers).astype(np.uint8) if multipliers.shape[1] > 1 else None
+    whole = np.rint(levels).astype(np.int8).reshape(weight.shape)
+    fewer = {bits: np.exp(log[:, 0]) for bits, log in zip(companions, log_scales[1:], strict=True)}
+    return PackedWeight.pack(whole, scale, code.bits, code.table, groups, fewer)
+
+
+def _rounding(model: Artifact, owner: str, bits: int) -> Rounding:
+    """How the input that was trained under the name of one of its layers is rounded."""
+    zero = model.weights.get(f"{owner}.input_zero")
+    offset = input_range(None if zero is None else torch.from_numpy(zero), bits)[2]
+    return Rounding(
+        np.exp(model.weights[f"{owner}.log_input_scale"])[0],
+        np.array(float(offset), np.int8 if zero is None else np.uint8),
+        bits,
+        shift=model.weights.get(f"{owner}.input_shift"),
+    )
+
+
 @torch.no_grad()
 def convert(model: Artifact, plan: RoundingPlan, config: LowbitConfig) -> Artifact:
     """The packed artifact of a trained model: what it computed in training, in integers."""
-    weights: Arrays = dict(plain(model).weights)
-    made: dict[str, npt.NDArray[np.float32]] = {}
+    layers: dict[str, StoredLayer] = {}
+    others: Arrays = {}
+    inputs = {owner: _rounding(model, owner, bits) for owner, bits in plan.input_bits.items()}
     for name, codes in plan.weights.items():
-        code, weight = codes[0], model.weights[f"{name}.weight"]
-        if code.bits >= 16:
-            weights[f"{name}.weight"] = weight.astype(np.float16 if code.bits == 16 else np.float32)
-        elif code.bits == 8:
-            weights[f"{name}.weight"], scale = round_weight(weight)
-            weights[f"{name}.weight_scale"] = scale
-            made[name] = weights[f"{name}.weight"] * scale.reshape(-1, *[1] * (weight.ndim - 1))
-        else:
-            log_scales = model.weights[f"{name}.log_weight_scale"].reshape(len(codes), len(weight), -1)
-            flat = torch.from_numpy(weight.reshape(len(weight), -1))
-            found = weight_levels(flat, torch.from_numpy(log_scales[0]), code)
-            levels, multipliers, scale = (value.numpy() for value in found)
-            groups = np.rint(multipliers).astype(np.uint8) if multipliers.shape[1] > 1 else None
-            whole = np.rint(levels).astype(np.int8).reshape(weight.shape)
-            packed = pack_layer(name, whole, code.bits, code.table, groups)
-            weights.update(packed)
-            weights[f"{name}.weight_scale"] = scale
-            for fewer, log_scale in zip(config.companions, log_scales[1:], strict=True):
-                weights[scale_name(name, fewer)] = np.exp(log_scale[:, 0])
-            made[name] = unpack_layer(name, packed) * scale.reshape(-1, *[1] * (weight.ndim - 1))
-        if code.bits <= 8 and name not in plan.inputs:
-            weights[f"{name}.input_bits"] = np.array(32, np.uint8)
+        rounding = inputs[plan.inputs[name]] if name in plan.inputs else None
+        weight = _stored(model, name, codes, config.companions)
+        unrounded = rounding is None and not isinstance(weight, FloatWeight)
+        layers[name] = StoredLayer(weight, rounding, unrounded)
+        if rounding is not None and rounding.shift is not None and not isinstance(weight, FloatWeight):
+            real = weight.levels * weight.scale.reshape(-1, *[1] * (weight.levels.ndim - 1))
+            bias = model.weights[f"{name}.bias"] + real @ rounding.shift
+            others[f"{name}.bias"] = bias.astype(np.float32)
     for name, owner in plan.inputs.items():
-        bits = plan.input_bits[owner]
-        zero = model.weights.get(f"{owner}.input_zero")
-        offset = input_range(None if zero is None else torch.from_numpy(zero), bits)[2]
-        kind = np.int8 if zero is None else np.uint8
-        weights[f"{name}.input_scale"] = np.exp(model.weights[f"{owner}.log_input_scale"])[0]
-        weights[f"{name}.input_zero_point"] = np.array(float(offset), kind)
-        if bits < 8:
-            weights[f"{name}.input_bits"] = np.array(bits, np.uint8)
-        if (shift := model.weights.get(f"{owner}.input_shift")) is not None:
-            weights[f"{name}.input_shift"] = shift
-            bias = weights[f"{name}.bias"]
-            weights[f"{name}.bias"] = (bias + made[name] @ shift).astype(np.float32)
+        if name not in layers:  # a factor of a product
+            others.update(inputs[owner].tensors(name))
+    weights = put(plain(model).weights, layers) | others
     kept = sorted(name for name, codes in plan.weights.items() if codes[0].bits > 8)
-    widths = {name: codes[0].bits for name, codes in plan.weights.items() if packable(name)}
+    few = packable(model.config)
+    widths = {name: codes[0].bits for name, codes in plan.weights.items() if name in few}
     quantization = {
         "bits": mean_bits(weights, widths),
         "mode": "static",

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from littlefoot.artifact import Artifact
-from littlefoot.artifact.packing import WeightCode, layer_bytes, packable
+from littlefoot.artifact.packing import WeightCode, layer_bytes
 from littlefoot.audio import SAMPLE_RATE
 from littlefoot.compress.calibration import Array, LayerInput
 from littlefoot.compress.gate import run
@@ -21,6 +21,7 @@ from littlefoot.compress.gptq import round_groups
 from littlefoot.compress.rounding import round_weight
 from littlefoot.decode.spans import log_softmax
 from littlefoot.errors import ConfigError
+from littlefoot.network.weights import packable
 
 WIDTHS = (1, 2, 3, 4, 8)
 """Bits that a layer may have."""
@@ -63,7 +64,8 @@ def sensitivity(
     heard = _first_seconds(clips, artifact.config.receptive_field)
     expected = run(artifact, heard, "f32")
     found: dict[str, list[Option]] = {}
-    places = [(name, group.rows) for group in inputs for name in group.layers if packable(name)]
+    few = packable(artifact.config)
+    places = [(name, group.rows) for group in inputs for name in group.layers if name in few]
     for number, (name, rows) in enumerate(places, 1):
         progress(f"sensitivity of layer {number} of {len(places)}")
         weight = artifact.weights[f"{name}.weight"].astype(np.float32)

@@ -11,24 +11,24 @@ is. What remains is a smaller model of the same kind, which a distillation from 
 from __future__ import annotations
 
 import math
-import re
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from littlefoot.artifact import Artifact
-from littlefoot.audio import SAMPLE_RATE
 from littlefoot.compress.distill import Distillation, denominator_of, learn, training_set
 from littlefoot.compress.lesson import Lesson
 from littlefoot.compress.methods import StepContext
-from littlefoot.compress.student import axes, importance, select
+from littlefoot.compress.student import dimensions, importance, select
 from littlefoot.compress.teacher import Teacher, make_teacher
 from littlefoot.errors import ConfigError
 from littlefoot.network.config import ModelConfig
+from littlefoot.network.inventory import AxisKind, Kind, Layer, Part, inventory
 from littlefoot.training.data import Batch
 from littlefoot.training.forward_backward import Denominator
 from littlefoot.training.module import CTCModel
@@ -46,6 +46,9 @@ FIRST_SPARSITY = 0.02
 MULTIPLE = 8
 """Units and channels remain in multiples of this, which is what processors compute."""
 
+PARTS = tuple(kind.value for kind in (AxisKind.HEADS, AxisKind.UNITS, AxisKind.CHANNELS))
+"""What may go."""
+
 
 @dataclass(frozen=True)
 class PruneConfig(Lesson):
@@ -58,7 +61,7 @@ class PruneConfig(Lesson):
     ``bytes``, as stored when the Transformer's linear layers have ``bits`` and all else has 8."""
     bits: int = 8
     """Which ``bytes`` are counted with."""
-    parts: tuple[str, ...] = ("heads", "ffn", "conv")
+    parts: tuple[str, ...] = PARTS
     """What may go: attention ``heads``, feed-forward units ``ffn``, the front end's channels ``conv``."""
     ramp: float = 0.5
     """The share of the steps over which the goal rises to ``sparsity``."""
@@ -73,7 +76,7 @@ class PruneConfig(Lesson):
             raise ConfigError(f"measure must be parameters, operations or bytes, not '{self.measure}'")
         if not 1 <= self.bits <= 8:
             raise ConfigError(f"bits must lie between 1 and 8, not {self.bits}")
-        if not self.parts or not set(self.parts) <= {"heads", "ffn", "conv"}:
+        if not self.parts or not set(self.parts) <= set(PARTS):
             raise ConfigError(f"parts must be some of heads, ffn and conv, not {', '.join(self.parts)}")
 
 
@@ -101,26 +104,20 @@ def prunable(model: ModelConfig, parts: tuple[str, ...]) -> dict[str, int]:
 
     Raises ConfigError for parts that the model cannot lose any of.
     """
-    if "heads" in parts and model.model_type == "wavlm":
-        raise ConfigError("the heads of a WavLM cannot be pruned, as all layers share their positions")
-    sizes = {
-        **{f"heads{i}": model.attention_heads(i) for i in range(model.num_hidden_layers)},
-        **{f"ffn{i}": model.feed_forward_units(i) for i in range(model.num_hidden_layers)},
-        **{f"conv{i}": channels for i, channels in enumerate(model.conv_dim)},
-    }
-    fixed = ("conv0",) if model.feat_extract_first == "log_mel" else ()
-    return {
-        axis: count
-        for axis, count in sizes.items()
-        if axis.rstrip("0123456789") in parts and axis not in fixed
-    }
+    axes = [axis for axis in inventory(model).axes.values() if axis.kind in parts]
+    for part in parts:
+        if not any(axis.kind == part for axis in axes):
+            raise ConfigError(
+                f"the {part} of this {model.model_type} model cannot be pruned: no layer has any of its own"
+            )
+    return {axis.name: axis.size for axis in axes}
 
 
 def prune(model: Artifact, config: PruneConfig, step: StepContext) -> Artifact:
     """Learn what can go, with the model itself as the teacher, and remove it.
 
     Raises:
-        ConfigError: a sparsity that what may go cannot give, or heads of a WavLM.
+        ConfigError: a sparsity that what may go cannot give, or parts that the model cannot lose any of.
         TrainingError: as ``littlefoot.compress.distill.distill``.
     """
     outline(model.config, config)
@@ -246,23 +243,22 @@ class GatedOps(TorchOps):
     def __init__(self, gates: Gates, config: ModelConfig, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._gates = gates.drawn() if self.training else gates.settled()
-        self._config = config
+        self._layers = inventory(config).layers
 
     def conv1d(
         self, x: Tensor, name: str, stride: int = 1, padding: tuple[int, int] = (0, 0), groups: int = 1
     ) -> Tensor:
         y = super().conv1d(x, name, stride, padding, groups)
-        normed = f"{name.removesuffix('.conv')}.layer_norm.weight" in self.weights
-        return y if normed else self._gated(y, name, 1)
+        return y if _norm_of(name) in self._layers else self._gated(y, name)
 
     def group_norm(self, x: Tensor, name: str, eps: float, valid: Tensor | None) -> Tensor:
-        return self._gated(super().group_norm(x, name, eps, valid), name, 1)
+        return self._gated(super().group_norm(x, name, eps, valid), name)
 
     def affine(self, x: Tensor, name: str) -> Tensor:
-        return self._gated(super().affine(x, name), name, 1)
+        return self._gated(super().affine(x, name), name)
 
     def layer_norm(self, x: Tensor, name: str | None, eps: float, axis: int = -1) -> Tensor:
-        gate = None if name is None else self._gates.get(_channels(name, self._config))
+        gate = None if name is None else self._gates.get(_axis(self._layers[name], 0))
         if name is None or gate is None:
             return super().layer_norm(x, name, eps, axis)
         x, is_open = x.movedim(axis, -1).float(), (gate.detach() > 0).float()
@@ -270,31 +266,38 @@ class GatedOps(TorchOps):
         centred = (x - (x * is_open).sum(-1, keepdim=True) / count) * is_open
         y = centred * torch.rsqrt(centred.square().sum(-1, keepdim=True) / count + eps)
         y = (y * self.weights[f"{name}.weight"] + self.weights[f"{name}.bias"]) * is_open
-        if not name.startswith("feature_projection"):  # whose inputs were scaled already
+        if self._layers[name].part is Part.FRONT_END:  # the projection's inputs were scaled already
             y = y * gate
         return y.movedim(-1, axis)
 
     def linear(self, x: Tensor, name: str) -> Tensor:
-        if (gate := self._gates.get(_inputs(name))) is not None:
+        if (gate := self._gates.get(_inputs(self._layers[name]))) is not None:
             x = x * gate.repeat_interleave(x.shape[-1] // len(gate))
         return super().linear(x, name)
 
-    def _gated(self, x: Tensor, name: str, axis: int) -> Tensor:
-        gate = self._gates.get(_channels(name, self._config))
-        return x if gate is None else x * gate.reshape([-1 if d == axis else 1 for d in range(x.ndim)])
+    def _gated(self, x: Tensor, name: str) -> Tensor:
+        gate = self._gates.get(_axis(self._layers[name], 0))
+        return x if gate is None else x * gate[:, None]
 
 
-def _channels(name: str, config: ModelConfig) -> str:
-    """The axis of the channels that a convolution or norm of the front end gives; else an empty text."""
-    if match := re.match(r"feature_extractor\.conv_layers\.(\d+)\.", name):
-        return f"conv{match[1]}"
-    return f"conv{len(config.conv_dim) - 1}" if name == "feature_projection.layer_norm" else ""
+def _axis(layer: Layer, dimension: int) -> str:
+    """The name of what a dimension of a layer's weight counts; else an empty text."""
+    axis = layer.axes[dimension]
+    return "" if axis is None else axis.name
 
 
-def _inputs(layer: str) -> str:
-    """The gated axis that a linear layer of the Transformer reads; else an empty text."""
-    match = re.fullmatch(r"encoder\.layers\.(\d+)\.(attention\.out_proj|feed_forward\.output_dense)", layer)
-    return ("heads" if match[2].endswith("out_proj") else "ffn") + match[1] if match else ""
+def _inputs(layer: Layer) -> str:
+    """The axis of a linear layer's inputs that is gated there, before it; else an empty text.
+
+    Channels of the front end are gated where a convolution gives them.
+    """
+    axis = layer.axes[1] if layer.kind is Kind.LINEAR else None
+    return axis.name if axis is not None and axis.kind in (AxisKind.HEADS, AxisKind.UNITS) else ""
+
+
+def _norm_of(convolution: str) -> str:
+    """The name that the norm after a convolution of the front end has, if there is one."""
+    return f"{convolution.removesuffix('.conv')}.layer_norm"
 
 
 class Pruning(Distillation):
@@ -324,57 +327,52 @@ class Pruning(Distillation):
 
 
 def size(config: ModelConfig, kept: Mapping[str, Any], measure: str, bits: int = 8) -> Any:
-    """Parameters of the large matrices, multiplications with them per second of speech, or their bytes.
+    """Parameters of the matrices, multiplications with them per second of speech, or their bytes.
 
     Args:
         kept: how many heads, units and channels stay, by axis; those not in it stay all.
         bits: of the Transformer's linear layers, where ``measure`` is ``bytes``; all else has 8.
     """
-
-    def channels(layer: int) -> Any:
-        return 1 if layer < 0 else kept.get(f"conv{layer}", config.conv_dim[layer])
-
+    axes = inventory(config).axes
     total: Any = 0.0
-    rate = float(SAMPLE_RATE)  # outputs per second
-    for layer, (kernel, stride) in enumerate(zip(config.conv_kernel, config.conv_stride, strict=True)):
-        rate /= stride
-        if layer == 0 and config.feat_extract_first == "log_mel":  # it has no weights
-            continue
-        total = total + channels(layer - 1) * channels(layer) * kernel * (
-            rate if measure == "operations" else 1
-        )
-    frames = rate if measure == "operations" else 1
-    width = config.hidden_size
-    grouped = width // config.num_conv_pos_embedding_groups
-    positions = width * grouped * config.num_conv_pos_embeddings
-    if config.model_type == "data2vec-audio":
-        positions = width * grouped * config.conv_pos_kernel_size * config.num_conv_pos_embeddings
-    total = total + frames * (
-        channels(len(config.conv_dim) - 1) * width + positions + width * config.vocab_size
-    )
-    for layer in range(config.num_hidden_layers):
-        heads = kept.get(f"heads{layer}", config.attention_heads(layer))
-        units = kept.get(f"ffn{layer}", config.feed_forward_units(layer))
-        linear = width * (4 * heads * config.head_dim + 2 * units)
-        total = total + linear * (bits / 8 if measure == "bytes" else frames)
+    for names, each in _terms(config, measure, bits).items():
+        total = total + math.prod((kept.get(name, axes[name].size) for name in names), start=each)
     return total
+
+
+@lru_cache(maxsize=64)
+def _terms(config: ModelConfig, measure: str, bits: int) -> Mapping[tuple[str, ...], float]:
+    """A model's size as a sum of products: by the axes that are multiplied, what each of their indices
+    costs."""
+    terms: defaultdict[tuple[str, ...], float] = defaultdict(float)
+    for layer in inventory(config):
+        if layer.multiplies:
+            costs = {
+                "parameters": 1.0,
+                "operations": layer.uses * layer.frames.per_second,
+                "bytes": bits / 8 if layer.packable else 1.0,
+            }
+            axes = [axis for axis in layer.axes if axis is not None and axis.kind in PARTS]
+            counts = math.prod(axis.size for axis in axes)
+            terms[tuple(axis.name for axis in axes)] += costs[measure] * math.prod(layer.shape) / counts
+    return terms
 
 
 @torch.no_grad()
 def remove(model: CTCModel, gates: Gates) -> CTCModel:
     """The model without what has a closed gate; the values of open gates go into the weights."""
     settled = gates.settled()
-    config = model.config
+    config, axes = model.config, inventory(model.config).axes
     kept: dict[str, Tensor] = {}
     counts: dict[str, int] = {}
     scales: dict[str, Tensor] = {}
     for axis, gate in settled.items():
         kept[axis] = gate.nonzero()[:, 0]
         counts[axis], scales[axis] = len(kept[axis]), gate
-        if axis.startswith("heads"):
-            inner = torch.arange(config.head_dim)
-            kept[axis] = (kept[axis][:, None] * config.head_dim + inner).flatten()
-            scales[axis] = gate.repeat_interleave(config.head_dim)
+        if (width := axes[axis].width) > 1:
+            inner = torch.arange(width)
+            kept[axis] = (kept[axis][:, None] * width + inner).flatten()
+            scales[axis] = gate.repeat_interleave(width)
 
     layers = range(config.num_hidden_layers)
     heads = tuple(counts.get(f"heads{i}", config.attention_heads(i)) for i in layers)
@@ -389,16 +387,15 @@ def remove(model: CTCModel, gates: Gates) -> CTCModel:
         value = weight.detach()
         if (axis := _scaled(name, config)) in scales:
             value = value * (scales[axis] if value.ndim < 3 else scales[axis][:, None, None])
-        weights[name] = select(value, axes(name, config), kept).contiguous()
+        weights[name] = select(value, dimensions(name, config), kept).contiguous()
     return CTCModel(smaller, model.vocabulary, model.preprocessor, weights, model.card)
 
 
 def _scaled(name: str, config: ModelConfig) -> str:
     """The axis whose gates multiply a weight, along its last dimension or a kernel's first; or none."""
-    if name.endswith(".weight") and (axis := _inputs(name.removesuffix(".weight"))):
-        return axis
-    match = re.match(r"feature_extractor\.conv_layers\.(\d+)\.(conv|layer_norm)\.", name)
-    if match is None:
-        return ""
-    normed = config.feat_extract_norm == "layer" or match[1] == "0"
-    return f"conv{match[1]}" if normed == (match[2] == "layer_norm") else ""
+    layers = inventory(config)
+    layer = layers.owner(name)
+    if layer.part is not Part.FRONT_END:
+        return _inputs(layer) if name.endswith(".weight") else ""
+    normed = layer.kind is Kind.CONVOLUTION and _norm_of(layer.name) in layers
+    return "" if normed else _axis(layer, 0)

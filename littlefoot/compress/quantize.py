@@ -1,27 +1,10 @@
 """Post-training quantization to 8 bits or fewer, without PyTorch.
 
-Weights: symmetric, one scale per output channel: W ~ scale * q, q in -127 ... 127.
-Inputs of a layer: asymmetric, one scale and zero point: x ~ scale * (q - zero_point), q in 0 ... 255
-(``static``, found on calibration audio), or found anew for every recording (``dynamic``, the scheme of
-Shrinking Bigfoot, Peng et al. 2021: linear layers only).
-
-Tensors of a quantized layer NAME in the artifact: ``NAME.weight`` int8, ``NAME.weight_scale`` (C',) and,
-if static, ``NAME.input_scale``, ``NAME.input_zero_point`` (uint8, or int8 for the two factors of the
-attention scores, NAME.left and NAME.right, which have no weight) and optionally
-``NAME.input_smoothing`` (C,):
-a factor on the input's channels whose inverse is in the weight (SmoothQuant, Xiao et al. 2023), so that
-a few loud channels do not take the range of all.
-
-With fewer bits the weights of the Transformer's linear layers are packed, uint8
-(``littlefoot.artifact.packing``), with ``NAME.weight_bits`` beside them; the engine unpacks them when it
-loads and computes in 8 bits.
-Training (``littlefoot.compress.lowbit``) may add
-
-- ``NAME.weight_levels`` (n,) int8, levels other than those of two's complement;
-- ``NAME.weight_shape``, of what bytes alone do not tell: convolutions and levels of three kinds;
-- ``NAME.weight_multiplier`` (C', G) uint8, how many times the levels of each of a row's G groups count;
-- ``NAME.input_shift`` (C,), subtracted from the input before it is rounded; what it gives is in the bias;
-- ``NAME.input_bits``: fewer than 8 levels of the input, or 32, which leaves it as it is.
+Weights are symmetric with one scale for each output channel. Inputs of a layer are asymmetric, with one scale
+and zero point: found on calibration audio (``static``), or anew for every recording (``dynamic``, the scheme
+of Shrinking Bigfoot, Peng et al. 2021: linear layers only). With fewer bits the weights of the Transformer's
+linear layers are packed; the engine unpacks them when it loads and computes in 8 bits.
+``littlefoot.artifact.linear`` says what an artifact holds.
 
 The first convolution stays as it is: its input is the waveform, of which 8 bits leave quiet speech only a
 few steps, and it is cheap. So does a log-mel spectrogram in its place.
@@ -39,7 +22,16 @@ import numpy.typing as npt
 
 from littlefoot.artifact import Artifact
 from littlefoot.artifact.checkpoint import SAMPLES
-from littlefoot.artifact.packing import WeightCode, layer_bytes, pack_layer, packable
+from littlefoot.artifact.linear import (
+    EightBitWeight,
+    PackedWeight,
+    Rounding,
+    StoredLayer,
+    Weight,
+    put,
+    quantized_layers,
+)
+from littlefoot.artifact.packing import WeightCode, layer_bytes
 from littlefoot.audio import SAMPLE_RATE
 from littlefoot.compress.calibration import Array, LayerInput, collect, load_clips, recordings, some
 from littlefoot.compress.gate import Comparison, compare, run, speedup
@@ -49,11 +41,11 @@ from littlefoot.compress.mixed import choose_bits, sensitivity
 from littlefoot.compress.rounding import InputScale, fit, round_weight
 from littlefoot.errors import ConfigError
 from littlefoot.network.config import ModelConfig
-from littlefoot.network.weights import expected_weights
+from littlefoot.network.inventory import WAVEFORM_LAYER, in_block
+from littlefoot.network.weights import packable
 from littlefoot.runtime import graph
 
 POST_TRAINING_WIDTHS = (2, 3, 4, 8)
-WAVEFORM_LAYER = "feature_extractor.conv_layers.0.conv"
 
 
 @dataclass(frozen=True)
@@ -155,7 +147,7 @@ def quantize(
             f"{100 * comparison.disagreement:.1f} % of the text changed, more than "
             f"{100 * config.max_disagreement:g} %: looking for the parts that hurt"
         )
-        names = quantized_layers(candidate)
+        names = quantized_layers(candidate.weights)
         harm = _harm(attempt, config, names)
         candidate, comparison = _restore(attempt, config, harm, names)
     kept: tuple[str, ...] = tuple(candidate.config.littlefoot["quantization"]["kept"])
@@ -181,11 +173,7 @@ def outline(model: ModelConfig, config: QuantizeConfig) -> ModelConfig:
 
     Raises ConfigError for layers that cannot have the bits that they are to have.
     """
-    shapes = {
-        name: shape
-        for tensor, shape in expected_weights(model).items()
-        if packable(name := tensor.removesuffix(".weight")) and name != tensor and len(shape) > 1
-    }
+    shapes = packable(model)
     for name, bits in bits_of_layers(shapes, 8 if config.mixed else config.bits, config.layer_bits).items():
         try:
             layer_bytes(shapes[name], WeightCode(bits))
@@ -246,7 +234,7 @@ Attempt = Callable[[tuple[str, ...]], tuple[Artifact, Comparison]]
 def _harm(attempt: Attempt, config: QuantizeConfig, names: Sequence[str]) -> dict[str, float]:
     """The logit error of quantizing each part alone: a convolution, or one half of a Transformer block."""
     parts = {
-        ".".join(name.split(".")[:4]) if name.startswith("encoder.layers.") else name  # as in ...0.attention
+        ".".join(name.split(".")[:4]) if in_block(name) else name  # as in encoder.layers.0.attention
         for name in names
     }
     harm = {}
@@ -293,41 +281,43 @@ def quantize_static(
         inputs: from ``collect``.
         scales: for each of ``inputs`` what ``fit`` found, by its layers.
     """
-    weights = dict(artifact.weights)
+    layers: dict[str, StoredLayer] = {}
+    factors: dict[str, npt.NDArray[Any]] = {}
     names = [name for layer_input in inputs for name in layer_input.layers]
-    bits = bits_of_layers(names, config.bits, config.layer_bits)
+    few = packable(artifact.config)
+    bits = bits_of_layers([name for name in names if name in few], config.bits, config.layer_bits)
     kept = kept_layers(names, config.keep) | {WAVEFORM_LAYER}.intersection(names)
     for layer_input in inputs:
-        layers = [name for name in layer_input.layers if name not in kept]
-        if not layers:
+        if kept.issuperset(layer_input.layers):
             continue
         found = scales[layer_input.layers]
-        for name in layers:
-            weights[f"{name}.input_scale"] = np.array(found.scale)
-            weights[f"{name}.input_zero_point"] = np.array(found.zero_point)
+        inputs_of = Rounding(np.array(found.scale), np.array(found.zero_point), smoothing=found.smoothing)
+        for name in layer_input.layers:
+            if name in kept:
+                continue
             if f"{name}.weight" not in artifact.weights:  # a factor of a product
+                factors.update(inputs_of.tensors(name))
                 continue
             weight = artifact.weights[f"{name}.weight"].astype(np.float32)
+            rows = layer_input.rows
             if found.smoothing is not None:
-                weights[f"{name}.input_smoothing"] = found.smoothing
-                weight = weight / found.smoothing
-            width = bits.get(name, 8)
-            if width == 8:
-                weights[f"{name}.weight"], weights[f"{name}.weight_scale"] = round_weight(weight)
-                continue
-            rows = layer_input.rows if found.smoothing is None else layer_input.rows * found.smoothing
-            levels, weights[f"{name}.weight_scale"] = round_to_bits(weight, rows, width)
-            weights.update(pack_layer(name, levels, width))
+                weight, rows = weight / found.smoothing, rows * found.smoothing
+            if (width := bits.get(name, 8)) == 8:
+                stored: Weight = EightBitWeight(*round_weight(weight))
+            else:
+                stored = PackedWeight.pack(*round_to_bits(weight, rows, width), width)
+            layers[name] = StoredLayer(stored, inputs_of)
+    weights = put(artifact.weights, layers) | factors
     label = {"bits": mean_bits(weights, bits), "mode": "static", "kept": sorted(kept)}
     return _labelled(artifact, weights, label)
 
 
 def bits_of_layers(names: Iterable[str], bits: int, layer_bits: Mapping[str, int]) -> dict[str, int]:
-    """Bits of each of the Transformer's linear layers.
+    """Bits of each of some of the layers that may have few: the Transformer's linear layers.
 
     Raises ConfigError for a pattern that matches none of them.
     """
-    chosen = {name: bits for name in names if packable(name)}
+    chosen = dict.fromkeys(names, bits)
     for pattern, width in layer_bits.items():
         matched = [name for name in chosen if fnmatch(name, pattern)]
         if not matched:
@@ -371,27 +361,22 @@ def linear_budget(in_8_bits: Artifact, budget_mb: float, layers: Iterable[str]) 
     return 1e6 * budget_mb - sum(array.nbytes for array in weights.values()) + linear
 
 
-def quantized_layers(artifact: Artifact) -> list[str]:
-    """The layers and factors of products that are computed in 8 bits."""
-    scales = (".weight_scale", ".input_scale")
-    found = (
-        name.removesuffix(scale) for name in artifact.weights for scale in scales if name.endswith(scale)
-    )
-    return list(dict.fromkeys(found))
-
-
 def quantize_dynamic(artifact: Artifact, config: QuantizeConfig) -> Artifact:
     """Quantize the weights of the linear layers; their inputs are quantized at run time."""
     observed = graph.build(artifact).observed
     layers = [name for names in observed.values() for name in names if f"{name}.weight" in artifact.weights]
     names = [name for name in layers if artifact.weights[f"{name}.weight"].ndim == 2]
     kept = kept_layers(names, config.keep)
-    weights = dict(artifact.weights)
-    for name in names:
-        if name not in kept:
-            weight = artifact.weights[f"{name}.weight"].astype(np.float32)
-            weights[f"{name}.weight"], weights[f"{name}.weight_scale"] = round_weight(weight)
-    return _labelled(artifact, weights, {"bits": 8, "mode": "dynamic", "kept": sorted(kept)})
+    made = {
+        name: StoredLayer(
+            EightBitWeight(*round_weight(artifact.weights[f"{name}.weight"].astype(np.float32)))
+        )
+        for name in names
+        if name not in kept
+    }
+    return _labelled(
+        artifact, put(artifact.weights, made), {"bits": 8, "mode": "dynamic", "kept": sorted(kept)}
+    )
 
 
 def kept_layers(names: Iterable[str], patterns: Iterable[str]) -> set[str]:

@@ -24,6 +24,7 @@ from littlefoot.compress.methods import StepContext
 from littlefoot.compress.teacher import Teacher, make_teacher
 from littlefoot.errors import ConfigError
 from littlefoot.network.config import ModelConfig
+from littlefoot.network.inventory import AxisKind, Kind, Layer, block_name, in_block, inventory
 from littlefoot.training.data import TrainingSet
 from littlefoot.training.forward_backward import Denominator
 from littlefoot.training.module import CTCModel
@@ -209,43 +210,46 @@ def _initial(
     geometry: ModelConfig,
 ) -> Tensor | None:
     """A weight of the shared model; None leaves it ``random``, or zero where a layer only adds."""
-    if not name.startswith("encoder.layers."):
+    layers = inventory(geometry)
+    owner, place = layers.owner(name), in_block(name)
+    if place is None or owner.kind is Kind.TABLE:  # a table of positions is that of all layers
         return weights[name]
-    number, part = name.removeprefix("encoder.layers.").split(".", 1)
-    layer = int(number)
+    layer, part = place
     if part == "depth_embedding":
         return None
     if part.startswith("delta."):
         if config.initialisation == "scratch":
             return None
         *path, side, _ = part.removeprefix("delta.").split(".")
-        matrix = f"{'.'.join(path)}.weight"
         block = geometry.block(layer)
-        fresh = random[f"encoder.layers.{block}.{matrix}"]
-        missing = _mean(matrix, fresh, weights, [layer]) - _mean(matrix, fresh, weights, chosen[block])
-        return low_rank(missing, geometry.layer_delta_rank)[0 if side == "up" else 1]
-    if "norm" in part and geometry.layer_norms:
+        whole = layers.layers[f"{block_name(block)}.{'.'.join(path)}"]
+        fresh = random[f"{whole.name}.weight"]
+        part = f"{'.'.join(path)}.weight"
+        own, shared = (_mean(part, whole, fresh, weights, of) for of in ([layer], chosen[block]))
+        return low_rank(own - shared, geometry.layer_delta_rank)[0 if side == "up" else 1]
+    if owner.kind is Kind.NORM and geometry.layer_norms:
         return weights[name]
-    if config.initialisation == "scratch" and geometry.layer_blocks and "rel_attn_embed" not in part:
+    if config.initialisation == "scratch" and geometry.layer_blocks:
         return None
-    if "rel_attn_embed" in part:  # WavLM's, which all layers share anyway
-        return weights[f"encoder.layers.0.{part}"]
-    return _mean(part, random[name], weights, chosen[layer])
+    return _mean(part, owner, random[name], weights, chosen[layer])
 
 
-def _mean(part: str, random: Tensor, weights: Mapping[str, Tensor], layers: Sequence[int]) -> Tensor:
-    """The mean of layers' weights, of ``random``'s shape.
+def _mean(
+    part: str, layer: Layer, random: Tensor, weights: Mapping[str, Tensor], blocks: Sequence[int]
+) -> Tensor:
+    """The mean of a tensor of ``layer``, called ``part`` in each of some blocks, of ``random``'s shape.
 
     Where pruned layers are narrower, it is the mean of the others. What none of them has is random, but
     nothing reads it: so it changes nothing to begin with, and can be trained.
     """
     total, count = torch.zeros_like(random), torch.zeros_like(random)
-    for layer in layers:
-        weight = weights[f"encoder.layers.{layer}.{part}"]
+    for block in blocks:
+        weight = weights[f"{block_name(block)}.{part}"]
         there = tuple(slice(size) for size in weight.shape)
         total[there] += weight
         count[there] += 1
-    reads = part.endswith(("out_proj.weight", "output_dense.weight"))
+    inputs = layer.axes[1] if random.ndim > 1 else None
+    reads = inputs is not None and inputs.kind in (AxisKind.HEADS, AxisKind.UNITS)
     return torch.where(count > 0, total / count.clamp(min=1), 0 * random if reads else random)
 
 

@@ -8,7 +8,6 @@ everything that is read from or written to them, a measure that needs no data.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,22 +17,17 @@ from torch import Tensor
 
 from littlefoot.errors import ConfigError
 from littlefoot.network.config import ModelConfig
+from littlefoot.network.inventory import (
+    Axis,
+    AxisKind,
+    Kind,
+    Part,
+    block_name,
+    convolution_of,
+    in_block,
+    inventory,
+)
 from littlefoot.training.module import CTCModel
-
-GROUPED = "hidden channels of a group"
-
-# Outputs and inputs of the linear layers of a Transformer layer.
-_LINEAR: dict[str, tuple[str | None, str | None]] = {
-    "q_proj": ("heads", "hidden"),
-    "k_proj": ("heads", "hidden"),
-    "v_proj": ("heads", "hidden"),
-    "out_proj": ("hidden", "heads"),
-    "intermediate_dense": ("ffn", "hidden"),
-    "output_dense": ("hidden", "ffn"),
-    "norm": ("hidden", None),
-    "linear_1": (None, "hidden"),
-    "linear_2": ("hidden", None),
-}
 
 INITIALISATIONS = ("every_k", "first_k", "last_k")
 
@@ -84,22 +78,23 @@ def make_student(teacher: CTCModel, student: StudentConfig) -> CTCModel:
     with torch.no_grad():
         for name, parameter in made.named_parameters():
             if not _stays_random(name, teacher.config, config, student.faithful):
-                source = _of_teacher(name, chosen)
-                parameter.copy_(select(weights[source], axes(source, teacher.config), kept))
+                source = _of_teacher(name, config, chosen)
+                parameter.copy_(select(weights[source], dimensions(source, teacher.config), kept))
     return made
 
 
 def _stays_random(name: str, teacher: ModelConfig, student: ModelConfig, faithful: bool) -> bool:
-    if name.startswith(("encoder.pos_conv_embed", "encoder.layer_norm")):
+    layer = inventory(student).owner(name)
+    if layer.part is Part.POSITIONS or layer.name == "encoder.layer_norm":
         return faithful
-    if name.startswith("feature_") and _hears_otherwise(teacher, student):
+    if layer.part not in (Part.FRONT_END, Part.PROJECTION) or layer.optional:
+        return False
+    if _hears_otherwise(teacher, student):
         return True
-    if match := re.match(r"feature_extractor\.conv_layers\.(\d+)", name):
-        layer = int(match[1])
-        return student.conv_kernel[layer : layer + 1] != teacher.conv_kernel[layer : layer + 1]
-    if name.startswith("feature_projection"):
+    if (number := convolution_of(name)) is None:
         return len(student.conv_dim) != len(teacher.conv_dim)
-    return False
+    mine, theirs = (config.conv_kernel[number : number + 1] for config in (student, teacher))
+    return mine != theirs
 
 
 def _hears_otherwise(teacher: ModelConfig, student: ModelConfig) -> bool:
@@ -108,26 +103,28 @@ def _hears_otherwise(teacher: ModelConfig, student: ModelConfig) -> bool:
     return len(bands) == 1 or len(set(bands)) == 2
 
 
-def _of_teacher(name: str, chosen: tuple[int, ...]) -> str:
+def _of_teacher(name: str, student: ModelConfig, chosen: tuple[int, ...]) -> str:
     """The teacher's name of a student's weight."""
-    match = re.match(r"encoder\.layers\.(\d+)\.(.*)", name)
-    if match is None or "rel_attn_embed" in name:  # WavLM's positions, of all layers, stand in layer 0
+    place = in_block(name)
+    if place is None or inventory(student).owner(name).kind is Kind.TABLE:  # which is that of all layers
         return name
-    return f"encoder.layers.{chosen[int(match[1])]}.{match[2]}"
+    return f"{block_name(chosen[place[0]])}.{place[1]}"
 
 
-def select(weight: Tensor, axes: tuple[str | None, ...], kept: Mapping[str, Tensor]) -> Tensor:
-    """The part of a teacher's weight that its student keeps."""
+def select(weight: Tensor, axes: tuple[Axis | int, ...], kept: Mapping[str, Tensor]) -> Tensor:
+    """The part of a teacher's weight that its student keeps, by the names of axes."""
     for dimension, axis in enumerate(axes):
-        if axis == GROUPED and "hidden" in kept:
+        if isinstance(axis, int):
+            continue
+        if axis.kind is AxisKind.GROUP and "hidden" in kept:
             # Each output channel reads the input channels of its own group; the same number is kept in each.
             size = weight.shape[1]
             groups = kept["hidden"] // size
             width = len(kept["hidden"]) // int(groups[-1] + 1)
             inner = kept["hidden"].reshape(-1, width) % size  # (groups, width)
             weight = weight.take_along_dim(inner[groups][:, :, None], dim=1)
-        elif axis is not None and axis in kept:
-            weight = weight.index_select(dimension, kept[axis])
+        elif axis.name in kept:
+            weight = weight.index_select(dimension, kept[axis.name])
     return weight
 
 
@@ -186,9 +183,10 @@ def geometry(teacher: ModelConfig, student: StudentConfig, chosen: tuple[int, ..
         mine, theirs = getattr(config, name), getattr(teacher, name)
         if mine > theirs:
             raise ConfigError(f"the student's {name} {mine} is larger than the teacher's {theirs}")
-    if config.model_type == "wavlm" and config.hidden_size != teacher.hidden_size:
+    if config.family.relative_positions and config.hidden_size != teacher.hidden_size:
         raise ConfigError(
-            "a WavLM student keeps its teacher's hidden_size and heads: all layers share their positions"
+            f"a {config.model_type} student keeps its teacher's hidden_size and heads: all its layers share "
+            "their positions"
         )
     known = () if _hears_otherwise(teacher, config) else teacher.conv_dim
     for layer, (mine, theirs) in enumerate(zip(config.conv_dim, known, strict=False)):
@@ -220,11 +218,12 @@ def kept_indices(
 ) -> dict[str, Tensor]:
     """Which indices of the teacher's axes the student keeps, ascending, for each axis that gets narrower."""
     kept: dict[str, Tensor] = {}
+    known = inventory(teacher).axes
 
     def narrow(axis: str, size: int, groups: int = 1) -> None:
         """Keep ``size`` indices, the same number in each of ``groups`` equal parts of the axis."""
-        scores = importance(weights, teacher, axis)
-        if size < len(scores):
+        if axis in known and size < known[axis].size:
+            scores = importance(weights, teacher, axis)
             parts = scores.reshape(groups, -1)
             best = parts.topk(size // groups, dim=1).indices.sort(dim=1).values
             kept[axis] = (best + torch.arange(groups)[:, None] * parts.shape[1]).flatten()
@@ -237,6 +236,8 @@ def kept_indices(
         if teacher.block(layer) != layer:  # it has another's, and a shared model keeps its geometry
             continue
         narrow(f"ffn{layer}", student.feed_forward_units(number))
+        if f"heads{layer}" not in known:
+            continue
         channels = importance(weights, teacher, f"heads{layer}").reshape(-1, teacher.head_dim)
         heads = channels.sum(1).topk(student.attention_heads(number)).indices.sort().values
         inner = channels[heads].topk(student.head_dim, dim=1).indices.sort(dim=1).values
@@ -249,40 +250,13 @@ def importance(weights: Mapping[str, Tensor], config: ModelConfig, axis: str) ->
     """For each index of an axis, the log of its weights' norm, summed over all matrices that have it."""
     scores = []
     for name, weight in weights.items():
-        for dimension, found in enumerate(axes(name, config)):
-            if found == axis and weight.ndim > 1:
+        for dimension, found in enumerate(dimensions(name, config)):
+            if not isinstance(found, int) and found.name == axis and weight.ndim > 1:
                 others = [d for d in range(weight.ndim) if d != dimension]
                 scores.append(weight.detach().float().norm(dim=others).clamp(min=1e-12).log())
     return torch.stack(scores).sum(0)
 
 
-def axes(name: str, config: ModelConfig) -> tuple[str | None, ...]:
-    """What each dimension of a weight counts; None for what a student cannot have fewer of.
-
-    ``hidden`` channels, the units ``ffn7`` and the heads' channels ``heads7`` of layer 7, the channels
-    ``conv3`` of convolution 3, and ``GROUPED``: the hidden channels of a group of the positional convolution.
-    """
-    if ".delta." in name:  # of layers that share a block, which is not made narrower
-        return (None, None)
-    matrix = name.endswith("weight")
-    last = f"conv{len(config.conv_dim) - 1}"
-    if match := re.match(r"feature_extractor\.conv_layers\.(\d+)\.(conv|layer_norm)", name):
-        layer = int(match[1])
-        before = f"conv{layer - 1}" if layer else None
-        return (f"conv{layer}", before, None) if matrix and match[2] == "conv" else (f"conv{layer}",)
-    if name.startswith("feature_projection.layer_norm"):
-        return (last,)
-    if name.startswith("feature_projection.projection"):
-        return ("hidden", last) if matrix else ("hidden",)
-    if name.startswith("encoder.pos_conv_embed"):
-        return ("hidden", GROUPED, None) if matrix else ("hidden",)
-    if name.startswith("lm_head"):
-        return (None, "hidden") if matrix else (None,)
-    if "rel_pos" in name or "rel_attn" in name:  # WavLM's
-        return (None, None, None, None)
-    if match := re.match(r"encoder\.layers\.(\d+)\.\w+\.(\w+)\.", name):
-        outputs, inputs = (
-            f"{axis}{match[1]}" if axis in ("heads", "ffn") else axis for axis in _LINEAR[match[2]]
-        )
-        return (outputs, inputs) if matrix and match[2] != "norm" else (outputs,)
-    return ("hidden",)  # norms and the mask embedding
+def dimensions(name: str, config: ModelConfig) -> tuple[Axis | int, ...]:
+    """What each dimension of a weight counts, an axis, or how many if a student cannot have fewer."""
+    return inventory(config).owner(name).tensors[name]

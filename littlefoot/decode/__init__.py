@@ -1,1 +1,1 @@
-"""From logits to text: CTC decoding, alignment, words with times, segments."""
+"""Turn logits into text: CTC decoding, alignment, words with times."""

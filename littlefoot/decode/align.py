@@ -1,7 +1,7 @@
-"""Forced alignment: which frames belong to which token, when the text is known.
+"""Align a known text: find the frames of each token (forced alignment).
 
-The best path among all that CTC collapses to the text, by the Viterbi algorithm over the text with
-blanks around every token (Graves et al., ICML 2006, section 4.1, with maximum instead of sum).
+The result is the best path among all that CTC collapses to the text. The Viterbi algorithm finds it, over the
+text with blanks around every token (Graves et al., ICML 2006, section 4.1, with maximum instead of sum).
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ def align(logits: NDArray[np.floating], tokens: Sequence[int], vocabulary: Vocab
 
     Args:
         logits: (F, V), before softmax.
-        tokens: (N,) what was said, as indices into the vocabulary, blank-free; may be empty.
+        tokens: (N,) the text as indices into the vocabulary, without blanks; may be empty.
         vocabulary: V tokens with the index of the blank.
 
     Returns:
@@ -57,7 +57,7 @@ def align(logits: NDArray[np.floating], tokens: Sequence[int], vocabulary: Vocab
 
 
 def frames_needed(tokens: Sequence[int]) -> int:
-    """How many frames tokens take at least: equal neighbours need a blank between, or they would collapse."""
+    """Return the least number of frames for tokens: between equal neighbours CTC needs a blank."""
     return len(tokens) + sum(token == following for token, following in pairwise(tokens))
 
 
@@ -68,14 +68,14 @@ def word_times(
     frame_seconds: float,
     offset: float = 0.0,
 ) -> list[Word]:
-    """Words of a known text with their times; arguments as for ``align`` and ``greedy``."""
+    """Return the words of a known text with their times; arguments as for ``align`` and ``greedy``."""
     return words(align(logits, tokens, vocabulary), vocabulary, frame_seconds, offset)
 
 
 def _viterbi(scores: NDArray[np.float64], states: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The best monotonous path (F,) through the states (S,); scores (F, S) are log-posteriors."""
+    """Find the best monotonous path (F,) through the states (S,); scores (F, S) are log-posteriors."""
     frames, size = scores.shape
-    # From two states back: over a blank, between two different tokens.
+    # A step from two states back skips a blank between two different tokens.
     may_skip = np.zeros(size, bool)
     may_skip[3::2] = states[3::2] != states[1:-2:2]
     steps = np.zeros((frames, size), np.int8)  # how many states back the best way into each came from

@@ -63,7 +63,7 @@ def read_arpa(path: str | Path) -> NGram:
 
 
 def _opened(path: Path) -> BinaryIO:
-    """The bytes of a file, which may be compressed."""
+    """Open a file, which may be compressed, and yield its bytes."""
     with path.open("rb") as file:
         start = file.read(6)
     opener = next((each for magic, each in _COMPRESSED.items() if start.startswith(magic)), None)
@@ -73,10 +73,10 @@ def _opened(path: Path) -> BinaryIO:
 def write_arpa(model: NGram, path: str | Path) -> None:
     """Write a model for language model tools such as KenLM.
 
-    Logarithms have seven significant digits. The file is complete or not there; an older one is replaced.
+    Logarithms have seven significant digits. The file appears whole or not at all, and replaces an older one.
 
     Raises:
-        LittlefootError: it cannot be written.
+        LittlefootError: the file cannot be written.
     """
     try:
         with (
@@ -114,7 +114,7 @@ def _arpa(model: NGram) -> Iterator[str]:
 
 
 class _Lines:
-    """The lines of a file that are not empty, and where they stand."""
+    """The lines of a file that are not empty, with their numbers."""
 
     def __init__(self, path: str, numbered: Iterator[tuple[int, bytes]]) -> None:
         self._path, self._numbered = path, numbered
@@ -135,7 +135,7 @@ class _Lines:
 
     @property
     def number(self) -> int:
-        """Of the line that was read last."""
+        """Return the number of the line that was read last."""
         return self._number
 
     def damaged(self, number: int, what: str) -> LittlefootError:
@@ -143,17 +143,17 @@ class _Lines:
 
 
 class _Section(NamedTuple):
-    """The N n-grams of one order as they stand in the file; lists of N."""
+    """The N n-grams of one order in the order of the file; lists of N."""
 
     numbers: list[int]
-    """Of lines."""
+    """Line numbers."""
     tokens: list[list[bytes]]
     log_prob: list[float]
     log_backoff: list[float]
 
 
 def _header(lines: _Lines) -> list[int]:
-    """How many n-grams of each order the file promises. Leaves the title of the first section read."""
+    """Read the number of n-grams of each order, up to and including the title of the first section."""
     while lines.next() != b"\\data\\":
         pass
     counts: list[int] = []
@@ -192,15 +192,15 @@ def _section(lines: _Lines, order: int, count: int, highest: bool) -> _Section:
 
 
 def _logarithm(field: bytes) -> float:
-    """Some tools write minus infinity where others write -99."""
+    """Parse a logarithm; some tools write minus infinity where others write -99."""
     value = float(field)
     return _ABSENT if value == -math.inf else value
 
 
 def _single_tokens(lines: _Lines, section: _Section) -> tuple[dict[str, int], Table]:
-    """The tokens with their numbers, ``SPECIAL`` first, and their table."""
+    """Return the tokens with their numbers, ``SPECIAL`` first, and their table."""
     numbers = {token: number for number, token in enumerate(SPECIAL)}
-    own = []  # of each row
+    own = []  # index of each row
     for where, (raw,) in zip(section.numbers, section.tokens, strict=True):
         try:
             token = raw.decode("utf-8")
@@ -230,7 +230,7 @@ def _single_tokens(lines: _Lines, section: _Section) -> tuple[dict[str, int], Ta
 def _longer(
     lines: _Lines, section: _Section, order: int, tokens: dict[str, int], tables: list[Table]
 ) -> Table:
-    """The table of an order above 1; ``tables``: those of the lower ones."""
+    """Return the table of an order above 1; ``tables`` has those of the lower orders."""
     known = {token.encode(): number for token, number in tokens.items()} | {b"<UNK>": 0}
     rows = [[known.get(token, -1) for token in gram] for gram in section.tokens]
     numbers = np.array(rows, np.int64).reshape(-1, order)
@@ -254,6 +254,6 @@ def _longer(
 
 
 def _refuse(lines: _Lines, section: _Section, wrong: NDArray[np.bool_], what: str) -> None:
-    """Raises for the first n-gram of a section that is wrong, (N,)."""
+    """Raise an error for the first wrong n-gram of a section; ``wrong`` has shape (N,)."""
     if wrong.any():
         raise lines.damaged(section.numbers[int(wrong.argmax())], what)

@@ -6,9 +6,9 @@ DNNs", 2014, algorithm 1. The score of a text is
 
     ln P(text | speech) + alpha ln P(text) + beta words + unknown unknown words + hot words
 
-where P(text | speech) sums over all alignments, and P(text) is the language model's, asked when a word ends
-(at every character, if it is a model of characters). Word delimiters at the ends and repeated ones do not
-count: alignments that differ only in them are alignments of one text. Special tokens count as blanks.
+where P(text | speech) sums over all alignments, and P(text) is the language model's, which is added when a
+word ends (at every character, if it is a model of characters). Word delimiters at the ends and repeated ones
+do not count: alignments that differ only in them are alignments of one text. Special tokens count as blanks.
 """
 
 import math
@@ -33,9 +33,9 @@ Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 _COMMIT_FRAMES = 250
-"""How often the words that all hypotheses share are taken out of the search, which bounds its memory."""
+"""Number of frames after which the words that all hypotheses share leave the search, to bound its memory."""
 _NO_BLANK = -100.0
-"""The least log posterior of a blank, so that at every frame every hypothesis has a way to go on."""
+"""Least log posterior of a blank, so that every hypothesis can continue at every frame."""
 
 
 @dataclass(frozen=True)
@@ -43,17 +43,17 @@ class BeamConfig:
     """Settings of the search. All scores are natural logarithms."""
 
     beam: int = 32
-    """How many hypotheses survive each frame."""
+    """Number of hypotheses that survive each frame."""
     alpha: float | None = None
     """Weight of the language model; None: the default of its kind (``littlefoot.decode.fusion``)."""
     beta: float | None = None
-    """Added for each word, to make up for what a model of words takes from each; None as for alpha."""
+    """Added for each word, to compensate for the cost of each in a model of words; None as for alpha."""
     unknown: float = -1.0
-    """Added for each word (character) that the language model does not know."""
+    """Added for each word (character) that is not in the language model."""
     token_floor: float = -7.0
     """Tokens with a smaller log posterior in a frame do not extend hypotheses in that frame."""
     score_range: float = 14.0
-    """Hypotheses that are worse than the best by more are dropped."""
+    """Hypotheses whose score is lower than the best by more than this are dropped."""
 
     def __post_init__(self) -> None:
         if self.beam < 1:
@@ -66,7 +66,7 @@ class BeamConfig:
 
 
 class BeamDecoder:
-    """What all searches of a recogniser share; made once, used for any number of recordings."""
+    """The parts that all searches of a recogniser share. Make one and use it for any number of recordings."""
 
     def __init__(
         self,
@@ -81,8 +81,8 @@ class BeamDecoder:
         Args:
             vocabulary: V tokens.
             frame_seconds: duration of a frame.
-            config: settings, the defaults where None.
-            lm: of words or of characters, for this alphabet (see ``littlefoot.decode.lm.load``).
+            config: settings; the defaults if None.
+            lm: a model of words or of characters, for this alphabet (see ``littlefoot.decode.lm.load``).
             hotwords: phrases with their weights, natural logarithms per character.
             lexicon: the words of which texts may consist, for this alphabet.
 
@@ -105,11 +105,11 @@ class BeamDecoder:
         self.special[vocabulary.blank] = False
 
     def start(self) -> "BeamSearch":
-        """Begin a recording."""
+        """Begin the search in a recording."""
         return BeamSearch(self)
 
     def posteriors(self, logits: NDArray[np.floating]) -> Floats:
-        """(F, V) log posteriors of logits (F, V), in which special tokens are added to the blank."""
+        """Return the log posteriors of logits, (F, V) each, with special tokens added to the blank."""
         log_posteriors = log_softmax(checked(logits, self.vocabulary))
         blank = self.vocabulary.blank
         for token in np.flatnonzero(self.special):
@@ -120,22 +120,22 @@ class BeamDecoder:
 
 
 class BeamResult(NamedTuple):
-    """What was recognised."""
+    """The result of a search."""
 
     words: list[Word]
-    """Of the best text, with times from the beginning of the first frame."""
+    """Words of the best text, with times from the beginning of the first frame."""
     alternatives: list[Alternative]
     """The best texts, best first; the first is the result."""
 
 
 Node = tuple["Node", int] | None
-"""The last token of a prefix, after those before it."""
+"""The last token of a prefix, and the node of the tokens before it."""
 
 
 class BeamSearch:
-    """The search in one recording: feed frames as they come, in pieces of any size, and finish.
+    """The search in one recording: feed it frames in pieces of any size, then finish.
 
-    What comes out does not depend on the pieces. Hypotheses are prefixes without blanks; there are B of them.
+    The result does not depend on the pieces. Hypotheses are prefixes without blanks; there are B of them.
     """
 
     def __init__(self, decoder: BeamDecoder) -> None:
@@ -145,8 +145,8 @@ class BeamSearch:
         self._frames = 0  # before the first row
         self._rows: list[Floats] = []  # (V,) log posteriors of each frame behind the words
         self._blank = np.zeros(1)  # (B,) log probability of all paths to a prefix that end in a blank
-        self._spoken = np.full(1, -np.inf)  # of those that end in its last token
-        self._gained = np.zeros(1)  # what language model and hot words add
+        self._spoken = np.full(1, -np.inf)  # log probability of those that end in the last token
+        self._gained = np.zeros(1)  # scores of language model and hot words
         # The empty prefix counts as ended by a delimiter: another changes nothing.
         blank = decoder.vocabulary.blank
         self._last = np.array([decoder.delimiter if decoder.delimiter >= 0 else blank])
@@ -158,13 +158,13 @@ class BeamSearch:
         self._contexts: list[Context] = [decoder.fusion.begin() if decoder.fusion else (None, None)]
 
     def feed(self, logits: NDArray[np.floating]) -> None:
-        """Search on.
+        """Continue the search.
 
         Args:
             logits: (F, V), before softmax; the frames after those of the last call.
 
         Raises:
-            EngineError: they do not fit the vocabulary or are not finite.
+            EngineError: the logits do not fit the vocabulary or are not finite.
         """
         if not len(logits):
             return
@@ -179,15 +179,15 @@ class BeamSearch:
                 self._commit()
 
     def partial(self) -> str:
-        """The best text so far; its last word may be incomplete."""
+        """Return the best text so far; its last word may be incomplete."""
         best = int((np.logaddexp(self._blank, self._spoken) + self._gained).argmax())
         return self._text(_tokens(self._nodes[best]))
 
     def finish(self, best: int = 1) -> BeamResult:
-        """End the recording.
+        """End the recording and return its text.
 
         Args:
-            best: how many texts to return, at most; there may be fewer.
+            best: largest number of texts to return; there may be fewer.
         """
         chains = [_tokens(node) for node in self._nodes]
         totals = np.logaddexp(self._blank, self._spoken) + self._gained + self._finish()
@@ -207,7 +207,7 @@ class BeamSearch:
         return BeamResult(self.words + self._words(self._align(ranked[0])), alternatives)
 
     def _step(self, row: Floats, tokens: Integers) -> None:
-        """One frame: ``row`` (V,) log posteriors, ``tokens`` (K,) those that may extend prefixes."""
+        """Search one frame: ``row`` (V,) log posteriors, ``tokens`` (K,) those that may extend prefixes."""
         decoder = self._decoder
         count = len(self._blank)
         total = np.logaddexp(self._blank, self._spoken)
@@ -254,7 +254,7 @@ class BeamSearch:
         self._spoken = np.concatenate((spoken[stay], extended[origin, column]))
 
     def _gains(self, tokens: Integers) -> Floats:
-        """(B, K) what tokens (K,) add to the scores of prefixes; -inf where the lexicon forbids them."""
+        """Return the scores (B, K) that tokens (K,) add to prefixes; -inf where the lexicon forbids them."""
         decoder = self._decoder
         if decoder.fusion is None:
             gains = np.zeros((len(self._blank), len(tokens)))
@@ -288,7 +288,7 @@ class BeamSearch:
             self._entry = np.concatenate((self._entry[stay], after))
 
     def _finish(self) -> Floats:
-        """(B,) what is added where texts end here; -inf where a word is no word of the lexicon."""
+        """Return the scores (B,) that are added where texts end; -inf for incomplete words of the lexicon."""
         decoder = self._decoder
         gains = np.zeros(len(self._blank))
         if decoder.fusion is not None:
@@ -301,7 +301,7 @@ class BeamSearch:
         return gains
 
     def _commit(self) -> None:
-        """Take out the words that all prefixes share, as aligned on the best of them, and their frames."""
+        """Remove the words that all prefixes share, as aligned on the best of them, and their frames."""
         decoder = self._decoder
         chains = [_tokens(node) for node in self._nodes]
         shared = next(
@@ -332,7 +332,7 @@ class BeamSearch:
         return words(spans, self._decoder.vocabulary, seconds, self._frames * seconds)
 
     def _text(self, tokens: Sequence[int]) -> str:
-        """The text of all words, and tokens after them."""
+        """Return the text of all words, followed by tokens."""
         vocabulary = self._decoder.vocabulary
         return vocabulary.join([*(word.word for word in self.words), *vocabulary.words(tokens)])
 
@@ -358,7 +358,7 @@ def _node(tokens: Sequence[int]) -> Node:
 
 
 def _hash(prefix: NDArray[np.uint64], tokens: Integers) -> NDArray[np.uint64]:
-    """Of prefixes extended by a token each; mixed as in splitmix64 (Steele et al., OOPSLA 2014)."""
+    """Hash prefixes, each extended by a token; mixed as in splitmix64 (Steele et al., OOPSLA 2014)."""
     mixed = (prefix ^ (tokens.astype(np.uint64) + np.uint64(1))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return mixed ^ (mixed >> np.uint64(31))

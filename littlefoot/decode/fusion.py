@@ -1,4 +1,4 @@
-"""What a language model adds to the score of a text, token by token of the alphabet (shallow fusion)."""
+"""Add the scores of a language model to a text, token by token of the alphabet (shallow fusion)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,16 +12,16 @@ from littlefoot.decode.lookahead import Lookahead
 from littlefoot.decode.ngram import END, SPECIAL, UNKNOWN
 
 Context = tuple[Any, Any]
-"""A state of the language model, and what was begun since: see the two kinds of fusion."""
+"""A state of the language model, and the text begun since; the two kinds of fusion differ in it."""
 
 _CACHED = 100_000
-"""Answers of the language model that are kept."""
+"""Number of language model scores that are kept."""
 
 
 class WordFusion:
-    """A model of words is asked when a word ends; what it will say is estimated while the word is begun.
+    """Fusion with a model of words, which scores a word when it ends; until then the score is estimated.
 
-    Contexts hold the letters of the word that is begun.
+    Contexts contain the letters of the open word.
     """
 
     ALPHA, BETA = 0.7, 3.0
@@ -35,7 +35,7 @@ class WordFusion:
         beta: float | None,
         unknown: float,
     ) -> None:
-        """As in ``littlefoot.decode.beam.BeamConfig``; ``vocabulary`` has a word delimiter."""
+        """Settings as in ``littlefoot.decode.beam.BeamConfig``; ``vocabulary`` has a word delimiter."""
         self._lm, self._unknown = lm, unknown
         self._alpha = self.ALPHA if alpha is None else alpha
         self._beta = self.BETA if beta is None else beta
@@ -49,20 +49,20 @@ class WordFusion:
         return self._lm.begin(), ""
 
     def gains(self, contexts: Sequence[Context], tokens: NDArray[np.int64]) -> NDArray[np.float64]:
-        """(B, K) what each of K tokens adds after each of B contexts."""
+        """Return the scores (B, K) that each of K tokens adds after each of B contexts."""
         gains = np.array([self._row(word) for _, word in contexts])[:, tokens]
         if len(column := np.flatnonzero(tokens == self._delimiter)):
             gains[:, column[0]] = [self._end_word(context)[0] for context in contexts]
         return gains
 
     def follow(self, context: Context, token: int) -> Context:
-        """The context after a token."""
+        """Return the context after a token."""
         if token == self._delimiter:
             return self._end_word(context)[1]
         return context[0], context[1] + self._tokens[token]
 
     def finish(self, context: Context) -> float:
-        """What is added where the text ends."""
+        """Return the score that is added where the text ends."""
         gain, (state, _) = self._end_word(context)
         return gain + self._alpha * self._lm.step(state, END)[0]
 
@@ -102,10 +102,10 @@ class WordFusion:
 
 
 class TokenFusion:
-    """A model of the alphabet's tokens is asked at every token.
+    """Fusion with a model of the alphabet's tokens, which scores every token.
 
-    A delimiter is scored with the token after it: at the end of a text it does not count. Contexts hold
-    ``_BEGUN`` in a word, ``_DELIMITED`` after a delimiter, ``_FIRST`` at the very beginning.
+    A delimiter is scored with the token after it, so that it does not count at the end of a text. Contexts
+    contain ``_BEGUN`` in a word, ``_DELIMITED`` after a delimiter, ``_FIRST`` at the very beginning.
     """
 
     _BEGUN, _DELIMITED, _FIRST = range(3)
@@ -121,7 +121,7 @@ class TokenFusion:
         beta: float | None,
         unknown: float,
     ) -> None:
-        """As in ``littlefoot.decode.beam.BeamConfig``; without a word delimiter every token is a word."""
+        """Settings as in ``littlefoot.decode.beam.BeamConfig``; without a delimiter every token is a word."""
         self._lm, self._unknown = lm, unknown
         self._alpha = self.ALPHA if alpha is None else alpha
         self._beta = self.BETA if beta is None else beta
@@ -136,11 +136,11 @@ class TokenFusion:
         return self._lm.begin(), self._FIRST
 
     def gains(self, contexts: Sequence[Context], tokens: NDArray[np.int64]) -> NDArray[np.float64]:
-        """(B, K) what each of K tokens adds after each of B contexts."""
+        """Return the scores (B, K) that each of K tokens adds after each of B contexts."""
         return np.array([self._row(context) for context in contexts])[:, tokens]
 
     def follow(self, context: Context, token: int) -> Context:
-        """The context after a token."""
+        """Return the context after a token."""
         if (known := self._following.get((context, token))) is not None:
             return known
         if token == self._delimiter:
@@ -154,11 +154,11 @@ class TokenFusion:
         return following
 
     def finish(self, context: Context) -> float:
-        """What is added where the text ends."""
+        """Return the score that is added where the text ends."""
         return self._alpha * self._lm.step(context[0], END)[0]
 
     def _row(self, context: Context) -> NDArray[np.float64]:
-        """(V,) what each token adds after a context."""
+        """Return the scores (V,) that each token adds after a context."""
         if (known := self._gains.get(context)) is not None:
             return known
         state, gain = self._before(context)
@@ -173,7 +173,7 @@ class TokenFusion:
         return row
 
     def _before(self, context: Context) -> tuple[Any, float]:
-        """The state in which the next token is scored, and what a delimiter before it adds."""
+        """Return the state in which the next token is scored, and the score of a delimiter before it."""
         state, place = context
         if place != self._DELIMITED:
             return state, 0.0

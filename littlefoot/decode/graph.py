@@ -1,7 +1,7 @@
 """Weighted graphs of token sequences, and of the frames that CTC lets them become.
 
-A ``TokenGraph`` accepts sequences of tokens: a transcript, a teacher's hypotheses, or all there are, as an
-n-gram model weighs them. ``ctc_graph`` makes of it the graph of their alignments (Graves et al. 2006): every
+A ``TokenGraph`` accepts sequences of tokens: a transcript, a teacher's hypotheses, or all sequences, weighted
+by an n-gram model. ``ctc_graph`` turns it into the graph of their alignments (Graves et al. 2006): every
 token for one or more frames, any number of blanks between two, at least one between equal ones. There are no
 empty arcs, and a sequence of labels that has one path in tokens has one path in frames.
 
@@ -31,9 +31,9 @@ class TokenGraph:
     source: Integers
     """(A,) the state that an arc leaves."""
     target: Integers
-    """(A,) the state that it enters."""
+    """(A,) the state that an arc enters."""
     token: Integers
-    """(A,) what it takes."""
+    """(A,) the token of an arc."""
     log_weight: Floats
     """(A,)"""
     final: Floats
@@ -69,13 +69,13 @@ class TokenModel:
     target: Integers
     """(H, V) the history after a token."""
     log_prob: Floats
-    """(H, V) of a token after a history; -inf for the blank."""
+    """(H, V) log probability of a token after a history; -inf for the blank."""
     final: Floats
-    """(H,) of the end."""
+    """(H,) log probability of the end after a history."""
     start: int
 
     def score(self, tokens: Sequence[int]) -> float:
-        """Logarithm of the probability of a whole sequence."""
+        """Return the logarithm of the probability of a whole sequence."""
         state, total = self.start, 0.0
         for token in tokens:
             total += self.log_prob[state, token]
@@ -83,17 +83,17 @@ class TokenModel:
         return float(total + self.final[state])
 
     def graph(self) -> TokenGraph:
-        """All token sequences."""
+        """Return a graph of all token sequences."""
         source, token = np.nonzero(np.isfinite(self.log_prob))
         target, log_prob = self.target[source, token], self.log_prob[source, token]
         return TokenGraph(source, target, token, log_prob, self.final, self.start)
 
 
 def token_model(model: NGram, size: int, blank: int) -> TokenModel:
-    """An n-gram model of the ``size`` tokens of a vocabulary, which it knows as "0", "1", "2", ...
+    """Make an n-gram model of the ``size`` tokens of a vocabulary, which the model calls "0", "1", "2", ...
 
     A state is the longest part of the history after which the model has tokens, so probabilities are exactly
-    the model's. Tokens that it does not have share the probability of ``<unk>``.
+    the model's. Tokens that it lacks share the probability of ``<unk>``.
     """
     width = len(model.tokens)
     log_prob = model.tables[0].log_prob[None]  # (H, width)
@@ -130,7 +130,7 @@ def token_model(model: NGram, size: int, blank: int) -> TokenModel:
 
 
 def linear(tokens: Sequence[int]) -> TokenGraph:
-    """One sequence, with weight 1."""
+    """Make a graph of one sequence, with weight 1."""
     length = len(tokens)
     final = np.full(length + 1, -np.inf)
     final[-1] = 0.0
@@ -139,7 +139,7 @@ def linear(tokens: Sequence[int]) -> TokenGraph:
 
 
 def n_best(hypotheses: Sequence[Sequence[int]], log_weights: Sequence[float]) -> TokenGraph:
-    """Some sequences with their weights, as a tree of their common beginnings."""
+    """Make a graph of sequences with weights: a tree of their common beginnings."""
     arcs: dict[tuple[int, int], int] = {}
     ends = []
     for tokens in hypotheses:
@@ -154,7 +154,7 @@ def n_best(hypotheses: Sequence[Sequence[int]], log_weights: Sequence[float]) ->
 
 
 def compose(graph: TokenGraph, model: TokenModel) -> TokenGraph:
-    """The sequences of a graph, each path's weight multiplied by the model's probability of its tokens."""
+    """Multiply the weight of each path of a graph by the model's probability of its tokens."""
     leaving: list[list[int]] = [[] for _ in graph.final]
     for arc, state in enumerate(graph.source.tolist()):
         leaving[state].append(arc)
@@ -182,9 +182,10 @@ def compose(graph: TokenGraph, model: TokenModel) -> TokenGraph:
 
 
 def ctc_graph(tokens: TokenGraph, blank: int) -> FrameGraph:
-    """The alignments of the sequences of a graph.
+    """Make the graph of the alignments of a graph's sequences.
 
-    A state is a label together with the token graph's state: the token that led there, or a blank after it.
+    A state is a label together with a state of the token graph: the token that led there, or a blank after
+    it.
     """
     size, arcs = len(tokens.final), len(tokens.source)
     label = np.concatenate([tokens.token, np.full(size, blank)])
@@ -222,9 +223,9 @@ def ctc_graph(tokens: TokenGraph, blank: int) -> FrameGraph:
 
 
 def viterbi(logits: NDArray[np.floating], graph: FrameGraph) -> Integers:
-    """The labels (F,) of a graph's heaviest path (Viterbi 1967) through logits (F, V).
+    """Find the labels (F,) of a graph's heaviest path (Viterbi 1967) through logits (F, V).
 
-    Raises EngineError where no path has as many frames.
+    Raises EngineError if no path has this number of frames.
     """
     scores = np.asarray(logits, np.float64)[:, graph.label]  # (F, S)
     order = np.argsort(graph.target, kind="stable")

@@ -30,7 +30,7 @@ def greedy(
         vocabulary: V tokens, with the index of the blank and the word delimiter. Special tokens
             such as ``<s>`` and ``<unk>`` do not appear in the text.
         frame_seconds: duration of a frame.
-        offset: seconds added to all times: where the logits begin in the recording.
+        offset: seconds added to all times: beginning of the logits in the recording.
 
     Raises:
         EngineError: the logits do not fit the vocabulary or are not finite.
@@ -42,19 +42,19 @@ def greedy(
 
 
 class GreedySearch:
-    """Greedy decoding of a recording whose logits come in parts: the words that all of them would give."""
+    """Greedy decoding of logits that come in parts; the words are those that all of them would give."""
 
     def __init__(self, vocabulary: Vocabulary, frame_seconds: float) -> None:
-        """As in ``greedy``."""
+        """Arguments are those of ``greedy``."""
         self._vocabulary, self._frame_seconds = vocabulary, frame_seconds
         self._special = np.array([not text for text in vocabulary.written])  # (V,)
         self._delimiter = vocabulary.delimiter
-        self._tokens = np.zeros(0, np.int64)  # of the frames of words that may go on
+        self._tokens = np.zeros(0, np.int64)  # of the frames of words that may continue
         self._log_posteriors = np.zeros(0)
         self._begin = 0  # frames before those
 
     def feed(self, logits: NDArray[np.floating]) -> list[Word]:
-        """More logits (F, V); returns the words that are complete now. Raises EngineError as ``greedy``."""
+        """Add logits (F, V) and return the words that are complete now. Raises EngineError as ``greedy``."""
         tokens, log_posteriors = best_tokens(logits, self._vocabulary)
         self._tokens = np.concatenate([self._tokens, tokens])
         self._log_posteriors = np.concatenate([self._log_posteriors, log_posteriors])
@@ -63,14 +63,14 @@ class GreedySearch:
             return self._take(int(delimiters[-1]) + 1) if len(delimiters) else []
         spans = best_path(self._tokens, self._log_posteriors, self._vocabulary.blank)
         starts = spans.starts[~self._special[spans.tokens]]
-        return self._take(int(starts[-1])) if len(starts) else []  # the last token may go on
+        return self._take(int(starts[-1])) if len(starts) else []  # the last token may continue
 
     def finish(self) -> list[Word]:
-        """The words that are left."""
+        """Return the remaining words."""
         return self._take(len(self._tokens))
 
     def _take(self, end: int) -> list[Word]:
-        """The words of the first frames, which are forgotten."""
+        """Return the words of the first frames, and forget these frames."""
         spans = best_path(self._tokens[:end], self._log_posteriors[:end], self._vocabulary.blank)
         begin = self._begin
         starts, ends = spans.starts + begin, spans.ends + begin
@@ -84,9 +84,9 @@ class GreedySearch:
 def best_tokens(
     logits: NDArray[np.floating], vocabulary: Vocabulary
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The best token of every frame (F,), and the natural logarithm of its posterior (F,).
+    """Return the best token of every frame (F,), and the natural logarithm of its posterior (F,).
 
-    All that greedy decoding needs of logits (F, V): a long recording keeps these and drops the logits.
+    Greedy decoding needs no more of the logits (F, V): a long recording keeps these and drops the logits.
     """
     checked(logits, vocabulary)
     best = logits.max(axis=1, keepdims=True)
@@ -94,7 +94,7 @@ def best_tokens(
 
 
 def best_path(tokens: NDArray[np.int64], log_posteriors: NDArray[np.float64], blank: int) -> Spans:
-    """Runs of the same best token, blanks left out; both arguments as ``best_tokens`` gives them."""
+    """Return the runs of equal best tokens, without blanks; arguments as returned by ``best_tokens``."""
     if not len(tokens):
         none = np.zeros(0, np.int64)
         return Spans(none, none, none, np.zeros(0), 0)

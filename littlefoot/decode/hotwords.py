@@ -1,11 +1,11 @@
-"""Hot words: phrases that are more likely than the model knows, names and terms of a subject.
+"""Favour hot words: phrases that are likelier than the model expects, such as names and terms of a subject.
 
-Every occurrence of a phrase, as whole words, adds its weight times its length in characters to the score of
-a text. So that the beam keeps what may become a phrase, each of its characters earns its share at once, and
-all of them are taken back where the phrase is not completed. A phrase begins where a word begins and counts
-only when a word delimiter or the end follows: joining words earns nothing.
+Every occurrence of a phrase, as whole words, adds its weight times its length in characters to the score of a
+text. So that the beam keeps the beginning of a phrase, each of its characters earns its share at once, and
+all of them are taken back if the phrase is not completed. A phrase begins where a word begins and counts only
+when a word delimiter or the end follows: joining words earns nothing.
 
-The phrases make an automaton of Aho and Corasick ("Efficient string matching", CACM 1975, section 3), with
+The phrases form an automaton of Aho and Corasick ("Efficient string matching", CACM 1975, section 3), with
 matches only where words begin.
 """
 
@@ -24,14 +24,14 @@ Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 DEFAULT_WEIGHT = 1.0
-"""Per character, a natural logarithm."""
+"""Natural logarithm per character."""
 
 ROOT, _OUTSIDE = 0, 1
 """States: at the beginning of a word; in a word that is part of no phrase."""
 
 
 class HotWords:
-    """What every token earns in every state; S states.
+    """The score of every token in every state; S states.
 
     The score of a text is the sum of ``gain`` over its tokens, and of ``finish`` for the last state.
     """
@@ -39,7 +39,7 @@ class HotWords:
     def __init__(self, weights: Mapping[str, float], vocabulary: Vocabulary) -> None:
         """
         Args:
-            weights: of phrases, natural logarithms per character, above 0.
+            weights: weights of phrases, natural logarithms per character, above 0.
             vocabulary: the alphabet; phrases may be given in upper or lower case.
 
         Raises:
@@ -56,22 +56,22 @@ class HotWords:
         self._build(spelled, len(used) + 1, -1 if delimiter < 0 else used.index(delimiter))
 
     def gain(self, states: Integers, tokens: Integers) -> Floats:
-        """(B, K) what each of K tokens earns in each of B states."""
+        """Return the scores (B, K) of each of K tokens in each of B states."""
         gain: Floats = self._gain[states[:, None], self._columns[tokens]]
         return gain
 
     def follow(self, states: Integers, tokens: Integers) -> Integers:
-        """(B,) the states after tokens (B,)."""
+        """Return the states (B,) after tokens (B,)."""
         following: Integers = self._next[states, self._columns[tokens]]
         return following
 
     def finish(self, states: Integers) -> Floats:
-        """(B,) what is earned, or taken back, where the text ends in a state."""
+        """Return the scores (B,) that are earned, or taken back, where the text ends in a state."""
         finish: Floats = self._finish[states]
         return finish
 
     def _build(self, phrases: dict[tuple[int, ...], float], columns: int, delimiter: int) -> None:
-        """Tables of the automaton; ``delimiter`` is a column, -1 where every token is a word."""
+        """Build the tables of the automaton; ``delimiter`` is a column, -1 where every token is a word."""
         children: list[dict[int, int]] = [{}, {}]
         depth, partial, completed = [0, 0], [0.0, 0.0], [0.0, 0.0]
         outside = ROOT if delimiter < 0 else _OUTSIDE
@@ -116,7 +116,7 @@ def read_hotwords(
     """Read phrases, one on each line, after which a tab and a weight may stand.
 
     Args:
-        weight: of phrases that have none.
+        weight: weight of phrases that have none.
 
     Raises:
         LittlefootError: the file is missing, empty, or not UTF-8 text.
@@ -136,7 +136,7 @@ def read_hotwords(
 
 
 def _checked(phrase: str, weight: float, vocabulary: Vocabulary) -> tuple[int, ...]:
-    """The tokens of a phrase, if it and its weight are possible."""
+    """Return the tokens of a phrase. Raises ConfigError if the phrase or its weight is invalid."""
     if not (math.isfinite(weight) and weight > 0):
         raise ConfigError(f"hot word '{phrase}': the weight {weight} is no number above 0")
     tokens = spell(phrase, vocabulary)

@@ -1,4 +1,4 @@
-"""Lists of words, of which alone a text may consist: a trie over the tokens that spell them."""
+"""Restrict texts to a list of words: a trie over the tokens that spell them."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,7 +15,7 @@ Integers = NDArray[np.int64]
 
 
 class Lexicon:
-    """Which token may follow in a word. Node 0 is the beginning of a word."""
+    """The tokens that may follow in a word. Node 0 is the beginning of a word."""
 
     def __init__(self, words: Iterable[str], vocabulary: Vocabulary) -> None:
         """Words that the alphabet cannot spell are left out.
@@ -44,9 +44,9 @@ class Lexicon:
         self._nodes = np.array([children[key] for key in self._keys.tolist()], np.int64)
 
     def follow(self, nodes: Integers, tokens: Integers) -> Integers:
-        """The nodes after tokens, -1 where no word goes on so; the arguments are broadcast.
+        """Return the nodes after tokens, -1 where no word continues in this way; the arguments are broadcast.
 
-        The word delimiter leads back to 0, from where a word is complete.
+        The word delimiter leads back to 0 from nodes where a word is complete.
         """
         wanted = nodes * self._size + tokens
         found = self._keys.searchsorted(wanted)

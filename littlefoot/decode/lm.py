@@ -1,7 +1,6 @@
-"""Language models that the beam search can ask: ARPA and compact files, and KenLM's binary files.
+"""Language models for the beam search: ARPA files, compact files, and KenLM's binary files.
 
-Whether a model is one of words or of characters is seen from its tokens: one of characters has the word
-delimiter ``|`` among them.
+A model is one of characters if the word delimiter ``|`` is among its tokens, and one of words otherwise.
 """
 
 import logging
@@ -25,7 +24,7 @@ from littlefoot.errors import ConfigError, LittlefootError, MissingExtraError
 log = logging.getLogger("littlefoot")
 
 DELIMITER = "|"
-"""Stands between words in models of characters, whatever the alphabet has there."""
+"""Token between words in models of characters, whatever the delimiter of the alphabet."""
 
 BUNDLED = Path(__file__).parents[1] / "bundled" / "lm"
 NAMES = ("en",)
@@ -36,22 +35,24 @@ _LN_10 = 2.302585092994046
 
 
 class LanguageModel(Protocol):
-    """``littlefoot.decode.ngram.NGram`` is one. States of equal histories are equal."""
+    """Interface of a language model, such as ``littlefoot.decode.ngram.NGram``. States of equal histories are
+    equal.
+    """
 
     def begin(self) -> Any:
-        """The state before the first token of a sentence, hashable like all states."""
+        """Return the state before the first token of a sentence, hashable like all states."""
 
     def step(self, state: Any, token: str) -> tuple[float, Hashable]:
-        """The natural logarithm of the probability of a token or ``</s>``, and the state after it."""
+        """Return the natural logarithm of the probability of a token or ``</s>``, and the state after it."""
 
     def log_probs(self, state: Any, tokens: Sequence[str]) -> NDArray[np.float64]:
-        """(N,) natural logarithms of the probabilities of each of N tokens after a state."""
+        """Return the natural logarithms (N,) of the probabilities of each of N tokens after a state."""
 
     def words(self) -> Iterable[tuple[str, float]]:
         """All tokens, with the natural logarithms of their probabilities without history; or none."""
 
     def __contains__(self, token: str) -> bool:
-        """Whether the model knows a token."""
+        """Return True if the model has a token."""
 
 
 class KenLM:
@@ -90,7 +91,7 @@ class KenLM:
 
 
 class Folded:
-    """A language model that is asked for words in the alphabet's case and Unicode form, and has others."""
+    """A language model whose words are written in another case or Unicode form than the alphabet's."""
 
     def __init__(self, model: LanguageModel, forms: Mapping[str, str] | None = None) -> None:
         """``forms``: words of the model by how the alphabet writes them; others are tried in several."""
@@ -125,17 +126,17 @@ class Folded:
 
 
 def load(source: str | Path, vocabulary: Vocabulary, words: str | Path | None = None) -> LanguageModel:
-    """Read a model for an alphabet, whose case and Unicode form may be others.
+    """Read a language model for an alphabet, whose case and Unicode form may differ.
 
     Args:
         source: one of ``NAMES``, an ARPA file, a compact file or a binary file of KenLM.
-        vocabulary: of the recogniser.
-        words: a list of the model's words, which a binary file does not give.
+        vocabulary: vocabulary of the recogniser.
+        words: a list of the model's words, which a binary file does not contain.
 
     Raises:
-        LittlefootError: it is missing or damaged.
-        ConfigError: it is a model of words that are written in another alphabet.
-        MissingExtraError: it is a binary file, and KenLM is not installed.
+        LittlefootError: the file is missing or damaged.
+        ConfigError: the words of the model are written in another alphabet.
+        MissingExtraError: the file is binary, and KenLM is not installed.
     """
     path = locate(source)
     try:
@@ -181,7 +182,9 @@ def locate(source: str | Path) -> Path:
 
 
 def _written(path: str | Path, scores: Mapping[str, float], vocabulary: Vocabulary) -> dict[str, str]:
-    """A model's words by how the alphabet writes them; of several, as it stands or else the likeliest."""
+    """Map the alphabet's spelling of words to the model's; of several, the identical or else the likeliest
+    one.
+    """
     forms: dict[str, str] = {}
     words = [token for token in scores if token not in SPECIAL]
     foreign = Foreign(vocabulary)

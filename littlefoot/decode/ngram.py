@@ -44,9 +44,9 @@ class Table:
     last: NDArray[np.int64]
     """Index in the model's tokens; in the table of single tokens, 0, 1, 2, ..."""
     log_prob: NDArray[np.float64]
-    """Of the last token after the others."""
+    """Log probability of the last token after the others."""
     log_backoff: NDArray[np.float64]
-    """Added where a token does not follow this n-gram in the model and a shorter history has to do."""
+    """Added where a token does not follow this n-gram in the model and a shorter history is used."""
 
 
 @dataclass(frozen=True)
@@ -56,32 +56,32 @@ class NGram:
     tokens: tuple[str, ...]
     """``SPECIAL``, then all others in the order in which the text or file has them."""
     tables: tuple[Table, ...]
-    """Of single tokens, of pairs, and so on."""
+    """Tables of single tokens, of pairs, and so on."""
 
     @property
     def order(self) -> int:
-        """The longest n-gram; histories are one token shorter."""
+        """Return the length of the longest n-gram; histories are one token shorter."""
         return len(self.tables)
 
     def log_prob(self, token: str, history: Sequence[str] = ()) -> float:
-        """Natural logarithm of the probability of a token.
+        """Return the natural logarithm of the probability of a token.
 
         Over all tokens but ``<s>`` the probabilities sum to 1 after any history. Tokens that the model does
         not have count as ``<unk>``.
 
         Args:
             token: a token, or ``</s>`` for the end of the sentence.
-            history: the tokens before it, oldest first; ``<s>`` is the first of a sentence. Those beyond
-                the order are ignored.
+            history: the tokens before it, oldest first; ``<s>`` is the first of a sentence. Those beyond the
+                order are ignored.
         """
         return self._score(self._numbers([*history[max(0, len(history) - self.order + 1) :], token]))
 
     def begin(self) -> State:
-        """The state before the first token of a sentence."""
+        """Return the state before the first token of a sentence."""
         return (_BEGIN,)[: self.order - 1]
 
     def step(self, state: State, token: str) -> tuple[float, State]:
-        """As ``log_prob``, for a token after another: a state stands for all of the history that matters.
+        """Score a token after a state, which stands for all of the history that matters.
 
         Returns:
             The natural logarithm of the token's probability, and the state after it.
@@ -93,7 +93,7 @@ class NGram:
         return self._score(numbers), following
 
     def log_probs(self, state: State, tokens: Sequence[str]) -> NDArray[np.float64]:
-        """(N,) natural logarithms of the probabilities of each of N tokens after a state."""
+        """Return the natural logarithms (N,) of the probabilities of each of N tokens after a state."""
         numbers = np.array(self._numbers(tokens), np.int64)
         scores = self.tables[0].log_prob[numbers]
         for start in reversed(range(len(state))):
@@ -141,7 +141,7 @@ class NGram:
         return zip(self.tokens, self.tables[0].log_prob.tolist(), strict=True)
 
     def perplexity(self, sentences: Iterable[Sequence[str]]) -> float:
-        """The inverse geometric mean of the probabilities of all tokens and ends of sentences.
+        """Return the inverse geometric mean of the probabilities of all tokens and ends of sentences.
 
         Tokens that the model does not have count with the probability of ``<unk>``.
 
@@ -198,7 +198,7 @@ class NGram:
         return np.where((prefix >= 0) & (last >= 0) & (keys[found] == wanted), found, -1)
 
     def _score(self, numbers: Sequence[int]) -> float:
-        """Of the last of at most ``order`` tokens after the others: of the n-gram, or by backing off."""
+        """Score the last of at most ``order`` tokens after the others: by its n-gram, or by backing off."""
         found = self._find(numbers)
         if found is not None:
             return float(self.tables[len(numbers) - 1].log_prob[found])
@@ -224,7 +224,7 @@ def estimate(
         order: the longest n-gram, at least 1. Where all sentences are shorter, so is the model.
         prune: leave out n-grams that occur at most this often, a number for each order from 1 on. They do
             not decrease; the first is 0; the last holds for all higher orders.
-        max_histories: raise the thresholds, all to the same number, until at most so many histories of a
+        max_histories: raise the thresholds, all to the same number, until at most this many histories of a
             token or more are followed by a token in the model.
 
     Raises:
@@ -250,7 +250,7 @@ def estimate(
 
 
 def _thresholds(order: int, prune: Sequence[int]) -> list[int]:
-    """For each order, how often an n-gram may occur and is still left out; single tokens always stay."""
+    """Return for each order the largest count that is pruned; single tokens always stay."""
     if order < 1:
         raise ConfigError(f"the order {order} is impossible: it is the longest n-gram, at least 1")
     if len(prune) > order:
@@ -265,7 +265,7 @@ def _thresholds(order: int, prune: Sequence[int]) -> list[int]:
 
 
 def _encode(sentences: Iterable[Sequence[str]]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
-    """All tokens, and (T,) the text as numbers, in which every sentence stands between its two ends."""
+    """Return all tokens, and the text (T,) as numbers, with ``<s>`` and ``</s>`` around every sentence."""
     numbers: dict[str, int] = {}
     text = array("q")
     for sentence in sentences:
@@ -294,11 +294,11 @@ class _Counts:
     suffix: NDArray[np.int64]
     """All tokens but the first: index among the n-grams one order lower."""
     raw: NDArray[np.int64]
-    """How often it occurs."""
+    """Number of occurrences."""
 
 
 def _count(text: NDArray[np.int64], size: int, order: int) -> list[_Counts]:
-    """The n-grams of every order up to ``order``; none where all sentences are shorter."""
+    """Count the n-grams of every order up to ``order``; lengths without n-grams are left out."""
     occurrences = np.bincount(text, minlength=size)
     occurrences[_BEGIN] = 0  # it is never predicted
     none = np.zeros(size, np.int64)
@@ -319,7 +319,7 @@ def _count(text: NDArray[np.int64], size: int, order: int) -> list[_Counts]:
 
 
 def _threshold(counts: list[_Counts], max_histories: int) -> int:
-    """How often n-grams may occur and be left out, so that few enough histories remain."""
+    """Return the largest count to prune so that few enough histories remain."""
     most = []  # for each history, how often it occurs with the token that follows it most
     for count, longer in pairwise(counts):
         of_history = np.zeros(len(count.raw), np.int64)
@@ -330,10 +330,10 @@ def _threshold(counts: list[_Counts], max_histories: int) -> int:
 
 
 def _adjusted(counts: list[_Counts]) -> Iterator[NDArray[np.int64]]:
-    """For each order, (N,) the counts that probabilities are made of.
+    """Return for each order the counts (N,) from which probabilities are computed.
 
-    In the highest order and where an n-gram begins a sentence, how often it occurs; elsewhere, how many
-    different tokens stand before it (Kneser and Ney, ICASSP 1995).
+    In the highest order, and for n-grams that begin a sentence, this is the number of occurrences; otherwise
+    the number of different tokens before the n-gram (Kneser and Ney, ICASSP 1995).
     """
     begins = counts[0].last == _BEGIN
     for count, longer in pairwise(counts):
@@ -343,7 +343,7 @@ def _adjusted(counts: list[_Counts]) -> Iterator[NDArray[np.int64]]:
 
 
 def _discounts(adjusted: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(4,) what is taken from an adjusted count of 0, 1, 2 and more (Chen and Goodman, equation 26).
+    """Compute the discounts (4,) of adjusted counts of 0, 1, 2 and more (Chen and Goodman, equation 26).
 
     Without n-grams of some count, or with irregular numbers of them, the formula gives no positive discount.
     """
@@ -362,10 +362,11 @@ def _interpolate(
     keep: NDArray[np.bool_],
     lower: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(N,) probabilities of one order, meaningless where not kept, and (M,) the backoffs of their histories.
+    """Compute probabilities (N,) of one order, meaningless where not kept, and backoffs (M,) of their
+    histories.
 
-    A history leaves to shorter ones what is discounted, and all counts of what is pruned (as in lmplz), so
-    that the sum stays 1. ``lower``: (M,) probabilities one order lower.
+    A history leaves to shorter ones what is discounted, and all counts of pruned n-grams (as in lmplz), so
+    that the sum stays 1. ``lower`` has the probabilities (M,) one order lower.
     """
     discount = _discounts(adjusted)[np.minimum(adjusted, 3)]
     left_over = np.bincount(count.prefix, np.where(keep, discount, adjusted), len(lower))
@@ -381,9 +382,10 @@ def _tables(
     probabilities: list[NDArray[np.float64]],
     backoffs: list[NDArray[np.float64]],
 ) -> tuple[Table, ...]:
-    """Without what is pruned. Parts of what is kept occur at least as often, so they are kept too.
+    """Make the tables without pruned n-grams. Parts of kept ones occur at least as often, so they are kept
+    too.
 
-    Higher orders of which nothing is left are dropped: the model is the same without them.
+    Higher orders without n-grams are dropped: the model is the same without them.
     """
     tables = []
     renumbered = np.zeros(1, np.int64)

@@ -1,9 +1,9 @@
-"""Token spans: what greedy decoding and forced alignment agree on, and the words made from them.
+"""Spans of tokens, which greedy decoding and forced alignment return, and the words made from them.
 
-Times follow one rule. A token's span is the frames that an alignment gives to it, blanks excluded. A word
-starts with the first frame of its first character. CTC models spike: they show the last character of a word
-well before the sound of it is over, and the word delimiter about when it is. So a word ends where the
-delimiter begins, or END_SECONDS after its last character where none follows within DELIMITER_SECONDS. Its
+Times follow one rule. A token's span consists of the frames that an alignment gives to it, without blanks. A
+word starts with the first frame of its first character. CTC models spike: they emit the last character of a
+word well before its sound ends, and the word delimiter at about that time. So a word ends where the delimiter
+begins, or END_SECONDS after its last character where no delimiter follows within DELIMITER_SECONDS. Its
 confidence is the geometric mean of the posteriors of its characters over their frames.
 """
 
@@ -17,13 +17,13 @@ from littlefoot.errors import EngineError
 from littlefoot.transcript.results import Word
 
 DELIMITER_SECONDS = 0.2
-"""A delimiter that comes later, or was put into a pause, does not tell where the word ended."""
+"""Latest delimiter that marks the end of a word; a later one may be inside a pause."""
 END_SECONDS = 0.08
-"""How long the sound of a last character goes on (RESULTS.md, section Decoding)."""
+"""Duration of the sound of a last character (RESULTS.md, section Decoding)."""
 
 
 _LONG = 20
-"""Words of more tokens keep the times of each: they may be sentences without spaces."""
+"""Words of more tokens than this keep the times of each token: they may be sentences without spaces."""
 
 
 @dataclass(frozen=True)
@@ -39,19 +39,19 @@ class Spans:
     log_posteriors: NDArray[np.float64]
     """Sum over the frames of the natural logarithm of the token's posterior."""
     frames: int
-    """Of the whole, with those of no token."""
+    """Number of all frames, including those without a token."""
 
     def first(self, count: int) -> "Spans":
-        """Only the first tokens."""
+        """Return only the first tokens."""
         fields = self.starts[:count], self.ends[:count], self.log_posteriors[:count]
         return Spans(self.tokens[:count], *fields, self.frames)
 
 
 def checked(logits: NDArray[np.floating], vocabulary: Vocabulary) -> NDArray[np.floating]:
-    """The logits themselves, if they have shape (F, V), V tokens, and a finite maximum in every frame.
+    """Return the logits unchanged if they have shape (F, V), V tokens, and a finite maximum in every frame.
 
     Raises:
-        EngineError: they have not.
+        EngineError: the shape or a value is wrong.
     """
     size = len(vocabulary.tokens)
     if logits.ndim != 2 or logits.shape[1] != size:
@@ -65,7 +65,7 @@ def checked(logits: NDArray[np.floating], vocabulary: Vocabulary) -> NDArray[np.
 
 
 def log_softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
-    """(F, V) natural logarithms of the posteriors of logits (F, V)."""
+    """Return the natural logarithms (F, V) of the posteriors of logits (F, V)."""
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
     result: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     return result
@@ -123,7 +123,7 @@ def words(spans: Spans, vocabulary: Vocabulary, frame_seconds: float, offset: fl
 
 
 def together(words: list[Word], vocabulary: Vocabulary) -> list[Word]:
-    """The words as the text has them: those that ``Vocabulary.groups`` puts together are one."""
+    """Join the words that ``Vocabulary.groups`` puts together, as the text has them."""
     return [
         _one([words[place] for place in group]) for group in vocabulary.groups([word.word for word in words])
     ]

@@ -1,4 +1,4 @@
-"""Words and phrases that users give, in the tokens of an alphabet."""
+"""Spell words and phrases of users in the tokens of an alphabet."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,9 +8,9 @@ from littlefoot.errors import LittlefootError
 
 
 def spell(phrase: str, vocabulary: Vocabulary) -> list[int] | None:
-    """The tokens of a phrase, with the word delimiter between words; None where some are missing.
+    """Return the tokens of a phrase, with the word delimiter between words, or None if some are missing.
 
-    In the alphabet's case and Unicode form; without a word delimiter spaces do not count.
+    The spelling uses the alphabet's case and Unicode form. Without a word delimiter spaces do not count.
     """
     joined = phrase if vocabulary.separator else "".join(phrase.split())
     tokens, missing = vocabulary.spell(joined)
@@ -18,10 +18,10 @@ def spell(phrase: str, vocabulary: Vocabulary) -> list[int] | None:
 
 
 def lines(path: str | Path) -> Iterator[tuple[int, str]]:
-    """The lines of a text file that are not blank, with their numbers.
+    """Yield the lines of a text file that are not blank, with their numbers.
 
     Raises:
-        LittlefootError: it cannot be read, is not UTF-8 text, or all lines are blank.
+        LittlefootError: the file cannot be read, is not UTF-8 text, or all lines are blank.
     """
     empty = True
     try:

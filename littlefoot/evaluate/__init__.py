@@ -1,1 +1,1 @@
-"""What models get right, with intervals, and what their layers do."""
+"""Measure what models get right, with intervals, and what their layers do."""

@@ -1,7 +1,8 @@
-"""What the layers of a model do: how far each moves its input, and how alike layers are.
+"""Measure how far each layer of a model moves its input, and how similar layers are.
 
-The measures of W2V2-Light (Kim et al. 2022), after ALBERT (Lan et al. 2020): distance and cosine between what
-enters a layer and what leaves it; and linear CKA (Kornblith et al. 2019) between layers, of one model or two.
+The measures are those of W2V2-Light (Kim et al. 2022), after ALBERT (Lan et al. 2020): distance and cosine
+between the input and the output of a layer; and linear CKA (Kornblith et al. 2019) between the layers of one
+model or of two.
 """
 
 from __future__ import annotations
@@ -23,34 +24,34 @@ from littlefoot.runtime.engine import observe
 Array = npt.NDArray[np.float32]
 
 MAX_FRAMES = 1500
-"""CKA compares all pairs of so many frames."""
+"""Largest number of frames that CKA compares; it needs all pairs of them."""
 
 
 @dataclass(frozen=True)
 class LayerMotion:
-    """How a layer changes what enters it, as means over frames."""
+    """The change that a layer makes to its input, as means over frames."""
 
     distance: float
     """Length of the change."""
     relative_distance: float
-    """The same, over the length of what entered."""
+    """Length of the change over the length of the input."""
     cosine: float
-    """Of what left and what entered: 1 where the direction stays."""
+    """Cosine between input and output: 1 if the direction stays."""
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """What was measured of one model."""
+    """The measurements of one model."""
 
     layers: list[LayerMotion]
     states: list[Array]
-    """Hidden states at some frames of all recordings, (N, D) each: before the first layer, after each."""
+    """Hidden states (N, D) before the first layer and after each, at some frames of all recordings."""
 
 
 def analyze(model: Artifact, clips: Sequence[Array]) -> Analysis:
-    """Run prepared clips, (T,) float32 each, and look at the layers.
+    """Run prepared clips, (T,) float32 each, and measure the layers.
 
-    Raises ConfigError where no clip is long enough.
+    Raises ConfigError if no clip is long enough.
     """
     usable = [clip for clip in clips if model.config.frames(len(clip)) >= 1]
     if not usable:
@@ -65,7 +66,7 @@ def analyze(model: Artifact, clips: Sequence[Array]) -> Analysis:
         frames += len(states[0])
         for layer, (entered, left) in enumerate(itertools.pairwise(states)):
             sums[layer] += _motion(entered, left)
-        # The same moments of each clip, whatever the frame rate, so that two models can be compared.
+        # Frames at the same times of each clip for every frame rate, so that models can be compared.
         moments = np.random.default_rng(number).random(share)
         chosen = np.sort((moments * len(states[0])).astype(np.int64))
         for place, state in zip(kept, states, strict=True):
@@ -75,7 +76,7 @@ def analyze(model: Artifact, clips: Sequence[Array]) -> Analysis:
 
 
 def _motion(entered: npt.NDArray[np.float64], left: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Sums over frames of distance, relative distance and cosine: (3,)."""
+    """Sum distance, relative distance and cosine over frames: (3,)."""
     distance = np.linalg.norm(left - entered, axis=1)
     before, after = np.linalg.norm(entered, axis=1), np.linalg.norm(left, axis=1)
     cosine = (entered * left).sum(1) / np.maximum(before * after, 1e-12)
@@ -83,9 +84,9 @@ def _motion(entered: npt.NDArray[np.float64], left: npt.NDArray[np.float64]) -> 
 
 
 def cka(first: Sequence[Array], second: Sequence[Array]) -> npt.NDArray[np.float64]:
-    """Linear CKA of every layer's states, (N, D) each, with every other's: (layers, other layers) in 0 ... 1.
+    """Compute linear CKA between every two layers' states, (N, D) each: (layers, other layers) in 0 ... 1.
 
-    1 where one is the other but for rotation, shift and scale.
+    It is 1 where the states of one layer equal those of the other up to rotation, shift and scale.
     """
     mine = [_gram(states) for states in first]
     theirs = mine if second is first else [_gram(states) for states in second]
@@ -93,7 +94,7 @@ def cka(first: Sequence[Array], second: Sequence[Array]) -> npt.NDArray[np.float
 
 
 def _gram(states: Array) -> Array:
-    """Inner products of centred states, (N, N) of norm one."""
+    """Return the inner products of centred states, (N, N), scaled to norm one."""
     centred = (states - states.mean(0)).astype(np.float32)
     products = centred @ centred.T
     norm = float(np.linalg.norm(products))
@@ -102,7 +103,7 @@ def _gram(states: Array) -> Array:
 
 
 def plot(analyses: dict[str, Analysis], path: Path) -> None:
-    """Distance and cosine by layer, and CKA within each model and with the first one.
+    """Plot distance and cosine by layer, and CKA within each model and with the first one.
 
     Raises MissingExtraError without matplotlib.
     """

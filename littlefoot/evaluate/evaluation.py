@@ -1,4 +1,4 @@
-"""Word errors of a recogniser on a manifest."""
+"""Measure the word errors of a recogniser on a manifest."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ class Evaluation:
     score: Score
     per_set: dict[str, Score]
     pseudo_labelled: frozenset[str]
-    """Sets whose references were made by other recognisers: their error rates are agreement, not truth."""
+    """Sets whose references are by other recognisers: error rates on them measure agreement, not truth."""
     slot_recall: dict[str, SlotRecall]
-    """Of the sets whose utterances have slots."""
+    """Recall of slot words, by set, for sets whose utterances have slots."""
     failed: list[str]
-    """What could not be recognised, and why."""
+    """Recordings that could not be recognised, with the reason."""
     outside: Counter[str]
-    """References in which each character stands that the alphabet lacks: words that cannot come out right."""
+    """Number of references with each character outside the alphabet; such words cannot be recognised."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The keys of ``littlefoot eval --json``."""
+        """Return the keys of ``littlefoot eval --json``."""
         per_set = {
             name: {**asdict(score), "pseudo_labelled": name in self.pseudo_labelled}
             for name, score in self.per_set.items()
@@ -59,9 +59,9 @@ def hear(
     progress: Callable[[int], None] = lambda done: None,
     decoder: BeamDecoder | None = None,
 ) -> tuple[list[str | None], list[str]]:
-    """The text of each utterance, None where it cannot be recognised, and why those could not be.
+    """Transcribe utterances. Returns the text of each, None if it failed, and the reasons of failures.
 
-    Raises LittlefootError if none could be recognised.
+    Raises LittlefootError if all of them fail.
     """
     texts: list[str | None] = []
     failed = []
@@ -87,9 +87,9 @@ def evaluate_recognizer(
 ) -> Evaluation:
     """Transcribe every utterance and score the texts. Unreadable recordings are left out and listed.
 
-    With a beam search, where a decoder is given, and greedily otherwise.
+    ``decoder`` is a beam search; without one, decoding is greedy.
 
-    Raises LittlefootError if none could be recognised, or slots cannot be read.
+    Raises LittlefootError if no recording can be recognised, or if slots cannot be read.
     """
     slots = [slot_words(utterance.slots) if utterance.slots else None for utterance in utterances]
     said, failed = hear(recognizer, utterances, progress, decoder)

@@ -1,7 +1,7 @@
-"""Word and character error rates, with the uncertainty that a finite test set leaves.
+"""Compute word and character error rates, with the uncertainty of a finite test set.
 
-Errors are the substitutions, deletions and insertions of the cheapest alignment (Levenshtein distance,
-by jiwer); a rate is all errors of a set over all words (characters) of its references.
+Errors are the substitutions, deletions and insertions of the cheapest alignment (Levenshtein distance, by
+jiwer). A rate is the number of errors in a set over the number of words (characters) in its references.
 """
 
 import json
@@ -18,7 +18,7 @@ from littlefoot.errors import LittlefootError
 
 @dataclass(frozen=True)
 class Score:
-    """Error rates of a test set as fractions; 1.0 is as many errors as the references have words."""
+    """Error rates of a test set as fractions; 1.0 means as many errors as the references have words."""
 
     wer: float
     cer: float
@@ -27,14 +27,15 @@ class Score:
     cer_interval: tuple[float, float]
     utterances: int
     words: int
-    """Words of all references."""
+    """Number of words in all references."""
 
 
 def normalize_text(text: str) -> str:
     """Bring a text into the form in which references and hypotheses are compared.
 
-    Upper case; typographic apostrophes become plain ones; dashes, slashes and underscores become
-    spaces; all other punctuation and symbols go, apostrophes stay; white space becomes single spaces.
+    Letters become upper case and typographic apostrophes plain ones. Dashes, slashes and underscores become
+    spaces. All other punctuation and symbols except apostrophes are removed, and white space becomes single
+    spaces.
 
     >>> normalize_text("Don't  stop - it's twenty-one!")
     "DON'T STOP IT'S TWENTY ONE"
@@ -53,7 +54,7 @@ def _normalize_character(character: str) -> str:
 
 
 def word_errors(reference: str, hypothesis: str) -> tuple[int, int]:
-    """(errors, words of the reference) of one utterance, after ``normalize_text``."""
+    """Return (errors, words of the reference) of one utterance, after ``normalize_text``."""
     import jiwer
 
     reference, hypothesis = normalize_text(reference), normalize_text(hypothesis)
@@ -62,7 +63,7 @@ def word_errors(reference: str, hypothesis: str) -> tuple[int, int]:
 
 
 def character_errors(reference: str, hypothesis: str) -> tuple[int, int]:
-    """(errors, characters of the reference) of one utterance, spaces included, after ``normalize_text``."""
+    """Return (errors, characters of the reference), with spaces, after ``normalize_text``."""
     import jiwer
 
     reference, hypothesis = normalize_text(reference), normalize_text(hypothesis)
@@ -73,23 +74,23 @@ def character_errors(reference: str, hypothesis: str) -> tuple[int, int]:
 def evaluate(
     references: Sequence[str], hypotheses: Sequence[str], resamples: int = 1000, seed: int = 0
 ) -> Score:
-    """Error rates of a test set with 95 % intervals.
+    """Compute the error rates of a test set with 95 % intervals.
 
     The intervals are percentiles of the rates over sets of as many utterances drawn with replacement
-    (bootstrap; Bisani and Ney, "Bootstrap estimates for confidence intervals in ASR performance
-    evaluation", ICASSP 2004). Utterances count as independent: with few speakers the truth is wider.
+    (bootstrap; Bisani and Ney, "Bootstrap estimates for confidence intervals in ASR performance evaluation",
+    ICASSP 2004). Utterances count as independent: with few speakers the true intervals are wider.
 
-    An empty reference adds no words, and every word put in its place is an error. References that
-    are all empty count as one word, so that the rate is the number of insertions.
+    An empty reference adds no words, and every word recognised for it is an error. References that are all
+    empty count as one word, so that the rate is the number of insertions.
 
     Args:
-        references: what was said, one text per utterance.
-        hypotheses: what was recognised, in the same order.
-        resamples: bootstrap draws.
+        references: transcripts, one text per utterance.
+        hypotheses: recognised texts, in the same order.
+        resamples: number of bootstrap draws.
         seed: of the draws; the same seed gives the same intervals.
 
     Raises:
-        LittlefootError: no utterances, or not as many hypotheses as references.
+        LittlefootError: there are no utterances, or not as many hypotheses as references.
     """
     if len(references) != len(hypotheses):
         raise LittlefootError(
@@ -118,20 +119,20 @@ def evaluate(
 
 @dataclass(frozen=True)
 class SlotRecall:
-    """How much of what was meant is in the text, for sets of spoken commands."""
+    """Recall of slot words, for sets of spoken commands."""
 
     rate: float
     """Share of the words of the slots' values that were recognised."""
     interval: tuple[float, float]
     """95 % bootstrap interval over utterances."""
     words: int
-    """Words of all slots."""
+    """Number of words in all slots."""
 
 
 def slot_words(slots: str) -> Counter[str]:
-    """How often each word is meant by the slots of an utterance, a JSON object of text values.
+    """Count the words in the slots of an utterance, a JSON object of text values.
 
-    Raises LittlefootError if they are something else.
+    Raises LittlefootError if the slots are something else.
     """
     try:
         return Counter(normalize_text(" ".join(json.loads(slots).values())).split())
@@ -142,11 +143,11 @@ def slot_words(slots: str) -> Counter[str]:
 def slot_word_recall(
     meant: Sequence[Counter[str]], hypotheses: Sequence[str], resamples: int = 1000, seed: int = 0
 ) -> SlotRecall:
-    """The share of the words of all slots that occur in the hypotheses, as often as they are meant.
+    """Compute the share of the words of all slots that occur in the hypotheses, as often as in the slots.
 
     Args:
         meant: ``slot_words`` of each utterance, at least one of them not empty.
-        hypotheses: what was recognised, in the same order.
+        hypotheses: recognised texts, in the same order.
         resamples, seed: of the bootstrap, as in ``evaluate``.
     """
     found = [
@@ -162,6 +163,6 @@ def slot_word_recall(
 
 
 def _rates(totals: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(2, 2) totals of words and characters: errors, length -> (2,) rates."""
+    """Turn (2, 2) totals of words and characters, as errors and lengths, into (2,) rates."""
     rates: NDArray[np.float64] = totals[:, 0] / np.maximum(totals[:, 1], 1)
     return rates

@@ -1,4 +1,4 @@
-"""Medians, intervals and ranks of what was measured in rounds."""
+"""Compute medians, intervals and ranks of measurements in rounds."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import numpy as np
 import numpy.typing as npt
 
 Rounds = Sequence[Sequence[float]]
-"""A number for each round of each launch."""
+"""One number for each round of each launch."""
 
 RESAMPLES = 2000
 SETTLED = 0.05 / 2**0.5
-"""Half the width of an interval, relative to its middle, with which two runs should agree within 5 %: the
+"""Half-width of an interval, relative to its middle, at which two runs should agree within 5 %. The
 difference of two estimates scatters by the square root of two times as much as one."""
 
 
 def median_interval(values: Rounds, seed: int = 0) -> tuple[float, float, float]:
-    """The median of all, and its 95 % interval (median, low, high).
+    """Compute the median of all values and its 95 % interval: (median, low, high).
 
-    By a bootstrap of two stages, launches and then rounds within each (Kalibera and Jones, "Rigorous
-    benchmarking in reasonable time", ISMM 2013, section 6): what differs from start to start of a process,
-    such as where its memory lies, does not average out over rounds.
+    The bootstrap has two stages, launches and then rounds within each (Kalibera and Jones, "Rigorous
+    benchmarking in reasonable time", ISMM 2013, section 6). Differences between starts of a process, such as
+    its memory layout, do not average out over rounds.
     """
     table = np.array([list(rounds) for rounds in values], np.float64)  # (launches, rounds)
     generator = np.random.default_rng(seed)
@@ -34,7 +34,7 @@ def median_interval(values: Rounds, seed: int = 0) -> tuple[float, float, float]
 
 
 def ratios(above: Rounds, below: Rounds) -> list[list[float]]:
-    """Round by round."""
+    """Divide two tables of rounds element by element."""
     return [
         [a / b for a, b in zip(first, second, strict=True)]
         for first, second in zip(above, below, strict=True)
@@ -42,17 +42,19 @@ def ratios(above: Rounds, below: Rounds) -> list[list[float]]:
 
 
 def is_settled(middle: float, low: float, high: float) -> bool:
-    """Whether another run should find the same within 5 %."""
+    """Return True if another run should agree within 5 %."""
     return max(high - middle, middle - low) <= SETTLED * middle
 
 
 def ranks(count: int, better: Callable[[int, int], bool]) -> list[int]:
-    """1 + how many are better, for each of ``count``; those that cannot be told apart share a rank."""
+    """Return 1 + the number of better ones for each of ``count``; those that cannot be told apart share a
+    rank.
+    """
     return [1 + sum(better(other, one) for other in range(count) if other != one) for one in range(count)]
 
 
 def percentiles(values: Sequence[float]) -> tuple[float, float, float]:
-    """p50, p95 and p99."""
+    """Return p50, p95 and p99."""
     p50, p95, p99 = np.percentile(np.array(values), [50, 95, 99])
     return float(p50), float(p95), float(p99)
 
@@ -64,14 +66,14 @@ def paired_difference(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> tuple[float, float, float, float]:
-    """How much more errors the second makes per word: (difference, low, high, two-sided p value).
+    """Compare the errors per word of two models: (difference, low, high, two-sided p value).
 
-    A paired bootstrap over utterances (Bisani and Ney, ICASSP 2004, section 4): both are scored on the same
-    draws, so what makes an utterance hard for both cancels out.
+    The difference is that of the second from the first. The paired bootstrap over utterances (Bisani and Ney,
+    ICASSP 2004, section 4) scores both on the same draws, so that the difficulty of an utterance cancels out.
 
     Args:
         first, second: word errors of each utterance (N,).
-        words: of its reference (N,).
+        words: number of words in each reference (N,).
     """
     generator = np.random.default_rng(seed)
     draws = generator.integers(len(words), size=(resamples, len(words)))

@@ -13,14 +13,7 @@ import numpy.typing as npt
 from littlefoot.audio import SAMPLE_RATE
 from littlefoot.errors import ConfigError
 from littlefoot.network import mel
-
-FAMILIES = {
-    "wav2vec2": "Wav2Vec2ForCTC",  # also XLS-R and MMS
-    "hubert": "HubertForCTC",
-    "wavlm": "WavLMForCTC",
-    "data2vec-audio": "Data2VecAudioForCTC",
-}
-"""Supported ``model_type`` values and the transformers class that loads a checkpoint of that type."""
+from littlefoot.network.families import FAMILIES, Family
 
 ACTIVATIONS = ("gelu", "relu")
 
@@ -76,18 +69,13 @@ _OWN = (
     "right_context_frames",
 )
 
-# Where a family's own default differs from wav2vec 2.0's.
-_FAMILY_DEFAULTS: dict[str, dict[str, Any]] = {
-    "data2vec-audio": {"feat_extract_norm": "layer", "num_conv_pos_embeddings": 5},
-}
-
 
 @dataclass(frozen=True)
 class ModelConfig:
     """Geometry of one CTC model. Lengths are counted in samples at 16 kHz or in frames."""
 
     model_type: str = "wav2vec2"
-    """One of ``FAMILIES``."""
+    """One of ``littlefoot.network.families.FAMILIES``."""
     vocab_size: int = 32
     pad_token_id: int = 0
     """The CTC blank."""
@@ -107,7 +95,7 @@ class ModelConfig:
     """The waveform is multiplied by it: for models that hear it as it comes, without normalization."""
     feat_extract_activation: str = "gelu"
     feat_proj_layer_norm: bool = True
-    """HuBERT may leave out the norm before the projection."""
+    """Whether there is a norm before the projection, which some checkpoints leave out."""
 
     # Transformer.
     hidden_size: int = 768
@@ -137,14 +125,14 @@ class ModelConfig:
 
     # Positions.
     num_conv_pos_embeddings: int = 128
-    """Kernel of the positional convolution; in data2vec-audio the number of its layers."""
+    """Kernel of the positional convolution; of a stack of them their number."""
     num_conv_pos_embedding_groups: int = 16
     conv_pos_kernel_size: int = 19
-    """data2vec-audio: kernel of each positional layer."""
+    """Kernel of each of a stack of positional convolutions."""
     num_buckets: int = 320
-    """WavLM: buckets of the relative position bias."""
+    """Buckets of the bias by relative position, where the family has one."""
     max_bucket_distance: int = 800
-    """WavLM: distance in frames beyond which all positions share a bucket."""
+    """Distance in frames beyond which all relative positions share a bucket."""
     sinusoidal_positions: float = 0.0
     """Sinusoids of the frame's number are added to the first block's input, times this: 1 in Whisper's
     encoder, where they end at ``MAX_POSITIONS``; 0 for none."""
@@ -164,9 +152,9 @@ class ModelConfig:
     final_dropout: float = 0.1
     initializer_range: float = 0.02
 
-    littlefoot: dict[str, Any] = field(default_factory=dict)
+    littlefoot: dict[str, Any] = field(default_factory=dict, hash=False)
     """What littlefoot adds: format version, recipe, teacher, quantization, measured figures."""
-    extra: dict[str, Any] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict, hash=False)
     """Keys of ``config.json`` that the encoder does not read; written back as they were."""
 
     def __post_init__(self) -> None:
@@ -190,10 +178,10 @@ class ModelConfig:
             )
         self._check_layers("layer_attention_heads", self.num_attention_heads)
         self._check_layers("layer_intermediate_size", self.intermediate_size)
-        if self.layer_attention_heads and self.model_type == "wavlm":
+        if self.layer_attention_heads and self.family.relative_positions:
             raise ConfigError(
-                "layer_attention_heads: all layers of a WavLM share one position bias for all heads, "
-                "so each must have all heads"
+                f"layer_attention_heads: all layers of a {self.model_type} model share one position bias for "
+                "all heads, so each must have all heads"
             )
         self._check_sharing()
         if self.hidden_size % self.num_conv_pos_embedding_groups:
@@ -236,7 +224,8 @@ class ModelConfig:
                 raise ConfigError(f"{name} must lie between {low} and {high}, not {getattr(self, name)}")
         if self.adapter_attn_dim is not None and self.adapter_attn_dim < 1:
             raise ConfigError(f"adapter_attn_dim must be at least 1, not {self.adapter_attn_dim}")
-        if self.model_type == "wavlm" and not 4 <= self.num_buckets <= 4 * self.max_bucket_distance - 1:
+        buckets, limit = self.num_buckets, 4 * self.max_bucket_distance - 1
+        if self.family.relative_positions and not 4 <= buckets <= limit:
             raise ConfigError(
                 f"num_buckets {self.num_buckets} must be at least 4, and less than four times "
                 f"max_bucket_distance, which is {self.max_bucket_distance}"
@@ -280,11 +269,7 @@ class ModelConfig:
             if self.left_context_frames or self.right_context_frames:
                 raise ConfigError("left_context_frames and right_context_frames need chunk_frames")
             return
-        if self.model_type in ("wavlm", "data2vec-audio"):
-            reason = {
-                "wavlm": "its relative positions reach over the whole recording",
-                "data2vec-audio": "its positional convolutions, one on the other, look far ahead",
-            }[self.model_type]
+        if reason := self.family.cannot_stream:
             raise ConfigError(f"chunk_frames: a {self.model_type} model cannot stream: {reason}")
         if self.sinusoidal_positions:
             raise ConfigError(
@@ -334,8 +319,9 @@ class ModelConfig:
         if "model_type" not in values:
             raise ConfigError("the configuration has no model_type: it is not a model's config.json")
         known = {f.name: f for f in dataclasses.fields(cls)}
-        family = values["model_type"]
-        merged = {**(_FAMILY_DEFAULTS.get(family, {}) if isinstance(family, str) else {}), **values}
+        model_type = values["model_type"]
+        family = FAMILIES.get(model_type) if isinstance(model_type, str) else None
+        merged = {**family.always, **family.defaults, **values} if family else values
         arguments: dict[str, Any] = {"extra": {}}
         for key, value in merged.items():
             if key == "extra" or key not in known:
@@ -351,7 +337,7 @@ class ModelConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """The content of ``config.json``; ``from_dict`` of it gives an equal config."""
-        values: dict[str, Any] = {"architectures": [FAMILIES[self.model_type]], **self.extra}
+        values: dict[str, Any] = {"architectures": [self.family.transformers], **self.extra}
         for f in dataclasses.fields(self):
             if f.name == "extra" or (f.name == "littlefoot" and not self.littlefoot):
                 continue
@@ -365,6 +351,11 @@ class ModelConfig:
     def replace(self, **changes: Any) -> ModelConfig:
         """A copy with some fields changed, checked anew."""
         return dataclasses.replace(self, **changes)
+
+    @property
+    def family(self) -> Family:
+        """What the models of its type have of their own."""
+        return FAMILIES[self.model_type]
 
     @property
     def stride(self) -> int:

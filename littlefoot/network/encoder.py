@@ -24,6 +24,7 @@ import numpy.typing as npt
 from littlefoot.audio import SAMPLE_RATE
 from littlefoot.network import mel
 from littlefoot.network.config import MAX_POSITIONS, ModelConfig
+from littlefoot.network.inventory import block_name
 
 Tensor = Any
 """A value of the backend in use. It understands + - * and //, with numpy's broadcasting."""
@@ -164,7 +165,7 @@ def transform(ops: Ops, config: ModelConfig, x: Tensor, valid: Tensor | None = N
         chunks = _chunk_mask(ops, config, x)  # (F, F)
         mask = chunks if mask is None else mask + chunks
     position_bias = None
-    if config.model_type == "wavlm":
+    if config.family.relative_positions:
         name = "encoder.layers.0.attention.rel_attn_embed"
         position_bias = ops.segment(name, partial(_relative_positions, ops, config, name), x)
     hidden_states = [x]
@@ -318,7 +319,7 @@ def _convolution(
 def _positions(ops: Ops, config: ModelConfig, x: Tensor, frame_mask: Tensor | None) -> Tensor:
     """Convolutional position embedding: (B, F, D) -> (B, F, D)."""
     groups = config.num_conv_pos_embedding_groups
-    if config.model_type != "data2vec-audio":
+    if config.family.positional == "convolution":
         return _position_convolution(ops, config, x, position_padding(config))
     for layer in range(config.num_conv_pos_embeddings):
         name = f"encoder.pos_conv_embed.layers.{layer}.conv"
@@ -382,7 +383,7 @@ class BlockNames:
 
     @classmethod
     def of(cls, config: ModelConfig, number: int) -> BlockNames:
-        own, block = f"encoder.layers.{number}", f"encoder.layers.{config.block(number)}"
+        own, block = block_name(number), block_name(config.block(number))
         return cls(block, own if config.layer_norms else block, own)
 
 

@@ -17,12 +17,6 @@ from littlefoot.network.config import ModelConfig
 
 Arrays = dict[str, npt.NDArray[Any]]
 
-_PREFIXES = {
-    "wav2vec2": "wav2vec2.",
-    "hubert": "hubert.",
-    "wavlm": "wavlm.",
-    "data2vec-audio": "data2vec_audio.",
-}
 _HEAD = "lm_head."
 _OLD_MASK = "mask_time_emb_vector"  # of masked_spec_embed, in the first checkpoints
 _POSITIONAL = "encoder.pos_conv_embed.conv."
@@ -35,7 +29,7 @@ _NORMED = (
 
 def from_checkpoint(tensors: Mapping[str, npt.NDArray[Any]], config: ModelConfig) -> Arrays:
     """Strip the prefix and fold the weight norm: w = g * v / |v|, with |v| over all but the kernel axis."""
-    prefix = _PREFIXES[config.model_type]
+    prefix = config.family.prefix
     weights = {name.removeprefix(prefix): array for name, array in tensors.items()}
     for length, direction in _NORMED:
         if length in weights and direction in weights:
@@ -61,7 +55,7 @@ def to_checkpoint(weights: Mapping[str, npt.NDArray[Any]], config: ModelConfig) 
         weights[direction] = np.where(
             norm > 0, weights.pop(f"{_POSITIONAL}weight"), np.ones_like(positional[:1])
         )
-    prefix = _PREFIXES[config.model_type]
+    prefix = config.family.prefix
     return {name if name.startswith(_HEAD) else prefix + name: array for name, array in weights.items()}
 
 

@@ -15,13 +15,14 @@ from pathlib import Path
 import numpy as np
 
 from littlefoot.artifact import Artifact
-from littlefoot.artifact.packing import WeightCode, layer_bytes, packable, symmetric
+from littlefoot.artifact.packing import WeightCode, layer_bytes, symmetric
 from littlefoot.audio import SAMPLE_RATE
 from littlefoot.audio.manifest import Corpus
 from littlefoot.compress.chain import run
 from littlefoot.compress.recipe import Recipe, make_step
 from littlefoot.errors import ConfigError
 from littlefoot.network.config import ModelConfig
+from littlefoot.network.inventory import WAVEFORM_LAYER, Part, inventory
 from littlefoot.network.weights import expected_weights
 from littlefoot.plan.candidates import PRECISIONS, ROUNDING, Candidate, MethodCall
 from littlefoot.runtime.engine import create, create_stream
@@ -86,23 +87,18 @@ def rough_bytes(config: ModelConfig, candidate: Candidate) -> float:
     rounding = next((values for method, values in candidate.steps if method in ROUNDING), {"bits": 32})
     bits, positions = rounding.get("bits", 8), rounding.get("positions", 8)
     total = 0.0
+    layers, lowbit = inventory(config), candidate.steps[-1:] and candidate.steps[-1][0] == "lowbit"
     for name, shape in expected_weights(config).items():
-        layer = name.removesuffix(".weight")
-        numbers = math.prod(shape)
-        quantized = bits < 32 and name.endswith(".weight") and len(shape) > 1
-        total += HEADER_BYTES * (1 + SCALES * quantized)
-        if bits == 32 or not name.endswith(".weight") or len(shape) < 2:
+        layer, numbers = layers.owner(name), math.prod(shape)
+        matrix = layer.multiplies and name == f"{layer.name}.weight"
+        total += HEADER_BYTES * (1 + SCALES * (bits < 32 and matrix))
+        if bits == 32 or not matrix or layer.name == WAVEFORM_LAYER:
             total += 4 * numbers
-        elif bits < 8 and packable(layer):
-            lowbit = candidate.steps[-1][0] == "lowbit"
-            total += layer_bytes(
-                (shape[0], numbers // shape[0]),
-                WeightCode(bits, symmetric(2) if lowbit and bits == 2 else ()),
-            )
-        elif layer == "feature_extractor.conv_layers.0.conv":
-            total += 4 * numbers
+        elif bits < 8 and layer.packable:
+            code = WeightCode(bits, symmetric(2) if lowbit and bits == 2 else ())
+            total += layer_bytes((shape[0], numbers // shape[0]), code)
         else:
-            width = positions if layer.startswith("encoder.pos_conv_embed.") else 8
+            width = positions if layer.part is Part.POSITIONS else 8
             total += numbers * width / 8 + 4 * shape[0]
     return total
 

@@ -16,6 +16,7 @@ from typing import Any
 from littlefoot.errors import ConfigError
 from littlefoot.network.config import ModelConfig
 from littlefoot.network.encoder import position_padding
+from littlefoot.network.inventory import inventory
 
 MethodCall = tuple[str, Mapping[str, Any]]
 """A method and its settings, as in a recipe."""
@@ -130,7 +131,8 @@ def _shapes(config: ModelConfig) -> Iterator[tuple[str, tuple[MethodCall, ...]]]
         yield f"{layers} of {depth} layers", (distill,)
     if config.layer_blocks or config.layer_maps:
         return
-    parts = ["ffn", "conv"] if config.model_type == "wavlm" else ["heads", "ffn", "conv"]
+    axes = {axis.kind.value for axis in inventory(config).axes.values()}
+    parts = [part for part in ("heads", "ffn", "conv") if part in axes]
     for sparsity in SPARSITIES:
         prune: MethodCall = ("prune", {"sparsity": sparsity, "measure": "operations", "parts": parts})
         yield (

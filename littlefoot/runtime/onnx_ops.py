@@ -5,7 +5,7 @@ the channels last in memory through convolution, norm and activation alike. As t
 reorder the data around every norm, which takes longer than the convolutions do in 8 bits.
 
 A weight decides by its type how its layer is computed: floating point as it is, int8 as an
-8-bit product of a quantized input (``littlefoot.compress.quantize`` describes the tensors), and uint8, which
+8-bit product of a quantized input (``littlefoot.artifact.linear`` describes the tensors), and uint8, which
 holds packed levels of fewer bits, as int8 after unpacking (``littlefoot.runtime.native`` leaves them packed).
 """
 
@@ -21,7 +21,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
-from littlefoot.artifact.packing import unpack_layer
+from littlefoot.artifact.linear import FloatWeight, Product, read, read_rounding, read_weight
 
 OPSET = 20
 IR_VERSION = 10
@@ -183,9 +183,7 @@ class OnnxOps:
         return self._image("Conv", self._as_image(x), self.constant(kernel[:, :, None]), strides=[1, stride])
 
     def linear(self, x: Value, name: str) -> Value:
-        stored = self.weights[f"{name}.weight"].dtype
-        fixed = any(f"{name}.{part}" in self.weights for part in ("input_scale", "input_bits"))
-        if stored in (np.int8, np.uint8) and not fixed:
+        if read(name, self.weights).product is Product.DYNAMIC:
             y = self._dynamic_product(x, name)
         else:
             y = self.node("MatMul", self._layer_input(x, name), self._layer_weight(name, transposed=True))
@@ -214,20 +212,19 @@ class OnnxOps:
     def _layer_input(self, x: Value, name: str) -> Value:
         """Round the input of a statically quantized layer to 8 bits, once for all layers that share it."""
         self.layer_inputs.setdefault(name, []).append(x)
-        if f"{name}.input_scale" not in self.weights:
+        if (rounding := read_rounding(name, self.weights)) is None:
             return x
-        parts = ("input_scale", "input_zero_point", "input_smoothing", "input_shift", "input_bits")
-        found = {part: self.weights[f"{name}.{part}"] for part in parts if f"{name}.{part}" in self.weights}
-        constants = {part: self.constant(array) for part, array in found.items()}
-        key = (x.name, *(value.name for value in constants.values()))
+        scale, zero_point = self.constant(rounding.act_scale), self.constant(rounding.act_zero_point)
+        smoothing, shift = (
+            None if array is None else self.constant(array) for array in (rounding.smoothing, rounding.shift)
+        )
+        constants = [value.name for value in (scale, zero_point, smoothing, shift) if value is not None]
+        key = (x.name, *constants, str(rounding.bits))
         if key not in self._rounded:
-            y = x * constants["input_smoothing"] if "input_smoothing" in found else x
-            y = y - constants["input_shift"] if "input_shift" in found else y
-            scale, zero_point = constants["input_scale"], constants["input_zero_point"]
-            if "input_bits" in found:  # fewer than 8: the type's own limits are too wide
-                ends = np.array([0, (1 << int(found["input_bits"])) - 1]) - int(found["input_zero_point"])
-                limits = (ends * found["input_scale"]).astype(np.float32)
-                y = self.node("Clip", y, *(self.constant(np.asarray(limit)) for limit in limits))
+            y = x if smoothing is None else x * smoothing
+            y = y if shift is None else y - shift
+            if rounding.bits < 8:  # the type's own limits are too wide
+                y = self.node("Clip", y, *(self.constant(np.asarray(limit)) for limit in rounding.limits))
             stored = self.node("QuantizeLinear", y, scale, zero_point, dtype=zero_point.dtype)
             restored = self.node("DequantizeLinear", stored, scale, zero_point)
             self._rounded[key] = replace(restored, image=x.image)
@@ -235,8 +232,8 @@ class OnnxOps:
 
     def _stored_weight(self, name: str) -> npt.NDArray[Any]:
         """A weight as it is, or as the int8 levels of what is packed."""
-        weight = self.weights[f"{name}.weight"]
-        return unpack_layer(name, self.weights) if weight.dtype == np.uint8 else weight
+        weight = read_weight(name, self.weights)
+        return weight.data if isinstance(weight, FloatWeight) else weight.levels
 
     def _layer_weight(self, name: str, transposed: bool = False, silent: int = 0) -> Value:
         """The weight (C', C) of a linear layer, or (C, C') transposed; (C', C, 1, K) of a convolution, with

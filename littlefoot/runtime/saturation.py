@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from littlefoot.artifact.packing import PACKED_PARTS, unpack_layer
+from littlefoot.artifact.linear import EightBitWeight, FloatWeight, StoredLayer, put, read, rounded_inputs
 from littlefoot.system import machine
 
 Array = npt.NDArray[Any]
@@ -36,23 +37,21 @@ def narrowed(weights: Mapping[str, Array]) -> dict[str, Array]:
     Their scales double, and a weight changes by half a step of 7 bits at most. Layers whose inputs have no
     fixed scale stay as they are: OpenVINO computes them in floating point.
     """
-    made = dict(weights)
-    for key in weights:
-        name = key.removesuffix(".weight_scale")
-        if name == key or f"{name}.input_scale" not in weights:
+    made: dict[str, StoredLayer] = {}
+    for name in rounded_inputs(weights):
+        if f"{name}.weight" not in weights:  # a factor of a product
             continue
-        stored, scale = weights[f"{name}.weight"], weights[key]
-        levels = unpack_layer(name, weights) if stored.dtype == np.uint8 else stored
+        layer = read(name, weights)
+        if isinstance(layer.weight, FloatWeight):
+            continue
+        levels, scale = layer.weight.levels, layer.weight.scale
         rows = levels.reshape(len(levels), -1)
         large = np.abs(rows.astype(np.int16)).max(axis=1, initial=0) > SAFE
-        if not large.any():
-            continue
-        for part in PACKED_PARTS:
-            made.pop(f"{name}.{part}", None)
-        halved = np.where(large[:, None], _halved(rows), rows)
-        made[f"{name}.weight"] = halved.reshape(levels.shape)
-        made[key] = np.where(large, scale * 2, scale).astype(scale.dtype)
-    return made
+        if large.any():
+            halved = np.where(large[:, None], _halved(rows), rows).reshape(levels.shape)
+            doubled = np.where(large, scale * 2, scale).astype(scale.dtype)
+            made[name] = replace(layer, weight=EightBitWeight(halved, doubled))
+    return put(weights, made)
 
 
 def _halved(rows: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:

@@ -1,1 +1,1 @@
-"""The machine: files written whole or not at all, processors, processes, settings from YAML."""
+"""Services of the system: atomic files, the processor, processes, Ray, and settings from YAML."""

@@ -1,4 +1,4 @@
-"""Directories and files that appear whole or not at all."""
+"""Write directories and files atomically: they appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _SUFFIX = ".unfinished"
-"""Of what is being written: its name is then surely not one that a user gave."""
+"""Suffix of unfinished files and directories, which no name that a user gives is likely to have."""
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
 
 @contextmanager
 def directory(target: Path) -> Iterator[Path]:
-    """A directory to fill, which takes the place of ``target`` when the block ends without an error.
+    """Yield a directory to fill, which replaces ``target`` when the block ends without an error.
 
-    Whoever looks at ``target``, after a kill at any moment too, finds the old directory or the new one:
-    on Linux the two are exchanged in one step, elsewhere there is a moment without either. Raises OSError.
+    A reader of ``target`` sees the old directory or the new one, even after a kill at any moment. On Linux
+    the two are exchanged in one step; elsewhere there is a moment without either. Raises OSError.
     """
     with _claimed(target, lambda prefix, parent: tempfile.mkdtemp("", prefix, parent)) as temporary:
         yield temporary
@@ -41,10 +41,9 @@ def directory(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def file(target: Path) -> Iterator[Path]:
-    """A path to write to, whose file takes the place of ``target`` when the block ends without an error.
+    """Yield a path to write to, whose file replaces ``target`` when the block ends without an error.
 
-    Whoever looks at ``target``, after a kill at any moment too, finds the old file or the new one. Raises
-    OSError.
+    A reader of ``target`` sees the old file or the new one, even after a kill at any moment. Raises OSError.
     """
     with _claimed(target, _empty_file) as temporary:
         yield temporary
@@ -62,8 +61,10 @@ def _empty_file(prefix: str, parent: Path) -> str:
 
 @contextmanager
 def _claimed(target: Path, make: Callable[[str, Path], str]) -> Iterator[Path]:
-    """A new place beside ``target``, which is removed at the end if it is still there. So are those that
-    processes left behind that were killed: nobody holds a lock on them any longer."""
+    """Yield a new path beside ``target``, which is removed at the end if it still exists.
+
+    Paths that killed processes left behind are removed too: no process holds a lock on them any more.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     for left in target.parent.glob(f".{glob.escape(target.name)}.*{_SUFFIX}"):
         lock = _lock(left)
@@ -80,13 +81,13 @@ def _claimed(target: Path, make: Callable[[str, Path], str]) -> Iterator[Path]:
         yield place
     finally:
         _remove(unclaimed)
-        _remove(place)  # half of the new one, or the old one
+        _remove(place)  # an incomplete new directory, or the old one
         if lock is not None:
             os.close(lock)
 
 
 def _lock(place: Path) -> int | None:
-    """A descriptor that holds a lock until it or its process ends; None where there can be no lock."""
+    """Return a descriptor that holds a lock until it is closed, or None where locking is impossible."""
     if sys.platform == "win32":
         return None
     import fcntl
@@ -111,7 +112,7 @@ def _remove(place: Path) -> None:
 
 
 def _exchange(first: Path, second: Path) -> bool:
-    """Swap two directories in one step; False where the system or the file system cannot."""
+    """Swap two directories in one step. Returns False where the system or the file system cannot."""
     if sys.platform != "linux":
         return False
     rename = getattr(ctypes.CDLL(None), "renameat2", None)
@@ -122,7 +123,7 @@ def _exchange(first: Path, second: Path) -> bool:
 
 
 def _sync(path: Path) -> None:
-    """Make sure that a file or a directory's entries are on the disk, where the system can."""
+    """Flush a file, or the entries of a directory, to the disk, where the system can."""
     if os.name == "nt":
         return
     descriptor = os.open(path, os.O_RDONLY)

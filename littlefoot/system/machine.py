@@ -1,4 +1,4 @@
-"""The machine that runs us: its processor, its threads, the packages installed."""
+"""Describe this machine: its processor, its threads, and the installed packages."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ INSTRUCTIONS = {
     "amx_bf16": "fastest bfloat16",
     "asimddp": "fast int8 (ARM)",
 }
-"""The processor features that engines make special use of, and for what."""
+"""Processor features that engines use, and what each of them accelerates."""
 
 
 def processor() -> str:
-    """The processor's name."""
+    """Return the processor's name."""
     lines = (line for line in _cpuinfo().splitlines() if line.startswith("model name"))
     return next(lines, "").partition(":")[2].strip() or platform.processor() or platform.machine()
 
 
 def flags() -> set[str]:
-    """The features that the processor declares, as Linux names them."""
+    """Return the features that the processor declares, under their names in Linux."""
     lines = (line for line in _cpuinfo().splitlines() if line.startswith(("flags", "Features")))
     return set(next(lines, "").partition(":")[2].split())
 
 
 def instructions() -> dict[str, str]:
-    """Those of ``INSTRUCTIONS`` that this processor has."""
+    """Return the entries of ``INSTRUCTIONS`` that this processor has."""
     return {name: use for name, use in INSTRUCTIONS.items() if name in flags()}
 
 
 def threads() -> int:
-    """Processor threads that this process may use."""
+    """Return the number of processor threads that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def package_version(package: str) -> str | None:
-    """The version of an installed package, None where it is not installed."""
+    """Return the version of a package, or None if it is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

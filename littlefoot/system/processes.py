@@ -1,4 +1,4 @@
-"""What worker processes of ``multiprocessing`` have in common."""
+"""Functions for worker processes of ``multiprocessing``."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def deaf_to_interrupts() -> Iterator[None]:
-    """A worker process that is started in here does not hear Ctrl-C, not even while it imports; the parent
-    hears it afterwards."""
+    """Block Ctrl-C while worker processes start; the parent receives it afterwards.
+
+    A process that is started inside the block ignores Ctrl-C from its beginning, also while it imports.
+    """
     if sys.platform == "win32":
         yield
         return
@@ -29,13 +31,16 @@ def deaf_to_interrupts() -> Iterator[None]:
 
 
 def follow_parent() -> None:
-    """To be called first in a worker process: Ctrl-C is for the parent to heed, and its end is ours."""
+    """Ignore Ctrl-C, which the parent handles, and end this process when the parent ends.
+
+    Call this first in a worker process.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def how_it_ended(code: int | None) -> str:
-    """A process's exit code in words."""
+    """Describe a process's exit code in words."""
     if code == -signal.SIGKILL:
         return "SIGKILL, as the system does when memory is short"
     return signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"

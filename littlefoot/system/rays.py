@@ -1,4 +1,4 @@
-"""A connection to Ray, for commands that may use it. Needs the extra scale."""
+"""Connect to Ray, for commands that may use it. Needs the extra ``scale``."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from littlefoot.errors import LittlefootError, MissingExtraError
 from littlefoot.system import machine
 
 OBJECT_STORE_BYTES = 512_000_000
-"""Of a Ray that we start: it holds places of rows and texts, never audio."""
+"""Size of the object store of a Ray that we start, in bytes. It holds row numbers and texts, never audio."""
 
 
 def require(feature: str) -> None:
-    """Raises MissingExtraError if Ray is not installed."""
+    """Check that Ray is installed. Raises MissingExtraError if it is not."""
     for package in ("ray", "pyarrow", "pandas"):
         if find_spec(package) is None:
             raise MissingExtraError(feature, package, "scale")
@@ -26,28 +26,28 @@ def require(feature: str) -> None:
 
 @contextmanager
 def connected(address: str, processors: int, feature: str) -> Iterator[Any]:
-    """Yields the module ``ray``, connected.
+    """Yield the module ``ray``, connected to a cluster.
 
     Args:
-        address: ``local`` starts a Ray that ends with the context; ``auto`` or ``HOST:PORT`` is one that
-            runs; its machines need littlefoot, and all files at the same paths.
-        processors: that a Ray which we start has at least.
-        feature: what needs it, for the error if it is missing.
+        address: ``local`` starts a Ray that ends with the context; ``auto`` or ``HOST:PORT`` is a running
+            one, whose machines need littlefoot, and all files at the same paths.
+        processors: least number of processors of a Ray that we start.
+        feature: the feature that needs Ray, for the error message if it is missing.
 
     Raises:
         MissingExtraError: Ray is not installed.
-        LittlefootError: no Ray is at the address, or it gives up.
+        LittlefootError: there is no Ray at the address, or it fails.
     """
     require(feature)
     import ray
 
-    with redirect_stdout(sys.stderr):  # where results go is no place for what Ray has to say
+    with redirect_stdout(sys.stderr):  # stdout is for results, not for Ray's messages
         _connect(ray, address, processors)
         try:
             yield ray
         except ray.exceptions.RayError as error:
             raise LittlefootError(
-                f"Ray gave up: {_reason(error)}: the same command goes on where it was"
+                f"Ray gave up: {_reason(error)}: the same command continues the job"
             ) from error
         finally:
             ray.shutdown()
@@ -69,7 +69,7 @@ def _connect(ray: Any, address: str, processors: int) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """The line of a long report that says what happened."""
+    """Return the line of a long report that states the error."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     own = [line for line in lines if "LittlefootError" in line or "Error:" in line]
     return (own or lines or [type(error).__name__])[-1]

@@ -1,4 +1,4 @@
-"""Settings from YAML: dataclasses filled from mappings, with errors that name the setting."""
+"""Read settings from YAML: fill dataclasses from mappings, with errors that name the setting."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _TRUTH = "tag:yaml.org,2002:bool"
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's truth values, ``true`` and ``false``: in 1.1 ``no`` is one too, which is a precision here.
-    And its numbers: in 1.1 ``1e-3`` without a point is text.
+    """A loader of YAML 1.2's booleans and numbers.
 
-    Where a setting is yes or no, pydantic takes those words.
+    In YAML 1.1, ``no`` is a boolean, and ``1e-3`` without a point is text. Where a setting is a boolean,
+    pydantic accepts ``yes`` and ``no``.
     """
 
 
@@ -37,14 +37,15 @@ _Loader.add_implicit_resolver(
 
 
 def parse(text: str) -> Any:
-    """The value of a YAML document. Raises yaml.YAMLError."""
+    """Parse a YAML document. Raises yaml.YAMLError."""
     return yaml.load(text, Loader=_Loader)
 
 
 def read(kind: type[Config], values: Mapping[str, Any] | None, prefix: str) -> Config:
-    """Fill a dataclass, and those inside of it. ``prefix``, such as ``train.``, precedes names in errors.
+    """Fill a dataclass, and the dataclasses nested in it, from a mapping.
 
-    Raises ConfigError naming the setting that is unknown or wrong.
+    ``prefix``, such as ``train.``, precedes names in errors. Raises ConfigError, which names the
+    setting that is unknown or invalid.
     """
     values = {} if values is None else values
     _check_names(kind, values, prefix)
@@ -67,7 +68,7 @@ def _check_names(kind: type[Any], values: object, prefix: str) -> None:
 
 
 def refuse_unknown(names: Iterable[object], known: list[str], prefix: str) -> None:
-    """Raises ConfigError for the first name that is not known, with the known one that is closest to it."""
+    """Raise ConfigError for the first unknown name; the message suggests the closest known one."""
     for name in names:
         if name not in known:
             close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.0)[0]

@@ -19,6 +19,7 @@ from littlefoot.audio import SAMPLE_RATE
 from littlefoot.errors import ConfigError
 from littlefoot.network.config import ModelConfig
 from littlefoot.network.encoder import EncoderOutput, encode, encode_features, head
+from littlefoot.network.inventory import Kind, Part, inventory
 from littlefoot.network.weights import expected_weights
 from littlefoot.training.torch_ops import TorchOps
 
@@ -210,23 +211,19 @@ def from_pretrained(path_or_id: str | Path, language: str | None = None) -> CTCM
 
 def _initial(name: str, shape: tuple[int, ...], config: ModelConfig, generator: torch.Generator) -> Tensor:
     """One tensor's initial values, by the rules of wav2vec 2.0's reference implementation."""
-    value = torch.zeros(shape)
-    if "norm" in name:
-        return value if name.endswith("bias") else torch.ones(shape)
-    if name.endswith((".up.weight", ".depth_embedding")):
-        return value  # a layer begins as the block that it shares
-    if name == "masked_spec_embed":
-        return value.uniform_(generator=generator)
-    if name.endswith("gru_rel_pos_const"):
-        return torch.ones(shape)
-    if name.endswith("bias"):
+    layer, value = inventory(config).owner(name), torch.zeros(shape)
+    if name.endswith(".bias") or layer.begins == "zeros":
         return value
-    if name.startswith("encoder.pos_conv_embed"):
+    if layer.begins == "ones":
+        return torch.ones(shape)
+    if layer.kind is Kind.VECTOR:
+        return value.uniform_(generator=generator)
+    if layer.part is Part.POSITIONS:
         fan = shape[2] * config.hidden_size
         return value.normal_(0.0, 2.0 / math.sqrt(fan), generator=generator)
-    if name.startswith("feature_extractor"):
+    if layer.part is Part.FRONT_END:
         return nn.init.kaiming_normal_(value, generator=generator)
-    if name == "feature_projection.projection.weight":
+    if layer.part is Part.PROJECTION:
         bound = 1.0 / math.sqrt(shape[1])
         return value.uniform_(-bound, bound, generator=generator)
     return value.normal_(0.0, config.initializer_range, generator=generator)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import fnmatch
 import math
-import re
 from collections.abc import Sequence
 
 import torch
 from torch import nn
 
 from littlefoot.errors import ConfigError
+from littlefoot.network.inventory import in_block
 from littlefoot.training.module import CTCModel
 from littlefoot.training.train_config import TrainConfig
 
-_BLOCK = re.compile(r"encoder\.layers\.(\d+)\.")
 _BEFORE_BLOCKS = ("feature_extractor.", "feature_projection.", "encoder.pos_conv_embed.", "masked_spec_embed")
 
 
@@ -62,15 +61,15 @@ def freeze(model: CTCModel, patterns: Sequence[str]) -> None:
 
 def blocks(model: nn.Module) -> int:
     """How many Transformer blocks the names of a module's weights know."""
-    found = [int(match[1]) for name, _ in model.named_parameters() if (match := _BLOCK.search(name))]
-    return max(found, default=-1) + 1
+    places = (in_block(name.removeprefix("model.")) for name, _ in model.named_parameters())
+    return max((place[0] for place in places if place), default=-1) + 1
 
 
 def lr_scale(name: str, depth: int, config: TrainConfig) -> float:
     """The factor of the learning rate for a weight of a model with so many blocks."""
     scale = 1.0
-    if match := _BLOCK.search(name):
-        scale = config.layer_lr_decay ** (depth - 1 - int(match[1]))
+    if place := in_block(name):
+        scale = config.layer_lr_decay ** (depth - 1 - place[0])
     elif name.startswith(_BEFORE_BLOCKS):
         scale = config.layer_lr_decay**depth
     for pattern, factor in config.lr_scales.items():

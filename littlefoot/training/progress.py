@@ -13,6 +13,8 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from littlefoot.training.training_state import unwritable
+
 
 class Reporter:
     """Progress on stderr (a bar on a terminal, plain lines elsewhere) and metrics in a JSONL file.
@@ -55,8 +57,11 @@ class Reporter:
         """One row of metrics, which must have ``step``."""
         if self.silent:
             return
-        with self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
+        try:
+            with self.metrics.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(values) + "\n")
+        except OSError as error:
+            raise unwritable(self.metrics, error) from error
         shown = "  ".join(f"{key} {_short(value)}" for key, value in values.items() if key != "step")
         step = values["step"]
         if self._bar and "loss" in values:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +32,22 @@ class CheckpointStore:
         """Write a checkpoint and delete those older than the ``keep`` newest.
 
         The file gets its name last, when it and its checksum are on the disk: a kill at any moment leaves
-        either the whole checkpoint or none.
+        either the whole checkpoint or none. Raises TrainingError where it cannot be written.
         """
-        self.directory.mkdir(parents=True, exist_ok=True)
         path = self._path(step)
         temporary = path.with_suffix(".partial")
-        with temporary.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        path.with_suffix(".sha256").write_text(f"{_checksum(temporary)}  {path.name}\n", encoding="ascii")
-        os.replace(temporary, path)
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                torch.save(state, file)
+                file.flush()
+                os.fsync(file.fileno())
+            path.with_suffix(".sha256").write_text(f"{_checksum(temporary)}  {path.name}\n", encoding="ascii")
+            os.replace(temporary, path)
+        except OSError as error:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise unwritable(path, error) from error
         for old in self.steps()[: -self.keep]:
             self._path(old).unlink()
             self._path(old).with_suffix(".sha256").unlink(missing_ok=True)
@@ -68,6 +74,14 @@ class CheckpointStore:
 
     def _path(self, step: int) -> Path:
         return self.directory / f"step-{step:08d}.pt"
+
+
+def unwritable(path: Path, error: OSError) -> TrainingError:
+    """What is said where a run cannot write."""
+    return TrainingError(
+        f"{path} cannot be written ({error.strerror or error}): make room or see to its rights, then give "
+        "the same command with --resume"
+    )
 
 
 def _damage(path: Path) -> str | None:

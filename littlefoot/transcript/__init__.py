@@ -1,1 +1,1 @@
-"""What a recognition gives: words, segments, subtitles, and the formats they are written in."""
+"""Transcriptions: words, segments, subtitles, and the formats that they are written in."""

@@ -1,4 +1,4 @@
-"""Calls: every channel of a recording transcribed for itself, its speaker named."""
+"""Transcribe calls: each channel separately, with its speaker named."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from littlefoot.errors import AudioError
 from littlefoot.transcript.results import Transcription
 
 EACH = "each"
-"""What asks for it, in the place of one channel."""
+"""Value of the channel option that asks for a conversation."""
 
 
 def transcribe_each(
     transcribe: Callable[[reading.Source], Transcription], source: reading.Source, track: int | None = None
 ) -> Transcription:
-    """Transcribe every channel of a recording and put them together in order of time.
+    """Transcribe every channel of a recording and merge the texts in order of time.
 
     Args:
-        transcribe: makes a text of one channel, such as ``Recognizer.transcribe``.
+        transcribe: transcribes one channel, such as ``Recognizer.transcribe``.
         source: a file; arrays and bare samples have one channel.
         track: of files with several, from 1.
 

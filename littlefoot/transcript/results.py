@@ -1,4 +1,4 @@
-"""What a transcription consists of. All times in seconds from the beginning of the recording."""
+"""The parts of a transcription. All times are in seconds from the beginning of the recording."""
 
 from dataclasses import dataclass, field
 
@@ -9,15 +9,15 @@ class Word:
 
     word: str
     start: float
-    """Beginning of the first frame of its first character."""
+    """Beginning of the first frame of the first character."""
     end: float
-    """Where the word delimiter begins, or shortly after its last character (``littlefoot.decode.spans``)."""
+    """Beginning of the word delimiter, or a moment after the last character (``littlefoot.decode.spans``)."""
     confidence: float
-    """Geometric mean of the frame posteriors of its characters, 0..1."""
+    """Geometric mean of the frame posteriors of the word's characters, from 0 to 1."""
     speaker: str | None = None
-    """Whose channel it was spoken on, where each is transcribed for itself."""
+    """Channel on which the word was spoken, if each channel is transcribed separately."""
     letters: tuple[tuple[str, float, float], ...] = field(default=(), repr=False, compare=False)
-    """Of a long word: its characters with their beginnings and ends."""
+    """Characters of a long word, with their beginnings and ends in seconds."""
 
 
 @dataclass(frozen=True)
@@ -36,17 +36,17 @@ class Alternative:
 
     text: str
     score: float
-    """Natural logarithm: of the probability given the speech, with what language model and hot words add."""
+    """Natural logarithm of the probability given the speech, plus language model and hot word scores."""
 
 
 @dataclass(frozen=True)
 class Transcription:
-    """A recording as text."""
+    """The text of a recording, with its segments and words."""
 
     text: str
     segments: list[Segment]
     words: list[Word]
     duration: float
-    """Length of the recording, whether anything was said or not."""
+    """Length of the whole recording in seconds, including silence."""
     alternatives: list[Alternative] = field(default_factory=list)
-    """The best texts, best first, where a beam search was asked for several."""
+    """The best texts, best first, if several were requested from a beam search."""

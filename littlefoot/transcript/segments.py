@@ -1,4 +1,4 @@
-"""Group words into segments: what is said in one go, and can be shown and read at once.
+"""Group words into segments, which end at pauses and are short enough to be read at once.
 
 Scripts without spaces have words, or what stands between two pauses, that are longer than a line: those are
 cut at characters. Wide characters (Chinese, Japanese, Korean) count double, as they are shown.
@@ -12,20 +12,23 @@ from typing import NamedTuple
 from littlefoot.transcript.results import Segment, Word
 
 LINE_CHARACTERS, CUE_SECONDS = 42, 7.0
-"""What is shown at once by default (``littlefoot.transcript.subtitles``)."""
+"""Default limits of a cue, in characters and seconds (``littlefoot.transcript.subtitles``)."""
+
+_UNSPACED = ("THAI ", "LAO ", "KHMER ", "MYANMAR ", "TIBETAN ", "JAVANESE ", "BALINESE ")
+"""Scripts besides those of wide characters."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Where a group of words must end."""
+    """Limits on a group of words."""
 
     characters: int = 84
-    """In a line of its text; wide ones count double."""
+    """Longest line of the text, in characters; wide ones count double."""
     lines: int = 1
     seconds: float = 10.0
-    """From the beginning of its first word to the end of its last."""
+    """Longest time from the beginning of the first word to the end of the last."""
     pause: float = 0.6
-    """A gap between words of so many seconds or more."""
+    """Shortest gap between words that ends a group, in seconds."""
 
 
 class Piece(NamedTuple):
@@ -35,7 +38,7 @@ class Piece(NamedTuple):
     start: float
     end: float
     before: str
-    """What stands between it and the one before."""
+    """Text between this piece and the one before."""
 
 
 def segments(
@@ -45,15 +48,15 @@ def segments(
 
     Args:
         words: in order of time.
-        separator: what stands between words in the text (see ``Vocabulary.separator``).
-        limits: the defaults where None.
-        text: that the words make up, where it has not the separator between all of them.
+        separator: text between words (see ``Vocabulary.separator``).
+        limits: the defaults if None.
+        text: the text that the words form, if they are not all joined by the separator.
 
     Returns:
-        Segments within the limits.
+        Segments within the limits, unless a single word is longer (but see ``cut``).
     """
     limits = limits or Limits()
-    found = pieces(words, separator, limits, text)
+    found = pieces(words, separator, None, text)
     return [
         Segment(group[0].start, group[-1].end, joined(group), speaker=words[0].speaker)
         for group in groups(found, limits)
@@ -61,10 +64,11 @@ def segments(
 
 
 def cut(words: Sequence[Word]) -> list[Word]:
-    """The words, but characters in the place of those that are longer than a line or a cue."""
+    """Replace words that are longer than a line or a cue by their characters, in scripts without spaces."""
     found: list[Word] = []
     for word in words:
-        if word.letters and (width(word.word) > LINE_CHARACTERS or word.end - word.start > CUE_SECONDS):
+        long = width(word.word) > LINE_CHARACTERS or word.end - word.start > CUE_SECONDS
+        if word.letters and long and _is_unspaced(word.word):
             found += [
                 replace(word, word=text, start=start, end=end, letters=())
                 for text, start, end in word.letters
@@ -74,8 +78,18 @@ def cut(words: Sequence[Word]) -> list[Word]:
     return found
 
 
+def _is_unspaced(text: str) -> bool:
+    """Whether most characters are of scripts without spaces between words."""
+    of_them = sum(
+        unicodedata.east_asian_width(character) in ("W", "F")
+        or unicodedata.name(character, "").startswith(_UNSPACED)
+        for character in text
+    )
+    return 2 * of_them > len(text)
+
+
 def width(text: str) -> int:
-    """Columns that a text takes: wide characters two, marks on other characters none."""
+    """Count the columns of a text: two for wide characters, none for combining marks."""
     return sum(
         0
         if unicodedata.category(character) in ("Mn", "Me", "Cf")
@@ -86,10 +100,12 @@ def width(text: str) -> int:
     )
 
 
-def pieces(words: Sequence[Word], separator: str, limits: Limits, text: str | None = None) -> list[Piece]:
-    """The words with what stands before each; those beyond the limits cut at characters.
+def pieces(
+    words: Sequence[Word], separator: str, limits: Limits | None, text: str | None = None
+) -> list[Piece]:
+    """Return the words with the text before each; words beyond the limits, if given, are cut at characters.
 
-    ``text``: that they make up; None: they stand with the separator between them.
+    ``text`` is the text that the words form; if None, the separator joins them.
     """
     found: list[Piece] = []
     at = 0
@@ -99,7 +115,9 @@ def pieces(words: Sequence[Word], separator: str, limits: Limits, text: str | No
             if not text[at:place].strip():
                 before = text[at:place]
             at = place + len(word.word)
-        if width(word.word) > limits.characters or word.end - word.start > limits.seconds:
+        if limits is not None and (
+            width(word.word) > limits.characters or word.end - word.start > limits.seconds
+        ):
             found += _characters(word, before)
         else:
             found.append(Piece(word.word, word.start, word.end, before))
@@ -107,7 +125,7 @@ def pieces(words: Sequence[Word], separator: str, limits: Limits, text: str | No
 
 
 def _characters(word: Word, before: str) -> Iterator[Piece]:
-    """The characters of a word, with the marks on them; without times of their own they share the word's."""
+    """Yield the characters of a word with their marks. Without own times they divide the word's evenly."""
     letters: Sequence[tuple[str, float, float]] = word.letters
     if not letters:
         texts: list[str] = []
@@ -126,12 +144,12 @@ def _characters(word: Word, before: str) -> Iterator[Piece]:
 
 
 def joined(group: Sequence[Piece]) -> str:
-    """The text of pieces."""
+    """Join pieces to a text."""
     return group[0].text + "".join(piece.before + piece.text for piece in group[1:])
 
 
 def groups(words: Sequence[Piece], limits: Limits) -> Iterator[list[Piece]]:
-    """The words of each segment. A group that becomes too long ends at the longest gap in its second half."""
+    """Yield the words of each segment. One that gets too long ends at the longest gap in its second half."""
     group: list[Piece] = []
     for word in words:
         if group and word.start - group[-1].end >= limits.pause:
@@ -147,7 +165,7 @@ def groups(words: Sequence[Piece], limits: Limits) -> Iterator[list[Piece]]:
 
 
 def wrap(words: Sequence[Piece], characters: int) -> list[str]:
-    """Lines of at most so many characters, unless a single one is wider; each as long as it can be."""
+    """Fill lines with at most ``characters`` columns each, unless a single piece is wider."""
     lines: list[str] = []
     for word in words:
         if lines and width(lines[-1]) + width(word.before) + width(word.text) <= characters:
@@ -164,7 +182,7 @@ def _fits(group: Sequence[Piece], limits: Limits) -> bool:
 
 
 def _gap(group: Sequence[Piece], following: Piece) -> int:
-    """How many words come before the longest gap, the last of equal ones; half of the words at least."""
+    """Return the number of words before the longest gap in the second half; of equal gaps the last."""
     starts = [*(word.start for word in group[1:]), following.start]
     gaps = [start - word.end for word, start in zip(group, starts, strict=True)]
     half = (len(group) - 1) // 2

@@ -1,4 +1,4 @@
-"""Subtitles: a transcription cut into what is shown at once, for SRT and WebVTT."""
+"""Divide a transcription into the cues of subtitles, for SRT and WebVTT."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,17 +20,17 @@ from littlefoot.transcript.segments import (
 
 @dataclass(frozen=True)
 class Layout:
-    """How much is shown at once; the defaults are the usual ones of broadcasters and streaming services."""
+    """Limits on a cue. The defaults are those usual with broadcasters and streaming services."""
 
     line_characters: int = LINE_CHARACTERS
-    """Wide ones count double."""
+    """Longest line in characters; wide ones count double."""
     lines: int = 2
     seconds: float = CUE_SECONDS
-    """The longest that a cue is shown."""
+    """Longest time that a cue is shown."""
     least_seconds: float = 1.0
-    """A cue that is shorter stays, as long as the next one lets it."""
+    """Shortest time that a cue is shown, unless the next one begins earlier."""
     pause: float = 0.6
-    """A gap between words that ends a cue."""
+    """Shortest gap between words that ends a cue, in seconds."""
 
     def __post_init__(self) -> None:
         if self.line_characters < 1 or self.lines < 1 or not self.seconds > 0:
@@ -41,7 +41,7 @@ class Layout:
 
 
 class Cue(NamedTuple):
-    """What is shown from ``start`` to ``end``, in seconds."""
+    """Lines that are shown together from ``start`` to ``end``, in seconds."""
 
     start: float
     end: float
@@ -50,11 +50,11 @@ class Cue(NamedTuple):
 
 
 def cues(transcription: Transcription, layout: Layout | None = None, named: bool = False) -> list[Cue]:
-    """Cut a transcription at pauses and words; the lines of a cue are about equally long.
+    """Divide a transcription into cues at pauses and between words; lines of a cue are about equally long.
 
-    Cues do not overlap, but for those of different speakers. A word that is longer than a line or a cue is
-    cut at its characters. Without words, as of another recogniser, the segments' words share the time of
-    their segment by their number of characters. ``named`` begins each cue with its speaker, if there is one.
+    Cues of the same speaker do not overlap. A word that is longer than a line or a cue is cut at its
+    characters. If the transcription has no word times, the words of a segment divide its time in proportion
+    to their characters. With ``named`` each cue begins with its speaker, if there is one.
     """
     layout = layout or Layout()
     words = transcription.words or [word for segment in transcription.segments for word in sharing(segment)]
@@ -74,7 +74,7 @@ def cues(transcription: Transcription, layout: Layout | None = None, named: bool
 
 
 def _cues(words: Sequence[Word], text: str | None, duration: float, layout: Layout) -> list[Cue]:
-    """Of one speaker; ``text`` says what stands between words, None: spaces."""
+    """Return the cues of one speaker. ``text`` provides the text between words; if None, spaces."""
     limits = Limits(layout.line_characters, layout.lines, layout.seconds, layout.pause)
     found = [
         Cue(group[0].start, group[-1].end, _lines(group, layout))
@@ -91,7 +91,7 @@ def _cues(words: Sequence[Word], text: str | None, duration: float, layout: Layo
 
 
 def _lines(words: Sequence[Piece], layout: Layout) -> list[str]:
-    """As few lines as possible, the longest as short as possible."""
+    """Wrap words into as few lines as possible, and make the longest as short as possible."""
     lines = wrap(words, layout.line_characters)
     if len(lines) == 1:
         return lines
@@ -102,7 +102,7 @@ def _lines(words: Sequence[Piece], layout: Layout) -> list[str]:
 
 
 def sharing(segment: Segment) -> list[Word]:
-    """The words of a segment, which share its time by their number of characters."""
+    """Return the words of a segment, which divide its time in proportion to their characters."""
     words = []
     texts = segment.text.split()
     total = sum(len(text) + 1 for text in texts)

@@ -1,7 +1,7 @@
-"""Transcriptions as text: one function per format, and ``WRITERS`` to find them by name.
+"""Write transcriptions as text: one function per format, and ``WRITERS`` to find them by name.
 
-Each takes a transcription, the name of its recording (None where it has none) and the layout of subtitles
-(of which most make no use), and returns what to print, ended by a line break unless it is empty.
+Each takes a transcription, the name of its recording (None if it has none) and the layout of subtitles,
+which most formats ignore. It returns the text to print, which ends with a line break unless it is empty.
 """
 
 import html
@@ -15,7 +15,7 @@ from littlefoot.transcript.subtitles import Layout, cues
 
 
 class Writer(Protocol):
-    """One format."""
+    """A function that writes a transcription in one format."""
 
     def __call__(
         self, transcription: Transcription, file: str | None = None, layout: Layout | None = None
@@ -23,15 +23,15 @@ class Writer(Protocol):
 
 
 def text(transcription: Transcription, file: str | None = None, layout: Layout | None = None) -> str:
-    """The bare text on one line; an empty line if nothing was said."""
+    """Write the bare text on one line; an empty line if there is no speech."""
     return transcription.text + "\n"
 
 
 def to_json(transcription: Transcription, file: str | None = None, layout: Layout | None = None) -> str:
-    """One JSON object: file, text, duration, segments and words; times in seconds to the millisecond.
+    """Write a JSON object: file, text, duration, segments and words; times in seconds to the millisecond.
 
-    And alternatives, where there are some, with their scores.
-    It stands on one line, so that several recordings make JSON lines.
+    If there are alternatives, they follow with their scores. The object is on one line, so that several
+    recordings form JSON lines.
     """
     segments = [
         {
@@ -67,7 +67,7 @@ def to_json(transcription: Transcription, file: str | None = None, layout: Layou
 
 
 def srt(transcription: Transcription, file: str | None = None, layout: Layout | None = None) -> str:
-    """SubRip subtitles: numbered cues; an empty file if nothing was said."""
+    """Write SubRip subtitles: numbered cues; an empty file if there is no speech."""
     return "\n".join(
         f"{number}\n{_time(cue.start, ',')} --> {_time(cue.end, ',')}\n"
         + "".join(f"{line}\n" for line in cue.lines)
@@ -76,7 +76,7 @@ def srt(transcription: Transcription, file: str | None = None, layout: Layout | 
 
 
 def vtt(transcription: Transcription, file: str | None = None, layout: Layout | None = None) -> str:
-    """WebVTT subtitles (W3C, section 4); only the header if nothing was said."""
+    """Write WebVTT subtitles (W3C, section 4); only the header if there is no speech."""
     return "WEBVTT\n" + "".join(
         f"\n{_time(cue.start, '.')} --> {_time(cue.end, '.')}\n"
         + (f"<v {cue.speaker}>" if cue.speaker else "")
@@ -86,7 +86,7 @@ def vtt(transcription: Transcription, file: str | None = None, layout: Layout | 
 
 
 def tsv(transcription: Transcription, file: str | None = None, layout: Layout | None = None) -> str:
-    """A table of the segments with a header: start and end in milliseconds, text."""
+    """Write a table of the segments with a header: start and end in milliseconds, text."""
     rows = (
         f"{round(1000 * segment.start)}\t{round(1000 * segment.end)}\t{' '.join(segment.text.split())}\n"
         for segment in transcription.segments
@@ -95,9 +95,9 @@ def tsv(transcription: Transcription, file: str | None = None, layout: Layout | 
 
 
 def ctm(transcription: Transcription, file: str | None = None, layout: Layout | None = None) -> str:
-    """NIST's table of words: recording, channel, start and duration in seconds, word, confidence.
+    """Write NIST's table of words: recording, channel, start and duration in seconds, word, confidence.
 
-    The recording is its file's name without folders and suffix, white space replaced, for scoring tools.
+    The recording is the file's name without folders and suffix; white space becomes an underscore.
     """
     name = re.sub(r"\s+", "_", PurePath(file).stem if file else "") or "recording"
     rows = []
@@ -116,11 +116,11 @@ WRITERS: dict[str, Writer] = {
     "tsv": tsv,
     "ctm": ctm,
 }
-"""Format name, as on the command line, to writer."""
+"""Writers by the name of their format on the command line."""
 
 
 def _time(seconds: float, point: str) -> str:
-    """HH:MM:SS and milliseconds, rounded; hours grow beyond two digits."""
+    """Format a time as HH:MM:SS and milliseconds, rounded; hours may have more than two digits."""
     rest, milliseconds = divmod(round(seconds * 1000), 1000)
     rest, second = divmod(rest, 60)
     hour, minute = divmod(rest, 60)

@@ -29,6 +29,9 @@ from typing import Any
 
 HERE = Path(__file__).parent
 HANG_SECONDS = 5.0
+"""Of computing, for one try: by the clock, a machine that others keep busy would hang it."""
+STUCK_SECONDS = 60.0
+"""By the clock, for a try that waits."""
 MEMORY_BYTES = 1_000_000_000
 """What one try may add to the memory of its process."""
 _SHOWN = 10  # failures of each target that are kept with their messages
@@ -184,17 +187,18 @@ def made(target: Target, seeds: Sequence[bytes], seed: int, index: int) -> tuple
 class _Mark:
     """Where a process is, in memory that its parent sees too."""
 
-    _INDEX, _BEGAN, _REFUSED, _READ, _SLOWEST, _GROWN = range(6)
+    _INDEX, _BEGAN, _REFUSED, _READ, _SLOWEST, _GROWN, _COMPUTED = range(7)
 
     def __init__(self, array: Any) -> None:
         self._array = array
 
     def begin(self, index: int) -> None:
         self._array[self._INDEX] = index
+        self._array[self._COMPUTED] = time.process_time()
         self._array[self._BEGAN] = time.monotonic()
 
     def end(self, outcome: str, grown: int) -> None:
-        took = time.monotonic() - self._array[self._BEGAN]
+        took = time.process_time() - self._array[self._COMPUTED]
         self._array[self._BEGAN] = 0.0
         self._array[self._SLOWEST] = max(self._array[self._SLOWEST], took)
         self._array[self._GROWN] = max(self._array[self._GROWN], grown)
@@ -209,9 +213,10 @@ class _Mark:
     def is_trying(self) -> bool:
         return bool(self._array[self._BEGAN])
 
-    @property
-    def hangs(self) -> bool:
-        return self.is_trying and time.monotonic() - self._array[self._BEGAN] > HANG_SECONDS
+    def hangs(self, pid: int) -> bool:
+        began, computed = self._array[self._BEGAN], self._array[self._COMPUTED]
+        long = _computed(pid) - computed > HANG_SECONDS or time.monotonic() - began > STUCK_SECONDS
+        return bool(began) and long and self._array[self._BEGAN] == began  # the process goes on meanwhile
 
     def add_to(self, row: Row) -> None:
         row.refused += int(self._array[self._REFUSED])
@@ -267,6 +272,15 @@ def _memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+def _computed(pid: int) -> float:
+    """Seconds that a process has computed; none where it has just ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def _address_space() -> int:
     return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
@@ -282,7 +296,7 @@ def attack(place: tuple[str, str], seed: int, tries: int | None, seconds: float 
     end = tries if tries is not None else 1 << 40
     following = 0
     while following < end and not _over(began, seconds):
-        mark = _Mark(array := context.RawArray("d", 6))
+        mark = _Mark(array := context.RawArray("d", 7))
         ours, its = context.Pipe(duplex=False)
         process = context.Process(target=_work, args=(place, seed, following, end, array, its), daemon=True)
         process.start()
@@ -323,8 +337,8 @@ def _watch(
             if process.exitcode:
                 _note(row, "crash", mark.index, f"exit code {process.exitcode}")
             return mark.index + 1
-        if mark.hangs:
-            _note(row, "hang", mark.index, f"over {HANG_SECONDS:g} s")
+        if mark.hangs(process.pid):
+            _note(row, "hang", mark.index, f"over {HANG_SECONDS:g} s of computing, or {STUCK_SECONDS:g} s")
             return mark.index + 1
         if over():
             return mark.index + 1

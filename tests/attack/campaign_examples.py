@@ -27,7 +27,8 @@ def _crash() -> None:
 
 
 def _hang() -> None:
-    time.sleep(60)
+    while True:
+        time.process_time()
 
 
 def _memory() -> None:

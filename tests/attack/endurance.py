@@ -95,7 +95,7 @@ def lengths(model: str, count: int) -> Result:
 
 def stream(model: str, hours: float) -> Result:
     """Feed one live stream for so many hours of audio, 100 ms at a time."""
-    recognizer = littlefoot.load(model)
+    recognizer = littlefoot.load(model, threads=1)
     stream = recognizer.stream()
     even = math.lcm(recognizer.config.stride * (recognizer.config.chunk_frames or 1), RATE // 10)
     period = talk(sum(map(len, clips())) / RATE + len(clips()))

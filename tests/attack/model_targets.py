@@ -19,9 +19,11 @@ from artifacts import few_bits, noise, tiny
 from campaign import Target
 
 from littlefoot.artifact import Artifact, artifact, checkpoint, checksums, safetensors_io, tokenizer
+from littlefoot.artifact.json_files import read_json
 from littlefoot.errors import ArtifactError, EngineError
 from littlefoot.network import names
 from littlefoot.network.config import ModelConfig
+from littlefoot.runtime import cache as cache_of_models
 from littlefoot.runtime.engine import create
 from littlefoot.runtime.native import engine as native
 
@@ -96,7 +98,7 @@ def load_resigned_weights(data: bytes, original: bytes, kind: str) -> None:
     directory = replaced(data, original, kind, (artifact.WEIGHTS,))
     tensors, _ = safetensors_io.read(directory / artifact.WEIGHTS)
     digests = safetensors_io.checksums(tensors)
-    config = ModelConfig.from_dict(artifact.read_json(directory / artifact.CONFIG))
+    config = ModelConfig.from_dict(read_json(directory / artifact.CONFIG))
     found = names.from_checkpoint(tensors, config)
     assert len(digests) == len(tensors)
     run(Artifact(config, found, model(kind).vocabulary, dict(model(kind).preprocessor)))
@@ -171,6 +173,21 @@ def start_from_cache(data: bytes, original: bytes) -> None:
     assert np.array_equal(found, expected), "another result"
     if data != original:
         raise ArtifactError("the entry was discarded, and the model compiled again")
+
+
+def read_entry(data: bytes, original: bytes) -> None:
+    """What the cache gives the engine is what was stored, or nothing."""
+    folder()
+    path = cache_of_models.directory() / "entry.blob"
+    path.parent.mkdir(exist_ok=True)
+    path.unlink(missing_ok=True)
+    path.write_bytes(data)
+    found = cache_of_models.load(path.name)
+    cache_of_models._mappings.clear()  # which a process keeps for as long as it lives
+    if found is None:
+        raise ArtifactError("the entry was discarded")
+    assert data == original, "a change was not noticed"
+    assert bytes(found) in original
 
 
 # Native calls
@@ -374,6 +391,7 @@ TARGETS = [
         slowness=4,
     ),
     Target("safetensors", some_tensors, read_tensors, share=3),
+    Target("compiled model, as it is read", lambda: [compiled()[1]], read_entry),
     Target("compiled model", lambda: [compiled()[1]], start_from_cache, slowness=20),
 ]
 if native.available():

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from littlefoot.artifact import Artifact
-from littlefoot.artifact.packing import unpack_layer
+from littlefoot.artifact.linear import FloatWeight, Weight, packed_layers, read, read_rounding, same
 from littlefoot.audio import SAMPLE_RATE
 from littlefoot.errors import EngineError
 from littlefoot.network.config import ModelConfig
@@ -49,8 +48,6 @@ KERNELS = ("auto", "off", "avx512bf16", "avx512", "avx2", "neon", "scalar")
 SLICE = SAMPLE_RATE // 2
 """Samples of the slices of a front end that an engine runs."""
 
-_INPUT = ("input_scale", "input_zero_point", "input_bits", "input_smoothing", "input_shift")
-
 
 def chosen(kernels: str | None) -> str:
     """The setting: what was asked for, or ``$LITTLEFOOT_KERNELS``, or ``auto``.
@@ -72,12 +69,6 @@ def available() -> list[str]:
     return list(littlefoot_native.available())
 
 
-def packed_layers(artifact: Artifact) -> list[str]:
-    """The layers whose weights are packed."""
-    suffix = ".weight_bits"
-    return [name.removesuffix(suffix) for name in artifact.weights if name.endswith(suffix)]
-
-
 def program(artifact: Artifact, kernels: str, threads: int) -> Program | None:
     """The Transformer and the head of an artifact with packed weights, or None where it has none.
 
@@ -89,7 +80,7 @@ def program(artifact: Artifact, kernels: str, threads: int) -> Program | None:
 
     Raises EngineError for kernels that were asked for by name and cannot run here.
     """
-    if kernels == "off" or not packed_layers(artifact):
+    if kernels == "off" or not packed_layers(artifact.weights):
         return None
     found = available()
     wanted = (found[0] if found else "scalar") if kernels == "auto" else kernels
@@ -180,22 +171,11 @@ def _steps(weights: Arrays, config: ModelConfig, embeds: bool) -> dict[int, Step
     head(ops, config, transform(ops, config, x)[-1])
 
     def mergeable(a: str, b: str) -> bool:
-        codings = layers.coding(weights, a), layers.coding(weights, b)
-        return _same_input(weights, a, b) and codings[0] == codings[1] is not None
+        one, other = read(a, weights), read(b, weights)
+        coding = layers.coding(one.weight)
+        return same(one.inputs, other.inputs) and coding == layers.coding(other.weight) is not None
 
     return fuse(ops.steps, mergeable)
-
-
-def _same_input(weights: Arrays, a: str, b: str) -> bool:
-    """Whether two layers round their inputs in the same way."""
-    for part in _INPUT:
-        left, right = weights.get(f"{a}.{part}"), weights.get(f"{b}.{part}")
-        if left is None or right is None:
-            if left is not right:
-                return False
-        elif not np.array_equal(left, right):
-            return False
-    return True
 
 
 class _Writer:
@@ -267,9 +247,10 @@ class _Writer:
 
     def _score_scale(self, factor: str) -> float:
         """The scale of a factor of the attention scores, if its 8 bits are symmetric; 0 otherwise."""
-        if self._weights.get(f"{factor}.input_zero_point", 1) != 0 or f"{factor}.input_bits" in self._weights:
+        rounding = read_rounding(factor, self._weights)
+        if rounding is None or rounding.act_zero_point != 0 or rounding.bits != 8:
             return 0.0
-        return float(self._weights[f"{factor}.input_scale"])
+        return float(rounding.act_scale)
 
     def _width(self, number: int, steps: Mapping[int, Step]) -> int:
         """Columns of a value that a linear layer made, alone or with others, or that is a sum with one."""
@@ -283,21 +264,22 @@ class _Writer:
     def _linear(self, step: Linear) -> int:
         source = self._values[step.source]
         residual = -1 if step.residual is None else self._values[step.residual]
-        bias = self._joined(step, "bias")
-        name = step.names[0]
-        coding = layers.coding(self._weights, name)
+        bias = self._bias(step)
+        stored = [read(name, self._weights) for name in step.names]
+        coding, weights = layers.coding(stored[0].weight), [layer.weight for layer in stored]
         if coding is None:
-            plain = layers.array(self._weights, f"{name}.weight")
+            plain = layers.array(self._weights, f"{step.names[0]}.weight")
             return int(self._program.float_linear(source, plain, bias, step.activation, residual))
-        inputs = layers.inputs(self._weights, name)
+        inputs = layers.inputs(stored[0].inputs)
         input_bits = inputs.pop("input_bits")
         if step.names not in self._products:
-            self._products[step.names] = self._product(step, coding, input_bits)
+            self._products[step.names] = self._product(step, weights, input_bits)
+        scales = [weight.scale for weight in weights if not isinstance(weight, FloatWeight)]
         return int(
             self._program.packed_linear(
                 source,
                 self._products[step.names],
-                self._joined(step, "weight_scale"),
+                np.ascontiguousarray(np.concatenate(scales), np.float32),
                 **inputs,
                 bias=bias,
                 activation=step.activation,
@@ -305,15 +287,15 @@ class _Writer:
             )
         )
 
-    def _product(self, step: Linear, coding: tuple[int, tuple[int, ...]], input_bits: int) -> Any:
-        """The matrix of a linear layer, packed for the kernels."""
+    def _product(self, step: Linear, weights: Sequence[Weight], input_bits: int) -> Any:
+        """The matrix of a linear layer, packed for the kernels; of several, one below the other."""
         import littlefoot_native
 
-        weight = self._joined(step, "weight")
-        assert weight is not None  # every layer has one
+        coding = layers.coding(weights[0])
+        assert coding is not None  # others have no such matrix
         bits, levels = coding
         columns = self._shapes[f"{step.names[0]}.weight"][1]
-        packed = np.ascontiguousarray(weight).view(np.uint8)
+        packed = np.concatenate([layers.stored(weight) for weight in weights]).view(np.uint8)
         return littlefoot_native.Product(
             packed, columns, bits, list(levels), input_bits, self._program.kernels
         )
@@ -330,20 +312,15 @@ class _Writer:
             )
         )
 
-    def _joined(self, step: Linear, part: str) -> npt.NDArray[Any] | None:
-        """A tensor of one layer or of several, one below the other."""
-        if part == "weight" and any(f"{name}.weight_multiplier" in self._weights for name in step.names):
-            return np.concatenate([unpack_layer(name, self._weights) for name in step.names])
-        found = [self._weights.get(f"{name}.{part}") for name in step.names]
-        if all(array is None for array in found):
+    def _bias(self, step: Linear) -> Array | None:
+        """The bias of one layer or of several, one behind the other; None where none has any."""
+        if not any(f"{name}.bias" in self._weights for name in step.names):
             return None
-        if part == "bias":
-            found = [
-                np.zeros(len(self._weights[f"{name}.weight"]), np.float32) if array is None else array
-                for name, array in zip(step.names, found, strict=True)
-            ]
-        whole = np.concatenate([array for array in found if array is not None])
-        return whole if part == "weight" else np.ascontiguousarray(whole, np.float32)
+        none = [np.zeros(len(self._weights[f"{name}.weight"]), np.float32) for name in step.names]
+        found = [
+            self._weights.get(f"{name}.bias", zeros) for name, zeros in zip(step.names, none, strict=True)
+        ]
+        return np.ascontiguousarray(np.concatenate(found), np.float32)
 
 
 class NativeEngine:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from littlefoot.artifact import Artifact
+from littlefoot.artifact import Artifact, linear
 from littlefoot.errors import EngineError
 from littlefoot.network.encoder import front_end
 from littlefoot.runtime.native import layers
@@ -131,7 +131,7 @@ class FrontEnd:
     def _add_first(self, layer: ConvLayer, gain: float, weights: Arrays) -> None:
         """The layer that hears the waveform, in floating point: a gain and an affine norm are parts of its
         kernel."""
-        if layers.coding(weights, layer.name) is not None:
+        if not isinstance(linear.read_weight(layer.name, weights), linear.FloatWeight):
             raise UnsupportedError("a waveform in integers")
         kernel, bias = weights[f"{layer.name}.weight"][:, 0], layers.array(weights, f"{layer.name}.bias")
         kernel = np.array(kernel, np.float32) * gain  # (C', K)

@@ -8,46 +8,46 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from littlefoot.artifact.packing import PACKED_BITS, pack, unpack_layer
-from littlefoot.errors import EngineError
+from littlefoot.artifact.linear import FloatWeight, PackedWeight, Rounding, Weight, read
+from littlefoot.artifact.packing import pack
 from littlefoot.runtime.native.ops import UnsupportedError
 
 Array = npt.NDArray[np.float32]
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 
-def coding(weights: Arrays, name: str) -> tuple[int, tuple[int, ...]] | None:
+def coding(weight: Weight) -> tuple[int, tuple[int, ...]] | None:
     """Bits of a quantized layer's weight, and the levels of its codes; None for floating point."""
-    dtype = weights[f"{name}.weight"].dtype
-    if dtype == np.int8:
-        return 8, ()
-    if dtype != np.uint8:
-        return None
-    if f"{name}.weight_multiplier" in weights:  # groups of columns have scales: their levels need 8 bits
-        return 8, ()
-    bits = int(weights[f"{name}.weight_bits"])
-    if bits not in PACKED_BITS:
-        raise EngineError(f"{name}.weight_bits is {bits}: use one of {', '.join(map(str, PACKED_BITS))}")
-    table = weights.get(f"{name}.weight_levels")
-    if table is not None:
-        return bits, tuple(table.tolist())
-    half = 1 << (bits - 1)
-    return bits, (-1, 1) if bits == 1 else (*range(half), *range(-half, 0))  # two's complement
+    match weight:
+        case FloatWeight():
+            return None
+        case PackedWeight(multiplier=None, bits=bits, table=table):
+            half = 1 << (bits - 1)
+            complement = (-1, 1) if bits == 1 else (*range(half), *range(-half, 0))
+            return bits, table or complement
+        case _:  # where groups of columns have scales, their levels need 8 bits
+            return 8, ()
 
 
-def inputs(weights: Arrays, name: str) -> dict[str, Any]:
+def stored(weight: Weight) -> npt.NDArray[Any]:
+    """A weight as ``coding`` says that it is: numbers, levels, or rows of bytes; (C', ...)."""
+    if isinstance(weight, FloatWeight):
+        return weight.data
+    return weight.levels if coding(weight) == (8, ()) else weight.qdata
+
+
+def inputs(rounding: Rounding | None) -> dict[str, Any]:
     """How a layer's inputs are rounded, as arguments of the native functions."""
-    if f"{name}.input_scale" not in weights:
+    if rounding is None:
         raise UnsupportedError("8-bit weights whose inputs have no fixed scale")
-    zero_point = weights[f"{name}.input_zero_point"]
-    if zero_point.dtype != np.uint8:
+    if rounding.act_zero_point.dtype != np.uint8:
         raise UnsupportedError("layers with signed inputs")
     return {
-        "input_scale": float(weights[f"{name}.input_scale"]),
-        "zero_point": int(zero_point),
-        "input_bits": int(weights.get(f"{name}.input_bits", 8)),
-        "smoothing": array(weights, f"{name}.input_smoothing"),
-        "shift": array(weights, f"{name}.input_shift"),
+        "input_scale": float(rounding.act_scale),
+        "zero_point": int(rounding.act_zero_point),
+        "input_bits": rounding.bits,
+        "smoothing": _floats(rounding.smoothing),
+        "shift": _floats(rounding.shift),
     }
 
 
@@ -56,24 +56,21 @@ def convolution(weights: Arrays, name: str) -> dict[str, Any]:
 
     A row of the weight is an output's taps in their order, a tap's channels side by side.
     """
-    found = coding(weights, name)
-    if found is None:
+    layer = read(name, weights)
+    weight, found = layer.weight, coding(layer.weight)
+    if found is None or isinstance(weight, FloatWeight):
         raise UnsupportedError("convolutions in floating point")
-    bits, levels = found
-    weight = weights[f"{name}.weight"]
-    if weight.dtype == np.uint8:
-        weight = unpack_layer(name, weights)
-    rows = np.ascontiguousarray(weight.transpose(0, 2, 1)).reshape(len(weight), -1)
-    if bits < 8:
-        table = weights.get(f"{name}.weight_levels", np.zeros(0, np.int8))
-        rows = pack(rows, bits, tuple(table.tolist()))
+    (bits, levels), taken = found, weight.levels
+    rows: npt.NDArray[Any] = np.ascontiguousarray(taken.transpose(0, 2, 1)).reshape(len(taken), -1)
+    if isinstance(weight, PackedWeight) and bits < 8:
+        rows = pack(rows, bits, weight.table)
     return {
         "weights": rows.view(np.uint8),
-        "taps": weight.shape[2],
+        "taps": taken.shape[2],
         "bits": bits,
         "levels": list(levels),
-        "weight_scale": array(weights, f"{name}.weight_scale"),
-        **inputs(weights, name),
+        "weight_scale": _floats(weight.scale),
+        **inputs(layer.inputs),
         "bias": array(weights, f"{name}.bias"),
     }
 
@@ -87,5 +84,8 @@ def norm(weights: Arrays, name: str | None) -> tuple[Array | None, Array | None]
 
 def array(weights: Arrays, name: str) -> Array | None:
     """A tensor in float32, if there is one."""
-    value = weights.get(name)
+    return _floats(weights.get(name))
+
+
+def _floats(value: npt.NDArray[Any] | None) -> Array | None:
     return None if value is None else np.require(value, np.float32, ("C", "ALIGNED"))

@@ -1,0 +1,117 @@
+"""The lint of words: it finds worn phrases where prose stands, and leaves code alone."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def lint() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("lint_words", ROOT / "scripts" / "lint_words.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where NamedTuple looks annotations up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "The model hears speech.",
+        "A student that only hears noise is refused.",
+        "Students learn to say what it knows.",
+        "The teacher says the same.",
+        "Layers by their harm.",
+        "With companions, steps take turns.",
+        "All methods share a lesson.",
+        "The stretches are joined.",
+        "It goes on where it stopped.",
+        "The run is resumed, and it sums up.",
+        "Three peers were measured.",
+    ],
+)
+def test_worn_phrases_are_found(lint: ModuleType, sentence: str) -> None:
+    assert list(lint.check_markdown(sentence))
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "The model reads speech and predicts characters.",
+        "Press the key when you hear a tone.",
+        "A harmonic mean.",
+        "The stretched signal.",
+        "The run continues.",
+    ],
+)
+def test_plain_sentences_pass(lint: ModuleType, sentence: str) -> None:
+    assert not list(lint.check_markdown(sentence))
+
+
+def test_a_phrase_over_a_line_end_has_the_line_where_it_begins(lint: ModuleType) -> None:
+    (finding,) = lint.check_markdown("One.\nThe command goes\non.\n")
+    assert (finding.line, finding.phrase) == (2, "goes on")
+
+
+def test_code_in_documents_is_left_alone_and_lines_are_counted_over_it(lint: ModuleType) -> None:
+    text = "```\n--max-harm 1\n```\nUse `--max-harm` or [this](lesson.md).\nThe harm.\n"
+    (finding,) = lint.check_markdown(text)
+    assert (finding.line, finding.phrase) == (5, "harm")
+
+
+def test_names_in_code_pass_and_prose_in_code_does_not(lint: ModuleType) -> None:
+    source = (
+        "max_harm = 1\n"
+        "KEY = 'harm'\n"
+        '"""Bound of ``max_harm``."""\n'
+        "print('the model hears nothing')  # no harm\n"
+    )
+    assert [(finding.line, finding.phrase) for finding in sorted(lint.check_python(source))] == [
+        (4, "harm"),
+        (4, "model hears"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ('def f():\n    """What a file holds."""', True),
+        ('def f():\n    """Read a file."""', False),
+        ('class A:\n    """Of two kinds."""', True),
+        ('class A:\n    """A kind."""\n    x: int\n    """What it is."""', True),
+        ('class A:\n    """A kind."""\n    x: bool\n    """Whether it is closed."""', False),
+        ('def f():\n    """Whether it is closed."""', True),
+        ('x = "What a day"', False),
+    ],
+)
+def test_docstrings_begin_with_what_they_are_about(lint: ModuleType, source: str, found: bool) -> None:
+    assert bool(list(lint.check_python(source))) == found
+
+
+def test_the_command_prints_file_and_line_and_fails(
+    lint: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("Fine.\nThe model hears.\n", encoding="utf-8")
+    assert lint.main([str(page)]) == 1
+    assert capsys.readouterr().out.startswith(f"{page}:2: 'model hears': ")
+    page.write_text("Fine.\n", encoding="utf-8")
+    assert lint.main([str(page)]) == 0
+
+
+def test_the_lists_of_what_is_done_name_files_that_exist(lint: ModuleType) -> None:
+    for room in lint.ROOMS:
+        assert (ROOT / room).exists(), room
+
+
+def test_the_repository_is_free_of_worn_phrases(lint: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    assert lint.main([]) == 0, capsys.readouterr().out
