@@ -41,7 +41,7 @@ def build(
         ),
     ],
     out: Out,
-    order: Annotated[int, typer.Option("--order", help="The longest n-gram.")] = 3,
+    order: Annotated[int, typer.Option("--order", help="Length of the longest n-gram.")] = 3,
     prune: Annotated[
         str,
         typer.Option(
@@ -53,7 +53,12 @@ def build(
     max_mb: MaxMB = None,
     as_json: options.Json = False,
 ) -> None:
-    """Estimate an n-gram model of the words of TEXT by modified Kneser-Ney smoothing."""
+    """Estimate an n-gram model of the words of TEXT by modified Kneser-Ney smoothing.
+
+    \b
+    Example:
+      littlefoot lm build sentences.txt -o words.arpa --order 3
+    """
     from littlefoot.decode import ngram
 
     _refuse_existing(out)
@@ -76,7 +81,12 @@ def mix(
     max_mb: MaxMB = None,
     as_json: options.Json = False,
 ) -> None:
-    """Make one model of several by the weighted means of their probabilities; or make one smaller."""
+    """Mix several n-gram models into one by linear interpolation, or prune one.
+
+    \b
+    Example:
+      littlefoot lm mix general.arpa mine.arpa -o both.lflm --tune dev.txt --max-mb 10
+    """
     from littlefoot.decode import arpa, mixture
 
     _refuse_existing(out)
@@ -141,7 +151,7 @@ def _counted(sentences: Iterable[list[str]], seen: Counter[str]) -> Iterator[lis
 
 
 def _sentences(paths: Iterable[Path], split: str = "train") -> Iterator[list[str]]:
-    """The words of every text that has some, in the form in which texts are compared.
+    """Yield the words of every text that has any, normalized as for comparisons.
 
     Raises:
         LittlefootError: a file cannot be read, has no words, or contains a special token of language models.
@@ -165,7 +175,7 @@ def _sentences(paths: Iterable[Path], split: str = "train") -> Iterator[list[str
 
 
 def _texts(path: Path, split: str) -> Iterator[tuple[str, str]]:
-    """Where each text stands, and the text."""
+    """Yield the location of each text, and the text."""
     if path.suffix in (".tsv", ".jsonl") or path.is_dir():
         from littlefoot.audio import manifest
 
