@@ -14,8 +14,7 @@ import pytest
 from artifacts import tiny
 
 from littlefoot import artifact
-from littlefoot.artifact import checkpoint, hub, safetensors_io, side_files
-from littlefoot.decode import companions
+from littlefoot.artifact import checkpoint, companions, hub, safetensors_io, side_files
 from littlefoot.errors import ArtifactError, CheckpointError, LittlefootError
 
 

@@ -81,11 +81,11 @@ def mix(
     max_mb: MaxMB = None,
     as_json: options.Json = False,
 ) -> None:
-    """Mix several models by the weighted means of their probabilities, or make one smaller.
+    """Mix several n-gram models into one by linear interpolation, or prune one.
 
     \b
     Example:
-      littlefoot lm mix general.arpa mine.arpa -o mixed.arpa --weights 0.7,0.3
+      littlefoot lm mix general.arpa mine.arpa -o both.lflm --tune dev.txt --max-mb 10
     """
     from littlefoot.decode import arpa, mixture
 
@@ -151,7 +151,7 @@ def _counted(sentences: Iterable[list[str]], seen: Counter[str]) -> Iterator[lis
 
 
 def _sentences(paths: Iterable[Path], split: str = "train") -> Iterator[list[str]]:
-    """The words of every text that has some, in the form in which texts are compared.
+    """Yield the words of every text that has any, normalized as for comparisons.
 
     Raises:
         LittlefootError: a file cannot be read, has no words, or contains a special token of language models.
@@ -175,7 +175,7 @@ def _sentences(paths: Iterable[Path], split: str = "train") -> Iterator[list[str
 
 
 def _texts(path: Path, split: str) -> Iterator[tuple[str, str]]:
-    """Where each text stands, and the text."""
+    """Yield the location of each text, and the text."""
     if path.suffix in (".tsv", ".jsonl") or path.is_dir():
         from littlefoot.audio import manifest
 

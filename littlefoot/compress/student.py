@@ -44,7 +44,7 @@ class StudentConfig:
     hidden_size: int | float | None = None
     """A number, or a share of the teacher's (0.375); so are heads and ``intermediate_size``."""
     num_attention_heads: int | float | None = None
-    """Heads of a layer; layers of a pruned teacher that have fewer keep theirs. So with ``intermediate_size``."""
+    """Heads of a layer; pruned layers that have fewer keep them. The same holds for ``intermediate_size``."""
     intermediate_size: int | float | None = None
     feat_extract_first: str | None = None
     """Where it is not the teacher's, and where the number of mel bands changes, all of the front end and the

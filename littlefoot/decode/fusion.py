@@ -19,13 +19,13 @@ _CACHED = 100_000
 
 
 class WordFusion:
-    """A model of words is asked when a word ends; what it will say is estimated while the word is begun.
+    """Fusion with a model of words, which scores a word when it ends; until then the score is estimated.
 
-    Contexts hold the letters of the word that is begun.
+    Contexts contain the letters of the open word.
     """
 
-    ALPHA, BETA = 0.4, 3.0
-    """Defaults, the best on the dev sets for littlefoot-en (RESULTS.md, section Decoding)."""
+    ALPHA, BETA = 0.7, 3.0
+    """Defaults, the best on dev for the model of open English (RESULTS.md, section Open English)."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class WordFusion:
         return self._lm.begin(), ""
 
     def gains(self, contexts: Sequence[Context], tokens: NDArray[np.int64]) -> NDArray[np.float64]:
-        """(B, K) what each of K tokens adds after each of B contexts."""
+        """Return the scores (B, K) that each of K tokens adds after each of B contexts."""
         gains = np.array([self._row(word) for _, word in contexts])[:, tokens]
         if len(column := np.flatnonzero(tokens == self._delimiter)):
             gains[:, column[0]] = [self._end_word(context)[0] for context in contexts]

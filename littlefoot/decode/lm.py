@@ -1,4 +1,4 @@
-"""Language models that the beam search can ask: ARPA and compact files, and KenLM's binary files.
+"""Language models for the beam search: ARPA files, compact files, and KenLM's binary files.
 
 A model is one of characters if the word delimiter ``|`` is among its tokens, and one of words otherwise.
 """
@@ -126,12 +126,12 @@ class Folded:
 
 
 def load(source: str | Path, vocabulary: Vocabulary, words: str | Path | None = None) -> LanguageModel:
-    """Read a model for an alphabet, whose case and Unicode form may be others.
+    """Read a language model for an alphabet, whose case and Unicode form may differ.
 
     Args:
         source: one of ``NAMES``, an ARPA file, a compact file or a binary file of KenLM.
-        vocabulary: of the recogniser.
-        words: a list of the model's words, which a binary file does not give.
+        vocabulary: vocabulary of the recogniser.
+        words: a list of the model's words, which a binary file does not contain.
 
     Raises:
         LittlefootError: the file is missing or damaged.

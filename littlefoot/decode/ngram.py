@@ -190,7 +190,7 @@ class NGram:
         return found
 
     def _row(self, prefix: Integers, last: Integers, length: int) -> Integers:
-        """Find the rows (N,) of prefixes of ``length`` tokens with their next tokens; -1 if there is none."""
+        """(N,) rows of prefixes of ``length`` tokens and tokens; -1 if either is -1, or if there is none."""
         if length >= self.order or not len(self._keys[length]):
             return np.full(len(prefix), -1)
         keys, wanted = self._keys[length], prefix * len(self.tokens) + last
