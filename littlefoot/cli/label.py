@@ -77,7 +77,9 @@ def label(
     vad = recognizer.VAD if vad is None else vad
     if Path(model).exists():
         model = str(Path(model).absolute())  # workers may be elsewhere
-    lm, hotwords, lexicon = (path and path.absolute() for path in (lm, hotwords, lexicon))
+    lm, hotwords, lexicon = (
+        path.absolute() if path is not None and path.exists() else path for path in (lm, hotwords, lexicon)
+    )
     decoding: dict[str, object] = {
         **{"engine": engine, "precision": precision, "language": language, "layers": layers, "vad": vad},
         **{"beam": beam, "lm": lm, "alpha": alpha, "beta": beta, "hotwords": hotwords, "lexicon": lexicon},
