@@ -40,6 +40,16 @@ def test_channels_out_of_phase_are_heard_and_said(kind: str, caplog: pytest.LogC
     assert "cancel each other out (they are out of phase): channel 1, the louder one" in caplog.text
 
 
+def test_of_a_file_that_is_read_often_it_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "call.wav"
+    path.write_bytes(stereo(SOUND, -SOUND))
+    for _ in range(3):
+        reading.read(path)
+    assert len(caplog.records) == 1
+
+
 @pytest.mark.parametrize("gain", [1.0, 0.8, 1.25])
 def test_neither_noise_nor_gain_hides_that(gain: float) -> None:
     found = reading.read(stereo(SOUND + NOISE[0], -gain * SOUND + NOISE[1]))

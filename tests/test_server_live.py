@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import os
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -281,3 +283,23 @@ def test_shutting_down_says_what_was_heard(model: Path) -> None:
         assert [message["type"] for message in messages][-1] == "done"
         assert any(message["type"] == "final" and message["text"] for message in messages)
         assert code == 1001
+
+
+@pytest.mark.slow
+def test_audio_that_waits_for_its_turn_for_long_ends_no_stream() -> None:
+    """Where many streams are computed, nothing is read from one for long, its answers to pings included."""
+    gate, load = gated(artifacts.tiny())
+    with serving(["littlefoot-en"], load) as running:
+        wait_until(lambda: running.service.models.all()[0].recognizer is not None)
+        with connect(f"ws{running.url[4:]}/v1/live", ping_interval=None) as client:
+            client.send('{"type": "start"}')
+            assert json.loads(client.recv())["type"] == "ready"
+            sender = threading.Thread(target=lambda: [client.send(bytes(900_000)) for _ in range(8)])
+            sender.start()
+            for _ in range(2):  # a ping after 20 s would have waited for 20 s
+                time.sleep(22)
+                gate.let()
+            gate.let(10_000)
+            sender.join()
+            client.send('{"type": "stop"}')
+            assert json.loads(list(client)[-1])["type"] == "done"

@@ -320,8 +320,15 @@ def test_the_description_of_the_api_is_behind_the_key(model: Path) -> None:
         assert "security" not in known["paths"]["/healthz"]["get"]
         assert set(known["paths"]) == {
             "/v1/audio/transcriptions",
+            "/v1/subtitles",
             "/v1/models",
             "/v1/models/{name}",
             "/healthz",
             "/metrics",
         }
+
+
+def test_segments_that_stall_are_408(model: Path) -> None:
+    with serving([model], idle_seconds=0.5) as running, running.connect() as client:
+        client.sendall(b"POST /v1/subtitles HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
+        assert client.recv(1000).startswith(b"HTTP/1.1 408 ")

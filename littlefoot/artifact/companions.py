@@ -43,7 +43,8 @@ def locate(given: str | Path) -> Companion:
     path = Path(given)
     if path.is_dir():
         return _in(path)
-    if path.exists() or str(given).count("/") != 1 or path.suffix or str(given).startswith((".", "/", "~")):
+    is_file = path.exists() or path.name.lower().endswith((*_ARPA, *_BINARY))
+    if is_file or str(given).count("/") != 1 or str(given).startswith((".", "/", "~")):
         return Companion(path)  # what is missing is said by who reads it
     return _in(_download(str(given)))
 

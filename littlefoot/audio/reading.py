@@ -286,7 +286,7 @@ def _open(source: File) -> Iterator[_Recording]:
     given, choice = (source.source, source.choice) if isinstance(source, Selected) else (source, Choice())
     untrusted = isinstance(given, Untrusted)
     source = given.file if isinstance(given, Untrusted) else given
-    name = name_of(source)
+    name, in_place = name_of(source), isinstance(source, str | os.PathLike)
     with ExitStack() as stack:
         try:
             if isinstance(source, str | os.PathLike):
@@ -322,13 +322,22 @@ def _open(source: File) -> Iterator[_Recording]:
             raise AudioError(
                 f"{name!a}: cannot be opened ({error}): check the path and its rights"
             ) from error
-        yield recording._replace(pieces=_unchanged(_with_warnings(recording), stream, state, name))
+        yield recording._replace(pieces=_unchanged(_with_warnings(recording, in_place), stream, state, name))
 
 
-def _with_warnings(recording: _Recording) -> Iterator[Waveform]:
+def _with_warnings(recording: _Recording, once: bool) -> Iterator[Waveform]:
+    """The pieces; then what is odd is said, ``once`` in this process of a file that training reads often."""
     yield from recording.pieces
     for warning in recording.warnings:
-        log.warning("%s: %s", recording.name, warning)
+        message = f"{recording.name}: {warning}"
+        if not once or message not in _said:
+            log.warning("%s", message)
+        if once and len(_said) < _MOST_SAID:
+            _said.add(message)
+
+
+_said: set[str] = set()
+_MOST_SAID = 10_000
 
 
 def _soundfile(stream: BinaryIO, name: str, stack: ExitStack, choice: Choice) -> _Recording:

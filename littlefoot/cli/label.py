@@ -74,7 +74,6 @@ def label(
 
     from littlefoot.cli.batch import RecognizerSettings
     from littlefoot.cli.progress import bar
-    from littlefoot.decode.lm import NAMES
     from littlefoot.label.run import Workers, run
     from littlefoot.runtime import recognizer
     from littlefoot.system import machine
@@ -84,9 +83,9 @@ def label(
     vad = recognizer.VAD if vad is None else vad
     if Path(model).exists():
         model = str(Path(model).absolute())  # workers may be elsewhere
-    if str(lm) not in NAMES:
-        lm = lm and lm.absolute()
-    hotwords, lexicon = (path and path.absolute() for path in (hotwords, lexicon))
+    lm, hotwords, lexicon = (
+        path.absolute() if path is not None and path.exists() else path for path in (lm, hotwords, lexicon)
+    )
     decoding: dict[str, object] = {
         **{"engine": engine, "precision": precision, "language": language, "layers": layers, "vad": vad},
         **{"beam": beam, "lm": lm, "alpha": alpha, "beta": beta, "hotwords": hotwords, "lexicon": lexicon},

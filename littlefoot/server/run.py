@@ -37,6 +37,7 @@ class Server(uvicorn.Server):
                 ws="websockets-sansio",
                 ws_max_size=MESSAGE_BYTES,
                 ws_per_message_deflate=False,
+                ws_ping_interval=None,  # answers would wait behind audio, which waits for its turn
                 lifespan="on",
                 log_config=None,
                 access_log=False,

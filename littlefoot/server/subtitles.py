@@ -38,13 +38,13 @@ async def subtitles(request: Request) -> Response:
 
     The body is ``{"segments": [{"start", "end", "text", "words"}], "format"}``.
 
-    Raises ApiError: 400 for another one, 413 for more than 10 MB.
+    Raises ApiError: 400 for another one, 408 for one that stalls, 413 for more than 10 MB.
     """
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > _MOST_BYTES:
-            raise ApiError(413, "segments of more than 10 MB: send them in parts", "too_large", "segments")
+    try:
+        async with asyncio.timeout(request.app.state.service.limits.idle_seconds):
+            body = await _body(request)
+    except TimeoutError:
+        raise ApiError(408, "the segments did not come in time: send them again", "upload_timeout") from None
     try:
         wanted = _Wanted.model_validate_json(body)
     except ValidationError as error:
@@ -54,6 +54,15 @@ async def subtitles(request: Request) -> Response:
     if wanted.format not in FORMATS:
         raise ApiError(400, f"format must be one of {', '.join(FORMATS)}", "invalid_value", "format")
     return PlainTextResponse(await asyncio.to_thread(_written, wanted))
+
+
+async def _body(request: Request) -> bytes:
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > _MOST_BYTES:
+            raise ApiError(413, "segments of more than 10 MB: send them in parts", "too_large", "segments")
+    return bytes(body)
 
 
 def _written(wanted: _Wanted) -> str:

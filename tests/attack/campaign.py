@@ -32,6 +32,7 @@ HANG_SECONDS = 5.0
 """Of computing, for one try: by the clock, a machine that others keep busy would hang it."""
 STUCK_SECONDS = 60.0
 """By the clock, for a try that waits."""
+START_SECONDS = 120.0
 MEMORY_BYTES = 1_000_000_000
 """What one try may add to the memory of its process."""
 _SHOWN = 10  # failures of each target that are kept with their messages
@@ -235,6 +236,7 @@ def _work(place: tuple[str, str], seed: int, begin: int, end: int, array: Any, p
     start = _memory()
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (_address_space() + 4 * MEMORY_BYTES, hard))
+    parent.send(("ready", begin, ""))
     for index in range(begin, end):
         data, original = made(target, seeds, seed, index)
         mark.begin(index)
@@ -291,38 +293,52 @@ def _address_space() -> int:
 def attack(place: tuple[str, str], seed: int, tries: int | None, seconds: float | None) -> Row:
     """Try a target so often, or for so long."""
     row = Row(place[1], seed)
-    began = time.monotonic()
+    clock = _Clock(seconds)
     context = multiprocessing.get_context("spawn")
     end = tries if tries is not None else 1 << 40
     following = 0
-    while following < end and not _over(began, seconds):
+    while following < end and not clock.over:
         mark = _Mark(array := context.RawArray("d", 7))
         ours, its = context.Pipe(duplex=False)
         process = context.Process(target=_work, args=(place, seed, following, end, array, its), daemon=True)
         process.start()
         its.close()
-        following = _watch(process, ours, mark, row, end, lambda: _over(began, seconds))
+        following = _watch(process, ours, mark, row, end, clock)
         process.kill()
         process.join()
         mark.add_to(row)
     row.tries = row.refused + row.read + sum(row.failures.values())
-    row.seconds = round(time.monotonic() - began, 1)
+    row.seconds = round(time.monotonic() - clock.began, 1)
     return row
 
 
-def _over(began: float, seconds: float | None) -> bool:
-    return seconds is not None and time.monotonic() - began > seconds
+class _Clock:
+    """The time that tries may take; it begins when the first process is ready, for which it waits a while."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._seconds = seconds
+        self.began, self._ready = time.monotonic(), False
+
+    def start(self) -> None:
+        if not self._ready:
+            self.began, self._ready = time.monotonic(), True
+
+    @property
+    def over(self) -> bool:
+        allowed = START_SECONDS if not self._ready else self._seconds
+        return self._seconds is not None and time.monotonic() - self.began > (allowed or 0.0)
 
 
-def _watch(
-    process: Any, connection: Connection, mark: _Mark, row: Row, end: int, over: Callable[[], bool]
-) -> int:
+def _watch(process: Any, connection: Connection, mark: _Mark, row: Row, end: int, clock: _Clock) -> int:
     """Listen to a process until it ends, hangs or the time is over; returns the number of the next try."""
     finished = False
     while True:
         try:
             while connection.poll(0.2):
                 outcome, index, message = connection.recv()
+                if outcome == "ready":
+                    clock.start()
+                    continue
                 finished = outcome == "done"
                 if not finished:
                     _note(row, outcome, index, message)
@@ -340,7 +356,7 @@ def _watch(
         if mark.hangs(process.pid):
             _note(row, "hang", mark.index, f"over {HANG_SECONDS:g} s of computing, or {STUCK_SECONDS:g} s")
             return mark.index + 1
-        if over():
+        if clock.over:
             return mark.index + 1
 
 
