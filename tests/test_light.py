@@ -19,16 +19,21 @@ WITH_TORCH = (
     "littlefoot.training",
     "littlefoot.compress.distill",
     "littlefoot.compress.fake_quant",
+    "littlefoot.compress.finetune",
     "littlefoot.compress.frames",
+    "littlefoot.compress.graft",
+    "littlefoot.compress.head",
     "littlefoot.compress.lattices",
     "littlefoot.compress.lesson",
     "littlefoot.compress.losses",
     "littlefoot.compress.lowbit",
+    "littlefoot.compress.positions",
     "littlefoot.compress.prune",
     "littlefoot.compress.share",
     "littlefoot.compress.streaming",
     "littlefoot.compress.student",
     "littlefoot.compress.teacher",
+    "littlefoot.compress.whisper",
 )
 """Packages and modules of training, which may import PyTorch."""
 
