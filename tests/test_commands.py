@@ -181,7 +181,7 @@ def test_beam_search_with_hot_words_lexicon_and_language_model(
 @pytest.mark.parametrize(
     ("option", "content", "code", "message"),
     [
-        ("--lm", None, 1, "given.txt: cannot be read"),
+        ("--lm", None, 1, "given.txt: neither a file nor the name of a language model (en)"),
         (
             "--lm",
             "no model\n",

@@ -138,7 +138,8 @@ REFUSED = [names for names, cell in PAIRS.items() if cell.startswith("refused")]
 
 
 def test_the_table_has_every_pair() -> None:
-    assert set(PAIRS) == set(itertools.product(METHODS, METHODS))
+    smaller = set(METHODS) - {"front_end", "head", "train", "positions"}  # these make models, docs/graft.md
+    assert set(PAIRS) == set(itertools.product(smaller, smaller))
     assert set(WORKING) | set(REFUSED) == set(PAIRS)
     assert {cell for cell in PAIRS.values() if "(" in cell} == {
         f"{'works' if number == '4' else 'refused'} ({number})" for number in reasons()

@@ -209,7 +209,7 @@ def test_blocks_are_read_only_when_they_are_needed(
         behind.append(len(read) * recognizer.WINDOW_SECONDS - sum(levels.engine.lengths) / RATE)  # type: ignore[attr-defined]
         return run(waveform)
 
-    monkeypatch.setattr(recognizer.audio, "blocks", blocks)
+    monkeypatch.setattr(recognizer.reading, "blocks", blocks)
     monkeypatch.setattr(levels.engine, "run", watched)
     assert levels.transcribe("anything", vad="off").duration == 200
     assert len(behind) >= 10

@@ -21,16 +21,16 @@ from littlefoot.errors import ConfigError, MissingExtraError
 from littlefoot.network.config import ModelConfig
 
 METHODS = {
-    "front_end": ("littlefoot.compress.graft", "FrontEndConfig", "graft_front_end"),
-    "head": ("littlefoot.compress.head", "HeadConfig", "make_head"),
-    "train": ("littlefoot.compress.finetune", "FineTuneConfig", "finetune"),
-    "positions": ("littlefoot.compress.positions", "PositionsConfig", "change_positions"),
     "distill": ("littlefoot.compress.distill", "DistillConfig", "distill"),
     "prune": ("littlefoot.compress.prune", "PruneConfig", "prune"),
     "share": ("littlefoot.compress.share", "ShareConfig", "share"),
     "stream": ("littlefoot.compress.streaming", "StreamingConfig", "stream"),
     "lowbit": ("littlefoot.compress.lowbit", "LowbitConfig", "lowbit"),
     "quantize": ("littlefoot.compress.quantize", "QuantizeConfig", "quantize_step"),
+    "front_end": ("littlefoot.compress.graft", "FrontEndConfig", "graft_front_end"),
+    "head": ("littlefoot.compress.head", "HeadConfig", "make_head"),
+    "train": ("littlefoot.compress.finetune", "FineTuneConfig", "finetune"),
+    "positions": ("littlefoot.compress.positions", "PositionsConfig", "change_positions"),
 }
 """Module, config class and function of each method; imported when used, because some need PyTorch."""
 
