@@ -515,11 +515,14 @@ def test_a_worker_that_dies_is_replaced_and_the_recording_that_kills_is_given_up
     def kill() -> None:
         with opened(deadly), opened(harmless):
             while not stop.is_set():
-                for pid in readers(harmless):
+                if found := set(readers(harmless)):  # a worker, and perhaps a process that decodes for it
                     unblock(harmless)
-                    os.kill(pid, signal.SIGKILL)
-                for pid in readers(deadly):
-                    os.kill(pid, signal.SIGKILL)
+                    for pid in found:
+                        with suppress(ProcessLookupError):
+                            os.kill(pid, signal.SIGKILL)
+                for pid in set(readers(deadly)):
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
                 time.sleep(0.05)
 
     killer = threading.Thread(target=kill)
