@@ -229,6 +229,7 @@ class _Mark:
 def _work(place: tuple[str, str], seed: int, begin: int, end: int, array: Any, parent: Connection) -> None:
     """Try ``begin`` to ``end``, and tell the parent of every failure; ends after one of memory."""
     target, mark = find(*place), _Mark(array)
+    getattr(importlib.import_module(place[0]), "prepare", lambda: None)()  # of this process alone
     seeds = target.seeds()
     for each in seeds:
         target.attempt(each, each)  # what is good must be read, and whatever is imported or compiled, is now
