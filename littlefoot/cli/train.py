@@ -55,16 +55,13 @@ def train(
         raise ConfigError("there is nothing to train on: name a manifest with --data")
 
     from littlefoot.training import train as trainer
-    from littlefoot.training.lfmmi import LFMMI, make_denominator
-    from littlefoot.training.objective import CTC, Objective
+    from littlefoot.training.lfmmi import LFMMI, objective_for
 
     corpus = manifest.index(manifests)
     started = trainer.make_model(recipe)
-    objective: Objective = CTC(started)
-    if recipe.train.loss == "lfmmi":
-        denominator = make_denominator(corpus.of_split("train"), started.vocabulary, recipe.train)
-        objective = LFMMI(started, denominator, recipe.train)
-        typer.echo(f"denominator: {denominator}", err=True)
+    objective = objective_for(started, corpus, recipe.train)
+    if isinstance(objective, LFMMI):
+        typer.echo(f"denominator: {objective.denominator}", err=True)
     wer = trainer.train(objective, corpus, recipe.train, out, resume)
     if accelerate.PartialState().is_main_process:
         score = "" if wer is None else f", mean WER on the dev sets {100 * wer:.1f} %"

@@ -9,9 +9,8 @@ from littlefoot.artifact import Artifact
 from littlefoot.compress.methods import StepContext
 from littlefoot.network.config import ModelConfig
 from littlefoot.training import train as trainer
-from littlefoot.training.lfmmi import LFMMI, make_denominator
+from littlefoot.training.lfmmi import objective_for
 from littlefoot.training.module import CTCModel
-from littlefoot.training.objective import CTC, Objective
 from littlefoot.training.train_config import TrainConfig
 
 
@@ -33,10 +32,7 @@ def finetune(model: Artifact, config: FineTuneConfig, step: StepContext) -> Arti
     if step.untrained:
         return started.to_artifact()
     corpus = step.speech()
-    objective: Objective = CTC(started)
-    if config.train.loss == "lfmmi":
-        denominator = make_denominator(corpus.of_split("train"), started.vocabulary, config.train)
-        objective = LFMMI(started, denominator, config.train)
+    objective = objective_for(started, corpus, config.train)
     out = step.directory / "model"
     trainer.train(objective, corpus, config.train, out, step.resume)
     return artifacts.load(out)

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from littlefoot.artifact.vocabulary import Vocabulary
-from littlefoot.audio.manifest import Utterance
+from littlefoot.audio.manifest import Corpus, Utterance
 from littlefoot.decode import ngram
 from littlefoot.decode.graph import FrameGraph, compose, ctc_graph, token_model
 from littlefoot.errors import LittlefootError, TrainingError
@@ -34,9 +34,16 @@ from littlefoot.training.forward_backward import (
     numerator_score,
 )
 from littlefoot.training.module import CTCModel
-from littlefoot.training.objective import Objective
+from littlefoot.training.objective import CTC, Objective
 from littlefoot.training.pronunciations import read_pronunciations, spelling
 from littlefoot.training.train_config import TrainConfig
+
+
+def objective_for(model: CTCModel, corpus: Corpus, config: TrainConfig) -> Objective:
+    """Return the objective that ``train.loss`` names; LF-MMI takes its n-gram from the training texts."""
+    if config.loss == "ctc":
+        return CTC(model)
+    return LFMMI(model, make_denominator(corpus.of_split("train"), model.vocabulary, config), config)
 
 
 class LFMMI(Objective):
