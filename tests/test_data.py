@@ -19,7 +19,7 @@ from littlefoot.network.config import ModelConfig
 from littlefoot.training.data import Batch, Draw, TrainingSet, bucket_length, frames_needed
 from littlefoot.training.train_config import TrainConfig, load_recipe
 
-RECIPE = Path(__file__).parents[1] / "recipes" / "littlefoot-en.yaml"
+RECIPE = Path(__file__).parents[1] / "recipes" / "littlefoot-en-first.yaml"
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 

@@ -1,18 +1,36 @@
-"""``littlefoot demo``: quantize the bundled model and compare the two on the bundled clips."""
+"""``littlefoot demo``: the bundled English model, its 8-bit version and a language model on the sample clips."""
 
 from __future__ import annotations
 
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
+if TYPE_CHECKING:
+    from littlefoot.audio.reading import Waveform
+
 MODEL = "littlefoot-en"
+LM = "en"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to recognise the clips, and what came of it."""
+
+    name: str
+    texts: list[str]
+    megabytes: float
+    """Of the model's weights."""
+    speed: float
+    """Seconds of audio per second."""
 
 
 def demo() -> None:
-    """Quantize the bundled English model to 8 bits and transcribe the sample clips with both.
+    """Quantize the bundled English model to 8 bits, and transcribe the sample clips with both and with an LM.
 
     \b
     Example:
@@ -20,11 +38,10 @@ def demo() -> None:
     """
     from littlefoot import artifact
     from littlefoot.artifact import checkpoint, weights_file_bytes
-    from littlefoot.audio import SAMPLE_RATE, manifest, reading
+    from littlefoot.audio import manifest, reading
     from littlefoot.compress.calibration import load_clips, recordings
     from littlefoot.compress.quantize import QuantizeConfig, quantize
     from littlefoot.evaluate.metrics import evaluate
-    from littlefoot.runtime.recognizer import load
 
     samples = checkpoint.BUNDLED / "samples"
     original = checkpoint.load(MODEL)
@@ -32,26 +49,36 @@ def demo() -> None:
     made, _ = quantize(original, load_clips(recordings([samples]), original), QuantizeConfig())
     utterances = manifest.read(samples)
     clips = [reading.read(utterance.path) for utterance in utterances]
-    seconds = sum(map(len, clips)) / SAMPLE_RATE
     with tempfile.TemporaryDirectory() as directory:
-        artifact.save(made, Path(directory) / "int8")
-        texts: dict[str, list[str]] = {}
-        rows: list[tuple[str, float, float]] = []
-        for name, source in ((MODEL, MODEL), (f"{MODEL}, 8 bits", Path(directory) / "int8")):
-            recognizer = load(source)
-            recognizer.transcribe(clips[0])  # the first run allocates
-            start = time.perf_counter()
-            texts[name] = [recognizer.transcribe(clip).text for clip in clips]
-            elapsed = time.perf_counter() - start
-            size = weights_file_bytes(made if rows else original)
-            rows.append((name, size / 1e6, seconds / elapsed))
-    reference = texts[MODEL]
+        small = Path(directory) / "int8"
+        artifact.save(made, small)
+        megabytes = [weights_file_bytes(model) / 1e6 for model in (original, made)]
+        rows = [
+            _recognised(MODEL, MODEL, clips, megabytes[0]),
+            _recognised(f"{MODEL}, 8 bits", small, clips, megabytes[1]),
+            _recognised(f"8 bits, --lm {LM}", small, clips, megabytes[1], LM),
+        ]
+    references = [utterance.text for utterance in utterances]
     for index, utterance in enumerate(utterances):
         typer.echo(f"\n{utterance.path.name}: {utterance.text}")
-        for name in texts:
-            typer.echo(f"  {name:<24} {texts[name][index]}")
-    typer.echo(f"\n{'model':<26} {'MB':>6} {'x real time':>12} {'agreement':>10}")
-    for name, megabytes, speed in rows:
-        agreement = 1 - evaluate(reference, texts[name]).cer
-        typer.echo(f"{name:<26} {megabytes:6.2f} {speed:12.0f} {100 * agreement:8.1f} %")
-    typer.echo("agreement: characters as in the text of the full-precision model", err=True)
+        for row in rows:
+            typer.echo(f"  {row.name:<24} {row.texts[index]}")
+    typer.echo(f"\n{'model':<26} {'MB':>6} {'x real time':>12} {'word errors':>12}")
+    for row in rows:
+        wer = evaluate(references, row.texts).wer
+        typer.echo(f"{row.name:<26} {row.megabytes:6.1f} {row.speed:12.0f} {100 * wer:10.1f} %")
+
+
+def _recognised(
+    name: str, source: str | Path, clips: list[Waveform], megabytes: float, lm: str | None = None
+) -> Row:
+    from littlefoot.audio import SAMPLE_RATE
+    from littlefoot.runtime.recognizer import load
+
+    recognizer = load(source)
+    decoder = recognizer.decoder(lm=lm) if lm else None
+    recognizer.transcribe(clips[0], decoder)  # the first run allocates
+    start = time.perf_counter()
+    texts = [recognizer.transcribe(clip, decoder).text for clip in clips]
+    elapsed = time.perf_counter() - start
+    return Row(name, texts, megabytes, sum(map(len, clips)) / SAMPLE_RATE / elapsed)
