@@ -5,13 +5,12 @@
 ``shards/N.jsonl``   the labels of shard N, a row on each line, in order: there whole, or not at all
 ``manifest.tsv``     all rows that have a text
 ``summary.json``     what came of it
+``.lock``            locked by the process that writes
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
+
+from filelock import FileLock, Timeout
 
 from littlefoot.audio.folders import recordings
 from littlefoot.audio.manifest import Utterance
@@ -29,6 +30,7 @@ from littlefoot.system.amounts import in_bytes
 
 JOB, SHARDS, MANIFEST, SUMMARY = "job.json", "shards", "manifest.tsv", "summary.json"
 RECORDINGS = "recordings.jsonl"
+LOCK = ".lock"
 
 ROW_BYTES = 800
 """What a row may take, in its shard and in the manifest, for the look at the disk before the start."""
@@ -75,14 +77,21 @@ class Output:
         Raises LittlefootError if it holds something else than a job, if another process is at work in it, or
         if it cannot be written to.
         """
+        lock = FileLock(self.directory / LOCK, blocking=False)
         try:
-            descriptor = self._lock()
+            self._prepare()
+            lock.acquire()  # the system releases it with its process, however that ends
+            self._remove_unfinished()
+        except Timeout:
+            raise LittlefootError(
+                f"{self.directory}: another process is labelling into it: wait, or choose another output"
+            ) from None
         except OSError as error:
             raise self._refused(error) from error
         try:
             yield
         finally:
-            os.close(descriptor)
+            lock.release()
 
     def begin(self, description: dict[str, Any], shard_rows: int | None) -> int:
         """Begin the job, or go on with it; returns the rows of a shard.
@@ -123,7 +132,8 @@ class Output:
             )
         return rows
 
-    def _lock(self) -> int:
+    def _prepare(self) -> None:
+        """Make the directory, or refuse it."""
         if self.directory.exists() and not self.directory.is_dir():
             raise LittlefootError(f"{self.directory} is a file: choose another output")
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -134,19 +144,13 @@ class Output:
                 f"{self.directory} is not empty, and holds no labelling that was begun: choose another output"
             )
         shards.mkdir(exist_ok=True)
-        descriptor = os.open(self.directory, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # gone when its process is
-        except BlockingIOError:
-            os.close(descriptor)
-            raise LittlefootError(
-                f"{self.directory}: another process is labelling into it: wait, or choose another output"
-            ) from None
+
+    def _remove_unfinished(self) -> None:
+        """Remove what a process was writing when it was killed."""
         for name in (JOB, RECORDINGS, MANIFEST, SUMMARY, f"{SHARDS}/*.jsonl"):
             place = self.directory / name
             for half in place.parent.glob(f".{place.name}.*"):
-                half.unlink()  # what a process was writing when it was killed
-        return descriptor
+                half.unlink()
 
     def _refused(self, error: OSError) -> LittlefootError:
         return LittlefootError(
