@@ -47,7 +47,7 @@ OPENED, PIECE, END, REFUSED, FAULT = b"O", b"P", b"E", b"R", b"F"
 OPEN, NEXT, CLOSE = b"o", b"n", b"c"
 _MOST_BYTES = max(4 * PIECE_SAMPLES, 1 << 16)  # bytes of an answer
 _HEADER = struct.Struct(">cI")  # the kind of a message, and its length
-REMEDY = "it is damaged, or made to do harm: export it again"
+REMEDY = "it is damaged or malicious: export it again"
 _COPIED_IN_MEMORY = 1 << 26  # bytes of a copied stream
 
 

@@ -119,7 +119,7 @@ class Output:
         if shard_rows not in (None, rows):
             raise ConfigError(
                 f"--shard-rows {shard_rows}: the job in {self.directory} was begun with {rows}: leave it out"
-                " to go on"
+                " to continue"
             )
         return rows
 
