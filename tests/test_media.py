@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from test_audio import Pipe, speechlike
 
-from littlefoot.audio import isolation, reading
+from littlefoot.audio import decoding, isolation, reading
 from littlefoot.errors import AudioError
 
 av = pytest.importorskip("av", reason="PyAV (extra media) is not installed")
@@ -160,7 +160,7 @@ def many_channels(muxer: str, encoder: str, layout: str) -> bytes:
 
 def read_here(data: bytes) -> NDArray[np.float32]:
     """Decode in this process, which dies if the decoder does."""
-    with reading.decoding(io.BytesIO(data), "the file") as recording:
+    with decoding.opened(io.BytesIO(data), "the file") as recording:
         return np.concatenate(list(recording.pieces))
 
 

@@ -22,13 +22,15 @@ import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from littlefoot.audio.channels import Choice
+from littlefoot.audio.opened import Opened, named
 from littlefoot.errors import AudioError
+from littlefoot.system import machine
 from littlefoot.system.processes import how_it_ended
 
 MEMORY_BYTES = 1_000_000_000
@@ -51,22 +53,6 @@ REMEDY = "it is damaged, or made to do harm: export it again"
 _COPIED_IN_MEMORY = 1 << 26  # bytes of what is no file
 
 
-class Opened(NamedTuple):
-    """What is known of a recording before it is decoded, and its samples."""
-
-    rate: int
-    """Samples per second of the pieces."""
-    seconds: float | None
-    """Length by the header; None where it does not tell."""
-    reliable: bool
-    """Whether the header is to be trusted."""
-    pieces: Iterator[NDArray[np.float32]]
-    """Mono samples (T,), once. Raises AudioError, whose message names the recording."""
-    channels: int
-    warnings: list[str]
-    """Filled when the pieces have come."""
-
-
 @contextmanager
 def opened(stream: BinaryIO, name: str, choice: Choice) -> Iterator[Opened]:
     """Open a recording in another process.
@@ -81,9 +67,9 @@ def opened(stream: BinaryIO, name: str, choice: Choice) -> Iterator[Opened]:
     """
     process = _take()
     try:
-        rate, seconds, reliable, channels = process.open(stream, name, choice)
+        rate, seconds, is_exact, channels = process.open(stream, name, choice)
         warnings: list[str] = []
-        yield Opened(rate, seconds, reliable, process.pieces(name, warnings), channels, warnings)
+        yield Opened(rate, seconds, is_exact, process.pieces(name, warnings), channels, warnings)
     finally:
         process.close_file()
         _give_back(process)
@@ -126,12 +112,12 @@ class Process:
         self, stream: BinaryIO, name: str, choice: Choice | None = None
     ) -> tuple[int, float | None, bool, int]:
         """Give it a recording; returns the sampling rate, the length if that is known, whether the length
-        is to be trusted, and the channels. Raises AudioError, OSError."""
+        is exact, and the channels. Raises AudioError, OSError."""
         choice = choice or Choice()
         wanted = {"name": name, "channel": choice.channel, "track": choice.track}
         with _descriptor(stream) as descriptor:
             found = json.loads(self._ask(OPEN, json.dumps(wanted).encode(), descriptor)[1])
-        return found["rate"], found["seconds"], found["reliable"], found["channels"]
+        return found["rate"], found["seconds"], found["is_exact"], found["channels"]
 
     def pieces(self, name: str, warnings: list[str] | None = None) -> Iterator[NDArray[np.float32]]:
         """Mono samples (T,) until the end, when ``warnings`` get what is odd.
@@ -149,8 +135,7 @@ class Process:
             if warnings is not None:
                 warnings += json.loads(answer[1])
         except AudioError as error:
-            message = str(error)
-            raise AudioError(message if message.startswith(name) else f"{name}: {message}") from error
+            raise named(error, name) from error
 
     def close_file(self) -> None:
         """Let it forget the recording."""
@@ -274,7 +259,7 @@ def prepare() -> None:
 
 def _give_back(process: Process) -> None:
     with _lock:
-        if process.usable and len(_idle) < (os.cpu_count() or 1):
+        if process.usable and len(_idle) < machine.threads():
             _idle.append(process)
             return
     process.end()

@@ -92,7 +92,7 @@ def with_ogg_checksums(data: bytes) -> bytes:
         table = changed[place + 27 : place + 27 + changed[place + 26]] if place + 27 <= len(changed) else b""
         end = place + 27 + len(table) + sum(table)
         changed[place + 22 : place + 26] = bytes(4)
-        checksum = containers._ogg_checksum(bytes(changed[place:end]))
+        checksum = containers.ogg_checksum(bytes(changed[place:end]))
         changed[place + 22 : place + 26] = struct.pack("<I", checksum)
         place = changed.find(b"OggS", place + 4)
     return bytes(changed)
