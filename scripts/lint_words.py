@@ -32,7 +32,7 @@ DOCUMENTS_TO_DO = frozenset(
 """Documents that have not been gone through. Shrink this set."""
 
 COMPRESS = (
-    *("__init__", "accounting", "calibration", "chain", "fake_quant", "frames", "gate", "gptq"),
+    *("__init__", "calibration", "chain", "fake_quant", "frames", "gate", "gptq"),
     *("lattices", "lesson", "losses", "methods", "mixed", "prune", "quantize", "recipe", "rounding"),
     *("share", "streaming", "student", "teacher"),
 )

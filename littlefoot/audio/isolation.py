@@ -80,8 +80,7 @@ class Process:
 
     def __init__(self, memory_bytes: int = MEMORY_BYTES, step_seconds: float = STEP_SECONDS) -> None:
         self._connection, its = socket.socketpair()
-        self._connection.settimeout(step_seconds)
-        self._step_seconds = step_seconds
+        self.step_seconds = step_seconds
         with its:
             self._process = subprocess.Popen(
                 [
@@ -98,6 +97,15 @@ class Process:
                 env={**os.environ, "PYTHONPATH": _path(), "OPENBLAS_NUM_THREADS": "1"},
                 process_group=0,  # Ctrl-C is for the parent to heed
             )
+
+    @property
+    def step_seconds(self) -> float:
+        """What each further step may take of time."""
+        return self._connection.gettimeout() or 0.0
+
+    @step_seconds.setter
+    def step_seconds(self, seconds: float) -> None:
+        self._connection.settimeout(seconds)
 
     @property
     def pid(self) -> int:
@@ -167,7 +175,7 @@ class Process:
             self._process.kill()
             self.end()
             raise AudioError(
-                f"could not be decoded: a part of it took over {self._step_seconds:g} s; {REMEDY}"
+                f"could not be decoded: a part of it took over {self.step_seconds:g} s; {REMEDY}"
             ) from None
         except (EOFError, OSError):
             raise AudioError(
@@ -237,6 +245,16 @@ def _path() -> str:
 _lock = threading.Lock()
 _idle: list[Process] = []
 _all: weakref.WeakSet[Process] = weakref.WeakSet()
+
+
+def idle() -> list[Process]:
+    """Return the processes that wait for a recording."""
+    return list(_idle)
+
+
+def started() -> list[Process]:
+    """Return all processes that this one has started and still refers to, running or ended."""
+    return list(_all)
 
 
 def _take() -> Process:

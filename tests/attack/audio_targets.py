@@ -105,7 +105,7 @@ def decode_apart(data: bytes, original: bytes) -> None:
         decode_source(reading.Untrusted(io.BytesIO(data)))
     finally:
         isolation.AVAILABLE = False
-        ended = [process.pid for process in isolation._all if not process.usable]
+        ended = [process.pid for process in isolation.started() if not process.usable]
         assert not ended, f"the process ended: {ended}"
 
 
