@@ -195,7 +195,7 @@ def test_normalization_is_that_of_transformers(scale: float) -> None:
 
 
 @pytest.mark.parametrize("kind", sorted(set(KINDS) - {"mp3"}))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(data=st.data())
 def test_a_file_cut_anywhere_is_refused(kind: str, data: st.DataObject) -> None:
     whole = WHOLE[kind]
@@ -206,7 +206,7 @@ def test_a_file_cut_anywhere_is_refused(kind: str, data: st.DataObject) -> None:
         reading.read(whole[:cut])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(cut=st.integers(0, len(WHOLE["mp3"]) - 600))
 def test_an_mp3_cut_anywhere_before_its_last_frame_is_refused(cut: int) -> None:
     with pytest.raises(AudioError):
@@ -214,7 +214,7 @@ def test_an_mp3_cut_anywhere_before_its_last_frame_is_refused(cut: int) -> None:
 
 
 @pytest.mark.parametrize("kind", ["flac", "vorbis", "opus"])
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(data=st.data())
 def test_a_flipped_bit_in_checksummed_audio_is_refused(kind: str, data: st.DataObject) -> None:
     damaged = bytearray(WHOLE[kind])
@@ -436,14 +436,14 @@ def read_or_refuse(data: bytes) -> None:
     assert np.isfinite(got).all()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(data=st.binary(max_size=400), magic=st.sampled_from([b"", b"RIFF", b"fLaC", b"OggS", b"ID3", b"FORM"]))
 def test_random_bytes(data: bytes, magic: bytes) -> None:
     read_or_refuse(magic + data)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(data=st.data())
 def test_mutated_files(kind: str, data: st.DataObject) -> None:
     mutated = bytearray(WHOLE[kind][:8000])

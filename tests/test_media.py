@@ -184,7 +184,7 @@ def test_half_an_hour_is_read_in_bounded_memory(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_a_file_cut_anywhere_is_refused(kind: str, data: st.DataObject) -> None:
     whole = WHOLE[kind]
@@ -288,7 +288,7 @@ def test_without_pyav_the_message_says_what_to_install(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_damaged_files_are_read_or_refused(kind: str, data: st.DataObject) -> None:
     mutated = bytearray(WHOLE[kind])
