@@ -1,7 +1,8 @@
-"""Recordings that libsndfile does not read: of films, telephones, broadcasts (``littlefoot.audio.formats``).
+"""Decode recordings that libsndfile does not read, such as films and broadcasts.
 
-FFmpeg's libraries decode them, through PyAV: it reads any binary file piece by piece, in this process and
-without FFmpeg installed on the system."""
+PyAV contains FFmpeg's libraries and reads any binary file in chunks, in this process and without an
+installation of FFmpeg.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,8 +18,8 @@ from littlefoot.audio.formats import CONVERT, Format
 from littlefoot.audio.opened import Opened
 from littlefoot.errors import AudioError, MissingExtraError
 
-_JITTER_SECONDS = 0.1  # of time stamps; what is more is a gap
-_SILENT_SECONDS = 3600.0  # in gaps, that a recording may have more than it has sound
+_JITTER_SECONDS = 0.1  # of time stamps; a larger difference is a gap
+_SILENT_SECONDS = 3600.0  # of gaps that a recording may have beyond its sound
 _SILENT = 3e-4  # of full scale: no more than dither
 _SAMPLE_FORMATS = ("u8", "s16", "s32", "flt", "dbl")  # that PyAV makes arrays of
 _POINTERS = 8  # to planes, in an AVFrame
@@ -26,7 +27,7 @@ _SILENCE = np.zeros(1 << 18, np.float32)
 
 
 def is_available() -> bool:
-    """Whether PyAV is installed."""
+    """Return True if PyAV is installed."""
     return find_spec("av") is not None
 
 
@@ -34,8 +35,8 @@ def is_available() -> bool:
 def opened(stream: BinaryIO, form: Format, choice: Choice | None = None) -> Iterator[Opened]:
     """Open an audio track of a file: the chosen one, or else the marked or first that is not silent.
 
-    The samples stand where the time stamps say: audio that begins after the picture, or pauses, has silence
-    there, so that subtitles fit the picture.
+    Samples are placed by their time stamps: if audio begins after the picture, or pauses, silence fills the
+    gap, so that subtitles fit the picture.
 
     Args:
         stream: seekable, at its beginning.
@@ -82,7 +83,7 @@ def opened(stream: BinaryIO, form: Format, choice: Choice | None = None) -> Iter
 
 @contextmanager
 def _container(stream: BinaryIO, form: Format) -> Iterator[Any]:
-    """An open file with audio. Raises AudioError."""
+    """Open a file with audio. Raises AudioError."""
     import av
 
     try:
@@ -99,7 +100,7 @@ def _container(stream: BinaryIO, form: Format) -> Iterator[Any]:
 
 
 def _track(container: Any, warnings: list[str]) -> int:
-    """The place of the marked or first audio track, or of the first with sound where that is silent."""
+    """Return the index of the marked or first audio track, or of the first with sound if that is silent."""
     tracks = list(container.streams.audio)
     best = container.streams.best("audio")
     usual = 0 if best is None else tracks.index(best)
@@ -120,7 +121,9 @@ def _track(container: Any, warnings: list[str]) -> int:
 
 
 def _sounds(container: Any, tracks: list[Any]) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """The samples (C, T) of all tracks as they come, each after the place of its track; damage ends them."""
+    """Yield the index of a track and samples (C, T), for all tracks in the order of the file; damage ends
+    it.
+    """
     import av
 
     readers: dict[tuple[int, str], Callable[[Any], NDArray[np.float32]]] = {}
@@ -156,13 +159,13 @@ def _frames(container: Any, stream: Any) -> Iterator[Any]:
 def _pieces(
     first: Any, frames: Iterator[Any], origin: float, promised: float | None, mixer: Mixer
 ) -> Iterator[NDArray[np.float32]]:
-    """Mono samples, with silence for gaps in the time stamps."""
+    """Yield mono samples, with silence for gaps in the time stamps."""
     rate, shape = first.sample_rate, _shape(first)
     samples = _reader(first)
     got = silent = 0
     frame = first
     while frame is not None:
-        if _shape(frame) != shape:  # to convert such a frame would read memory that is not its own
+        if _shape(frame) != shape:  # converting such a frame would read memory of other objects
             raise AudioError(f"changes after {got / rate:.2f} s from {shape} to {_shape(frame)}: {CONVERT}")
         gap = 0.0 if frame.time is None else frame.time - origin - got / rate
         if gap > _JITTER_SECONDS:
@@ -193,7 +196,7 @@ def _shape(frame: Any) -> str:
 
 
 def _reader(first: Any) -> Callable[[Any], NDArray[np.float32]]:
-    """Makes samples (C, T) of a frame that is like the first one, of any sample format."""
+    """Return a function that converts frames like the first one, of any sample format, to samples (C, T)."""
     import av
 
     channels = first.layout.nb_channels
@@ -201,7 +204,7 @@ def _reader(first: Any) -> Callable[[Any], NDArray[np.float32]]:
         raise AudioError(f"has samples of the format {first.format.name}: {CONVERT}")
     if not first.format.is_planar or channels < _POINTERS:
         return _samples
-    # PyAV looks for the end of a frame's planes behind the array of pointers to them where that is full.
+    # PyAV looks for the end of a frame's planes beyond the array of pointers if that is full.
     resampler = av.AudioResampler(first.format.packed, first.layout, first.sample_rate)
 
     def samples(frame: Any) -> NDArray[np.float32]:
@@ -216,7 +219,7 @@ def _reader(first: Any) -> Callable[[Any], NDArray[np.float32]]:
 
 
 def _samples(frame: Any) -> NDArray[np.float32]:
-    """Samples (C, T) of a frame."""
+    """Return the samples (C, T) of a frame."""
     array = frame.to_ndarray()  # (channels, T); packed formats (1, T * channels)
     if not frame.format.is_planar:
         array = array.reshape(-1, frame.layout.nb_channels).T

@@ -33,7 +33,7 @@ class Opened(NamedTuple):
 
 def check_finite(samples: NDArray[Any], name: str) -> None:
     """Raise AudioError for samples that are NaN, infinite or absurdly large."""
-    # One comparison for all: NaN and infinity fail it too.
+    # one comparison, which NaN and infinity fail too
     if not float(np.abs(samples).max()) <= _LOUDEST:
         raise AudioError(
             f"{name}: holds samples that are NaN, infinite or absurdly large: export it again as 16-bit audio"

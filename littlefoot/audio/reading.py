@@ -1,10 +1,10 @@
-"""Audio from files, bytes, pipes and arrays: always float32, mono, 16 kHz.
+"""Read audio from files, bytes, pipes and arrays, as float32, mono, 16 kHz.
 
-Files are decoded by libsndfile (``audio.libsndfile``) or FFmpeg (``audio.media``), chosen by what they hold
-and not by their names (``audio.formats``), and resampled by soxr, block by block, so that a recording of
-any length needs bounded memory. Several channels become one (``audio.channels``). A file that is damaged or
-not all there is refused rather than read in part (``audio.containers``), and so is one that changes
-meanwhile; a WAV file whose header is wrong is read (``audio.wav``).
+libsndfile (``audio.libsndfile``) or FFmpeg (``audio.media``) decodes a file, according to its content and
+not its name (``audio.formats``), and soxr resamples it, block by block, so that a recording of any length
+needs bounded memory. Several channels become one (``audio.channels``). A damaged or truncated file is
+refused rather than read in part (``audio.containers``), and so is a file that changes meanwhile. A WAV file
+with a wrong header is read (``audio.wav``).
 """
 
 from __future__ import annotations
@@ -54,19 +54,19 @@ __all__ = [
 
 log = logging.getLogger("littlefoot")
 
-_RATES = range(1000, 768_001)  # hertz; beyond it, a damaged header would ask for absurd amounts of memory
-_HEAD = 1 << 15  # bytes by which a pipe is judged: one second of bare samples
+_RATES = range(1000, 768_001)  # hertz; with more, a damaged header would demand absurd amounts of memory
+_HEAD = 1 << 15  # bytes that decide about a pipe: one second of bare samples
 
 
 def read(source: Source) -> Waveform:
     """Read a whole recording.
 
     Args:
-        source: a path, the bytes of a file, a binary file (read from its beginning), or a
-            floating-point array of shape (T,) that already is mono at 16 kHz.
+        source: a path, the bytes of a file, a binary file (read from its beginning), or a floating-point
+            array of shape (T,), mono at 16 kHz.
 
     Returns:
-        float32, shape (T,), T >= 1, mono, 16 kHz, finite; an array that is so already is returned as is.
+        float32, shape (T,), T >= 1, mono, 16 kHz, finite; an array of this form is returned unchanged.
 
     Raises:
         AudioError: the file is missing, unreadable, truncated, damaged, empty or of an unknown format; or
@@ -78,18 +78,18 @@ def read(source: Source) -> Waveform:
 
 
 def blocks(source: Source, seconds: float = 30.0) -> Iterator[Waveform]:
-    """Read a recording piece by piece, in memory that does not grow with its length.
+    """Read a recording in blocks, in memory that does not grow with its length.
 
     Args:
         source: as for ``read``.
         seconds: length of every block but the last, which may be shorter.
 
     Yields:
-        float32 blocks of shape (T,), mono, 16 kHz; put together they are exactly ``read(source)``.
+        float32 blocks of shape (T,), mono, 16 kHz; joined they are exactly ``read(source)``.
 
     Raises:
-        AudioError: as ``read``, when the iteration starts; damage in a FLAC or MP3 file shows only
-            when it is reached, after the blocks before it were given out.
+        AudioError: as ``read``, when the iteration starts; damage in a FLAC or MP3 file is found only when it
+            is reached, after the blocks before it were yielded.
     """
     size = round(seconds * SAMPLE_RATE)
     if size < 1:
@@ -113,15 +113,15 @@ def blocks(source: Source, seconds: float = 30.0) -> Iterator[Waveform]:
 
 
 def duration(source: Source, exact: bool = True, limit: float | None = None) -> float:
-    """Length of a recording in seconds; from the header where it is reliable (not in MP3), else by decoding.
+    """Return the length of a recording in seconds, from a reliable header (not in MP3) or else by decoding.
 
     Args:
-        source: as for ``read``; a pipe or file that cannot seek is used up.
-        exact: False to trust any header, which is quick; of bare samples on a pipe the answer is then 0.
-        limit: decoding stops after so many seconds; the result is then above it, and not the whole length.
+        source: as for ``read``; a pipe or a file that cannot seek is consumed.
+        exact: False to trust any header, which is fast; the result is 0 for bare samples on a pipe.
+        limit: seconds after which decoding stops; the result is then above it, but not the whole length.
 
     Raises:
-        AudioError: as ``read``, for what can be seen without decoding.
+        AudioError: as ``read``, for faults that are found without decoding.
     """
     if isinstance(source, np.ndarray):
         return len(_checked_array(source)) / SAMPLE_RATE
@@ -142,17 +142,17 @@ def duration(source: Source, exact: bool = True, limit: float | None = None) -> 
 
 
 def channels(source: File) -> int:
-    """How many channels a recording has. Raises AudioError as ``read``, for what is seen without decoding."""
+    """Count the channels of a recording. Raises AudioError as ``read``, for faults found without decoding."""
     with _open(source) as recording:
         return recording.channels
 
 
 @contextmanager
 def standard_input(stream: BinaryIO) -> Iterator[Source]:
-    """What a pipe holds: an audio file, or else bare samples (``littlefoot.audio.pcm``), which are not kept.
+    """Read a pipe: an audio file, or else bare samples (``littlefoot.audio.pcm``), which are not kept.
 
     Raises:
-        AudioError: it is empty, or obviously neither.
+        AudioError: the pipe is empty, or its data are obviously neither.
     """
     head = stream.read(_HEAD)
     if formats.is_file(head):
@@ -165,8 +165,8 @@ def standard_input(stream: BinaryIO) -> Iterator[Source]:
 def normalize(waveform: Waveform) -> Waveform:
     """Shift to zero mean and scale to unit variance, over the whole waveform of shape (T,).
 
-    The same numbers as ``Wav2Vec2FeatureExtractor.zero_mean_unit_var_norm`` of transformers, its
-    1e-7 under the root included: silence stays silence.
+    The result equals that of ``Wav2Vec2FeatureExtractor.zero_mean_unit_var_norm`` of transformers, which adds
+    1e-7 under the root: silence stays silence.
     """
     normalized: Waveform = (waveform - waveform.mean()) / np.sqrt(waveform.var() + 1e-7)
     return normalized
@@ -191,7 +191,7 @@ def _checked_array(array: NDArray[Any]) -> Waveform:
 
 @contextmanager
 def _open(source: File) -> Iterator[Opened]:
-    """Open and verify a recording, in a process of its own unless it is plain."""
+    """Open and verify a recording, in a separate process unless its format is simple."""
     given, choice = (source.source, source.choice) if isinstance(source, Selected) else (source, Choice())
     untrusted = isinstance(given, Untrusted)
     source = given.file if isinstance(given, Untrusted) else given
@@ -272,5 +272,5 @@ def _decode(source: File | Pcm) -> Iterator[Waveform]:
             given += len(resampled)
             yield resampled
         rest = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
-        # One sample at 48 kHz resamples to none: then it stands for itself.
+        # one sample at 48 kHz resamples to none, and is kept unchanged
         yield rest if given + len(rest) else first
