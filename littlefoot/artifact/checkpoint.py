@@ -26,7 +26,7 @@ from littlefoot.artifact import (
 from littlefoot.artifact.artifact import Artifact
 from littlefoot.artifact.json_files import read_json
 from littlefoot.artifact.vocabulary import choose_language
-from littlefoot.audio import SAMPLE_RATE, folders
+from littlefoot.audio import SAMPLE_RATE, formats
 from littlefoot.errors import CheckpointError, LittlefootError, MissingExtraError
 from littlefoot.network import names
 from littlefoot.network.config import ModelConfig
@@ -107,7 +107,7 @@ def _find(source: str | Path, language: str | None) -> tuple[Path, dict[str, str
             raise CheckpointError(f"{source}: the directory has no config.json, so it holds no model")
         _say_if_on_the_hub_too(str(source))
         return path, None
-    if kind == "file" and path.name.lower().endswith(folders.SUFFIXES):
+    if kind == "file" and path.name.lower().endswith(formats.SUFFIXES):
         raise CheckpointError(
             f"{source}: is a recording, not a model: the model comes first, and recordings after it"
         )
