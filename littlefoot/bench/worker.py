@@ -166,11 +166,13 @@ def _delays(stream: Any, waveform: Any) -> dict[str, Any]:
 
 
 def peak_rss_bytes() -> int | None:
-    """Return the peak resident memory of this process, from the system; None if the system has no figure."""
+    """Return this process's peak of resident memory, or None where the system does not give it (Windows)."""
     status = Path("/proc/self/status")
     if status.exists():
         lines = status.read_text().splitlines()
         return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM")), None)
+    if sys.platform == "win32":
+        return None
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -5,13 +5,12 @@
 ``shards/N.jsonl``   the labels of shard N, one row on each line, in order: complete or absent
 ``manifest.tsv``     all rows that have a text
 ``summary.json``     the counts of the job
+``.lock``            locked by the process that writes
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
+
+from filelock import FileLock, Timeout
 
 from littlefoot.audio.folders import recordings
 from littlefoot.audio.manifest import Utterance
@@ -29,6 +30,7 @@ from littlefoot.system.amounts import in_bytes
 
 JOB, SHARDS, MANIFEST, SUMMARY = "job.json", "shards", "manifest.tsv", "summary.json"
 RECORDINGS = "recordings.jsonl"
+LOCK = ".lock"
 
 ROW_BYTES = 800
 """Bytes of a row in its shard and the manifest, for the check of the disk before the start."""
@@ -75,14 +77,21 @@ class Output:
         Raises LittlefootError if it contains something other than a job, if another process works in it, or
         if it cannot be written to.
         """
+        lock = FileLock(self.directory / LOCK, blocking=False)
         try:
-            descriptor = self._lock()
+            self._prepare()
+            lock.acquire()  # the system releases it with its process, however that ends
+            self._remove_unfinished()
+        except Timeout:
+            raise LittlefootError(
+                f"{self.directory}: another process is labelling into it: wait, or choose another output"
+            ) from None
         except OSError as error:
             raise self._refused(error) from error
         try:
             yield
         finally:
-            os.close(descriptor)
+            lock.release()
 
     def begin(self, description: dict[str, Any], shard_rows: int | None) -> int:
         """Begin or resume the job; return the rows of a shard.
@@ -123,7 +132,8 @@ class Output:
             )
         return rows
 
-    def _lock(self) -> int:
+    def _prepare(self) -> None:
+        """Make the directory, or refuse it."""
         if self.directory.exists() and not self.directory.is_dir():
             raise LittlefootError(f"{self.directory} is a file: choose another output")
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -134,19 +144,13 @@ class Output:
                 f"{self.directory} is not empty, and holds no labelling that was begun: choose another output"
             )
         shards.mkdir(exist_ok=True)
-        descriptor = os.open(self.directory, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the lock ends with its process
-        except BlockingIOError:
-            os.close(descriptor)
-            raise LittlefootError(
-                f"{self.directory}: another process is labelling into it: wait, or choose another output"
-            ) from None
+
+    def _remove_unfinished(self) -> None:
+        """Remove the partial files of a process that was killed."""
         for name in (JOB, RECORDINGS, MANIFEST, SUMMARY, f"{SHARDS}/*.jsonl"):
             place = self.directory / name
             for half in place.parent.glob(f".{place.name}.*"):
-                half.unlink()  # partial files of a process that was killed
-        return descriptor
+                half.unlink()
 
     def _refused(self, error: OSError) -> LittlefootError:
         return LittlefootError(
