@@ -24,6 +24,7 @@ from tones import QUIET, sing, write_recipe, write_set
 
 from littlefoot import artifact
 from littlefoot.artifact import Artifact
+from littlefoot.audio import reading
 from littlefoot.compress import calibration, quantize
 from littlefoot.decode.arpa import write_arpa
 from littlefoot.decode.ngram import estimate
@@ -89,13 +90,23 @@ def reason(line: str) -> str | None:
     return next((why for pattern, why in NOT_RUN.items() if re.match(pattern, line)), None)
 
 
+@pytest.fixture(scope="module")
+def in_8_bits(deep_teacher: Artifact) -> Artifact:
+    rng = np.random.default_rng(5)
+    clips = [reading.normalize(sing(text, rng).astype(np.float32)) for text in ("ABC DEF", "FED CAB")]
+    return quantize.quantize(deep_teacher, clips, quantize.QuantizeConfig(max_disagreement=1.0))[0]
+
+
 @pytest.fixture
-def tree(deep_teacher: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def tree(
+    deep_teacher: Artifact, in_8_bits: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
     """The working directory of a document."""
     directory = tmp_path / "work"
     directory.mkdir()
     monkeypatch.chdir(directory)
     first = artifact.save(deep_teacher, directory / "MODEL")
+    artifact.save(in_8_bits, directory / "mine-int8")
     (directory / "littlefoot" / "bundled").mkdir(parents=True)
     (directory / "littlefoot" / "bundled" / "samples").symlink_to(ROOT / "littlefoot" / "bundled" / "samples")
     for name in (
@@ -103,7 +114,6 @@ def tree(deep_teacher: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         "facebook/wav2vec2-large-960h",
         "littlefoot-en",
         "mine",
-        "mine-int8",
     ):
         shutil.copytree(first, directory / name)
     shutil.copytree(first, directory / "littlefoot" / "bundled" / "littlefoot-en")
@@ -120,6 +130,8 @@ def tree(deep_teacher: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (directory / "chain.yaml").write_text(chain[1], encoding="utf-8")
     write_recordings(directory)
     sentences = ["A FACE", "A BAD CAFE", "A FACADE", "BE A CAD", "FEED A CAB"]
+    for name in ("garden.txt", "chapter.txt"):
+        (directory / name).write_text("ABC DEF\n", encoding="utf-8")
     (directory / "TEXT").write_text("\n".join(sentences) + "\n", encoding="utf-8")
     write_arpa(estimate([sentence.split() for sentence in sentences], 2), directory / "MODEL.arpa")
     shutil.copy(recordings, directory / "manifest.tsv")
@@ -138,7 +150,7 @@ def split_off_tests(path: Path) -> None:
 def write_recordings(directory: Path) -> None:
     """Recordings of all names that documents use."""
     rng = np.random.default_rng(3)
-    for name in ("AUDIO", "talk.wav", "recording.wav", "meeting.flac", "episode.mp3"):
+    for name in ("AUDIO", "talk.wav", "recording.wav", "meeting.flac", "episode.mp3", "audiobook.mp3"):
         form = Path(name).suffix.removeprefix(".").upper() or "WAV"
         soundfile.write(directory / name, sing("ABC DEF", rng), 16_000, format=form)
     for folder in ("podcast", "archive/2024"):
