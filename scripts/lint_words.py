@@ -154,9 +154,10 @@ def files() -> Iterator[Path]:
     """Yield the documents, and the modules whose prose has been edited."""
     for pattern in DOCUMENTS:
         yield from sorted(ROOT.glob(pattern))
-    for path in sorted((ROOT / "littlefoot").rglob("*.py")):
-        if not path.relative_to(ROOT).as_posix().startswith(TO_DO):
-            yield path
+    for folder in ("littlefoot", "native", "benchmarks", "scripts"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            if not path.relative_to(ROOT).as_posix().startswith(TO_DO) and path != Path(__file__).resolve():
+                yield path
 
 
 def check(path: Path) -> list[Finding]:
