@@ -100,7 +100,7 @@ class Process:
 
     @property
     def step_seconds(self) -> float:
-        """What each further step may take of time."""
+        """Return the seconds that each further step may take."""
         return self._connection.gettimeout() or 0.0
 
     @step_seconds.setter

@@ -1,4 +1,4 @@
-"""Decode with libsndfile, through soundfile: its formats, read from front to back, and all of each file."""
+"""Decode with libsndfile, through soundfile: read each file from front to back, and all of it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 BLOCK_SAMPLES = 1 << 18
 """Samples of all channels that are decoded at a time: 1 MB."""
-_UNKNOWN_LENGTH = 1 << 62  # libsndfile counts 2^63 - 1 frames where a header gives no length
+_UNKNOWN_LENGTH = 1 << 62  # libsndfile's number of frames if a header gives no length
 
 
 class NotReadError(AudioError):
@@ -32,12 +32,12 @@ def opened(stream: BinaryIO, name: str, choice: Choice) -> Iterator[Opened]:
 
     Args:
         stream: seekable, at its beginning.
-        name: of the recording, for messages.
-        choice: of channel and track.
+        name: name of the recording, for messages.
+        choice: selected channel and track.
 
     Raises:
-        NotReadError: libsndfile does not know what the file holds.
-        AudioError: it is truncated or damaged. The message names it where it comes out of the pieces only.
+        NotReadError: libsndfile does not read the content.
+        AudioError: it is truncated or damaged. The message names it only if it is raised while decoding.
     """
     import soundfile
 
@@ -122,7 +122,7 @@ def _sequential() -> type[soundfile.SoundFile]:
 
 
 def _frames(file: soundfile.SoundFile, name: str, least: int, mixer: Mixer) -> Iterator[Waveform]:
-    """Mono pieces of shape (T,) at the file's own rate; at the end, check that all frames came."""
+    """Yield mono pieces (T,) at the file's own rate; at the end, check that all frames were decoded."""
     import soundfile
 
     buffer = np.empty((max(1, BLOCK_SAMPLES // file.channels), file.channels), np.float32)
@@ -144,7 +144,7 @@ def _frames(file: soundfile.SoundFile, name: str, least: int, mixer: Mixer) -> I
     known = file.format != "MP3" and file.frames < _UNKNOWN_LENGTH
     promised = max(least, file.frames) if known else least
     if got < promised:
-        # for MP3 with variable bit rate and no length header, libmpg123 drops the samples beyond its guess.
+        # For MP3 with variable bit rate and no length header, libmpg123 drops the samples beyond its guess.
         remedy = formats.CONVERT if file.format == "MP3" else "fetch or export it again"
         raise AudioError(f"{name}: only {got} of {promised} samples could be decoded; {remedy}")
     if not got:

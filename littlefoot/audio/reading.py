@@ -1,10 +1,10 @@
 """Read audio from files, bytes, pipes and arrays, as float32, mono, 16 kHz.
 
-libsndfile (``audio.libsndfile``) or FFmpeg (``audio.media``) decodes a file, according to its content and
-not its name (``audio.formats``), and soxr resamples it, block by block, so that a recording of any length
-needs bounded memory. Several channels become one (``audio.channels``). A damaged or truncated file is
-refused rather than read in part (``audio.containers``), and so is a file that changes meanwhile. A WAV file
-with a wrong header is read (``audio.wav``).
+libsndfile (``audio.libsndfile``) or FFmpeg (``audio.media``) decodes a file, according to its content and not
+its name (``audio.formats``), and soxr resamples it, block by block, so that a recording of any length needs
+bounded memory. Several channels become one (``audio.channels``). A damaged or truncated file is refused
+rather than read in part (``audio.containers``), and so is a file that changes meanwhile. A WAV file with a
+wrong header is read (``audio.wav``).
 """
 
 from __future__ import annotations
@@ -223,7 +223,7 @@ def _open(source: File) -> Iterator[Opened]:
 
 
 def _decoded(stream: BinaryIO, name: str, choice: Choice, untrusted: bool, stack: ExitStack) -> Opened:
-    """Open a recording in this process, or in one of its own where that is possible and it is not plain."""
+    """Open a recording in this process, or in a separate one if that is possible and it is not simple."""
     found = formats.sniff(stream.read(formats.MAGIC_BYTES))
     stream.seek(0)
     isolated = isolation.AVAILABLE and (untrusted or found is None or not found.is_plain)
@@ -238,7 +238,7 @@ def _decoded(stream: BinaryIO, name: str, choice: Choice, untrusted: bool, stack
 
 
 def _with_warnings(recording: Opened, name: str, once: bool) -> Iterator[Waveform]:
-    """Yield the pieces; then log what is odd, ``once`` in this process for a file that is read often."""
+    """Yield the pieces, then log warnings, only ``once`` in this process for a file that is read often."""
     yield from recording.pieces
     for warning in recording.warnings:
         message = f"{name}: {warning}"

@@ -1,4 +1,4 @@
-"""What a recording may be given as, and how it becomes a file that can seek."""
+"""Define the sources of recordings, and turn them into files that can seek."""
 
 from __future__ import annotations
 
