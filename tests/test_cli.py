@@ -20,7 +20,7 @@ from littlefoot.errors import CheckpointError, LittlefootError
 from littlefoot.runtime import saturation
 
 COMMANDS = [
-    *("transcribe", "eval", "graft", "bench", "quantize", "shrink", "train", "label"),
+    *("transcribe", "align", "eval", "graft", "bench", "quantize", "shrink", "train", "label"),
     *("analyze", "export", "push", "serve", "info", "doctor", "demo", "lm"),
 ]
 
