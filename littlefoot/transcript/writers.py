@@ -112,9 +112,9 @@ def ctm(transcription: Transcription, file: str | None = None, layout: Layout | 
 
 
 def textgrid(transcription: Transcription, file: str | None = None, layout: Layout | None = None) -> str:
-    """Write a TextGrid of Praat, in its long form, with tiers of segments, words and, of an alignment, characters.
+    """Write a TextGrid of Praat, in its long form: tiers of segments, words and, if aligned, characters.
 
-    Each speaker has tiers of his own. A tier's intervals fill the recording; those without speech are empty.
+    Each speaker has separate tiers. A tier's intervals fill the recording; those without speech are empty.
     What begins before the interval before it has ended begins there.
     """
     tiers: dict[str, list[tuple[float, float, str]]] = {}
