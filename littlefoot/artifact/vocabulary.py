@@ -188,6 +188,10 @@ class Vocabulary:
         between = self.word_delimiter if self.delimiter >= 0 else " "
         return self._alphabet.spell(between.join(text.split()))
 
+    def pieces(self, word: str) -> list[tuple[str, list[int]]]:
+        """The characters of a word, or groups of them, with the tokens of each; none where it is missing."""
+        return self._alphabet.pieces(word)
+
     @cached_property
     def _alphabet(self) -> Alphabet:
         tokens = {token: index for index, token in enumerate(self.written) if token}
