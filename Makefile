@@ -6,11 +6,11 @@ BIN = $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
 .PHONY: test test-all attack attack-long attack-kills attack-api endurance lint demo bench speed results samples clean
 
-test: .venv/native lint
+test: .venv/native .venv/liblittlefoot/built lint
 	.venv/$(BIN)/python -m pytest -q -m "not slow"
 
 # The page is tested where chromium is installed (apt-get install chromium).
-test-all: .venv/native lint
+test-all: .venv/native .venv/liblittlefoot/built lint
 	.venv/$(BIN)/python -m pytest -q
 
 # Damaged and hostile input for all readers: five minutes, or a million tries. The table goes into the page.
@@ -85,6 +85,15 @@ samples: .venv/stamp
 		echo "no C++ compiler: the native kernels are not built, and their tests are skipped"; \
 	fi
 	touch $@
+
+# The C library and the programs that its tests run, likewise.
+.venv/liblittlefoot/built: .venv/stamp $(wildcard native/*.* native/include/* native/src/* native/src/*/* native/tests/*)
+	@if command -v cmake > /dev/null && command -v c++ g++ clang++ > /dev/null; then \
+		cmake -S native -B .venv/liblittlefoot -DCMAKE_BUILD_TYPE=Release -DCHECKS=ON > /dev/null && \
+		cmake --build .venv/liblittlefoot -j 2 > /dev/null && touch $@; \
+	else \
+		echo "no C++ compiler or cmake: liblittlefoot is not built, and its tests are skipped"; \
+	fi
 
 .venv-demo/stamp: $(SETUP)
 	$(PYTHON) -m venv --clear .venv-demo

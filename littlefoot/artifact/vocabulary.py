@@ -109,6 +109,11 @@ class Vocabulary:
         """What stands between words: nothing where the alphabet has no word delimiter."""
         return self.space if self.phones or self.delimiter >= 0 else ""
 
+    @property
+    def cleaned(self) -> tuple[str, ...]:
+        """Strings whose spaces are removed from the text, in this order."""
+        return _CLEANED if self.clean_up and self.separator == " " else ()
+
     def word(self, ids: Iterable[int]) -> str:
         """The text of the tokens of one word."""
         text = "".join(self.written[index] for index in ids)
@@ -117,10 +122,10 @@ class Vocabulary:
     def groups(self, words: Sequence[str]) -> list[list[int]]:
         """Which words stand together in the text, by their places: more than one where it is cleaned up."""
         places = [[place] for place in range(len(words))]
-        if not (self.clean_up and self.separator == " "):
+        if not self.cleaned:
             return places
         text = " ".join(words)
-        for spaced in _CLEANED:
+        for spaced in self.cleaned:
             text = text.replace(spaced, spaced.strip())
         found: list[list[int]] = []
         at, joined = 0, False
