@@ -104,11 +104,13 @@ def program(artifact: Artifact, kernels: str, threads: int) -> Program | None:
 
 
 def eight_bits(artifact: Artifact, threads: int) -> NativeEngine | None:
-    """An artifact in 8 bits, all of it on the kernels, where these are faster than an engine: on processors
-    without instructions for 8-bit products. None for other artifacts and other processors."""
+    """An artifact in 8 bits, all of it on the kernels, where these are faster than an engine, on processors
+    without instructions for 8-bit products, or where no engine is installed. None for everything else."""
     found = available()
     static = artifact.config.littlefoot.get("quantization", {}).get("mode") == "static"
-    if not (static and may_saturate() and found and found[0] != "scalar"):
+    faster = may_saturate() and found[:1] != ["scalar"]
+    alone = not (find_spec("openvino") or find_spec("onnxruntime"))
+    if not (static and found and (faster or alone)):
         return None
     if (features := front_end(artifact, found[0], threads)) is None:
         return None
