@@ -104,8 +104,8 @@ def program(artifact: Artifact, kernels: str, threads: int) -> Program | None:
 
 
 def eight_bits(artifact: Artifact, threads: int) -> NativeEngine | None:
-    """An artifact in 8 bits, all of it on the kernels, where these are faster than an engine, on processors
-    without instructions for 8-bit products, or where no engine is installed. None for everything else."""
+    """An artifact in 8 bits, all of it on the kernels, where these are faster than an engine (on processors
+    without instructions for 8-bit products) or no engine is installed. None for everything else."""
     found = available()
     static = artifact.config.littlefoot.get("quantization", {}).get("mode") == "static"
     faster = may_saturate() and found[:1] != ["scalar"]
