@@ -34,7 +34,7 @@ from littlefoot.audio import SAMPLE_RATE
 from littlefoot.compress.calibration import collect
 from littlefoot.compress.quantize import QuantizeConfig, quantize_static
 from littlefoot.compress.rounding import fit
-from littlefoot.runtime.engine import create
+from littlefoot.runtime.registry import create
 
 BASE: dict[str, Any] = {}
 LARGE = {

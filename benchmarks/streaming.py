@@ -29,9 +29,9 @@ from littlefoot.artifact import Artifact, checkpoint
 from littlefoot.audio import SAMPLE_RATE, manifest
 from littlefoot.audio.reading import read
 from littlefoot.evaluate.metrics import evaluate
-from littlefoot.runtime.engine import create, create_stream
 from littlefoot.runtime.frames import ChunkedFrames
 from littlefoot.runtime.recognizer import Recognizer
+from littlefoot.runtime.registry import create, create_stream
 
 S3: dict[str, Any] = {
     "hidden_size": 384,

@@ -28,8 +28,8 @@ from littlefoot.audio import reading
 from littlefoot.compress import calibration
 from littlefoot.decode.arpa import write_arpa
 from littlefoot.decode.ngram import estimate
-from littlefoot.runtime import engine
-from littlefoot.runtime.engine import openvino_core
+from littlefoot.runtime import openvino
+from littlefoot.runtime.openvino import openvino_core
 
 SECONDS = (0.6, 0.9, 1.2)
 
@@ -460,7 +460,7 @@ def test_an_exported_onnx_network_is_what_littlefoot_runs(run: Run, exported: Pa
 def test_an_exported_openvino_network_is_what_littlefoot_runs(
     run: Run, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "may_saturate", lambda: False)  # it has all 8 bits
+    monkeypatch.setattr(openvino, "may_saturate", lambda: False)  # it has all 8 bits
     out = tmp_path / "model.xml"
     assert run("export", exported, "-o", out, "--to", "openvino").code == 0
     assert (tmp_path / "model.bin").exists()

@@ -28,7 +28,7 @@ from littlefoot.compress.teacher import LiveTeacher
 from littlefoot.errors import CheckpointError, ConfigError, TrainingError
 from littlefoot.network.config import ModelConfig
 from littlefoot.network.encoder import transform
-from littlefoot.runtime.engine import create
+from littlefoot.runtime.registry import create
 from littlefoot.training.data import TrainingSet
 from littlefoot.training.module import CTCModel, Parameters
 from littlefoot.training.train_config import TrainConfig

@@ -48,7 +48,7 @@ from littlefoot.compress.mixed import kl_divergence
 from littlefoot.compress.rounding import input_scale
 from littlefoot.compress.rounding import round_input as round_input_numpy
 from littlefoot.errors import ConfigError
-from littlefoot.runtime.engine import create
+from littlefoot.runtime.registry import create
 from littlefoot.training.module import CTCModel
 from littlefoot.training.train_config import TrainConfig
 

@@ -17,8 +17,8 @@ from artifacts import difference, few_bits, noise
 from littlefoot import artifact as artifacts
 from littlefoot.artifact import safetensors_io
 from littlefoot.artifact.packing import levels_of
-from littlefoot.runtime.engine import create
 from littlefoot.runtime.native import engine as native
+from littlefoot.runtime.registry import create
 
 pytestmark = pytest.mark.skipif(
     not native.available(), reason="the native kernels are not installed: pip install ./native"
@@ -202,7 +202,7 @@ FORKS = """
 import os, sys, threading
 import numpy as np
 from artifacts import few_bits, noise
-from littlefoot.runtime.engine import create
+from littlefoot.runtime.registry import create
 engine = create(few_bits(2, 8, positions=8, front_end=8), threads=3)
 waveform = noise(20000)
 expected = engine.run(waveform)

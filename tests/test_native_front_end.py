@@ -19,11 +19,11 @@ from littlefoot import artifact as artifacts
 from littlefoot.artifact import Artifact
 from littlefoot.artifact.linear import EightBitWeight, FloatWeight, packed_layers, put, read, read_weight
 from littlefoot.errors import EngineError
-from littlefoot.runtime import engine as engines
-from littlefoot.runtime.engine import create
+from littlefoot.runtime import registry
 from littlefoot.runtime.native import engine as native
 from littlefoot.runtime.native.front_end import FrontEnd
-from littlefoot.runtime.native.ops import UnsupportedError
+from littlefoot.runtime.native.unsupported import UnsupportedError
+from littlefoot.runtime.registry import create
 
 pytestmark = pytest.mark.skipif(
     not native.available(), reason="the native kernels are not installed: pip install ./native"
@@ -137,7 +137,7 @@ def test_a_slice_of_a_view_is_read_right() -> None:
 def test_no_engine_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     model = few_bits(2, 8, positions=8, front_end=8)
     expected = create(model, "onnxruntime", kernels="off").run(noise(4000))
-    monkeypatch.setattr(engines, "_engine", lambda *arguments: pytest.fail("an engine was made"))
+    monkeypatch.setattr(registry, "_load", lambda *arguments: pytest.fail("an engine was made"))
     made = create(model, "openvino")
     assert made.name == "native"
     spread = expected.std()
@@ -344,4 +344,4 @@ def test_a_front_end_needs_layers_and_threads() -> None:
 
 
 def test_a_model_that_is_not_packed_has_no_program() -> None:
-    assert native.program(tiny(), "auto", 1) is None
+    assert native.packed_program(tiny(), "auto", 1) is None

@@ -19,7 +19,7 @@ from littlefoot.audio import manifest
 from littlefoot.compress.methods import StepContext
 from littlefoot.compress.prune import GatedOps, Gates, PruneConfig, draw, expected, prune, remove, size
 from littlefoot.errors import ConfigError
-from littlefoot.runtime.engine import create
+from littlefoot.runtime.registry import create
 from littlefoot.training.module import CTCModel
 from littlefoot.training.train_config import TrainConfig
 

@@ -27,7 +27,7 @@ from littlefoot.decode.beam import BeamConfig
 from littlefoot.decode.ngram import estimate
 from littlefoot.errors import AudioError
 from littlefoot.network.config import ModelConfig
-from littlefoot.runtime import engine, recognizer
+from littlefoot.runtime import recognizer, registry
 from littlefoot.runtime.recognizer import Recognizer, windows
 
 RATE = 16_000
@@ -63,7 +63,7 @@ def model() -> Artifact:
 def real() -> Recognizer:
     """A tiny random model that says something else at any time."""
     model = artifacts.talkative(artifacts.tiny(), speechlike(1.0))
-    return Recognizer(model, engine.create(model, "openvino", threads=1))
+    return Recognizer(model, registry.create(model, "openvino", threads=1))
 
 
 @pytest.fixture
@@ -183,7 +183,7 @@ def test_normalisation_is_as_the_preprocessor_says() -> None:
     plain, normalizing = (
         Recognizer(
             replace(model, preprocessor={"do_normalize": wish, "sampling_rate": RATE}),
-            engine.create(model, "openvino", threads=1, precision="f32"),
+            registry.create(model, "openvino", threads=1, precision="f32"),
         )
         for wish in (False, True)
     )
@@ -394,7 +394,7 @@ def test_the_shortest_audio_with_a_frame_has_one(real: Recognizer) -> None:
 @pytest.mark.parametrize("level", [0.0, 1.0])
 def test_silence_gives_finite_logits(model: Artifact, level: float) -> None:
     normalizing = replace(model, preprocessor={"do_normalize": True, "sampling_rate": RATE})
-    listener = Recognizer(normalizing, engine.create(normalizing, threads=1))
+    listener = Recognizer(normalizing, registry.create(normalizing, threads=1))
     logits = listener.logits(np.full(RATE, level, np.float32))
     assert np.isfinite(logits).all()
     listener.transcribe(np.full(RATE, level, np.float32))
@@ -444,7 +444,7 @@ def test_a_checkpoint_of_transformers_is_loaded_and_says_the_same(tmp_path: Path
 def test_an_artifact_is_loaded_and_says_the_same(tmp_path: Path) -> None:
     waveform = speechlike(1.0)
     model = artifacts.talkative(artifacts.tiny(), waveform)
-    real = Recognizer(model, engine.create(model, "openvino", threads=1))
+    real = Recognizer(model, registry.create(model, "openvino", threads=1))
     artifact_files.save(model, tmp_path / "model")
     loaded = littlefoot.load(str(tmp_path / "model"), threads=1)
     np.testing.assert_allclose(loaded.logits(waveform), real.logits(waveform), atol=1e-4)

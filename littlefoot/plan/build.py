@@ -25,10 +25,10 @@ from littlefoot.network.config import ModelConfig
 from littlefoot.network.inventory import WAVEFORM_LAYER, Part, inventory
 from littlefoot.network.weights import expected_weights
 from littlefoot.plan.candidates import PRECISIONS, ROUNDING, Candidate, MethodCall
-from littlefoot.runtime.engine import create, create_stream
 from littlefoot.runtime.native import engine as native
 from littlefoot.runtime.protocols import Engine
 from littlefoot.runtime.recognizer import Recognizer
+from littlefoot.runtime.registry import create, create_stream
 
 CLIP_SECONDS = 10.0
 ROUNDS = 5

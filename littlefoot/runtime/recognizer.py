@@ -30,9 +30,9 @@ from littlefoot.decode.lexicon import read_lexicon
 from littlefoot.decode.spans import together
 from littlefoot.errors import ConfigError, EngineError
 from littlefoot.network.config import ModelConfig
-from littlefoot.runtime.engine import create, create_stream
 from littlefoot.runtime.frames import ChunkedFrames, Frames, WindowedFrames
 from littlefoot.runtime.protocols import Engine, StreamEngine
+from littlefoot.runtime.registry import create, create_stream
 from littlefoot.runtime.stream import Stream
 from littlefoot.transcript.results import Alternative, Transcription, Word
 from littlefoot.transcript.segments import cut, segments
@@ -400,7 +400,7 @@ def load(
 
     Args:
         model: a bundled name, the directory of an artifact or checkpoint, or a Hub id.
-        engine: ``auto``, ``openvino`` or ``onnxruntime``.
+        engine: ``auto``, or the name of an engine (``littlefoot.runtime.registry``).
         threads: processor threads, at least 1; all by default.
         precision: of what is not quantized, ``auto``, ``f32`` or ``bf16``.
         language: for MMS, whose adapter and alphabet to take.
@@ -414,7 +414,7 @@ def load(
 
     Raises:
         ConfigError: more layers than the model has, bits that it does not have, or an impossible setting.
-        LittlefootError: what ``artifact.checkpoint.load`` and ``runtime.engine.create`` raise.
+        LittlefootError: what ``artifact.checkpoint.load`` and ``runtime.registry.create`` raise.
     """
     specification = {
         **{"model": str(model), "engine": engine, "threads": threads, "precision": precision},
@@ -444,11 +444,10 @@ def _load_again(specification: dict[str, Any]) -> Recognizer:
     return load(**specification)
 
 
-class _Closed:
+class _Closed(Engine):
     """In the place of an engine that was given back."""
 
     name = "closed"
-    kernels = "none"
 
     def run(self, waveform: Array) -> Array:
         raise EngineError("the recogniser is closed: load it again")
