@@ -156,9 +156,17 @@ class Distillation(Objective):
         if self.shares_front_end:
             assert targets.features is not None  # has_features_of
             return self.model.encode_features(
-                targets.features, targets.frames, batch.time_mask, batch.feature_mask
+                *(targets.features, targets.frames, batch.time_mask, batch.feature_mask),
+                *(self.make_ops, self.geometry(batch)),
             )
-        return self.model.encode(batch.waveforms, batch.lengths, batch.time_mask, batch.feature_mask)
+        return self.model.encode(
+            *(batch.waveforms, batch.lengths, batch.time_mask, batch.feature_mask),
+            *(self.make_ops, self.geometry(batch)),
+        )
+
+    def geometry(self, batch: Batch) -> ModelConfig:
+        """The configuration by which the student computes a batch."""
+        return self.model.config
 
     def _path_terms(
         self, logits: Tensor, theirs: Tensor, frames: Tensor, targets: Targets
