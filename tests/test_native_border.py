@@ -176,6 +176,20 @@ def test_threads_may_share_a_program() -> None:
                 assert difference(found, right) < 1e-6
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted on Linux")
+def test_a_native_engine_has_its_threads_once() -> None:
+    """Front end and program share them, and take turns."""
+
+    def threads() -> int:
+        return len(os.listdir("/proc/self/task"))
+
+    before = threads()
+    engine = create(few_bits(2, 8, positions=8, front_end=8), threads=4)
+    assert engine.name == "native"
+    engine.run(noise(4000))
+    assert threads() == before + 3  # the calling thread is the fourth
+
+
 def test_a_step_that_is_added_meanwhile_does_not_change_a_run() -> None:
     import littlefoot_native
 

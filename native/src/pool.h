@@ -7,6 +7,7 @@
 #include <exception>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -28,6 +29,8 @@ class Pool {
     // Calls work(task, thread) for every task; returns when all are done. Throws what a task threw.
     using Work = std::function<void(long, int)>;
     void run(long tasks, const Work& work);
+    // Held while one of those that share the threads computes, or changes: they take turns.
+    std::mutex turn;
 
   private:
     struct Shared;  // between the threads

@@ -67,7 +67,7 @@ def create(
     if program is None:
         free = (name, kernels) == ("auto", "auto") and settings.precision != "bf16"
         return eight_bits(artifact, settings.threads) if free else None
-    features: Engine | None = front_end(artifact, program.kernels, settings.threads)
+    features: Engine | None = front_end(artifact, program)
     if features is None:
         features = SlicedFrontEnd(load("features"), artifact.config)
     made = NativeEngine(features, None if program.embeds else load("embedding"), program)
@@ -130,26 +130,29 @@ def eight_bits(artifact: Artifact, threads: int) -> NativeEngine | None:
     static = artifact.config.littlefoot.get("quantization", {}).get("mode") == "static"
     if not (static and may_saturate() and found and found[0] != "scalar"):
         return None
-    if (features := front_end(artifact, found[0], threads)) is None:
-        return None
     try:
         program = Program(artifact, found[0], threads)
     except UnsupportedError:
         return None
-    return NativeEngine(features, None, program) if program.embeds else None
+    features = front_end(artifact, program) if program.embeds else None
+    return None if features is None else NativeEngine(features, None, program)
 
 
-def front_end(artifact: Artifact, kernels: str, threads: int) -> FrontEnd | None:
+def front_end(artifact: Artifact, program: Program) -> FrontEnd | None:
     """The convolutions before a program; None where an engine has to run them."""
     try:
-        return FrontEnd(artifact, kernels, threads)
+        return FrontEnd(artifact, program)
     except UnsupportedError:
         return None
 
 
 class NativeEngine(Engine):
     """A front end, an engine for the positional convolution where the program cannot, and a program from
-    there on. Program and front end of the kernels have locks of their own."""
+    there on.
+
+    A front end and a program of the kernels share their threads, and with these one lock: threads that call
+    ``run`` take turns at each, however many runs the settings allow side by side.
+    """
 
     def __init__(self, features: Engine, embedding: Engine | None, program: Program) -> None:
         self.name, self.kernels = (embedding or features).name, program.kernels

@@ -16,6 +16,7 @@ from littlefoot.errors import EngineError
 from littlefoot.network.encoder import front_end
 from littlefoot.runtime.native import layers
 from littlefoot.runtime.native.layers import Array, Arrays
+from littlefoot.runtime.native.program import Program
 from littlefoot.runtime.native.unsupported import LimitedOps, UnsupportedError
 from littlefoot.runtime.protocols import Engine
 
@@ -94,12 +95,11 @@ class FrontEnd(Engine):
 
     name = "native"
 
-    def __init__(self, artifact: Artifact, kernels: str, threads: int) -> None:
-        import littlefoot_native
-
+    def __init__(self, artifact: Artifact, program: Program) -> None:
+        """``program`` runs what follows. Both share its threads: one of them computes at a time."""
         ops = FrontEndOps()
         front_end(ops, artifact.config, Waves(ops), None)
-        self._front_end = littlefoot_native.FrontEnd(threads, kernels)
+        self._front_end = program.front_end()
         for number, layer in enumerate(ops.layers):
             try:
                 if number == 0:

@@ -59,6 +59,10 @@ class Program:
         """Of the weights in memory."""
         return int(self._program.bytes)
 
+    def front_end(self) -> Any:
+        """Make a native front end without layers that shares the program's threads."""
+        return self._program.front_end()
+
     def run(self, x: Array) -> Array:
         """Features (F, C), or the input of the first block (F, D) -> logits (F, V)."""
         logits: Array = self._program.run(x, [_total(biases, len(x)) for biases in self._biases])
