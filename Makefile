@@ -6,8 +6,11 @@ BIN = $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
 .PHONY: test test-all attack attack-long attack-kills attack-api endurance lint demo bench speed results samples clean
 
+# A worker for each core. The tests of a file stay together, since they share what is slow to make; libraries that
+# would start a thread for each core start one.
+test: export OMP_NUM_THREADS = 1
 test: .venv/native lint
-	.venv/$(BIN)/python -m pytest -q -m "not slow"
+	.venv/$(BIN)/python -m pytest -q -m "not slow" -n auto --maxprocesses 8 --dist loadfile
 
 # The page is tested where chromium is installed (apt-get install chromium).
 test-all: .venv/native lint

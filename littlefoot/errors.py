@@ -34,7 +34,7 @@ class EngineError(LittlefootError):
 
 
 class TrainingError(LittlefootError):
-    """Training that cannot start or cannot go on."""
+    """Training that cannot start or cannot continue."""
 
 
 class MissingExtraError(LittlefootError):

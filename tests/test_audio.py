@@ -194,7 +194,7 @@ def test_normalization_is_that_of_transformers(scale: float) -> None:
 # What is refused
 
 
-@pytest.mark.parametrize("kind", set(KINDS) - {"mp3"})
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"mp3"}))
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_a_file_cut_anywhere_is_refused(kind: str, data: st.DataObject) -> None:

@@ -1,8 +1,8 @@
-"""Texts spelled in the tokens of an alphabet, whatever their case and Unicode form.
+"""Spell texts in the tokens of an alphabet, whatever their case and Unicode form.
 
 Tokens of several characters are found by longest match. A character that the alphabet lacks is written in
-its other case, its other Unicode form (composed, decomposed, compatible) or as its plain apostrophe, where
-the alphabet has that: texts and alphabets come from different people.
+its other case, its other Unicode form (composed, decomposed, compatible) or as a plain apostrophe, if the
+alphabet has that.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ _DOTTED, _DOTLESS = "\u0130", "\u0131"  # I and i of Turkish and its relatives, 
 
 
 class Alphabet:
-    """The tokens in which texts can be written, and their indices."""
+    """Tokens for spelling texts, with their indices."""
 
     def __init__(self, tokens: Mapping[str, int], cased: bool = False) -> None:
-        """``tokens``: without those that stand for no text; ``cased``: upper and lower case differ."""
+        """Take the tokens that have text; ``cased`` means that upper and lower case differ."""
         self._index = dict(tokens)
         for token, index in tokens.items():
             self._index.setdefault(unicodedata.normalize("NFC", token), index)
@@ -33,7 +33,7 @@ class Alphabet:
         self._rewritten: dict[str, list[int] | None] = {}
 
     def spell(self, text: str) -> tuple[list[int], list[str]]:
-        """The tokens of a text, and its characters that the alphabet lacks, which the tokens leave out."""
+        """Return the tokens of a text, and its characters that the alphabet lacks, which are left out."""
         text = unicodedata.normalize("NFC", text)
         if self._own_case is not None:  # of the whole: the last sigma of a word has a form of its own
             tokens, missing = self._spell(self._own_case(text))
@@ -59,7 +59,9 @@ class Alphabet:
         return tokens, missing
 
     def _match(self, text: str, at: int) -> tuple[int, int]:
-        """The longest token that begins here, as it stands or else in another case, and its characters."""
+        """Return the longest token that begins here, unchanged or else in another case, and its
+        characters.
+        """
         for case in (_as_it_stands, *self._cases):
             for length in range(min(self._longest, len(text) - at), 0, -1):
                 index = self._index.get(case(text[at : at + length]))
@@ -68,7 +70,7 @@ class Alphabet:
         return 0, 0
 
     def _other_form(self, character: str) -> list[int] | None:
-        """The tokens of one character in another form; None where the alphabet has none of them."""
+        """Return the tokens of one character in another form; None if the alphabet has none of them."""
         if character not in self._rewritten:
             candidates = (self._exact(form) for form in self._forms(character))
             self._rewritten[character] = next((each for each in candidates if each is not None), None)
@@ -84,7 +86,7 @@ class Alphabet:
                 yield unicodedata.normalize(form, case)
 
     def _exact(self, text: str) -> list[int] | None:
-        """The tokens of a text by longest match, as it stands; None where some of it is missing."""
+        """Return the tokens of an unchanged text by longest match; None if the alphabet lacks some of it."""
         tokens: list[int] = []
         at = 0
         while at < len(text):

@@ -1,4 +1,4 @@
-"""Samples without a header, as programs pipe them: 16 kHz, mono, 16 bits, little-endian."""
+"""Read samples without a header, as programs pipe them: 16 kHz, mono, 16 bits, little-endian."""
 
 import itertools
 from collections.abc import Iterator
@@ -19,12 +19,12 @@ class Pcm:
     def __init__(self, stream: BinaryIO, head: bytes = b"", name: str = "standard input") -> None:
         """
         Args:
-            stream: gives bytes.
-            head: those that were already taken from it.
-            name: for messages.
+            stream: binary stream.
+            head: bytes that were already read from it.
+            name: name for messages.
 
         Raises:
-            AudioError: what ``head`` holds is obviously no speech.
+            AudioError: ``head`` is obviously not speech.
         """
         self._stream, self._head, self.name = stream, head, name
         if not head:
@@ -36,7 +36,7 @@ class Pcm:
             )
 
     def blocks(self) -> Iterator[NDArray[np.float32]]:
-        """Samples (T,) in -1 ... 1. Raises AudioError at the end, if that is in the middle of a sample."""
+        """Yield samples (T,) in -1 ... 1. Raises AudioError if the data end in the middle of a sample."""
         left = b""
         for data in itertools.chain([self._head], iter(lambda: self._stream.read(_BLOCK), b"")):
             data = left + data
@@ -59,7 +59,9 @@ def _is_text(head: bytes) -> bool:
 
 
 def _is_random(head: bytes) -> bool:
-    """Compressed and encrypted data sound like white noise at full volume; no recording does."""
+    """Return True for data like white noise at full volume: compressed or encrypted ones, never a
+    recording.
+    """
     samples = np.frombuffer(head[: len(head) - len(head) % 2], "<i2").astype(np.float64)
     samples -= samples.mean() if len(samples) else 0
     power = float(np.square(samples).sum())

@@ -1,10 +1,10 @@
-"""Audio from files, bytes, pipes and arrays: always float32, mono, 16 kHz.
+"""Read audio from files, bytes, pipes and arrays, as float32, mono, 16 kHz.
 
-Files are decoded by libsndfile (through soundfile) or FFmpeg (``audio.media``), chosen by what they
-hold and not by their names, and resampled by soxr, block by block, so that a recording of any length needs
-bounded memory. Several channels become one (``audio.channels``). A file that is damaged or not all
-there is refused rather than read in part (``audio.containers``), and so is one that changes meanwhile;
-a WAV file whose header is wrong is read (``audio.wav``).
+libsndfile (through soundfile) or FFmpeg (``audio.media``) decodes a file, according to its content and not
+its name, and soxr resamples it, block by block, so that a recording of any length needs bounded memory.
+Several channels become one (``audio.channels``). A damaged or truncated file is refused rather than read in
+part (``audio.containers``), and so is a file that changes meanwhile. A WAV file with a wrong header is read
+(``audio.wav``).
 """
 
 import io
@@ -37,21 +37,21 @@ Waveform: TypeAlias = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Untrusted:
-    """A recording that a stranger sent: decoded in a process of its own, whatever its format."""
+    """A recording from an untrusted source, which is decoded in a separate process in any format."""
 
     file: BinaryIO
 
 
 @dataclass(frozen=True)
 class Selected:
-    """A recording of which one channel or track is heard."""
+    """A recording with a selected channel and track."""
 
     source: "Unselected"
     choice: Choice
 
 
 def selected(source: "Source", channel: str = "auto", track: int | None = None) -> "Selected":
-    """One channel and track of a recording. Raises AudioError for samples, which have none to choose."""
+    """Select a channel and a track of a recording. Raises AudioError for arrays, which have none."""
     if isinstance(source, Pcm | np.ndarray):
         raise AudioError(f"{name_of(source)}: is one channel: there is none to choose")
     if isinstance(source, Selected):
@@ -69,25 +69,25 @@ _READABLE = (
     " pip install 'littlefoot[media]'"
 )
 _CONVERT = "convert it with: ffmpeg -i INPUT -ar 16000 -ac 1 OUTPUT.wav"
-_RATES = range(1000, 768_001)  # hertz; beyond it, a damaged header would ask for absurd amounts of memory
+_RATES = range(1000, 768_001)  # hertz; with more, a damaged header would demand absurd amounts of memory
 _LOUDEST = 2.0**31  # float samples in the scale of 32-bit integers still pass
 _BLOCK = 1 << 18  # samples of all channels decoded at a time: 1 MB
 _CHANGED = "was changed while it was read: wait until it is complete"
 _SPOOL = 1 << 26  # bytes of a pipe that are held in memory rather than in a temporary file
-_MAGIC_BYTES = 200  # by which a format is known
-_HEAD = 1 << 15  # bytes by which a pipe is judged: one second of bare samples
-_UNKNOWN_LENGTH = 1 << 62  # libsndfile counts 2^63 - 1 frames where a header gives no length
+_MAGIC_BYTES = 200  # that identify a format
+_HEAD = 1 << 15  # bytes that decide about a pipe: one second of bare samples
+_UNKNOWN_LENGTH = 1 << 62  # libsndfile's number of frames if a header gives no length
 
 
 def read(source: Source) -> Waveform:
     """Read a whole recording.
 
     Args:
-        source: a path, the bytes of a file, a binary file (read from its beginning), or a
-            floating-point array of shape (T,) that already is mono at 16 kHz.
+        source: a path, the bytes of a file, a binary file (read from its beginning), or a floating-point
+            array of shape (T,), mono at 16 kHz.
 
     Returns:
-        float32, shape (T,), T >= 1, mono, 16 kHz, finite; an array that is so already is returned as is.
+        float32, shape (T,), T >= 1, mono, 16 kHz, finite; an array of this form is returned unchanged.
 
     Raises:
         AudioError: the file is missing, unreadable, truncated, damaged, empty or of an unknown format; or
@@ -99,18 +99,18 @@ def read(source: Source) -> Waveform:
 
 
 def blocks(source: Source, seconds: float = 30.0) -> Iterator[Waveform]:
-    """Read a recording piece by piece, in memory that does not grow with its length.
+    """Read a recording in blocks, in memory that does not grow with its length.
 
     Args:
         source: as for ``read``.
         seconds: length of every block but the last, which may be shorter.
 
     Yields:
-        float32 blocks of shape (T,), mono, 16 kHz; put together they are exactly ``read(source)``.
+        float32 blocks of shape (T,), mono, 16 kHz; joined they are exactly ``read(source)``.
 
     Raises:
-        AudioError: as ``read``, when the iteration starts; damage in a FLAC or MP3 file shows only
-            when it is reached, after the blocks before it were given out.
+        AudioError: as ``read``, when the iteration starts; damage in a FLAC or MP3 file is found only when it
+            is reached, after the blocks before it were yielded.
     """
     size = round(seconds * SAMPLE_RATE)
     if size < 1:
@@ -134,15 +134,15 @@ def blocks(source: Source, seconds: float = 30.0) -> Iterator[Waveform]:
 
 
 def duration(source: Source, exact: bool = True, limit: float | None = None) -> float:
-    """Length of a recording in seconds; from the header where it is reliable (not in MP3), else by decoding.
+    """Return the length of a recording in seconds, from a reliable header (not in MP3) or else by decoding.
 
     Args:
-        source: as for ``read``; a pipe or file that cannot seek is used up.
-        exact: False to trust any header, which is quick; of bare samples on a pipe the answer is then 0.
-        limit: decoding stops after so many seconds; the result is then above it, and not the whole length.
+        source: as for ``read``; a pipe or a file that cannot seek is consumed.
+        exact: False to trust any header, which is fast; the result is 0 for bare samples on a pipe.
+        limit: seconds after which decoding stops; the result is then above it, but not the whole length.
 
     Raises:
-        AudioError: as ``read``, for what can be seen without decoding.
+        AudioError: as ``read``, for faults that are found without decoding.
     """
     if isinstance(source, np.ndarray):
         return len(_checked_array(source)) / SAMPLE_RATE
@@ -163,17 +163,17 @@ def duration(source: Source, exact: bool = True, limit: float | None = None) -> 
 
 
 def channels(source: File) -> int:
-    """How many channels a recording has. Raises AudioError as ``read``, for what is seen without decoding."""
+    """Count the channels of a recording. Raises AudioError as ``read``, for faults found without decoding."""
     with _open(source) as recording:
         return recording.channels
 
 
 @contextmanager
 def standard_input(stream: BinaryIO) -> Iterator[Source]:
-    """What a pipe holds: an audio file, or else bare samples (``littlefoot.audio.pcm``), which are not kept.
+    """Read a pipe: an audio file, or else bare samples (``littlefoot.audio.pcm``), which are not kept.
 
     Raises:
-        AudioError: it is empty, or obviously neither.
+        AudioError: the pipe is empty, or its data are obviously neither.
     """
     head = stream.read(_HEAD)
     if containers.is_known(head):
@@ -186,8 +186,8 @@ def standard_input(stream: BinaryIO) -> Iterator[Source]:
 def normalize(waveform: Waveform) -> Waveform:
     """Shift to zero mean and scale to unit variance, over the whole waveform of shape (T,).
 
-    The same numbers as ``Wav2Vec2FeatureExtractor.zero_mean_unit_var_norm`` of transformers, its
-    1e-7 under the root included: silence stays silence.
+    The result equals that of ``Wav2Vec2FeatureExtractor.zero_mean_unit_var_norm`` of transformers, which adds
+    1e-7 under the root: silence stays silence.
     """
     normalized: Waveform = (waveform - waveform.mean()) / np.sqrt(waveform.var() + 1e-7)
     return normalized
@@ -211,7 +211,7 @@ def _checked_array(array: NDArray[Any]) -> Waveform:
 
 
 def _check_finite(samples: NDArray[Any], name: str) -> None:
-    # One comparison for all: NaN and infinity fail it too.
+    # one comparison, which NaN and infinity fail too
     if not float(np.abs(samples).max()) <= _LOUDEST:
         raise AudioError(
             f"{name}: holds samples that are NaN, infinite or absurdly large: export it again as 16-bit audio"
@@ -219,31 +219,31 @@ def _check_finite(samples: NDArray[Any], name: str) -> None:
 
 
 class _Recording(NamedTuple):
-    """A file that is open and was verified."""
+    """An open and verified file."""
 
     name: str
     rate: int
     """Samples per second of the pieces."""
     seconds: float | None
-    """Length by the header; None where it does not tell."""
+    """Length from the header; None if it gives none."""
     reliable: bool
-    """Whether the header is to be trusted."""
+    """Whether the header is reliable."""
     pieces: Iterator[Waveform]
-    """Mono samples (T,), once."""
+    """Mono samples (T,), to be read once."""
     channels: int
     warnings: list[str]
-    """What is odd about it, as known when the pieces have come."""
+    """Warnings about the file, complete when all pieces are read."""
 
 
 @contextmanager
 def decoding(
     stream: BinaryIO, name: str, choice: Choice | None = None, fallback: bool = True
 ) -> Iterator[_Recording]:
-    """Open and verify a recording, and decode it in this process, be it as hostile as it may.
+    """Open and verify a recording, and decode it in this process.
 
-    With FFmpeg, as a ``fallback``, where libsndfile does not know what a container holds.
+    FFmpeg is the ``fallback`` if libsndfile does not read the content of a container.
 
-    Raises AudioError, whose message names the recording where it comes out of the pieces only.
+    Raises AudioError, whose message names the recording if it is raised while decoding.
     """
     choice = choice or Choice()
     head = stream.read(_MAGIC_BYTES)
@@ -269,11 +269,11 @@ def decoding(
 
 
 class _NotReadError(AudioError):
-    """libsndfile does not know the format."""
+    """Raised if libsndfile does not read the format."""
 
 
 def load_decoders() -> None:
-    """Import what decodes, which is otherwise done when it is first needed."""
+    """Import the decoders, which are otherwise imported on first use."""
     import soundfile  # noqa: F401
 
     with suppress(ImportError):
@@ -282,7 +282,7 @@ def load_decoders() -> None:
 
 @contextmanager
 def _open(source: File) -> Iterator[_Recording]:
-    """Open and verify a recording, in a process of its own unless it is plain."""
+    """Open and verify a recording, in a separate process unless its format is simple."""
     given, choice = (source.source, source.choice) if isinstance(source, Selected) else (source, Choice())
     untrusted = isinstance(given, Untrusted)
     source = given.file if isinstance(given, Untrusted) else given
@@ -326,7 +326,9 @@ def _open(source: File) -> Iterator[_Recording]:
 
 
 def _with_warnings(recording: _Recording, once: bool) -> Iterator[Waveform]:
-    """The pieces; then what is odd is said, ``once`` in this process of a file that training reads often."""
+    """Yield the pieces, then print warnings, only ``once`` in this process for a file that training reads
+    often.
+    """
     yield from recording.pieces
     for warning in recording.warnings:
         message = f"{recording.name}: {warning}"
@@ -345,7 +347,7 @@ def _soundfile(stream: BinaryIO, name: str, stack: ExitStack, choice: Choice) ->
 
     found = wav.find(stream)
     stream.seek(0)
-    if found is not None and found.is_mpeg:  # of which libsndfile loses the end
+    if found is not None and found.is_mpeg:  # libsndfile loses the end of these
         raise _NotReadError(f"is MPEG audio in a WAV file. {_READABLE}: {_CONVERT}")
     if found is not None:
         stream, warning = cast(BinaryIO, wav.Corrected(stream, found)), found.warning
@@ -387,7 +389,7 @@ def _named(pieces: Iterator[Waveform], name: str) -> Iterator[Waveform]:
 
 
 def _state(stream: BinaryIO) -> tuple[int, int] | None:
-    """Size and time of the last change of a file; None for what is no file on disk."""
+    """Return the size and the time of the last change of a file; None for anything else."""
     try:
         status = os.fstat(stream.fileno())
     except (OSError, AttributeError):
@@ -398,7 +400,7 @@ def _state(stream: BinaryIO) -> tuple[int, int] | None:
 def _unchanged(
     pieces: Iterator[Waveform], stream: BinaryIO, state: tuple[int, int] | None, name: str
 ) -> Iterator[Waveform]:
-    """The pieces; at their end, or when they fail, check that nobody wrote to the file meanwhile."""
+    """Yield the pieces; at their end or failure, check that the file did not change meanwhile."""
     try:
         yield from pieces
     except AudioError as error:
@@ -410,7 +412,7 @@ def _unchanged(
 
 
 def name_of(source: object) -> str:
-    """What a recording is called in messages."""
+    """Return the name of a recording in messages."""
     if isinstance(source, Selected | Untrusted):
         return name_of(source.source if isinstance(source, Selected) else source.file)
     if isinstance(source, str | os.PathLike):
@@ -423,7 +425,7 @@ def name_of(source: object) -> str:
 
 
 def _seekable(source: object, stack: ExitStack) -> BinaryIO:
-    """A binary file with at least one byte, at its beginning; a copy of what cannot seek."""
+    """Return a binary file with at least one byte, at its beginning; copy a file that cannot seek."""
     if isinstance(source, bytes):
         stream: BinaryIO = io.BytesIO(source)
     elif isinstance(source, io.IOBase) and not isinstance(source, io.TextIOBase):
@@ -442,7 +444,7 @@ def _seekable(source: object, stack: ExitStack) -> BinaryIO:
 
 @contextmanager
 def _spooled(stream: BinaryIO, head: bytes = b"") -> Iterator[BinaryIO]:
-    """A copy that can seek, of what a pipe gave and gives."""
+    """Copy the data of a pipe, read and unread, to a file that can seek."""
     with tempfile.SpooledTemporaryFile(_SPOOL) as spool:
         spool.write(head)
         shutil.copyfileobj(stream, spool)
@@ -450,10 +452,10 @@ def _spooled(stream: BinaryIO, head: bytes = b"") -> Iterator[BinaryIO]:
 
 
 class _Callbacks:
-    """A binary file as libsndfile calls it: without exceptions, which would be printed there and lost.
+    """A binary file with libsndfile's callbacks, without exceptions, which would be printed there and lost.
 
-    In damaged files it seeks to before the beginning: the position then stays, which it notices. The count of
-    a FLAC file's samples is hidden from it, at which it would stop, however much is there.
+    In damaged files libsndfile seeks to before the beginning; the position then stays, which it detects. The
+    sample count of a FLAC file is hidden, because libsndfile would stop there, however many samples follow.
     """
 
     def __init__(self, stream: BinaryIO, count: range) -> None:
@@ -485,10 +487,10 @@ def _sequential() -> type["soundfile.SoundFile"]:
     import soundfile
 
     class Sequential(soundfile.SoundFile):  # type: ignore[misc]
-        """A file read from front to back.
+        """A file that is read from front to back.
 
-        soundfile seeks to where it already is after every read, which in Opus and in MP3 of variable
-        bit rate lands elsewhere and damages the sound, and fails in FLAC without a length header.
+        soundfile seeks to the current position after every read. In Opus and in MP3 of variable bit rate this
+        leads to another position and damages the sound, and it fails in FLAC without a length header.
         """
 
         def seekable(self) -> bool:
@@ -504,7 +506,7 @@ def _verify(stream: BinaryIO, file: "soundfile.SoundFile") -> int:
 
 
 def _complete(stream: BinaryIO, container: str) -> int:
-    """``containers.verify``, with the position kept and the remedy in the message."""
+    """Run ``containers.verify``, keep the position, and add the remedy to the message."""
     position = stream.tell()
     try:
         least = containers.verify(stream, container)
@@ -534,7 +536,7 @@ def _decode(source: File | Pcm) -> Iterator[Waveform]:
             given += len(resampled)
             yield resampled
         rest = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
-        # One sample at 48 kHz resamples to none: then it stands for itself.
+        # one sample at 48 kHz resamples to none, and is kept unchanged
         yield rest if given + len(rest) else first
 
 
@@ -561,7 +563,7 @@ def _frames(file: "soundfile.SoundFile", name: str, least: int, mixer: Mixer) ->
     known = file.format != "MP3" and file.frames < _UNKNOWN_LENGTH
     promised = max(least, file.frames) if known else least
     if got < promised:
-        # Of an MP3 with variable bit rate and no length header, libmpg123 drops what exceeds its guess.
+        # for MP3 with variable bit rate and no length header, libmpg123 drops the samples beyond its guess.
         remedy = _CONVERT if file.format == "MP3" else "fetch or export it again"
         raise AudioError(f"{name}: only {got} of {promised} samples could be decoded; {remedy}")
     if not got:
@@ -573,7 +575,7 @@ def _frames(file: "soundfile.SoundFile", name: str, least: int, mixer: Mixer) ->
 
 
 def _goes_on(file: "soundfile.SoundFile") -> bool:
-    """Whether a FLAC file has samples after its last one, rather than nothing, or a tag of another kind."""
+    """Return True if a FLAC file has samples after its declared last one, rather than nothing or a tag."""
     import soundfile
 
     try:

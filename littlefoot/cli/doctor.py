@@ -20,6 +20,8 @@ CORE = (
     "typer",
     "rich",
     "huggingface-hub",
+    "platformdirs",
+    "filelock",
 )
 EXTRAS = {
     "train": (("torch", "accelerate"), "littlefoot train, and pickled checkpoints"),

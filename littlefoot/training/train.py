@@ -8,7 +8,9 @@ run takes bit for bit the steps that an uninterrupted one would have taken.
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
+import functools
 import math
 import signal
 import threading
@@ -80,6 +82,7 @@ def train(
         torch.set_num_threads(config.threads)
     AcceleratorState._reset_state()  # or a second run in this process could not have another precision
     accelerator = Accelerator(cpu=on_cpu(), mixed_precision=precision(config))
+    end_process_group_at_exit()
     work = out.with_name(out.name + "-training")
     store = CheckpointStore(work, config.keep_checkpoints)
     if not resume and (store.steps() or out.exists()):
@@ -285,6 +288,17 @@ def evaluate(selection: Selection, model: CTCModel, at: Position) -> dict[str, A
 def processes() -> PartialState:
     """The processes that train together, for what happens before training."""
     return PartialState(cpu=on_cpu())
+
+
+@functools.cache
+def end_process_group_at_exit() -> None:
+    """End the process group while the interpreter is whole.
+
+    Gloo's threads may still hold tensors. Freeing one takes the interpreter's lock; once the interpreter has
+    gone, that aborts a process that has done all its work (PyTorch pull request 179291).
+    """
+    if torch.distributed.is_initialized():
+        atexit.register(torch.distributed.destroy_process_group)
 
 
 def on_cpu() -> bool:
