@@ -4,7 +4,7 @@ SETUP = pyproject.toml constraints.txt Makefile
 # Where venv puts programs.
 BIN = $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
-.PHONY: test test-all attack attack-long attack-kills attack-api endurance lint demo bench speed results samples clean
+.PHONY: test test-all attack attack-long attack-kills attack-api endurance lint docs demo bench speed results samples clean
 
 # A worker for each core. The tests of a file stay together, since they share what is slow to make; libraries that
 # would start a thread for each core start one.
@@ -43,6 +43,10 @@ lint: .venv/stamp
 	.venv/$(BIN)/mypy
 	.venv/$(BIN)/python scripts/lint_words.py
 
+# The documentation as a site in site/. A warning, such as a link that leads nowhere, is an error; no network is needed.
+docs: .venv/stamp
+	NO_MKDOCS_2_WARNING=true .venv/$(BIN)/mkdocs build --strict --quiet
+
 # The demo gets an environment of its own, without PyTorch: that it works there is the point.
 demo: .venv-demo/stamp
 	.venv-demo/$(BIN)/littlefoot demo
@@ -77,7 +81,7 @@ samples: .venv/stamp
 
 .venv/stamp: $(SETUP)
 	$(PYTHON) -m venv --clear .venv
-	.venv/$(BIN)/pip install --quiet -c constraints.txt -e ".[train,onnxruntime,bench,media,vad,serve,scale,dev]"
+	.venv/$(BIN)/pip install --quiet -c constraints.txt -e ".[train,onnxruntime,bench,media,vad,serve,scale,docs,dev]"
 	touch $@
 
 # The native kernels, where there is a C++ compiler; their tests say why they are skipped where there is none.
@@ -95,4 +99,4 @@ samples: .venv/stamp
 	touch $@
 
 clean:
-	rm -rf .venv .venv-demo .venv-api .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-demo .venv-api site .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -27,6 +27,7 @@ import psutil
 
 from littlefoot.audio import manifest
 from littlefoot.evaluate.metrics import evaluate
+from littlefoot.system import machine
 
 LIMITS = (0.0, 0.6, 0.7, 0.8, 0.9)
 
@@ -44,7 +45,7 @@ def main() -> None:
     parser.add_argument("--shard-rows", type=int, default=25)
     parser.add_argument("--on", nargs="+", choices=("processes", "Ray"), default=("processes", "Ray"))
     options = parser.parse_args()
-    print(f"{len(os.sched_getaffinity(0))} cores, load average {os.getloadavg()[0]:.1f}")
+    print(f"{machine.threads()} cores, load average {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory() as folder:
         {"speed": speed, "deaths": deaths, "confidence": confidence}[options.what](options, Path(folder))
 

@@ -16,13 +16,13 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+import accounting
 import numpy as np
 from speed import int8, measure, noise
 
 from littlefoot import artifact as artifacts
 from littlefoot.artifact import Artifact
 from littlefoot.artifact.vocabulary import Vocabulary
-from littlefoot.compress import accounting
 from littlefoot.compress.calibration import LayerInput, collect
 from littlefoot.compress.lowbit import LowbitConfig, convert, make_plan, prepare
 from littlefoot.network.config import ModelConfig

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 
+import programs
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -14,13 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def lint() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("lint_words", ROOT / "scripts" / "lint_words.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where NamedTuple looks annotations up
-    spec.loader.exec_module(module)
-    return module
+    return programs.load("scripts/lint_words.py")
 
 
 @pytest.mark.parametrize(

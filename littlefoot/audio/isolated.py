@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from littlefoot.audio import reading
+from littlefoot.audio import decoding
 from littlefoot.audio.channels import Choice
 from littlefoot.audio.isolation import (
     END,
@@ -35,7 +35,7 @@ def main() -> None:
     """Serve requests. Arguments: file descriptor of the connection, and bytes of memory for a recording."""
     connection = socket.socket(fileno=int(sys.argv[1]))
     memory_bytes = int(sys.argv[2])
-    reading.load_decoders()
+    decoding.load_decoders()
     _limit(memory_bytes)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libmpg123 prints a line for every irregular frame
     with suppress(EOFError, ConnectionError):  # the parent has ended
@@ -60,10 +60,10 @@ def main() -> None:
 
 def _decode(connection: socket.socket, descriptor: int, wanted: dict[str, Any]) -> None:
     choice = Choice(wanted["channel"], wanted["track"])
-    with open(descriptor, "rb") as stream, reading.decoding(stream, wanted["name"], choice) as recording:
+    with open(descriptor, "rb") as stream, decoding.opened(stream, wanted["name"], choice) as recording:
         found = {
             **{"rate": recording.rate, "seconds": recording.seconds},
-            **{"reliable": recording.reliable, "channels": recording.channels},
+            **{"is_exact": recording.is_exact, "channels": recording.channels},
         }
         send(connection, OPENED, json.dumps(found).encode())
         pieces = _joined(recording.pieces)

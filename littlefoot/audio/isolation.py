@@ -22,13 +22,15 @@ import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from littlefoot.audio.channels import Choice
+from littlefoot.audio.opened import Opened, named
 from littlefoot.errors import AudioError
+from littlefoot.system import machine
 from littlefoot.system.processes import how_it_ended
 
 MEMORY_BYTES = 1_000_000_000
@@ -51,22 +53,6 @@ REMEDY = "it is damaged or malicious: export it again"
 _COPIED_IN_MEMORY = 1 << 26  # bytes of a copied stream
 
 
-class Opened(NamedTuple):
-    """An opened recording: the facts of its header, and its samples."""
-
-    rate: int
-    """Samples per second of the pieces."""
-    seconds: float | None
-    """Length from the header; None if it gives none."""
-    reliable: bool
-    """Whether the header is reliable."""
-    pieces: Iterator[NDArray[np.float32]]
-    """Mono samples (T,), to be read once. Raises AudioError, whose message names the recording."""
-    channels: int
-    warnings: list[str]
-    """Warnings, complete when all pieces are read."""
-
-
 @contextmanager
 def opened(stream: BinaryIO, name: str, choice: Choice) -> Iterator[Opened]:
     """Open a recording in another process.
@@ -81,9 +67,9 @@ def opened(stream: BinaryIO, name: str, choice: Choice) -> Iterator[Opened]:
     """
     process = _take()
     try:
-        rate, seconds, reliable, channels = process.open(stream, name, choice)
+        rate, seconds, is_exact, channels = process.open(stream, name, choice)
         warnings: list[str] = []
-        yield Opened(rate, seconds, reliable, process.pieces(name, warnings), channels, warnings)
+        yield Opened(rate, seconds, is_exact, process.pieces(name, warnings), channels, warnings)
     finally:
         process.close_file()
         _give_back(process)
@@ -94,8 +80,7 @@ class Process:
 
     def __init__(self, memory_bytes: int = MEMORY_BYTES, step_seconds: float = STEP_SECONDS) -> None:
         self._connection, its = socket.socketpair()
-        self._connection.settimeout(step_seconds)
-        self._step_seconds = step_seconds
+        self.step_seconds = step_seconds
         with its:
             self._process = subprocess.Popen(
                 [
@@ -114,6 +99,15 @@ class Process:
             )
 
     @property
+    def step_seconds(self) -> float:
+        """What each further step may take of time."""
+        return self._connection.gettimeout() or 0.0
+
+    @step_seconds.setter
+    def step_seconds(self, seconds: float) -> None:
+        self._connection.settimeout(seconds)
+
+    @property
     def pid(self) -> int:
         return self._process.pid
 
@@ -125,14 +119,13 @@ class Process:
     def open(
         self, stream: BinaryIO, name: str, choice: Choice | None = None
     ) -> tuple[int, float | None, bool, int]:
-        """Open a recording; return the sampling rate, the length if it is known, whether the length is
-        reliable, and the number of channels. Raises AudioError, OSError.
-        """
+        """Give it a recording; returns the sampling rate, the length if that is known, whether the length
+        is exact, and the channels. Raises AudioError, OSError."""
         choice = choice or Choice()
         wanted = {"name": name, "channel": choice.channel, "track": choice.track}
         with _descriptor(stream) as descriptor:
             found = json.loads(self._ask(OPEN, json.dumps(wanted).encode(), descriptor)[1])
-        return found["rate"], found["seconds"], found["reliable"], found["channels"]
+        return found["rate"], found["seconds"], found["is_exact"], found["channels"]
 
     def pieces(self, name: str, warnings: list[str] | None = None) -> Iterator[NDArray[np.float32]]:
         """Yield mono samples (T,) to the end, and add to ``warnings`` then.
@@ -150,8 +143,7 @@ class Process:
             if warnings is not None:
                 warnings += json.loads(answer[1])
         except AudioError as error:
-            message = str(error)
-            raise AudioError(message if message.startswith(name) else f"{name}: {message}") from error
+            raise named(error, name) from error
 
     def close_file(self) -> None:
         """Close the recording."""
@@ -183,7 +175,7 @@ class Process:
             self._process.kill()
             self.end()
             raise AudioError(
-                f"could not be decoded: a part of it took over {self._step_seconds:g} s; {REMEDY}"
+                f"could not be decoded: a part of it took over {self.step_seconds:g} s; {REMEDY}"
             ) from None
         except (EOFError, OSError):
             raise AudioError(
@@ -255,6 +247,16 @@ _idle: list[Process] = []
 _all: weakref.WeakSet[Process] = weakref.WeakSet()
 
 
+def idle() -> list[Process]:
+    """Return the processes that wait for a recording."""
+    return list(_idle)
+
+
+def started() -> list[Process]:
+    """Return all processes that this one has started and still refers to, running or ended."""
+    return list(_all)
+
+
 def _take() -> Process:
     with _lock:
         while _idle:
@@ -275,7 +277,7 @@ def prepare() -> None:
 
 def _give_back(process: Process) -> None:
     with _lock:
-        if process.usable and len(_idle) < (os.cpu_count() or 1):
+        if process.usable and len(_idle) < machine.threads():
             _idle.append(process)
             return
     process.end()

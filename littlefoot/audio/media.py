@@ -1,4 +1,4 @@
-"""Decode recordings that libsndfile does not read, such as films and broadcasts.
+"""Recordings that libsndfile does not read: of films, telephones, broadcasts (``littlefoot.audio.formats``).
 
 PyAV contains FFmpeg's libraries and reads any binary file in chunks, in this process and without an
 installation of FFmpeg.
@@ -7,13 +7,15 @@ installation of FFmpeg.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from littlefoot.audio import pcm
 from littlefoot.audio.channels import Choice, Mixer
-from littlefoot.audio.demuxers import NAMES
+from littlefoot.audio.formats import CONVERT, Format
+from littlefoot.audio.opened import Opened
 from littlefoot.errors import AudioError, MissingExtraError
 
 _JITTER_SECONDS = 0.1  # of time stamps; a larger difference is a gap
@@ -24,26 +26,13 @@ _POINTERS = 8  # to planes, in an AVFrame
 _SILENCE = np.zeros(1 << 18, np.float32)
 
 
-class Media(NamedTuple):
-    """The audio of an open file."""
-
-    rate: int
-    """Samples per second."""
-    seconds: float | None
-    """Length from the header; None if it gives none."""
-    pieces: Iterator[NDArray[np.float32]]
-    """Mono samples (T,), to be read once. Raises AudioError, whose message does not name the file."""
-    channels: int
-    warnings: list[str]
-
-
 def is_available() -> bool:
     """Return True if PyAV is installed."""
     return find_spec("av") is not None
 
 
 @contextmanager
-def opened(stream: BinaryIO, form: str, choice: Choice | None = None) -> Iterator[Media]:
+def opened(stream: BinaryIO, form: Format, choice: Choice | None = None) -> Iterator[Opened]:
     """Open an audio track of a file: the chosen one, or else the marked or first that is not silent.
 
     Samples are placed by their time stamps: if audio begins after the picture, or pauses, silence fills the
@@ -51,7 +40,7 @@ def opened(stream: BinaryIO, form: str, choice: Choice | None = None) -> Iterato
 
     Args:
         stream: seekable, at its beginning.
-        form: as ``littlefoot.audio.demuxers`` names it.
+        form: its format, which has a demuxer.
         choice: of channel and track.
 
     Raises:
@@ -61,7 +50,7 @@ def opened(stream: BinaryIO, form: str, choice: Choice | None = None) -> Iterato
     try:
         import av
     except ImportError as error:
-        raise MissingExtraError(NAMES[form], "av", "media") from error
+        raise MissingExtraError(form.name, "av", "media") from error
     choice = choice or Choice()
     warnings: list[str] = []
     place = choice.track and choice.track - 1
@@ -84,23 +73,24 @@ def opened(stream: BinaryIO, form: str, choice: Choice | None = None) -> Iterato
         first = next(frames, None)
         if first is None:
             raise AudioError("holds no samples: record or export it again")
-        promised = seconds if form == "mov" else None
+        is_exact = form.exact_length and form.is_read_by_ffmpeg
+        promised = seconds if is_exact else None
         mixer = Mixer(choice, first.layout.nb_channels)
         mixer.warnings += warnings
         pieces = _pieces(first, frames, origin, promised, mixer)
-        yield Media(first.sample_rate, seconds, pieces, first.layout.nb_channels, mixer.warnings)
+        yield Opened(first.sample_rate, seconds, is_exact, pieces, first.layout.nb_channels, mixer.warnings)
 
 
 @contextmanager
-def _container(stream: BinaryIO, form: str) -> Iterator[Any]:
-    """Open a file with audio. Raises AudioError."""
+def _container(stream: BinaryIO, form: Format) -> Iterator[Any]:
+    """An open file with audio. Raises AudioError."""
     import av
 
     try:
-        container = av.open(stream, mode="r", format=form, metadata_errors="replace")
+        container = av.open(stream, mode="r", format=form.demuxer, metadata_errors="replace")
     except (av.FFmpegError, ValueError, OSError) as error:
         raise AudioError(
-            f"is no {NAMES[form]} file that can be read ({_reason(error)}): fetch or export it again"
+            f"is no {form.name} file that can be read ({_reason(error)}): fetch or export it again"
         ) from error
     with container:
         if not container.streams.audio:
@@ -175,11 +165,8 @@ def _pieces(
     got = silent = 0
     frame = first
     while frame is not None:
-        if _shape(frame) != shape:  # converting such a frame would read memory of other objects
-            raise AudioError(
-                f"changes after {got / rate:.2f} s from {shape} to {_shape(frame)}: convert it with: "
-                "ffmpeg -i INPUT -ar 16000 -ac 1 OUTPUT.wav"
-            )
+        if _shape(frame) != shape:  # to convert such a frame would read memory that is not its own
+            raise AudioError(f"changes after {got / rate:.2f} s from {shape} to {_shape(frame)}: {CONVERT}")
         gap = 0.0 if frame.time is None else frame.time - origin - got / rate
         if gap > _JITTER_SECONDS:
             missing = round(gap * rate)
@@ -214,10 +201,7 @@ def _reader(first: Any) -> Callable[[Any], NDArray[np.float32]]:
 
     channels = first.layout.nb_channels
     if first.format.packed.name not in _SAMPLE_FORMATS:
-        raise AudioError(
-            f"has samples of the format {first.format.name}: convert it with: "
-            "ffmpeg -i INPUT -ar 16000 -ac 1 OUTPUT.wav"
-        )
+        raise AudioError(f"has samples of the format {first.format.name}: {CONVERT}")
     if not first.format.is_planar or channels < _POINTERS:
         return _samples
     # PyAV looks for the end of a frame's planes beyond the array of pointers if that is full.
@@ -228,8 +212,7 @@ def _reader(first: Any) -> Callable[[Any], NDArray[np.float32]]:
             return np.concatenate([_samples(part) for part in resampler.resample(frame)], axis=1)
         except (av.FFmpegError, ValueError) as error:
             raise AudioError(
-                f"has {channels} channels, which cannot be mixed ({_reason(error)}): convert it with: "
-                "ffmpeg -i INPUT -ar 16000 -ac 1 OUTPUT.wav"
+                f"has {channels} channels, which cannot be mixed ({_reason(error)}): {CONVERT}"
             ) from error
 
     return samples
@@ -240,12 +223,7 @@ def _samples(frame: Any) -> NDArray[np.float32]:
     array = frame.to_ndarray()  # (channels, T); packed formats (1, T * channels)
     if not frame.format.is_planar:
         array = array.reshape(-1, frame.layout.nb_channels).T
-    if array.dtype == np.uint8:
-        array = array.astype(np.float32) / 128 - 1
-    elif array.dtype.kind == "i":
-        array = array.astype(np.float32) / np.float32(2.0 ** (8 * array.dtype.itemsize - 1))
-    samples: NDArray[np.float32] = array.astype(np.float32, copy=False)
-    return samples
+    return pcm.to_float(array)
 
 
 def _reason(error: Exception) -> str:

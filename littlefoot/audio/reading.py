@@ -1,82 +1,61 @@
 """Read audio from files, bytes, pipes and arrays, as float32, mono, 16 kHz.
 
-libsndfile (through soundfile) or FFmpeg (``audio.media``) decodes a file, according to its content and not
-its name, and soxr resamples it, block by block, so that a recording of any length needs bounded memory.
-Several channels become one (``audio.channels``). A damaged or truncated file is refused rather than read in
-part (``audio.containers``), and so is a file that changes meanwhile. A WAV file with a wrong header is read
-(``audio.wav``).
+Files are decoded by libsndfile (``audio.libsndfile``) or FFmpeg (``audio.media``), chosen by what they hold
+and not by their names (``audio.formats``), and resampled by soxr, block by block, so that a recording of
+any length needs bounded memory. Several channels become one (``audio.channels``). A file that is damaged or
+not all there is refused rather than read in part (``audio.containers``), and so is one that changes
+meanwhile; a WAV file whose header is wrong is read (``audio.wav``).
 """
 
-import io
+from __future__ import annotations
+
 import logging
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias, cast
+from contextlib import ExitStack, contextmanager
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from littlefoot.audio import SAMPLE_RATE, containers, demuxers, headers, isolation, media, wav
-from littlefoot.audio.channels import Choice, Mixer
+from littlefoot.audio import SAMPLE_RATE, decoding, formats, isolation
+from littlefoot.audio.channels import Choice
+from littlefoot.audio.libsndfile import NotReadError
+from littlefoot.audio.opened import Opened, Waveform, check_finite
 from littlefoot.audio.pcm import Pcm
+from littlefoot.audio.sources import (
+    File,
+    Selected,
+    Source,
+    Untrusted,
+    name_of,
+    seekable,
+    selected,
+    spooled,
+    state,
+    unchanged,
+)
 from littlefoot.errors import AudioError, MissingExtraError
 
-if TYPE_CHECKING:
-    import soundfile
+__all__ = [
+    "Pcm",
+    "Selected",
+    "Source",
+    "Untrusted",
+    "blocks",
+    "channels",
+    "duration",
+    "name_of",
+    "normalize",
+    "read",
+    "selected",
+    "standard_input",
+]
 
 log = logging.getLogger("littlefoot")
 
-
-Waveform: TypeAlias = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Untrusted:
-    """A recording from an untrusted source, which is decoded in a separate process in any format."""
-
-    file: BinaryIO
-
-
-@dataclass(frozen=True)
-class Selected:
-    """A recording with a selected channel and track."""
-
-    source: "Unselected"
-    choice: Choice
-
-
-def selected(source: "Source", channel: str = "auto", track: int | None = None) -> "Selected":
-    """Select a channel and a track of a recording. Raises AudioError for arrays, which have none."""
-    if isinstance(source, Pcm | np.ndarray):
-        raise AudioError(f"{name_of(source)}: is one channel: there is none to choose")
-    if isinstance(source, Selected):
-        raise AudioError(f"{name_of(source)}: a channel or track of it is chosen already")
-    return Selected(source, Choice(channel, track))
-
-
-Unselected: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Untrusted
-File: TypeAlias = Unselected | Selected
-Source: TypeAlias = File | Pcm | NDArray[Any]
-
-_FORMATS = ("WAV", "WAVEX", "RF64", "AIFF", "AU", "CAF", "NIST", "FLAC", "OGG", "MP3")
-_READABLE = (
-    "WAV, FLAC, Ogg (Vorbis, Opus), MP3, AIFF, AU, CAF and NIST SPHERE are read, and what FFmpeg reads with:"
-    " pip install 'littlefoot[media]'"
-)
-_CONVERT = "convert it with: ffmpeg -i INPUT -ar 16000 -ac 1 OUTPUT.wav"
-_RATES = range(1000, 768_001)  # hertz; with more, a damaged header would demand absurd amounts of memory
-_LOUDEST = 2.0**31  # float samples in the scale of 32-bit integers still pass
-_BLOCK = 1 << 18  # samples of all channels decoded at a time: 1 MB
-_CHANGED = "was changed while it was read: wait until it is complete"
-_SPOOL = 1 << 26  # bytes of a pipe that are held in memory rather than in a temporary file
-_MAGIC_BYTES = 200  # that identify a format
-_HEAD = 1 << 15  # bytes that decide about a pipe: one second of bare samples
-_UNKNOWN_LENGTH = 1 << 62  # libsndfile's number of frames if a header gives no length
+_RATES = range(1000, 768_001)  # hertz; beyond it, a damaged header would ask for absurd amounts of memory
+_HEAD = 1 << 15  # bytes by which a pipe is judged: one second of bare samples
 
 
 def read(source: Source) -> Waveform:
@@ -150,7 +129,7 @@ def duration(source: Source, exact: bool = True, limit: float | None = None) -> 
         return sum(len(block) for block in source.blocks()) / SAMPLE_RATE if exact else 0.0
     with _open(source) as recording:
         seconds = recording.seconds
-        if seconds is None or (exact and not recording.reliable):
+        if seconds is None or (exact and not recording.is_exact):
             frames = 0
             for piece in recording.pieces:
                 frames += len(piece)
@@ -158,7 +137,7 @@ def duration(source: Source, exact: bool = True, limit: float | None = None) -> 
                     break
             seconds = frames / recording.rate
         if not seconds:
-            raise AudioError(f"{recording.name}: holds no samples: record or export it again")
+            raise AudioError(f"{name_of(source)}: holds no samples: record or export it again")
         return seconds
 
 
@@ -176,8 +155,8 @@ def standard_input(stream: BinaryIO) -> Iterator[Source]:
         AudioError: the pipe is empty, or its data are obviously neither.
     """
     head = stream.read(_HEAD)
-    if containers.is_known(head):
-        with _spooled(stream, head) as spool:
+    if formats.is_file(head):
+        with spooled(stream, head) as spool:
             yield spool
     else:
         yield Pcm(stream, head)
@@ -206,83 +185,13 @@ def _checked_array(array: NDArray[Any]) -> Waveform:
         )
     if not len(array):
         raise AudioError("an empty array was given: at least one sample is needed")
-    _check_finite(array, "the array")
+    check_finite(array, "the array")
     return np.ascontiguousarray(array, dtype=np.float32)
 
 
-def _check_finite(samples: NDArray[Any], name: str) -> None:
-    # one comparison, which NaN and infinity fail too
-    if not float(np.abs(samples).max()) <= _LOUDEST:
-        raise AudioError(
-            f"{name}: holds samples that are NaN, infinite or absurdly large: export it again as 16-bit audio"
-        )
-
-
-class _Recording(NamedTuple):
-    """An open and verified file."""
-
-    name: str
-    rate: int
-    """Samples per second of the pieces."""
-    seconds: float | None
-    """Length from the header; None if it gives none."""
-    reliable: bool
-    """Whether the header is reliable."""
-    pieces: Iterator[Waveform]
-    """Mono samples (T,), to be read once."""
-    channels: int
-    warnings: list[str]
-    """Warnings about the file, complete when all pieces are read."""
-
-
 @contextmanager
-def decoding(
-    stream: BinaryIO, name: str, choice: Choice | None = None, fallback: bool = True
-) -> Iterator[_Recording]:
-    """Open and verify a recording, and decode it in this process.
-
-    FFmpeg is the ``fallback`` if libsndfile does not read the content of a container.
-
-    Raises AudioError, whose message names the recording if it is raised while decoding.
-    """
-    choice = choice or Choice()
-    head = stream.read(_MAGIC_BYTES)
-    stream.seek(0)
-    form = demuxers.demuxer(head)
-    with ExitStack() as stack:
-        if form is None:
-            try:
-                yield _soundfile(stream, name, stack, choice)
-                return
-            except _NotReadError:
-                form = demuxers.fallback(head)
-                if not fallback or form is None or not media.is_available():
-                    raise
-                stream.seek(0)
-        _complete(stream, form)
-        opened = stack.enter_context(media.opened(stream, form, choice))
-        pieces = _named(opened.pieces, name)
-        reliable = form == "mov"
-        yield _Recording(
-            name, opened.rate, opened.seconds, reliable, pieces, opened.channels, opened.warnings
-        )
-
-
-class _NotReadError(AudioError):
-    """Raised if libsndfile does not read the format."""
-
-
-def load_decoders() -> None:
-    """Import the decoders, which are otherwise imported on first use."""
-    import soundfile  # noqa: F401
-
-    with suppress(ImportError):
-        import av  # noqa: F401
-
-
-@contextmanager
-def _open(source: File) -> Iterator[_Recording]:
-    """Open and verify a recording, in a separate process unless its format is simple."""
+def _open(source: File) -> Iterator[Opened]:
+    """Open and verify a recording, in a process of its own unless it is plain."""
     given, choice = (source.source, source.choice) if isinstance(source, Selected) else (source, Choice())
     untrusted = isinstance(given, Untrusted)
     source = given.file if isinstance(given, Untrusted) else given
@@ -293,22 +202,9 @@ def _open(source: File) -> Iterator[_Recording]:
                 if os.path.isdir(source):
                     raise AudioError("is a directory: name the audio files in it")
                 source = stack.enter_context(open(source, "rb"))
-            stream = _seekable(source, stack)
-            state = _state(stream)
-            head = stream.read(_MAGIC_BYTES)
-            stream.seek(0)
-            here = not isolation.AVAILABLE or (containers.is_plain(head) and not untrusted)
-            try:
-                if here:
-                    fallback = not isolation.AVAILABLE
-                    recording = stack.enter_context(decoding(stream, name, choice, fallback))
-            except _NotReadError:
-                here = not isolation.AVAILABLE or demuxers.fallback(head) is None
-                if here:
-                    raise
-                stream.seek(0)
-            if not here:
-                recording = _Recording(name, *stack.enter_context(isolation.opened(stream, name, choice)))
+            stream = seekable(source, stack)
+            before = state(stream)
+            recording = _decoded(stream, name, choice, untrusted, stack)
             if recording.rate not in _RATES:
                 raise AudioError(
                     f"has an impossible sampling rate of {recording.rate} Hz: its header is damaged, export"
@@ -322,16 +218,30 @@ def _open(source: File) -> Iterator[_Recording]:
             raise AudioError(
                 f"{name!a}: cannot be opened ({error}): check the path and its rights"
             ) from error
-        yield recording._replace(pieces=_unchanged(_with_warnings(recording, in_place), stream, state, name))
+        pieces = _with_warnings(recording, name, in_place)
+        yield recording._replace(pieces=unchanged(pieces, stream, before, name))
 
 
-def _with_warnings(recording: _Recording, once: bool) -> Iterator[Waveform]:
-    """Yield the pieces, then print warnings, only ``once`` in this process for a file that training reads
-    often.
-    """
+def _decoded(stream: BinaryIO, name: str, choice: Choice, untrusted: bool, stack: ExitStack) -> Opened:
+    """Open a recording in this process, or in one of its own where that is possible and it is not plain."""
+    found = formats.sniff(stream.read(formats.MAGIC_BYTES))
+    stream.seek(0)
+    isolated = isolation.AVAILABLE and (untrusted or found is None or not found.is_plain)
+    if not isolated:
+        try:
+            return stack.enter_context(decoding.opened(stream, name, choice, not isolation.AVAILABLE))
+        except NotReadError:
+            if not isolation.AVAILABLE or found is None or found.demuxer is None:
+                raise
+            stream.seek(0)
+    return stack.enter_context(isolation.opened(stream, name, choice))
+
+
+def _with_warnings(recording: Opened, name: str, once: bool) -> Iterator[Waveform]:
+    """Yield the pieces; then log what is odd, ``once`` in this process for a file that is read often."""
     yield from recording.pieces
     for warning in recording.warnings:
-        message = f"{recording.name}: {warning}"
+        message = f"{name}: {warning}"
         if not once or message not in _said:
             log.warning("%s", message)
         if once and len(_said) < _MOST_SAID:
@@ -340,180 +250,6 @@ def _with_warnings(recording: _Recording, once: bool) -> Iterator[Waveform]:
 
 _said: set[str] = set()
 _MOST_SAID = 10_000
-
-
-def _soundfile(stream: BinaryIO, name: str, stack: ExitStack, choice: Choice) -> _Recording:
-    import soundfile
-
-    found = wav.find(stream)
-    stream.seek(0)
-    if found is not None and found.is_mpeg:  # libsndfile loses the end of these
-        raise _NotReadError(f"is MPEG audio in a WAV file. {_READABLE}: {_CONVERT}")
-    if found is not None:
-        stream, warning = cast(BinaryIO, wav.Corrected(stream, found)), found.warning
-    else:
-        stream, warning = headers.patched(stream)
-        stream.seek(0)
-    try:
-        file = stack.enter_context(_sequential()(_Callbacks(stream, containers.flac_count(stream))))
-    except soundfile.SoundFileError as error:
-        reason = str(error).rpartition(": ")[2].rstrip(".")
-        raise _NotReadError(f"is no audio that can be read ({reason}). {_READABLE}: {_CONVERT}") from error
-    least = _verify(stream, file)
-    mixer = Mixer(choice, file.channels)
-    if warning:
-        mixer.warnings.append(warning)
-    if choice.track not in (None, 1):
-        raise AudioError(f"has one track, so there is no track {choice.track} to take")
-    frames = file.frames if file.frames < _UNKNOWN_LENGTH else least
-    seconds = float(frames / file.samplerate) if frames else None
-    return _Recording(
-        name,
-        file.samplerate,
-        seconds,
-        file.format != "MP3",
-        _frames(file, name, least, mixer),
-        file.channels,
-        mixer.warnings,
-    )
-
-
-def _named(pieces: Iterator[Waveform], name: str) -> Iterator[Waveform]:
-    try:
-        for piece in pieces:
-            _check_finite(piece, name)
-            yield piece
-    except AudioError as error:
-        message = str(error)
-        raise AudioError(message if message.startswith(name) else f"{name}: {message}") from error
-
-
-def _state(stream: BinaryIO) -> tuple[int, int] | None:
-    """Return the size and the time of the last change of a file; None for anything else."""
-    try:
-        status = os.fstat(stream.fileno())
-    except (OSError, AttributeError):
-        return None
-    return status.st_size, status.st_mtime_ns
-
-
-def _unchanged(
-    pieces: Iterator[Waveform], stream: BinaryIO, state: tuple[int, int] | None, name: str
-) -> Iterator[Waveform]:
-    """Yield the pieces; at their end or failure, check that the file did not change meanwhile."""
-    try:
-        yield from pieces
-    except AudioError as error:
-        if _state(stream) == state:
-            raise
-        raise AudioError(f"{name}: {_CHANGED}") from error
-    if _state(stream) != state:
-        raise AudioError(f"{name}: {_CHANGED}")
-
-
-def name_of(source: object) -> str:
-    """Return the name of a recording in messages."""
-    if isinstance(source, Selected | Untrusted):
-        return name_of(source.source if isinstance(source, Selected) else source.file)
-    if isinstance(source, str | os.PathLike):
-        return os.fspath(source)
-    if isinstance(source, bytes):
-        return f"audio data of {len(source)} bytes"
-    if isinstance(source, tempfile.SpooledTemporaryFile):
-        return "standard input"
-    return str(getattr(source, "name", "audio data"))
-
-
-def _seekable(source: object, stack: ExitStack) -> BinaryIO:
-    """Return a binary file with at least one byte, at its beginning; copy a file that cannot seek."""
-    if isinstance(source, bytes):
-        stream: BinaryIO = io.BytesIO(source)
-    elif isinstance(source, io.IOBase) and not isinstance(source, io.TextIOBase):
-        stream = cast(BinaryIO, source)
-    else:
-        raise AudioError(
-            f"a {type(source).__name__} cannot be read: give a path, bytes, a binary file or a numpy array"
-        )
-    if not stream.seekable():
-        stream = stack.enter_context(_spooled(stream))
-    if not stream.seek(0, io.SEEK_END):
-        raise AudioError("is empty (0 bytes): record or fetch it again")
-    stream.seek(0)
-    return stream
-
-
-@contextmanager
-def _spooled(stream: BinaryIO, head: bytes = b"") -> Iterator[BinaryIO]:
-    """Copy the data of a pipe, read and unread, to a file that can seek."""
-    with tempfile.SpooledTemporaryFile(_SPOOL) as spool:
-        spool.write(head)
-        shutil.copyfileobj(stream, spool)
-        yield cast(BinaryIO, spool)
-
-
-class _Callbacks:
-    """A binary file with libsndfile's callbacks, without exceptions, which would be printed there and lost.
-
-    In damaged files libsndfile seeks to before the beginning; the position then stays, which it detects. The
-    sample count of a FLAC file is hidden, because libsndfile would stop there, however many samples follow.
-    """
-
-    def __init__(self, stream: BinaryIO, count: range) -> None:
-        self._stream, self._count = stream, count
-        self.tell = stream.tell
-        stream.seek(0)
-
-    def seek(self, offset: int, whence: int) -> None:
-        with suppress(OSError, ValueError):
-            self._stream.seek(offset, whence)
-
-    def read(self, count: int) -> bytes:
-        try:
-            start = self._stream.tell()
-            data = self._stream.read(count)
-        except OSError:
-            return b""
-        if start >= self._count.stop:
-            return data
-        hidden = bytearray(data)
-        for place in self._count:
-            if start <= place < start + len(data):
-                hidden[place - start] &= 0xF0 if place == self._count.start else 0
-        return bytes(hidden)
-
-
-@cache
-def _sequential() -> type["soundfile.SoundFile"]:
-    import soundfile
-
-    class Sequential(soundfile.SoundFile):  # type: ignore[misc]
-        """A file that is read from front to back.
-
-        soundfile seeks to the current position after every read. In Opus and in MP3 of variable bit rate this
-        leads to another position and damages the sound, and it fails in FLAC without a length header.
-        """
-
-        def seekable(self) -> bool:
-            return False
-
-    return Sequential
-
-
-def _verify(stream: BinaryIO, file: "soundfile.SoundFile") -> int:
-    if file.format not in _FORMATS:
-        raise _NotReadError(f"is a file of {file.format_info}. {_READABLE}: {_CONVERT}")
-    return _complete(stream, file.format)
-
-
-def _complete(stream: BinaryIO, container: str) -> int:
-    """Run ``containers.verify``, keep the position, and add the remedy to the message."""
-    position = stream.tell()
-    try:
-        least = containers.verify(stream, container)
-    except AudioError as error:
-        raise AudioError(f"{error}; fetch or export it again") from error
-    stream.seek(position)
-    return least
 
 
 def _decode(source: File | Pcm) -> Iterator[Waveform]:
@@ -538,47 +274,3 @@ def _decode(source: File | Pcm) -> Iterator[Waveform]:
         rest = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
         # one sample at 48 kHz resamples to none, and is kept unchanged
         yield rest if given + len(rest) else first
-
-
-def _frames(file: "soundfile.SoundFile", name: str, least: int, mixer: Mixer) -> Iterator[Waveform]:
-    """Mono pieces of shape (T,) at the file's own rate; at the end, check that all frames came."""
-    import soundfile
-
-    buffer = np.empty((max(1, _BLOCK // file.channels), file.channels), np.float32)
-    got = 0
-    left = least if least and file.format == "FLAC" else _UNKNOWN_LENGTH
-    try:
-        while left and (count := file.buffer_read_into(buffer[:left], "float32")):
-            got += count
-            left -= count
-            piece = buffer[:count]
-            _check_finite(piece, name)
-            yield mixer.mix(piece.T).copy()
-    except soundfile.SoundFileError as error:
-        seconds = got / file.samplerate
-        raise AudioError(
-            f"{name}: is truncated or damaged after {seconds:.2f} s ({error}): fetch or export it again"
-        ) from error
-    # libsndfile's own count of an MP3 without a length header is a guess from its first frame.
-    known = file.format != "MP3" and file.frames < _UNKNOWN_LENGTH
-    promised = max(least, file.frames) if known else least
-    if got < promised:
-        # for MP3 with variable bit rate and no length header, libmpg123 drops the samples beyond its guess.
-        remedy = _CONVERT if file.format == "MP3" else "fetch or export it again"
-        raise AudioError(f"{name}: only {got} of {promised} samples could be decoded; {remedy}")
-    if not got:
-        raise AudioError(f"{name}: holds no samples: record or export it again")
-    if not left and _goes_on(file):
-        raise AudioError(
-            f"{name}: holds more than the {least} samples that its header counts: export it again"
-        )
-
-
-def _goes_on(file: "soundfile.SoundFile") -> bool:
-    """Return True if a FLAC file has samples after its declared last one, rather than nothing or a tag."""
-    import soundfile
-
-    try:
-        return bool(file.buffer_read_into(np.empty((1, file.channels), np.float32), "float32"))
-    except soundfile.SoundFileError:
-        return False

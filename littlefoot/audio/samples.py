@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from littlefoot.audio import SAMPLE_RATE, reading
+from littlefoot.audio import SAMPLE_RATE, pcm, reading
 from littlefoot.audio.channels import Choice, Mixer
 from littlefoot.audio.pcm import Pcm
 from littlefoot.errors import AudioError, ConfigError
@@ -95,14 +95,10 @@ def _floats(given: Any) -> NDArray[np.float32]:
     except ValueError as error:  # lists of different lengths
         raise AudioError(f"samples were given that make no array ({error})") from error
     kind, size = array.dtype.kind, array.dtype.itemsize
-    if kind == "f":
-        return array.astype(np.float32, copy=False)
     if kind == "i" and size == 8 and array.size and np.abs(array).max() <= 32768:  # of lists: 16 bits
-        return array.astype(np.float32) / np.float32(32768)
-    if kind == "i" and size < 8:
-        return array.astype(np.float32) / np.float32(2.0 ** (8 * size - 1))
-    if array.dtype == np.uint8:
-        return (array.astype(np.float32) - np.float32(128)) / np.float32(128)
+        array, size = np.clip(array, -32768, 32767).astype(np.int16), 2
+    if kind == "f" or (kind == "i" and size < 8) or array.dtype == np.uint8:
+        return pcm.to_float(array)
     raise AudioError(
         f"a {type(given).__name__} of {array.dtype} was given: give a path, bytes, a binary file, or samples "
         "in floating point or integers of at most 32 bits"

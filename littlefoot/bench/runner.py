@@ -199,9 +199,6 @@ class _Bench:
         except ContenderError as error:
             row.error = str(error)
 
-    def _alive(self) -> list[Row]:
-        return [row for row in self._rows if row.error is None]
-
     def _write_clips(self) -> dict[float, Path]:
         """Write a clip of each length, joined from recordings in a random order."""
         wanted = round(max(self._settings.lengths) * SAMPLE_RATE)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import sys
 from collections.abc import Callable, Iterator
 from concurrent import futures
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from littlefoot.cli.inputs import STANDARD_INPUT
 from littlefoot.errors import LittlefootError
+from littlefoot.system import machine
 from littlefoot.system.processes import deaf_to_interrupts, follow_parent
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def _outcome(
 def _side_by_side(
     settings: RecognizerSettings, names: list[str], jobs: int, progress: Progress | None
 ) -> Iterator[Outcome]:
-    threads = settings.threads or max(1, len(os.sched_getaffinity(0)) // jobs)
+    threads = settings.threads or max(1, machine.threads() // jobs)
     settings = replace(settings, threads=threads)
     settings.load()  # errors occur here, and the processes find the model compiled
     context = multiprocessing.get_context("spawn")

@@ -11,6 +11,7 @@ import typer
 
 from littlefoot.cli import options
 from littlefoot.errors import ConfigError, MissingExtraError
+from littlefoot.system import machine
 
 if TYPE_CHECKING:
     from littlefoot.decode.beam import BeamDecoder
@@ -91,7 +92,7 @@ def serve(
             " more files (ulimit -Hn)",
             err=True,
         )
-    cores = len(os.sched_getaffinity(0))
+    cores = machine.threads()
     parallel = parallel or min(cores, threads or cores)
     limits = Limits(
         body_bytes=round(max_mb * 1e6),

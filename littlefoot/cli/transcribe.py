@@ -188,7 +188,7 @@ def _transcribe(
         with progress.recordings(names) as meter:
             outcomes: Iterable[Outcome] = ()
             if todo:
-                outcomes = batch.run(settings, names, jobs, None if meter is None else meter.heard)
+                outcomes = batch.run(settings, names, jobs, meter.heard)
             for index, result in outcomes if output.directory else _ordered(outcomes):
                 if isinstance(result, LittlefootError):
                     failed += 1
@@ -197,8 +197,7 @@ def _transcribe(
                     output.write(result, todo[index])
                     done += 1
                     seconds += result.duration
-                if meter is not None:
-                    meter.ended(index)
+                meter.ended(index)
     finally:
         skipped = len(recordings) - len(todo)
         several = len(recordings) + problems > 1 or output.directory is not None

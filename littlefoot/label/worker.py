@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import platform
 from collections.abc import Sequence
 
 from littlefoot.errors import LittlefootError
@@ -18,7 +19,7 @@ class Worker:
         self._recognise = job.settings.load()
         if find_model(job.settings).sha256 != job.model_sha256:
             raise LittlefootError(
-                f"{job.settings.model} is another model here ({os.uname().nodename}) than where the job was"
+                f"{job.settings.model} is another model here ({platform.node()}) than where the job was"
                 " begun: put the same one in place on all machines, and leave it alone"
             )
         self._corpus = job.corpus

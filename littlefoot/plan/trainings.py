@@ -7,7 +7,6 @@ beside it, and it can be killed and resumed at any time.
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -20,6 +19,7 @@ from pathlib import Path
 from littlefoot.artifact import is_artifact
 from littlefoot.errors import TrainingError
 from littlefoot.system import rays
+from littlefoot.system.processes import end_group
 
 RECIPE, MODEL, LOG = "recipe.yaml", "model", "log.txt"
 SECONDS, PID = "seconds.txt", "pid.txt"
@@ -149,8 +149,8 @@ def _end_orphan(training: Training) -> None:
     if not path.exists() or not path.read_text():
         return
     pid = int(path.read_text())
-    if str(training.folder / MODEL) in _command_of(pid):  # and not another process with the same number
-        os.killpg(pid, signal.SIGKILL)
+    if str(training.folder / MODEL) in _command_of(pid):  # and no other process that has its number now
+        end_group(pid, kill=True)
 
 
 def _command_of(pid: int) -> str:
@@ -158,17 +158,19 @@ def _command_of(pid: int) -> str:
     if Path("/proc/self").exists():
         path = Path(f"/proc/{pid}/cmdline")
         return path.read_text(errors="replace").replace("\0", " ") if path.exists() else ""
+    if sys.platform == "win32":
+        return ""
     command = ["ps", "-p", str(pid), "-o", "args="]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a process and its children."""
-    os.killpg(process.pid, signal.SIGTERM)
+    """With all that it started."""
+    end_group(process.pid)
     try:
         process.wait(10)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+        end_group(process.pid, kill=True)
         process.wait()
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from littlefoot.artifact.vocabulary import Vocabulary
+from littlefoot.audio import pcm
 from littlefoot.decode.beam import BeamDecoder
 from littlefoot.decode.greedy import best_path, best_tokens
 from littlefoot.decode.spans import words
@@ -151,7 +152,7 @@ def _checked(samples: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     if array.ndim != 1:
         raise AudioError(f"samples of shape {array.shape}: a stream takes one channel, shape (samples,)")
     if array.dtype == np.int16:
-        return array.astype(np.float32) / np.float32(32768)
+        return pcm.to_float(array)
     if array.dtype.kind != "f":
         raise AudioError(f"samples of type {array.dtype}: a stream takes float32 in -1 ... 1, or int16")
     if not np.isfinite(array).all():

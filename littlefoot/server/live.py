@@ -7,10 +7,9 @@ import json
 import time
 from typing import Any
 
-import numpy as np
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from littlefoot.audio import SAMPLE_RATE
+from littlefoot.audio import SAMPLE_RATE, formats, pcm
 from littlefoot.runtime.stream import Partial, Stream
 from littlefoot.server.errors import ApiError
 from littlefoot.server.models import Model
@@ -20,8 +19,7 @@ MESSAGE_BYTES = 1_000_000
 """Bytes of the longest message, 31 s of audio."""
 
 _PIECE_BYTES = 2 * SAMPLE_RATE // 2
-"""Half a second of audio, after which the next stream has its turn."""
-_FILES = (b"RIFF", b"fLaC", b"OggS", b"ID3", b"\x1aE\xdf\xa3")
+"""Half a second: streams take turns after so much."""
 
 # RFC 6455, section 7.4.1, and IANA's registry
 _GOING_AWAY, _UNSUPPORTED, _INVALID, _POLICY, _INTERNAL, _LATER = 1001, 1003, 1007, 1008, 1011, 1013
@@ -171,7 +169,7 @@ class _Session:
                 if message["type"] == "stop":
                     return
                 raise ApiError(400, "after start, send PCM or stop", "invalid_message", "type")
-            if not self._received and message.startswith(_FILES):
+            if not self._received and formats.is_file(message):
                 raise ApiError(
                     415, "this is a file, not raw PCM: send 16-bit little-endian samples", "no_pcm"
                 )
@@ -182,9 +180,7 @@ class _Session:
             whole = len(data) // 2 * 2
             left = data[whole:]
             for begin in range(0, whole, _PIECE_BYTES):
-                samples = np.frombuffer(data[begin : min(begin + _PIECE_BYTES, whole)], "<i2").astype(
-                    np.int16
-                )
+                samples = pcm.from_bytes(data[begin : min(begin + _PIECE_BYTES, whole)])
                 await self._tell(await self._compute(model, stream.feed, samples))
 
     @property
