@@ -9,11 +9,11 @@ BIN = $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 # A worker for each core. The tests of a file stay together, since they share what is slow to make; libraries that
 # would start a thread for each core start one.
 test: export OMP_NUM_THREADS = 1
-test: .venv/native lint
+test: .venv/native .venv/liblittlefoot/built lint
 	.venv/$(BIN)/python -m pytest -q -m "not slow" -n auto --maxprocesses 8 --dist loadfile
 
 # The page is tested where chromium is installed (apt-get install chromium).
-test-all: .venv/native lint
+test-all: .venv/native .venv/liblittlefoot/built lint
 	.venv/$(BIN)/python -m pytest -q
 
 # Damaged and hostile input for all readers: five minutes, or a million tries. The table goes into the page.
@@ -81,7 +81,7 @@ samples: .venv/stamp
 
 .venv/stamp: $(SETUP)
 	$(PYTHON) -m venv --clear .venv
-	.venv/$(BIN)/pip install --quiet -c constraints.txt -e ".[train,onnxruntime,bench,media,vad,serve,scale,docs,dev]"
+	.venv/$(BIN)/pip install --quiet -c constraints.txt -e ".[train,onnxruntime,bench,media,vad,serve,scale,normalize,docs,dev]"
 	touch $@
 
 # The native kernels, where there is a C++ compiler; their tests say why they are skipped where there is none.
@@ -92,6 +92,15 @@ samples: .venv/stamp
 		echo "no C++ compiler: the native kernels are not built, and their tests are skipped"; \
 	fi
 	touch $@
+
+# The C library and the programs that its tests run, likewise.
+.venv/liblittlefoot/built: .venv/stamp $(wildcard native/*.* native/include/* native/src/* native/src/*/* native/tests/*)
+	@if command -v cmake > /dev/null && command -v c++ g++ clang++ > /dev/null; then \
+		cmake -S native -B .venv/liblittlefoot -DCMAKE_BUILD_TYPE=Release -DCHECKS=ON > /dev/null && \
+		cmake --build .venv/liblittlefoot -j 2 > /dev/null && touch $@; \
+	else \
+		echo "no C++ compiler or cmake: liblittlefoot is not built, and its tests are skipped"; \
+	fi
 
 .venv-demo/stamp: $(SETUP)
 	$(PYTHON) -m venv --clear .venv-demo

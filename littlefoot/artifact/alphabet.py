@@ -7,6 +7,7 @@ alphabet has that.
 
 from __future__ import annotations
 
+import itertools
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 
@@ -44,19 +45,37 @@ class Alphabet:
     def _spell(self, text: str) -> tuple[list[int], list[str]]:
         if self._longest == 1 and all(character in self._index for character in text):
             return [self._index[character] for character in text], []
-        tokens: list[int] = []
-        missing: list[str] = []
+        found = list(self._divide(text))
+        return [index for _, tokens in found for index in tokens], [
+            part for part, tokens in found if not tokens
+        ]
+
+    def pieces(self, text: str) -> list[tuple[str, list[int]]]:
+        """Divide a text, in form NFC, into parts of a token or a character, each with its tokens.
+
+        A part that the alphabet lacks has none. All the tokens are those of ``spell``.
+        """
+        text = unicodedata.normalize("NFC", text)
+        folded = text if self._own_case is None else self._own_case(text)
+        if len(folded) == len(text):
+            found = list(self._divide(folded))
+            if all(tokens for _, tokens in found):
+                ends = itertools.accumulate(len(part) for part, _ in found)
+                return [
+                    (text[end - len(part) : end], tokens)
+                    for (part, tokens), end in zip(found, ends, strict=True)
+                ]
+        return list(self._divide(text))
+
+    def _divide(self, text: str) -> Iterator[tuple[str, list[int]]]:
         at = 0
         while at < len(text):
             index, length = self._match(text, at)
             if length:
-                tokens.append(index)
-            elif (found := self._other_form(text[at])) is not None:
-                tokens += found
+                yield text[at : at + length], [index]
             else:
-                missing.append(text[at])
+                yield text[at], self._other_form(text[at]) or []
             at += length or 1
-        return tokens, missing
 
     def _match(self, text: str, at: int) -> tuple[int, int]:
         """Return the longest token that begins here, unchanged or else in another case, and its

@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from littlefoot.cli.align import align
 from littlefoot.cli.analyze import analyze
 from littlefoot.cli.bench import bench
 from littlefoot.cli.demo import demo
@@ -40,6 +41,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(transcribe)
+app.command()(align)
 app.command("eval")(evaluate)
 app.command()(graft)
 for command in (bench, quantize, shrink, train, label, analyze, export, push, serve, info, doctor, demo):

@@ -18,7 +18,7 @@ from littlefoot.system import machine
 from littlefoot.system.processes import deaf_to_interrupts, follow_parent
 
 if TYPE_CHECKING:
-    from littlefoot.runtime.recognizer import Heard
+    from littlefoot.runtime.windows import Heard
     from littlefoot.transcript.results import Transcription
 
 Progress = Callable[[int, float], None]
@@ -52,6 +52,8 @@ class RecognizerSettings:
     bits: int | None = None
     channel: str = "auto"
     track: int | None = None
+    case: str | None = None
+    punctuate: str | None = None
 
     def load(self) -> Recognise:
         """Load the model and the decoder. Raises LittlefootError."""
@@ -59,8 +61,10 @@ class RecognizerSettings:
         from littlefoot.cli.decoding import decoder
         from littlefoot.runtime import recognizer
         from littlefoot.transcript.conversation import EACH, transcribe_each
+        from littlefoot.transcript.style import find_punctuate, restyle
 
         vad.create(self.vad)
+        punctuate = find_punctuate(self.punctuate) if self.punctuate else None
         loaded = recognizer.load(
             self.model,
             self.engine,
@@ -73,6 +77,9 @@ class RecognizerSettings:
         search = decoder(loaded, self.beam, self.lm, self.alpha, self.beta, self.hotwords, self.lexicon)
 
         def recognise(name: str, heard: Heard | None) -> Transcription:
+            return restyle(as_recognised(name, heard), self.case, punctuate)
+
+        def as_recognised(name: str, heard: Heard | None) -> Transcription:
             with ExitStack() as stack:
                 source: reading.Source = name
                 if name == STANDARD_INPUT:

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 EXTENSIONS = {
     **{"text": ".txt", "json": ".json", "srt": ".srt"},
-    **{"vtt": ".vtt", "tsv": ".tsv", "ctm": ".ctm"},
+    **{"vtt": ".vtt", "tsv": ".tsv", "ctm": ".ctm", "textgrid": ".TextGrid"},
 }
-ONE_EACH = ("srt", "vtt", "tsv")
+ONE_EACH = ("srt", "vtt", "tsv", "textgrid")
 """Formats of which one file can contain only one transcription."""
 
 
@@ -32,7 +32,9 @@ def transcribe(
     audio: Annotated[
         list[str], typer.Argument(help="Recordings, folders of them, patterns; - reads standard input.")
     ],
-    form: Annotated[str, typer.Option("--format", help="Format: text, json, srt, vtt, tsv or ctm.")] = "text",
+    form: Annotated[
+        str, typer.Option("--format", help="Format: text, json, srt, vtt, tsv, ctm or textgrid.")
+    ] = "text",
     output_dir: Annotated[
         Path | None, typer.Option("--output-dir", "-o", help="Write one file per recording to this folder.")
     ] = None,
@@ -79,6 +81,14 @@ def transcribe(
     alternatives: Annotated[
         int, typer.Option("--alternatives", min=0, help="Number of best texts that JSON contains.")
     ] = 0,
+    case: Annotated[
+        str | None,
+        typer.Option("--case", help="Case of the text: lower, upper, or sentence with full stops at pauses."),
+    ] = None,
+    punctuate: Annotated[
+        str | None,
+        typer.Option("--punctuate", help="Punctuation model, a Python function: package.module:function."),
+    ] = None,
 ) -> None:
     """Transcribe recordings of any length.
 
@@ -102,6 +112,8 @@ def transcribe(
         raise ConfigError("--chunk-ms goes with --stream")
     if chunk_ms is not None and chunk_ms <= 0:
         raise ConfigError(f"--chunk-ms must be greater than 0, not {chunk_ms:g}")
+    if stream and (case is not None or punctuate is not None):
+        raise ConfigError("--stream goes without --case and --punctuate: they need the whole recording")
     if stream:
         if len(audio) > 1 or output_dir is not None or form not in ("text", "json"):
             raise ConfigError("--stream takes one recording, and prints it as text or json")
@@ -124,8 +136,10 @@ def transcribe(
         raise ConfigError("--skip-existing needs --output-dir: nothing else shows what is done")
     from littlefoot.audio.channels import Choice
     from littlefoot.transcript.conversation import EACH
+    from littlefoot.transcript.style import check
     from littlefoot.transcript.subtitles import Layout
 
+    check(case, punctuate is not None)
     Choice("auto" if channel == EACH else channel, track)  # refused now, not at every recording
     if channel == EACH and alternatives:
         raise ConfigError("--channel each has no place for --alternatives: leave one of them out")
@@ -160,6 +174,8 @@ def transcribe(
         bits,
         channel,
         track,
+        case,
+        punctuate,
     )
     output = _Output(form, layout, output_dir, named=len(recordings) > 1)
     for problem in problems:

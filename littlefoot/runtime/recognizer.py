@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import pickle
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -16,23 +16,25 @@ import numpy.typing as npt
 
 from littlefoot.artifact import Artifact, checkpoint, companions, first_layers
 from littlefoot.artifact.precisions import at_bits
-from littlefoot.audio import SAMPLE_RATE, reading
+from littlefoot.audio import reading
 from littlefoot.audio import samples as samples_of
 from littlefoot.audio.vad import create as create_detector
 from littlefoot.decode import lm as language_models
+from littlefoot.decode.align import align_parts
 from littlefoot.decode.beam import BeamConfig, BeamDecoder
 from littlefoot.decode.greedy import GreedySearch
 from littlefoot.decode.hotwords import read_hotwords
+from littlefoot.decode.known_text import KnownText
 from littlefoot.decode.lexicon import read_lexicon
 from littlefoot.decode.spans import together
-from littlefoot.errors import ConfigError, EngineError
+from littlefoot.errors import ConfigError, EngineError, TextError
 from littlefoot.network.config import ModelConfig
 from littlefoot.runtime import windows
 from littlefoot.runtime.frames import ChunkedFrames, Frames, WindowedFrames
 from littlefoot.runtime.protocols import Engine, StreamEngine
 from littlefoot.runtime.registry import create, create_stream
 from littlefoot.runtime.stream import Stream
-from littlefoot.runtime.windows import WindowedLogits
+from littlefoot.runtime.windows import CountedBlocks, Heard, WindowedLogits
 from littlefoot.transcript.results import Alternative, Transcription, Word
 from littlefoot.transcript.segments import cut, segments
 
@@ -42,9 +44,6 @@ Array = npt.NDArray[np.float32]
 
 VAD = "energy"
 """What finds speech in long recordings (RESULTS.md, section Long recordings)."""
-
-Heard = Callable[[float, list[Word]], None]
-"""Told how a transcription goes on: seconds of audio read so far, and the words that were complete since."""
 
 
 class Recognizer:
@@ -213,18 +212,8 @@ class Recognizer:
         heard: Heard | None,
     ) -> Transcription:
         detector = create_detector(vad)
-        samples = 0
-
-        def counted(blocks: Iterable[Array]) -> Iterator[Array]:
-            nonlocal samples
-            for block in blocks:
-                samples += len(block)
-                if heard is not None:
-                    heard(samples / SAMPLE_RATE, [])
-                yield block
-
-        blocks = counted(reading.blocks(source, windows.WINDOW_SECONDS))
-        pieces = self._windowed().speech(blocks, detector)
+        blocks = CountedBlocks(reading.blocks(source, windows.WINDOW_SECONDS), heard)
+        pieces = self._windowed().speech(iter(blocks), detector)
         best: list[Alternative] = []
         found: list[Word] = []
         if decoder is None:
@@ -233,7 +222,7 @@ class Recognizer:
                 complete = greedy.feed(logits)
                 found += complete
                 if heard is not None and complete:
-                    heard(samples / SAMPLE_RATE, complete)
+                    heard(blocks.seconds, complete)
             found += greedy.finish()
         else:
             search = decoder.start()
@@ -245,7 +234,50 @@ class Recognizer:
         text = between.join(word.word for word in found)
         found = cut(found)
         parts = segments(found, between, text=text)
-        return Transcription(text, parts, found, samples / SAMPLE_RATE, best)
+        return Transcription(text, parts, found, blocks.seconds, best)
+
+    def align(
+        self,
+        source: Any,
+        text: str,
+        stars: str = "written",
+        sentences: str = "marks",
+        heard: Heard | None = None,
+        sampling_rate: int | None = None,
+    ) -> Transcription:
+        """Find the times of a known text: of its words, their characters (``Word.letters``) and sentences.
+
+        Args:
+            source: one recording of any length, as for ``transcribe``.
+            text: what is spoken in it. Numbers and punctuation are kept; a word ``*`` stands for speech that
+                the text lacks (``littlefoot.decode.known_text``).
+            stars: where else speech may be missing: ``written`` (nowhere), ``ends`` (before and after the
+                text) or ``sentences`` (also between sentences).
+            sentences: what ends a sentence: ``marks`` of punctuation and blank lines, or ``lines``.
+            heard: called for every 20 s of audio with the seconds read so far and no words.
+            sampling_rate: of samples, in hertz; 16000 where None.
+
+        Returns:
+            The text, whose segments are its sentences. The confidence of a word counts its characters that
+            the alphabet has; of a word without any it is 0.
+
+        Raises:
+            AudioError: the recording cannot be read.
+            TextError: the text has nothing in the model's alphabet, or is too long for the audio.
+            ConfigError: ``stars`` or ``sentences`` is unknown.
+        """
+        known = KnownText(text, self.vocabulary, stars, sentences)
+        recording = samples_of.recording(source, sampling_rate)
+        blocks = CountedBlocks(reading.blocks(recording, windows.WINDOW_SECONDS), heard)
+        try:
+            spans = align_parts(self._windowed().whole(blocks), known.tokens, self.vocabulary)
+        except TextError as error:
+            raise TextError(
+                f"{reading.name_of(recording)}: {error} ({blocks.seconds:.2f} s): is it the text of this"
+                " recording?"
+            ) from error
+        words = known.words(spans, self.config.frame_ms / 1000)
+        return Transcription(known.text, known.sentences(words), words, blocks.seconds, aligned=True)
 
     @property
     def streams(self) -> bool:

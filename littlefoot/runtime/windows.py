@@ -15,6 +15,7 @@ from littlefoot.audio.vad.detector import Detector
 from littlefoot.audio.vad.stretches import stretches
 from littlefoot.network.config import ModelConfig
 from littlefoot.runtime.protocols import Array, Engine
+from littlefoot.transcript.results import Word
 
 WINDOW_SECONDS = 20.0
 """Longer audio is recognised in windows of this length, so that memory stays bounded."""
@@ -22,6 +23,26 @@ CONTEXT_SECONDS = 2.0
 """What a window sees of its neighbours on each side without deciding about it."""
 _CERTAIN = 30.0
 """A logit besides zeros: a posterior of one."""
+
+
+Heard = Callable[[float, list[Word]], None]
+"""Told how a transcription goes on: seconds of audio read so far, and the words that were complete since."""
+
+
+class CountedBlocks:
+    """Blocks of samples, whose length is counted while they are read."""
+
+    def __init__(self, blocks: Iterator[Array], heard: Heard | None) -> None:
+        self.seconds = 0.0
+        self._blocks, self._heard, self._samples = blocks, heard, 0
+
+    def __iter__(self) -> Iterator[Array]:
+        for block in self._blocks:
+            self._samples += len(block)
+            self.seconds = self._samples / SAMPLE_RATE
+            if self._heard is not None:
+                self._heard(self.seconds, [])
+            yield block
 
 
 @dataclass(frozen=True)
