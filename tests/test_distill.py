@@ -200,6 +200,18 @@ def test_the_loss_is_the_weighted_sum_of_its_terms(teacher: Artifact, tones: Pat
     assert not any(name.startswith("_teacher") for name, _ in made.named_parameters())
 
 
+def test_hidden_losses_are_averaged_over_layers_or_added_up(teacher: Artifact, tones: Path) -> None:
+    batch = a_batch(CTCModel.from_artifact(teacher), tones)
+    found = []
+    for hidden_sum in (False, True):
+        loss = LossConfig(hidden_mse=1.0, hidden_sum=hidden_sum)
+        made = objective(teacher, StudentConfig(layers=2), loss).eval()
+        found.append(float(made(batch)["hidden_mse"].detach()))
+        assert len(made.pairs) == 2
+    assert found[1] == pytest.approx(2 * found[0])
+    assert found[0] > 0
+
+
 def test_all_hidden_states_have_a_partner() -> None:
     assert layer_pairs(2, 12, LossConfig()) == ((1, 6), (2, 12))
     assert layer_pairs(12, 24, LossConfig()) == tuple((i, 2 * i) for i in range(1, 13))

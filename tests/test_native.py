@@ -21,11 +21,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from littlefoot import artifact as artifacts
-from littlefoot.artifact import Artifact
+from littlefoot.artifact import Artifact, checkpoint
 from littlefoot.artifact.packing import TERNARY, Table, levels_of, pack, symmetric
 from littlefoot.errors import EngineError
 from littlefoot.runtime.native import engine as native
 from littlefoot.runtime.native.program import Program
+from littlefoot.runtime.recognizer import load
 from littlefoot.runtime.registry import create
 
 SOURCES = Path(__file__).parents[1] / "native"
@@ -582,6 +583,19 @@ def test_the_command_line(run: Run, tmp_path: Path) -> None:
     report = json.loads(run("doctor", "--json").out)
     assert report["kernels"] == native.available()
     assert f"kernels      {native.available()[0]}" in run("doctor").out
+
+
+@installed
+@pytest.mark.parametrize("name", ["littlefoot-en-bigfoot", "littlefoot-en-tiny"])
+def test_models_of_8_bits_or_fewer_run_without_an_engine(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for package in ("openvino", "onnxruntime"):
+        monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
+    recognizer = load(name)
+    assert recognizer.engine.name == "native"
+    sample = checkpoint.BUNDLED / "samples" / "digits.ogg"
+    assert recognizer.transcribe(sample).text == "ONE TWO THREE FOUR FIVE SIX SEVEN"
+    with pytest.raises(EngineError, match="openvino is not installed"):
+        load("littlefoot-en", engine="openvino")
 
 
 # other processors

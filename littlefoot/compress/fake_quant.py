@@ -114,7 +114,10 @@ def round_weight(weight: Tensor, log_scale: Tensor, code: WeightCode) -> Tensor:
     """Round a layer's weight (C', C) to few bits and back.
 
     With one bit, that is the signs of what is left when the row's mean is taken away. Gradients of scales are
-    scaled down as in LSQ, by the root of the number of weights times the largest level.
+    scaled down as in LSQ, by the root of the number of weights times the largest level. In one thing they
+    differ from LSQ: a weight counts as cut off half a step beyond the outermost levels, not at these. Up to
+    there it is rounded like all others, to the nearest level; beyond, it has no gradient, and the scale's is
+    the level.
 
     Args:
         log_scale: (C', G).

@@ -26,6 +26,8 @@ from littlefoot.training.torch_ops import TorchOps
 MakeOps = Callable[..., TorchOps]
 """The encoder's operations in a call of the model: ``TorchOps``, or takes the same arguments."""
 
+HEAD, HEAD_PROJECTION = "lm_head.weight", "head_projection"
+"""The output layer (V, D), and what a model in training may have before it."""
 _DROPOUTS = [f.name for f in dataclasses.fields(ModelConfig) if f.name.endswith("_dropout")]
 
 
@@ -37,7 +39,10 @@ class Segment(nn.Module):
 
 
 class Parameters(Mapping[str, Tensor]):
-    """A module's parameters by name, as they are when asked for: shards are whole only in their segment."""
+    """A module's parameters by name, as they are when asked for: shards are whole only in their segment.
+
+    A head behind a projection is their product, as the encoder has one layer there.
+    """
 
     def __init__(self, module: nn.Module) -> None:
         self._places = {
@@ -48,7 +53,8 @@ class Parameters(Mapping[str, Tensor]):
 
     def __getitem__(self, name: str) -> Tensor:
         parameters, leaf = self._places[name]
-        return cast(Tensor, parameters[leaf])
+        value = cast(Tensor, parameters[leaf])
+        return value @ self[HEAD_PROJECTION] if name == HEAD and HEAD_PROJECTION in self._places else value
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)
@@ -62,6 +68,9 @@ class CTCModel(nn.Module):
 
     Parameters carry the names of Hugging Face checkpoints without the model's prefix, so that
     ``state_dict()``, an artifact and ``encode`` speak of the same tensors.
+
+    A student may have a parameter more, ``head_projection`` (D', D): its head then has a teacher's width D',
+    and its outputs are those of the product of the two, which an artifact has.
 
     With ``recompute``, training keeps only what enters each block and convolution and computes the rest
     again for the gradient (Chen et al. 2016): a fraction of the memory for about a third more time.
@@ -205,7 +214,8 @@ class CTCModel(nn.Module):
         """Copies of the weights on the CPU as an artifact, ready to be saved."""
         weights = {
             name: parameter.detach().cpu().float().numpy().copy()
-            for name, parameter in self.named_parameters()
+            for name, parameter in Parameters(self).items()
+            if name != HEAD_PROJECTION
         }
         return Artifact(self.config, weights, self.vocabulary, dict(self.preprocessor), self.card)
 

@@ -124,11 +124,13 @@ def packed_program(artifact: Artifact, kernels: str, threads: int) -> Program | 
 
 
 def eight_bits(artifact: Artifact, threads: int) -> NativeEngine | None:
-    """An artifact in 8 bits, all of it on the kernels, where these are faster than an engine: on processors
-    without instructions for 8-bit products. None for other artifacts and other processors."""
+    """An artifact in 8 bits, all of it on the kernels, where these are faster than an engine (on processors
+    without instructions for 8-bit products) or no engine is installed. None for everything else."""
     found = available()
     static = artifact.config.littlefoot.get("quantization", {}).get("mode") == "static"
-    if not (static and may_saturate() and found and found[0] != "scalar"):
+    faster = may_saturate() and found[:1] != ["scalar"]
+    alone = not (find_spec("openvino") or find_spec("onnxruntime"))
+    if not (static and found and (faster or alone)):
         return None
     try:
         program = Program(artifact, found[0], threads)
