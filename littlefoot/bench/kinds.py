@@ -52,6 +52,7 @@ class LittlefootSubject:
         )
         self.engine = self.recognizer.engine.name
         self.precision = getattr(self.recognizer.engine, "precision", "f32")
+        self.kernels: str | None = getattr(self.recognizer.engine, "kernels", None)
 
     def transcribe(self, waveform: Waveform) -> str:
         return self.recognizer.transcribe(waveform).text
