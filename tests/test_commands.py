@@ -314,7 +314,23 @@ def test_errors_are_counted_over_all_sets(
     assert found["per_set"]["wrong"]["wer"] == 1
     assert found["wer"] == pytest.approx(second / (first + second))
     table = run("eval", model, right, wrong).out.splitlines()
-    assert [line.split()[0] for line in table] == ["set", "right", "wrong", "all"]
+    assert [line.split()[0] for line in table] == ["set", "right", "wrong", "all", "intervals:"]
+
+
+def test_texts_by_recognisers_do_not_enter_the_whole(
+    run: Run, model: Path, clips: list[Path], texts: list[str], tmp_path: Path
+) -> None:
+    right = manifest(tmp_path / "right", clips[:1], texts[:1])
+    guessed = manifest(tmp_path / "guessed", clips[1:2], ["QQQ " * len(texts[1].split())])
+    lines = guessed.read_text().splitlines()
+    rows = [f"{lines[0]}\tconfidence", *(f"{line}\t0.9" for line in lines[1:])]
+    guessed.write_text("\n".join(rows) + "\n")
+    found = json.loads(run("eval", model, right, guessed, "--json").out)
+    assert found["per_set"]["guessed"]["wer"] == 1
+    assert found["per_set"]["guessed"]["pseudo_labelled"]
+    assert (found["wer"], found["utterances"]) == (0, 1)
+    assert json.loads(run("eval", model, guessed, "--json").out)["wer"] == 1
+    assert "all but *" in run("eval", model, right, guessed).out
 
 
 def test_a_missing_recording_is_counted_and_reported(

@@ -52,6 +52,7 @@ class LittlefootSubject:
         )
         self.engine = self.recognizer.engine.name
         self.precision = self.recognizer.engine.precision
+        self.kernels = self.recognizer.engine.kernels
 
     def transcribe(self, waveform: Waveform) -> str:
         return self.recognizer.transcribe(waveform).text
