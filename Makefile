@@ -9,11 +9,11 @@ BIN = $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 # A worker for each core. The tests of a file stay together, since they share what is slow to make; libraries that
 # would start a thread for each core start one.
 test: export OMP_NUM_THREADS = 1
-test: .venv/native lint
+test: .venv/native .venv/liblittlefoot/built lint
 	.venv/$(BIN)/python -m pytest -q -m "not slow" -n auto --maxprocesses 8 --dist loadfile
 
 # The page is tested where chromium is installed (apt-get install chromium).
-test-all: .venv/native lint
+test-all: .venv/native .venv/liblittlefoot/built lint
 	.venv/$(BIN)/python -m pytest -q
 
 # Damaged and hostile input for all readers: five minutes, or a million tries. The table goes into the page.
@@ -51,12 +51,11 @@ docs: .venv/stamp
 demo: .venv-demo/stamp
 	.venv-demo/$(BIN)/littlefoot demo
 
-# All bundled models in one table, and into RESULTS.md where the test sets are at hand.
+# All bundled models in one table, on the test sets where they are at hand.
 DATA ?= ../shared/data
 SETS = $(wildcard $(DATA)/*/manifest.tsv)
 bench: .venv/native
-	.venv/$(BIN)/littlefoot bench $(SETS:%=--data %) $(if $(SETS),--markdown RESULTS.md) \
-		--json runs/bench.json --html runs/bench.html
+	.venv/$(BIN)/littlefoot bench $(SETS:%=--data %) --json runs/bench.json --html runs/bench.html
 
 # Our engines against others, on random weights of known sizes.
 speed: .venv/native
@@ -71,9 +70,9 @@ speed: .venv/native
 	.venv/$(BIN)/python benchmarks/native.py model
 	.venv/$(BIN)/python benchmarks/native.py memory
 
-# Error rates of the bundled model, into RESULTS.md.
+# RESULTS.md, docs/measurements.md and README.md's table, of the files in results/.
 results: .venv/stamp
-	.venv/$(BIN)/python benchmarks/accuracy.py $(DATA) --write RESULTS.md
+	.venv/$(BIN)/python scripts/results.py
 
 # The bundled clips are synthesised; needs espeak-ng and flite.
 samples: .venv/stamp
@@ -92,6 +91,15 @@ samples: .venv/stamp
 		echo "no C++ compiler: the native kernels are not built, and their tests are skipped"; \
 	fi
 	touch $@
+
+# The C library and the programs that its tests run, likewise.
+.venv/liblittlefoot/built: .venv/stamp $(wildcard native/*.* native/include/* native/src/* native/src/*/* native/tests/*)
+	@if command -v cmake > /dev/null && command -v c++ g++ clang++ > /dev/null; then \
+		cmake -S native -B .venv/liblittlefoot -DCMAKE_BUILD_TYPE=Release -DCHECKS=ON > /dev/null && \
+		cmake --build .venv/liblittlefoot -j 2 > /dev/null && touch $@; \
+	else \
+		echo "no C++ compiler or cmake: liblittlefoot is not built, and its tests are skipped"; \
+	fi
 
 .venv-demo/stamp: $(SETUP)
 	$(PYTHON) -m venv --clear .venv-demo

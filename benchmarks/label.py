@@ -60,7 +60,7 @@ def start(options: argparse.Namespace, out: Path, on: str, workers: int) -> subp
 
 
 def result(process: subprocess.Popen[str]) -> dict[str, Any]:
-    """What it prints at its end."""
+    """Wait for the end of a process and return the summary that it prints."""
     before = computed()
     said, _ = process.communicate()
     assert process.returncode == 0, process.returncode
@@ -138,7 +138,7 @@ def done(out: Path) -> int:
 
 
 def workers_of(driver: subprocess.Popen[str]) -> list[psutil.Process]:
-    """The processes that hear."""
+    """List the worker processes."""
     found = []
     for process in psutil.Process(driver.pid).children(recursive=True):
         command = " ".join(process.cmdline())

@@ -1,4 +1,4 @@
-"""What recordings of ever new lengths cost: padded to few lengths, as our engine does it, or as they are.
+"""Measure the cost of recordings of always new lengths: padded to few lengths, as in our engine, or unpadded.
 
     python benchmarks/lengths.py littlefoot-en littlefoot-en-bigfoot
 
@@ -19,7 +19,8 @@ import numpy as np
 from littlefoot.artifact import Artifact, checkpoint
 from littlefoot.audio import SAMPLE_RATE
 from littlefoot.runtime import graph
-from littlefoot.runtime.engine import create, openvino_core, openvino_model
+from littlefoot.runtime.openvino import openvino_core, openvino_model
+from littlefoot.runtime.registry import create
 
 
 class Unpadded:

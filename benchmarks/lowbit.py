@@ -1,5 +1,4 @@
-"""What few bits take on the disk and in time, in the geometry of HuBERT BASE: the paper's laws beside our
-own files.
+"""Measure size and time of few bits in the geometry of HuBERT BASE, beside the paper's formulas.
 
     python benchmarks/lowbit.py [--seconds 10] [--rounds 9] [--threads 1] [--sizes-only]
 
@@ -27,7 +26,7 @@ from littlefoot.compress.calibration import LayerInput, collect
 from littlefoot.compress.lowbit import LowbitConfig, convert, make_plan, prepare
 from littlefoot.network.config import ModelConfig
 from littlefoot.network.weights import expected_weights
-from littlefoot.runtime.engine import create
+from littlefoot.runtime.registry import create
 
 TOKENS = ("<pad>", "<s>", "</s>", "<unk>", "|", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ'")
 
@@ -83,7 +82,7 @@ def main() -> None:
         times = measure(named, options.rounds)
 
     def ratios(name: str) -> str:
-        """Of the time to that in float32 and in 8 bits."""
+        """Write the ratios of the time to those in float32 and in 8 bits."""
         if name not in times:
             return "-"
         found = (

@@ -1,4 +1,4 @@
-"""Our engines against the peers, on the same random weights and audio, side by side in one run.
+"""Compare our engines with other libraries, on the same random weights and audio, side by side in one run.
 
     python benchmarks/speed.py base
     python benchmarks/speed.py large --rounds 7
@@ -7,11 +7,11 @@
     python benchmarks/speed.py s3 --rounds 7
     python benchmarks/speed.py s5 --rounds 7
 
-The last three are LARGE against students of it: Shrinking Bigfoot's four layers, DistillW2V2's S3 (12 layers
-of 384), and its S5 (10 layers of 384 and a smaller front end, here of 256 channels).
+The last three are LARGE against students of it: Shrinking Bigfoot's four layers, and DistillW2V2's S3 and S5
+(``littlefoot.compress.student.SIZES``).
 
-Every round runs every contender once; a row shows the median time and the median of the ratios round by round
-against the first row. The peers take part where they are installed: pip install torch transformers nncf.
+Every round runs every model once; a row shows the median time and the median of the ratios round by round
+against the first row. Other libraries take part if they are installed: pip install torch transformers nncf.
 Random weights are right for speed, which does not depend on them, and say nothing about accuracy.
 """
 
@@ -32,12 +32,15 @@ import numpy as np
 from littlefoot.artifact import Artifact, checkpoint
 from littlefoot.audio import SAMPLE_RATE
 from littlefoot.compress.calibration import collect
+from littlefoot.compress.distill import DistillConfig, outline
 from littlefoot.compress.quantize import QuantizeConfig, quantize_static
 from littlefoot.compress.rounding import fit
-from littlefoot.runtime.engine import create
+from littlefoot.compress.student import StudentConfig
+from littlefoot.network.config import ModelConfig
+from littlefoot.runtime.registry import create
 
 BASE: dict[str, Any] = {}
-LARGE = {
+LARGE: dict[str, Any] = {
     "hidden_size": 1024,
     "num_hidden_layers": 24,
     "num_attention_heads": 16,
@@ -46,17 +49,10 @@ LARGE = {
     "do_stable_layer_norm": True,
     "conv_bias": True,
 }
-S3 = {
-    **LARGE,
-    "num_hidden_layers": 12,
-    "hidden_size": 384,
-    "num_attention_heads": 6,
-    "intermediate_size": 1536,
-}
 STUDENTS = {
-    "bigfoot": {**LARGE, "num_hidden_layers": 4},
-    "s3": S3,
-    "s5": {**S3, "num_hidden_layers": 10, "conv_dim": [256] * 7},
+    "bigfoot": StudentConfig(layers=4),
+    "s3": StudentConfig(size="S3"),
+    "s5": StudentConfig(size="S5"),
 }
 # What is left around the front end is too small to matter.
 STUB = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 64}
@@ -64,6 +60,18 @@ GROUP_FRONT = {**STUB, "num_conv_pos_embeddings": 4}
 LAYER_FRONT = {**GROUP_FRONT, "feat_extract_norm": "layer", "conv_bias": True}
 
 Contender = Callable[[], object]
+
+
+def geometry(student: StudentConfig) -> ModelConfig:
+    """The geometry of a student of LARGE."""
+    return outline(ModelConfig.from_dict({"model_type": "wav2vec2", **LARGE}), DistillConfig(student=student))
+
+
+def settings_of(student: StudentConfig) -> dict[str, Any]:
+    """The same, as transformers takes it."""
+    made = geometry(student)
+    names = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size", "conv_dim")
+    return {**LARGE, **{name: getattr(made, name) for name in names}}
 
 
 def random_checkpoint(settings: dict[str, Any], directory: Path) -> Any:
@@ -85,7 +93,7 @@ def noise(seconds: float, seed: int = 0) -> np.ndarray:
 
 
 def int8(artifact: Artifact) -> Artifact:
-    """Our static int8, without the quality gate, which random weights cannot pass or fail."""
+    """Quantize to static int8, without the acceptance check, which is meaningless for random weights."""
     inputs = collect(artifact, [noise(4, seed) for seed in (1, 2)])
     scales = {i.layers: fit(i, artifact.weights) for i in inputs}
     return quantize_static(artifact, inputs, scales, QuantizeConfig())
@@ -142,7 +150,7 @@ def peers(model: Any, waveform: np.ndarray, threads: int) -> dict[str, Contender
 
 
 def prepare(what: str, seconds: float, threads: int) -> dict[str, Contender]:
-    """All contenders of a comparison, by name."""
+    """Prepare all models of a comparison, by name."""
     waveform = noise(seconds)
     contenders: dict[str, Contender] = {}
     with tempfile.TemporaryDirectory() as directory:
@@ -170,7 +178,7 @@ def prepare_student(what: str, seconds: float, threads: int) -> dict[str, Conten
     with tempfile.TemporaryDirectory() as directory:
         model = random_checkpoint(LARGE, Path(directory) / "teacher")
         teacher = checkpoint.load(Path(directory) / "teacher")
-        random_checkpoint(STUDENTS[what], Path(directory) / "student")
+        random_checkpoint(settings_of(STUDENTS[what]), Path(directory) / "student")
         student = checkpoint.load(Path(directory) / "student")
         contenders: dict[str, Contender] = {}
         sizes = {}
@@ -193,7 +201,7 @@ def prepare_student(what: str, seconds: float, threads: int) -> dict[str, Conten
 
 
 def measure(contenders: dict[str, Contender], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each contender in each round, after one round that does not count."""
+    """Time each model in each round, after one round that does not count."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(rounds + 1):
         for name, run in contenders.items():
@@ -208,7 +216,7 @@ def report(times: dict[str, list[float]], seconds: float) -> str:
     """A table; the ratio is time over the first row's time, so above 1 is slower than it."""
     first = next(iter(times.values()))
     lines = [
-        "| contender | seconds, median (min - max) | ratio to the first | x real time |",
+        "| model | seconds, median (min - max) | ratio to the first | x real time |",
         "|---|---|---|---|",
     ]
     for name, values in times.items():

@@ -101,9 +101,9 @@ def test_the_command_prints_file_and_line_and_fails(
     assert lint.main([str(page)]) == 0
 
 
-def test_the_lists_of_what_is_done_name_files_that_exist(lint: ModuleType) -> None:
-    for room in lint.ROOMS:
-        assert (ROOT / room).exists(), room
+def test_what_is_left_to_do_exists(lint: ModuleType) -> None:
+    for name in lint.TO_DO:
+        assert (ROOT / name).exists(), name
 
 
 def test_the_repository_is_free_of_worn_phrases(lint: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:

@@ -110,6 +110,11 @@ class Vocabulary:
         """Return the text between words: empty if the alphabet has no word delimiter."""
         return self.space if self.phones or self.delimiter >= 0 else ""
 
+    @property
+    def cleaned(self) -> tuple[str, ...]:
+        """Strings whose spaces are removed from the text, in this order."""
+        return _CLEANED if self.clean_up and self.separator == " " else ()
+
     def word(self, ids: Iterable[int]) -> str:
         """Return the text of the tokens of one word."""
         text = "".join(self.written[index] for index in ids)
@@ -118,10 +123,10 @@ class Vocabulary:
     def groups(self, words: Sequence[str]) -> list[list[int]]:
         """Group the indices of words that are written together in the text, which cleaning up may join."""
         places = [[place] for place in range(len(words))]
-        if not (self.clean_up and self.separator == " "):
+        if not self.cleaned:
             return places
         text = " ".join(words)
-        for spaced in _CLEANED:
+        for spaced in self.cleaned:
             text = text.replace(spaced, spaced.strip())
         found: list[list[int]] = []
         at, joined = 0, False

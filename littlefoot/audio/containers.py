@@ -1,12 +1,12 @@
-"""Is an audio file whole? Checks on the container that the decoders behind soundfile leave out.
+"""Check that an audio file is complete, where the decoders do not.
 
-libsndfile decodes what is there and succeeds: half a WAV or Ogg file is half the speech without a word
-of warning, damaged Ogg pages are skipped, of an MP3 without a length header it may stop half-way, and
-of chained Ogg streams it reads the first. Each check walks the container's own structure, in bounded
-memory, and says what is wrong. Of FLAC, whose decoder verifies every frame, the length is read.
+libsndfile succeeds on incomplete files: half a WAV or Ogg file gives half the speech without a warning,
+damaged Ogg pages are skipped, decoding may stop in the middle of an MP3 without a length header, and only the
+first of chained Ogg streams is read. Each check follows the container's structure, in bounded memory, and
+describes the fault. For FLAC, whose decoder verifies every frame, only the length is read.
 
-What cannot be seen: an MP3, AAC or live WebM recording without a length that was cut exactly between two
-frames, and a WAV, AU or CAF whose writer left the length open (streamed through a pipe).
+Two kinds of truncation are undetectable: an MP3, AAC or live WebM recording without a length that was cut
+exactly between two frames, and a WAV, AU or CAF whose writer left the length open (streamed through a pipe).
 """
 
 import re
@@ -17,7 +17,7 @@ from typing import BinaryIO, TypeAlias
 
 from littlefoot.errors import AudioError
 
-# So many samples may rightly be trimmed: the length header's own frame, and the encoder's delay and
+# Samples that may be trimmed correctly: the length header's own frame, and the encoder's delay and
 # padding, which LAME's part of that header holds in 12 bits each.
 _MP3_TRIM = 1152 + 2 * 4095
 # Chunk lengths that writers leave when they could not seek back to fill in the true one.
@@ -25,15 +25,15 @@ _OPEN_LENGTHS = range(0x7FFFF000, 0x80000001)
 
 
 Check: TypeAlias = Callable[[BinaryIO, int], int]
-"""Checks a seekable file of so many bytes, whose position changes. Returns the number of frames (samples per
-channel) that decoding must deliver at least, or 0 if the container does not give it. Raises AudioError, whose
-message does not name the file, if the file is truncated or damaged."""
+"""Function that checks a seekable file of a number of bytes, whose position changes. It returns the number of
+frames (samples per channel) that decoding must deliver at least, or 0 if the container does not give it. It
+raises AudioError, whose message does not name the file, if the file is truncated or damaged."""
 
 
 def verify(stream: BinaryIO, check: Check | None) -> int:
-    """Check that a file is complete, where there is a check; its position stays.
+    """Check that a file is complete, if its format has a check; its position stays.
 
-    Returns and raises what the check does, with a remedy in the message.
+    The result and the errors are those of the check, with a remedy in the message.
     """
     if check is None:
         return 0
@@ -57,7 +57,9 @@ def _require(declared: int, present: int) -> None:
 
 
 def riff(stream: BinaryIO, size: int) -> int:
-    """WAV, RF64 and AIFF: chunks of a four-letter name, a 32-bit length and as many bytes, padded to even."""
+    """Check WAV, RF64 and AIFF: chunks of a four-letter name, a 32-bit length and as many bytes, padded to
+    even.
+    """
     magic = _at(stream, 0, 4)
     order, audio = (">", b"SSND") if magic == b"FORM" else (">" if magic == b"RIFX" else "<", b"data")
     long_length = 0
@@ -77,7 +79,7 @@ def riff(stream: BinaryIO, size: int) -> int:
 
 
 def caf(stream: BinaryIO, size: int) -> int:
-    """Core Audio: a four-letter name and a signed 64-bit length; -1 means up to the end of the file."""
+    """Check Core Audio: a four-letter name and a signed 64-bit length; -1 means up to the end of the file."""
     position = 8
     while position + 12 <= size:
         name, length = struct.unpack(">4sq", _at(stream, position, 12))
@@ -99,14 +101,15 @@ def au(stream: BinaryIO, size: int) -> int:
 
 
 def nist(stream: BinaryIO, size: int) -> int:
-    """SPHERE: a text header of fields such as ``sample_count -i 46797``."""
+    """Check SPHERE: a text header of fields such as ``sample_count -i 46797``."""
     count = re.search(rb"\nsample_count -i (\d{1,12})\n", _at(stream, 0, 1024))
     return int(count[1]) if count else 0
 
 
 def flac_count(stream: BinaryIO) -> range:
-    """Where a FLAC file's header keeps the number of its samples (RFC 9639, section 8.2): five bytes, of the
-    first of which the four lower bits belong to it. Empty where the file does not begin as it should."""
+    """Locate the number of samples in a FLAC file's header (RFC 9639, section 8.2): five bytes, of the first
+    of which the four lower bits belong to it. Empty if the file does not begin as FLAC does.
+    """
     head = _at(stream, 0, 10)
     start = 10 + _syncsafe(head[6:10]) if head[:3] == b"ID3" else 0
     return range(start + 21, start + 26) if _at(stream, start, 5) in _FLAC_STARTS else range(0)
@@ -121,7 +124,7 @@ _FLAC_STARTS = (b"fLaC\0", b"fLaC\x80")  # STREAMINFO, which comes first, and ma
 
 
 def _syncsafe(data: bytes) -> int:
-    """The length of an ID3 tag: seven bits in each byte."""
+    """Decode the length of an ID3 tag: seven bits in each byte."""
     return sum((byte & 127) << 7 * (3 - i) for i, byte in enumerate(data))
 
 
@@ -129,7 +132,8 @@ _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 def ogg_checksum(page: bytes) -> int:
-    """CRC-32 of RFC 3533: zlib's polynomial, most significant bit first, started and ended with zero.
+    """Compute the CRC-32 of RFC 3533: zlib's polynomial, most significant bit first, started and ended with
+    zero.
 
     zlib works least significant bit first and inverts before and after, so the bits are turned
     around on both sides and the inversions undone.
@@ -139,7 +143,7 @@ def ogg_checksum(page: bytes) -> int:
 
 
 def ogg(stream: BinaryIO, size: int) -> int:
-    """Pages as in RFC 3533, section 6: all there, unharmed, in sequence, of one stream that is ended."""
+    """Check Ogg pages (RFC 3533, section 6): complete, undamaged, in sequence, of one stream that ends."""
     position = expected = flags = 0
     serial = None
     while position < size:
@@ -173,9 +177,9 @@ _MP3_RATES = (44100, 48000, 32000, 0)
 
 
 def mp3_frame(header: bytes) -> tuple[int, int]:
-    """Bytes and samples of a layer III frame from its first four bytes; (0, 0) if it is none."""
+    """Return bytes and samples of a layer III frame from its first four bytes; (0, 0) if it is none."""
     word = int.from_bytes(header[:4], "big")
-    version = {3: 1, 2: 2, 0: 4}.get(word >> 19 & 3)  # MPEG 1, 2, 2.5: by what the rates are divided
+    version = {3: 1, 2: 2, 0: 4}.get(word >> 19 & 3)  # MPEG 1, 2, 2.5: divisors of the rates
     if word >> 21 != 0x7FF or version is None or word >> 17 & 3 != 1:
         return 0, 0
     kbps = _MP3_KBPS[min(version, 2)][word >> 12 & 15]
@@ -187,7 +191,7 @@ def mp3_frame(header: bytes) -> tuple[int, int]:
 
 
 def _mp3_announced(frame: bytes) -> int:
-    """The number of frames after this one that a length header gives; 0 if it gives none, or is none.
+    """Return the number of frames after this one in a length header; 0 without a length or a header.
 
     It starts with "Xing", or "Info" where the bit rate is constant, after the side information of an
     empty frame, whose length depends on the kind of frame.
@@ -220,7 +224,9 @@ def mp3(stream: BinaryIO, size: int) -> int:
 
 
 def boxes(stream: BinaryIO, size: int) -> int:
-    """MPEG-4 and QuickTime (ISO/IEC 14496-12, section 4.2): 32-bit lengths, names, 64-bit lengths if 1."""
+    """Check MPEG-4 and QuickTime (ISO/IEC 14496-12, section 4.2): 32-bit lengths, names, 64-bit lengths if
+    1.
+    """
     position = 0
     names = set()
     while position + 8 <= size:
@@ -247,9 +253,9 @@ _SEGMENT, _CLUSTER = 0x18538067, 0x1F43B675
 
 
 def ebml(stream: BinaryIO, size: int) -> int:
-    """Matroska and WebM (RFC 8794, sections 5 and 6): identifiers and lengths of 1 to 8 bytes.
+    """Check Matroska and WebM (RFC 8794, sections 5 and 6): identifiers and lengths of 1 to 8 bytes.
 
-    A live recording leaves the lengths of its segment and clusters open: then what is in them is followed.
+    A live recording leaves the lengths of its segment and clusters open; their contents are followed instead.
     """
     position = 0
     while position < size:
@@ -280,7 +286,9 @@ def ebml(stream: BinaryIO, size: int) -> int:
 
 
 def adts_frame(header: bytes) -> int:
-    """Bytes of an AAC frame (ISO/IEC 13818-7, section 6.2) from its first seven; 0 if it is none."""
+    """Return the bytes of an AAC frame (ISO/IEC 13818-7, section 6.2) from its first seven; 0 if it is
+    none.
+    """
     if len(header) < 7 or header[0] != 0xFF or header[1] & 0xF6 != 0xF0:
         return 0
     length = (header[3] & 3) << 11 | header[4] << 3 | header[5] >> 5

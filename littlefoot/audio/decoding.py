@@ -1,4 +1,4 @@
-"""Decode an open file in this process, by the reader of the format that its first bytes show."""
+"""Decode an open file in this process, with the reader of the format that its first bytes identify."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from littlefoot.errors import AudioError
 def opened(
     stream: BinaryIO, name: str, choice: Choice | None = None, fallback: bool = True
 ) -> Iterator[Opened]:
-    """Open and verify a recording, and decode it in this process, hostile as it may be.
+    """Open and verify a recording, and decode it in this process.
 
     Args:
         stream: seekable, at its beginning.
-        name: of the recording, for messages.
-        choice: of channel and track.
-        fallback: whether FFmpeg reads what libsndfile does not know in a container that both read.
+        name: name of the recording, for messages.
+        choice: selected channel and track.
+        fallback: True to let FFmpeg read contents that libsndfile does not read, in a container of both.
 
     Raises:
-        AudioError: the recording cannot be read. The message names it where it comes out of the pieces only.
+        AudioError: the recording cannot be read. The message names it only if it is raised while decoding.
         MissingExtraError: FFmpeg is needed and PyAV is not installed.
     """
     choice = choice or Choice()

@@ -1,4 +1,4 @@
-"""Recordings in folders."""
+"""Find recordings in folders."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The audio formats that are read: one table, by which files, pipes, uploads and live streams are told apart.
+"""List the audio formats in one table, for files, pipes, uploads and live streams.
 
-A format is known by its first bytes, never by the name of a file. libsndfile reads some formats, and FFmpeg
+The first bytes identify a format, never the name of a file. libsndfile reads some formats, and FFmpeg
 (``littlefoot.audio.media``) the others. FFmpeg itself never guesses: some of its formats (playlists) would
 open other files.
 """
@@ -23,27 +23,27 @@ class Format:
     """A row of the table."""
 
     name: str
-    """For messages."""
+    """Name for messages."""
     magic: bytes
     """Pattern of the first bytes, a regular expression."""
     suffixes: tuple[str, ...] = ()
-    """Of files that are taken from a folder. Files that are named may have any suffix."""
+    """Suffixes of files that are taken from a folder. Files that you name may have any suffix."""
     libsndfile: tuple[str, ...] | None = None
-    """libsndfile's names, where it is the reader; None where FFmpeg is."""
+    """libsndfile's names, if it is the reader; None if FFmpeg is."""
     demuxer: str | None = None
-    """FFmpeg's name, where it is the reader, or where it reads contents that libsndfile does not know."""
+    """FFmpeg's name, if it is the reader, or if it reads contents that libsndfile does not read."""
     exact_length: bool = False
     """Whether the reader takes an exact length from the header."""
     check: containers.Check | None = None
-    """Finds out whether a file is complete (``littlefoot.audio.containers``)."""
+    """Check that a file is complete (``littlefoot.audio.containers``)."""
     is_plain: bool = False
-    """Whether its reader has withstood everything so far, so that files are decoded in this process."""
+    """Whether its reader is robust enough to decode files in this process."""
     is_certain: bool = True
     """Whether bare samples are unlikely to begin with the same bytes."""
 
     @property
     def is_read_by_ffmpeg(self) -> bool:
-        """Whether FFmpeg is the reader, and not only where libsndfile gives up."""
+        """Return True if FFmpeg is the reader, and not only the fallback of libsndfile."""
         return self.libsndfile is None
 
 
@@ -63,7 +63,7 @@ _WAV = Format(
 _MP3 = Format("MP3", rb"ID3", (".mp3",), ("MP3",), check=containers.mp3, is_plain=True)
 
 FORMATS = (
-    # Those of FFmpeg come first, since some begin like a WAV or an AIFF file.
+    # The formats of FFmpeg come first, since some begin like a WAV or an AIFF file.
     Format(
         "MPEG-4 (m4a, mp4, mov, 3gp)",
         rb"....(?:ftyp|moov|mdat|wide|free|skip|pnot)",
@@ -125,7 +125,7 @@ FORMATS = (
         check=containers.adts,
         is_certain=False,
     ),
-    # Those of libsndfile, and what FFmpeg reads in some of them, such as Speex in Ogg or MP3 in WAV.
+    # The formats of libsndfile, with contents that FFmpeg reads, such as Speex in Ogg or MP3 in WAV.
     _WAV,
     replace(_WAV, magic=rb"(?:RIFF|RIFX|RF64)....WAVE", is_plain=False),
     Format(
@@ -149,7 +149,7 @@ FORMATS = (
     ),
     _MP3,
     replace(_MP3, magic=_LAYER_3, is_certain=False),
-    # Of layers I and II. libsndfile calls what it reads of it MP3.
+    # Layers I and II. libsndfile calls them MP3.
     Format(
         "MPEG audio",
         rb"\xff[\xe4-\xe7\xf4-\xf7\xfc-\xff]",
@@ -171,7 +171,7 @@ FORMATS = (
     Format("CAF", rb"caff", (".caf",), ("CAF",), demuxer="caf", exact_length=True, check=containers.caf),
     Format("NIST SPHERE", rb"NIST", (".sph",), ("NIST",), exact_length=True, check=containers.nist),
     Format("RIFF or IFF of unknown content", rb"RIFF|RIFX|RF64|FORM", libsndfile=()),
-    # The last, since it is known by two bytes that are far apart.
+    # The last one, since two bytes that are far apart identify it.
     Format(
         "MPEG transport stream (ts, m2ts)",
         rb"\x47.{187}\x47|.{4}\x47.{191}\x47",
@@ -189,7 +189,7 @@ SUFFIXES = tuple(
         for suffix in each.suffixes
     )
 )
-"""Of the files that are taken from a folder; first those that can be read without FFmpeg."""
+"""Suffixes of files that are taken from a folder; those that need no FFmpeg come first."""
 
 _OF_LIBSNDFILE = list(dict.fromkeys(each.name for each in FORMATS if each.libsndfile))
 READABLE = (
@@ -199,7 +199,7 @@ READABLE = (
 """The formats, for messages."""
 
 MAGIC_BYTES = 200
-"""So many bytes decide what ``sniff`` finds."""
+"""Number of bytes that ``sniff`` needs."""
 
 
 def sniff(head: bytes) -> Format | None:
@@ -208,7 +208,7 @@ def sniff(head: bytes) -> Format | None:
 
 
 def is_file(head: bytes) -> bool:
-    """Return whether data that begin with ``head``, some kilobytes, are a file rather than bare samples."""
+    """Return True if data that begin with ``head``, some kilobytes, are a file rather than bare samples."""
     found = sniff(head)
     if found is not None and found.is_certain:
         return True
@@ -221,5 +221,5 @@ def is_file(head: bytes) -> bool:
 
 
 def of_libsndfile(name: str) -> Format | None:
-    """Return the format that libsndfile calls so, or None if littlefoot does not read it."""
+    """Return the format with this name in libsndfile, or None if littlefoot does not read it."""
     return next((each for each in FORMATS if name in (each.libsndfile or ())), None)

@@ -100,7 +100,7 @@ class Process:
 
     @property
     def step_seconds(self) -> float:
-        """What each further step may take of time."""
+        """Return the seconds that each further step may take."""
         return self._connection.gettimeout() or 0.0
 
     @step_seconds.setter
@@ -119,8 +119,9 @@ class Process:
     def open(
         self, stream: BinaryIO, name: str, choice: Choice | None = None
     ) -> tuple[int, float | None, bool, int]:
-        """Give it a recording; returns the sampling rate, the length if that is known, whether the length
-        is exact, and the channels. Raises AudioError, OSError."""
+        """Open a recording; return the sampling rate, the length if it is known, whether the length is
+        exact, and the number of channels. Raises AudioError, OSError.
+        """
         choice = choice or Choice()
         wanted = {"name": name, "channel": choice.channel, "track": choice.track}
         with _descriptor(stream) as descriptor:

@@ -1,4 +1,4 @@
-"""Decode with libsndfile, through soundfile: its formats, read from front to back, and all of each file."""
+"""Decode with libsndfile, through soundfile: read each file from front to back, and all of it."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 BLOCK_SAMPLES = 1 << 18
 """Samples of all channels that are decoded at a time: 1 MB."""
-_UNKNOWN_LENGTH = 1 << 62  # libsndfile counts 2^63 - 1 frames where a header gives no length
+_UNKNOWN_LENGTH = 1 << 62  # libsndfile's number of frames if a header gives no length
 
 
 class NotReadError(AudioError):
-    """libsndfile does not know the format."""
+    """Raised if libsndfile does not read the format."""
 
 
 @contextmanager
@@ -32,18 +32,18 @@ def opened(stream: BinaryIO, name: str, choice: Choice) -> Iterator[Opened]:
 
     Args:
         stream: seekable, at its beginning.
-        name: of the recording, for messages.
-        choice: of channel and track.
+        name: name of the recording, for messages.
+        choice: selected channel and track.
 
     Raises:
-        NotReadError: libsndfile does not know what the file holds.
-        AudioError: it is truncated or damaged. The message names it where it comes out of the pieces only.
+        NotReadError: libsndfile does not read the content.
+        AudioError: it is truncated or damaged. The message names it only if it is raised while decoding.
     """
     import soundfile
 
     found = wav.find(stream)
     stream.seek(0)
-    if found is not None and found.is_mpeg:  # of which libsndfile loses the end
+    if found is not None and found.is_mpeg:  # libsndfile loses the end of these
         raise NotReadError(f"is MPEG audio in a WAV file. {formats.READABLE}: {formats.CONVERT}")
     if found is not None:
         stream, warning = cast(BinaryIO, wav.Corrected(stream, found)), found.warning
@@ -74,10 +74,10 @@ def opened(stream: BinaryIO, name: str, choice: Choice) -> Iterator[Opened]:
 
 
 class _Callbacks:
-    """A binary file as libsndfile calls it: without exceptions, which would be printed there and lost.
+    """A binary file with libsndfile's callbacks, without exceptions, which would be printed there and lost.
 
-    In damaged files it seeks to before the beginning: the position then stays, which it notices. The count of
-    a FLAC file's samples is hidden from it, at which it would stop, however much is there.
+    In damaged files libsndfile seeks to before the beginning; the position then stays, which it detects. The
+    sample count of a FLAC file is hidden, because libsndfile would stop there, however many samples follow.
     """
 
     def __init__(self, stream: BinaryIO, count: range) -> None:
@@ -109,10 +109,10 @@ def _sequential() -> type[soundfile.SoundFile]:
     import soundfile
 
     class Sequential(soundfile.SoundFile):  # type: ignore[misc]
-        """A file read from front to back.
+        """A file that is read from front to back.
 
-        soundfile seeks to where it already is after every read, which in Opus and in MP3 of variable
-        bit rate lands elsewhere and damages the sound, and fails in FLAC without a length header.
+        soundfile seeks to the current position after every read. In Opus and in MP3 of variable bit rate this
+        leads to another position and damages the sound, and it fails in FLAC without a length header.
         """
 
         def seekable(self) -> bool:
@@ -122,7 +122,7 @@ def _sequential() -> type[soundfile.SoundFile]:
 
 
 def _frames(file: soundfile.SoundFile, name: str, least: int, mixer: Mixer) -> Iterator[Waveform]:
-    """Mono pieces of shape (T,) at the file's own rate; at the end, check that all frames came."""
+    """Yield mono pieces (T,) at the file's own rate; at the end, check that all frames were decoded."""
     import soundfile
 
     buffer = np.empty((max(1, BLOCK_SAMPLES // file.channels), file.channels), np.float32)
@@ -144,7 +144,7 @@ def _frames(file: soundfile.SoundFile, name: str, least: int, mixer: Mixer) -> I
     known = file.format != "MP3" and file.frames < _UNKNOWN_LENGTH
     promised = max(least, file.frames) if known else least
     if got < promised:
-        # Of an MP3 with variable bit rate and no length header, libmpg123 drops what exceeds its guess.
+        # For MP3 with variable bit rate and no length header, libmpg123 drops the samples beyond its guess.
         remedy = formats.CONVERT if file.format == "MP3" else "fetch or export it again"
         raise AudioError(f"{name}: only {got} of {promised} samples could be decoded; {remedy}")
     if not got:
@@ -156,7 +156,7 @@ def _frames(file: soundfile.SoundFile, name: str, least: int, mixer: Mixer) -> I
 
 
 def _goes_on(file: soundfile.SoundFile) -> bool:
-    """Whether a FLAC file has samples after its last one, rather than nothing, or a tag of another kind."""
+    """Return True if a FLAC file has samples after its declared last one, rather than nothing or a tag."""
     import soundfile
 
     try:

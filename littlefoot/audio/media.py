@@ -1,4 +1,4 @@
-"""Recordings that libsndfile does not read: of films, telephones, broadcasts (``littlefoot.audio.formats``).
+"""Decode recordings that libsndfile does not read, such as films and broadcasts.
 
 PyAV contains FFmpeg's libraries and reads any binary file in chunks, in this process and without an
 installation of FFmpeg.
@@ -83,7 +83,7 @@ def opened(stream: BinaryIO, form: Format, choice: Choice | None = None) -> Iter
 
 @contextmanager
 def _container(stream: BinaryIO, form: Format) -> Iterator[Any]:
-    """An open file with audio. Raises AudioError."""
+    """Open a file with audio. Raises AudioError."""
     import av
 
     try:
@@ -165,7 +165,7 @@ def _pieces(
     got = silent = 0
     frame = first
     while frame is not None:
-        if _shape(frame) != shape:  # to convert such a frame would read memory that is not its own
+        if _shape(frame) != shape:  # converting such a frame would read memory of other objects
             raise AudioError(f"changes after {got / rate:.2f} s from {shape} to {_shape(frame)}: {CONVERT}")
         gap = 0.0 if frame.time is None else frame.time - origin - got / rate
         if gap > _JITTER_SECONDS:

@@ -1,4 +1,4 @@
-"""A recording that is open: what all readers give."""
+"""Define an open recording, the result of all readers."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ _LOUDEST = 2.0**31  # float samples in the scale of 32-bit integers still pass
 
 
 class Opened(NamedTuple):
-    """A recording that was opened and verified."""
+    """An opened and verified recording."""
 
     rate: int
     """Samples per second of the pieces."""
     seconds: float | None
-    """Length by the header; None where it gives none."""
+    """Length from the header; None if it gives none."""
     is_exact: bool
-    """Whether the length by the header is exact."""
+    """Whether this length is exact."""
     pieces: Iterator[Waveform]
     """Mono samples (T,), to be read once. They may raise AudioError."""
     channels: int
     warnings: list[str]
-    """What is odd about it; complete when the pieces have been read."""
+    """Warnings about the file, complete when the pieces have been read."""
 
 
 def check_finite(samples: NDArray[Any], name: str) -> None:
     """Raise AudioError for samples that are NaN, infinite or absurdly large."""
-    # One comparison for all: NaN and infinity fail it too.
+    # one comparison, which NaN and infinity fail too
     if not float(np.abs(samples).max()) <= _LOUDEST:
         raise AudioError(
             f"{name}: holds samples that are NaN, infinite or absurdly large: export it again as 16-bit audio"

@@ -1,10 +1,10 @@
 """Read audio from files, bytes, pipes and arrays, as float32, mono, 16 kHz.
 
-Files are decoded by libsndfile (``audio.libsndfile``) or FFmpeg (``audio.media``), chosen by what they hold
-and not by their names (``audio.formats``), and resampled by soxr, block by block, so that a recording of
-any length needs bounded memory. Several channels become one (``audio.channels``). A file that is damaged or
-not all there is refused rather than read in part (``audio.containers``), and so is one that changes
-meanwhile; a WAV file whose header is wrong is read (``audio.wav``).
+libsndfile (``audio.libsndfile``) or FFmpeg (``audio.media``) decodes a file, according to its content and not
+its name (``audio.formats``), and soxr resamples it, block by block, so that a recording of any length needs
+bounded memory. Several channels become one (``audio.channels``). A damaged or truncated file is refused
+rather than read in part (``audio.containers``), and so is a file that changes meanwhile. A WAV file with a
+wrong header is read (``audio.wav``).
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ __all__ = [
 
 log = logging.getLogger("littlefoot")
 
-_RATES = range(1000, 768_001)  # hertz; beyond it, a damaged header would ask for absurd amounts of memory
-_HEAD = 1 << 15  # bytes by which a pipe is judged: one second of bare samples
+_RATES = range(1000, 768_001)  # hertz; with more, a damaged header would demand absurd amounts of memory
+_HEAD = 1 << 15  # bytes that decide about a pipe: one second of bare samples
 
 
 def read(source: Source) -> Waveform:
@@ -191,7 +191,7 @@ def _checked_array(array: NDArray[Any]) -> Waveform:
 
 @contextmanager
 def _open(source: File) -> Iterator[Opened]:
-    """Open and verify a recording, in a process of its own unless it is plain."""
+    """Open and verify a recording, in a separate process unless its format is simple."""
     given, choice = (source.source, source.choice) if isinstance(source, Selected) else (source, Choice())
     untrusted = isinstance(given, Untrusted)
     source = given.file if isinstance(given, Untrusted) else given
@@ -223,7 +223,7 @@ def _open(source: File) -> Iterator[Opened]:
 
 
 def _decoded(stream: BinaryIO, name: str, choice: Choice, untrusted: bool, stack: ExitStack) -> Opened:
-    """Open a recording in this process, or in one of its own where that is possible and it is not plain."""
+    """Open a recording in this process, or in a separate one if that is possible and it is not simple."""
     found = formats.sniff(stream.read(formats.MAGIC_BYTES))
     stream.seek(0)
     isolated = isolation.AVAILABLE and (untrusted or found is None or not found.is_plain)
@@ -238,7 +238,7 @@ def _decoded(stream: BinaryIO, name: str, choice: Choice, untrusted: bool, stack
 
 
 def _with_warnings(recording: Opened, name: str, once: bool) -> Iterator[Waveform]:
-    """Yield the pieces; then log what is odd, ``once`` in this process for a file that is read often."""
+    """Yield the pieces, then log warnings, only ``once`` in this process for a file that is read often."""
     yield from recording.pieces
     for warning in recording.warnings:
         message = f"{name}: {warning}"

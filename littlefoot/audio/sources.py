@@ -1,4 +1,4 @@
-"""What a recording may be given as, and how it becomes a file that can seek."""
+"""Define the sources of recordings, and turn them into files that can seek."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ _CHANGED = "was changed while it was read: wait until it is complete"
 
 @dataclass(frozen=True)
 class Untrusted:
-    """A recording that a stranger sent: decoded in a process of its own, whatever its format."""
+    """A recording from an untrusted source, which is decoded in a separate process in any format."""
 
     file: BinaryIO
 
 
 @dataclass(frozen=True)
 class Selected:
-    """A recording of which one channel or track is heard."""
+    """A recording with a selected channel and track."""
 
     source: Unselected
     choice: Choice
 
 
 def selected(source: Source, channel: str = "auto", track: int | None = None) -> Selected:
-    """One channel and track of a recording. Raises AudioError for samples, which have none to choose."""
+    """Select a channel and a track of a recording. Raises AudioError for arrays, which have none."""
     if isinstance(source, Pcm | np.ndarray):
         raise AudioError(f"{name_of(source)}: is one channel: there is none to choose")
     if isinstance(source, Selected):
@@ -53,7 +53,7 @@ Source: TypeAlias = File | Pcm | NDArray[Any]
 
 
 def name_of(source: object) -> str:
-    """What a recording is called in messages."""
+    """Return the name of a recording in messages."""
     if isinstance(source, Selected | Untrusted):
         return name_of(source.source if isinstance(source, Selected) else source.file)
     if isinstance(source, str | os.PathLike):
@@ -66,7 +66,7 @@ def name_of(source: object) -> str:
 
 
 def seekable(source: object, stack: ExitStack) -> BinaryIO:
-    """A binary file with at least one byte, at its beginning; a copy of what cannot seek."""
+    """Return a binary file with at least one byte, at its beginning; copy a file that cannot seek."""
     if isinstance(source, bytes):
         stream: BinaryIO = io.BytesIO(source)
     elif isinstance(source, io.IOBase) and not isinstance(source, io.TextIOBase):
@@ -85,7 +85,7 @@ def seekable(source: object, stack: ExitStack) -> BinaryIO:
 
 @contextmanager
 def spooled(stream: BinaryIO, head: bytes = b"") -> Iterator[BinaryIO]:
-    """A copy that can seek, of what a pipe gave and gives."""
+    """Copy the data of a pipe, read and unread, to a file that can seek."""
     with tempfile.SpooledTemporaryFile(_SPOOL) as spool:
         spool.write(head)
         shutil.copyfileobj(stream, spool)
@@ -93,7 +93,7 @@ def spooled(stream: BinaryIO, head: bytes = b"") -> Iterator[BinaryIO]:
 
 
 def state(stream: BinaryIO) -> tuple[int, int] | None:
-    """Size and time of the last change of a file; None for what is no file on disk."""
+    """Return the size and the time of the last change of a file; None for anything else."""
     try:
         status = os.fstat(stream.fileno())
     except (OSError, AttributeError):
@@ -104,7 +104,7 @@ def state(stream: BinaryIO) -> tuple[int, int] | None:
 def unchanged(
     pieces: Iterator[Waveform], stream: BinaryIO, before: tuple[int, int] | None, name: str
 ) -> Iterator[Waveform]:
-    """The pieces; at their end, or when they fail, check that nobody wrote to the file meanwhile."""
+    """Yield the pieces; at their end or failure, check that the file did not change meanwhile."""
     try:
         yield from pieces
     except AudioError as error:

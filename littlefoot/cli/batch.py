@@ -18,7 +18,7 @@ from littlefoot.system import machine
 from littlefoot.system.processes import deaf_to_interrupts, follow_parent
 
 if TYPE_CHECKING:
-    from littlefoot.runtime.recognizer import Heard
+    from littlefoot.runtime.windows import Heard
     from littlefoot.transcript.results import Transcription
 
 Progress = Callable[[int, float], None]

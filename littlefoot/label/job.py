@@ -20,7 +20,7 @@ from littlefoot.audio.manifest import Corpus, Utterance
 from littlefoot.errors import LittlefootError, ManifestError
 
 if TYPE_CHECKING:
-    from littlefoot.runtime.recognizer import Heard
+    from littlefoot.runtime.windows import Heard
     from littlefoot.transcript.results import Transcription
 
 _FITS_A_TABLE = re.compile(r"[^\t\r\n\ud800-\udfff]+").fullmatch

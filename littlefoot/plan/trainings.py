@@ -149,7 +149,7 @@ def _end_orphan(training: Training) -> None:
     if not path.exists() or not path.read_text():
         return
     pid = int(path.read_text())
-    if str(training.folder / MODEL) in _command_of(pid):  # and no other process that has its number now
+    if str(training.folder / MODEL) in _command_of(pid):  # and not another process with the same number
         end_group(pid, kill=True)
 
 
@@ -165,7 +165,7 @@ def _command_of(pid: int) -> str:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """With all that it started."""
+    """End a process and its children."""
     end_group(process.pid)
     try:
         process.wait(10)

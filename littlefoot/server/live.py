@@ -19,7 +19,7 @@ MESSAGE_BYTES = 1_000_000
 """Bytes of the longest message, 31 s of audio."""
 
 _PIECE_BYTES = 2 * SAMPLE_RATE // 2
-"""Half a second: streams take turns after so much."""
+"""Half a second of audio, after which the next stream has its turn."""
 
 # RFC 6455, section 7.4.1, and IANA's registry
 _GOING_AWAY, _UNSUPPORTED, _INVALID, _POLICY, _INTERNAL, _LATER = 1001, 1003, 1007, 1008, 1011, 1013

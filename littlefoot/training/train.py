@@ -88,7 +88,6 @@ def train(
     if not resume and (store.steps() or out.exists()):
         there = work if store.steps() else out
         raise TrainingError(f"{there} is there already: continue with --resume, or choose another output")
-    work.mkdir(parents=True, exist_ok=True)
 
     model = objective.model
     do_normalize = bool(model.preprocessor.get("do_normalize", True))
@@ -115,6 +114,7 @@ def train(
         raise ConfigError("train.shard: layers that share weights cannot be sharded, and need it least")
     if sharded:
         shard(objective)
+    work.mkdir(parents=True, exist_ok=True)  # what is refused before leaves no folder
     average = MovingAverage(model)
     alone = config.average_every > 0 and accelerator.num_processes > 1
     parallel = objective if sharded or alone else accelerator.prepare(objective)

@@ -5,10 +5,12 @@
 #pragma once
 
 #include <exception>
-#include <functional>
 #include <memory>
+#include <mutex>
 #include <thread>
 #include <vector>
+
+#include "function_ref.h"
 
 namespace littlefoot {
 
@@ -26,8 +28,10 @@ class Pool {
     ~Pool();
     int threads() const { return threads_; }
     // Calls work(task, thread) for every task; returns when all are done. Throws what a task threw.
-    using Work = std::function<void(long, int)>;
+    using Work = FunctionRef<void(long, int)>;
     void run(long tasks, const Work& work);
+    // Held while one of those that share the threads computes, or changes: they take turns.
+    std::mutex turn;
 
   private:
     struct Shared;  // between the threads

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,7 +16,9 @@ from littlefoot.errors import EngineError
 from littlefoot.network.encoder import front_end
 from littlefoot.runtime.native import layers
 from littlefoot.runtime.native.layers import Array, Arrays
-from littlefoot.runtime.native.ops import UnsupportedError
+from littlefoot.runtime.native.program import Program
+from littlefoot.runtime.native.unsupported import LimitedOps, UnsupportedError
+from littlefoot.runtime.protocols import Engine
 
 
 @dataclass(frozen=True)
@@ -46,15 +48,12 @@ class Waves:
 
 
 @dataclass
-class FrontEndOps:
+class FrontEndOps(LimitedOps):
     """Plays the front end into ``layers``. Raises UnsupportedError for what the native one does not have."""
 
     layers: list[ConvLayer] = field(default_factory=list)
     gain: float = 1.0
     """Of the waveform."""
-
-    def segment(self, name: str, part: Callable[..., Any], *values: Any) -> Any:
-        return part(*values)
 
     def reshape(self, x: Waves, shape: Sequence[int]) -> Waves:
         return x  # a channel, of the waveform
@@ -87,15 +86,8 @@ class FrontEndOps:
         self.layers[-1] = replace(self.layers[-1], **changes)
         return Waves(self)
 
-    def _missing(self, *values: Any, **settings: Any) -> Any:
-        raise UnsupportedError("this front end")
 
-    linear = fixed_conv1d = log = softmax = matmul = sum = clip = slice = concat = last = _missing
-    less = gather = positions = valid = sigmoid = weight = constant = dropout = mask_spans = _missing
-    begin_anywhere = _missing
-
-
-class FrontEnd:
+class FrontEnd(Engine):
     """From the waveform to features, without an engine.
 
     Raises UnsupportedError for spectrograms, and for layers in floating point or without fixed scales.
@@ -103,20 +95,10 @@ class FrontEnd:
 
     name = "native"
 
-    def __init__(self, artifact: Artifact, kernels: str, threads: int) -> None:
-        import littlefoot_native
-
-        ops = FrontEndOps()
-        front_end(ops, artifact.config, Waves(ops), None)
-        self._front_end = littlefoot_native.FrontEnd(threads, kernels)
-        for number, layer in enumerate(ops.layers):
-            try:
-                if number == 0:
-                    self._add_first(layer, ops.gain, artifact.weights)
-                else:
-                    self._add(layer, artifact.weights)
-            except (ValueError, TypeError) as error:
-                raise EngineError(f"{layer.name}: {error}") from error
+    def __init__(self, artifact: Artifact, program: Program) -> None:
+        """``program`` runs what follows. Both share its threads: one of them computes at a time."""
+        self._front_end = program.front_end()
+        write(artifact, self._front_end)
 
     @property
     def bytes(self) -> int:
@@ -128,26 +110,40 @@ class FrontEnd:
         features: Array = self._front_end.run(np.require(waveform, np.float32, ("C", "ALIGNED")))
         return features
 
-    def _add_first(self, layer: ConvLayer, gain: float, weights: Arrays) -> None:
-        """The layer that hears the waveform, in floating point: a gain and an affine norm are parts of its
-        kernel."""
-        if not isinstance(linear.read_weight(layer.name, weights), linear.FloatWeight):
-            raise UnsupportedError("a waveform in integers")
-        kernel, bias = weights[f"{layer.name}.weight"][:, 0], layers.array(weights, f"{layer.name}.bias")
-        kernel = np.array(kernel, np.float32) * gain  # (C', K)
-        if layer.norm == "affine":
-            scale, shift = (weights[f"{layer.norm_name}.{part}"] for part in ("weight", "bias"))
-            kernel = kernel * scale[:, None]
-            bias = np.array(shift if bias is None else shift + scale * bias, np.float32)
-            layer = replace(layer, norm="none")
-        self._front_end.waveform_layer(
-            np.ascontiguousarray(kernel, np.float32), layer.stride, bias, **_behind(layer, weights)
-        )
 
-    def _add(self, layer: ConvLayer, weights: Arrays) -> None:
-        self._front_end.window_layer(
-            stride=layer.stride, **layers.convolution(weights, layer.name), **_behind(layer, weights)
-        )
+def write(artifact: Artifact, made: Any) -> None:
+    """Write an artifact's front end, layer by layer, into the native package's or a file's.
+
+    ``made`` has the methods of ``littlefoot_native.FrontEnd`` that add layers. Raises as ``FrontEnd`` does.
+    """
+    ops = FrontEndOps()
+    front_end(ops, artifact.config, Waves(ops), None)
+    for number, layer in enumerate(ops.layers):
+        try:
+            if number == 0:
+                _add_first(made, layer, ops.gain, artifact.weights)
+            else:
+                arguments = layers.convolution(artifact.weights, layer.name)
+                made.window_layer(stride=layer.stride, **arguments, **_behind(layer, artifact.weights))
+        except (ValueError, TypeError) as error:
+            raise EngineError(f"{layer.name}: {error}") from error
+
+
+def _add_first(made: Any, layer: ConvLayer, gain: float, weights: Arrays) -> None:
+    """The layer that reads the waveform, in floating point: a gain and an affine norm are parts of its
+    kernel."""
+    if not isinstance(linear.read_weight(layer.name, weights), linear.FloatWeight):
+        raise UnsupportedError("a waveform in integers")
+    kernel, bias = weights[f"{layer.name}.weight"][:, 0], layers.array(weights, f"{layer.name}.bias")
+    kernel = np.array(kernel, np.float32) * gain  # (C', K)
+    if layer.norm == "affine":
+        scale, shift = (weights[f"{layer.norm_name}.{part}"] for part in ("weight", "bias"))
+        kernel = kernel * scale[:, None]
+        bias = np.array(shift if bias is None else shift + scale * bias, np.float32)
+        layer = replace(layer, norm="none")
+    made.waveform_layer(
+        np.ascontiguousarray(kernel, np.float32), layer.stride, bias, **_behind(layer, weights)
+    )
 
 
 def _behind(layer: ConvLayer, weights: Arrays) -> dict[str, Any]:
