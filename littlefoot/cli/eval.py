@@ -9,28 +9,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from littlefoot.cli import options
+from littlefoot.runtime.specification import LoadOptions, Specification
+from littlefoot.runtime.transcriber import DecodingOptions
 
 if TYPE_CHECKING:
     from littlefoot.evaluate.evaluation import Evaluation
 
 
+@options.grouped
 def evaluate(
     model: options.Model,
     manifest: Annotated[list[Path], typer.Argument(help="Manifests, or folders that hold one.")],
     split: Annotated[str, typer.Option("--split", help="Split of the manifests.")] = "test",
-    engine: options.Engine = "auto",
-    threads: options.Threads = None,
-    precision: options.Precision = "auto",
-    language: options.Language = None,
-    layers: options.Layers = None,
-    bits: options.Bits = None,
-    beam: options.Beam = None,
-    lm: options.LanguageModel = None,
-    alpha: options.Alpha = None,
-    beta: options.Beta = None,
-    hotwords: options.HotWords = None,
-    lexicon: options.Lexicon = None,
     as_json: options.Json = False,
+    *,
+    loading: LoadOptions,
+    decoding: DecodingOptions,
 ) -> None:
     """Measure WER and CER with 95 % bootstrap intervals.
 
@@ -39,14 +33,13 @@ def evaluate(
       littlefoot eval littlefoot-en my-recordings/manifest.tsv --split test
     """
     from littlefoot.audio import manifest as manifests
-    from littlefoot.cli.decoding import decoder
     from littlefoot.cli.progress import bar
     from littlefoot.evaluate.evaluation import evaluate_recognizer
     from littlefoot.runtime import recognizer
 
     utterances = manifests.read(manifest, split)
-    loaded = recognizer.load(model, engine, threads, precision, language, layers, bits=bits)
-    search = decoder(loaded, beam, lm, alpha, beta, hotwords, lexicon)
+    loaded = recognizer.load_with(Specification(model, loading))
+    search = decoding.decoder(loaded)
     with bar("transcribing", len(utterances)) as advance:
         result = evaluate_recognizer(loaded, utterances, advance, search)
     for failure in result.failed:

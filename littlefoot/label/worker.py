@@ -15,10 +15,11 @@ class Worker:
     """A loaded model. Raises LittlefootError if there is another model here than where the job was begun."""
 
     def __init__(self, job: Job) -> None:
-        self._recognise = job.settings.load()
-        if find_model(job.settings).sha256 != job.model_sha256:
+        specification = job.transcriber.specification
+        self._recognise = job.transcriber.load()
+        if find_model(specification).sha256 != job.model_sha256:
             raise LittlefootError(
-                f"{job.settings.model} is another model here ({os.uname().nodename}) than where the job was"
+                f"{specification.model} is another model here ({os.uname().nodename}) than where the job was"
                 " begun: put the same one in place on all machines, and leave it alone"
             )
         self._corpus = job.corpus
