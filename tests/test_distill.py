@@ -272,10 +272,10 @@ def test_a_student_learns_without_texts(
     config = DistillConfig(StudentConfig(layers=2), train=train, cache_top_k=cache_top_k)
     made = distill(teacher, config, step(teacher, silent, tmp_path))
     assert (tmp_path / "teacher" / "index.json").exists() == (cache_top_k is not None)
-    record = made.config.littlefoot["training"]
+    record = made.config.littlefoot.training
     assert made.config.num_hidden_layers == 2
-    assert record["method"] == "distillation"
-    assert record["dev"]["wer"][tmp_path.name] < 0.5
+    assert record.method == "distillation"
+    assert record.dev.wer[tmp_path.name] < 0.5
     metrics = (tmp_path / "model-training" / "metrics.jsonl").read_text().splitlines()
     kl = [row["kl"] for row in map(json.loads, metrics) if "kl" in row]
     assert kl[-1] < 0.3 * kl[0]
@@ -286,7 +286,7 @@ def test_a_slower_student_learns(teacher: Artifact, tones: Path, tmp_path: Path)
     config = DistillConfig(student, train=settings(steps=200))
     made = distill(teacher, config, step(teacher, tones, tmp_path))
     assert made.config.frame_ms == 1.5 * teacher.config.frame_ms
-    assert made.config.littlefoot["training"]["dev"]["cer"]["tones"] < 0.5
+    assert made.config.littlefoot.training.dev.cer["tones"] < 0.5
 
 
 def test_a_frozen_front_end_is_computed_once(teacher: Artifact, tones: Path) -> None:
@@ -544,17 +544,17 @@ def test_texts_in_another_alphabet_are_refused_before_training(
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: LossConfig(kl=-1), "loss.kl must not be negative"),
+        (lambda: LossConfig(kl=-1), "loss.kl must be at least 0, not -1"),
         (lambda: LossConfig(kl=0), "no term to learn from"),
         (lambda: LossConfig(temperature=0), "temperature must be greater than 0"),
-        (lambda: LossConfig(frames="mean"), "must be peaks or interpolate"),
+        (lambda: LossConfig(frames="mean"), "loss.frames must be peaks or interpolate, not 'mean'"),
         (
             lambda: DistillConfig(loss=LossConfig(hidden_l1=1), cache_top_k=4),
             "a cache holds no hidden states",
         ),
         (lambda: DistillConfig(loss=LossConfig(logit_mse=1), cache_top_k=4), "need all logits"),
         (lambda: DistillConfig(cache_top_k=4), "at speed 1"),
-        (lambda: DistillConfig(cache_top_k=-1), "0 or more"),
+        (lambda: DistillConfig(cache_top_k=-1), "cache_top_k must be at least 0, not -1"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(make: Any, message: str) -> None:
@@ -606,12 +606,12 @@ def test_a_chain_keeps_every_student_and_resumes(teacher: Artifact, tones: Path,
     made = run_recipe(
         teacher, recipe, manifest.index(tones), tmp_path / "work", "tones", progress=told.append
     )
-    assert [list(entry) for entry in made.config.littlefoot["recipe"]] == [
+    assert [list(entry) for entry in made.config.littlefoot.recipe] == [
         ["distill"],
         ["distill"],
         ["quantize"],
     ]
-    assert made.config.littlefoot["teacher"]["name"] == "tones"
+    assert made.config.littlefoot.teacher.name == "tones"
     assert made.config.num_hidden_layers == 1
     assert made.weights["encoder.layers.0.attention.q_proj.weight"].dtype == np.int8
     assert made.card.startswith("# Made of tones\n")
@@ -619,7 +619,7 @@ def test_a_chain_keeps_every_student_and_resumes(teacher: Artifact, tones: Path,
     assert made.card.index("## 8 bits") < made.card.index("# The model that it was made of")
     between = artifact.load(tmp_path / "work" / "1-distill" / "model")
     assert between.config.num_hidden_layers == 2
-    assert len(between.config.littlefoot["recipe"]) == 1
+    assert len(between.config.littlefoot.recipe) == 1
 
     with pytest.raises(ConfigError, match="continue with --resume"):
         run_recipe(teacher, recipe, manifest.index(tones), tmp_path / "work", "tones")
@@ -688,7 +688,10 @@ def test_a_number_is_recorded_as_a_number_however_it_is_written(tmp_path: Path, 
             "'distill.loss.kll': did you mean 'distill.loss.kl'",
         ),
         ({"steps": [{"distill": {"student": 3}}]}, "distill.student must be a section of settings, not 3"),
-        ({"steps": [{"distill": {"loss": {"kl": "much"}}}]}, "distill.loss.kl: .* not 'much'"),
+        (
+            {"steps": [{"distill": {"loss": {"kl": "much"}}}]},
+            "distill.loss.kl must be .* not 'much'",
+        ),
         ({"steps": [{"distill": {}, "quantize": {}}]}, "a step is one method"),
         ({"steps": ["quantize"], "title": "x"}, "unknown setting 'title'"),
     ],

@@ -400,7 +400,7 @@ class TestCommand:
         assert "too little to learn from" in result.err
         made = artifacts.load(out)
         assert weights_file_bytes(made) == record["measured"]["bytes"] <= 300e3
-        assert made.config.littlefoot["plan"] == record
+        assert made.config.littlefoot.plan.to_dict() == record
         assert "## Made for 300kB" in made.card
 
     def test_it_needs_no_speech_where_errors_are_no_matter(

@@ -52,9 +52,9 @@ def test_a_tiny_model_learns_a_handful_of_utterances(tones: Path, tmp_path: Path
     losses = [row["loss"] for row in rows(tmp_path / "out") if "loss" in row]
     assert losses[-1] < 0.3 < 2 < losses[0]
     trained = artifact.load(tmp_path / "out")
-    record = trained.config.littlefoot["training"]
-    assert record["data"]["tones"]["utterances"] == 12
-    assert record["dev"]["wer"]["tones"] == wer
+    record = trained.config.littlefoot.training
+    assert record.data["tones"].utterances == 12
+    assert record.dev.wer["tones"] == wer
     assert "| tones | 12 |" in trained.card
 
 
@@ -307,7 +307,7 @@ def test_training_ends_early_when_the_dev_errors_stay(tones: Path, tmp_path: Pat
     wer = run(recipe, tmp_path / "out")
     steps = [row["step"] for row in rows(tmp_path / "out") if "dev_wer" in row]
     assert steps == [2, 4, 6, 8]  # the first is the best
-    assert wer == artifact.load(tmp_path / "out").config.littlefoot["training"]["dev"]["wer"]["tones"]
+    assert wer == artifact.load(tmp_path / "out").config.littlefoot.training.dev.wer["tones"]
 
 
 def test_the_mean_of_the_best_models_is_taken_where_it_is_better(
@@ -327,7 +327,7 @@ def test_the_mean_of_the_best_models_is_taken_where_it_is_better(
     out = artifact.load(tmp_path / "out")
     for name, weight in out.weights.items():
         np.testing.assert_allclose(weight, np.mean([p.weights[name] for p in parts], axis=0), atol=1e-6)
-    assert out.config.littlefoot["training"]["dev"]["wer"] == {"tones": 0.4}
+    assert out.config.littlefoot.training.dev.wer == {"tones": 0.4}
 
     scores = iter([0.9, 0.5, 0.8, 0.6, 0.7, 0.55])  # now the mean is worse than the best
     assert run(recipe, tmp_path / "again") == 0.5
@@ -366,9 +366,9 @@ def test_weight_decay_is_for_matrices_only(tones: Path, tmp_path: Path) -> None:
     ("override", "message"),
     [
         ("train.warmup_step=3", "unknown setting 'train.warmup_step': did you mean 'train.warmup_steps'"),
-        ("train.lr=fast", "train.lr: .*not 'fast'"),
+        ("train.lr=fast", "train.lr must be a valid number, .*not 'fast'"),
         ("train.steps=0", "train.steps must be greater than 0"),
-        ("train.schedule=stairs", "train.schedule must be one of cosine, linear, constant"),
+        ("train.schedule=stairs", "train.schedule must be cosine, linear or constant, not 'stairs'"),
         ("data.x=1", "the section must be 'model' or 'train'"),
         ("train.lr", "write section.key=value"),
         ("model.hidden_size=33", "hidden_size 33 cannot be divided"),

@@ -78,11 +78,11 @@ def quantize(
     from littlefoot.compress.calibration import load_clips, recordings
     from littlefoot.compress.quantize import QuantizeConfig
     from littlefoot.compress.quantize import quantize as run
+    from littlefoot.system import settings
 
     artifact.check_output(out, overwrite)  # before minutes of work
-    config = QuantizeConfig(
-        mode=mode, keep=tuple(keep or ()), max_disagreement=max_disagreement, **asdict(widths)
-    )
+    values = {"mode": mode, "keep": keep or (), "max_disagreement": max_disagreement, **asdict(widths)}
+    config = settings.read(QuantizeConfig, values, "")
     original = checkpoint.load(model, language)
     clips = load_clips(recordings(calibrate or [checkpoint.SAMPLES]), original)
     made, report = run(

@@ -150,7 +150,7 @@ def _for_target(
     outcome = _first_that_meets(planner, plans)
     record = report.to_dict(wanted, outcome)
     made = outcome.model
-    config = made.config.replace(littlefoot={**made.config.littlefoot, "plan": record})
+    config = made.config.noting(plan=record)
     made = replace(
         made, config=config, card=made.card.rstrip() + "\n" + report.card(wanted, outcome, settings.threads)
     )

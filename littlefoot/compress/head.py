@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from littlefoot.artifact import Artifact
 from littlefoot.compress.methods import StepContext
-from littlefoot.errors import ConfigError
 from littlefoot.network.config import ModelConfig
+from littlefoot.system.checks import Checked, PositiveFloat, PositiveInt
 from littlefoot.training.data import TrainingSet
 from littlefoot.training.module import CTCModel
 from littlefoot.training.objective import ctc_loss
@@ -23,21 +23,18 @@ _BATCH = 16
 
 
 @dataclass(frozen=True)
-class HeadConfig:
+class HeadConfig(Checked):
     """Settings of the head's training."""
 
-    seconds: float = 2000.0
+    section = "head."
+
+    seconds: PositiveFloat = 2000.0
     """How much speech is encoded, drawn from all sets."""
-    epochs: int = 30
+    epochs: PositiveInt = 30
     """How often the head sees it."""
-    lr: float = 5e-3
+    lr: PositiveFloat = 5e-3
     """Peak learning rate; it falls to zero as a cosine."""
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("seconds", "epochs", "lr"):
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"head.{name} must be greater than 0, not {getattr(self, name)}")
 
 
 def outline(model: ModelConfig, config: HeadConfig) -> ModelConfig:

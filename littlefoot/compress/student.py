@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -27,18 +27,17 @@ from littlefoot.network.inventory import (
     in_block,
     inventory,
 )
+from littlefoot.system.checks import Checked
 from littlefoot.training.module import CTCModel
-
-INITIALISATIONS = ("every_k", "first_k", "last_k")
 
 
 @dataclass(frozen=True)
-class StudentConfig:
+class StudentConfig(Checked):
     """How a student differs from its teacher. What is None stays."""
 
     layers: int | float | tuple[int, ...] | None = None
     """How many Transformer layers, which share of the teacher's (0.5; rounded up), or which ones (from 0)."""
-    initialisation: str = "every_k"
+    initialisation: Literal["every_k", "first_k", "last_k"] = "every_k"
     """Which layers a number takes: ``every_k`` (0, k, 2k, ... with k the depths' integer ratio), ``first_k``
     or ``last_k``."""
     hidden_size: int | float | None = None
@@ -46,7 +45,7 @@ class StudentConfig:
     num_attention_heads: int | float | None = None
     """Heads of a layer; pruned layers that have fewer keep them. The same holds for ``intermediate_size``."""
     intermediate_size: int | float | None = None
-    feat_extract_first: str | None = None
+    feat_extract_first: Literal["conv", "log_mel"] | None = None
     """Where it is not the teacher's, and where the number of mel bands changes, all of the front end and the
     projection begin random and may be of any size. ``log_mel`` brings layer norms with it."""
     conv_dim: tuple[int, ...] | None = None
@@ -56,12 +55,6 @@ class StudentConfig:
     faithful: bool = False
     """Leave the positional convolution and the encoder's last norm random, as the authors' code did."""
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.initialisation not in INITIALISATIONS:
-            raise ConfigError(
-                f"initialisation '{self.initialisation}' is unknown: use one of {', '.join(INITIALISATIONS)}"
-            )
 
 
 def make_student(teacher: CTCModel, student: StudentConfig) -> CTCModel:

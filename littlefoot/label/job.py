@@ -149,7 +149,8 @@ class Model:
 def find_model(specification: Specification) -> Model:
     """The model as it is here and now."""
     loaded = checkpoint.load(specification.model, language=specification.options.language)
-    return Model(artifact.fingerprint(loaded), loaded.config.littlefoot.get("origin"))
+    origin = loaded.config.littlefoot.origin
+    return Model(artifact.fingerprint(loaded), None if origin is None else origin.to_dict())
 
 
 def file_fingerprint(path: Path) -> str:

@@ -110,7 +110,8 @@ def _engine(
 
 def _best_engine(artifact: Artifact) -> str:
     """OpenVINO is the fastest, but for scales found at run time, of which it makes float products."""
-    dynamic = artifact.config.littlefoot.get("quantization", {}).get("mode") == "dynamic"
+    quantization = artifact.config.littlefoot.quantization
+    dynamic = quantization is not None and quantization.mode == "dynamic"
     if find_spec("openvino") is None or (dynamic and find_spec("onnxruntime")):
         return "onnxruntime"
     return "openvino"
@@ -218,7 +219,7 @@ def _openvino(
     if precision == "bf16" and not has_bf16:
         raise EngineError("precision bf16: this processor has no bfloat16 instructions, use f32")
     if precision == "auto":
-        precision = "bf16" if "quantization" in artifact.config.littlefoot and has_bf16 else "f32"
+        precision = "bf16" if artifact.config.littlefoot.quantization is not None and has_bf16 else "f32"
     cores = len(os.sched_getaffinity(0))
     options: dict[str, Any] = {
         "INFERENCE_PRECISION_HINT": precision,

@@ -339,7 +339,8 @@ class Recognizer:
 def _warn_untrained(config: ModelConfig, chunk_frames: int) -> None:
     if chunk_frames < 1:
         raise ConfigError(f"chunk_frames must be at least 1, not {chunk_frames}")
-    trained = config.littlefoot.get("streaming", {}).get("trained_chunk_frames", [config.chunk_frames])
+    streaming = config.littlefoot.streaming
+    trained = (streaming and streaming.trained_chunk_frames) or [config.chunk_frames]
     if chunk_frames not in trained:
         lengths = ", ".join(f"{chunk} ({chunk * config.frame_ms:g} ms)" for chunk in trained)
         log.warning("chunks of %d frames: the model was trained with %s", chunk_frames, lengths)
@@ -427,7 +428,7 @@ def load_with(specification: Specification) -> Recognizer:
     artifact = checkpoint.load(specification.model, language=options.language)
     layers = options.layers
     if layers is not None and layers != artifact.config.num_hidden_layers:
-        trained = artifact.config.littlefoot.get("exits", [artifact.config.num_hidden_layers])
+        trained = artifact.config.littlefoot.exits or [artifact.config.num_hidden_layers]
         artifact = first_layers(artifact, layers)
         if layers not in trained:
             numbers = ", ".join(map(str, trained))

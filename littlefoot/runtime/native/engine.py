@@ -106,7 +106,8 @@ def eight_bits(artifact: Artifact, threads: int) -> NativeEngine | None:
     """An artifact in 8 bits, all of it on the kernels, where these are faster than an engine: on processors
     without instructions for 8-bit products. None for other artifacts and other processors."""
     found = available()
-    static = artifact.config.littlefoot.get("quantization", {}).get("mode") == "static"
+    quantization = artifact.config.littlefoot.quantization
+    static = quantization is not None and quantization.mode == "static"
     if not (static and may_saturate() and found and found[0] != "scalar"):
         return None
     if (features := front_end(artifact, found[0], threads)) is None:
