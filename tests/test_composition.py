@@ -166,7 +166,7 @@ def test_pairs_work(
 ) -> None:
     learned: list[CTCModel] = []
 
-    def learn(objective: Distillation, step: Any) -> Artifact:
+    def learn(objective: Distillation, data: Any, step: Any) -> Artifact:
         learned.append(objective.model)
         return objective.model.to_artifact()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -23,6 +24,7 @@ from littlefoot import artifact
 from littlefoot.artifact import Artifact
 from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.audio import manifest
+from littlefoot.audio.manifest import Utterance
 from littlefoot.compress import load_recipe, losses
 from littlefoot.compress import run as run_recipe
 from littlefoot.compress.distill import (
@@ -39,16 +41,16 @@ from littlefoot.compress.lesson import LossConfig
 from littlefoot.compress.methods import StepContext
 from littlefoot.compress.recipe import named
 from littlefoot.compress.student import StudentConfig, make_student
-from littlefoot.compress.teacher import LiveTeacher, cached, hears_the_same
+from littlefoot.compress.teacher import CachedTeacher, LiveTeacher, cached, hears_the_same
 from littlefoot.decode import ngram
 from littlefoot.decode.graph import token_model
 from littlefoot.errors import ConfigError, TrainingError
 from littlefoot.network.config import ModelConfig
 from littlefoot.training.data import TrainingSet
+from littlefoot.training.devices import processes
 from littlefoot.training.forward_backward import numerator_score
 from littlefoot.training.module import CTCModel
 from littlefoot.training.torch_ops import TorchOps
-from littlefoot.training.train import processes
 from littlefoot.training.train_config import TrainConfig
 
 ALL = ("kl", "logit_mse", "logit_cosine", "sequence_kl", "lattice_mmi", "feature_penalty", "ctc")
@@ -372,6 +374,58 @@ def test_what_a_cache_keeps_is_what_the_teacher_says(
     assert stated == pytest.approx(actual, rel=0.1)
 
 
+def test_a_cache_knows_utterances_whatever_their_order(
+    teacher: Artifact, tones: Path, tmp_path: Path
+) -> None:
+    model = CTCModel.from_artifact(teacher)
+    rows = list(manifest.index(tones).of_split("train"))
+
+    def set_of(some: list[Utterance]) -> TrainingSet:
+        return TrainingSet(some, model.vocabulary, model.config, TrainConfig(**QUIET), True)
+
+    data, other = set_of(rows), set_of(rows[:2:-1])  # backwards, and without the first three
+    says = cached(tmp_path / "kept", teacher, data, 4, processes(), print)
+    there = tmp_path / "kept" / "keys.npy"
+
+    def outputs(says: CachedTeacher, some: TrainingSet, row: int) -> torch.Tensor:
+        (draw,) = (d for d in itertools.chain.from_iterable(some.epoch(0)) if int(some.rows[d.index]) == row)
+        targets = says(some.load(0, [draw]))
+        return targets.logits[0, : int(targets.frames[0])]
+
+    last = len(rows) - 1
+    expected = outputs(says, data, last)
+    torch.testing.assert_close(outputs(says, other, 0), expected, rtol=0, atol=0)
+    assert not torch.equal(outputs(says, other, 1)[:5], expected[:5])
+
+    there.unlink()  # as caches were before they had keys
+    again = cached(tmp_path / "kept", teacher, data, 4, processes(), print)
+    torch.testing.assert_close(outputs(again, other, 0), expected, rtol=0, atol=0)
+
+    few = cached(tmp_path / "few", teacher, other, 4, processes(), print)
+    with pytest.raises(TrainingError, match="few has no outputs for 1 utterances of a batch: remove it"):
+        outputs(few, data, 0)
+    (tmp_path / "moved").mkdir()
+    twin = dataclasses.replace(rows[0], path=Path(shutil.copy(rows[0].path, tmp_path / "moved")))
+    with pytest.raises(TrainingError, match=r"have the same set .*: rename a folder or an id"):
+        cached(tmp_path / "twins", teacher, set_of([rows[0], twin]), 4, processes(), print)
+
+
+def test_speech_is_read_once(
+    teacher: Artifact, tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[TrainingSet] = []
+    make = TrainingSet.__init__
+
+    def noted(self: TrainingSet, *arguments: Any, **options: Any) -> None:
+        made.append(self)
+        make(self, *arguments, **options)
+
+    monkeypatch.setattr(TrainingSet, "__init__", noted)
+    config = DistillConfig(StudentConfig(layers=2), train=settings(steps=1), cache_top_k=4)
+    distill(teacher, config, step(teacher, tones, tmp_path))
+    assert len(made) == 1
+
+
 def test_features_that_a_cache_keeps_are_those_of_the_front_end(
     teacher: Artifact, tones: Path, tmp_path: Path
 ) -> None:
@@ -393,7 +447,7 @@ def test_features_that_a_cache_keeps_are_those_of_the_front_end(
         assert not mine[count:].any()
     files = [(directory / name).stat().st_size for name in ("outputs.bin", "features.bin")]
     assert bytes_in(told[0]) == pytest.approx(sum(files), rel=0.1)
-    nothing = says(dataclasses.replace(batch, rows=torch.full_like(batch.rows, -1)))
+    nothing = says(dataclasses.replace(batch, keys=torch.full_like(batch.keys, -1)))
     assert nothing.features is not None
     assert not nothing.features.any()
     assert nothing.frames.tolist()[0] == 1

@@ -24,6 +24,7 @@ from littlefoot.audio import manifest
 from littlefoot.errors import ConfigError, TrainingError
 from littlefoot.training import objective
 from littlefoot.training import train as trainer
+from littlefoot.training.notes import overlap
 from littlefoot.training.objective import CTC
 from littlefoot.training.optimizer import learning_rate, make_optimizer
 from littlefoot.training.train_config import TrainConfig, load_recipe
@@ -338,9 +339,9 @@ def test_the_mean_of_the_best_models_is_taken_where_it_is_better(
 
 def test_dev_rows_that_are_trained_on_are_warned_about(tones: Path) -> None:
     rows = manifest.index(tones)  # whose dev split repeats four of the training split
-    (warning,) = trainer.overlap(rows)
+    (warning,) = overlap(rows)
     assert "4 of 4 dev utterances" in warning
-    assert not trainer.overlap(rows.of_split("train"))
+    assert not overlap(rows.of_split("train"))
 
 
 @pytest.mark.parametrize(("schedule", "half"), [("cosine", 0.5), ("linear", 0.5), ("constant", 1.0)])

@@ -14,9 +14,9 @@ from littlefoot.compress.methods import StepContext
 from littlefoot.network.config import ModelConfig
 from littlefoot.system.checks import Checked, PositiveFloat, PositiveInt
 from littlefoot.training.data import TrainingSet
+from littlefoot.training.devices import precision
 from littlefoot.training.module import CTCModel
 from littlefoot.training.objective import ctc_loss
-from littlefoot.training.train import precision
 from littlefoot.training.train_config import TrainConfig
 
 _BATCH = 16

@@ -52,9 +52,9 @@ from littlefoot.network.inventory import WAVEFORM_LAYER, Part, inventory
 from littlefoot.network.weights import packable
 from littlefoot.system import atomic
 from littlefoot.system.checks import Count, PositiveFloat, PositiveInt
+from littlefoot.training.devices import processes
 from littlefoot.training.forward_backward import Denominator
 from littlefoot.training.module import CTCModel
-from littlefoot.training.train import processes
 
 Width = Literal[1, 2, 3, 4, 8]
 """Bits that engines compute with."""
@@ -176,7 +176,8 @@ def lowbit(model: Artifact, config: LowbitConfig, step: StepContext) -> Artifact
         step.progress(f"rounding to {settings.bits} bits")
         student = prepare(model, inputs, plan, settings)
         denominator = denominator_of(where, student, settings)
-        model = learn(LowbitDistillation(student, says, settings, plan, denominator, same), where)
+        objective = LowbitDistillation(student, says, settings, plan, denominator, same)
+        model = learn(objective, data.under(settings.train), where)
     return convert(model, plan, config)
 
 

@@ -71,7 +71,7 @@ def change_positions(model: Artifact, config: PositionsConfig, step: StepContext
         return student.to_artifact()
     data = training_set(student, config, step)
     says = make_teacher(model, config, step, data, student)
-    return learn(Fading(student, says, config, denominator_of(step, student, config)), step)
+    return learn(Fading(student, says, config, denominator_of(step, student, config)), data, step)
 
 
 def convert(model: CTCModel, config: PositionsConfig) -> CTCModel:

@@ -114,8 +114,9 @@ def prune(model: Artifact, config: PruneConfig, step: StepContext) -> Artifact:
     outline(model.config, config)
     student = CTCModel.from_artifact(model)
     gates = Gates(student, config.parts, config.measure, config.bits)
-    says = make_teacher(model, config, step, training_set(student, config, step))
-    gated = learn(Pruning(student, says, gates, config, denominator_of(step, student, config)), step)
+    data = training_set(student, config, step)
+    says = make_teacher(model, config, step, data)
+    gated = learn(Pruning(student, says, gates, config, denominator_of(step, student, config)), data, step)
     gates.goal = config.sparsity
     made = remove(CTCModel.from_artifact(gated), gates).to_artifact()
     after, before = (size(m.config, {}, config.measure, config.bits) for m in (made, model))

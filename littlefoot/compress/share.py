@@ -99,7 +99,8 @@ def share(model: Artifact, config: ShareConfig, step: StepContext) -> Artifact:
     data = training_set(original, config, step)
     student = make_shared(original, geometry, config, data)
     says = make_teacher(model, config, step, data, student)
-    made = learn(SharedDistillation(student, says, config, denominator_of(step, student, config)), step)
+    objective = SharedDistillation(student, says, config, denominator_of(step, student, config))
+    made = learn(objective, data, step)
     if not config.exits:
         return made
     exits = sorted({*config.exits, geometry.num_hidden_layers})
