@@ -31,9 +31,9 @@ FILE = WHOLE["m4a"]
 @pytest.fixture(autouse=True)
 def no_processes() -> Iterator[None]:
     """Each test begins and ends without."""
-    isolation._end_all()
+    isolation.end_idle()
     yield
-    isolation._end_all()
+    isolation.end_idle()
 
 
 def processes() -> list[int]:
@@ -81,7 +81,7 @@ def test_plain_formats_need_no_process_unless_a_stranger_sent_them() -> None:
         assert not processes(), form
         assert np.array_equal(reading.read(reading.Untrusted(file)), here)
         assert processes(), form
-        isolation._end_all()
+        isolation.end_idle()
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_after_a_fork_each_has_its_own() -> None:
     child = os.fork()
     if not child:  # pragma: no cover
         same = np.array_equal(reading.read(FILE), expected) and processes() != before
-        isolation._end_all()
+        isolation.end_idle()
         os._exit(0 if same else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert np.array_equal(reading.read(FILE), expected)

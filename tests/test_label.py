@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import json
 import math
 import multiprocessing
@@ -582,7 +583,7 @@ def opened(fifo: Path) -> Iterator[None]:
 def readers(path: Path) -> list[int]:
     """Processes, but for this one, that hold a file open."""
     found = []
-    for link in Path("/proc").glob("[0-9]*/fd/*"):
+    for link in map(Path, glob.glob("/proc/[0-9]*/fd/*")):  # not pathlib's, which fails if a process ends
         with suppress(OSError):
             if os.readlink(link) == str(path) and link.parts[2] != str(os.getpid()):
                 found.append(int(link.parts[2]))

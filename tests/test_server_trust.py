@@ -55,6 +55,8 @@ def server(model: Path) -> Iterator[Running]:
 @pytest.mark.parametrize("form", ["WAV", "FLAC", "OGG", "MP3", "AIFF"])
 def test_every_recording_is_decoded_in_another_process(server: Running, form: str) -> None:
     """Without one, this process would have to."""
+    isolation.end_idle()  # those that earlier tests left
+    isolation.prepare()
     (process,) = isolation._idle
     os.kill(process.pid, signal.SIGSTOP)
     process._connection.settimeout(0.2)

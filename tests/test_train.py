@@ -197,7 +197,7 @@ def start_two_processes(recipe: Path, out: Path, *arguments: str) -> subprocess.
 def run_two_processes(recipe: Path, out: Path, *arguments: str) -> None:
     process = start_two_processes(recipe, out, *arguments)
     _, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors[-2000:]
+    assert process.returncode == 0, errors
 
 
 def losses(out: Path) -> list[float]:

@@ -280,7 +280,8 @@ def _give_back(process: Process) -> None:
     process.end()
 
 
-def _end_all() -> None:
+def end_idle() -> None:
+    """End the processes that wait for a recording."""
     while _idle:
         _idle.pop().end()
 
@@ -293,6 +294,6 @@ def _forget_all() -> None:
         process.disown()
 
 
-atexit.register(_end_all)
+atexit.register(end_idle)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_all)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
+import functools
 from typing import Any
 
 import torch
@@ -16,6 +18,17 @@ from littlefoot.training.train_config import TrainConfig
 def processes() -> PartialState:
     """The processes that train together, for what happens before training."""
     return PartialState(cpu=on_cpu())
+
+
+@functools.cache
+def end_process_group_at_exit() -> None:
+    """End the process group while the interpreter is whole.
+
+    Gloo's threads may still hold tensors. Freeing one takes the interpreter's lock; once the interpreter has
+    gone, that aborts a process that has done all its work (PyTorch pull request 179291).
+    """
+    if torch.distributed.is_initialized():
+        atexit.register(torch.distributed.destroy_process_group)
 
 
 def on_cpu() -> bool:

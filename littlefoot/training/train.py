@@ -28,7 +28,15 @@ from littlefoot.errors import ConfigError, TrainingError
 from littlefoot.network.config import ModelConfig
 from littlefoot.training.average import MovingAverage
 from littlefoot.training.data import Batch, TrainingSet, Turn
-from littlefoot.training.devices import agreed, on_cpu, precision, processes, seed_dropout, to_device
+from littlefoot.training.devices import (
+    agreed,
+    end_process_group_at_exit,
+    on_cpu,
+    precision,
+    processes,
+    seed_dropout,
+    to_device,
+)
 from littlefoot.training.interrupts import interrupts
 from littlefoot.training.local_sgd import average_processes
 from littlefoot.training.module import CTCModel, from_pretrained
@@ -166,6 +174,7 @@ def prepare(
         torch.set_num_threads(config.threads)
     AcceleratorState._reset_state()  # or a second run in this process could not have another precision
     accelerator = Accelerator(cpu=on_cpu(), mixed_precision=precision(config))
+    end_process_group_at_exit()
     work = out.with_name(out.name + "-training")
     store = CheckpointStore(work, config.keep_checkpoints)
     if not resume and (store.steps() or out.exists()):
