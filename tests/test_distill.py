@@ -35,6 +35,7 @@ from littlefoot.compress.distill import (
     distill,
     layer_pairs,
 )
+from littlefoot.compress.finetune import begin
 from littlefoot.compress.frames import frame_times, interpolate, peaks
 from littlefoot.compress.lattices import HYPOTHESES, teacher_lattices
 from littlefoot.compress.lesson import LossConfig
@@ -617,6 +618,72 @@ def test_settings_that_cannot_work_are_refused(make: Any, message: str) -> None:
 
 
 # Recipes
+
+
+def test_one_grammar_serves_trainings_and_chains(tmp_path: Path) -> None:
+    geometry = {"model": dict(MODEL), "vocabulary": list(VOCABULARY), "data": ["tones.tsv"]}
+    train = {"steps": 7, "lr": 0.5}
+    short = load_recipe(write_values(tmp_path / "short.yaml", {"train": train, **geometry}))
+    assert short.train == TrainConfig(**train)
+    assert short.data == (tmp_path / "tones.tsv",)
+    long = load_recipe(write_values(tmp_path / "long.yaml", {"steps": [{"train": train}], **geometry}))
+    assert long == short
+    section = load_recipe(write_values(tmp_path / "old.yaml", {"steps": [{"train": {"train": train}}]}))
+    assert section.train == short.train
+    assert section.steps[0].written() == {"train": {"train": train}}  # as records of today have it
+    several = {"steps": [{"train": train}, {"quantize": {}}], **geometry}
+    chain = load_recipe(write_values(tmp_path / "several.yaml", several), ["model.num_hidden_layers=1"])
+    assert chain.train is None
+    model = begin(chain)
+    assert model.config.num_hidden_layers == 1
+    expected = CTCModel.from_config(model.config, model.vocabulary, seed=0)
+    torch.testing.assert_close(model.state_dict(), expected.state_dict())
+
+
+@pytest.mark.parametrize("override", ["train.lr=0.25", "train.train.lr=0.25", "1.lr=0.25"])
+@pytest.mark.parametrize("settings", [{"steps": 7}, {"train": {"steps": 7}}], ids=["flat", "section"])
+def test_a_training_is_changed_by_either_name(
+    settings: dict[str, Any], override: str, tmp_path: Path
+) -> None:
+    path = write_values(tmp_path / "recipe.yaml", {"steps": [{"train": settings}]})
+    assert load_recipe(path, [override]).train == TrainConfig(steps=7, lr=0.25)
+
+
+@pytest.mark.parametrize(
+    ("values", "override", "message"),
+    [
+        ({"train": {"steps": 1}, "model": 3}, None, "'model' must be a model's name or a section"),
+        (
+            {"train": {"steps": 1}, "model": {"hidden_size": 8}},
+            None,
+            "needs 'vocabulary', a list of its tokens",
+        ),
+        ({"train": {"steps": 1}, "data": "a.tsv"}, None, "'vocabulary' and 'data' must be lists"),
+        (
+            {"train": {}, "model": "base"},
+            "model.hidden_size=3",
+            "geometry of an existing model cannot be changed",
+        ),
+        ({"train": {"steps": 0}}, None, "train.steps must be greater than 0"),
+        ({"model": "base"}, None, "it needs 'steps', a list of methods, or 'train'"),
+    ],
+)
+def test_trainings_that_cannot_work_are_refused(
+    values: dict[str, Any], override: str | None, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_recipe(write_values(tmp_path / "recipe.yaml", values), [override] if override else [])
+
+
+def test_a_recipe_without_a_model_cannot_begin(tmp_path: Path) -> None:
+    path = write_values(tmp_path / "recipe.yaml", {"train": {"steps": 1}})
+    with pytest.raises(ConfigError, match="does not say what it begins with: add 'model'"):
+        begin(load_recipe(path))
+
+
+def write_values(path: Path, values: dict[str, Any]) -> Path:
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    return path
 
 
 def write(path: Path, *steps: Any, **others: Any) -> Path:

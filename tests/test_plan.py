@@ -437,7 +437,10 @@ class TestCommand:
             ([], "one of the two"),
             (["--target", "12 furlongs"], "not understood"),
             (["--target", "1kB"], "cannot be reached"),
-            (["--target", "300kB", "--set", "distill.train.lr=1"], "must be 'model' or 'train'"),
+            (
+                ["--target", "300kB", "--set", "distill.train.lr=1"],
+                "the recipe has no step 'distill', but 1 (train)",
+            ),
             (["--target", "300kB"], "--yes"),
         ],
     )

@@ -21,13 +21,15 @@ from tones import write_recipe
 
 from littlefoot import artifact
 from littlefoot.audio import manifest
+from littlefoot.compress import load_recipe
+from littlefoot.compress.finetune import begin
 from littlefoot.errors import ConfigError, TrainingError
 from littlefoot.training import objective
 from littlefoot.training import train as trainer
 from littlefoot.training.notes import overlap
 from littlefoot.training.objective import CTC
 from littlefoot.training.optimizer import learning_rate, make_optimizer
-from littlefoot.training.train_config import TrainConfig, load_recipe
+from littlefoot.training.train_config import TrainConfig
 from littlefoot.training.training_state import CheckpointStore
 from littlefoot.training.validation import DevScore, DevSet
 
@@ -36,7 +38,7 @@ QUIET: dict[str, Any] = {"speeds": [1.0], "time_mask_fraction": 0.0, "feature_ma
 
 def run(recipe_path: Path, out: Path, resume: bool = False, overrides: tuple[str, ...] = ()) -> float | None:
     recipe = load_recipe(recipe_path, overrides)
-    model = trainer.make_model(recipe)
+    model = begin(recipe)
     return trainer.train(CTC(model), manifest.index(recipe.data), recipe.train, out, resume)
 
 
@@ -265,7 +267,7 @@ def test_sharded_training_resumes_where_it_was(tones: Path, tmp_path: Path) -> N
 
 def test_recomputed_activations_give_the_same_gradient_from_less_memory(tones: Path, tmp_path: Path) -> None:
     recipe = load_recipe(write_recipe(tmp_path, tones), ["model.num_hidden_layers=6"])
-    model = trainer.make_model(recipe)
+    model = begin(recipe)
     waveforms, lengths = torch.randn(2, 16_000), torch.tensor([16_000, 12_000])
     gradients, kept = [], []
     for model.recompute in (False, True):
@@ -287,7 +289,7 @@ def test_recomputed_activations_give_the_same_gradient_from_less_memory(tones: P
 
 def test_a_frozen_front_end_stays_as_it_is(tones: Path, tmp_path: Path) -> None:
     recipe = load_recipe(write_recipe(tmp_path, tones, steps=3, ema_decay=0.0, freeze_front_end=True))
-    model = trainer.make_model(recipe)
+    model = begin(recipe)
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
     trainer.train(CTC(model), manifest.index(recipe.data), recipe.train, tmp_path / "out")
     changed = {name for name, weight in model.state_dict().items() if not torch.equal(weight, before[name])}
@@ -357,7 +359,7 @@ def test_learning_rate_rises_then_decays(schedule: str, half: float) -> None:
 
 def test_weight_decay_is_for_matrices_only(tones: Path, tmp_path: Path) -> None:
     recipe = load_recipe(write_recipe(tmp_path, tones))
-    decayed, plain = make_optimizer(trainer.make_model(recipe), recipe.train).param_groups
+    decayed, plain = make_optimizer(begin(recipe), recipe.train).param_groups
     assert decayed["weight_decay"] > 0 == plain["weight_decay"]
     assert {p.ndim for p in plain["params"]} == {1}
     assert 1 not in {p.ndim for p in decayed["params"]}
@@ -370,8 +372,8 @@ def test_weight_decay_is_for_matrices_only(tones: Path, tmp_path: Path) -> None:
         ("train.lr=fast", "train.lr must be a valid number, .*not 'fast'"),
         ("train.steps=0", "train.steps must be greater than 0"),
         ("train.schedule=stairs", "train.schedule must be cosine, linear or constant, not 'stairs'"),
-        ("data.x=1", "the section must be 'model' or 'train'"),
-        ("train.lr", "write section.key=value"),
+        ("data.x=1", r"the recipe has no step 'data', but 1 \(train\)"),
+        ("train.lr", "write step.key=value"),
         ("model.hidden_size=33", "hidden_size 33 cannot be divided"),
     ],
 )
@@ -379,7 +381,7 @@ def test_impossible_settings_are_refused_by_name(
     tones: Path, tmp_path: Path, override: str, message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        trainer.make_model(load_recipe(write_recipe(tmp_path, tones), [override]))
+        begin(load_recipe(write_recipe(tmp_path, tones), [override]))
 
 
 def test_settings_can_be_changed_on_the_command_line(tones: Path, tmp_path: Path) -> None:
@@ -397,6 +399,6 @@ def test_no_is_a_precision_and_an_answer(tones: Path, tmp_path: Path, word: str,
 
 def test_the_bundled_models_recipe_is_valid() -> None:
     recipe = load_recipe(Path(__file__).parents[1] / "recipes" / "littlefoot-en.yaml")
-    model = trainer.make_model(recipe)
+    model = begin(recipe)
     assert model.config.frame_ms == 30
     assert model.vocabulary.unknown("IT'S A QUIZ") == set()

@@ -94,19 +94,17 @@ def shrink(
         from littlefoot.compress import load_recipe
 
         chain = load_recipe(recipe, overrides or [])
-        carry_out(chain, checkpoint.load(model, language), model, out, data, resume, overwrite)
+        manifests = [*chain.data, *(data or [])]
+        carry_out(chain, checkpoint.load(model, language), model, out, manifests, resume, overwrite)
         return
     assert target is not None
     if language is not None:
         raise ConfigError("--language is for recipes: export the language first, littlefoot export --to hf")
+    from littlefoot.compress.recipe import train_settings
     from littlefoot.plan.planner import SearchSettings
     from littlefoot.system import machine
 
-    train = {}
-    if overrides:
-        from littlefoot.training.train_config import apply_overrides
-
-        train = apply_overrides({}, overrides)["train"]
+    train = train_settings(overrides or [])
     settings = SearchSettings(
         search.steps, train, search.threads, search.processes, machine.threads(), search.ray
     )

@@ -22,10 +22,8 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from littlefoot import artifact
-from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.audio.manifest import Corpus, Utterance
 from littlefoot.errors import ConfigError, TrainingError
-from littlefoot.network.config import ModelConfig
 from littlefoot.training.average import MovingAverage
 from littlefoot.training.data import Batch, TrainingSet, Turn
 from littlefoot.training.devices import (
@@ -39,14 +37,14 @@ from littlefoot.training.devices import (
 )
 from littlefoot.training.interrupts import interrupts
 from littlefoot.training.local_sgd import average_processes
-from littlefoot.training.module import CTCModel, from_pretrained
+from littlefoot.training.module import CTCModel
 from littlefoot.training.notes import describe, overlap
 from littlefoot.training.objective import Objective
 from littlefoot.training.optimizer import freeze, learning_rate, make_optimizer
 from littlefoot.training.progress import Reporter, drop_rows_after
 from littlefoot.training.selection import Selection
 from littlefoot.training.sharding import place, place_optimizer_state, shard, whole, whole_state
-from littlefoot.training.train_config import Recipe, TrainConfig
+from littlefoot.training.train_config import TrainConfig
 from littlefoot.training.training_state import CheckpointStore
 from littlefoot.training.validation import DevSet
 
@@ -307,18 +305,6 @@ def finish(run: Run, out: Path) -> float | None:
         artifact.save(made, out, overwrite=True)
     run.accelerator.wait_for_everyone()
     return wer
-
-
-def make_model(recipe: Recipe) -> CTCModel:
-    """The model a recipe starts from."""
-    if isinstance(recipe.model, str):
-        model = from_pretrained(recipe.model)
-    else:
-        config = ModelConfig.from_dict(recipe.model)
-        vocabulary = Vocabulary(recipe.vocabulary, config.pad_token_id)
-        model = CTCModel.from_config(config, vocabulary, seed=recipe.train.seed)
-    model.card = recipe.card
-    return model
 
 
 def steps(data: TrainingSet, config: TrainConfig, at: Position, process: int) -> Iterator[list[Batch]]:

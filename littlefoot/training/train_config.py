@@ -1,17 +1,13 @@
-"""Define every setting of training, and read the YAML recipe that contains them."""
+"""Define every setting of training."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
 
-import yaml
 from annotated_types import Ge, Gt, Le, Len, Lt
 
 from littlefoot.errors import ConfigError
-from littlefoot.system import settings
 from littlefoot.system.checks import Checked, Count, NonNegativeFloat, PositiveFloat, PositiveInt, Share
 
 
@@ -167,67 +163,3 @@ class TrainConfig(Checked):
         super().__post_init__()
         if self.room_probability and not self.room_folder:
             raise ConfigError("train.room_probability needs impulse responses: set train.room_folder")
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """The contents of a training recipe (YAML)."""
-
-    model: str | dict[str, Any]
-    """A checkpoint to start from, or the keys of a ``config.json`` for a model with random weights."""
-    vocabulary: tuple[str, ...]
-    """Tokens in the order of their ids, for a model with random weights."""
-    train: TrainConfig
-    data: tuple[Path, ...]
-    """Manifests; in the file, relative to it."""
-    card: str = ""
-    """Beginning of the model card, in Markdown."""
-
-
-def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe; ``overrides`` are ``section.key=value`` with the value in YAML.
-
-    Raises ConfigError for a file that cannot be read and for unknown or impossible settings.
-    """
-    try:
-        values = settings.parse(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} cannot be read as a training recipe: {error}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} is not a training recipe: it needs the sections 'model' and 'train'")
-    recipe = apply_overrides(values, overrides)
-    settings.refuse_unknown(recipe, [f.name for f in fields(Recipe)], "")
-    model, vocabulary, data = recipe.get("model"), recipe.get("vocabulary", []), recipe.get("data", [])
-    if not isinstance(model, str | dict):
-        raise ConfigError(f"{path}: 'model' must be a model's name or a section of its settings")
-    if isinstance(model, dict) and not vocabulary:
-        raise ConfigError(f"{path}: a model with random weights needs 'vocabulary', a list of its tokens")
-    if not isinstance(vocabulary, list) or not isinstance(data, list):
-        raise ConfigError(f"{path}: 'vocabulary' and 'data' must be lists")
-    return Recipe(
-        model=model,
-        vocabulary=tuple(str(token) for token in vocabulary),
-        train=settings.read(TrainConfig, recipe.get("train"), "train."),
-        data=tuple(path.parent / str(manifest) for manifest in data),
-        card=str(recipe.get("card", "")),
-    )
-
-
-def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Set ``section.key=value`` pairs in a copy of a recipe's sections."""
-    result = {key: dict(value) if isinstance(value, dict) else value for key, value in values.items()}
-    for override in overrides:
-        name, equals, text = override.partition("=")
-        section, _, key = name.partition(".")
-        if not equals or not key:
-            raise ConfigError(f"--set {override}: write section.key=value, for example train.lr=1e-3")
-        if section not in ("model", "train"):
-            raise ConfigError(f"--set {override}: the section must be 'model' or 'train', not '{section}'")
-        target = result.setdefault(section, {})
-        if not isinstance(target, dict):
-            raise ConfigError(f"--set {override}: the geometry of an existing model cannot be changed")
-        try:
-            target[key] = settings.parse(text)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--set {override}: '{text}' is not a YAML value") from error
-    return result
