@@ -38,7 +38,7 @@ Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing artifact.")]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Change a setting of a recipe's step, such as train.train.steps=500."),
+    typer.Option("--set", help="Change a setting of a recipe's step, such as train.steps=500."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
