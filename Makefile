@@ -4,13 +4,16 @@ SETUP = pyproject.toml constraints.txt Makefile
 # Where venv puts programs.
 BIN = $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
-.PHONY: test test-all attack attack-long attack-kills attack-api endurance lint demo bench speed results samples clean
+.PHONY: test test-all attack attack-long attack-kills attack-api endurance lint docs demo bench speed results samples clean
 
-test: .venv/native lint
-	.venv/$(BIN)/python -m pytest -q -m "not slow"
+# A worker for each core. The tests of a file stay together, since they share what is slow to make; libraries that
+# would start a thread for each core start one.
+test: export OMP_NUM_THREADS = 1
+test: .venv/native .venv/liblittlefoot/built lint
+	.venv/$(BIN)/python -m pytest -q -m "not slow" -n auto --maxprocesses 8 --dist loadfile
 
 # The page is tested where chromium is installed (apt-get install chromium).
-test-all: .venv/native lint
+test-all: .venv/native .venv/liblittlefoot/built lint
 	.venv/$(BIN)/python -m pytest -q
 
 # Damaged and hostile input for all readers: five minutes, or a million tries. The table goes into the page.
@@ -39,6 +42,10 @@ lint: .venv/stamp
 	.venv/$(BIN)/ruff format --check .
 	.venv/$(BIN)/mypy
 	.venv/$(BIN)/python scripts/lint_words.py
+
+# The documentation as a site in site/. A warning, such as a link that leads nowhere, is an error; no network is needed.
+docs: .venv/stamp
+	NO_MKDOCS_2_WARNING=true .venv/$(BIN)/mkdocs build --strict --quiet
 
 # The demo gets an environment of its own, without PyTorch: that it works there is the point.
 demo: .venv-demo/stamp
@@ -74,7 +81,7 @@ samples: .venv/stamp
 
 .venv/stamp: $(SETUP)
 	$(PYTHON) -m venv --clear .venv
-	.venv/$(BIN)/pip install --quiet -c constraints.txt -e ".[train,onnxruntime,bench,media,vad,serve,scale,dev]"
+	.venv/$(BIN)/pip install --quiet -c constraints.txt -e ".[train,onnxruntime,bench,media,vad,serve,scale,normalize,docs,dev]"
 	touch $@
 
 # The native kernels, where there is a C++ compiler; their tests say why they are skipped where there is none.
@@ -86,10 +93,19 @@ samples: .venv/stamp
 	fi
 	touch $@
 
+# The C library and the programs that its tests run, likewise.
+.venv/liblittlefoot/built: .venv/stamp $(wildcard native/*.* native/include/* native/src/* native/src/*/* native/tests/*)
+	@if command -v cmake > /dev/null && command -v c++ g++ clang++ > /dev/null; then \
+		cmake -S native -B .venv/liblittlefoot -DCMAKE_BUILD_TYPE=Release -DCHECKS=ON > /dev/null && \
+		cmake --build .venv/liblittlefoot -j 2 > /dev/null && touch $@; \
+	else \
+		echo "no C++ compiler or cmake: liblittlefoot is not built, and its tests are skipped"; \
+	fi
+
 .venv-demo/stamp: $(SETUP)
 	$(PYTHON) -m venv --clear .venv-demo
 	.venv-demo/$(BIN)/pip install --quiet -c constraints.txt -e .
 	touch $@
 
 clean:
-	rm -rf .venv .venv-demo .venv-api .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-demo .venv-api site .pytest_cache .mypy_cache .ruff_cache .hypothesis

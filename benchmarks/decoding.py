@@ -1,4 +1,4 @@
-"""What decoding with a beam, language models and hot words costs and gains, on every test set.
+"""Measure costs and gains of decoding with a beam, language models and hot words, on every test set.
 
     python benchmarks/decoding.py ../shared/data --write RESULTS.md
     python benchmarks/decoding.py ../shared/data --tune
@@ -94,7 +94,7 @@ def main() -> None:
 
 
 def slot_values(rows: list[Utterance]) -> list[str]:
-    """What the orders of the training rows asked for."""
+    """List the slot values of the orders in the training rows."""
     meant = (json.loads(u.slots) for u in rows if u.slots and u.split == "train")
     return sorted({normalize_text(value) for slots in meant for value in slots.values()})
 

@@ -27,6 +27,7 @@ import psutil
 
 from littlefoot.audio import manifest
 from littlefoot.evaluate.metrics import evaluate
+from littlefoot.system import machine
 
 LIMITS = (0.0, 0.6, 0.7, 0.8, 0.9)
 
@@ -44,7 +45,7 @@ def main() -> None:
     parser.add_argument("--shard-rows", type=int, default=25)
     parser.add_argument("--on", nargs="+", choices=("processes", "Ray"), default=("processes", "Ray"))
     options = parser.parse_args()
-    print(f"{len(os.sched_getaffinity(0))} cores, load average {os.getloadavg()[0]:.1f}")
+    print(f"{machine.threads()} cores, load average {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory() as folder:
         {"speed": speed, "deaths": deaths, "confidence": confidence}[options.what](options, Path(folder))
 
@@ -59,7 +60,7 @@ def start(options: argparse.Namespace, out: Path, on: str, workers: int) -> subp
 
 
 def result(process: subprocess.Popen[str]) -> dict[str, Any]:
-    """What it prints at its end."""
+    """Wait for the end of a process and return the summary that it prints."""
     before = computed()
     said, _ = process.communicate()
     assert process.returncode == 0, process.returncode
@@ -137,7 +138,7 @@ def done(out: Path) -> int:
 
 
 def workers_of(driver: subprocess.Popen[str]) -> list[psutil.Process]:
-    """The processes that hear."""
+    """List the worker processes."""
     found = []
     for process in psutil.Process(driver.pid).children(recursive=True):
         command = " ".join(process.cmdline())

@@ -1,4 +1,4 @@
-"""What recordings of ever new lengths cost: padded to few lengths, as our engine does it, or as they are.
+"""Measure the cost of recordings of always new lengths: padded to few lengths, as in our engine, or unpadded.
 
     python benchmarks/lengths.py littlefoot-en littlefoot-en-bigfoot
 

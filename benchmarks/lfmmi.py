@@ -1,4 +1,4 @@
-"""What LF-MMI costs beside PyTorch's own CTC loss: a batch's forward and backward pass, from its logits.
+"""Compare the cost of LF-MMI and of PyTorch's CTC loss: forward and backward pass of a batch of logits.
 
     python benchmarks/lfmmi.py ../shared/data/* --threads 2
 

@@ -153,7 +153,7 @@ def detectors(recognizer: recognition.Recognizer, data: Path, split: str) -> str
     """WER, speed and word times with each detector, as Markdown."""
     names = list(vad.NAMES)
     table = (
-        "| recording | detector | WER % | insertions | network hears | time, ratio to off | x real time |\n"
+        "| recording | detector | WER % | insertions | processed | time, ratio to off | x real time |\n"
         "|---|---|---|---|---|---|---|\n"
     )
     offsets: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
@@ -229,7 +229,7 @@ def word_offsets(recording: Recording, words: list) -> list[tuple[float, float]]
 
 
 def tune(recognizer: recognition.Recognizer, data: Path, split: str) -> None:
-    """WER and what the network hears, for settings of the stretches, over all conditions."""
+    """Print WER and the share of audio that the network processes, for settings of the speech segments."""
     made = [recordings(data, group, name, split)[0] for group in GROUPS for name in CONDITIONS]
     total = sum(len(each.waveform) for each in made) / SAMPLE_RATE
     references = [each.text for each in made]

@@ -1,5 +1,4 @@
-"""What few bits take on the disk and in time, in the geometry of HuBERT BASE: the paper's laws beside our
-own files.
+"""Measure size and time of few bits in the geometry of HuBERT BASE, beside the paper's formulas.
 
     python benchmarks/lowbit.py [--seconds 10] [--rounds 9] [--threads 1] [--sizes-only]
 
@@ -16,13 +15,13 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+import accounting
 import numpy as np
 from speed import int8, measure, noise
 
 from littlefoot import artifact as artifacts
 from littlefoot.artifact import Artifact
 from littlefoot.artifact.vocabulary import Vocabulary
-from littlefoot.compress import accounting
 from littlefoot.compress.calibration import LayerInput, collect
 from littlefoot.compress.lowbit import LowbitConfig, convert, make_plan, prepare
 from littlefoot.network.config import ModelConfig
@@ -83,7 +82,7 @@ def main() -> None:
         times = measure(named, options.rounds)
 
     def ratios(name: str) -> str:
-        """Of the time to that in float32 and in 8 bits."""
+        """Write the ratios of the time to those in float32 and in 8 bits."""
         if name not in times:
             return "-"
         found = (

@@ -6,7 +6,7 @@
 
 Random weights of wav2vec 2.0 geometry, on which speed and memory do not depend; the models need torch and
 transformers. ``kernels``: one thread, processor seconds; every round runs every product once. ``model``: the
-base geometry, 10 s of audio; every round runs every contender once, and the ratios are those of the rounds.
+base geometry, 10 s of audio; every round runs every model once, and the ratios are those of the rounds.
 Beside the wall time stands the processor time of all threads, which other processes change less. ``memory``:
 what loading and runs of 10 s add to a process that has the engine but no model, LARGE geometry, and with one
 block for all layers.
@@ -65,7 +65,7 @@ MODELS = ((1, 4), (1, 2), (1, 8), (2, 8), (2, 4), (4, 8))
 
 
 def levels(bits: int) -> list[int]:
-    """Of the codes in their order."""
+    """List the levels of the codes in their order."""
     half = 1 << (bits - 1)
     return [] if bits == 8 else [-1, 1] if bits == 1 else [*range(half), *range(-half, 0)]
 
@@ -221,7 +221,7 @@ def load_and_measure(path: Path, threads: int) -> None:
 
 
 def memory(folder: Path, threads: int) -> None:
-    """What loading adds to a process that has the engine but no model."""
+    """Measure the memory that loading adds to a process that has the engine but no model."""
     print("| LARGE | weights on disk, MB | loaded, MB | after 10 s, MB | kernels |\n|---|---|---|---|---|")
     os.environ["LITTLEFOOT_CACHE"] = str(folder / "cache")
     _, quantized = prepared(LARGE, folder / "large")

@@ -34,6 +34,7 @@ from websockets.asyncio.client import connect
 from littlefoot.artifact.checkpoint import SAMPLES
 from littlefoot.audio import SAMPLE_RATE
 from littlefoot.audio.reading import read
+from littlefoot.system import machine
 
 BLOCK = SAMPLE_RATE // 10
 
@@ -53,7 +54,7 @@ def main() -> None:
         "--parallel", type=int, nargs="+", default=[1, 2], help="servers to compare, for clips"
     )
     options = parser.parse_args()
-    print(f"{len(os.sched_getaffinity(0))} cores, load average {os.getloadavg()[0]:.1f}")
+    print(f"{machine.threads()} cores, load average {os.getloadavg()[0]:.1f}")
     {"clips": clips, "streams": streams, "memory": memory}[options.what](options)
 
 

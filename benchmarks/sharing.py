@@ -1,4 +1,4 @@
-"""What shared blocks and reused attention maps give on the LARGE architecture: time, bytes, memory.
+"""Measure time, bytes and memory of shared blocks and reused attention maps on the LARGE architecture.
 
     python benchmarks/sharing.py speed --rounds 7
     python benchmarks/sharing.py memory
@@ -6,7 +6,7 @@
 
 Random weights, which speed and memory do not depend on. ``speed``: the model with its layers to itself
 against one block for all layers, with maps for groups of layers of several sizes; every round runs every
-contender once, and the ratios are round by round. ``memory``: what loading adds to a process that has the
+model once, and the ratios are round by round. ``memory``: what loading adds to a process that has the
 engine but no model, each model in a process of its own; and what has been added after 10 s of audio.
 ``depth``: a model that stops after fewer of its layers, in the same way.
 """
@@ -51,7 +51,7 @@ def random_model(**sharing: Any) -> Artifact:
 
 
 def shared(map_group: int) -> Artifact:
-    """One block for all layers, one attention map for so many consecutive ones."""
+    """Make a model with one block for all layers, and one attention map for each ``map_group`` of them."""
     maps = [layer - layer % map_group for layer in range(DEPTH)]
     return random_model(layer_blocks=[0] * DEPTH, layer_maps=maps if map_group > 1 else [])
 

@@ -1,4 +1,4 @@
-"""Our engines against the peers, on the same random weights and audio, side by side in one run.
+"""Compare our engines with other libraries, on the same random weights and audio, side by side in one run.
 
     python benchmarks/speed.py base
     python benchmarks/speed.py large --rounds 7
@@ -10,8 +10,8 @@
 The last three are LARGE against students of it: Shrinking Bigfoot's four layers, DistillW2V2's S3 (12 layers
 of 384), and its S5 (10 layers of 384 and a smaller front end, here of 256 channels).
 
-Every round runs every contender once; a row shows the median time and the median of the ratios round by round
-against the first row. The peers take part where they are installed: pip install torch transformers nncf.
+Every round runs every model once; a row shows the median time and the median of the ratios round by round
+against the first row. Other libraries take part if they are installed: pip install torch transformers nncf.
 Random weights are right for speed, which does not depend on them, and say nothing about accuracy.
 """
 
@@ -85,7 +85,7 @@ def noise(seconds: float, seed: int = 0) -> np.ndarray:
 
 
 def int8(artifact: Artifact) -> Artifact:
-    """Our static int8, without the quality gate, which random weights cannot pass or fail."""
+    """Quantize to static int8, without the acceptance check, which is meaningless for random weights."""
     inputs = collect(artifact, [noise(4, seed) for seed in (1, 2)])
     scales = {i.layers: fit(i, artifact.weights) for i in inputs}
     return quantize_static(artifact, inputs, scales, QuantizeConfig())
@@ -142,7 +142,7 @@ def peers(model: Any, waveform: np.ndarray, threads: int) -> dict[str, Contender
 
 
 def prepare(what: str, seconds: float, threads: int) -> dict[str, Contender]:
-    """All contenders of a comparison, by name."""
+    """Prepare all models of a comparison, by name."""
     waveform = noise(seconds)
     contenders: dict[str, Contender] = {}
     with tempfile.TemporaryDirectory() as directory:
@@ -193,7 +193,7 @@ def prepare_student(what: str, seconds: float, threads: int) -> dict[str, Conten
 
 
 def measure(contenders: dict[str, Contender], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each contender in each round, after one round that does not count."""
+    """Time each model in each round, after one round that does not count."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(rounds + 1):
         for name, run in contenders.items():
@@ -208,7 +208,7 @@ def report(times: dict[str, list[float]], seconds: float) -> str:
     """A table; the ratio is time over the first row's time, so above 1 is slower than it."""
     first = next(iter(times.values()))
     lines = [
-        "| contender | seconds, median (min - max) | ratio to the first | x real time |",
+        "| model | seconds, median (min - max) | ratio to the first | x real time |",
         "|---|---|---|---|",
     ]
     for name, values in times.items():

@@ -161,7 +161,7 @@ def resident() -> float:
 
 
 def errors(artifact: Artifact, options: argparse.Namespace) -> None:
-    """WER of streams by their latency, beside the same model hearing whole recordings at once."""
+    """Print the WER of streams by their latency, beside that of whole recordings with the same model."""
     shared = recognizer(artifact, options.threads)
     everything = artifact.config.replace(chunk_frames=WHOLE)
     whole = recognizer(replace(artifact, config=everything), options.threads)
@@ -229,7 +229,7 @@ def latency(shared: Recognizer, chunk: int) -> str:
 
 
 def recordings(options: argparse.Namespace) -> list[manifest.Utterance]:
-    """Those of the split of all sets."""
+    """Read the recordings of a split from all sets."""
     sets = sorted(options.data.glob("*/manifest.tsv"))
     return [u for path in sets for u in manifest.read(path) if u.split == options.split]
 

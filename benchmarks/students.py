@@ -2,7 +2,7 @@
 
     python benchmarks/students.py ../shared/data littlefoot-en runs/students/bigfoot ... --write RESULTS.md
 
-The first model is the teacher. --truncate 2 adds the teacher with so many of its layers and no training, the
+The first model is the teacher. --truncate 2 adds the teacher with its first two layers and no training, the
 baseline that costs nothing. Speed is that of one thread on 10 s of audio: every round runs every model once,
 the table has medians and the median of the ratios round by round. --write puts the table between the marks
 <!-- students --> and <!-- /students --> of a file, --plot draws it (needs matplotlib).
@@ -30,17 +30,17 @@ SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured of a model."""
+    """The measurements of a model."""
 
     name: str
     artifact: Artifact
     result: Evaluation
     seconds: list[float]
-    """Of each round."""
+    """Seconds of each round."""
 
     @property
     def megabytes(self) -> float:
-        """Of the weights, at the width they are computed with."""
+        """Return the MB of the weights, at the width they are computed with."""
         arrays = self.artifact.weights.values()
         return sum(a.size * (4 if a.dtype.kind == "f" else a.itemsize) for a in arrays) / 1e6
 

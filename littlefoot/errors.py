@@ -13,6 +13,10 @@ class AudioError(LittlefootError):
     """Audio that cannot be read or has a wrong type, shape or rate."""
 
 
+class TextError(LittlefootError):
+    """A text to align that cannot be read, or that fits neither the model's alphabet nor the audio."""
+
+
 class ManifestError(LittlefootError):
     """A manifest that cannot be read, or a row in it that is unusable."""
 
@@ -34,7 +38,7 @@ class EngineError(LittlefootError):
 
 
 class TrainingError(LittlefootError):
-    """Training that cannot start or cannot go on."""
+    """Training that cannot start or cannot continue."""
 
 
 class MissingExtraError(LittlefootError):

@@ -104,7 +104,7 @@ def _trie(data: bytes) -> tuple[list[_Level], list[str]]:
 
 
 def _unpack(data: bytes, widths: list[int], count: int) -> list[Integers]:
-    """The fields of so many rows of bits, lowest first."""
+    """Unpack the fields of ``count`` rows of bits, lowest first."""
     raw = np.frombuffer(data + bytes(8), np.uint8)
     found = []
     for begin, width in zip(np.cumsum([0, *widths]).tolist(), widths, strict=False):

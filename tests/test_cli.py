@@ -18,9 +18,10 @@ from littlefoot import artifact, cli
 from littlefoot.artifact import checkpoint
 from littlefoot.errors import CheckpointError, LittlefootError
 from littlefoot.runtime import saturation
+from littlefoot.system import version
 
 COMMANDS = [
-    *("transcribe", "eval", "graft", "bench", "quantize", "shrink", "train", "label"),
+    *("transcribe", "align", "eval", "graft", "bench", "quantize", "shrink", "train", "label"),
     *("analyze", "export", "push", "serve", "info", "doctor", "demo", "lm"),
 ]
 
@@ -45,8 +46,12 @@ def test_every_command_explains_itself(run: Run, command: str) -> None:
     assert not result.err
 
 
-def test_the_version_is_the_package_s(run: Run) -> None:
-    assert run("--version") == (0, f"littlefoot {littlefoot.__version__}\n", "")
+@pytest.mark.parametrize(("commit", "shown"), [(None, ""), ("0123456789", " (0123456789)")])
+def test_the_version_is_the_package_s_with_its_commit(
+    run: Run, monkeypatch: pytest.MonkeyPatch, commit: str | None, shown: str
+) -> None:
+    monkeypatch.setattr(version, "commit", lambda: commit)
+    assert run("--version") == (0, f"littlefoot {littlefoot.__version__}{shown}\n", "")
 
 
 @pytest.mark.parametrize(

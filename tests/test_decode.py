@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.decode.align import align, word_times
 from littlefoot.decode.greedy import GreedySearch, best_path, best_tokens, greedy
-from littlefoot.errors import EngineError
+from littlefoot.errors import EngineError, TextError
 from littlefoot.transcript.results import Segment, Word
 from littlefoot.transcript.segments import segments
 
@@ -222,7 +222,7 @@ def test_aligning_nothing_gives_nothing() -> None:
 
 
 def test_what_cannot_be_aligned_is_refused() -> None:
-    with pytest.raises(EngineError, match="2 tokens need at least 3 frames, there are 2"):
+    with pytest.raises(TextError, match="2 tokens need at least 3 frames, there are 2"):
         align(spoken("AA"), [5, 5], ENGLISH)
     for token in (-1, ENGLISH.blank, len(ENGLISH.tokens)):
         with pytest.raises(EngineError, match="must be indices below 9 other than the blank, 0"):

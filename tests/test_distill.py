@@ -37,19 +37,15 @@ from littlefoot.compress.distill import (
 )
 from littlefoot.compress.finetune import begin
 from littlefoot.compress.frames import frame_times, interpolate, peaks
-from littlefoot.compress.lattices import HYPOTHESES, teacher_lattices
 from littlefoot.compress.lesson import LossConfig
 from littlefoot.compress.methods import StepContext
 from littlefoot.compress.recipe import named
 from littlefoot.compress.student import StudentConfig, make_student
 from littlefoot.compress.teacher import CachedTeacher, LiveTeacher, cached, hears_the_same
-from littlefoot.decode import ngram
-from littlefoot.decode.graph import token_model
 from littlefoot.errors import ConfigError, TrainingError
 from littlefoot.network.config import ModelConfig
 from littlefoot.training.data import TrainingSet
 from littlefoot.training.devices import processes
-from littlefoot.training.forward_backward import numerator_score
 from littlefoot.training.module import CTCModel
 from littlefoot.training.torch_ops import TorchOps
 from littlefoot.training.train_config import TrainConfig
@@ -208,40 +204,6 @@ def test_the_loss_is_the_weighted_sum_of_its_terms(teacher: Artifact, tones: Pat
     for name, parameter in made.named_parameters():
         assert name == "model.masked_spec_embed" or parameter.grad is not None, name
     assert not any(name.startswith("_teacher") for name, _ in made.named_parameters())
-
-
-def test_a_teachers_lattice_holds_its_best_texts_and_how_far_it_believes_them(tones: Path) -> None:
-    vocabulary = Vocabulary(tuple(VOCABULARY), 0)
-    texts = [utterance.text for utterance in manifest.index(tones).of_split("train")]
-    token_lists = [[str(token) for token in vocabulary.encode(text)] for text in texts]
-    model = token_model(ngram.estimate(token_lists, 2), 8, 0)
-    logits = 3 * torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(3))
-    logits[..., 1] = -30.0  # without delimiters, a sequence of tokens is a text
-    lengths = torch.tensor([5, 3])
-    lattices = teacher_lattices(logits, lengths, vocabulary, model)
-    for row, count, lattice in zip(logits, lengths.tolist(), lattices, strict=True):
-        scores: dict[tuple[int, ...], float] = {}  # of texts: the sum over all their alignments
-        log_posteriors = torch.log_softmax(row[:count].double(), -1).numpy()
-        for path in itertools.product(range(8), repeat=count):
-            tokens = tuple(token for token, _ in itertools.groupby(path) if token)
-            score = sum(log_posteriors[frame, token] for frame, token in enumerate(path))
-            scores[tokens] = np.logaddexp(scores.get(tokens, -np.inf), score)
-        best = sorted(scores, key=lambda tokens: -scores[tokens])[:HYPOTHESES]
-        beliefs = np.array([scores[tokens] for tokens in best])
-        weights = beliefs - np.logaddexp.reduce(beliefs)
-        weights += [model.score(tokens) for tokens in best]
-        flat = torch.zeros(1, count, 8, dtype=torch.float64)  # every alignment scores alike
-        found = numerator_score(flat, torch.tensor([count]), [lattice])
-        expected = np.logaddexp.reduce(
-            [weight + np.log(alignments(tokens, count)) for weight, tokens in zip(weights, best, strict=True)]
-        )
-        assert float(found[0]) == pytest.approx(expected, abs=0.02)  # the beam prunes alignments
-
-
-def alignments(tokens: tuple[int, ...], count: int) -> int:
-    """How many paths of so many frames CTC makes the text of."""
-    paths = itertools.product({0, *tokens}, repeat=count)
-    return sum(tuple(t for t, _ in itertools.groupby(path) if t) == tokens for path in paths)
 
 
 def test_all_hidden_states_have_a_partner() -> None:

@@ -261,6 +261,8 @@ def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch
     assert cache.directory() == tmp_path / "littlefoot"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache.directory() == Path.home() / ".cache" / "littlefoot"
+    monkeypatch.setenv("XDG_CACHE_HOME", "")  # as if it were not set
+    assert cache.directory() == Path.home() / ".cache" / "littlefoot"
 
 
 # What is asked for

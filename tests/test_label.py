@@ -291,7 +291,7 @@ def test_nothing_that_can_be_recognised_is_an_error(run: Run, model: Path, tmp_p
         (("--engine", "onnxruntime"), "other decoding: engine"),
         (("--bits", "1"), "other decoding: bits"),
         (("--hotwords", "words.txt"), "other decoding: hotwords"),
-        (("--shard-rows", "4"), "was begun with 3: leave it out to go on"),
+        (("--shard-rows", "4"), "was begun with 3: leave it out to continue"),
     ],
 )
 def test_another_job_in_the_same_place_is_refused(

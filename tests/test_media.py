@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from test_audio import Pipe, speechlike
 
-from littlefoot.audio import isolation, reading
+from littlefoot.audio import decoding, isolation, reading
 from littlefoot.errors import AudioError
 
 av = pytest.importorskip("av", reason="PyAV (extra media) is not installed")
@@ -160,7 +160,7 @@ def many_channels(muxer: str, encoder: str, layout: str) -> bytes:
 
 def read_here(data: bytes) -> NDArray[np.float32]:
     """Decode in this process, which dies if the decoder does."""
-    with reading.decoding(io.BytesIO(data), "the file") as recording:
+    with decoding.opened(io.BytesIO(data), "the file") as recording:
         return np.concatenate(list(recording.pieces))
 
 
@@ -184,7 +184,7 @@ def test_half_an_hour_is_read_in_bounded_memory(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_a_file_cut_anywhere_is_refused(kind: str, data: st.DataObject) -> None:
     whole = WHOLE[kind]
@@ -288,7 +288,7 @@ def test_without_pyav_the_message_says_what_to_install(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_damaged_files_are_read_or_refused(kind: str, data: st.DataObject) -> None:
     mutated = bytearray(WHOLE[kind])

@@ -1,4 +1,4 @@
-"""Bits of each layer: the choice is the best, sizes are the real ones, and the paper's table comes out."""
+"""Bits of each layer: the choice is the best, and sizes are the real ones."""
 
 from __future__ import annotations
 
@@ -18,13 +18,12 @@ from littlefoot import artifact as artifact_files
 from littlefoot.artifact import Artifact
 from littlefoot.artifact.linear import PackedWeight
 from littlefoot.artifact.packing import TERNARY, WeightCode, layer_bytes, symmetric
-from littlefoot.compress import accounting, calibration
+from littlefoot.compress import calibration
 from littlefoot.compress.calibration import collect
 from littlefoot.compress.mixed import Option, choose_bits, front, kl_divergence, rounded, sensitivity
 from littlefoot.compress.quantize import QuantizeConfig, quantize_static
 from littlefoot.compress.rounding import fit
 from littlefoot.errors import ConfigError
-from littlefoot.network.config import ModelConfig
 
 CLIPS = [speechlike(0.8, seed) for seed in range(2)]
 
@@ -176,26 +175,3 @@ def test_the_command_shows_sensitivities(tmp_path: Path, run: Run) -> None:
     for row in rows:
         assert len(row) == 6
         assert float(row[1]) > float(row[4]) >= 0
-
-
-# The paper's accounting
-
-
-@pytest.mark.parametrize(("bits", "megabytes"), [(16, 184.42), (2, 35.84), (1, 25.23)])
-def test_the_papers_sizes(bits: int, megabytes: float) -> None:
-    found = accounting.storage_mb(
-        accounting.PAPER_PARAMETERS, accounting.BASE_LINEAR_WEIGHTS, bits, accounting.BASE_SHIFTS
-    )
-    assert found == pytest.approx(megabytes, abs=0.015)
-
-
-@pytest.mark.parametrize(("bits", "megabytes"), [(16, 188.74), (2, 40.11), (1, 29.49)])
-def test_the_sizes_of_the_public_geometry(bits: int, megabytes: float) -> None:
-    base = ModelConfig.from_dict({"model_type": "wav2vec2"})
-    assert accounting.linear_weights(base) == accounting.BASE_LINEAR_WEIGHTS
-    assert accounting.model_storage_mb(base, bits) == pytest.approx(megabytes, abs=0.1)
-
-
-@pytest.mark.parametrize(("bits", "share"), [(32, 1.0), (2, 0.15), (1, 0.12)])
-def test_the_papers_run_times(bits: int, share: float) -> None:
-    assert accounting.estimated_runtime(bits) == pytest.approx(share, abs=0.005)

@@ -143,6 +143,7 @@ def test_streams_do_not_hear_each_other(server: Running, model: Path) -> None:
         (['{"type": "start"}', '{"type": "unknown"}'], "invalid_message", 1007),
         (['{"type": "start"}', encoded(speechlike(1.0))], "no_pcm", 1003),
         (['{"type": "start"}', b"\x1aE\xdf\xa3" + bytes(100)], "no_pcm", 1003),
+        (['{"type": "start"}', b"\0\0\0\x18ftypM4A " + bytes(100)], "no_pcm", 1003),
         (['{"type": "start"}', bytes(900_000)], "audio_too_long", 1008),
     ],
 )

@@ -57,9 +57,9 @@ def test_every_recording_is_decoded_in_another_process(server: Running, form: st
     """Without one, this process would have to."""
     isolation.end_idle()  # those that earlier tests left
     isolation.prepare()
-    (process,) = isolation._idle
+    (process,) = isolation.idle()
     os.kill(process.pid, signal.SIGSTOP)
-    process._connection.settimeout(0.2)
+    process.step_seconds = 0.2
     refused = server.transcribe(encoded(CLIP, form))
     assert (refused.status, refused.error["code"]) == (400, "invalid_audio")
     assert "a part of it took over" in refused.error["message"]
@@ -87,7 +87,7 @@ def test_a_decoder_that_crashes_costs_its_own_request_only(server: Running) -> N
 
 def test_a_decoder_that_dies_is_400_and_the_next_request_is_served(server: Running) -> None:
     isolation.prepare()
-    for process in isolation._idle:
+    for process in isolation.idle():
         os.kill(process.pid, signal.SIGKILL)
     time.sleep(0.2)
     assert server.transcribe(encoded(CLIP)).status == 200

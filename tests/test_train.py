@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -206,28 +207,42 @@ def losses(out: Path) -> list[float]:
     return [row["loss"] for row in rows(out) if "loss" in row]
 
 
-@pytest.mark.parametrize("shard", ["false", "true"])
-def test_two_processes_train_like_one(shard: str, tones: Path, tmp_path: Path) -> None:
-    # With accumulate=2 one process takes the same two batches per step as two processes take one each.
-    recipe = write_recipe(tmp_path, tones, steps=20, log_every=1, **QUIET)
-    run(recipe, tmp_path / "one", overrides=(*NO_DROPOUT, "train.accumulate=2"))
-    one = losses(tmp_path / "one")
-    assert len(one) == 20
-    assert one[-1] < one[0]
+@pytest.fixture(scope="module")
+def two_processes(
+    tones: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[bool], tuple[Path, list[float]]]:
+    """A recipe of 40 steps, with sharded weights or without, and the losses that two processes have by it."""
 
-    run_two_processes(recipe, tmp_path / "two", "--set", f"train.shard={shard}")
-    np.testing.assert_allclose(losses(tmp_path / "two"), one, rtol=1e-3)
+    @cache
+    def trained(shard: bool) -> tuple[Path, list[float]]:
+        folder = tmp_path_factory.mktemp("two")
+        recipe = write_recipe(folder, tones, steps=40, log_every=1, shard=shard, **QUIET)
+        run_two_processes(recipe, folder / "two")
+        return recipe, losses(folder / "two")
+
+    return trained
+
+
+@pytest.mark.parametrize("shard", [False, True])
+def test_two_processes_train_like_one(
+    shard: bool, two_processes: Callable[[bool], tuple[Path, list[float]]], tmp_path: Path
+) -> None:
+    # With accumulate=2 one process takes the same two batches per step as two processes take one each.
+    recipe, two = two_processes(shard)
+    run(recipe, tmp_path / "one", overrides=(*NO_DROPOUT, "train.accumulate=2", "train.shard=false"))
+    one = losses(tmp_path / "one")
+    assert len(one) == len(two) == 40
+    assert one[-1] < one[0]
+    np.testing.assert_allclose(two[:20], one[:20], rtol=1e-3)
 
 
 @pytest.mark.parametrize("rank", [1, pytest.param(0, marks=pytest.mark.slow)])
 def test_when_one_process_is_killed_all_end_and_resume_where_they_were(
-    rank: int, tones: Path, tmp_path: Path
+    rank: int, two_processes: Callable[[bool], tuple[Path, list[float]]], tmp_path: Path
 ) -> None:
-    recipe = write_recipe(tmp_path, tones, steps=40, log_every=1, checkpoint_minutes=0.0, **QUIET)
-    run_two_processes(recipe, tmp_path / "whole")
-
+    recipe, whole = two_processes(False)
     out = tmp_path / "killed"
-    process = start_two_processes(recipe, out)
+    process = start_two_processes(recipe, out, "--set", "train.checkpoint_minutes=0.0")
     store = CheckpointStore(tmp_path / "killed-training", keep=2)
     wait_until(lambda: max(store.steps(), default=0) >= 10)
     ranks = [pid for pid in children(process.pid) if environment_of(pid).get("RANK") == str(rank)]
@@ -237,7 +252,7 @@ def test_when_one_process_is_killed_all_end_and_resume_where_they_were(
     assert 10 <= max(store.steps()) < 40
     assert not out.exists()
     run_two_processes(recipe, out, "--resume")
-    np.testing.assert_allclose(losses(out), losses(tmp_path / "whole"), rtol=1e-6)
+    np.testing.assert_allclose(losses(out), whole, rtol=1e-6)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -255,14 +270,15 @@ def environment_of(process: int) -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in pairs)
 
 
-def test_sharded_training_resumes_where_it_was(tones: Path, tmp_path: Path) -> None:
-    recipe = write_recipe(tmp_path, tones, steps=16, log_every=1, shard=True, **QUIET)
-    run_two_processes(recipe, tmp_path / "whole")
+def test_sharded_training_resumes_where_it_was(
+    two_processes: Callable[[bool], tuple[Path, list[float]]], tmp_path: Path
+) -> None:
+    recipe, whole = two_processes(True)
     out = tmp_path / "parts"
     run_two_processes(recipe, out, "--set", "train.schedule=constant", "--set", "train.steps=8")
     shutil.rmtree(out)
     run_two_processes(recipe, out, "--resume")
-    np.testing.assert_allclose(losses(out)[8:], losses(tmp_path / "whole")[8:], rtol=1e-3)
+    np.testing.assert_allclose(losses(out)[8:16], whole[8:16], rtol=1e-3)
 
 
 def test_recomputed_activations_give_the_same_gradient_from_less_memory(tones: Path, tmp_path: Path) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 
+import programs
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -14,13 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def lint() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("lint_words", ROOT / "scripts" / "lint_words.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where NamedTuple looks annotations up
-    spec.loader.exec_module(module)
-    return module
+    return programs.load("scripts/lint_words.py")
 
 
 @pytest.mark.parametrize(
@@ -108,9 +101,9 @@ def test_the_command_prints_file_and_line_and_fails(
     assert lint.main([str(page)]) == 0
 
 
-def test_the_lists_of_what_is_done_name_files_that_exist(lint: ModuleType) -> None:
-    for room in lint.ROOMS:
-        assert (ROOT / room).exists(), room
+def test_what_is_left_to_do_exists(lint: ModuleType) -> None:
+    for name in lint.TO_DO:
+        assert (ROOT / name).exists(), name
 
 
 def test_the_repository_is_free_of_worn_phrases(lint: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Output formats: text, JSON, SRT, WebVTT, TSV and CTM, byte for byte."""
+"""Output formats: text, JSON, SRT, WebVTT, TSV, CTM and TextGrid, byte for byte."""
 
 import json
 from dataclasses import replace
@@ -26,7 +26,7 @@ SPEECH = Transcription(
 
 
 def test_the_formats() -> None:
-    assert sorted(WRITERS) == ["ctm", "json", "srt", "text", "tsv", "vtt"]
+    assert sorted(WRITERS) == ["ctm", "json", "srt", "text", "textgrid", "tsv", "vtt"]
 
 
 def test_text() -> None:
@@ -123,3 +123,48 @@ def test_json_is_as_its_documented_schema_says() -> None:
 def test_time_stamps_round_to_milliseconds_and_carry(seconds: float, stamp: str) -> None:
     said = Transcription("A", [Segment(seconds, seconds + 1, "A")], [], seconds + 1)
     assert WRITERS["srt"](said, None).startswith(f"1\n{stamp} --> ")
+
+
+def test_textgrid_has_tiers_without_gaps_and_overlaps() -> None:
+    letters = (("h", 0.1, 0.2), ('"', 0.2, 0.3))
+    said = Transcription(
+        'h" x',
+        [Segment(0.1, 0.5, 'h" x')],
+        [Word('h"', 0.1, 0.4, 0.5, letters=letters), Word("x", 0.35, 0.5, 1.0)],
+        duration=0.5,
+        aligned=True,
+    )
+    assert WRITERS["textgrid"](said, "talk.wav") == (
+        'File type = "ooTextFile"\nObject class = "TextGrid"\n\nxmin = 0\nxmax = 0.500000\n'
+        "tiers? <exists>\nsize = 3\nitem []:\n"
+        + tier(1, "segments", (0, 0.1, ""), (0.1, 0.5, 'h"" x'))
+        + tier(2, "words", (0, 0.1, ""), (0.1, 0.4, 'h""'), (0.4, 0.5, "x"))
+        + tier(3, "characters", (0, 0.1, ""), (0.1, 0.2, "h"), (0.2, 0.3, '""'), (0.3, 0.5, ""))
+    )
+    assert WRITERS["textgrid"](EMPTY).endswith(tier(1, "segments", (0, 1, "")) + tier(2, "words", (0, 1, "")))
+
+
+def tier(number: int, name: str, *intervals: tuple[float, float, str]) -> str:
+    head = (
+        f'    item [{number}]:\n        class = "IntervalTier"\n        name = "{name}"\n        xmin = 0\n'
+    )
+    return (
+        f"{head}        xmax = {intervals[-1][1]:.6f}\n        intervals: size = {len(intervals)}\n"
+        + "".join(
+            f"        intervals [{place}]:\n            xmin = {start:.6f}\n            xmax = {end:.6f}\n"
+            f'            text = "{label}"\n'
+            for place, (start, end, label) in enumerate(intervals, start=1)
+        )
+    )
+
+
+def test_textgrid_gives_each_speaker_tiers() -> None:
+    said = Transcription(
+        "A B",
+        [Segment(0.0, 0.6, "A", "left"), Segment(0.5, 1.0, "B", "right")],
+        [Word("A", 0.0, 0.6, 1.0, "left"), Word("B", 0.5, 1.0, 1.0, "right")],
+        duration=1.0,
+    )
+    written = WRITERS["textgrid"](said)
+    names = ["left segments", "left words", "right segments", "right words"]
+    assert [line.split('"')[1] for line in written.splitlines() if "name =" in line] == names

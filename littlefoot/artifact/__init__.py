@@ -1,6 +1,6 @@
-"""The one format that training and inference both know: directories, read and written with numpy only.
+"""Read and write the one format that training and inference share: a directory, with numpy only.
 
-``save`` and ``load`` are all that most code needs; ``checkpoint`` finds and loads any model.
+``save`` and ``load`` suffice for most code; ``checkpoint`` finds and loads any model.
 """
 
 from littlefoot.artifact.artifact import (

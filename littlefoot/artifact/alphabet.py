@@ -1,12 +1,13 @@
-"""Texts spelled in the tokens of an alphabet, whatever their case and Unicode form.
+"""Spell texts in the tokens of an alphabet, whatever their case and Unicode form.
 
 Tokens of several characters are found by longest match. A character that the alphabet lacks is written in
-its other case, its other Unicode form (composed, decomposed, compatible) or as its plain apostrophe, where
-the alphabet has that: texts and alphabets come from different people.
+its other case, its other Unicode form (composed, decomposed, compatible) or as a plain apostrophe, if the
+alphabet has that.
 """
 
 from __future__ import annotations
 
+import itertools
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 
@@ -15,10 +16,10 @@ _DOTTED, _DOTLESS = "\u0130", "\u0131"  # I and i of Turkish and its relatives, 
 
 
 class Alphabet:
-    """The tokens in which texts can be written, and their indices."""
+    """Tokens for spelling texts, with their indices."""
 
     def __init__(self, tokens: Mapping[str, int], cased: bool = False) -> None:
-        """``tokens``: without those that stand for no text; ``cased``: upper and lower case differ."""
+        """Take the tokens that have text; ``cased`` means that upper and lower case differ."""
         self._index = dict(tokens)
         for token, index in tokens.items():
             self._index.setdefault(unicodedata.normalize("NFC", token), index)
@@ -33,7 +34,7 @@ class Alphabet:
         self._rewritten: dict[str, list[int] | None] = {}
 
     def spell(self, text: str) -> tuple[list[int], list[str]]:
-        """The tokens of a text, and its characters that the alphabet lacks, which the tokens leave out."""
+        """Return the tokens of a text, and its characters that the alphabet lacks, which are left out."""
         text = unicodedata.normalize("NFC", text)
         if self._own_case is not None:  # of the whole: the last sigma of a word has a form of its own
             tokens, missing = self._spell(self._own_case(text))
@@ -44,22 +45,42 @@ class Alphabet:
     def _spell(self, text: str) -> tuple[list[int], list[str]]:
         if self._longest == 1 and all(character in self._index for character in text):
             return [self._index[character] for character in text], []
-        tokens: list[int] = []
-        missing: list[str] = []
+        found = list(self._divide(text))
+        return [index for _, tokens in found for index in tokens], [
+            part for part, tokens in found if not tokens
+        ]
+
+    def pieces(self, text: str) -> list[tuple[str, list[int]]]:
+        """Divide a text, in form NFC, into parts of a token or a character, each with its tokens.
+
+        A part that the alphabet lacks has none. All the tokens are those of ``spell``.
+        """
+        text = unicodedata.normalize("NFC", text)
+        folded = text if self._own_case is None else self._own_case(text)
+        if len(folded) == len(text):
+            found = list(self._divide(folded))
+            if all(tokens for _, tokens in found):
+                ends = itertools.accumulate(len(part) for part, _ in found)
+                return [
+                    (text[end - len(part) : end], tokens)
+                    for (part, tokens), end in zip(found, ends, strict=True)
+                ]
+        return list(self._divide(text))
+
+    def _divide(self, text: str) -> Iterator[tuple[str, list[int]]]:
         at = 0
         while at < len(text):
             index, length = self._match(text, at)
             if length:
-                tokens.append(index)
-            elif (found := self._other_form(text[at])) is not None:
-                tokens += found
+                yield text[at : at + length], [index]
             else:
-                missing.append(text[at])
+                yield text[at], self._other_form(text[at]) or []
             at += length or 1
-        return tokens, missing
 
     def _match(self, text: str, at: int) -> tuple[int, int]:
-        """The longest token that begins here, as it stands or else in another case, and its characters."""
+        """Return the longest token that begins here, unchanged or else in another case, and its
+        characters.
+        """
         for case in (_as_it_stands, *self._cases):
             for length in range(min(self._longest, len(text) - at), 0, -1):
                 index = self._index.get(case(text[at : at + length]))
@@ -68,7 +89,7 @@ class Alphabet:
         return 0, 0
 
     def _other_form(self, character: str) -> list[int] | None:
-        """The tokens of one character in another form; None where the alphabet has none of them."""
+        """Return the tokens of one character in another form; None if the alphabet has none of them."""
         if character not in self._rewritten:
             candidates = (self._exact(form) for form in self._forms(character))
             self._rewritten[character] = next((each for each in candidates if each is not None), None)
@@ -84,7 +105,7 @@ class Alphabet:
                 yield unicodedata.normalize(form, case)
 
     def _exact(self, text: str) -> list[int] | None:
-        """The tokens of a text by longest match, as it stands; None where some of it is missing."""
+        """Return the tokens of an unchanged text by longest match; None if the alphabet lacks some of it."""
         tokens: list[int] = []
         at = 0
         while at < len(text):

@@ -1,4 +1,6 @@
-"""The one format that training and inference share: a directory with everything a recogniser needs.
+"""Save and load artifacts: directories with everything that a recogniser needs.
+
+Training and inference share this format:
 
 ``config.json``              architecture, in Hugging Face's keys, and the section ``littlefoot``
 ``model.safetensors``        weights; its metadata holds a checksum of every tensor
@@ -6,8 +8,7 @@
 ``README.md``                the model card
 ``littlefoot.sha256``        checksums of all these files; the card alone may be edited
 
-A full-precision artifact is also a checkpoint that transformers loads, but for
-``ModelConfig.own_settings``.
+transformers loads a full-precision artifact too, unless it has ``ModelConfig.own_settings``.
 """
 
 from __future__ import annotations
@@ -36,17 +37,18 @@ from littlefoot.network.weights import expected_weights
 from littlefoot.system import atomic
 
 FORMAT_VERSION = 2
-"""Version 1, which is read too, has no list of checksums: only its tensors are verified."""
+"""Version of the format. Version 1, which is read too, has no list of checksums: only its tensors are
+verified."""
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 PREPROCESSOR, CARD = "preprocessor_config.json", "README.md"
 _PROCESSOR = "processor_config.json"
 
 _TEXT_FILES = (CONFIG, *tokenizer.FILES, PREPROCESSOR, _PROCESSOR)
-"""What is read beside the weights, and decides what a model says."""
+"""Files that are read beside the weights and decide about a model's text."""
 
 FILES = (CONFIG, WEIGHTS, tokenizer.VOCABULARY, tokenizer.SETTINGS, PREPROCESSOR, CARD)
-"""What ``save`` writes, and a list of their checksums."""
+"""Files that ``save`` writes, besides the list of their checksums."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +57,13 @@ class Artifact:
 
     config: ModelConfig
     weights: dict[str, npt.NDArray[Any]]
-    """By the names of ``littlefoot.network.weights.expected_weights``."""
+    """Weights, by the names of ``littlefoot.network.weights.expected_weights``."""
     vocabulary: Vocabulary
     preprocessor: dict[str, Any] = field(default_factory=dict)
-    """The content of ``preprocessor_config.json``; ``do_normalize`` and ``sampling_rate`` are read."""
+    """Content of ``preprocessor_config.json``; ``do_normalize`` and ``sampling_rate`` are read."""
     card: str = ""
     companion: Path | None = None
-    """A checkpoint's directory that holds a language model too."""
+    """Directory of a checkpoint that also contains a language model."""
 
     def __post_init__(self) -> None:
         check_weights(self.weights, self.config)
@@ -73,14 +75,14 @@ class Artifact:
 
     @property
     def parameters(self) -> int:
-        """Numbers in the weights, without what quantization adds."""
+        """Count the numbers in the weights, without the tensors that quantization adds."""
         return sum(int(np.prod(shape)) for shape in expected_weights(self.config).values())
 
 
 def first_layers(artifact: Artifact, count: int) -> Artifact:
-    """The model that ends after its first ``count`` Transformer layers: faster, and worse.
+    """Return the model that ends after its first ``count`` Transformer layers: faster, with more errors.
 
-    Raises ConfigError for a count that it does not have.
+    Raises ConfigError if it does not have that many.
     """
     config = artifact.config.first_layers(count)
     weights = {
@@ -92,7 +94,7 @@ def first_layers(artifact: Artifact, count: int) -> Artifact:
 
 
 def check_weights(weights: dict[str, npt.NDArray[Any]], config: ModelConfig) -> None:
-    """Raises ArtifactError if a weight is missing, misshapen or unknown."""
+    """Check the names and shapes of weights. Raises ArtifactError if one is missing, misshapen or unknown."""
     expected = expected_weights(config)
     if missing := [name for name in expected if name not in weights]:
         raise ArtifactError(f"weights are missing: {_some(missing)}")
@@ -125,7 +127,7 @@ def check_weights(weights: dict[str, npt.NDArray[Any]], config: ModelConfig) -> 
 
 
 def check_transformers(artifact: Artifact) -> None:
-    """Raises ConfigError if transformers cannot load such a model."""
+    """Check that transformers can load such a model. Raises ConfigError if not."""
     if artifact.config.littlefoot.quantization is not None:
         raise ConfigError("transformers cannot load a quantized artifact: export its full-precision original")
     if own := artifact.config.own_settings:
@@ -133,11 +135,11 @@ def check_transformers(artifact: Artifact) -> None:
 
 
 def save(artifact: Artifact, directory: str | Path, overwrite: bool = False) -> Path:
-    """Write an artifact. It is complete or it is not there: a temporary directory is renamed into place.
+    """Write an artifact. It is complete or absent: a temporary directory is renamed into place.
 
-    ``overwrite`` replaces an artifact; anything else but an empty directory is never replaced.
+    ``overwrite`` replaces an artifact. An empty directory is replaced always, anything else never.
 
-    Raises ArtifactError if something stands there already, or if it cannot be written.
+    Raises ArtifactError if the path exists, or if it cannot be written.
     """
     from safetensors import SafetensorError
 
@@ -151,7 +153,7 @@ def save(artifact: Artifact, directory: str | Path, overwrite: bool = False) -> 
 
 
 def check_output(directory: str | Path, overwrite: bool = False) -> None:
-    """What ``save`` refuses, for those who work long before they save. Raises ArtifactError."""
+    """Refuse a path that ``save`` would refuse, before long work begins. Raises ArtifactError."""
     target = Path(directory)
     try:
         if is_artifact(target):
@@ -201,14 +203,17 @@ def write_checksums(directory: Path) -> None:
 
 
 def weights_file_bytes(artifact: Artifact) -> int:
-    """Of the weights' file when it is saved: the weights, and a header with names, shapes and checksums."""
+    """Return the bytes of the weights' file when it is saved: weights, names, shapes and checksums."""
     tensors = names.to_checkpoint(artifact.weights, artifact.config)
     return safetensors_io.file_bytes(tensors, _metadata("0" * _CHECKSUM_DIGITS * len(tensors)))
 
 
 def _metadata(checksums: str) -> dict[str, str]:
-    """``checksums``: of all tensors in the order of their names, one after the other; with names of their own
-    they would be the largest part of the header, and the header a large part of a tiny model."""
+    """Return the metadata of the weights' file: the checksums of all tensors in the order of their names.
+
+    With their names they would be the largest part of the header, and the header a large part of a tiny
+    model.
+    """
     return {"format": "pt", "checksums": checksums}
 
 
@@ -226,7 +231,7 @@ def _write_text(path: Path, text: str) -> None:
 
 
 def fingerprint(artifact: Artifact) -> str:
-    """A SHA-256 of all that decides what a model says."""
+    """Compute a SHA-256 over everything that decides about a model's text."""
     digest = hashlib.sha256(json.dumps(safetensors_io.checksums(artifact.weights), sort_keys=True).encode())
     settings = {**artifact.config.to_dict(), "littlefoot": None, "preprocessor": artifact.preprocessor}
     digest.update(json.dumps([settings, artifact.vocabulary.tokens], sort_keys=True).encode())
@@ -236,7 +241,7 @@ def fingerprint(artifact: Artifact) -> str:
 
 
 def is_artifact(directory: Path) -> bool:
-    """Whether a directory was written by ``save``."""
+    """Return True if ``save`` wrote a directory."""
     if (directory / checksums.NAME).exists():
         return True
     try:
@@ -248,7 +253,7 @@ def is_artifact(directory: Path) -> bool:
 def load(directory: str | Path) -> Artifact:
     """Read an artifact and verify every tensor.
 
-    Raises ArtifactError naming the file or tensor that is missing or damaged.
+    Raises ArtifactError that names the file or tensor that is missing or damaged.
     """
     directory = Path(directory)
     try:
@@ -270,14 +275,14 @@ def _read(directory: Path) -> Artifact:
                 f"{WEIGHTS} belongs to another artifact: its checksum is not that of {checksums.NAME}"
             )
     weights = names.from_checkpoint(tensors, config)
-    check_weights(weights, config)  # before vocab_size is believed
+    check_weights(weights, config)  # before vocab_size is used
     vocabulary, preprocessor = read_text_side(directory, config)
     card = side_files.read(directory, CARD) if (directory / CARD).exists() else b""
     return Artifact(config, weights, vocabulary, preprocessor, card.decode("utf-8", errors="replace"))
 
 
 def _read_config(directory: Path, listed: bool) -> ModelConfig:
-    """The configuration of an artifact that has a list of checksums, or not."""
+    """Read the configuration of an artifact, which has a list of checksums if ``listed``."""
     values = read_json(directory / CONFIG)
     section = values.get("littlefoot")
     version = section.get("format_version") if isinstance(section, dict) else None
@@ -317,7 +322,9 @@ def _verify(tensors: dict[str, npt.NDArray[Any]], metadata: dict[str, str]) -> N
 
 
 def _named_checksums(stored: str) -> dict[str, str]:
-    """As artifacts of before 2026-11-22 have them. Raises ArtifactError for anything else."""
+    """Read checksums in the form of artifacts made before 2026-11-22. Raises ArtifactError for anything
+    else.
+    """
     if re.fullmatch("[0-9a-f]+", stored):
         raise ArtifactError(f"{WEIGHTS}: tensors are missing or added: get or make the artifact again")
     try:
@@ -330,14 +337,18 @@ def _named_checksums(stored: str) -> dict[str, str]:
 
 
 def read_text_side(directory: Path, config: ModelConfig) -> tuple[Vocabulary, dict[str, Any]]:
-    """The vocabulary and the preprocessor settings of an artifact, whose tokens have an index each."""
+    """Read the vocabulary of an artifact, in which each token has one index, and its preprocessor
+    settings.
+    """
     Vocabulary.from_dict(tokenizer.read_vocabulary(directory), config.pad_token_id)
     vocabulary = tokenizer.read(directory, config.vocab_size, config.pad_token_id)
     return vocabulary, read_preprocessor(directory)
 
 
 def read_preprocessor(directory: Path) -> dict[str, Any]:
-    """The preprocessor settings of an artifact or checkpoint. Raises ArtifactError for impossible ones."""
+    """Read the preprocessor settings of an artifact or checkpoint. Raises ArtifactError for impossible
+    ones.
+    """
     preprocessor = read_optional(directory / PREPROCESSOR)
     if not preprocessor:  # transformers 5 saves all of a processor in one file
         preprocessor = read_optional(directory / _PROCESSOR).get("feature_extractor", {})

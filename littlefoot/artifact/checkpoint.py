@@ -1,4 +1,4 @@
-"""Models from wherever they are: bundled names, artifacts, Hugging Face checkpoints, Hub ids."""
+"""Find and load models: bundled names, artifacts, Hugging Face checkpoints, Hub ids."""
 
 from __future__ import annotations
 
@@ -26,22 +26,23 @@ from littlefoot.artifact import (
 from littlefoot.artifact.artifact import Artifact
 from littlefoot.artifact.json_files import read_json
 from littlefoot.artifact.vocabulary import choose_language
-from littlefoot.audio import SAMPLE_RATE, folders
+from littlefoot.audio import SAMPLE_RATE, formats
 from littlefoot.errors import CheckpointError, LittlefootError, MissingExtraError
 from littlefoot.network import names
 from littlefoot.network.config import ModelConfig
 from littlefoot.network.families import FAMILIES
 from littlefoot.network.weights import expected_weights
+from littlefoot.system.suggestions import suggestion
 
 log = logging.getLogger("littlefoot")
 
 BUNDLED = Path(__file__).parents[1] / "bundled"
 SAMPLES = BUNDLED / "samples"
-"""A manifest of recordings that come with the package."""
+"""Folder of the sample clips that come with the package, with a manifest."""
 
 Arrays = dict[str, npt.NDArray[Any]]
 
-# What checkpoints hold besides the recogniser, for pre-training.
+# Weights of checkpoints that only pre-training uses.
 _HARMLESS = ("quantizer.", "project_q.", "project_hid.", "label_embs_concat", "final_proj.")
 _OTHER_HEADS = ("classifier.", "projector.", "objective.", "tdnn.")
 
@@ -52,19 +53,19 @@ _ADDRESS = re.compile(
 
 
 def bundled() -> list[str]:
-    """Names of the models that come with the package."""
+    """List the names of the models that come with the package."""
     return sorted(path.parent.name for path in BUNDLED.glob("*/config.json"))
 
 
 def load(source: str | Path, language: str | None = None) -> Artifact:
     """Load a bundled name, an artifact, a checkpoint directory or a Hub id.
 
-    Of a model from the Hub the section ``littlefoot`` of its configuration gets an ``origin``: its repository
+    For a model from the Hub, the section ``littlefoot`` of the configuration gets an ``origin``: repository
     and commit.
 
     Args:
-        source: where the model is. A Hub id may name a branch, tag or commit: ``owner/name@revision``.
-        language: for MMS, whose adapter and alphabet to take, such as ``eng`` or ``deu``.
+        source: name, path or Hub id. A Hub id may name a branch, tag or commit: ``owner/name@revision``.
+        language: for MMS, the language of adapter and alphabet, such as ``eng`` or ``deu``.
 
     Raises:
         ArtifactError: a damaged artifact.
@@ -94,12 +95,12 @@ def load(source: str | Path, language: str | None = None) -> Artifact:
 
 
 def locate(source: str | Path, language: str | None = None) -> Path:
-    """The directory of a model; one from the Hub is downloaded first."""
+    """Return the directory of a model; a model from the Hub is downloaded first."""
     return _find(source, language)[0]
 
 
 def _find(source: str | Path, language: str | None) -> tuple[Path, dict[str, str] | None]:
-    """The directory of a model, and where it is on the Hub."""
+    """Return the directory of a model, and its repository and commit if it is from the Hub."""
     path = Path(source)
     kind = _kind(path) if str(source) else None
     if kind == "directory":
@@ -107,7 +108,7 @@ def _find(source: str | Path, language: str | None) -> tuple[Path, dict[str, str
             raise CheckpointError(f"{source}: the directory has no config.json, so it holds no model")
         _say_if_on_the_hub_too(str(source))
         return path, None
-    if kind == "file" and path.name.lower().endswith(folders.SUFFIXES):
+    if kind == "file" and path.name.lower().endswith(formats.SUFFIXES):
         raise CheckpointError(
             f"{source}: is a recording, not a model: the model comes first, and recordings after it"
         )
@@ -119,14 +120,17 @@ def _find(source: str | Path, language: str | None) -> tuple[Path, dict[str, str
     if repository.count("/") != 1 or repository.startswith((".", "/", "~")) or (pinned and not revision):
         raise CheckpointError(
             f"{source}: neither a directory nor a bundled model ({', '.join(bundled()) or 'none here'}) "
-            "nor a Hub id, such as owner/name or owner/name@revision"
+            f"nor a Hub id, such as owner/name or owner/name@revision{suggestion(str(source), bundled())}"
         )
     directory = _download(repository, revision or None, language)
-    return directory, {"repository": repository, "commit": directory.name}  # as snapshots are called
+    return directory, {
+        "repository": repository,
+        "commit": directory.name,
+    }  # snapshots have the names of commits
 
 
 def _hub_id(source: str) -> str:
-    """``owner/name@revision`` of an address of the Hub's pages; anything else as it is."""
+    """Extract ``owner/name@revision`` from an address of the Hub's pages; return anything else unchanged."""
     match = _ADDRESS.fullmatch(source)
     if match is None:
         return source
@@ -134,7 +138,7 @@ def _hub_id(source: str) -> str:
 
 
 def _say_if_on_the_hub_too(source: str) -> None:
-    """A directory wins over a Hub id of the same name; where both are known, that is said."""
+    """Warn if a directory has the name of a cached model of the Hub: the directory is used."""
     if source.count("/") != 1 or source.startswith((".", "/", "~")):
         return
     from huggingface_hub import try_to_load_from_cache
@@ -170,7 +174,7 @@ def _download(repository: str, revision: str | None, language: str | None) -> Pa
         if not any(directory.glob("model*.safetensors")):
             pickles = [*wanted, "pytorch_model*.bin"]
             directory = Path(snapshot_download(repository, revision=revision, allow_patterns=pickles))
-    except Exception as error:  # the Hub's and the network's many errors
+    except Exception as error:  # the Hub and the network raise many kinds of errors
         reason = next(iter(str(error).strip().splitlines()), "")
         raise CheckpointError(
             f"{repository}{f'@{revision}' if revision else ''}: no such directory, and it cannot be had from "
@@ -221,7 +225,7 @@ def _load_checkpoint(directory: Path, language: str | None) -> Artifact:
 
 
 def _load_foreign(path: Path, language: str | None) -> Artifact:
-    """A file of fairseq or torchaudio."""
+    """Load a file of fairseq or torchaudio."""
     if language is not None:
         raise CheckpointError(f"language '{language}' cannot be chosen: the model knows one language only")
     values, tensors, vocabulary, do_normalize = foreign.read(path)
@@ -235,7 +239,7 @@ def _number(value: Any) -> int | None:
 
 
 def _headless(weights: Arrays, values: dict[str, Any]) -> str:
-    """What a checkpoint without a CTC head is, and what to do."""
+    """Explain what a checkpoint without a CTC head is, and what to do."""
     heads = sorted({name.rpartition(".")[0] for name in weights if name.startswith(_OTHER_HEADS)})
     if heads:
         named = [str(name) for name in values.get("architectures") or [] if "CTC" not in str(name)]
@@ -251,9 +255,10 @@ def _headless(weights: Arrays, values: dict[str, Any]) -> str:
 
 
 def _adapter(directory: Path, language: str | None, tensors: Arrays) -> Arrays:
-    """MMS: what a language adds to the common weights; nothing where the weights are that language's already.
+    """Read the adapter of an MMS model for a language; nothing if the weights are those of the language
+    already.
 
-    A checkpoint that was saved for a language holds its weights, which its adapter may repeat.
+    A checkpoint that was saved for a language contains its weights, which an adapter file may repeat.
     """
     content = tokenizer.read_vocabulary(directory)
     saved = tokenizer.read_settings(directory).language
@@ -281,7 +286,7 @@ def _adapter(directory: Path, language: str | None, tensors: Arrays) -> Arrays:
 
 
 def _warn_of_another_adapter(path: Path, tensors: Arrays) -> None:
-    """Weights and an adapter of the same language may differ: after training, say."""
+    """Warn if weights and adapter of the same language differ, for example after training."""
     different = [
         name
         for name, tensor in safetensors_io.read(path)[0].items()
@@ -296,7 +301,7 @@ def _warn_of_another_adapter(path: Path, tensors: Arrays) -> None:
 
 
 def _only_needed(weights: Arrays, config: ModelConfig) -> Arrays:
-    """Leave out what the recogniser does not use, and say so in one line.
+    """Leave out the weights that the recogniser does not use, and report them in one line.
 
     Raises CheckpointError for weights that another program has quantized.
     """

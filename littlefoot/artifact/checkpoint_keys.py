@@ -1,12 +1,13 @@
-"""Keys of the ``config.json`` of checkpoints that no recogniser needs: of training, other heads and tasks.
+"""Define the keys of a checkpoint's ``config.json`` that no recogniser needs: of training, other heads and
+tasks.
 
-What is in neither this set nor ``ModelConfig`` may be a misspelled or damaged key, or one of a variant of the
-architecture that would be computed wrong, so it is named when a checkpoint is loaded.
+A key in neither this set nor ``ModelConfig`` may be misspelled or damaged, or belong to a variant of the
+architecture that would be computed wrongly. Loading a checkpoint therefore names it.
 """
 
 UNUSED = frozenset(
     (
-        # The families' own.
+        # Keys of the families.
         *(
             "adapter_kernel_size",
             "adapter_stride",
@@ -35,7 +36,7 @@ UNUSED = frozenset(
         *("num_ctc_classes", "num_feat_extract_layers", "num_negatives", "output_hidden_size"),
         *("proj_codevector_dim", "replace_prob", "tdnn_dilation", "tdnn_dim", "tdnn_kernel"),
         *("use_weighted_layer_sum", "xvector_output_dim"),
-        # Of every configuration of transformers, those of older versions too.
+        # Keys of every configuration of transformers, older versions included.
         *(
             "_attn_implementation_autoset",
             "_commit_hash",

@@ -1,6 +1,7 @@
-"""One list with the checksums of all files of an artifact: ``littlefoot.sha256``.
+"""Write and verify the list of the checksums of all files of an artifact, ``littlefoot.sha256``.
 
-It has the form of the command sha256sum, so that ``sha256sum -c littlefoot.sha256`` verifies a directory too.
+The list has the form of the command sha256sum, so that ``sha256sum -c littlefoot.sha256`` verifies a
+directory too.
 """
 
 from __future__ import annotations
@@ -21,20 +22,20 @@ _LINE = re.compile(r"([0-9a-f]{64})  (\S+)")
 
 
 def of_file(path: Path) -> str:
-    """A file's SHA-256, as hexadecimal digits. Raises OSError."""
+    """Compute a file's SHA-256, as hexadecimal digits. Raises OSError."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def listing(digests: Mapping[str, str]) -> str:
-    """The content of a list: checksums by the names of their files."""
+    """Write the content of a list of checksums, which are given by the names of their files."""
     return "".join(f"{digests[name]}  {name}\n" for name in sorted(digests))
 
 
 def read(directory: Path) -> dict[str, str] | None:
-    """The checksums by the names of their files; None where there is no list.
+    """Read the checksums by the names of their files; None if there is no list.
 
-    Raises ArtifactError for a list that is damaged.
+    Raises ArtifactError for a damaged list.
     """
     if not (directory / NAME).exists():
         return None
@@ -53,7 +54,7 @@ def read(directory: Path) -> dict[str, str] | None:
 def verify(directory: Path, digests: Mapping[str, str], names: Iterable[str]) -> None:
     """Compare files with their checksums.
 
-    Raises ArtifactError naming one that differs, is missing, or is there without standing in the list.
+    Raises ArtifactError that names a file that differs, is missing, or is not in the list.
     """
     for name in names:
         there = (directory / name).exists()
@@ -72,7 +73,7 @@ def verify(directory: Path, digests: Mapping[str, str], names: Iterable[str]) ->
 
 
 def matches(directory: Path, digests: Mapping[str, str], name: str) -> bool:
-    """Whether a file has the checksum of the list. Raises ArtifactError where it cannot be read."""
+    """Return True if a file has the checksum of the list. Raises ArtifactError if it cannot be read."""
     path = side_files.checked(directory, name)
     try:
         return of_file(path) == digests.get(name)

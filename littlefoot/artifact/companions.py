@@ -1,7 +1,7 @@
-"""Language models that lie beside a checkpoint, as ``Wav2Vec2ProcessorWithLM`` of transformers saves them.
+"""Find language models beside a checkpoint, as ``Wav2Vec2ProcessorWithLM`` of transformers saves them.
 
-``language_model/`` holds an ARPA file or KenLM's binary format, ``attrs.json`` (weights) and ``unigrams.txt``
-(its words).
+``language_model/`` contains an ARPA file or one in KenLM's binary format, ``attrs.json`` (weights) and
+``unigrams.txt`` (the words).
 """
 
 from __future__ import annotations
@@ -23,34 +23,34 @@ _BINARY = (".bin", ".binary", ".klm", ".kenlm", ".mmap", ".trie")
 
 @dataclass(frozen=True)
 class Companion:
-    """A language model and what its directory says about its use."""
+    """A language model, with the settings and words that its directory contains."""
 
     path: Path
     alpha: float | None = None
     beta: float | None = None
     unknown: float | None = None
     words: Path | None = None
-    """The list of its words, one on each line."""
+    """File of the model's words, one on each line."""
 
 
 def locate(given: str | Path) -> Companion:
-    """The language model that a file, a directory or a Hub id stands for.
+    """Find the language model that a file, a directory or a Hub id names.
 
     Raises:
-        LittlefootError: it cannot be had.
-        ConfigError: the directory has none, or several.
+        LittlefootError: it cannot be downloaded.
+        ConfigError: the directory has no language model, or several.
     """
     path = Path(given)
     if path.is_dir():
         return _in(path)
     is_file = path.exists() or path.name.lower().endswith((*_ARPA, *_BINARY))
     if is_file or str(given).count("/") != 1 or str(given).startswith((".", "/", "~")):
-        return Companion(path)  # what is missing is said by who reads it
+        return Companion(path)  # the reader reports a missing file
     return _in(_download(str(given)))
 
 
 def beside(directory: Path) -> Path | None:
-    """The directory of a checkpoint that has a language model, or the attributes of one on the Hub."""
+    """Return the language model beside a checkpoint, from its directory or from the Hub."""
     folder = directory / FOLDER
     return directory if folder.is_dir() and any(folder.iterdir()) else None
 
@@ -72,7 +72,7 @@ def _in(directory: Path) -> Companion:
         if isinstance(value := attributes.get(key), int | float) and math.isfinite(value)
     }
     alpha = numbers.get("alpha")
-    offset = numbers.get("unk_score_offset")  # a logarithm of base 10 that is weighed, unlike ours
+    offset = numbers.get("unk_score_offset")  # they weight a logarithm of base 10, we one of base e
     unknown = None if offset is None or alpha is None else alpha * offset * math.log(10)
     model = side_files.checked(folder, found[0].name)
     words = side_files.checked(folder, _WORDS) if (folder / _WORDS).exists() else None
@@ -84,7 +84,7 @@ def _download(repository: str) -> Path:
 
     try:
         return Path(snapshot_download(repository, allow_patterns=[f"{FOLDER}/*"]))
-    except Exception as error:  # the Hub's and the network's many errors
+    except Exception as error:  # the Hub and the network raise many kinds of errors
         reason = next(iter(str(error).strip().splitlines()), "")
         raise LittlefootError(
             f"{repository}: no such file or directory, and no language model can be had from the Hub "

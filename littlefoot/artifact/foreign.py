@@ -1,7 +1,8 @@
-"""Checkpoints of fairseq and torchaudio: wav2vec 2.0 and HuBERT models with a CTC head, by other names.
+"""Read checkpoints of fairseq and torchaudio: wav2vec 2.0 and HuBERT models with a CTC head, under other
+names.
 
-The architecture is seen from the shapes: of what was published, the width tells the number of heads, and the
-norm of the front end tells where the blocks have theirs.
+The shapes determine the architecture: among the published models the width implies the number of heads, and
+the norm of the front end implies the position of the norms in the blocks.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ SUFFIXES = (".pt", ".pth")
 _FRONT_END = {(10, 3, 3, 3, 3, 2, 2): (5, 2, 2, 2, 2, 2, 2)}
 _HEADS = {768: 12, 1024: 16, 1280: 16, 1920: 16}
 _LABELS = ("-", "|", *"ETAONIHSRDLUMWCFGYPBVK'XJQZ")
-"""Of torchaudio's English bundles, whose blank is ``-``."""
+"""Tokens of torchaudio's English bundles, whose blank is ``-``."""
 
 _FAIRSEQ: tuple[tuple[str, str], ...] = (
     (r"^w2v_encoder\.proj\.", "lm_head."),
@@ -51,14 +52,14 @@ _TORCHAUDIO: tuple[tuple[str, str], ...] = (
 
 
 def is_foreign(path: Path) -> bool:
-    """Whether a file is a checkpoint that may be one of them."""
+    """Return True if a file may be such a checkpoint."""
     return path.name.lower().endswith(SUFFIXES)
 
 
 def read(path: Path) -> tuple[dict[str, Any], Arrays, Vocabulary, bool]:
-    """A checkpoint's configuration in the keys of transformers, its weights, alphabet, and ``do_normalize``.
+    """Read a checkpoint: configuration in the keys of transformers, weights, alphabet, and ``do_normalize``.
 
-    The alphabet is looked for beside it: ``vocab.json``, or fairseq's ``dict.ltr.txt``.
+    The alphabet is read from a file beside it: ``vocab.json``, or fairseq's ``dict.ltr.txt``.
 
     Raises:
         CheckpointError: it is another model, of unknown geometry, or there is no alphabet.
@@ -87,7 +88,7 @@ def _renamed(tensors: Arrays, rules: tuple[tuple[str, str], ...]) -> Arrays:
 
 
 def _geometry(weights: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
-    """The configuration that the shapes tell. Raises CheckpointError for a shape that is not known."""
+    """Derive the configuration from the shapes. Raises CheckpointError for an unknown shape."""
     try:
         convolutions = [
             weights[f"feature_extractor.conv_layers.{layer}.conv.weight"]
@@ -125,7 +126,7 @@ def _geometry(weights: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
 
 
 def _count(weights: Mapping[str, npt.NDArray[Any]], pattern: str) -> int:
-    """How many layers the names have. Raises ValueError for none."""
+    """Count the layers in the names. Raises ValueError if there are none."""
     return 1 + max(int(match[1]) for name in weights if (match := re.match(pattern, name)))
 
 
@@ -142,7 +143,7 @@ def _vocabulary(path: Path, outputs: int, fairseq: bool) -> Vocabulary:
     if (path.parent / "dict.ltr.txt").exists():
         text = side_files.read(path.parent, "dict.ltr.txt").decode("utf-8", errors="replace")
         letters = [line.rsplit(" ", 1)[0] for line in text.splitlines() if line.strip()]
-        tokens = ("<pad>", "<s>", "</s>", "<unk>", *letters)  # fairseq's blank is its first
+        tokens = ("<pad>", "<s>", "</s>", "<unk>", *letters)  # the first token of fairseq is the blank
         if len(tokens) != outputs:
             raise CheckpointError(
                 f"dict.ltr.txt has {len(letters)} letters, with four special tokens {len(tokens)}, but the "

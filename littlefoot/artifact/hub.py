@@ -1,4 +1,4 @@
-"""Artifacts to the Hugging Face Hub, with what the Hub shows of a model at the head of the card."""
+"""Push artifacts to the Hugging Face Hub, with metadata at the head of the card."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ def push(
     licence: str | None = None,
     languages: Sequence[str] = (),
 ) -> str:
-    """Put an artifact on the Hub; the repository and the branch are made if they are not there.
+    """Push an artifact to the Hub; create the repository and the branch if they do not exist.
 
-    The artifact is loaded first, every tensor verified. Its card gets the Hub's metadata (``metadata``) if it
-    has none; the directory itself stays as it is.
+    The artifact is loaded first, and every tensor verified. Its card gets the Hub's metadata (``metadata``)
+    if it has none; the directory itself does not change.
 
     Args:
         model: the artifact's directory.
         repository: ``USER/NAME``.
-        private: for a repository that is made.
-        revision: the branch; ``main`` where None.
-        message: of the commit.
-        licence: as the Hub names it, such as ``apache-2.0``.
+        private: create a private repository.
+        revision: the branch; None: ``main``.
+        message: message of the commit.
+        licence: the Hub's name of a licence, such as ``apache-2.0``.
         languages: ISO 639 codes, such as ``en``.
 
     Returns the address of the repository, or of its branch.
 
-    Raises LittlefootError: nothing to push, a damaged artifact, a card that has its own metadata where
-    ``licence`` or ``languages`` are given, or what the Hub refuses, with what to do about it.
+    Raises LittlefootError if there is nothing to push, the artifact is damaged, the card has metadata
+    although ``licence`` or ``languages`` are given, or the Hub refuses it; the message states the remedy.
     """
     directory = _directory(model)
     loaded = artifact.load(directory)
@@ -82,13 +82,13 @@ def push(
             commit_message=message or f"{name}, by littlefoot",
             revision=revision,
         )
-    except Exception as error:  # the Hub's and the network's many errors
+    except Exception as error:  # the Hub and the network raise many kinds of errors
         raise LittlefootError(f"{repository}: {_reason(error)}") from error
     return str(url) if revision is None else f"{url}/tree/{revision}"
 
 
 def _content(directory: Path, card: bytes) -> dict[str, Path | bytes]:
-    """What is pushed of a directory, whatever else lies in it: paths, or bytes where they differ."""
+    """Return the files of a directory to push: paths, or bytes if they differ from the file."""
     content: dict[str, Path | bytes] = {
         name: side_files.checked(directory, name) for name in artifact.FILES if (directory / name).exists()
     }
@@ -122,10 +122,10 @@ def metadata(
     languages: Sequence[str] = (),
     base_model: str | None = None,
 ) -> dict[str, Any]:
-    """What the Hub wants to know of a model, from what its configuration says.
+    """Make the Hub's metadata of a model from its configuration.
 
-    Word errors are those that ``shrink --target`` measured of this very model, and those of the dev sets in
-    training, left out where the weights were rounded after it.
+    Word errors are those that ``shrink --target`` measured for this model, and those of the dev sets in
+    training unless the weights were rounded later.
     """
     from huggingface_hub import EvalResult, ModelCardData
 
@@ -164,7 +164,7 @@ def metadata(
 
 
 def _word_errors(model: Artifact) -> Iterator[tuple[str, str, float]]:
-    """What is known of this very model: set, split, rate."""
+    """Return the error rates that were measured for this model: set, split, rate."""
     section = model.config.littlefoot
     plan = section.plan or Plan()
     same = plan.measured.bytes == weights_file_bytes(model)
@@ -177,7 +177,7 @@ def _word_errors(model: Artifact) -> Iterator[tuple[str, str, float]]:
 
 
 def with_metadata(card: str, values: dict[str, Any]) -> str:
-    """A card with metadata at its head; one that has some already stays as it is."""
+    """Put metadata at the head of a card, unless it has some already."""
     if _FRONT_MATTER.match(card):
         return card
     import yaml
@@ -186,7 +186,7 @@ def with_metadata(card: str, values: dict[str, Any]) -> str:
 
 
 def _base_model(model: Artifact, api: Any) -> str | None:
-    """The Hub's name of the model that this was made of, if it was there."""
+    """Return the Hub's name of the model that this one was made from, if it is from the Hub."""
     teacher = (model.config.littlefoot.teacher or Teacher()).name.partition("@")[0]
     if not _REPOSITORY.fullmatch(teacher) or not api.repo_exists(teacher):
         return None
@@ -194,7 +194,7 @@ def _base_model(model: Artifact, api: Any) -> str | None:
 
 
 def _reason(error: Exception) -> str:
-    """What the Hub or the network said, and what to do."""
+    """Explain an error of the Hub or the network, with the remedy."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
     cause: BaseException = error
@@ -209,7 +209,7 @@ def _reason(error: Exception) -> str:
     if isinstance(cause, HFValidationError):
         return f"is no name for a repository ({said}): choose another"
     if not isinstance(cause, HfHubHTTPError):
-        if isinstance(cause, ValueError):  # such as metadata that it does not know
+        if isinstance(cause, ValueError):  # for example unknown metadata
             return f"the Hub does not accept it ({' '.join(lines)}): mend what it names"
         return (
             f"the Hub cannot be reached ({type(cause).__name__}: {said}): check the network, and HF_ENDPOINT"

@@ -1,4 +1,4 @@
-"""JSON files that hold an object."""
+"""Read JSON files that contain an object."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from littlefoot.artifact import side_files
 from littlefoot.errors import ArtifactError
 
 _DEEPEST = 100
-"""Levels of lists and objects in each other: what is much deeper can be read, but not written again."""
+"""Most levels of nested lists and objects; much deeper ones can be read but not written again."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object, of a file of a model's directory. Raises ArtifactError naming the file."""
+    """Read a JSON object from a file of a model's directory. Raises ArtifactError that names the file."""
     try:
         content = json.loads(side_files.read(path.parent, path.name).decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
@@ -31,5 +31,5 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_optional(path: Path) -> dict[str, Any]:
-    """A JSON object, empty where the file is missing. Raises ArtifactError naming the file."""
+    """Read a JSON object, empty if the file is missing. Raises ArtifactError that names the file."""
     return read_json(path) if path.exists() else {}

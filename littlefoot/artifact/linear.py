@@ -1,4 +1,4 @@
-"""How an artifact stores layers that are computed in few bits, and what they are when it is read.
+"""Read and write the layers of an artifact that are computed in few bits.
 
 A layer NAME, convolution or linear layer, with C' outputs and C inputs, is one of these:
 
@@ -8,22 +8,24 @@ A layer NAME, convolution or linear layer, with C' outputs and C inputs, is one 
 - **packed**: ``NAME.weight`` uint8, rows of bytes (``littlefoot.artifact.packing``), with
   ``NAME.weight_bits`` beside them (``PackedWeight``), and
 
-  - ``NAME.weight_levels`` (n,) int8, levels other than those of two's complement;
-  - ``NAME.weight_shape``, of what bytes alone do not tell: convolutions and levels of three kinds;
-  - ``NAME.weight_multiplier`` (C', G) uint8, how many times the levels of each of a row's G groups count;
+  - ``NAME.weight_levels`` (n,) int8, a codebook other than that of two's complement;
+  - ``NAME.weight_shape``, where the bytes do not give it: convolutions, and codebooks of three levels;
+  - ``NAME.weight_multiplier`` (C', G) uint8, the group scales: factors of the levels in each of a row's G
+    groups;
   - ``NAME.weight_scale_K`` (C',), the scales of K bits (``littlefoot.artifact.precisions``).
 
 Its input, or a factor of the attention scores NAME.left or NAME.right, which have no weight, is rounded with
 one scale and zero point, x ~ scale * (q - zero_point) (``Rounding``):
 
 - ``NAME.input_scale`` and ``NAME.input_zero_point``, uint8, or int8 of factors;
-- ``NAME.input_smoothing`` (C,), a factor on the input's channels whose inverse is in the weight (SmoothQuant,
-  Xiao et al. 2023), so that a few loud channels do not take the range of all;
-- ``NAME.input_shift`` (C,), subtracted from the input before it is rounded; what it gives is in the bias;
-- ``NAME.input_bits``, fewer than 8; or, without a scale, 32: the input stays as it is.
+- ``NAME.input_smoothing`` (C,), a factor of the input's channels whose inverse is in the weight (SmoothQuant,
+  Xiao et al. 2023), so that a few large channels do not determine the range of all;
+- ``NAME.input_shift`` (C,), the activation offset: subtracted before the input is rounded, its effect in the
+  bias;
+- ``NAME.input_bits``, fewer than 8; or, without a scale, 32: the input is not rounded.
 
-Without any of these the input of a linear layer is rounded by its own range, found at run time. That tensors
-are whole and possible is checked in ``littlefoot.artifact.quantized_weights`` before they are read here.
+Without any of these, the input of a linear layer is rounded by its own range, which is found at run time.
+``littlefoot.artifact.quantized_weights`` checks all tensors before they are read here.
 """
 
 from __future__ import annotations
@@ -43,43 +45,43 @@ Array = npt.NDArray[Any]
 Arrays = Mapping[str, Array]
 
 UNROUNDED = 32
-"""The ``input_bits`` of a layer whose input stays as it is."""
+"""Value of ``input_bits`` for a layer whose input is not rounded."""
 
 _PACKED = ("weight_bits", "weight_levels", "weight_shape", "weight_multiplier")
 _FEWER = {bits: f"weight_scale_{bits}" for bits in PACKED_BITS}
 _INPUT = ("input_scale", "input_zero_point", "input_smoothing", "input_shift", "input_bits")
 
 PARTS = ("weight_scale", *_PACKED, *_FEWER.values(), *_INPUT)
-"""What may stand beside a layer's weight, behind its name and a dot."""
+"""Suffixes of the tensors that may belong to a layer's weight, after its name and a dot."""
 
 TRAINING_PARTS = ("log_weight_scale", "log_input_scale", "input_zero")
-"""And beside that of a model whose quantization is being learned (``littlefoot.compress.fake_quant``);
-engines run it as if they were not there."""
+"""Suffixes of the tensors of a model whose quantization is being trained
+(``littlefoot.compress.fake_quant``); engines ignore them."""
 
 
 @dataclass(frozen=True, eq=False)
 class Rounding:
-    """How an input is rounded: q = round((x * smoothing - shift) / act_scale) + act_zero_point."""
+    """The rounding of an input: q = round((x * smoothing - shift) / act_scale) + act_zero_point."""
 
     act_scale: Array
-    """A number of float32."""
+    """A float32 scalar."""
     act_zero_point: Array
-    """A number, uint8 or, of a factor, int8."""
+    """A uint8 scalar; int8 for a factor of the attention scores."""
     bits: int = 8
     smoothing: Array | None = None
-    """(C,), None without."""
+    """Factors of the channels (C,), or None."""
     shift: Array | None = None
-    """(C,), None without."""
+    """Activation offset (C,), or None."""
 
     @property
     def limits(self) -> tuple[np.float32, np.float32]:
-        """The lowest and the highest input that unsigned levels of so few bits can hold."""
+        """Return the lowest and the highest input that the unsigned levels can represent."""
         ends = (np.array([0, (1 << self.bits) - 1]) - int(self.act_zero_point)) * self.act_scale
         low, high = ends.astype(np.float32)
         return low, high
 
     def tensors(self, name: str) -> dict[str, Array]:
-        """What an artifact holds of it."""
+        """Return the tensors of an artifact that store it, by their suffixes."""
         values = (self.act_scale, self.act_zero_point, self.smoothing, self.shift)
         found = {f"{name}.{part}": v for part, v in zip(_INPUT, values, strict=False) if v is not None}
         bits = {f"{name}.input_bits": np.array(self.bits, np.uint8)} if self.bits != 8 else {}
@@ -87,7 +89,7 @@ class Rounding:
 
 
 def same(a: Rounding | None, b: Rounding | None) -> bool:
-    """Whether two layers with the same input round it in the same way."""
+    """Return True if two layers with the same input round it in the same way."""
     if a is None or b is None:
         return a is b
     mine, theirs = a.tensors(""), b.tensors("")
@@ -102,7 +104,7 @@ class FloatWeight:
     """(C', ...)."""
 
     def tensors(self, name: str) -> dict[str, Array]:
-        """What an artifact holds of it."""
+        """Return the tensors of an artifact that store it, by their suffixes."""
         return {f"{name}.weight": self.data}
 
 
@@ -117,16 +119,16 @@ class EightBitWeight:
 
     @property
     def levels(self) -> npt.NDArray[np.int8]:
-        """(C', ...), which the scale makes real."""
+        """Return the integers (C', ...) that the scale turns into weights."""
         return self.qdata
 
     @property
     def convolves(self) -> bool:
-        """Whether it is a convolution's."""
+        """Return True if the layer is a convolution."""
         return self.qdata.ndim > 2
 
     def tensors(self, name: str) -> dict[str, Array]:
-        """What an artifact holds of it."""
+        """Return the tensors of an artifact that store it, by their suffixes."""
         return {f"{name}.weight": self.qdata, f"{name}.weight_scale": self.scale}
 
 
@@ -135,18 +137,18 @@ class PackedWeight:
     """A weight of fewer than 8 bits, packed without gaps."""
 
     qdata: npt.NDArray[np.uint8]
-    """(C', bytes of a row)."""
+    """Packed codes (C', bytes of a row)."""
     scale: Array
     """(C',)."""
     bits: int
     table: Table = ()
-    """Its levels, where they are not those of two's complement."""
+    """Codebook, if it is not that of two's complement."""
     written_shape: tuple[int, ...] | None = None
-    """(C', ...), where it cannot be told from the bytes."""
+    """Shape (C', ...), where the bytes do not give it."""
     multiplier: npt.NDArray[np.uint8] | None = None
-    """(C', G): how many times the levels of each group of columns count; None without groups."""
+    """Group scales (C', G): factors of the levels in each group of columns; None without groups."""
     fewer: Mapping[int, Array] = field(default_factory=dict)
-    """The scales (C',) of the precisions of fewer bits that the same codes have, by their bits."""
+    """Scales (C',) of the nested precisions, which have fewer bits of the same codes, by their bits."""
 
     @classmethod
     def pack(
@@ -158,9 +160,9 @@ class PackedWeight:
         multiplier: npt.NDArray[np.uint8] | None = None,
         fewer: Mapping[int, Array] | None = None,
     ) -> PackedWeight:
-        """Pack levels (C', ...); the rows of a convolution's are packed as one.
+        """Pack levels (C', ...); the channels and taps of a convolution's output form one row.
 
-        Raises ConfigError for columns that do not fill whole bytes and levels that so few bits do not have.
+        Raises ConfigError for columns that do not fill whole bytes, and for levels outside of the codebook.
         """
         packed = pack(levels.reshape(len(levels), -1), bits, table)
         shape = levels.shape if levels.ndim > 2 or len(table) == 3 else None
@@ -168,8 +170,10 @@ class PackedWeight:
 
     @property
     def levels(self) -> npt.NDArray[np.int8]:
-        """(C', ...), which the scale makes real. Groups' multipliers are in it: it is what 8-bit products
-        compute with."""
+        """Return the integers (C', ...) of 8-bit products, which the scale turns into weights.
+
+        The group scales are multiplied in.
+        """
         shape = self.written_shape
         codes = unpack(self.qdata, self.bits, self.table, None if shape is None else prod(shape[1:]))
         if self.multiplier is not None:
@@ -179,11 +183,11 @@ class PackedWeight:
 
     @property
     def convolves(self) -> bool:
-        """Whether it is a convolution's."""
+        """Return True if the layer is a convolution."""
         return self.written_shape is not None and len(self.written_shape) > 2
 
     def tensors(self, name: str) -> dict[str, Array]:
-        """What an artifact holds of it."""
+        """Return the tensors of an artifact that store it, by their suffixes."""
         found: dict[str, Array] = {
             f"{name}.weight": self.qdata,
             f"{name}.weight_bits": np.array(self.bits, np.uint8),
@@ -202,16 +206,16 @@ Weight = FloatWeight | EightBitWeight | PackedWeight
 
 
 class Product(StrEnum):
-    """How a layer's product is computed."""
+    """The way in which a layer's product is computed."""
 
     FLOAT = "float"
     """In floating point."""
     STATIC = "static"
-    """In 8 bits, of an input that is rounded by a fixed scale."""
+    """In 8 bits, with an input that is rounded by a fixed scale."""
     DYNAMIC = "dynamic"
-    """In 8 bits, of an input that is rounded by its own range, found at run time."""
+    """In 8 bits, with an input that is rounded by its own range at run time."""
     WEIGHT_ONLY = "weight only"
-    """In floating point, with a weight that is expanded to it."""
+    """In floating point, with a weight that is expanded to floating point."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,9 +224,9 @@ class StoredLayer:
 
     weight: Weight
     inputs: Rounding | None = None
-    """None where the input is not rounded, or by its own range at run time."""
+    """Rounding of the input; None if it is not rounded, or rounded by its own range at run time."""
     unrounded: bool = False
-    """Whether the input stays as it is."""
+    """Whether the input is not rounded."""
 
     @property
     def product(self) -> Product:
@@ -233,7 +237,7 @@ class StoredLayer:
         return Product.WEIGHT_ONLY if self.unrounded or self.weight.convolves else Product.DYNAMIC
 
     def tensors(self, name: str) -> dict[str, Array]:
-        """What an artifact holds of it."""
+        """Return the tensors of an artifact that store it, by their suffixes."""
         found = self.weight.tensors(name)
         if self.inputs is not None:
             return {**found, **self.inputs.tensors(name)}
@@ -241,14 +245,14 @@ class StoredLayer:
 
 
 def read(name: str, weights: Arrays) -> StoredLayer:
-    """The layer of this name."""
+    """Read the layer of this name."""
     inputs = read_rounding(name, weights)
     unrounded = inputs is None and f"{name}.input_bits" in weights
     return StoredLayer(read_weight(name, weights), inputs, unrounded)
 
 
 def read_weight(name: str, weights: Arrays) -> Weight:
-    """The weight of the layer of this name."""
+    """Read the weight of the layer of this name."""
     stored = weights[f"{name}.weight"]
     if stored.dtype.kind == "f":
         return FloatWeight(stored)
@@ -268,7 +272,7 @@ def read_weight(name: str, weights: Arrays) -> Weight:
 
 
 def read_rounding(name: str, weights: Arrays) -> Rounding | None:
-    """How the input of a layer, or a factor of a product, is rounded; None without a fixed scale."""
+    """Read the rounding of a layer's input, or of a factor of a product; None without a fixed scale."""
     scale, _, smoothing, shift, bits = (weights.get(f"{name}.{part}") for part in _INPUT)
     if scale is None:
         return None
@@ -277,7 +281,7 @@ def read_rounding(name: str, weights: Arrays) -> Rounding | None:
 
 
 def put(weights: Arrays, layers: Mapping[str, StoredLayer]) -> dict[str, Array]:
-    """The tensors of an artifact with other layers in place of those of the same names."""
+    """Return the tensors of an artifact in which layers replace those of the same names."""
     old = {f"{name}.{part}" for name in layers for part in PARTS}
     made = {name: array for name, array in weights.items() if name not in old}
     for name, layer in layers.items():
@@ -286,22 +290,22 @@ def put(weights: Arrays, layers: Mapping[str, StoredLayer]) -> dict[str, Array]:
 
 
 def _with(parts: Iterable[str], weights: Arrays) -> list[str]:
-    """The layers that have any of these tensors, in order."""
+    """Return the layers that have any of these tensors, in order."""
     wanted = set(parts)
     split = (name.rpartition(".") for name in weights)
     return list(dict.fromkeys(layer for layer, _, part in split if part in wanted))
 
 
 def quantized_layers(weights: Arrays) -> list[str]:
-    """The layers and factors of products that are computed in 8 bits or fewer."""
+    """Return the layers and factors of products that are computed in 8 bits or fewer."""
     return _with(("weight_scale", "input_scale"), weights)
 
 
 def rounded_inputs(weights: Arrays) -> list[str]:
-    """The layers and factors of products whose input is rounded by a fixed scale."""
+    """Return the layers and factors of products whose input is rounded by a fixed scale."""
     return _with(("input_scale",), weights)
 
 
 def packed_layers(weights: Arrays) -> list[str]:
-    """The layers whose weight is packed."""
+    """Return the layers whose weight is packed."""
     return _with(("weight_bits",), weights)

@@ -1,9 +1,9 @@
-"""Weights of few bits, packed without gaps.
+"""Pack weights of few bits without gaps.
 
-Levels of b bits are the integers of two's complement, -2^(b-1) ... 2^(b-1) - 1; of one bit -1 and +1; or
-those of a table, which are coded by their place in it. Each row of a matrix is a string of bits, the lowest
-bit of its first level first, eight to a byte. Of a table of three, five levels share a byte, as digits to
-base three, the first one the lowest: 1.6 bits each.
+The codebook of b bits consists of the integers of two's complement, -2^(b-1) ... 2^(b-1) - 1; of -1 and +1
+for one bit; or of the levels of a table, whose codes are their indices. Each row of a matrix is a string of
+bits, the lowest bit of its first code first, eight to a byte. With a table of three levels, five codes share
+a byte as digits in base three, the first one the lowest: 1.6 bits each.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from littlefoot.errors import ConfigError
 PACKED_BITS = (1, 2, 3, 4)
 
 Table = tuple[int, ...]
-"""Evenly spaced levels, ascending; empty for those of two's complement."""
+"""A codebook of evenly spaced levels, ascending; empty for two's complement."""
 
 TERNARY: Table = (-1, 0, 1)
 _TRITS = 5
@@ -27,23 +27,23 @@ _TRITS = 5
 
 
 def level_range(bits: int) -> tuple[int, int]:
-    """The lowest and the highest level of two's complement."""
+    """Return the lowest and the highest level of two's complement."""
     return (-1, 1) if bits == 1 else (-(1 << (bits - 1)), (1 << (bits - 1)) - 1)
 
 
 def symmetric(bits: int) -> Table:
-    """The odd levels -(2^b - 1) ... 2^b - 1: as many above zero as below, and no zero."""
+    """Return the odd levels -(2^b - 1) ... 2^b - 1: as many above zero as below, and no zero."""
     return tuple(range(1 - (1 << bits), 1 << bits, 2))
 
 
 def levels_of(bits: int, table: Table = ()) -> Table:
-    """All levels, ascending."""
+    """Return all levels, ascending."""
     low, high = level_range(bits)
     return table or tuple(range(low, high + 1, 2 if bits == 1 else 1))
 
 
 def packed_columns(columns: int, bits: int, table: Table = ()) -> int:
-    """Bytes of a row of so many levels. Raises ConfigError where they do not fill whole bytes."""
+    """Return the bytes of a row of ``columns`` codes. Raises ConfigError if they do not fill whole bytes."""
     if len(table) == 3:
         return -(-columns // _TRITS)
     if columns * bits % 8:
@@ -54,9 +54,9 @@ def packed_columns(columns: int, bits: int, table: Table = ()) -> int:
 
 
 def pack(levels: npt.NDArray[np.int8], bits: int, table: Table = ()) -> npt.NDArray[np.uint8]:
-    """Levels (R, C) -> bytes (R, C * bits / 8), or (R, C / 5), rounded up, of a table of three.
+    """Pack levels (R, C) into bytes (R, C * bits / 8), or (R, C / 5), rounded up, with a table of three.
 
-    Raises ConfigError for columns that do not fill whole bytes, and for levels that so few bits do not have.
+    Raises ConfigError for columns that do not fill whole bytes, and for levels outside of the codebook.
     """
     rows, columns = levels.shape
     width = packed_columns(columns, bits, table)
@@ -88,8 +88,7 @@ def pack(levels: npt.NDArray[np.int8], bits: int, table: Table = ()) -> npt.NDAr
 def unpack(
     packed: npt.NDArray[np.uint8], bits: int, table: Table = (), columns: int | None = None
 ) -> npt.NDArray[np.int8]:
-    """The inverse of ``pack``; ``columns`` is needed for a table of three, whose last bytes may not be
-    full."""
+    """Invert ``pack``. A table of three needs ``columns``, because its last bytes may not be full."""
     rows, width = packed.shape
     levels: npt.NDArray[np.int8]
     if len(table) == 3:
@@ -109,21 +108,21 @@ def unpack(
 
 
 LARGEST_LEVEL = 127
-"""Of the 8-bit weights that products are computed with, groups' multipliers included."""
+"""Largest integer of the weights of 8-bit products, group scales included."""
 
 
 @dataclass(frozen=True)
 class WeightCode:
-    """How a layer's weight is stored: in so many bits, or 16 and 32 for floating point."""
+    """The storage of a layer's weight: its bits (16 and 32 are floating point), codebook and groups."""
 
     bits: int
     table: Table = ()
-    """Its levels, where they are not those of two's complement."""
+    """Codebook, if it is not that of two's complement."""
     group: int = 0
-    """Columns that share a scale; 0: all of a row."""
+    """Columns that share a scale; 0: all columns of a row."""
 
     def groups(self, columns: int) -> int:
-        """Scales of a row."""
+        """Return the number of scales of a row."""
         return columns // self.group if self.group else 1
 
     @property
@@ -132,14 +131,14 @@ class WeightCode:
 
     @property
     def largest_multiplier(self) -> int:
-        """Of a group's scale against the row's."""
+        """Return the largest group scale, as a multiple of the row's scale."""
         return LARGEST_LEVEL // max(self.levels[-1], -self.levels[0])
 
 
 def layer_bytes(shape: Sequence[int], code: WeightCode) -> int:
-    """Bytes of a linear layer's weight (R, C) in an artifact, and of the scales and such beside it.
+    """Return the bytes of a linear layer's weight (R, C) in an artifact, with its scales.
 
-    Raises ConfigError where its columns do not fill whole bytes, or groups do not divide them.
+    Raises ConfigError if its columns do not fill whole bytes, or if groups do not divide them.
     """
     rows, columns = shape
     if code.bits >= 8:

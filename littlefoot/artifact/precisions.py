@@ -1,10 +1,10 @@
-"""One artifact, several precisions: weights of fewer bits are the first bits of those that are stored.
+"""Select one of the nested precisions of an artifact.
 
-A layer NAME whose levels are symmetric, -(2^b - 1) ... 2^b - 1 in steps of 2, has beside its scale
-``NAME.weight_scale_K`` (C',) for K bits: a level of K bits is the upper K bits of the code of the stored one,
-so that it costs a scale for each row and nothing else. What is trained together is in
-``littlefoot.compress.lowbit``; as "any precision" in Park et al. (2024) and "Matryoshka" in Nair et al.
-(2025).
+The codes of a nested precision are the first bits of the stored codes. A layer NAME with a symmetric
+codebook, -(2^b - 1) ... 2^b - 1 in steps of 2, has a further scale ``NAME.weight_scale_K`` (C',) for K bits.
+A code of K bits is the upper K bits of the stored code, so a precision costs only a scale for each row.
+``littlefoot.compress.lowbit`` trains the precisions together. The idea is called "any precision" by Park et
+al. (2024) and "Matryoshka" by Nair et al. (2025).
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from littlefoot.network.provenance import Quantization
 
 
 def upper_bits(levels: Any, bits: int, fewer: int) -> Any:
-    """Symmetric levels of ``bits`` bits -> those of ``fewer`` bits whose code is the beginning of theirs.
+    """Turn symmetric levels of ``bits`` bits into those of ``fewer`` bits whose codes are their first bits.
 
-    Of any arrays, int8 or floating point.
+    The levels may be int8 or floating point, of any shape.
     """
     return 2 * ((levels + ((1 << bits) - 1)) // (2 << (bits - fewer))) + (1 - (1 << fewer))
 
 
 def at_bits(artifact: Artifact, bits: int) -> Artifact:
-    """The model with its weights of so many bits, as an artifact of that precision alone.
+    """Return the model at one of its precisions, as an artifact of that precision alone.
 
-    Layers that have fewer bits anyhow keep them, with the scales that were trained for this precision.
+    Layers of fewer bits keep them, with the scales that were trained for this precision.
 
     Raises ConfigError for a precision that the artifact does not have.
     """

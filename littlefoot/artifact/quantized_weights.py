@@ -1,4 +1,4 @@
-"""What must stand beside a quantized weight, checked before anything computes with it.
+"""Check the tensors that belong to a quantized weight before anything computes with them.
 
 ``littlefoot.artifact.linear`` describes the tensors.
 """
@@ -18,11 +18,11 @@ from littlefoot.errors import ArtifactError
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 _LARGEST = 1e30
-"""Of scales and shifts: products with them would overflow."""
+"""Limit of scales and offsets, beyond which products would overflow."""
 
 
 def stored_shape(name: str, shape: tuple[int, ...], weights: Arrays) -> tuple[int, ...]:
-    """A weight's shape in the artifact: rows of bytes where it is packed. Raises ArtifactError."""
+    """Return a weight's shape in the artifact: rows of bytes if it is packed. Raises ArtifactError."""
     bits = weights.get(f"{name}_bits")
     if bits is None:
         return shape
@@ -51,7 +51,9 @@ def stored_shape(name: str, shape: tuple[int, ...], weights: Arrays) -> tuple[in
 
 
 def _are_levels(levels: npt.NDArray[Any], bits: int) -> bool:
-    """None at all, three, or as many as there are codes; evenly spaced and ascending."""
+    """Return True for a possible codebook: empty, of three levels, or of as many as codes; even and
+    ascending.
+    """
     if levels.dtype != np.int8 or levels.ndim != 1 or len(levels) not in (0, 3, 1 << bits):
         return False
     steps = np.diff(levels.astype(np.int64))
@@ -59,9 +61,9 @@ def _are_levels(levels: npt.NDArray[Any], bits: int) -> bool:
 
 
 def check_layer(layer: str, rows: int, columns: int, weights: Arrays) -> None:
-    """What stands beside a weight of ``rows`` outputs whose input has ``columns`` channels.
+    """Check the tensors of a layer with ``rows`` outputs whose input has ``columns`` channels.
 
-    Raises ArtifactError naming the tensor that is missing or impossible.
+    Raises ArtifactError that names a missing or impossible tensor.
     """
     weight = weights[f"{layer}.weight"]
     packed = f"{layer}.weight_bits" in weights
@@ -78,7 +80,7 @@ def check_layer(layer: str, rows: int, columns: int, weights: Arrays) -> None:
 
 
 def check_input(layer: str, weights: Arrays) -> None:
-    """How a layer's input is rounded, or a factor of the attention scores. Raises ArtifactError likewise."""
+    """Check the rounding of a layer's input, or of a factor of the attention scores. Raises ArtifactError."""
     scale, zero = (weights.get(f"{layer}.{part}") for part in ("input_scale", "input_zero_point"))
     if scale is not None:
         _floats(f"{layer}.input_scale", (), weights)
@@ -96,7 +98,7 @@ def check_input(layer: str, weights: Arrays) -> None:
 
 
 def _floats(name: str, shape: tuple[int, ...], weights: Arrays) -> None:
-    """A tensor, if it is there, holds finite numbers in this shape."""
+    """Check that a tensor, if it exists, has finite numbers in this shape. Raises ArtifactError."""
     array = weights.get(name)
     if array is None:
         return

@@ -1,7 +1,7 @@
-"""Reading and writing safetensors files as numpy arrays, bfloat16 included.
+"""Read and write safetensors files as numpy arrays, bfloat16 included.
 
-Arrays are views of a private memory map: nothing is copied until it is used, and engines that insist on
-writable memory can share it. Those that do not begin at a multiple of their numbers' size are copied.
+Arrays are views of a private memory map: nothing is copied before it is used, and engines that require
+writable memory can share it. Arrays that do not begin at a multiple of their numbers' size are copied.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ _HEADER_LIMIT = 100_000_000
 
 
 def read(path: Path) -> tuple[Arrays, dict[str, str]]:
-    """The tensors of a file, bfloat16 widened to float32, and its metadata.
+    """Read the tensors of a file, with bfloat16 widened to float32, and its metadata.
 
-    Raises CheckpointError naming the file and what is wrong with it.
+    Raises CheckpointError that names the file and its fault.
     """
     try:
         with path.open("rb") as file:
@@ -84,9 +84,9 @@ def _tensor(data: mmap.mmap, base: int, entry: Mapping[str, Any]) -> npt.NDArray
 
 
 def _check_places(places: list[Sequence[int]], size: int) -> None:
-    """Raises ValueError where tensors do not lie one behind the other and fill the file.
+    """Check that the tensors follow one another and fill the file, as the format demands.
 
-    The format demands it: tensors that overlap would take more memory than the file has bytes.
+    Tensors that overlap would take more memory than the file has bytes. Raises ValueError.
     """
     reached = 0
     for start, end in sorted(map(tuple, places)):
@@ -98,17 +98,17 @@ def _check_places(places: list[Sequence[int]], size: int) -> None:
 
 
 def write(path: Path, arrays: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, str]) -> None:
-    """Write a file and make sure that it is on the disk."""
+    """Write a file and flush it to the disk."""
     from safetensors.numpy import save_file
 
     save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, path, dict(metadata))
-    path.chmod(0o644)  # safetensors writes for the owner alone
+    path.chmod(0o644)  # safetensors makes files that only their owner can read
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
 def file_bytes(arrays: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, str]) -> int:
-    """Of the file that ``write`` makes of the same."""
+    """Return the number of bytes of the file that ``write`` would make."""
     kinds = {np.dtype(dtype): kind for kind, dtype in _DTYPES.items() if kind != "BF16"}
     ranks = {dtype: rank for rank, dtype in enumerate(kinds)}  # of those of the same width
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
@@ -126,7 +126,7 @@ def file_bytes(arrays: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, st
 
 
 def checksums(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, str]:
-    """A digest of each tensor's type, shape and bytes."""
+    """Compute a digest of each tensor's type, shape and bytes."""
     with ThreadPoolExecutor() as pool:
         return dict(zip(arrays, pool.map(_checksum, arrays.values()), strict=True))
 

@@ -1,8 +1,8 @@
-"""Files of a model's directory, which may come from anywhere, opened so that they can do no harm.
+"""Read files of a model's directory safely, since the directory may come from anywhere.
 
-A file is read if it is a regular one, lies in the directory itself and is not larger than such files are. A
-link must end in the directory too, or in the ``blobs`` of the Hugging Face cache that the directory is part
-of: the files of a snapshot there are links to blobs.
+A file is read if it is a regular file in the directory itself and has at most LIMIT bytes. A link must end in
+the directory too, or in the ``blobs`` of the Hugging Face cache that the directory belongs to, where the
+files of a snapshot are links to blobs.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from pathlib import Path, PurePath
 from littlefoot.errors import ArtifactError
 
 LIMIT = 64_000_000
-"""Bytes of a file beside the weights; the vocabularies of a thousand languages have two million."""
+"""Most bytes of a file beside the weights; the vocabularies of a thousand languages have two million."""
 
 
 def checked(directory: Path, name: str) -> Path:
-    """The path of a file that may be read. Raises ArtifactError naming it, also where it is missing."""
+    """Return the path of a file that may be read. Raises ArtifactError that names it otherwise."""
     if PurePath(name).name != name or name in ("", "..") or "\\" in name or "\0" in name:
         raise ArtifactError(f"{name!r}: a model's files lie in its directory, and this name leads elsewhere")
     path = directory / name
@@ -42,7 +42,7 @@ def checked(directory: Path, name: str) -> Path:
 
 
 def read(directory: Path, name: str, limit: int = LIMIT) -> bytes:
-    """The content of a file. Raises ArtifactError naming it, also where it is missing."""
+    """Read a file. Raises ArtifactError that names it if it is missing or must not be read."""
     path = checked(directory, name)
     try:
         with open(path, "rb", opener=_open_at_once) as file:
@@ -59,5 +59,5 @@ def read(directory: Path, name: str, limit: int = LIMIT) -> bytes:
 
 
 def _open_at_once(path: str, flags: int) -> int:
-    """Without waiting for the other end of what became a pipe in the meantime."""
+    """Open a file without waiting for the other end, in case it has become a pipe in the meantime."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))

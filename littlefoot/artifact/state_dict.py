@@ -1,7 +1,7 @@
-"""The tensors of a checkpoint's files, by the names that transformers gives them.
+"""Read the tensors of a checkpoint's files, by the names that transformers gives them.
 
-Weights come whole or in shards, as safetensors or pickles, in a dictionary of a training checkpoint, under
-the prefix of a wrapper (DataParallel, Lightning, PEFT, ``torch.compile``), or with LoRA adapters beside them.
+Weights may be in one file or in shards, as safetensors or pickles, in a dictionary of a training checkpoint,
+under the prefix of a wrapper (DataParallel, Lightning, PEFT, ``torch.compile``), or beside LoRA adapters.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ Arrays = dict[str, npt.NDArray[Any]]
 _HEAD = "lm_head.weight"
 _WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 _WITHIN = ("state_dict", "model_state_dict", "model", "module", "net")
-"""Keys under which training programs put the weights."""
+"""Keys under which training programs store the weights."""
 _LORA = re.compile(r"(.+)\.lora_([AB])\.(?:([^.]+)\.)?weight")
 
 
 def read(directory: Path) -> Arrays:
-    """All tensors of a checkpoint, by the names of transformers.
+    """Read all tensors of a checkpoint, by the names of transformers.
 
     Raises:
         CheckpointError: there are none, a shard is missing or damaged, or adapters cannot be merged.
@@ -42,7 +42,7 @@ def read(directory: Path) -> Arrays:
 
 
 def _read_files(directory: Path) -> Arrays:
-    """Whole or in shards, safetensors before pickles."""
+    """Read one file or shards; safetensors are preferred to pickles."""
     for index, whole, reader in (
         ("model.safetensors.index.json", "model.safetensors", _read_safetensors),
         ("pytorch_model.bin.index.json", "pytorch_model.bin", read_pickle),
@@ -73,9 +73,9 @@ def _read_safetensors(path: Path) -> Arrays:
 
 
 def read_pickle(path: Path) -> Arrays:
-    """The tensors of a pickled checkpoint; of a training checkpoint, those of its model.
+    """Read the tensors of a pickled checkpoint; of a training checkpoint, those of its model.
 
-    Raises CheckpointError for what is damaged or holds no tensors, MissingExtraError without PyTorch.
+    Raises CheckpointError if it is damaged or has no tensors, MissingExtraError without PyTorch.
     """
     if find_spec("torch") is None:
         raise MissingExtraError(f"reading {path.name}, a pickled checkpoint,", "torch", "train")
@@ -84,9 +84,9 @@ def read_pickle(path: Path) -> Arrays:
     import torch
 
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):  # of fairseq's settings
+        with torch.serialization.safe_globals([argparse.Namespace]):  # settings of fairseq
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # unpickling fails in many ways, and none may reach the user as it is
+    except Exception as error:  # unpickling raises many kinds of errors
         raise CheckpointError(f"{path.name} is damaged or holds more than tensors: {error}") from error
     tensors = _within(content)
     if not tensors:
@@ -101,7 +101,7 @@ def read_pickle(path: Path) -> Arrays:
 
 
 def _within(content: Any) -> dict[str, Any]:
-    """The tensors of a dictionary, or of the one in it that holds the model."""
+    """Return the tensors of a dictionary, or of the dictionary in it that contains the model."""
     import torch
 
     if not isinstance(content, Mapping):
@@ -113,9 +113,9 @@ def _within(content: Any) -> dict[str, Any]:
 
 
 def unwrapped(tensors: Mapping[str, npt.NDArray[Any]]) -> Arrays:
-    """Without the prefixes of wrappers: what stands before ``lm_head``.
+    """Remove the prefixes of wrappers: the text before ``lm_head``.
 
-    Raises CheckpointError for two heads: of a teacher and a student, say.
+    Raises CheckpointError for two heads, for example of a teacher and a student.
     """
     names = {name: _plain(name) for name in tensors if ".original_module." not in name}
     found = {_WRAPPERS.sub("", plain): tensors[name] for name, plain in names.items()}
@@ -130,15 +130,15 @@ def unwrapped(tensors: Mapping[str, npt.NDArray[Any]]) -> Arrays:
 
 
 def _plain(name: str) -> str:
-    """The name of what PEFT wraps: a layer with an adapter beside it, or one that was trained in full."""
+    """Return the name of a layer that PEFT wraps, with an adapter or trained in full."""
     name = re.sub(r"\.modules_to_save\.[^.]+\.", ".", name)
     return name.replace(".base_layer.", ".")
 
 
 def merged(tensors: Arrays, directory: Path) -> Arrays:
-    """With the LoRA adapters added to their layers (Hu et al., 2021, section 4.1): W + alpha / r B A.
+    """Merge LoRA adapters into their layers (Hu et al., 2021, section 4.1): W + alpha / r B A.
 
-    Raises CheckpointError where that cannot be done; it names the adapter.
+    Raises CheckpointError that names an adapter that cannot be merged.
     """
     adapters: dict[str, dict[str, npt.NDArray[Any]]] = {}
     for name, tensor in tensors.items():

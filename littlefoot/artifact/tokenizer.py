@@ -1,8 +1,8 @@
-"""What the files of a tokenizer decide about text: tokens, blank, word delimiter, case, phones.
+"""Read the files of a tokenizer, which decide about text: tokens, blank, word delimiter, case, phones.
 
 ``vocab.json``, ``tokenizer_config.json``, ``special_tokens_map.json`` and ``added_tokens.json`` are read as
-``Wav2Vec2CTCTokenizer`` and ``Wav2Vec2PhonemeCTCTokenizer`` of transformers read them. Where two of them, or
-one and ``config.json``, say different things, a warning names both and which is used.
+``Wav2Vec2CTCTokenizer`` and ``Wav2Vec2PhonemeCTCTokenizer`` of transformers read them. If two of them, or one
+and ``config.json``, disagree, a warning names both and the one that is used.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ log = logging.getLogger("littlefoot")
 VOCABULARY, SETTINGS = "vocab.json", "tokenizer_config.json"
 _MAP, _ADDED = "special_tokens_map.json", "added_tokens.json"
 FILES = (VOCABULARY, SETTINGS, _MAP, _ADDED)
-"""All that are read."""
+"""All files that are read."""
 _CTC, _PHONES = "Wav2Vec2CTCTokenizer", "Wav2Vec2PhonemeCTCTokenizer"
 
 _DEFAULTS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
@@ -40,16 +40,16 @@ _BLANKS = ("<pad>", "[PAD]", "<blank>", "[BLANK]", "<ctc>", "<ctc_blank>")
 
 
 class Settings(NamedTuple):
-    """What stands in the files beside ``vocab.json``."""
+    """The content of the files beside ``vocab.json``."""
 
     values: dict[str, Any]
-    """Of the tokenizer; special tokens as text, None where they were taken away."""
+    """Settings of the tokenizer; special tokens as text, None for removed ones."""
     added: dict[int, str]
-    """Tokens behind those of ``vocab.json``."""
+    """Tokens after those of ``vocab.json``."""
     special: frozenset[str]
-    """Tokens that stand for no text."""
+    """Tokens without text."""
     declared: bool
-    """Whether there are such files."""
+    """Whether such files exist."""
 
     @property
     def phones(self) -> bool:
@@ -57,7 +57,7 @@ class Settings(NamedTuple):
 
     @property
     def language(self) -> str | None:
-        """For which the tokenizer was saved (MMS)."""
+        """Return the language that the tokenizer was saved for (MMS)."""
         language = self.values.get("target_lang")
         return language if isinstance(language, str) else None
 
@@ -65,18 +65,18 @@ class Settings(NamedTuple):
 def read(
     directory: Path, outputs: int, blank: int | None, language: str | None = None, family: str = ""
 ) -> Vocabulary:
-    """The vocabulary of an artifact or checkpoint.
+    """Read the vocabulary of an artifact or checkpoint.
 
     Args:
-        directory: where the files are.
-        outputs: of the network; the vocabulary gets as many tokens.
-        blank: ``pad_token_id`` of ``config.json``, None where it says nothing.
-        language: for MMS, whose alphabet to take; None: for which it was saved, else English.
-        family: the tokenizer's class by ``config.json``, where the tokenizer's files do not say.
+        directory: the directory of the files.
+        outputs: number of the network's outputs, and of the vocabulary's tokens.
+        blank: ``pad_token_id`` of ``config.json``, None if it is absent.
+        language: for MMS, the language of the alphabet; None: that of the saved model, else English.
+        family: the tokenizer's class by ``config.json``, for files that do not name it.
 
     Raises:
-        ArtifactError: a file is missing or no JSON.
-        CheckpointError: nothing says which token is the blank, the language is unknown, or the tokens are
+        ArtifactError: a file is missing or not JSON.
+        CheckpointError: no file names the blank, the language is unknown, or the tokens are
             those of another model.
     """
     settings = read_settings(directory, family)
@@ -102,7 +102,7 @@ def read(
 
 
 def files(vocabulary: Vocabulary) -> dict[str, dict[str, Any]]:
-    """The contents of the files from which ``read`` makes the vocabulary again, and transformers its own."""
+    """Return the contents of files from which ``read`` and transformers make this vocabulary."""
     tokens = vocabulary.tokens
     special = sorted((vocabulary.special or frozenset()) - {tokens[vocabulary.blank]})
     named = {key: token for key, token in _DEFAULTS.items() if key != "pad_token" and token in special}
@@ -123,7 +123,7 @@ def files(vocabulary: Vocabulary) -> dict[str, dict[str, Any]]:
 
 
 def read_vocabulary(directory: Path) -> dict[str, Any]:
-    """The content of ``vocab.json``. Raises ArtifactError that says where to find it."""
+    """Read ``vocab.json``. Raises ArtifactError that states where to find a missing one."""
     if not (directory / VOCABULARY).exists():
         raise ArtifactError(f"{VOCABULARY} is missing: {_where(directory)}")
     return read_json(directory / VOCABULARY)
@@ -141,7 +141,7 @@ def _where(directory: Path) -> str:
 
 
 def read_settings(directory: Path, family: str = "") -> Settings:
-    """What stands beside ``vocab.json``; ``family`` as in ``read``."""
+    """Read the files beside ``vocab.json``; ``family`` as in ``read``."""
     values = read_optional(directory / SETTINGS)
     mapped = read_optional(directory / _MAP)
     rows: dict[int, Any] = {}
@@ -183,7 +183,7 @@ def _warn_of_differences(values: Mapping[str, Any], mapped: Mapping[str, Any]) -
 
 
 def _content(token: Any) -> str | None:
-    """Of a token that is written as text, or as an object with its properties."""
+    """Return the text of a token that is written as text, or as an object with properties."""
     if isinstance(token, dict):
         token = token.get("content")
     return token if isinstance(token, str) else None
@@ -194,7 +194,7 @@ def _list(value: Any) -> list[Any]:
 
 
 def _tokens(table: Mapping[str, int], settings: Settings, outputs: int) -> tuple[list[str], dict[str, int]]:
-    """A token for each output, and the index of every token of the files, those beyond the outputs too."""
+    """Return a token for each output, and the index of every token, including those beyond the outputs."""
     index = {**{token: place for place, token in settings.added.items()}, **table}
     by_index: dict[int, str] = dict(settings.added)
     doubles: dict[int, list[str]] = {}
@@ -207,7 +207,7 @@ def _tokens(table: Mapping[str, int], settings: Settings, outputs: int) -> tuple
                 "%s: %s all have the index %d: the last is used, as transformers does",
                 *(VOCABULARY, ", ".join(map(repr, names)), place),
             )
-    if settings.declared:  # transformers gives special tokens that are nowhere the next indices
+    if settings.declared:  # transformers gives the next indices to special tokens without one
         for key in _NAMED:
             special = settings.values.get(key)
             if special and special not in index:
@@ -236,7 +236,7 @@ def _tokens(table: Mapping[str, int], settings: Settings, outputs: int) -> tuple
 def _blank(
     tokens: list[str], index: Mapping[str, int], settings: Settings, outputs: int, configured: int | None
 ) -> int:
-    """The index of the blank: the tokenizer's, which decodes, before that of ``config.json``."""
+    """Return the index of the blank: the tokenizer's, which decodes, before that of ``config.json``."""
     pad = settings.values.get("pad_token")
     named = index.get(pad, -1) if pad else -1
     if configured is not None and not 0 <= configured < outputs:
@@ -267,7 +267,7 @@ def _blank(
 
 
 def _special(tokens: list[str], settings: Settings) -> frozenset[str]:
-    """Those of the tokens that stand for no text; where no file names them, those that look so."""
+    """Return the tokens without text; if no file names them, those of the usual form."""
     placeholders = {f"<unused-{place}>" for place in range(len(tokens))}
     if settings.declared:
         return frozenset((settings.special | _NEVER_TEXT | placeholders) & set(tokens))

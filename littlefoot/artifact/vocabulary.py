@@ -1,4 +1,4 @@
-"""The tokens of a CTC model and the text they spell."""
+"""Convert between the tokens of a CTC model and text."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ WORD_DELIMITER = "|"
 
 _SPECIAL = re.compile(r"<[^<>]+>|\[[^\[\]]+\]")
 _CLEANED = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
-"""Where ``clean_up_tokenization`` of transformers takes spaces away, in its order."""
+"""Strings from which ``clean_up_tokenization`` of transformers removes the space, in its order."""
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """V tokens in the order of the logits, and how they become text."""
+    """V tokens in the order of the logits, with the rules by which they become text."""
 
     tokens: tuple[str, ...]
     blank: int = 0
     """Index of the CTC blank (``<pad>`` in Hugging Face vocabularies)."""
     word_delimiter: str = WORD_DELIMITER
     special: frozenset[str] | None = None
-    """Tokens that stand for no text; None: those that look so, such as ``<s>`` and ``[UNK]``."""
+    """Tokens without text; None: those of the usual form, such as ``<s>`` and ``[UNK]``."""
     space: str = " "
-    """What a text has between words."""
+    """Text between words."""
     lower_case: bool = False
-    """Whether texts are lower case, though the tokens may not be."""
+    """Whether texts are in lower case, even if the tokens are not."""
     phones: bool = False
-    """Whether every token is a word, with ``space`` between: a model of phones."""
+    """Whether every token is a word, with ``space`` between words, as in a model of phones."""
     clean_up: bool = False
     """Whether punctuation and English contractions move to the word before them."""
 
@@ -54,7 +54,8 @@ class Vocabulary:
 
     @classmethod
     def from_dict(cls, vocabulary: Mapping[str, Any], blank: int, language: str | None = None) -> Vocabulary:
-        """From the content of ``vocab.json``: token -> index, or one such table for each language (MMS).
+        """Make a vocabulary from the content of ``vocab.json``: token -> index, or a table for each language
+        (MMS).
 
         ``artifact.tokenizer`` reads all of a checkpoint's files. Raises CheckpointError for gaps, doubles
         and unknown languages.
@@ -73,12 +74,12 @@ class Vocabulary:
         return cls(tuple(by_index[index] for index in range(len(by_index))), blank, delimiter)
 
     def to_dict(self) -> dict[str, int]:
-        """The content of ``vocab.json``."""
+        """Return the content of ``vocab.json``."""
         return {token: index for index, token in enumerate(self.tokens)}
 
     @property
     def form(self) -> dict[str, Any]:
-        """What decides about the text besides the tokens, where it is not as usual."""
+        """Return the rules about text that differ from the defaults."""
         usual = Vocabulary(self.tokens, self.blank, self.word_delimiter).special
         unusual = sorted((self.special or set()) ^ (usual or set()))
         settings = {"lower_case": self.lower_case, "phones": self.phones, "clean_up": self.clean_up}
@@ -90,7 +91,7 @@ class Vocabulary:
 
     @cached_property
     def delimiter(self) -> int:
-        """Index of the word delimiter, -1 where every token is a word."""
+        """Return the index of the word delimiter, -1 if every token is a word."""
         if self.phones or self.word_delimiter not in self.tokens:
             return -1
         index = self.tokens.index(self.word_delimiter)
@@ -98,7 +99,7 @@ class Vocabulary:
 
     @cached_property
     def written(self) -> tuple[str, ...]:
-        """(V,) what each token writes: nothing, where it is special or the blank."""
+        """Return the text of each token (V,): empty for special tokens and the blank."""
         silent = set(self.special or ())
         if self.phones:
             silent |= {self.word_delimiter, *(token for token in self.tokens if not token.strip())}
@@ -106,21 +107,26 @@ class Vocabulary:
 
     @property
     def separator(self) -> str:
-        """What stands between words: nothing where the alphabet has no word delimiter."""
+        """Return the text between words: empty if the alphabet has no word delimiter."""
         return self.space if self.phones or self.delimiter >= 0 else ""
 
+    @property
+    def cleaned(self) -> tuple[str, ...]:
+        """Strings whose spaces are removed from the text, in this order."""
+        return _CLEANED if self.clean_up and self.separator == " " else ()
+
     def word(self, ids: Iterable[int]) -> str:
-        """The text of the tokens of one word."""
+        """Return the text of the tokens of one word."""
         text = "".join(self.written[index] for index in ids)
         return text.lower() if self.lower_case else text
 
     def groups(self, words: Sequence[str]) -> list[list[int]]:
-        """Which words stand together in the text, by their places: more than one where it is cleaned up."""
+        """Group the indices of words that are written together in the text, which cleaning up may join."""
         places = [[place] for place in range(len(words))]
-        if not (self.clean_up and self.separator == " "):
+        if not self.cleaned:
             return places
         text = " ".join(words)
-        for spaced in _CLEANED:
+        for spaced in self.cleaned:
             text = text.replace(spaced, spaced.strip())
         found: list[list[int]] = []
         at, joined = 0, False
@@ -135,16 +141,16 @@ class Vocabulary:
         return found
 
     def join(self, words: Sequence[str]) -> str:
-        """The text of words."""
+        """Return the text of words."""
         together = ["".join(words[place] for place in group) for group in self.groups(words)]
         return self.separator.join(together)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of tokens whose repetitions are already merged."""
+        """Return the text of tokens whose repetitions are already merged."""
         return self.join(self.words(ids))
 
     def words(self, ids: Iterable[int]) -> list[str]:
-        """The words of tokens whose repetitions are already merged."""
+        """Return the words of tokens whose repetitions are already merged."""
         words: list[list[int]] = [[]]
         for index in ids:
             if index == self.delimiter or (self.delimiter < 0 and self.written[index]):
@@ -154,9 +160,10 @@ class Vocabulary:
         return [word for word in map(self.word, words) if word]
 
     def encode(self, text: str) -> list[int]:
-        """The tokens of a text, in the alphabet's case and Unicode form (``littlefoot.artifact.alphabet``).
+        """Return the tokens of a text, in the alphabet's case and Unicode form
+        (``littlefoot.artifact.alphabet``).
 
-        Raises ManifestError naming the characters that are not in the alphabet.
+        Raises ManifestError that names the characters that the alphabet lacks.
         """
         tokens, missing = self.spell(text)
         if missing:
@@ -167,13 +174,13 @@ class Vocabulary:
         return tokens
 
     def unknown(self, text: str) -> set[str]:
-        """The characters of a text that the alphabet lacks, in any case and Unicode form."""
+        """Return the characters of a text that the alphabet lacks, in any case and Unicode form."""
         return set(self.spell(text)[1])
 
     def spell(self, text: str) -> tuple[list[int], list[str]]:
-        """The tokens of a text, and what of it the alphabet lacks, which the tokens leave out.
+        """Return the tokens of a text, and its characters that the alphabet lacks, which are left out.
 
-        Between words stands the word delimiter. A model of phones takes them with spaces between.
+        The word delimiter separates words. The text of a model of phones has spaces between phones.
         """
         if self.phones:
             tokens: list[int] = []
@@ -186,6 +193,10 @@ class Vocabulary:
         between = self.word_delimiter if self.delimiter >= 0 else " "
         return self._alphabet.spell(between.join(text.split()))
 
+    def pieces(self, word: str) -> list[tuple[str, list[int]]]:
+        """The characters of a word, or groups of them, with the tokens of each; none where it is missing."""
+        return self._alphabet.pieces(word)
+
     @cached_property
     def _alphabet(self) -> Alphabet:
         tokens = {token: index for index, token in enumerate(self.written) if token}
@@ -193,12 +204,12 @@ class Vocabulary:
 
 
 def looks_special(token: str) -> bool:
-    """Whether a token has the form of those that stand for no text, such as ``<s>`` and ``[PAD]``."""
+    """Return True if a token has the form of tokens without text, such as ``<s>`` and ``[PAD]``."""
     return _SPECIAL.fullmatch(token) is not None
 
 
 def checked_table(vocabulary: Mapping[str, Any]) -> Mapping[str, int]:
-    """The content of ``vocab.json`` of one language. Raises CheckpointError where it is no such table."""
+    """Check the content of ``vocab.json`` for one language. Raises CheckpointError if it is no such table."""
     for token, index in vocabulary.items():
         if not isinstance(index, int) or isinstance(index, bool):
             raise CheckpointError(f"vocabulary: the index of {token!r} must be an integer, not {index!r}")
@@ -208,16 +219,16 @@ def checked_table(vocabulary: Mapping[str, Any]) -> Mapping[str, int]:
 
 
 def is_nested(vocabulary: Mapping[str, Any]) -> bool:
-    """Whether ``vocab.json`` holds a table for each language (MMS)."""
+    """Return True if ``vocab.json`` has a table for each language (MMS)."""
     return bool(vocabulary) and all(isinstance(value, Mapping) for value in vocabulary.values())
 
 
 def choose_language(
     vocabulary: Mapping[str, Any], language: str | None, saved: str | None = None
 ) -> str | None:
-    """The language to take from the content of ``vocab.json``; None where it has only one, unnamed.
+    """Choose a language from the content of ``vocab.json``; None if it has only one, without a name.
 
-    Without a wish the one for which the model was ``saved``, else English; without English, the first.
+    The default is the language that the model was ``saved`` for, else English, else the first.
     Raises CheckpointError for a language that the vocabulary does not have.
     """
     if not is_nested(vocabulary):

@@ -1,4 +1,4 @@
-"""Recordings: reading them in any format, lists of them, where in them somebody speaks."""
+"""Read recordings in any format and lists of them, and find the speech in them."""
 
 SAMPLE_RATE = 16_000
-"""Samples per second of all audio inside of littlefoot, which is what its models were trained on."""
+"""Samples per second of all audio inside littlefoot, the rate that its models were trained on."""

@@ -1,4 +1,4 @@
-"""Several channels become one: by default their average, unless they cancel each other out."""
+"""Turn several channels into one: by default their average, unless they cancel each other out."""
 
 from dataclasses import dataclass
 
@@ -9,21 +9,21 @@ from littlefoot.errors import AudioError, ConfigError
 
 SIDES = ("left", "right")
 _CANCELLED = 0.1
-"""Power of the average, as a part of what it were if the channels had nothing in common."""
+"""Power of the average below which channels cancel out, relative to that of uncorrelated channels."""
 _HEARD_AGAIN = 0.3
 _SILENT = 1e-9
-"""Mean power: 16-bit samples that are 0 or nearly so."""
+"""Mean power below which a track is silent: 16-bit samples of 0 or nearly 0."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Which channel and which track of a recording to take."""
+    """The selected channel and track of a recording."""
 
     channel: str = "auto"
-    """``auto``: the average, or the louder one where they cancel each other out; ``left``, ``right``, or a
-    number, from 1."""
+    """Channel: ``auto``, the average, or the louder one if they cancel each other out; ``left``, ``right``,
+    or a number, from 1."""
     track: int | None = None
-    """Of files with several, from 1; None: the marked one or the first, unless it is silent."""
+    """Track of a file with several, from 1; None: the marked one or the first, unless it is silent."""
 
     def __post_init__(self) -> None:
         number = int(self.channel) if self.channel.isdecimal() else 0
@@ -36,10 +36,10 @@ class Choice:
 
 
 class Mixer:
-    """Makes one channel of a recording's several, piece by piece."""
+    """Converter of several channels into one, chunk by chunk."""
 
     def __init__(self, choice: Choice, channels: int) -> None:
-        """Raises AudioError, whose message does not name the file, where the chosen channel is missing."""
+        """Raise AudioError, whose message does not name the file, if the chosen channel is missing."""
         self.warnings: list[str] = []
         self._power = np.zeros(channels)  # sums of squares of each channel so far
         self._of_average = 0.0
@@ -58,7 +58,7 @@ class Mixer:
                 )
 
     def mix(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Channels (C, T) -> one (T,)."""
+        """Mix channels (C, T) into one (T,)."""
         if len(samples) == 1:
             only: NDArray[np.float32] = samples[0]
             return only

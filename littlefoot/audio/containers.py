@@ -1,49 +1,49 @@
-"""Is an audio file whole? Checks on the container that the decoders behind soundfile leave out.
+"""Check that an audio file is complete, where the decoders do not.
 
-libsndfile decodes what is there and succeeds: half a WAV or Ogg file is half the speech without a word
-of warning, damaged Ogg pages are skipped, of an MP3 without a length header it may stop half-way, and
-of chained Ogg streams it reads the first. Each check walks the container's own structure, in bounded
-memory, and says what is wrong. Of FLAC, whose decoder verifies every frame, the length is read.
+libsndfile succeeds on incomplete files: half a WAV or Ogg file gives half the speech without a warning,
+damaged Ogg pages are skipped, decoding may stop in the middle of an MP3 without a length header, and only the
+first of chained Ogg streams is read. Each check follows the container's structure, in bounded memory, and
+describes the fault. For FLAC, whose decoder verifies every frame, only the length is read.
 
-What cannot be seen: an MP3, AAC or live WebM recording without a length that was cut exactly between two
-frames, and a WAV, AU or CAF whose writer left the length open (streamed through a pipe).
+Two kinds of truncation are undetectable: an MP3, AAC or live WebM recording without a length that was cut
+exactly between two frames, and a WAV, AU or CAF whose writer left the length open (streamed through a pipe).
 """
 
 import re
 import struct
 import zlib
 from collections.abc import Callable
-from typing import BinaryIO
+from typing import BinaryIO, TypeAlias
 
-from littlefoot.audio import demuxers
 from littlefoot.errors import AudioError
 
-# So many samples may rightly be trimmed: the length header's own frame, and the encoder's delay and
+# Samples that may be trimmed correctly: the length header's own frame, and the encoder's delay and
 # padding, which LAME's part of that header holds in 12 bits each.
 _MP3_TRIM = 1152 + 2 * 4095
 # Chunk lengths that writers leave when they could not seek back to fill in the true one.
 _OPEN_LENGTHS = range(0x7FFFF000, 0x80000001)
 
 
-def verify(stream: BinaryIO, container: str) -> int:
-    """Check that a file is complete.
+Check: TypeAlias = Callable[[BinaryIO, int], int]
+"""Function that checks a seekable file of a number of bytes, whose position changes. It returns the number of
+frames (samples per channel) that decoding must deliver at least, or 0 if the container does not give it. It
+raises AudioError, whose message does not name the file, if the file is truncated or damaged."""
 
-    Args:
-        stream: the whole file, seekable; its position is changed.
-        container: libsndfile's name of the format, such as "WAV" or "OGG", or FFmpeg's, such as "mov".
 
-    Returns:
-        The number of frames (samples per channel) that decoding must deliver at least; 0 if the
-        container does not tell.
+def verify(stream: BinaryIO, check: Check | None) -> int:
+    """Check that a file is complete, if its format has a check; its position stays.
 
-    Raises:
-        AudioError: the file is truncated or damaged; the message does not name the file.
+    The result and the errors are those of the check, with a remedy in the message.
     """
-    check = _CHECKS.get(container)
     if check is None:
         return 0
-    size = stream.seek(0, 2)
-    return check(stream, size)
+    position = stream.tell()
+    try:
+        least = check(stream, stream.seek(0, 2))
+    except AudioError as error:
+        raise AudioError(f"{error}; fetch or export it again") from error
+    stream.seek(position)
+    return least
 
 
 def _at(stream: BinaryIO, position: int, count: int) -> bytes:
@@ -56,8 +56,10 @@ def _require(declared: int, present: int) -> None:
         raise AudioError(f"is truncated: its header announces {declared} bytes of audio, {present} are there")
 
 
-def _riff(stream: BinaryIO, size: int) -> int:
-    """WAV, RF64 and AIFF: chunks of a four-letter name, a 32-bit length and as many bytes, padded to even."""
+def riff(stream: BinaryIO, size: int) -> int:
+    """Check WAV, RF64 and AIFF: chunks of a four-letter name, a 32-bit length and as many bytes, padded to
+    even.
+    """
     magic = _at(stream, 0, 4)
     order, audio = (">", b"SSND") if magic == b"FORM" else (">" if magic == b"RIFX" else "<", b"data")
     long_length = 0
@@ -76,8 +78,8 @@ def _riff(stream: BinaryIO, size: int) -> int:
     return 0
 
 
-def _caf(stream: BinaryIO, size: int) -> int:
-    """Core Audio: a four-letter name and a signed 64-bit length; -1 means up to the end of the file."""
+def caf(stream: BinaryIO, size: int) -> int:
+    """Check Core Audio: a four-letter name and a signed 64-bit length; -1 means up to the end of the file."""
     position = 8
     while position + 12 <= size:
         name, length = struct.unpack(">4sq", _at(stream, position, 12))
@@ -88,7 +90,7 @@ def _caf(stream: BinaryIO, size: int) -> int:
     return 0
 
 
-def _au(stream: BinaryIO, size: int) -> int:
+def au(stream: BinaryIO, size: int) -> int:
     header = _at(stream, 0, 12)
     if len(header) < 12:
         raise AudioError("is truncated: its header is incomplete")
@@ -98,21 +100,22 @@ def _au(stream: BinaryIO, size: int) -> int:
     return 0
 
 
-def _nist(stream: BinaryIO, size: int) -> int:
-    """SPHERE: a text header of fields such as ``sample_count -i 46797``."""
+def nist(stream: BinaryIO, size: int) -> int:
+    """Check SPHERE: a text header of fields such as ``sample_count -i 46797``."""
     count = re.search(rb"\nsample_count -i (\d{1,12})\n", _at(stream, 0, 1024))
     return int(count[1]) if count else 0
 
 
 def flac_count(stream: BinaryIO) -> range:
-    """Where a FLAC file's header keeps the number of its samples (RFC 9639, section 8.2): five bytes, of the
-    first of which the four lower bits belong to it. Empty where the file does not begin as it should."""
+    """Locate the number of samples in a FLAC file's header (RFC 9639, section 8.2): five bytes, of the first
+    of which the four lower bits belong to it. Empty if the file does not begin as FLAC does.
+    """
     head = _at(stream, 0, 10)
     start = 10 + _syncsafe(head[6:10]) if head[:3] == b"ID3" else 0
     return range(start + 21, start + 26) if _at(stream, start, 5) in _FLAC_STARTS else range(0)
 
 
-def _flac(stream: BinaryIO, size: int) -> int:
+def flac(stream: BinaryIO, size: int) -> int:
     place = flac_count(stream)
     return int.from_bytes(_at(stream, place.start, 5), "big") & (1 << 36) - 1 if place else 0
 
@@ -121,15 +124,16 @@ _FLAC_STARTS = (b"fLaC\0", b"fLaC\x80")  # STREAMINFO, which comes first, and ma
 
 
 def _syncsafe(data: bytes) -> int:
-    """The length of an ID3 tag: seven bits in each byte."""
+    """Decode the length of an ID3 tag: seven bits in each byte."""
     return sum((byte & 127) << 7 * (3 - i) for i, byte in enumerate(data))
 
 
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
-def _ogg_checksum(page: bytes) -> int:
-    """CRC-32 of RFC 3533: zlib's polynomial, most significant bit first, started and ended with zero.
+def ogg_checksum(page: bytes) -> int:
+    """Compute the CRC-32 of RFC 3533: zlib's polynomial, most significant bit first, started and ended with
+    zero.
 
     zlib works least significant bit first and inverts before and after, so the bits are turned
     around on both sides and the inversions undone.
@@ -138,8 +142,8 @@ def _ogg_checksum(page: bytes) -> int:
     return int(f"{value:032b}"[::-1], 2)
 
 
-def _ogg(stream: BinaryIO, size: int) -> int:
-    """Pages as in RFC 3533, section 6: all there, unharmed, in sequence, of one stream that is ended."""
+def ogg(stream: BinaryIO, size: int) -> int:
+    """Check Ogg pages (RFC 3533, section 6): complete, undamaged, in sequence, of one stream that ends."""
     position = expected = flags = 0
     serial = None
     while position < size:
@@ -151,7 +155,7 @@ def _ogg(stream: BinaryIO, size: int) -> int:
         if len(header) < 27 or len(page) < 27 + header[26] + sum(table):
             raise AudioError("is truncated: its last Ogg page is incomplete")
         checksum = int.from_bytes(page[22:26], "little")
-        if header[:4] != b"OggS" or _ogg_checksum(page[:22] + bytes(4) + page[26:]) != checksum:
+        if header[:4] != b"OggS" or ogg_checksum(page[:22] + bytes(4) + page[26:]) != checksum:
             raise AudioError(f"is damaged: the Ogg page at byte {position} is not what was written")
         number = int.from_bytes(page[18:22], "little")
         if serial not in (None, page[14:18]):
@@ -172,10 +176,10 @@ _MP3_KBPS = {  # layer III; index 0 ("free format") and 15 are not used
 _MP3_RATES = (44100, 48000, 32000, 0)
 
 
-def _mp3_frame(header: bytes) -> tuple[int, int]:
-    """Bytes and samples of a layer III frame from its first four bytes; (0, 0) if it is none."""
+def mp3_frame(header: bytes) -> tuple[int, int]:
+    """Return bytes and samples of a layer III frame from its first four bytes; (0, 0) if it is none."""
     word = int.from_bytes(header[:4], "big")
-    version = {3: 1, 2: 2, 0: 4}.get(word >> 19 & 3)  # MPEG 1, 2, 2.5: by what the rates are divided
+    version = {3: 1, 2: 2, 0: 4}.get(word >> 19 & 3)  # MPEG 1, 2, 2.5: divisors of the rates
     if word >> 21 != 0x7FF or version is None or word >> 17 & 3 != 1:
         return 0, 0
     kbps = _MP3_KBPS[min(version, 2)][word >> 12 & 15]
@@ -187,7 +191,7 @@ def _mp3_frame(header: bytes) -> tuple[int, int]:
 
 
 def _mp3_announced(frame: bytes) -> int:
-    """The number of frames after this one that a length header gives; 0 if it gives none, or is none.
+    """Return the number of frames after this one in a length header; 0 without a length or a header.
 
     It starts with "Xing", or "Info" where the bit rate is constant, after the side information of an
     empty frame, whose length depends on the kind of frame.
@@ -196,7 +200,7 @@ def _mp3_announced(frame: bytes) -> int:
     return int.from_bytes(header[2], "big") if header and header[1][3] & 1 else 0
 
 
-def _mp3(stream: BinaryIO, size: int) -> int:
+def mp3(stream: BinaryIO, size: int) -> int:
     """Count the samples frame by frame, past ID3 tags, as far as the frames can be followed."""
     position = samples = frames = announced = 0
     while position + 10 <= size:
@@ -204,7 +208,7 @@ def _mp3(stream: BinaryIO, size: int) -> int:
         if header[:3] == b"ID3":
             position += 10 + _syncsafe(header[6:10])
             continue
-        length, count = _mp3_frame(header)
+        length, count = mp3_frame(header)
         if not length:
             break
         if not frames:
@@ -219,8 +223,10 @@ def _mp3(stream: BinaryIO, size: int) -> int:
     return max(0, samples - _MP3_TRIM)
 
 
-def _boxes(stream: BinaryIO, size: int) -> int:
-    """MPEG-4 and QuickTime (ISO/IEC 14496-12, section 4.2): 32-bit lengths, names, 64-bit lengths if 1."""
+def boxes(stream: BinaryIO, size: int) -> int:
+    """Check MPEG-4 and QuickTime (ISO/IEC 14496-12, section 4.2): 32-bit lengths, names, 64-bit lengths if
+    1.
+    """
     position = 0
     names = set()
     while position + 8 <= size:
@@ -246,10 +252,10 @@ def _boxes(stream: BinaryIO, size: int) -> int:
 _SEGMENT, _CLUSTER = 0x18538067, 0x1F43B675
 
 
-def _ebml(stream: BinaryIO, size: int) -> int:
-    """Matroska and WebM (RFC 8794, sections 5 and 6): identifiers and lengths of 1 to 8 bytes.
+def ebml(stream: BinaryIO, size: int) -> int:
+    """Check Matroska and WebM (RFC 8794, sections 5 and 6): identifiers and lengths of 1 to 8 bytes.
 
-    A live recording leaves the lengths of its segment and clusters open: then what is in them is followed.
+    A live recording leaves the lengths of its segment and clusters open; their contents are followed instead.
     """
     position = 0
     while position < size:
@@ -279,68 +285,20 @@ def _ebml(stream: BinaryIO, size: int) -> int:
     return 0
 
 
-def _adts_frame(header: bytes) -> int:
-    """Bytes of an AAC frame (ISO/IEC 13818-7, section 6.2) from its first seven; 0 if it is none."""
+def adts_frame(header: bytes) -> int:
+    """Return the bytes of an AAC frame (ISO/IEC 13818-7, section 6.2) from its first seven; 0 if it is
+    none.
+    """
     if len(header) < 7 or header[0] != 0xFF or header[1] & 0xF6 != 0xF0:
         return 0
     length = (header[3] & 3) << 11 | header[4] << 3 | header[5] >> 5
     return length if length > 7 else 0
 
 
-def _adts(stream: BinaryIO, size: int) -> int:
+def adts(stream: BinaryIO, size: int) -> int:
     position = 0
-    while length := _adts_frame(_at(stream, position, 7)):
+    while length := adts_frame(_at(stream, position, 7)):
         position += length
     if position > size or (0 < size - position < 7):
         raise AudioError("is truncated: its last AAC frame is incomplete")
     return 0
-
-
-_MAGIC = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"fLaC", b"OggS", b"caff", b".snd", b"dns.", b"NIST", b"ID3")
-
-
-_MAY_BE_SAMPLES = ("aac", "loas", "ac3", "eac3", "mpegts", "mpeg", "mxf", "dts")
-"""Formats whose few first bytes bare samples may have, too."""
-
-
-def is_known(head: bytes) -> bool:
-    """Whether data that begin with ``head``, some kilobytes, are an audio file rather than bare samples."""
-    if head.startswith(_MAGIC) or demuxers.demuxer(head) not in (None, *_MAY_BE_SAMPLES):
-        return True
-    # Bare samples may look like the header of one frame, though not like two in a row.
-    for length in (_mp3_frame(head)[0], _adts_frame(head)):
-        second = head[length : length + 7]
-        if length and (_mp3_frame(second)[0] or _adts_frame(second)):
-            return True
-    return False
-
-
-def is_plain(head: bytes) -> bool:
-    """Whether data that begin so are of a format whose readers have withstood everything so far: WAV of bare
-    samples, FLAC, Ogg, MP3. Those are decoded in this process, and all others in one of their own."""
-    if head.startswith(b"RIFF"):
-        # PCM, floating point, or either of them in the extensible form
-        return head[12:16] == b"fmt " and head[20:22] in (b"\x01\0", b"\x03\0", b"\xfe\xff")
-    return head.startswith((b"fLaC", b"OggS", b"ID3")) or _mp3_frame(head)[0] > 0
-
-
-_CHECKS: dict[str, Callable[[BinaryIO, int], int]] = {
-    "WAV": _riff,
-    "WAVEX": _riff,
-    "RF64": _riff,
-    "AIFF": _riff,
-    "CAF": _caf,
-    "AU": _au,
-    "NIST": _nist,
-    "FLAC": _flac,
-    "OGG": _ogg,
-    "MP3": _mp3,
-    "mov": _boxes,
-    "matroska": _ebml,
-    "aac": _adts,
-    "wav": _riff,
-    "aiff": _riff,
-    "caf": _caf,
-    "au": _au,
-    "ogg": _ogg,
-}

@@ -1,4 +1,4 @@
-"""Recordings in folders."""
+"""Find recordings in folders."""
 
 from __future__ import annotations
 
@@ -6,30 +6,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-SUFFIXES = (
-    *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".sph"),
-    *(
-        ".m4a",
-        ".m4b",
-        ".m4v",
-        ".mp4",
-        ".mov",
-        ".3gp",
-        ".webm",
-        ".mkv",
-        ".mka",
-        ".aac",
-        ".avi",
-        ".ts",
-        ".m2ts",
-    ),
-    *(".mpg", ".flv", ".wma", ".wmv", ".amr", ".ac3", ".ape", ".wv", ".spx", ".mp2", ".w64"),
-)
-"""Of the files that are taken from a folder. Those that are named may be called anything."""
+from littlefoot.audio.formats import SUFFIXES
 
 
 def recordings(folder: Path) -> Iterator[Path]:
-    """What is in a folder and its folders, in no order; what is hidden is passed over."""
+    """Yield the recordings in a folder and its folders, in no order; hidden ones are left out."""
     for directory, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:

@@ -1,7 +1,7 @@
-"""AIFF, AU and CAF files whose headers give a wrong length of the audio: what is there is read.
+"""Read AIFF, AU and CAF files whose headers give a wrong length of the audio.
 
-As for WAV (``littlefoot.audio.wav``): a length of 0, one that is a header too large, or one that is too small
-though what follows is no chunk. libsndfile gets the file with the right length in its place.
+As in WAV (``littlefoot.audio.wav``), the length may be 0, too large by a header, or too small although no
+chunk follows. libsndfile gets the file with the correct length.
 """
 
 import io
@@ -13,21 +13,21 @@ from littlefoot.audio.wav import SLACK
 
 
 class Length(NamedTuple):
-    """Where a header gives the length of the audio, and what it gives."""
+    """The length of the audio in a header, and its location."""
 
     place: int
-    """The first byte of the number."""
+    """First byte of the number."""
     form: str
-    """Of the number, for ``struct``."""
+    """Format of the number, for ``struct``."""
     declared: int
     present: int
-    """Bytes behind the header."""
+    """Bytes after the header."""
     names: str | None
-    """Of the name and length of a chunk that may follow; None where nothing does."""
+    """Format of the name and length of a chunk that may follow; None if none can."""
 
 
 def patched(stream: BinaryIO) -> tuple[BinaryIO, str | None]:
-    """The file with a length that is right, and what was wrong with it. The position changes."""
+    """Return the file with a correct length, and the fault of its header. The position changes."""
     size = stream.seek(0, 2)
     finder = _FINDERS.get(_at(stream, 0, 4))
     found = finder(stream, size) if finder is not None else None
@@ -56,7 +56,7 @@ def _chunk_follows(stream: BinaryIO, found: Length, size: int) -> bool:
     for place in (size - rest, size - rest + found.declared % 2):
         head = _at(stream, place, struct.calcsize(found.names))
         if len(head) < struct.calcsize(found.names):
-            return True  # too few bytes for sound
+            return True  # too few bytes for audio
         name, length = struct.unpack(found.names, head)
         if all(0x20 <= byte < 0x7F for byte in name) and 0 <= length <= rest:
             return True
@@ -73,7 +73,7 @@ def _au(stream: BinaryIO, size: int) -> Length | None:
 
 
 def _aiff(stream: BinaryIO, size: int) -> Length | None:
-    """Its other count, of samples, is not believed by libsndfile."""
+    """Find the length in AIFF, whose other count, of samples, libsndfile ignores."""
     position = 12
     while position + 8 <= size:
         name, length = struct.unpack(">4sI", _at(stream, position, 8))
@@ -109,7 +109,7 @@ def _at(stream: BinaryIO, position: int, count: int) -> bytes:
 
 
 class _Patched(io.RawIOBase):
-    """A file some bytes of which are others."""
+    """A file with some bytes replaced."""
 
     def __init__(self, stream: BinaryIO, place: int, content: bytes) -> None:
         self._stream, self._place, self._content = stream, place, content

@@ -1,4 +1,4 @@
-"""The process in which a recording is decoded for another one: see ``littlefoot.audio.isolation``."""
+"""Decode recordings for another process: the child of ``littlefoot.audio.isolation``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from littlefoot.audio import reading
+from littlefoot.audio import decoding
 from littlefoot.audio.channels import Choice
 from littlefoot.audio.isolation import (
     END,
@@ -32,16 +32,16 @@ from littlefoot.errors import AudioError
 
 
 def main() -> None:
-    """Arguments: the file descriptor of the connection, and the bytes of memory that a recording may take."""
+    """Serve requests. Arguments: file descriptor of the connection, and bytes of memory for a recording."""
     connection = socket.socket(fileno=int(sys.argv[1]))
     memory_bytes = int(sys.argv[2])
-    reading.load_decoders()
+    decoding.load_decoders()
     _limit(memory_bytes)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libmpg123 has a line for every odd frame
-    with suppress(EOFError, ConnectionError):  # the parent is gone
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libmpg123 prints a line for every irregular frame
+    with suppress(EOFError, ConnectionError):  # the parent has ended
         while True:
             kind, data = receive(connection)
-            if kind != OPEN:  # what is to be closed is closed
+            if kind != OPEN:  # the file is closed already
                 continue
             wanted = json.loads(data)
             _, descriptors, _, _ = socket.recv_fds(connection, 1, 1)
@@ -60,10 +60,10 @@ def main() -> None:
 
 def _decode(connection: socket.socket, descriptor: int, wanted: dict[str, Any]) -> None:
     choice = Choice(wanted["channel"], wanted["track"])
-    with open(descriptor, "rb") as stream, reading.decoding(stream, wanted["name"], choice) as recording:
+    with open(descriptor, "rb") as stream, decoding.opened(stream, wanted["name"], choice) as recording:
         found = {
             **{"rate": recording.rate, "seconds": recording.seconds},
-            **{"reliable": recording.reliable, "channels": recording.channels},
+            **{"is_exact": recording.is_exact, "channels": recording.channels},
         }
         send(connection, OPENED, json.dumps(found).encode())
         pieces = _joined(recording.pieces)
@@ -76,7 +76,7 @@ def _decode(connection: socket.socket, descriptor: int, wanted: dict[str, Any]) 
 
 
 def _joined(pieces: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
-    """Samples (T,) in pieces of PIECE_SAMPLES, and the rest."""
+    """Join samples (T,) to pieces of PIECE_SAMPLES, and the rest."""
     held: list[NDArray[np.float32]] = []
     count = 0
     for piece in pieces:
@@ -96,7 +96,7 @@ def _answer(connection: socket.socket, kind: bytes, text: str) -> None:
 
 
 def _limit(memory_bytes: int) -> None:
-    """Allow so many bytes of memory more, and no file of a crash, where the system can."""
+    """Limit the further memory in bytes, and write no core dump, where the system supports this."""
     if sys.platform != "linux":
         return
     import resource

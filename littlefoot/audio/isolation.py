@@ -1,9 +1,9 @@
-"""Recordings that are decoded in processes of their own, where a fault of a decoder harms nobody.
+"""Decode recordings in separate processes, so that a fault of a decoder affects one recording only.
 
-FFmpeg, and libsndfile's readers of rare formats, are large and read what strangers wrote. A process for it
-(``audio.isolated``) gets a file that is open already, gives samples when it is asked for some, and may
-use so much memory and time. If it dies, its recording is refused, and the next recording gets another one.
-Processes that are done are kept for the next recording: a batch pays for the start of one only.
+FFmpeg, and libsndfile's readers of rare formats, are large programs that read untrusted data. A decoding
+process (``audio.isolated``) receives an open file and returns samples on request, with limits on memory and
+time. If it dies, its recording is refused, and the next recording gets a new process. A process that has
+finished is kept for the next recording, so that a batch starts only one.
 """
 
 from __future__ import annotations
@@ -22,49 +22,35 @@ import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from littlefoot.audio.channels import Choice
+from littlefoot.audio.opened import Opened, named
 from littlefoot.errors import AudioError
+from littlefoot.system import machine
 from littlefoot.system.processes import how_it_ended
 
 MEMORY_BYTES = 1_000_000_000
-"""What a recording may take of memory while it is decoded."""
+"""Bytes of memory that decoding a recording may take."""
 STEP_SECONDS = 60.0
-"""What it may take of time until it is open, and for each piece."""
+"""Seconds that a recording may take until it is open, and for each piece."""
 AVAILABLE = hasattr(socket, "send_fds")
-"""Not on Windows, where everything is decoded in this process."""
+"""Whether separate processes are supported. On Windows everything is decoded in this process."""
 MOST_SAMPLES = 7 * 24 * 3600 * 48_000
-"""What it may give: a week of sound at 48 kHz."""
+"""Most samples of a recording: a week of sound at 48 kHz."""
 PIECE_SAMPLES = 1 << 18
-"""The most samples that a process gives at once."""
+"""Most samples of one piece."""
 
 OPENED, PIECE, END, REFUSED, FAULT = b"O", b"P", b"E", b"R", b"F"
-"""The kinds of its answers; its parent asks OPEN (a file comes with it), NEXT or CLOSE (no answer)."""
+"""Kinds of answers. The requests are OPEN (with a file), NEXT and CLOSE (without an answer)."""
 OPEN, NEXT, CLOSE = b"o", b"n", b"c"
-_MOST_BYTES = max(4 * PIECE_SAMPLES, 1 << 16)  # of an answer
+_MOST_BYTES = max(4 * PIECE_SAMPLES, 1 << 16)  # bytes of an answer
 _HEADER = struct.Struct(">cI")  # the kind of a message, and its length
-REMEDY = "it is damaged, or made to do harm: export it again"
-_COPIED_IN_MEMORY = 1 << 26  # bytes of what is no file
-
-
-class Opened(NamedTuple):
-    """What is known of a recording before it is decoded, and its samples."""
-
-    rate: int
-    """Samples per second of the pieces."""
-    seconds: float | None
-    """Length by the header; None where it does not tell."""
-    reliable: bool
-    """Whether the header is to be trusted."""
-    pieces: Iterator[NDArray[np.float32]]
-    """Mono samples (T,), once. Raises AudioError, whose message names the recording."""
-    channels: int
-    warnings: list[str]
-    """Filled when the pieces have come."""
+REMEDY = "it is damaged or malicious: export it again"
+_COPIED_IN_MEMORY = 1 << 26  # bytes of a copied stream
 
 
 @contextmanager
@@ -73,29 +59,28 @@ def opened(stream: BinaryIO, name: str, choice: Choice) -> Iterator[Opened]:
 
     Args:
         stream: a binary file that can seek; its position changes.
-        name: of the recording, for messages.
+        name: name of the recording, for messages.
 
     Raises:
         AudioError: it cannot be read, or its process died or took too long; the message does not name it.
-        OSError: there can be no other process, or what is no file cannot be copied for it.
+        OSError: no process can be started, or the stream cannot be copied to a file for it.
     """
     process = _take()
     try:
-        rate, seconds, reliable, channels = process.open(stream, name, choice)
+        rate, seconds, is_exact, channels = process.open(stream, name, choice)
         warnings: list[str] = []
-        yield Opened(rate, seconds, reliable, process.pieces(name, warnings), channels, warnings)
+        yield Opened(rate, seconds, is_exact, process.pieces(name, warnings), channels, warnings)
     finally:
         process.close_file()
         _give_back(process)
 
 
 class Process:
-    """A process that decodes one recording at a time. Raises OSError where it cannot be started."""
+    """A process that decodes one recording at a time. Raises OSError if it cannot be started."""
 
     def __init__(self, memory_bytes: int = MEMORY_BYTES, step_seconds: float = STEP_SECONDS) -> None:
         self._connection, its = socket.socketpair()
-        self._connection.settimeout(step_seconds)
-        self._step_seconds = step_seconds
+        self.step_seconds = step_seconds
         with its:
             self._process = subprocess.Popen(
                 [
@@ -110,8 +95,17 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 env={**os.environ, "PYTHONPATH": _path(), "OPENBLAS_NUM_THREADS": "1"},
-                process_group=0,  # Ctrl-C is for the parent to heed
+                process_group=0,  # the parent handles Ctrl-C
             )
+
+    @property
+    def step_seconds(self) -> float:
+        """Return the seconds that each further step may take."""
+        return self._connection.gettimeout() or 0.0
+
+    @step_seconds.setter
+    def step_seconds(self, seconds: float) -> None:
+        self._connection.settimeout(seconds)
 
     @property
     def pid(self) -> int:
@@ -119,22 +113,23 @@ class Process:
 
     @property
     def usable(self) -> bool:
-        """Whether it can be given a recording."""
+        """Return True if it is ready for a recording."""
         return self._process.poll() is None
 
     def open(
         self, stream: BinaryIO, name: str, choice: Choice | None = None
     ) -> tuple[int, float | None, bool, int]:
-        """Give it a recording; returns the sampling rate, the length if that is known, whether the length
-        is to be trusted, and the channels. Raises AudioError, OSError."""
+        """Open a recording; return the sampling rate, the length if it is known, whether the length is
+        exact, and the number of channels. Raises AudioError, OSError.
+        """
         choice = choice or Choice()
         wanted = {"name": name, "channel": choice.channel, "track": choice.track}
         with _descriptor(stream) as descriptor:
             found = json.loads(self._ask(OPEN, json.dumps(wanted).encode(), descriptor)[1])
-        return found["rate"], found["seconds"], found["reliable"], found["channels"]
+        return found["rate"], found["seconds"], found["is_exact"], found["channels"]
 
     def pieces(self, name: str, warnings: list[str] | None = None) -> Iterator[NDArray[np.float32]]:
-        """Mono samples (T,) until the end, when ``warnings`` get what is odd.
+        """Yield mono samples (T,) to the end, and add to ``warnings`` then.
 
         Raises AudioError, whose message names the recording.
         """
@@ -149,28 +144,27 @@ class Process:
             if warnings is not None:
                 warnings += json.loads(answer[1])
         except AudioError as error:
-            message = str(error)
-            raise AudioError(message if message.startswith(name) else f"{name}: {message}") from error
+            raise named(error, name) from error
 
     def close_file(self) -> None:
-        """Let it forget the recording."""
-        with suppress(OSError):  # it is dead, as will show
+        """Close the recording."""
+        with suppress(OSError):  # it is dead, as the next call finds
             send(self._connection, CLOSE)
 
     def end(self) -> str:
-        """Make an end of it; returns how it ended."""
+        """End the process; return its exit status."""
         self._connection.close()
         try:
-            self._process.wait(0.5)  # of itself, if it can
+            self._process.wait(0.5)  # by itself, if it can
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
         return how_it_ended(self._process.returncode)
 
     def disown(self) -> None:
-        """After a fork: leave it to the parent."""
+        """Leave the process to the parent, after a fork."""
         self._connection.close()
-        self._process.returncode = 0  # or its end would be waited for, and warned of
+        self._process.returncode = 0  # otherwise Python would wait for it and print a warning
 
     def _ask(self, kind: bytes, data: bytes = b"", descriptor: int | None = None) -> tuple[bytes, bytearray]:
         try:
@@ -182,7 +176,7 @@ class Process:
             self._process.kill()
             self.end()
             raise AudioError(
-                f"could not be decoded: a part of it took over {self._step_seconds:g} s; {REMEDY}"
+                f"could not be decoded: a part of it took over {self.step_seconds:g} s; {REMEDY}"
             ) from None
         except (EOFError, OSError):
             raise AudioError(
@@ -202,7 +196,7 @@ def send(connection: socket.socket, kind: bytes, data: bytes | memoryview = b"")
 
 
 def receive(connection: socket.socket) -> tuple[bytes, bytearray]:
-    """The kind and the data of a message. Raises EOFError, OSError."""
+    """Receive the kind and the data of a message. Raises EOFError, OSError."""
     kind, length = _HEADER.unpack(_exactly(connection, _HEADER.size))
     if length > _MOST_BYTES:
         raise OSError(f"a message of {length} bytes")
@@ -222,7 +216,7 @@ def _exactly(connection: socket.socket, count: int) -> bytearray:
 
 @contextmanager
 def _descriptor(stream: BinaryIO) -> Iterator[int]:
-    """A file of what the stream holds, with a position of its own."""
+    """Open a file with the content of a stream, with an independent position."""
     raw = getattr(stream, "raw", stream)
     if isinstance(raw, io.FileIO) and os.path.exists(place := f"/proc/self/fd/{raw.fileno()}"):
         with open(place, "rb", 0) as file:
@@ -243,15 +237,25 @@ def _temporary(size: int) -> Any:
 
 
 def _path() -> str:
-    """Where this process finds its modules."""
+    """Return the module path of this process."""
     return os.pathsep.join(os.path.abspath(place) for place in sys.path)
 
 
-# The processes that are there
+# The running processes
 
 _lock = threading.Lock()
 _idle: list[Process] = []
 _all: weakref.WeakSet[Process] = weakref.WeakSet()
+
+
+def idle() -> list[Process]:
+    """Return the processes that wait for a recording."""
+    return list(_idle)
+
+
+def started() -> list[Process]:
+    """Return all processes that this one has started and still refers to, running or ended."""
+    return list(_all)
 
 
 def _take() -> Process:
@@ -267,14 +271,14 @@ def _take() -> Process:
 
 
 def prepare() -> None:
-    """Start a process now, so that the first recording need not wait for it. Raises OSError."""
+    """Start a process in advance, so that the first recording does not wait for it. Raises OSError."""
     if AVAILABLE:
         _give_back(_take())
 
 
 def _give_back(process: Process) -> None:
     with _lock:
-        if process.usable and len(_idle) < (os.cpu_count() or 1):
+        if process.usable and len(_idle) < machine.threads():
             _idle.append(process)
             return
     process.end()

@@ -1,9 +1,9 @@
-"""Lists of recordings with their texts: TSV, JSON lines or a LibriSpeech folder.
+"""Read lists of recordings with their texts: TSV, JSON lines or LibriSpeech folders.
 
 A TSV has a header line naming at least ``id path seconds speaker split text``, in any order;
 ``disagreement``, ``confidence`` and ``slots`` are optional, further columns are ignored; there is no
-quoting. JSON lines have the same keys. Paths are relative to the manifest. ``seconds`` may be empty
-where it is not known.
+quoting. JSON lines have the same keys. Paths are relative to the manifest. ``seconds`` may be empty if it is
+unknown.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _REQUIRED = ("id", "path", "seconds", "speaker", "split", "text")
 
 @dataclass(frozen=True)
 class Utterance:
-    """One recording of a manifest. Whether the file exists is for its reader to find out."""
+    """One recording of a manifest. The file may not exist."""
 
     id: str
     path: Path
     seconds: float | None
-    """Length as the manifest states it; None where it does not."""
+    """Length according to the manifest; None if it has none."""
     speaker: str
     split: str
     """Usually train, dev or test."""
@@ -44,15 +44,15 @@ class Utterance:
     disagreement: float | None = None
     """Mean pairwise word error rate among the recognisers that voted on a pseudo-label; 0: they agreed."""
     confidence: float | None = None
-    """How sure the one recogniser was that wrote the text (``littlefoot label``), 0..1."""
+    """Confidence of the recogniser that wrote the text (``littlefoot label``), 0..1."""
     slots: str | None = None
-    """What was meant, as JSON, for sets of spoken commands."""
+    """Meaning of a spoken command, as JSON."""
     set_name: str = ""
     """Name of the manifest's folder."""
 
     @property
     def pseudo_labelled(self) -> bool:
-        """Whether recognisers wrote the text: errors against it are disagreement, not errors."""
+        """Return True if recognisers wrote the text, so that errors against it are disagreement."""
         return self.disagreement is not None or self.confidence is not None
 
 
@@ -83,7 +83,7 @@ def read(paths: Paths, split: str | None = None) -> list[Utterance]:
 
 
 def is_bare(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is a folder with neither a manifest nor LibriSpeech transcripts, but recordings."""
+    """Return True for a folder with recordings, but with neither a manifest nor LibriSpeech transcripts."""
     folder = Path(path)
     return (
         folder.is_dir()
@@ -95,7 +95,7 @@ def is_bare(path: str | os.PathLike[str]) -> bool:
 
 
 def index(paths: Paths) -> Corpus:
-    """As ``read``, for lists too long to be kept in memory: rows are read from the disk when asked for.
+    """Read manifests as ``read`` does, but keep rows on the disk, for lists that are too long for memory.
 
     Raises:
         ManifestError: as ``read``; the whole of every manifest is checked.
@@ -112,7 +112,7 @@ def index(paths: Paths) -> Corpus:
 
 
 class Corpus(Sequence[Utterance]):
-    """The utterances of manifests, of which only the places are in memory: 24 bytes each.
+    """The utterances of manifests, of which only the positions are in memory: 24 bytes each.
 
     Processes may share it: every access opens the manifest anew.
     """
@@ -145,7 +145,9 @@ class Corpus(Sequence[Utterance]):
                     yield file.row(stream, int(offset))
 
     def of_split(self, split: str) -> Corpus:
-        """The rows of one split; LibriSpeech's names, ``train-clean-100``, count as ``train`` too."""
+        """Return the rows of one split; LibriSpeech's names, such as ``train-clean-100``, count as
+        ``train``.
+        """
         wanted = [name == split or name.startswith(split + "-") for name in self._splits]
         return self._chosen(np.flatnonzero(np.array(wanted, np.bool_)[self._split]))
 
@@ -154,7 +156,7 @@ class Corpus(Sequence[Utterance]):
 
 
 def _runs(values: Integers) -> Iterator[tuple[int, int]]:
-    """Where runs of the same value begin and end."""
+    """Find where runs of the same value begin and end."""
     borders = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]
     return ((first, last) for first, last in itertools.pairwise(borders) if last > first)
 
@@ -165,7 +167,7 @@ def _each(paths: Paths) -> list[Path]:
 
 
 def _sets(folder: Path) -> list[Path]:
-    """The folders with a ``manifest.tsv`` in a folder that has none itself."""
+    """List the folders with a ``manifest.tsv`` in a folder that has none itself."""
     if not folder.is_dir() or (folder / "manifest.tsv").is_file():
         return []
     return sorted(path.parent for path in folder.glob("*/manifest.tsv"))
@@ -175,7 +177,7 @@ Row = tuple["_File", int, Utterance]
 
 
 def _rows(path: Path) -> Iterator[Row]:
-    """The rows of one manifest, each with its file and its place there. Ids must be unique among them."""
+    """Yield the rows of one manifest, each with its file and its position there. Ids must be unique."""
     hashes = array("q")
     try:
         for file in _files(path):
@@ -205,7 +207,7 @@ def _refuse_repeated_ids(path: Path, hashes: set[int]) -> None:
 
 
 def _files(path: Path) -> list[_File]:
-    """The files that make up a manifest."""
+    """List the files of a manifest."""
     if path.is_dir():
         if not (path / "manifest.tsv").is_file():
             return _librispeech(path)
@@ -228,7 +230,7 @@ def _files(path: Path) -> list[_File]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, int, str]]:
-    """Offset in bytes, number and text of each line that is not blank."""
+    """Yield the offset in bytes, number and text of each line that is not blank."""
     offset = 0
     with path.open("rb") as file:
         for number, data in enumerate(file, start=1):
@@ -238,7 +240,7 @@ def _lines(path: Path) -> Iterator[tuple[int, int, str]]:
 
 
 def _line(data: bytes, where: str, first: bool) -> str:
-    """One line's text, without its end; empty where it is blank."""
+    """Return the text of a line without its end; empty for a blank line."""
     # Only line feeds end a line: str.splitlines would also split at characters that a text may hold.
     try:
         line = data.decode("utf-8-sig" if first else "utf-8").removesuffix("\n").rstrip("\r")
@@ -255,18 +257,18 @@ class _File:
     set_name: str
 
     def rows(self) -> Iterator[tuple[int, int, Utterance]]:
-        """Offset in bytes and line number of each utterance, and it itself."""
+        """Yield the offset in bytes and line number of each utterance, and the utterance."""
         for offset, number, line in _lines(self.path):
             yield offset, number, self.parse(line, f"{self.path}, line {number}")
 
     def row(self, stream: BinaryIO, offset: int) -> Utterance:
-        """The utterance at an offset of the opened file."""
+        """Read the utterance at an offset of the opened file."""
         stream.seek(offset)
         where = f"{self.path}, byte {offset} (was it changed since?)"
         return self.parse(_line(stream.readline(), where, first=not offset), where)
 
     def parse(self, line: str, where: str) -> Utterance:
-        """Raises ManifestError, naming ``where``, for a malformed line."""
+        """Parse a line. Raises ManifestError that names ``where`` for a malformed one."""
         raise NotImplementedError
 
 
@@ -358,14 +360,14 @@ def _utterance(row: Mapping[str, object], file: _File, where: str) -> Utterance:
         text=text("text"),
         disagreement=_number(row, "disagreement", where),
         confidence=_number(row, "confidence", where),
-        # JSON lines may hold the slots as an object rather than as text.
+        # in JSON lines the slots may be an object rather than text
         slots=slots or None if isinstance(slots, str) or slots is None else json.dumps(slots),
         set_name=file.set_name,
     )
 
 
 def _number(row: Mapping[str, object], name: str, where: str) -> float | None:
-    """A finite number that is not negative; None where it is absent, null or empty."""
+    """Return a finite number that is not negative; None if it is absent, null or empty."""
     value = row.get(name)
     if value is None or value == "":
         return None

@@ -1,56 +1,46 @@
-"""Recordings that libsndfile does not read: of films, telephones, broadcasts (``littlefoot.audio.demuxers``).
+"""Decode recordings that libsndfile does not read, such as films and broadcasts.
 
-FFmpeg's libraries decode them, through PyAV: it reads any binary file piece by piece, in this process and
-without FFmpeg installed on the system."""
+PyAV contains FFmpeg's libraries and reads any binary file in chunks, in this process and without an
+installation of FFmpeg.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from littlefoot.audio import pcm
 from littlefoot.audio.channels import Choice, Mixer
-from littlefoot.audio.demuxers import NAMES
+from littlefoot.audio.formats import CONVERT, Format
+from littlefoot.audio.opened import Opened
 from littlefoot.errors import AudioError, MissingExtraError
 
-_JITTER_SECONDS = 0.1  # of time stamps; what is more is a gap
-_SILENT_SECONDS = 3600.0  # in gaps, that a recording may have more than it has sound
+_JITTER_SECONDS = 0.1  # of time stamps; a larger difference is a gap
+_SILENT_SECONDS = 3600.0  # of gaps that a recording may have beyond its sound
 _SILENT = 3e-4  # of full scale: no more than dither
 _SAMPLE_FORMATS = ("u8", "s16", "s32", "flt", "dbl")  # that PyAV makes arrays of
 _POINTERS = 8  # to planes, in an AVFrame
 _SILENCE = np.zeros(1 << 18, np.float32)
 
 
-class Media(NamedTuple):
-    """The audio of an open file."""
-
-    rate: int
-    """Samples per second."""
-    seconds: float | None
-    """Length by the header; None where it does not tell."""
-    pieces: Iterator[NDArray[np.float32]]
-    """Mono samples (T,), to be read once. Raises AudioError, whose message does not name the file."""
-    channels: int
-    warnings: list[str]
-
-
 def is_available() -> bool:
-    """Whether PyAV is installed."""
+    """Return True if PyAV is installed."""
     return find_spec("av") is not None
 
 
 @contextmanager
-def opened(stream: BinaryIO, form: str, choice: Choice | None = None) -> Iterator[Media]:
+def opened(stream: BinaryIO, form: Format, choice: Choice | None = None) -> Iterator[Opened]:
     """Open an audio track of a file: the chosen one, or else the marked or first that is not silent.
 
-    The samples stand where the time stamps say: audio that begins after the picture, or pauses, has silence
-    there, so that subtitles fit the picture.
+    Samples are placed by their time stamps: if audio begins after the picture, or pauses, silence fills the
+    gap, so that subtitles fit the picture.
 
     Args:
         stream: seekable, at its beginning.
-        form: as ``littlefoot.audio.demuxers`` names it.
+        form: its format, which has a demuxer.
         choice: of channel and track.
 
     Raises:
@@ -60,7 +50,7 @@ def opened(stream: BinaryIO, form: str, choice: Choice | None = None) -> Iterato
     try:
         import av
     except ImportError as error:
-        raise MissingExtraError(NAMES[form], "av", "media") from error
+        raise MissingExtraError(form.name, "av", "media") from error
     choice = choice or Choice()
     warnings: list[str] = []
     place = choice.track and choice.track - 1
@@ -83,23 +73,24 @@ def opened(stream: BinaryIO, form: str, choice: Choice | None = None) -> Iterato
         first = next(frames, None)
         if first is None:
             raise AudioError("holds no samples: record or export it again")
-        promised = seconds if form == "mov" else None
+        is_exact = form.exact_length and form.is_read_by_ffmpeg
+        promised = seconds if is_exact else None
         mixer = Mixer(choice, first.layout.nb_channels)
         mixer.warnings += warnings
         pieces = _pieces(first, frames, origin, promised, mixer)
-        yield Media(first.sample_rate, seconds, pieces, first.layout.nb_channels, mixer.warnings)
+        yield Opened(first.sample_rate, seconds, is_exact, pieces, first.layout.nb_channels, mixer.warnings)
 
 
 @contextmanager
-def _container(stream: BinaryIO, form: str) -> Iterator[Any]:
-    """An open file with audio. Raises AudioError."""
+def _container(stream: BinaryIO, form: Format) -> Iterator[Any]:
+    """Open a file with audio. Raises AudioError."""
     import av
 
     try:
-        container = av.open(stream, mode="r", format=form, metadata_errors="replace")
+        container = av.open(stream, mode="r", format=form.demuxer, metadata_errors="replace")
     except (av.FFmpegError, ValueError, OSError) as error:
         raise AudioError(
-            f"is no {NAMES[form]} file that can be read ({_reason(error)}): fetch or export it again"
+            f"is no {form.name} file that can be read ({_reason(error)}): fetch or export it again"
         ) from error
     with container:
         if not container.streams.audio:
@@ -109,7 +100,7 @@ def _container(stream: BinaryIO, form: str) -> Iterator[Any]:
 
 
 def _track(container: Any, warnings: list[str]) -> int:
-    """The place of the marked or first audio track, or of the first with sound where that is silent."""
+    """Return the index of the marked or first audio track, or of the first with sound if that is silent."""
     tracks = list(container.streams.audio)
     best = container.streams.best("audio")
     usual = 0 if best is None else tracks.index(best)
@@ -130,7 +121,9 @@ def _track(container: Any, warnings: list[str]) -> int:
 
 
 def _sounds(container: Any, tracks: list[Any]) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """The samples (C, T) of all tracks as they come, each after the place of its track; damage ends them."""
+    """Yield the index of a track and samples (C, T), for all tracks in the order of the file; damage ends
+    it.
+    """
     import av
 
     readers: dict[tuple[int, str], Callable[[Any], NDArray[np.float32]]] = {}
@@ -166,17 +159,14 @@ def _frames(container: Any, stream: Any) -> Iterator[Any]:
 def _pieces(
     first: Any, frames: Iterator[Any], origin: float, promised: float | None, mixer: Mixer
 ) -> Iterator[NDArray[np.float32]]:
-    """Mono samples, with silence for gaps in the time stamps."""
+    """Yield mono samples, with silence for gaps in the time stamps."""
     rate, shape = first.sample_rate, _shape(first)
     samples = _reader(first)
     got = silent = 0
     frame = first
     while frame is not None:
-        if _shape(frame) != shape:  # to convert such a frame would read memory that is not its own
-            raise AudioError(
-                f"changes after {got / rate:.2f} s from {shape} to {_shape(frame)}: convert it with: "
-                "ffmpeg -i INPUT -ar 16000 -ac 1 OUTPUT.wav"
-            )
+        if _shape(frame) != shape:  # converting such a frame would read memory of other objects
+            raise AudioError(f"changes after {got / rate:.2f} s from {shape} to {_shape(frame)}: {CONVERT}")
         gap = 0.0 if frame.time is None else frame.time - origin - got / rate
         if gap > _JITTER_SECONDS:
             missing = round(gap * rate)
@@ -206,18 +196,15 @@ def _shape(frame: Any) -> str:
 
 
 def _reader(first: Any) -> Callable[[Any], NDArray[np.float32]]:
-    """Makes samples (C, T) of a frame that is like the first one, of any sample format."""
+    """Return a function that converts frames like the first one, of any sample format, to samples (C, T)."""
     import av
 
     channels = first.layout.nb_channels
     if first.format.packed.name not in _SAMPLE_FORMATS:
-        raise AudioError(
-            f"has samples of the format {first.format.name}: convert it with: "
-            "ffmpeg -i INPUT -ar 16000 -ac 1 OUTPUT.wav"
-        )
+        raise AudioError(f"has samples of the format {first.format.name}: {CONVERT}")
     if not first.format.is_planar or channels < _POINTERS:
         return _samples
-    # PyAV looks for the end of a frame's planes behind the array of pointers to them where that is full.
+    # PyAV looks for the end of a frame's planes beyond the array of pointers if that is full.
     resampler = av.AudioResampler(first.format.packed, first.layout, first.sample_rate)
 
     def samples(frame: Any) -> NDArray[np.float32]:
@@ -225,24 +212,18 @@ def _reader(first: Any) -> Callable[[Any], NDArray[np.float32]]:
             return np.concatenate([_samples(part) for part in resampler.resample(frame)], axis=1)
         except (av.FFmpegError, ValueError) as error:
             raise AudioError(
-                f"has {channels} channels, which cannot be mixed ({_reason(error)}): convert it with: "
-                "ffmpeg -i INPUT -ar 16000 -ac 1 OUTPUT.wav"
+                f"has {channels} channels, which cannot be mixed ({_reason(error)}): {CONVERT}"
             ) from error
 
     return samples
 
 
 def _samples(frame: Any) -> NDArray[np.float32]:
-    """Samples (C, T) of a frame."""
+    """Return the samples (C, T) of a frame."""
     array = frame.to_ndarray()  # (channels, T); packed formats (1, T * channels)
     if not frame.format.is_planar:
         array = array.reshape(-1, frame.layout.nb_channels).T
-    if array.dtype == np.uint8:
-        array = array.astype(np.float32) / 128 - 1
-    elif array.dtype.kind == "i":
-        array = array.astype(np.float32) / np.float32(2.0 ** (8 * array.dtype.itemsize - 1))
-    samples: NDArray[np.float32] = array.astype(np.float32, copy=False)
-    return samples
+    return pcm.to_float(array)
 
 
 def _reason(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Samples as Python programs have them: arrays of any usual type, lists, tensors, rows of ``datasets``."""
+"""Convert samples of Python programs: arrays of any usual type, lists, tensors, rows of ``datasets``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from littlefoot.audio import SAMPLE_RATE, reading
+from littlefoot.audio import SAMPLE_RATE, pcm, reading
 from littlefoot.audio.channels import Choice, Mixer
 from littlefoot.audio.pcm import Pcm
 from littlefoot.errors import AudioError, ConfigError
@@ -19,24 +19,24 @@ _RATES = range(1000, 768_001)
 
 
 def is_several(source: object) -> bool:
-    """Whether it is a list of recordings, rather than one: of paths, arrays or rows, not of numbers."""
+    """Return True for a list of recordings (paths, arrays or rows) rather than one of numbers."""
     if isinstance(source, str | bytes | Mapping) or not isinstance(source, Sequence):
         return False
     return not len(source) or not isinstance(source[0], int | float | np.number)
 
 
 def recording(source: Any, sampling_rate: int | None = None) -> reading.Source:
-    """What ``littlefoot.audio`` reads, of whatever holds a recording.
+    """Convert a recording to a source that ``littlefoot.audio`` reads.
 
     Args:
-        source: what ``audio.read`` takes; samples of any integer or floating-point type, (T,), (C, T) or
+        source: a source of ``audio.read``; samples of any integer or floating-point type, (T,), (C, T) or
             (T, C), as an array, a list or a tensor; a row of ``datasets`` with ``array`` and
             ``sampling_rate``, or with ``bytes`` or ``path``; or a decoder of torchcodec.
-        sampling_rate: of samples, in hertz; None: 16000, or what the row says.
+        sampling_rate: rate of samples in hertz; None: 16000, or that of the row.
 
     Raises:
         AudioError: samples of another kind or shape.
-        ConfigError: a sampling rate for what has its own, or an impossible one.
+        ConfigError: a sampling rate for a source that has its own, or an impossible one.
     """
     if isinstance(source, Mapping):
         if source.get("array") is not None:
@@ -62,7 +62,7 @@ def recording(source: Any, sampling_rate: int | None = None) -> reading.Source:
 
 
 def _mono(given: Any, sampling_rate: int | None) -> NDArray[np.float32]:
-    """(T,) float32 at 16 kHz."""
+    """Convert to (T,) float32 at 16 kHz."""
     samples = _floats(given)
     if samples.ndim == 2:
         small, large = sorted(samples.shape)
@@ -89,20 +89,16 @@ def _mono(given: Any, sampling_rate: int | None) -> NDArray[np.float32]:
 
 
 def _floats(given: Any) -> NDArray[np.float32]:
-    """In -1 ... 1."""
+    """Convert to floats in -1 ... 1."""
     try:
         array = np.asarray(given.detach().cpu() if hasattr(given, "detach") else given)
     except ValueError as error:  # lists of different lengths
         raise AudioError(f"samples were given that make no array ({error})") from error
     kind, size = array.dtype.kind, array.dtype.itemsize
-    if kind == "f":
-        return array.astype(np.float32, copy=False)
     if kind == "i" and size == 8 and array.size and np.abs(array).max() <= 32768:  # of lists: 16 bits
-        return array.astype(np.float32) / np.float32(32768)
-    if kind == "i" and size < 8:
-        return array.astype(np.float32) / np.float32(2.0 ** (8 * size - 1))
-    if array.dtype == np.uint8:
-        return (array.astype(np.float32) - np.float32(128)) / np.float32(128)
+        array, size = np.clip(array, -32768, 32767).astype(np.int16), 2
+    if kind == "f" or (kind == "i" and size < 8) or array.dtype == np.uint8:
+        return pcm.to_float(array)
     raise AudioError(
         f"a {type(given).__name__} of {array.dtype} was given: give a path, bytes, a binary file, or samples "
         "in floating point or integers of at most 32 bits"

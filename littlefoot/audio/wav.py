@@ -1,8 +1,8 @@
-"""WAV files whose headers lie: what is there is read, as FFmpeg reads it.
+"""Read WAV files with wrong headers, as FFmpeg does.
 
-Recorders that were killed or stream leave a length of 0 or of 4 GB; others write the size of the file in the
-place of the data's, the number of samples in that of the bytes, or a length that has wrapped at 4 GiB. So the
-data are looked for here, and libsndfile gets them behind a header that is right.
+Recorders that stream or were killed leave a length of 0 or of 4 GB. Others write the size of the file instead
+of the data's, the number of samples instead of bytes, or a length that has wrapped at 4 GiB. This module
+finds the data, and libsndfile gets them after a correct header.
 """
 
 import io
@@ -12,40 +12,40 @@ from typing import BinaryIO, NamedTuple
 from littlefoot.errors import AudioError
 
 SLACK = 128
-"""So many bytes may be missing: writers add the length of a header to that of the data. They last 4 ms."""
+"""Bytes that may be missing, 4 ms: writers add the length of a header to that of the data."""
 _OPEN = (*range(0x7FFFF000, 0x80000001), *range(0xFFFFFF00, 0x100000000))
 _UNFINISHED = (0, 0xFFFFFFFF)
 """Lengths of a whole file whose header was not completed."""
 _JUNK_SECONDS = 0.1
-"""What stands behind the data and is no chunk is audio if it is longer."""
+"""Length beyond which bytes after the data that form no chunk count as audio."""
 _PCM = (1, 3)
 _TRAILERS = (b"TAG", b"ID3", b"APETAGEX")
 
 
 class Found(NamedTuple):
-    """Where the samples of a WAV file are."""
+    """The location of the samples of a WAV file."""
 
     form: bytes
-    """The content of its chunk ``fmt ``."""
+    """Content of the chunk ``fmt ``."""
     start: int
-    """The first byte of its samples."""
+    """First byte of the samples."""
     length: int
-    """In bytes."""
+    """Length of the samples in bytes."""
     order: str
-    """Of the bytes of numbers: ``<`` or ``>``."""
+    """Byte order of numbers: ``<`` or ``>``."""
     warning: str | None
-    """What is wrong with its header, though it can be read."""
+    """Fault of the header, if the file is readable nevertheless."""
 
     @property
     def is_mpeg(self) -> bool:
-        """Whether it holds MP2 or MP3."""
+        """Return True if the file contains MP2 or MP3."""
         return struct.unpack(f"{self.order}H", self.form[:2])[0] in (0x50, 0x55)
 
 
 def find(stream: BinaryIO) -> Found | None:
-    """Look for the samples; None for what is no WAV file, or has no format. The position changes.
+    """Find the samples; return None for a file that is not WAV or has no format. The position changes.
 
-    Raises AudioError, whose message does not name the file, where it is cut off.
+    Raises AudioError, whose message does not name the file, if it is truncated.
     """
     size = stream.seek(0, 2)
     head = _at(stream, 0, 12)
@@ -69,7 +69,7 @@ def find(stream: BinaryIO) -> Found | None:
         elif name == b"ds64":  # RF64 keeps 64-bit lengths here: of the file, then of the data
             long_length = int.from_bytes(_at(stream, start + 8, 8), "little")
         position = start + length
-        if length % 2 and not _is_name(_at(stream, position, 4)):  # some writers leave the padding out
+        if length % 2 and not _is_name(_at(stream, position, 4)):  # some writers omit the padding
             position += 1
     return None
 
@@ -77,7 +77,7 @@ def find(stream: BinaryIO) -> Found | None:
 def _length(
     stream: BinaryIO, form: bytes, order: str, whole: int, start: int, declared: int, present: int
 ) -> tuple[int, str | None]:
-    """Bytes of samples, and what is wrong with the header."""
+    """Return the bytes of samples, and the fault of the header."""
     if declared in _OPEN:  # streamed through a pipe
         return present, None
     if declared == 0:
@@ -103,7 +103,7 @@ def _length(
 
 
 def _are_chunks(stream: BinaryIO, position: int, count: int) -> bool:
-    """Whether names and lengths of chunks, the last of which may be cut, fill so many bytes."""
+    """Return True if chunks with names and lengths fill the bytes; the last one may be truncated."""
     end = position + count
     found = 0
     while position + 8 <= end:
@@ -120,7 +120,7 @@ def _is_name(name: bytes) -> bool:
 
 
 def _is_zero(stream: BinaryIO, position: int, count: int) -> bool:
-    """Whether there is nothing but the padding of some recorders' blocks."""
+    """Return True if the bytes are only the padding of some recorders' blocks."""
     stream.seek(position)
     while count > 0 and (data := stream.read(min(count, 1 << 16))):
         if data.count(0) < len(data):
@@ -135,7 +135,7 @@ def _at(stream: BinaryIO, position: int, count: int) -> bytes:
 
 
 class Corrected(io.RawIOBase):
-    """A WAV file with a header that is right: a chunk ``fmt `` and a chunk ``data`` of the file."""
+    """A WAV file with a corrected header: a chunk ``fmt `` and a chunk ``data`` of the file."""
 
     def __init__(self, stream: BinaryIO, found: Found) -> None:
         self._stream = stream

@@ -1,5 +1,5 @@
-"""``littlefoot bench``: what models cost and what they get right, measured side by side in one run.
+"""Measure the errors and costs of models side by side in one run.
 
-``runner`` starts a process for every model (``worker``, steered by ``process``) and makes them take turns;
-``report`` is what comes out, and ``table``, ``page`` and ``compare`` show it.
+``runner`` starts a process for every model (``worker``, controlled by ``process``) and runs them in turn.
+``report`` is the result, and ``table``, ``page`` and ``compare`` show it.
 """

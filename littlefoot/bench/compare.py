@@ -1,4 +1,4 @@
-"""What became worse since an older report."""
+"""Find the figures that became worse since an older report."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Change:
     before: float
     after: float
     worse: float
-    """Relative: 0.1 is a tenth worse, negative is better."""
+    """Relative change: 0.1 is a tenth worse, negative is better."""
     regression: bool
-    """Beyond the threshold, and beyond what may be chance."""
+    """Whether the change exceeds the threshold and chance."""
 
     def __str__(self) -> str:
         direction = "worse" if self.worse > 0 else "better"
@@ -31,23 +31,23 @@ class Change:
 
 @dataclass(frozen=True)
 class Measure:
-    """How a figure is compared."""
+    """A figure, with the way to compare it."""
 
     name: str
     value: Callable[[Model], float | None]
     interval: Callable[[Model], tuple[float, float] | None] = lambda model: None
-    """Where the value may lie by chance; None: it is exact."""
+    """Function that returns the interval of the value; None: it is exact."""
     more_is_better: bool = False
 
 
 def compare(new: Report, old: Report, threshold: float = 0.05) -> tuple[list[Change], list[str]]:
-    """The changes of all models that both have, and what could not be compared.
+    """Return the changes of all models in both reports, and notes on figures that are not comparable.
 
-    Speeds are compared as ratios to the baseline, where that is the same in both; times of different days or
-    machines tell nothing. Error rates are compared where the utterances are the same.
+    Speeds are compared as ratios to the same baseline, because times of different days or machines are not
+    comparable. Error rates are compared on the same utterances.
 
     Args:
-        threshold: relative; more is a regression, unless the interval of a measure reaches back that far.
+        threshold: relative change beyond which a figure is a regression, unless its interval is that wide.
     """
     measures = [
         Measure("MB", lambda m: m.bytes and m.bytes / 1e6),

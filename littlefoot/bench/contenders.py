@@ -1,4 +1,4 @@
-"""What takes part in a comparison: a model, and what runs it."""
+"""Define the rows of a comparison: a model, and the library that runs it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ Waveform = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Contender:
-    """A row to be: which model, run by what. Travels to the worker as JSON."""
+    """A model and the library that runs it. The worker receives it as JSON."""
 
     name: str
     kind: str
     """``littlefoot``, or a name of ``littlefoot.bench.peers.PEERS``."""
     source: str
-    """The model: a bundled name, a directory or a Hub id."""
+    """Source of the model: a bundled name, a directory or a Hub id."""
     engine: str = "auto"
     precision: str = "auto"
     language: str | None = None
@@ -31,21 +31,21 @@ class Subject(Protocol):
 
     engine: str
     precision: str
-    """Of its products, such as ``f32``."""
+    """Precision of the products, such as ``f32``."""
 
     def transcribe(self, waveform: Waveform) -> str:
-        """Samples (T,) float32 at 16 kHz -> text."""
+        """Transcribe samples (T,) float32 at 16 kHz."""
 
 
 class Kind(Protocol):
-    """Prepares and loads models of one kind; used inside the worker only."""
+    """A kind of models, which prepares and loads them; used inside the worker only."""
 
     def prepare(self, contender: Contender, folder: Path, samples: int) -> dict[str, Any]:
-        """Convert the model, where that is needed, into files of ``folder``, and describe it.
+        """Convert the model into files of ``folder`` if needed, and describe it.
 
-        Returns fields of ``report.Model``, and ``macs``: multiply-accumulates for so many samples
-        by precision, where they are known.
+        Returns fields of ``report.Model``, and ``macs``: multiply-accumulates for a number of samples, by
+        precision, if they are known.
         """
 
     def load(self, contender: Contender, folder: Path, threads: int) -> Subject:
-        """What a user waits for when his program starts."""
+        """Load the model, as a program does when it starts."""

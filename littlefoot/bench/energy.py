@@ -1,11 +1,10 @@
-"""Energy and carbon, and where the figures come from: measured, estimated, or not to be had.
+"""Find energy and carbon figures, with their sources: measured, estimated, or unavailable.
 
-Measured: the counters of the processor's package (RAPL), read by codecarbon around a model's work. They count
-everything that the package did meanwhile.
+Measured: codecarbon reads the counters of the processor's package (RAPL) before and after a model's work.
+They include everything that the package did meanwhile.
 
-Estimated: the processor's thermal design power, shared evenly by its threads, times the processor seconds
-that the model took. In a virtual machine nobody knows how many threads the package has, so the power must be
-given.
+Estimated: the thermal design power per processor thread, times the processor seconds of the model. In a
+virtual machine the number of the package's threads is unknown, so the power must be given.
 """
 
 from __future__ import annotations
@@ -25,20 +24,20 @@ JOULES_PER_KWH = 3.6e6
 
 @dataclass(frozen=True)
 class Source:
-    """How energy is found on this machine."""
+    """The source of energy figures on this machine."""
 
     kind: str
     """``MEASURED``, ``ESTIMATED`` or ``UNAVAILABLE``."""
     detail: str
     watts_per_thread: float | None = None
-    """For ``ESTIMATED``."""
+    """Watts of a processor thread, if ``ESTIMATED``."""
 
 
 def find(tdp: float | None = None) -> Source:
-    """The best source there is.
+    """Find the best available source.
 
     Args:
-        tdp: watts of the processor threads that this machine has, where the user knows them.
+        tdp: watts of this machine's processor threads, if they are known.
     """
     installed = find_spec("codecarbon") is not None
     if installed and _has_rapl():
@@ -66,16 +65,16 @@ def find(tdp: float | None = None) -> Source:
 
 
 def is_virtual() -> bool:
-    """Whether the processor says that it is one of a virtual machine."""
+    """Return True if the processor declares that it belongs to a virtual machine."""
     return "hypervisor" in machine.flags()
 
 
 def measured_joules(work: Callable[[], None]) -> float | None:
-    """Joules that the processor's package used during ``work``; None if codecarbon could not tell."""
+    """Measure the joules of the processor's package during ``work``; None if codecarbon has no figure."""
     from codecarbon import OfflineEmissionsTracker
 
     tracker = OfflineEmissionsTracker(
-        country_iso_code="USA",  # for carbon, which is not read
+        country_iso_code="USA",  # for carbon figures, which are not used
         tracking_mode="machine",
         save_to_file=False,
         log_level="critical",
@@ -91,7 +90,7 @@ def measured_joules(work: Callable[[], None]) -> float | None:
 
 
 def carbon(country: str | None) -> tuple[float | None, str]:
-    """Grams of CO2 equivalent per kWh, and whose they are. Raises ConfigError for an unknown country."""
+    """Return grams of CO2 equivalent per kWh and their source. Raises ConfigError for an unknown country."""
     if find_spec("codecarbon") is None:
         if country is not None:
             raise ConfigError("--country needs the package 'codecarbon': pip install 'littlefoot[bench]'")
@@ -117,7 +116,7 @@ def _has_rapl() -> bool:
 
 
 def _tdp_of_table() -> float | None:
-    """Watts of the whole processor; None where the table does not have it (codecarbon would guess)."""
+    """Return the watts of the whole processor; None if the table lacks it (codecarbon would guess)."""
     from codecarbon.core.cpu import TDP
 
     _quiet()

@@ -1,6 +1,6 @@
-"""The kinds of contenders by name: models that littlefoot runs, and its peers.
+"""Find the kinds of rows by name: littlefoot's own models, and baselines of other libraries.
 
-Modules are imported when they are needed: a worker is to load what its own model needs, and no more.
+Modules are imported on use, so that a worker loads only the modules that its model needs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from littlefoot.bench.contenders import Contender, Kind, Waveform
 
 
 def kind(name: str) -> Kind:
-    """The kind of that name."""
+    """Return the kind of this name."""
     if name == "littlefoot":
         return Littlefoot()
     from littlefoot.bench import peers
@@ -21,7 +21,7 @@ def kind(name: str) -> Kind:
 
 
 class Littlefoot:
-    """Models run by ``littlefoot.load``."""
+    """Models that ``littlefoot.load`` runs."""
 
     def prepare(self, contender: Contender, folder: Path, samples: int) -> dict[str, Any]:
         from littlefoot.artifact import checkpoint

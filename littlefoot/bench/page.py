@@ -1,4 +1,4 @@
-"""The report as one HTML file that needs nothing else."""
+"""Write the report as one HTML file without dependencies."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ MARK = "/* the report */"
 
 
 def render(report: Report) -> str:
-    """The page of a report; its recordings are played where they are at hand."""
+    """Make the page of a report, with players for recordings that are available."""
     notes = json.dumps(table.footnotes(report))
     content = f'{{"report": {report.model_dump_json()}, "notes": {notes}}}'
     before, _, after = TEMPLATE.read_text(encoding="utf-8").partition(MARK)
-    # Inside of a script element "</" and "<!--" would not be data.
+    # inside a script element "</" and "<!--" would not be data
     return before + content.replace("<", "\\u003c") + after
 
 

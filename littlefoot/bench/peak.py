@@ -1,4 +1,4 @@
-"""The fastest this machine multiplies matrices: what a network's speed is held against."""
+"""Measure how fast this machine multiplies matrices, for comparison with a network's speed."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ import numpy as np
 from littlefoot.runtime.engine import openvino_core
 
 SIZE = 1536
-"""Rows and columns: 7 GFLOP per product, every number being used 1536 times."""
+"""Rows and columns: 7 GFLOP per product, with every number used 1536 times."""
 RUNS = 4
 
 
 def measure_peaks(threads: int) -> dict[str, float]:
-    """Operations per second (two for a multiply-accumulate) by precision: f32, bf16 and int8.
+    """Measure operations per second (two for a multiply-accumulate) by precision: f32, bf16 and int8.
 
-    The best of ``RUNS`` products in OpenVINO, as a peak is what was ever reached; without bf16 where the
-    processor has none.
+    The figures are the best of ``RUNS`` products in OpenVINO, without bf16 if the processor lacks it.
     """
     core = openvino_core()
     capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -43,9 +42,9 @@ def measure_peaks(threads: int) -> dict[str, float]:
 
 
 def _product(quantized: bool) -> Any:
-    """An OpenVINO model: a matrix times a constant one, both rounded to 8 bits if ``quantized``.
+    """Make an OpenVINO model that multiplies by a constant matrix, both rounded to 8 bits if ``quantized``.
 
-    Its result is reduced to one number per row, so that writing it out costs little.
+    The result is reduced to one number per row, so that writing it takes little time.
     """
     import openvino
     from openvino import opset13 as ops

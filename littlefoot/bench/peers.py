@@ -1,7 +1,7 @@
-"""Other ways to run a model, for comparison: adapters, used where their packages are installed.
+"""Run models by other libraries, as baselines, if their packages are installed.
 
-Each is set up as its documentation advises for one processor, and hears the same audio with the same number
-of threads. The packages are no dependencies of littlefoot.
+Each is configured as its documentation advises for one processor, and gets the same audio and number of
+threads. The packages are not dependencies of littlefoot.
 """
 
 from __future__ import annotations
@@ -25,35 +25,35 @@ CHECKPOINT = "checkpoint"
 
 @dataclass(frozen=True)
 class Peer:
-    """A way to run models."""
+    """A library that runs models."""
 
     kind: Kind
     packages: tuple[str, ...]
-    """What must be installed, by the names of the modules."""
+    """Required packages, by the names of their modules."""
     about: str
 
 
 class CTCText:
-    """From a network's input and output to text, as littlefoot does it."""
+    """Conversion between a network's input and output and text, as in littlefoot."""
 
     def __init__(self, folder: Path) -> None:
-        """``folder``: a checkpoint, of which only the text side is read."""
+        """Read the vocabulary and the preprocessor settings of the checkpoint in ``folder``."""
         self._config = ModelConfig.from_dict(read_json(folder / artifact.CONFIG))
         self._vocabulary, preprocessor = artifact.read_text_side(folder, self._config)
         self._normalize = bool(preprocessor["do_normalize"])
 
     def batch(self, waveform: Waveform) -> npt.NDArray[np.float32]:
-        """Samples (T,) -> the network's input (1, T)."""
+        """Turn samples (T,) into the network's input (1, T)."""
         prepared = reading.normalize(waveform) if self._normalize else waveform
         return np.asarray(prepared[None], np.float32)
 
     def text(self, logits: npt.NDArray[Any]) -> str:
-        """Logits (F, V) -> text, greedily."""
+        """Decode logits (F, V) greedily."""
         return greedy(logits, self._vocabulary, self._config.frame_ms / 1000).text
 
 
 def _full_precision(contender: Contender, folder: Path) -> Artifact:
-    """The model in float32, and as a checkpoint for transformers in ``folder``.
+    """Load the model in float32, and save it as a checkpoint for transformers in ``folder``.
 
     Raises ConfigError if transformers has no such models.
     """
@@ -66,7 +66,7 @@ def _full_precision(contender: Contender, folder: Path) -> Artifact:
 
 
 def _description(full: Artifact, size: int, macs: dict[str, int] | None = None) -> dict[str, Any]:
-    """Fields of a row; ``size``: bytes of the weights as this peer stores them."""
+    """Describe a row; ``size`` is the number of bytes of the weights as this library stores them."""
     layers = full.config.num_hidden_layers
     return {"parameters": full.parameters, "layers": layers, "bytes": size, "macs": macs or {}}
 
@@ -247,7 +247,7 @@ class CTranslate2Subject:
 
 
 class FasterWhisper:
-    """A Whisper model in the format of faster-whisper, in int8 and greedily: a model of its own."""
+    """A Whisper model in the format of faster-whisper, in int8, decoded greedily; a different model."""
 
     def prepare(self, contender: Contender, folder: Path, samples: int) -> dict[str, Any]:
         size = (Path(contender.source) / "model.bin").stat().st_size
@@ -288,4 +288,4 @@ PEERS: dict[str, Peer] = {
     "faster-whisper": Peer(FasterWhisper(), ("faster_whisper",), "a Whisper model, int8, beam 1"),
 }
 OF_THE_SAME_MODEL = tuple(name for name in PEERS if name != "faster-whisper")
-"""Those that run the first model of the run unless told otherwise."""
+"""Baselines that run the first model of the run by default."""

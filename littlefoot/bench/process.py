@@ -1,4 +1,4 @@
-"""A model in a process of its own, that can fail without harm to the others."""
+"""Run a model in a separate process, so that its failure does not affect the others."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from littlefoot.errors import LittlefootError
 from littlefoot.system.processes import how_it_ended
 
 TIMEOUT_SECONDS = 900.0
-"""A model that answers no request for so long is taken for dead."""
+"""Seconds without an answer after which a model counts as dead."""
 
 
 class ContenderError(LittlefootError):
-    """A model failed to load, crashed or does not answer."""
+    """Raised if a model fails to load, crashes or does not answer."""
 
 
 class Process:
-    """A worker (``littlefoot.bench.worker``). Ends with the ``with`` statement."""
+    """A worker (``littlefoot.bench.worker``), which ends with the ``with`` statement."""
 
     def __init__(self, cache: Path, timeout: float = TIMEOUT_SECONDS) -> None:
-        """``cache``: where littlefoot keeps compiled models."""
+        """Start a worker; ``cache`` is the directory of its compiled models."""
         self._timeout = timeout
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed in __exit__)
         self._process = subprocess.Popen(
@@ -52,13 +52,13 @@ class Process:
             if file is not None:
                 try:
                     file.close()
-                except BrokenPipeError:  # a request that it did not live to read
+                except BrokenPipeError:  # it ended before it read the request
                     continue
 
     def ask(self, do: str, **arguments: Any) -> Any:
-        """What a method of the worker returns.
+        """Call a method of the worker and return its result.
 
-        Raises ContenderError if it fails there, or the process ends or does not answer in time.
+        Raises ContenderError if it fails, or if the process ends or does not answer in time.
         """
         assert self._process.stdin is not None
         try:
@@ -72,7 +72,7 @@ class Process:
         return answer["result"]
 
     def _line(self, do: str) -> bytes:
-        """The next answer."""
+        """Read the next answer."""
         assert self._process.stdout is not None
         descriptor = self._process.stdout.fileno()
         end = time.monotonic() + self._timeout

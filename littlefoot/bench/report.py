@@ -1,4 +1,4 @@
-"""What ``littlefoot bench --json`` writes: every figure with its definition.
+"""Define the report of ``littlefoot bench --json``: every figure with its definition.
 
 Times are seconds of wall-clock unless a name says otherwise, sizes are bytes, rates are fractions. An
 interval (low, high) is a 95 % bootstrap interval. None: not measured, or not defined for the model.
@@ -15,45 +15,45 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from littlefoot.errors import LittlefootError
 
 SCHEMA_VERSION = 1
-"""Goes up when a field changes its meaning or goes away, not when one is added."""
+"""Version of the file. It increases if a field changes its meaning or is removed, not if one is added."""
 
 MEASURED, ESTIMATED, UNAVAILABLE = "measured (RAPL)", "estimated (TDP x CPU time)", "unavailable"
-"""Where figures of energy come from."""
+"""Sources of energy figures."""
 
 Interval = tuple[float, float]
 
 
 class Part(BaseModel):
-    """Immutable. A file may have fields that a newer version added; they are ignored."""
+    """An immutable part of the report. Unknown fields of newer versions are ignored."""
 
     model_config = ConfigDict(frozen=True)
 
 
 class Machine(Part):
-    """What everything was measured on."""
+    """The machine of the measurements."""
 
     processor: str
     instructions: list[str]
-    """Those that engines make special use of."""
+    """Instruction sets that engines use."""
     virtual: bool
-    """Whether the processor says that it is one of a virtual machine."""
+    """Whether the processor declares that it belongs to a virtual machine."""
     threads: int
-    """Processor threads that the processes might use."""
+    """Processor threads available to the processes."""
     memory_bytes: int | None
     platform: str
     versions: dict[str, str]
-    """Of littlefoot, Python, and the installed packages that compute."""
+    """Versions of littlefoot, Python, and the installed packages that compute."""
     load_before: float | None
-    """Processes that wanted to run in the minute before: 0 on a quiet machine."""
+    """Load average of the minute before: 0 on a quiet machine."""
     load_after: float | None
-    """The same in the last minute of the run, the models' own included."""
+    """Load average of the last minute of the run, which includes the models."""
     peak_ops_per_s: dict[str, float]
     """The fastest large matrix product in this run, by precision, with the first number of threads; two
     operations are a multiply-accumulate."""
 
 
 class Data(Part):
-    """What was recognised."""
+    """The recordings of the run."""
 
     manifests: list[str]
     split: str
@@ -61,13 +61,13 @@ class Data(Part):
     """Utterances of each set."""
     seconds: float
     words: int | None
-    """Of the references; None where there are none."""
+    """Words of the references; None without references."""
     pseudo_labelled: list[str]
     """Sets whose references were made by other recognisers: their error rates are agreement, not truth."""
     fingerprint: str
-    """A digest of the utterances' ids and references: error rates are comparable where it is the same."""
+    """Digest of the utterances' ids and references: error rates with the same digest are comparable."""
     failed: list[str]
-    """Recordings that could not be read, and why; no model got them."""
+    """Recordings that could not be read, with the reasons."""
 
 
 class Utterance(Part):
@@ -75,12 +75,12 @@ class Utterance(Part):
     set: str
     seconds: float
     path: str
-    """In a file, relative to its folder."""
+    """Path of the recording; in a file, relative to its folder."""
     reference: str | None
 
 
 class Hypothesis(Part):
-    """What a model made of an utterance."""
+    """A model's result for an utterance."""
 
     text: str
     errors: int | None
@@ -100,22 +100,22 @@ class Rates(Part):
 
 
 class Difference(Part):
-    """How a model's word error rate differs from the baseline's on the same utterances."""
+    """Difference of a model's word error rate from the baseline's on the same utterances."""
 
     wer: float
-    """Positive: more errors than the baseline."""
+    """Difference of the rates; positive if the model makes more errors than the baseline."""
     interval: Interval
     p_value: float
-    """Two-sided, of a paired bootstrap over utterances."""
+    """Two-sided p value of a paired bootstrap over utterances."""
 
 
 class Speed(Part):
-    """Samples in memory to text, for one length of audio and number of threads."""
+    """Speed from samples in memory to text, for one length of audio and number of threads."""
 
     audio_s: float
     threads: int
     seconds: float
-    """Median over all rounds."""
+    """Median seconds over all rounds."""
     quartiles: Interval
     x_realtime: float
     rtf: float
@@ -123,7 +123,7 @@ class Speed(Part):
     times_as_fast: float | None
     """Median over rounds of the baseline's time over this model's."""
     times_as_fast_interval: Interval | None
-    """Bootstrap over launches, then over rounds within a launch."""
+    """Interval by a bootstrap over launches, then over rounds within a launch."""
     settled: bool
     """Whether the interval is so narrow that another run should agree within 5 %."""
 
@@ -135,12 +135,12 @@ class Percentiles(Part):
 
 
 class Streaming(Part):
-    """Of models made for streaming, fed as a sound card would."""
+    """Delays of a streaming model that gets audio as from a sound card."""
 
     algorithmic_latency_ms: float
-    """From the time of a frame to the last sample that may change it; computing comes on top."""
+    """Time from a frame to the last sample that can change it, without computing."""
     chunk_ms: Percentiles
-    """What computing a chunk takes."""
+    """Milliseconds for computing a chunk."""
     first_partial_ms: float
     """Median over utterances: from the beginning of the first word, as the model places it, to the first
     text, in time of the recording plus computing."""
@@ -154,46 +154,46 @@ class Model(Part):
 
     name: str
     kind: str
-    """``littlefoot``, or the peer that ran it."""
+    """``littlefoot``, or the library that ran it."""
     source: str
     error: str | None = None
-    """Why figures are missing, where the model failed to load or crashed half-way."""
+    """Reason for missing figures, if the model failed to load or crashed."""
     precision: str | None = None
-    """Of the products, such as ``int8 + bf16``."""
+    """Precision of the products, such as ``int8 + bf16``."""
     engine: str | None = None
     parameters: int | None = None
     bytes: int | None = None
-    """Of the weights as stored."""
+    """Bytes of the weights as stored."""
     bytes_by_part: dict[str, int] | None = None
-    """front_end, transformer, head."""
+    """Bytes of front_end, transformer and head."""
     layers: int | None = None
     load_s: float | None = None
     """In a fresh process, compiled models being cached: imports and loading, until the first recording can be
     given. Median over launches."""
     load_spread_s: Interval | None = None
-    """Least and most."""
+    """Least and most of these seconds."""
     load_cold_s: float | None = None
-    """The same, once, with an empty cache of compiled models. Files may be in the system's page cache."""
+    """Seconds of one load with an empty cache of compiled models. Files may be in the system's page cache."""
     peak_rss_bytes: int | None = None
     """Most resident memory of a fresh process that loads the model, warm, and recognises the longest clip;
     median over launches. Pages of files mapped into memory count."""
     peak_rss_cold_bytes: int | None = None
-    """The same with an empty cache: compiling takes memory too."""
+    """Peak memory with an empty cache, which includes compiling."""
     x_realtime: float | None = None
-    """The headline: ``headline_s`` of audio with the first number of threads."""
+    """Speed for ``headline_s`` of audio with the first number of threads, the headline."""
     times_as_fast: float | None = None
-    """The headline's ratio to the baseline."""
+    """Ratio of the headline to the baseline."""
     times_as_fast_interval: Interval | None = None
     settled: bool | None = None
     speed: list[Speed] = []
     latency_ms: Percentiles | None = None
-    """Samples in memory to text, over the utterances, with the first number of threads."""
+    """Time from samples in memory to text, over the utterances, with the first number of threads."""
     cpu_s_per_audio_s: float | None = None
     """Processor seconds, of all threads, per second of audio, over the utterances."""
     macs_per_audio_s: float | None = None
     """Multiply-accumulates of the network per second of audio, for the headline's length."""
     roofline_share: float | None = None
-    """Of the time at the measured peak of its precisions to the time taken, for the headline."""
+    """Ratio of the time at the measured peak of its precisions to the time taken, for the headline."""
     wer: float | None = None
     wer_interval: Interval | None = None
     cer: float | None = None
@@ -208,16 +208,16 @@ class Model(Part):
     """By wer, x_realtime, bytes and peak_rss_bytes: 1 + how many models are better beyond the spread, so
     models that cannot be told apart share a rank."""
     hypotheses: list[Hypothesis | None] = []
-    """In the order of the report's utterances."""
+    """Results in the order of the report's utterances."""
 
 
 class Energy(Part):
-    """How energy was found, for all models."""
+    """Source of the energy figures of all models."""
 
     source: str
-    """Of ``MEASURED``, ``ESTIMATED``, ``UNAVAILABLE``."""
+    """Source: ``MEASURED``, ``ESTIMATED`` or ``UNAVAILABLE``."""
     detail: str
-    """What that means here, or why it is unavailable."""
+    """Explanation of the source, or the reason why there is none."""
     g_co2_per_kwh: float | None
     co2_source: str
 
@@ -225,7 +225,7 @@ class Energy(Part):
 class Report(Part):
     schema_version: int = SCHEMA_VERSION
     created: str
-    """ISO 8601, UTC."""
+    """Time of the report, ISO 8601, UTC."""
     command: str
     seconds_taken: float
     baseline: str | None
@@ -234,11 +234,11 @@ class Report(Part):
     threads: list[int]
     headline_s: float
     launches: int
-    """How often every model's process was started anew."""
+    """Number of fresh starts of every model's process."""
     rounds: int
     """Turns of every model per launch, length and number of threads."""
     measuring_overhead: float | None
-    """What the clock takes, as a share of the shortest time it measured."""
+    """Time of reading the clock, as a share of the shortest measured time."""
     notes: list[str]
     machine: Machine
     energy: Energy
@@ -247,18 +247,18 @@ class Report(Part):
     models: list[Model]
 
     def beside(self, file: Path) -> Report:
-        """A copy whose recordings are found from the folder of ``file``."""
+        """Copy the report, with paths of recordings relative to the folder of ``file``."""
         folder = file.absolute().parent
         moved = [u.model_copy(update={"path": os.path.relpath(u.path, folder)}) for u in self.utterances]
         return self.model_copy(update={"utterances": moved})
 
     def save(self, path: Path) -> None:
-        """Write JSON."""
+        """Write the report as JSON."""
         path.write_text(self.beside(path).model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
 def load(path: Path) -> Report:
-    """Read what ``save`` wrote. Raises LittlefootError for anything else."""
+    """Read a report that ``save`` wrote. Raises LittlefootError for anything else."""
     try:
         text = path.read_text(encoding="utf-8")
         report = Report.model_validate_json(text)

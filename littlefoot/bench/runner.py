@@ -1,9 +1,9 @@
-"""Measures models side by side: each in a process of its own, taking turns in every round.
+"""Measure models side by side, each in a separate process, in turn in every round.
 
-A launch starts all processes anew. In it every model loads, then for each length of audio and number of
-threads there are rounds in which every model has a turn, in an order drawn anew; then the launch's share of
-the utterances follows, each recognised by all models before the next. What disturbs the machine so disturbs
-all of them, and ratios round by round tell more than times.
+A launch starts all processes anew and loads every model. For each length of audio and number of threads there
+are rounds, in which every model has a turn, in a random order. The launch's share of the utterances follows;
+all models recognise an utterance before the next one. Disturbances of the machine thus affect all models, and
+ratios round by round are more reliable than times.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ HEADLINE_SECONDS = 10.0
 STREAMED = 20
 """Utterances whose delays are measured in a stream."""
 STREAMED_SECONDS = 1.5
-"""Shorter ones have too few chunks."""
+"""Least seconds of these utterances; shorter ones have too few chunks."""
 ENERGY_LAUNCHES, ENERGY_SECONDS = 3, 3.0
 
 
 @dataclass(frozen=True)
 class BenchSettings:
-    """How much is measured."""
+    """The extent of a measurement."""
 
     lengths: tuple[float, ...] = (2.0, 10.0, 30.0)
-    """Seconds of audio."""
+    """Lengths of clips, in seconds."""
     threads: tuple[int, ...] = (1,)
-    """All but the speeds are measured with the first."""
+    """Numbers of threads. The first one is used for everything but the speeds."""
     launches: int = 4
     rounds: int = 4
     tdp: float | None = None
@@ -50,21 +50,21 @@ class BenchSettings:
 
     @property
     def headline(self) -> float:
-        """The length that the table shows."""
+        """Return the length that the table shows."""
         return HEADLINE_SECONDS if HEADLINE_SECONDS in self.lengths else sorted(self.lengths)[-1]
 
 
 Configuration = tuple[float, int]
-"""Seconds of audio, threads."""
+"""Seconds of audio and number of threads."""
 
 
 @dataclass
 class Row:
-    """What was measured of a model, as it was measured."""
+    """The raw measurements of a model."""
 
     contender: Contender
     folder: Path
-    """What it was converted to, and its cache of compiled models."""
+    """Folder of the converted model and of its cache of compiled models."""
     error: str | None = None
     description: dict[str, Any] = field(default_factory=dict)
     engine: str | None = None
@@ -76,17 +76,17 @@ class Row:
     times: dict[Configuration, list[list[float]]] = field(default_factory=dict)
     """Seconds of every round of every launch."""
     texts: list[dict[str, Any] | None] = field(default_factory=list)
-    """For each utterance: text, seconds, cpu_seconds."""
+    """Text, seconds and cpu_seconds of each utterance."""
     streams: list[dict[str, Any]] = field(default_factory=list)
     joules: list[float] = field(default_factory=list)
-    """Per second of audio, where they can be measured."""
+    """Joules per second of audio, if they can be measured."""
     overhead: float | None = None
 
     def start(self) -> Process:
         return Process(self.folder / "cache")
 
     def load(self, process: Process, threads: int) -> float:
-        """Load the model there: seconds."""
+        """Load the model in the worker; return the seconds."""
         found = process.ask(
             "load", contender=asdict(self.contender), folder=str(self.folder), threads=threads
         )
@@ -96,21 +96,21 @@ class Row:
 
 @dataclass
 class Measured:
-    """All of it."""
+    """The raw measurements of a run."""
 
     rows: list[Row]
     utterances: list[Utterance]
-    """Those that could be read."""
+    """Utterances that could be read."""
     seconds: list[float]
-    """Their lengths."""
+    """Lengths of the utterances in seconds."""
     failed: list[str]
-    """What could not be read, and why."""
+    """Recordings that could not be read, with the reasons."""
     peaks: dict[str, float]
     source: energy.Source
 
 
 def steps(contenders: Sequence[Contender], utterances: Sequence[Utterance], settings: BenchSettings) -> int:
-    """Of how many steps a measurement consists."""
+    """Count the steps of a measurement."""
     turns = len(settings.lengths) * len(settings.threads) * settings.rounds
     return len(contenders) * (2 + settings.launches * (1 + turns)) + len(utterances)
 
@@ -123,8 +123,8 @@ def measure(
 ) -> Measured:
     """Measure all models on all utterances.
 
-    ``progress`` is told how many of ``steps`` are done. A model that fails keeps its error and leaves the
-    run.
+    ``progress`` gets the number of ``steps`` that are done. A model that fails keeps its error and is not
+    measured further.
 
     Raises LittlefootError if no recording can be read.
     """
@@ -193,17 +193,14 @@ class _Bench:
 
     @contextmanager
     def _failing(self, row: Row) -> Iterator[None]:
-        """A model's failure becomes its row's error."""
+        """Turn a model's failure into the error of its row."""
         try:
             yield
         except ContenderError as error:
             row.error = str(error)
 
-    def _alive(self) -> list[Row]:
-        return [row for row in self._rows if row.error is None]
-
     def _write_clips(self) -> dict[float, Path]:
-        """A clip of each length, joined from recordings in an order drawn at random."""
+        """Write a clip of each length, joined from recordings in a random order."""
         wanted = round(max(self._settings.lengths) * SAMPLE_RATE)
         order = list(range(len(self._utterances)))
         random.Random(1).shuffle(order)
@@ -217,7 +214,7 @@ class _Bench:
             raise LittlefootError(
                 f"none of {len(order)} recordings can be read; the first: {next(iter(self._failed.values()))}"
             )
-        samples = np.resize(np.concatenate(joined), wanted)  # repeated where there is too little
+        samples = np.resize(np.concatenate(joined), wanted)  # repeated if there is too little audio
         clips = {}
         for seconds in self._settings.lengths:
             clips[seconds] = self._folder / f"{seconds:g}.npy"
@@ -225,7 +222,7 @@ class _Bench:
         return clips
 
     def _read(self, index: int) -> Waveform | None:
-        """The samples of an utterance; None, and a note, where they cannot be read."""
+        """Read the samples of an utterance; return None and add a note if that fails."""
         if index in self._failed:
             return None
         utterance = self._utterances[index]
@@ -243,7 +240,7 @@ class _Bench:
         return found
 
     def _load_and_run(self, row: Row, process: Process) -> tuple[float, int]:
-        """Seconds to load, and the memory it took to recognise the longest clip."""
+        """Return the seconds of loading, and the memory for recognising the longest clip."""
         seconds = row.load(process, self._settings.threads[0])
         process.ask("transcribe", path=str(self._clips[max(self._clips)]))
         return seconds, process.ask("peak_rss")
@@ -272,7 +269,7 @@ class _Bench:
                 self._rounds(launch, processes, threads)
 
     def _each(self, processes: dict[int, Process], do: Callable[[Row, Process], object]) -> None:
-        """For every model that is alive, in an order drawn at random."""
+        """Do something for every running model, in a random order."""
         order = list(processes)
         self._random.shuffle(order)
         for number in order:
@@ -294,7 +291,7 @@ class _Bench:
                 self._step(len(processes))
 
     def _recognise(self, launch: int, processes: dict[int, Process]) -> None:
-        """This launch's share of the utterances."""
+        """Recognise this launch's share of the utterances."""
         clip = self._folder / "utterance.npy"
 
         def recognise(row: Row, process: Process, index: int) -> None:

@@ -1,4 +1,4 @@
-"""A report as a table: for the terminal, and in Markdown for results and model cards."""
+"""Show a report as a table, on a terminal and in Markdown."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 MARKS = "<!-- bench -->\n", "<!-- /bench -->\n"
 MISSING = "-"
 ALL_COLUMNS = 200
-"""Characters that all columns need."""
+"""Width of a terminal at which all columns are shown."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,13 @@ class Column:
     title: str
     text: Callable[[Model], str | None]
     rank: str | None = None
-    """The measure whose best models are marked."""
+    """Measure whose best models are marked."""
     minor: bool = False
-    """Left out where there is little room."""
+    """Whether a narrow terminal omits it."""
 
 
 def columns(report: Report) -> list[Column]:
-    """Those for which at least one model has a figure."""
+    """List the columns for which at least one model has a figure."""
     threads = "1 thread" if report.threads[0] == 1 else f"{report.threads[0]} threads"
     every = [
         Column("MB", lambda m: _scaled(m.bytes, 1e-6, ".2f"), "bytes"),
@@ -73,7 +73,7 @@ def _wer(model: Model) -> str | None:
 
 
 def _points(model: Model) -> str | None:
-    """More errors than the baseline, in points; marked where that may be chance."""
+    """Write the difference in errors from the baseline, in points, with a mark if it may be chance."""
     difference = model.wer_difference
     if difference is None:
         return None
@@ -82,7 +82,7 @@ def _points(model: Model) -> str | None:
 
 
 def _times_as_fast(model: Model) -> str | None:
-    """With its interval where it is too wide for a number to stand alone."""
+    """Write the ratio, with its interval if that is wide."""
     if model.times_as_fast is None or model.times_as_fast_interval is None:
         return None
     low, high = model.times_as_fast_interval
@@ -96,7 +96,9 @@ def _load(model: Model) -> str | None:
 
 
 def streaming_rows(report: Report) -> list[tuple[str, ...]]:
-    """Name, algorithmic latency, chunk p50 / p95 / p99, first text, final text: of the streaming models."""
+    """Return the rows of streaming models: name, algorithmic latency, chunk p50 / p95 / p99, first and final
+    text.
+    """
     return [
         (
             model.name,
@@ -120,7 +122,7 @@ STREAMING = (
 
 
 def footnotes(report: Report) -> list[str]:
-    """What a reader of the table must know."""
+    """Write the notes that explain the table."""
     machine, data = report.machine, report.data
     busy = ""
     if machine.load_before is not None and machine.load_before > 0.5:
@@ -153,7 +155,7 @@ def _marked(column: Column, model: Model) -> str:
 
 
 def rich_tables(report: Report, width: int) -> list[Table]:
-    """For a terminal of so many characters; one that is narrow gets the most important columns."""
+    """Make tables for a terminal of this width; a narrow one gets the most important columns."""
     from rich.table import Table
 
     chosen = [column for column in columns(report) if width >= ALL_COLUMNS or not column.minor]
@@ -173,7 +175,7 @@ def rich_tables(report: Report, width: int) -> list[Table]:
 
 
 def markdown(report: Report) -> str:
-    """The tables and their footnotes."""
+    """Write the tables and their footnotes in Markdown."""
     chosen = columns(report)
     lines = _markdown_table(
         ["model", *(column.title for column in chosen)],
@@ -193,16 +195,16 @@ def _markdown_table(
 
 
 def escape(text: str) -> str:
-    """What Markdown would take for formatting, as it is."""
+    """Escape characters that Markdown would take for formatting."""
     for character in ("\\", "|", "*", "~", "<"):
         text = text.replace(character, f"\\{character}")
     return text
 
 
 def around(path: Path) -> tuple[str, str]:
-    """What stands before and after the marks of a file; nothing where it is to be made.
+    """Return the text before and after the marks of a file; empty if the file does not exist.
 
-    Raises LittlefootError if the file has no marks: nothing of it may be overwritten.
+    Raises LittlefootError if the file has no marks, so that nothing is overwritten.
     """
     if not path.exists():
         return "", ""
@@ -217,6 +219,6 @@ def around(path: Path) -> tuple[str, str]:
 
 
 def write_markdown(path: Path, report: Report) -> None:
-    """Put the tables between the marks of a file, or into a new one. Raises as ``around``."""
+    """Write the tables between the marks of a file, or into a new one. Raises as ``around``."""
     before, after = around(path)
     path.write_text(f"{before}{MARKS[0]}{markdown(report)}{MARKS[1]}{after}", encoding="utf-8")

@@ -1,7 +1,7 @@
-"""The process that runs one model: requests come in as lines of JSON, answers go out as such.
+"""Run one model in a process that receives requests and sends answers as lines of JSON.
 
-Only what the model itself needs is imported, and only when it is asked for, so that load times and memory
-are those of a program that uses the model. See ``process.Process`` for the other side.
+Modules are imported only if the model needs them, and on first use, so that load times and memory are those
+of a program that uses the model. ``process.Process`` is the other side.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from typing import Any
 from littlefoot.audio import SAMPLE_RATE
 
 LEAST_SECONDS = 0.06
-"""A turn repeats a short recording for so long, without the first time, which fills the caches."""
+"""Seconds for which a turn repeats a short recording, without the first run, which fills the caches."""
 
 BLOCK_SECONDS = 0.02
-"""What a stream is fed at once when its delays are measured."""
+"""Seconds of audio that a stream gets at once when its delays are measured."""
 
 
 def main() -> None:
-    """Serve requests until there are no more."""
-    # Libraries print to stdout; answers have a file of their own.
+    """Serve requests until the input ends."""
+    # Libraries print to stdout, so answers have a separate file.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     worker = Worker()
@@ -34,7 +34,7 @@ def main() -> None:
         request = json.loads(line)
         try:
             answer = {"result": getattr(worker, request.pop("do"))(**request)}
-        except Exception as error:  # whatever a model does, the row has it and the others go on
+        except Exception as error:  # any error of a model belongs to its row; the others continue
             answer = {"error": _described(error)}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
@@ -47,13 +47,13 @@ def _described(error: Exception) -> str:
 
 
 class Worker:
-    """One method for each request."""
+    """The worker, with one method for each request."""
 
     def __init__(self) -> None:
         self._subject: Any = None
 
     def prepare(self, contender: dict[str, Any], folder: str, samples: int) -> dict[str, Any]:
-        """``contenders.Kind.prepare``."""
+        """Prepare the model (``contenders.Kind.prepare``)."""
         from littlefoot.bench.contenders import Contender
         from littlefoot.bench.kinds import kind
 
@@ -61,7 +61,7 @@ class Worker:
         return kind(found.kind).prepare(found, Path(folder), samples)
 
     def load(self, contender: dict[str, Any], folder: str, threads: int) -> dict[str, Any]:
-        """Load the model; the seconds hold the imports that it needs, the first time."""
+        """Load the model; return the seconds, which include its imports the first time."""
         start = time.perf_counter()
         from littlefoot.bench.contenders import Contender
         from littlefoot.bench.kinds import kind
@@ -73,12 +73,12 @@ class Worker:
         return {"seconds": seconds, "engine": self._subject.engine, "precision": self._subject.precision}
 
     def turn(self, path: str) -> dict[str, Any]:
-        """Recognise a clip a few times; the median of their seconds."""
+        """Recognise a clip a few times; return the median seconds."""
         waveform = _samples(path)
         return {"seconds": statistics.median(clocked(lambda: self._subject.transcribe(waveform)))}
 
     def transcribe(self, path: str) -> dict[str, Any]:
-        """Recognise an utterance once: its text, and seconds of the clock and of the processor."""
+        """Recognise an utterance once; return its text, and seconds of the clock and of the processor."""
         waveform = _samples(path)
         processor = time.process_time()
         start = time.perf_counter()
@@ -87,7 +87,7 @@ class Worker:
         return {"text": text, "seconds": seconds, "cpu_seconds": time.process_time() - processor}
 
     def work(self, path: str, seconds: float) -> dict[str, Any]:
-        """Recognise a clip again and again for so long: how much audio that was."""
+        """Recognise a clip repeatedly for some seconds; return the seconds of audio."""
         waveform = _samples(path)
         start = time.perf_counter()
         count = 0
@@ -97,7 +97,7 @@ class Worker:
         return {"audio_seconds": count * len(waveform) / SAMPLE_RATE}
 
     def stream(self, path: str) -> dict[str, Any] | None:
-        """Feed an utterance to a model made for streaming; None for others. All in seconds."""
+        """Feed an utterance to a streaming model and return its delays in seconds; None for others."""
         recognizer = getattr(self._subject, "recognizer", None)
         if recognizer is None or not recognizer.streams:
             return None
@@ -110,28 +110,28 @@ class Worker:
             chunks.append(time.perf_counter() - start)
         return {
             "latency": stream.latency_seconds,
-            "chunks": chunks[1:],  # the first waits for what the positions look ahead
+            "chunks": chunks[1:],  # the first one also waits for the right context
             **_delays(recognizer.stream(), waveform),
         }
 
     def peaks(self, threads: int) -> dict[str, float]:
-        """``peak.measure_peaks``."""
+        """Measure the peaks (``peak.measure_peaks``)."""
         from littlefoot.bench.peak import measure_peaks
 
         return measure_peaks(threads)
 
     def peak_rss(self) -> int | None:
-        """The most memory that this process ever held, in bytes."""
+        """Return the peak resident memory of this process, in bytes."""
         return peak_rss_bytes()
 
     def overhead(self) -> float:
-        """Seconds that measuring adds to what a turn measures."""
+        """Return the seconds that measuring adds to a turn."""
         times = clocked(lambda: None, 1e-3)
         return statistics.median(times)
 
 
 def clocked(run: Callable[[], object], least: float = LEAST_SECONDS) -> list[float]:
-    """Seconds of each of several runs: at least ``least`` in all, without a first one that is not alone."""
+    """Time several runs, at least ``least`` seconds together, without the first one if there are more."""
     times: list[float] = []
     end = time.perf_counter() + least
     while len(times) < 2 or time.perf_counter() < end:
@@ -144,7 +144,9 @@ def clocked(run: Callable[[], object], least: float = LEAST_SECONDS) -> list[flo
 
 
 def _delays(stream: Any, waveform: Any) -> dict[str, Any]:
-    """When the first text came, and when the first word began: seconds of the recording, plus computing."""
+    """Return the times of the first text and of the first word, in seconds of the recording plus
+    computing.
+    """
     block = round(BLOCK_SECONDS * SAMPLE_RATE)
     text_at: float | None = None
     segments: list[Any] = []
@@ -164,11 +166,13 @@ def _delays(stream: Any, waveform: Any) -> dict[str, Any]:
 
 
 def peak_rss_bytes() -> int | None:
-    """Of this process since it began; what the system tells of it, None where it tells nothing."""
+    """Return this process's peak of resident memory, or None where the system does not give it (Windows)."""
     status = Path("/proc/self/status")
     if status.exists():
         lines = status.read_text().splitlines()
         return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM")), None)
+    if sys.platform == "win32":
+        return None
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

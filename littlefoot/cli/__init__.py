@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from littlefoot.cli.align import align
 from littlefoot.cli.analyze import analyze
 from littlefoot.cli.bench import bench
 from littlefoot.cli.demo import demo
@@ -36,11 +37,11 @@ app = typer.Typer(
     help="Make wav2vec 2.0-family speech recognisers small and fast, and run them without PyTorch.",
     epilog="Add --debug to any command for the full traceback of an error.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 app.command()(transcribe)
+app.command()(align)
 app.command("eval")(evaluate)
 app.command()(graft)
 for command in (bench, quantize, shrink, train, label, analyze, export, push, serve, info, doctor, demo):
@@ -49,11 +50,15 @@ app.add_typer(lm, name="lm")
 
 
 @app.callback(invoke_without_command=True)
-def root(version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False) -> None:
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and commit.")] = False,
+) -> None:
     if version:
         from littlefoot import __version__
+        from littlefoot.system.version import commit
 
-        typer.echo(f"littlefoot {__version__}")
+        known = commit()
+        typer.echo(f"littlefoot {__version__}" + (f" ({known})" if known else ""))
         raise typer.Exit
 
 
@@ -63,7 +68,7 @@ def main() -> None:
     debug = len(arguments) < len(sys.argv) - 1
     logging.basicConfig(level=logging.INFO if debug else logging.WARNING, format="littlefoot: %(message)s")
     try:
-        app(arguments)
+        app(arguments, prog_name="littlefoot")
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

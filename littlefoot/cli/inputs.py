@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from littlefoot.audio import folders
+from littlefoot.audio import folders, formats
 from littlefoot.errors import AudioError, ConfigError
 from littlefoot.runtime.transcriber import STANDARD_INPUT
 
@@ -52,7 +52,7 @@ def _recordings(name: str) -> Iterator[Recording]:
         if not paths:
             raise AudioError(
                 f"{name}: the folder holds no recordings: names that end in one of"
-                f" {', '.join(folders.SUFFIXES)}"
+                f" {', '.join(formats.SUFFIXES)}"
             )
         for path in paths:
             yield Recording(str(path), path.relative_to(name).with_suffix(""))

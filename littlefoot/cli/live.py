@@ -76,20 +76,17 @@ def _blocks(source: str) -> Iterator[Any]:
 
 def _standard_input() -> Iterator[Any]:
     """Raw 16-bit PCM. Raises AudioError for what is obviously something else."""
-    import numpy as np
+    from littlefoot.audio import formats, pcm
 
     size, left, first = 2 * round(BLOCK_SECONDS * SAMPLE_RATE), b"", True
     while data := os.read(sys.stdin.fileno(), size):
         data = left + data
-        if first and (data[:4] in (b"RIFF", b"fLaC", b"OggS") or data[:3] == b"ID3"):
-            raise AudioError(
-                "standard input is no raw PCM: convert it, for example with "
-                "ffmpeg -i FILE -f s16le -ac 1 -ar 16000 -"
-            )
+        if first and formats.is_file(data):
+            raise AudioError(f"standard input is no raw PCM: {formats.CONVERT_TO_PCM}")
         first = False
         whole = len(data) - len(data) % 2
         left = data[whole:]
-        yield np.frombuffer(data[:whole], "<i2").astype(np.int16)
+        yield pcm.from_bytes(data[:whole])
 
 
 def _microphone() -> Iterator[Any]:

@@ -79,6 +79,12 @@ FLAGS: dict[type, dict[str, Any]] = {
         "alternatives": typer.Option(
             "--alternatives", min=0, help="Number of best texts that JSON contains."
         ),
+        "case": typer.Option(
+            "--case", help="Case of the text: lower, upper, or sentence with full stops at pauses."
+        ),
+        "punctuate": typer.Option(
+            "--punctuate", help="Punctuation model, a Python function: package.module:function."
+        ),
     },
     Layout: {
         "line_characters": typer.Option("--line-length", help="Characters in a line of subtitles."),

@@ -1,4 +1,4 @@
-"""Show progress bars on stderr, only on a terminal."""
+"""Show progress on stderr: a bar on a terminal, elsewhere a line now and then."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
+
+import typer
 
 from littlefoot.errors import LittlefootError
+from littlefoot.system.progress import Pace
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -16,9 +19,9 @@ if TYPE_CHECKING:
 
 @contextmanager
 def bar(label: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show a bar with the time left. Yields a function that takes the number done."""
+    """Show the progress and the time left. Yields a function that takes the number done."""
     if not sys.stderr.isatty():
-        yield lambda done: None
+        yield Pace(label, total, _line).update
         return
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
@@ -28,28 +31,55 @@ def bar(label: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 @contextmanager
-def recordings(names: list[str]) -> Iterator[Meter | None]:
-    """Show a bar over recordings by their sizes, with the time left; None without a terminal."""
+def recordings(names: list[str]) -> Iterator[Meter]:
+    """Show the progress over recordings by their sizes, with the time left."""
     if not sys.stderr.isatty():
-        yield None
+        yield Meter(names, Lines())
         return
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
     with _shown(*columns) as progress:
-        yield Meter(progress, names)
+        yield Meter(names, Bar(progress))
+
+
+class Display(Protocol):
+    """A way to show progress."""
+
+    def show(self, done: float, total: float, text: str) -> None: ...
+
+
+class Bar:
+    """A bar with a text before it."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task: TaskID = progress.add_task("", total=None)
+
+    def show(self, done: float, total: float, text: str) -> None:
+        self._progress.update(self._task, completed=done, total=total or None, description=text)
+
+
+class Lines:
+    """A line on stderr now and then."""
+
+    def __init__(self) -> None:
+        self._pace = Pace("transcribing", 0, _line)
+
+    def show(self, done: float, total: float, text: str) -> None:
+        self._pace.total = total
+        self._pace.update(done, f"{text}, {100 * done / max(total, 1):.0f} %")
 
 
 class Meter:
     """Progress over recordings by bytes, whose number is known before any recording is opened."""
 
-    def __init__(self, progress: Progress, names: list[str]) -> None:
-        self._progress, self._names = progress, names
+    def __init__(self, names: list[str], display: Display) -> None:
+        self._names, self._display = names, display
         self._sizes = [_size(name) for name in names]
         self._lengths: dict[int, float] = {}  # seconds of the recordings that were begun
         self._bytes: dict[int, float] = {}  # bytes that were processed
         self._ended: set[int] = set()
-        self._task: TaskID = progress.add_task("", total=sum(self._sizes) or None)
         self._show()
 
     def heard(self, index: int, seconds: float) -> None:
@@ -67,8 +97,8 @@ class Meter:
         self._show()
 
     def _show(self) -> None:
-        description = f"{len(self._ended)}/{len(self._names)} recordings"
-        self._progress.update(self._task, completed=sum(self._bytes.values()), description=description)
+        text = f"{len(self._ended)}/{len(self._names)} recordings"
+        self._display.show(sum(self._bytes.values()), sum(self._sizes), text)
 
 
 @contextmanager
@@ -78,6 +108,10 @@ def _shown(*columns: Any) -> Iterator[Progress]:
 
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         yield progress
+
+
+def _line(text: str) -> None:
+    typer.echo(f"littlefoot: {text}", err=True)
 
 
 def _size(name: str) -> int:

@@ -14,6 +14,7 @@ from littlefoot.errors import ConfigError, MissingExtraError
 from littlefoot.runtime.specification import LoadOptions, Specification
 from littlefoot.runtime.transcriber import DecodingOptions
 from littlefoot.server.limits import Limits
+from littlefoot.system import machine
 
 API_KEY = "LITTLEFOOT_API_KEY"
 
@@ -75,7 +76,7 @@ def serve(
             " allows no more files (ulimit -Hn)",
             err=True,
         )
-    cores = len(os.sched_getaffinity(0))
+    cores = machine.threads()
     parallel = parallel or min(cores, loading.threads or cores)
     limits = replace(
         limits, body_bytes=round(max_mb * 1e6), parallel=parallel, connections=max(1, open_at_once)

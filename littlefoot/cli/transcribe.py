@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 EXTENSIONS = {
     **{"text": ".txt", "json": ".json", "srt": ".srt"},
-    **{"vtt": ".vtt", "tsv": ".tsv", "ctm": ".ctm"},
+    **{"vtt": ".vtt", "tsv": ".tsv", "ctm": ".ctm", "textgrid": ".TextGrid"},
 }
-ONE_EACH = ("srt", "vtt", "tsv")
+ONE_EACH = ("srt", "vtt", "tsv", "textgrid")
 """Formats of which one file can contain only one transcription."""
 
 
@@ -33,7 +33,9 @@ ONE_EACH = ("srt", "vtt", "tsv")
 class Output:
     """Options of the output: its form and its place."""
 
-    form: Annotated[str, typer.Option("--format", help="Format: text, json, srt, vtt, tsv or ctm.")] = "text"
+    form: Annotated[
+        str, typer.Option("--format", help="Format: text, json, srt, vtt, tsv, ctm or textgrid.")
+    ] = "text"
     directory: Annotated[
         Path | None, typer.Option("--output-dir", "-o", help="Write one file per recording to this folder.")
     ] = None
@@ -82,6 +84,7 @@ def transcribe(
     from littlefoot.audio.channels import Choice
     from littlefoot.decode.beam import BeamConfig
     from littlefoot.transcript.conversation import EACH
+    from littlefoot.transcript.style import check
 
     specification = Specification(model, loading)
     form = output.form
@@ -89,6 +92,8 @@ def transcribe(
         raise ConfigError("--chunk-ms goes with --stream")
     if chunk_ms is not None and chunk_ms <= 0:
         raise ConfigError(f"--chunk-ms must be greater than 0, not {chunk_ms:g}")
+    if stream and (reading.case is not None or reading.punctuate is not None):
+        raise ConfigError("--stream goes without --case and --punctuate: they need the whole recording")
     if stream:
         if len(audio) > 1 or output.directory is not None or form not in ("text", "json"):
             raise ConfigError("--stream takes one recording, and prints it as text or json")
@@ -108,6 +113,7 @@ def transcribe(
         raise ConfigError(f"--alternatives needs --format json: {form} has no place for them")
     if output.skip_existing and output.directory is None:
         raise ConfigError("--skip-existing needs --output-dir: nothing else shows what is done")
+    check(reading.case, reading.punctuate is not None)
     Choice("auto" if reading.channel == EACH else reading.channel, reading.track)  # refused now, not later
     if reading.channel == EACH and reading.alternatives:
         raise ConfigError("--channel each has no place for --alternatives: leave one of them out")
@@ -148,7 +154,7 @@ def _transcribe(
         with progress.recordings(names) as meter:
             outcomes: Iterable[Outcome] = ()
             if todo:
-                outcomes = batch.run(transcriber, names, jobs, None if meter is None else meter.heard)
+                outcomes = batch.run(transcriber, names, jobs, meter.heard)
             for index, result in outcomes if output.directory else _ordered(outcomes):
                 if isinstance(result, LittlefootError):
                     failed += 1
@@ -157,8 +163,7 @@ def _transcribe(
                     writer.write(result, todo[index])
                     done += 1
                     seconds += result.duration
-                if meter is not None:
-                    meter.ended(index)
+                meter.ended(index)
     finally:
         skipped = len(recordings) - len(todo)
         several = len(recordings) + problems > 1 or output.directory is not None

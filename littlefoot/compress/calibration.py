@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +17,7 @@ from littlefoot.audio import manifest, reading
 from littlefoot.errors import ConfigError
 from littlefoot.runtime import graph
 from littlefoot.runtime.engine import observe
+from littlefoot.system.progress import tracked
 
 Array = npt.NDArray[np.float32]
 
@@ -40,10 +41,15 @@ class LayerInput:
     values for a factor of a product."""
 
 
-def collect(artifact: Artifact, clips: Iterable[Array], seed: int = 0) -> list[LayerInput]:
+def collect(
+    artifact: Artifact,
+    clips: Iterable[Array],
+    seed: int = 0,
+    progress: Callable[[str], None] = lambda message: None,
+) -> list[LayerInput]:
     """Run prepared clips, (T,) float32 each, through the full-precision model and sample every layer's input.
 
-    Raises ConfigError where there is no audio, or only silence.
+    Long work reports its progress.     Raises ConfigError where there is no audio, or only silence.
     """
     network = graph.build(artifact, observe=True)
     groups = _groups(network.observed)
@@ -61,7 +67,7 @@ def collect(artifact: Artifact, clips: Iterable[Array], seed: int = 0) -> list[L
     low: dict[tuple[str, ...], Array] = {}
     high: dict[tuple[str, ...], Array] = {}
     uses = Counter(groups.values())
-    for values in observe(network, usable):
+    for values in tracked(observe(network, usable), len(usable), "sampling layers' inputs", progress):
         for value, array in values.items():
             group = groups[value]
             name = group[0]

@@ -297,6 +297,6 @@ def check_alive(student: CTCModel, data: TrainingSet, recordings: int = 3) -> No
         heard += 1
         if heard == recordings:
             raise TrainingError(
-                f"the fresh student says the same to every frame of {heard} recordings: choose other layers "
-                "(student.initialisation), or do not leave so much of it random"
+                f"the fresh student predicts the same for every frame of {heard} recordings: choose other"
+                " layers (student.initialisation), or do not leave so much of it random"
             )

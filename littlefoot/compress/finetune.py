@@ -1,4 +1,4 @@
-"""Training as a step of a recipe: CTC, or LF-MMI, on the texts of the speech."""
+"""Train on the texts of the speech, with CTC or LF-MMI, as a step of a recipe."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from littlefoot.training.train_config import TrainConfig
 
 
 def outline(model: ModelConfig, config: TrainConfig) -> ModelConfig:
-    """The configuration as it was: training changes no geometry."""
+    """Return the configuration unchanged: training changes no geometry."""
     return model
 
 

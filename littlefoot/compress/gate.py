@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from littlefoot.compress.calibration import Array
 from littlefoot.decode.greedy import greedy
 from littlefoot.evaluate.metrics import character_errors
 from littlefoot.runtime.engine import create
+from littlefoot.system.progress import tracked
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,17 @@ class Comparison:
         return changed - 1.645 * math.sqrt(changed) > disagreement * self.characters
 
 
-def run(artifact: Artifact, clips: Sequence[Array], precision: str = "auto") -> list[Array]:
-    """Compute the logits (F, V) of each prepared clip (T,)."""
+def run(
+    artifact: Artifact,
+    clips: Sequence[Array],
+    precision: str = "auto",
+    progress: Callable[[str], None] = lambda message: None,
+) -> list[Array]:
+    """Compute the logits (F, V) of each prepared clip (T,). Long work reports its progress."""
     engine = create(
         artifact, precision=precision, cached=False
     )  # not cached: dozens of candidates would fill the cache
-    return [engine.run(clip) for clip in clips]
+    return [engine.run(clip) for clip in tracked(clips, len(clips), "running the model", progress)]
 
 
 def compare(reference: Sequence[Array], candidate: Sequence[Array], vocabulary: Vocabulary) -> Comparison:

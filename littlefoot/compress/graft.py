@@ -1,9 +1,9 @@
-"""A wav2vec 2.0 recogniser with the Transformer blocks of a Whisper's encoder.
+"""Make a wav2vec 2.0 recogniser from the Transformer blocks of a Whisper's encoder.
 
-The blocks of both are the same, so ``begin`` copies them. Whisper's stem, a log-mel spectrogram with two
-convolutions, becomes a front end of plain convolutions, which ``graft_front_end`` trains by regression: it
-needs recordings, but no texts. A CTC head, training on texts and a change of positions follow as steps of the
-recipe ``graft``.
+The blocks of both networks are the same, so ``begin`` copies them. Whisper's stem, a log-mel spectrogram with
+two convolutions, becomes a front end of plain convolutions, which ``graft_front_end`` trains by regression:
+it needs recordings, but no texts. A CTC head, training on texts and a change of positions follow as steps of
+the recipe ``graft``.
 """
 
 from __future__ import annotations
@@ -37,15 +37,16 @@ SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<unk>", WORD_DELIMITER)
 """The first tokens of a new vocabulary, in the order of wav2vec 2.0's; the first is the blank."""
 
 LOUDNESS = 0.07
-"""Root mean square at which a Whisper hears recordings, which its student hears normalised."""
+"""Root mean square of the recordings that the Whisper reads; the front end reads normalised ones."""
 
 KERNELS, STRIDES = (WINDOW, 1, 1, 3, 3), (HOP, 1, 1, 1, 2)
-"""Of the grafted front end: its windows are Whisper's, and its last layers see what Whisper's stem sees."""
+"""Kernels and strides of the front end: its windows are Whisper's, and its receptive field that of the
+stem."""
 
 _CONSTANTS = 36
-"""Channels of the first convolution that say nothing of the waveform; with Whisper's window 832 in all."""
+"""Channels of the first convolution that do not depend on the waveform; with Whisper's window 832 in all."""
 _SKIPPED = 2
-"""Frames at either end of a recording in which Whisper sees padding."""
+"""Frames at either end of a recording in which Whisper reads padding."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,12 @@ class FrontEndConfig:
     """Settings of the regression onto a Whisper's stem."""
 
     whisper: str = ""
-    """The checkpoint directory whose stem is copied."""
+    """Checkpoint directory whose stem is copied."""
     train: TrainConfig = field(default_factory=TrainConfig)
 
 
 def outline(model: ModelConfig, config: FrontEndConfig) -> ModelConfig:
-    """The configuration as it was. Raises ConfigError for a model that was not begun by ``begin``."""
+    """Return the configuration unchanged. Raises ConfigError for a model that ``begin`` did not make."""
     if (model.conv_kernel, model.conv_stride) != (KERNELS, STRIDES):
         raise ConfigError(
             "front_end: the model's convolutions do not stand where a Whisper's stem does: "
@@ -68,18 +69,18 @@ def outline(model: ModelConfig, config: FrontEndConfig) -> ModelConfig:
 
 
 def alphabet(texts: Iterable[str]) -> tuple[str, ...]:
-    """The characters of texts, without spaces, in their order."""
+    """Return the characters of texts, without spaces, in their order."""
     return tuple(sorted({character for text in texts for character in text} - {" "}))
 
 
 def begin(whisper: Whisper, letters: Sequence[str], channels: int = 512) -> Artifact:
-    """What a graft starts with: a Whisper's blocks, a front end that is Fourier's, a head at random.
+    """Make the initial model: a Whisper's blocks, a Fourier transform as front end, a random head.
 
     Args:
-        letters: of the texts to be recognised.
-        channels: of the front end's convolutions after the first.
+        letters: letters of the texts to recognise.
+        channels: channels of the front end's convolutions after the first.
 
-    Raises ConfigError for letters that stand in it twice or are special tokens.
+    Raises ConfigError for repeated letters and for special tokens.
     """
     tokens = (*SPECIAL_TOKENS, *letters)
     if len(set(tokens)) != len(tokens) or any(not letter for letter in letters):
@@ -98,24 +99,24 @@ def begin(whisper: Whisper, letters: Sequence[str], channels: int = 512) -> Arti
         intermediate_size=whisper.units,
         do_stable_layer_norm=True,
         sinusoidal_positions=1.0,
-        hidden_dropout=0.0,  # Whisper's blocks were trained without: they know no inputs with holes
+        hidden_dropout=0.0,  # Whisper's blocks were trained without dropout
         activation_dropout=0.0,
         attention_dropout=0.0,
         final_dropout=0.0,
     )
     made = CTCModel.from_config(config, Vocabulary(tokens, 0)).to_artifact()
     made.weights.update(whisper.blocks())
-    made.weights["encoder.pos_conv_embed.conv.weight"][:] = 0  # learned when the sinusoids go
+    made.weights["encoder.pos_conv_embed.conv.weight"][:] = 0  # trained when the sinusoids are removed
     made.weights["masked_spec_embed"][:] = 0
     _begin_with_fourier(made)
     return made
 
 
 def _begin_with_fourier(model: Artifact) -> None:
-    """Let the first convolution be a windowed Fourier transform, and the second make bands of it.
+    """Initialise the first convolution as a windowed Fourier transform, and the second as mel bands.
 
-    Cosine and sine come with both signs: GELU of a value and of its negative add up to a smooth modulus.
-    Constant channels beside them keep the level through the layer norm.
+    Cosine and sine occur with both signs, because GELU of a value and of its negative add up to a smooth
+    modulus. Constant channels keep the level through the layer norm.
     """
     prefix = "feature_extractor.conv_layers"
     waves = mel.sinusoids(WINDOW)[:, 0]  # (2 N, window)
@@ -130,7 +131,7 @@ def _begin_with_fourier(model: Artifact) -> None:
 
 
 def graft_front_end(model: Artifact, config: FrontEndConfig, step: StepContext) -> Artifact:
-    """Train the convolutions and the projection to give what a Whisper's stem gives.
+    """Train the convolutions and the projection to have the outputs of a Whisper's stem.
 
     Raises ConfigError for another Whisper than the model's, and what ``training.train.train`` raises.
     """
@@ -141,7 +142,7 @@ def graft_front_end(model: Artifact, config: FrontEndConfig, step: StepContext) 
     if any(not np.array_equal(model.weights[name], value) for name, value in whisper.blocks().items()):
         raise ConfigError(f"{config.whisper} is not the Whisper that this model's blocks are from")
     out = step.directory / "model"
-    speech = step.speech().of_split("train")  # no dev rows: the head is random, its words mean nothing
+    speech = step.speech().of_split("train")  # no dev rows: the head is random
     trainer.train(Regression(CTCModel.from_artifact(model), whisper), speech, config.train, out, step.resume)
     return artifacts.load(out)
 

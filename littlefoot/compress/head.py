@@ -1,4 +1,4 @@
-"""A CTC head for an encoder that stays as it is: trained on hidden states that are computed once."""
+"""Train a CTC head for an encoder that does not change, on hidden states that are computed once."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ class HeadConfig(Checked):
     section = "head."
 
     seconds: PositiveFloat = 2000.0
-    """How much speech is encoded, drawn from all sets."""
+    """Seconds of speech that are encoded, drawn from all sets."""
     epochs: PositiveInt = 30
-    """How often the head sees it."""
+    """Passes over this speech."""
     lr: PositiveFloat = 5e-3
-    """Peak learning rate; it falls to zero as a cosine."""
+    """Peak learning rate, with a cosine decay to zero."""
     seed: int = 0
 
 
 def outline(model: ModelConfig, config: HeadConfig) -> ModelConfig:
-    """The configuration as it was."""
+    """Return the configuration unchanged."""
     return model
 
 
 def make_head(model: Artifact, config: HeadConfig, step: StepContext) -> Artifact:
-    """Train ``lm_head`` anew and leave all else as it is. Raises TrainingError without usable speech."""
+    """Train ``lm_head`` from scratch and change nothing else. Raises TrainingError without usable speech."""
     if step.untrained:
         return model
     network = CTCModel.from_artifact(model).eval()
@@ -58,7 +58,7 @@ def make_head(model: Artifact, config: HeadConfig, step: StepContext) -> Artifac
 
 @torch.no_grad()
 def _states(network: CTCModel, config: HeadConfig, step: StepContext) -> list[tuple[Tensor, list[int]]]:
-    """What enters the head (F, D), and the tokens, for utterances drawn from the speech."""
+    """Return the head's inputs (F, D) and the tokens, for utterances drawn from the speech."""
     rows = step.speech().of_split("train")
     do_normalize = bool(network.preprocessor.get("do_normalize", True))
     train = TrainConfig(speeds=[1.0], gain_db=0.0, time_mask_fraction=0.0, feature_mask_fraction=0.0)
@@ -90,7 +90,7 @@ def _states(network: CTCModel, config: HeadConfig, step: StepContext) -> list[tu
 
 
 def _train(states: list[tuple[Tensor, list[int]]], network: CTCModel, config: HeadConfig) -> nn.Linear:
-    """The head, trained with Adam on batches of utterances in random order."""
+    """Train the head with Adam on batches of utterances in random order."""
     torch.manual_seed(config.seed)
     head = nn.Linear(network.config.hidden_size, network.config.vocab_size)
     nn.init.normal_(head.weight, 0.0, 0.02)

@@ -132,10 +132,9 @@ class LowbitConfig(Lesson):
 
 
 def outline(model: ModelConfig, config: LowbitConfig) -> ModelConfig:
-    """The model's configuration, labelled as quantized.
+    """Return the model's configuration, labelled as quantized.
 
-    Raises ConfigError for layers that cannot have the bits that they are to have. Those that a budget chooses
-    can.
+    Raises ConfigError for layers that cannot have the requested bits. A budget chooses only possible ones.
     """
     shapes = {layer.name: layer.shape for layer in inventory(model) if layer.multiplies}
     last = replace(config, bits=8, companions=(), budget_mb=None, max_harm=None) if config.mixed else config
@@ -184,9 +183,10 @@ def lowbit(model: Artifact, config: LowbitConfig, step: StepContext) -> Artifact
 def mixed_bits(
     model: Artifact, clips: Sequence[Any], config: LowbitConfig, step: StepContext
 ) -> dict[str, Width]:
-    """Bits of each of the Transformer's linear layers under the budget, kept in the step's directory.
+    """Choose the bits of each of the Transformer's linear layers under the budget; keep them in the step's
+    directory.
 
-    A run that is resumed trains what it began with.
+    A resumed run keeps the choice.
     """
     path = step.directory / "bits.json"
     with processes().main_process_first():
@@ -310,7 +310,9 @@ def _other_bits(part: Part, config: LowbitConfig) -> int:
 def prepare(
     model: Artifact, inputs: Sequence[LayerInput], plan: RoundingPlan, config: LowbitConfig
 ) -> CTCModel:
-    """The model with what its training learns besides the weights (``littlefoot.compress.fake_quant``)."""
+    """Add to a model the parameters that training learns besides the weights
+    (``littlefoot.compress.fake_quant``).
+    """
     weights: Arrays = {name: np.array(value, np.float32) for name, value in model.weights.items()}
     few = packable(model.config)
     for group in inputs:
@@ -369,8 +371,9 @@ def upper_scales(weight: Array, rows: Array, scales: Array, stored: WeightCode, 
 
 
 def near_gptq(weight: Array, rows: Array, code: WeightCode) -> tuple[Array, Array]:
-    """Weights (C', C) that round to what GPTQ makes of them, as near to what they were as they may; and
-    scales."""
+    """Move weights (C', C), as little as possible, to values that round to GPTQ's result. Returns them with
+    the scales.
+    """
     if code.bits == 1:
         weight = weight - weight.mean(1, keepdims=True)
     levels, scales = round_groups(weight, rows, code.bits, code.table, code.group)
@@ -385,7 +388,7 @@ def near_gptq(weight: Array, rows: Array, code: WeightCode) -> tuple[Array, Arra
 def _stored(
     model: Artifact, name: str, codes: Sequence[WeightCode], companions: Sequence[int]
 ) -> FloatWeight | EightBitWeight | PackedWeight:
-    """The weight of a trained layer."""
+    """Return the stored weight of a trained layer."""
     code, weight = codes[0], model.weights[f"{name}.weight"]
     if code.bits >= 16:
         return FloatWeight(weight.astype(np.float16 if code.bits == 16 else np.float32))
@@ -402,7 +405,7 @@ def _stored(
 
 
 def _rounding(model: Artifact, owner: str, bits: int) -> Rounding:
-    """How the input that was trained under the name of one of its layers is rounded."""
+    """Return the rounding of an input, which was trained under the name of one of its layers."""
     zero = model.weights.get(f"{owner}.input_zero")
     offset = input_range(None if zero is None else torch.from_numpy(zero), bits)[2]
     return Rounding(
@@ -415,7 +418,7 @@ def _rounding(model: Artifact, owner: str, bits: int) -> Rounding:
 
 @torch.no_grad()
 def convert(model: Artifact, plan: RoundingPlan, config: LowbitConfig) -> Artifact:
-    """The packed artifact of a trained model: what it computed in training, in integers."""
+    """Convert a trained model to a packed artifact, which computes the same in integers."""
     layers: dict[str, StoredLayer] = {}
     others: Arrays = {}
     inputs = {owner: _rounding(model, owner, bits) for owner, bits in plan.input_bits.items()}

@@ -19,6 +19,7 @@ from littlefoot.artifact import Artifact
 from littlefoot.audio.manifest import Corpus
 from littlefoot.errors import ConfigError, MissingExtraError
 from littlefoot.network.config import ModelConfig
+from littlefoot.system.suggestions import suggestion
 
 METHODS = {
     "distill": ("littlefoot.compress.distill", "DistillConfig", "distill"),
@@ -86,7 +87,8 @@ def method(name: str) -> Method:
     is none.
     """
     if name not in METHODS:
-        raise ConfigError(f"there is no method '{name}': use one of {', '.join(METHODS)}")
+        close = suggestion(name, METHODS)
+        raise ConfigError(f"there is no method '{name}'{close}: use one of {', '.join(METHODS)}")
     module_name, config, function = METHODS[name]
     try:
         module = importlib.import_module(module_name)

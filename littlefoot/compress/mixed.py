@@ -22,6 +22,7 @@ from littlefoot.compress.rounding import round_weight
 from littlefoot.decode.spans import log_softmax
 from littlefoot.errors import ConfigError
 from littlefoot.network.weights import packable
+from littlefoot.system.progress import tracked
 
 WIDTHS = (1, 2, 3, 4, 8)
 """Bits that a layer may have."""
@@ -66,9 +67,9 @@ def sensitivity(
     expected = run(artifact, heard, "f32")
     found: dict[str, list[Option]] = {}
     few = packable(artifact.config)
-    places = [(name, group.rows) for group in inputs for name in group.layers if name in few]
-    for number, (name, rows) in enumerate(places, 1):
-        progress(f"sensitivity of layer {number} of {len(places)}")
+    layers = [(name, group.rows) for group in inputs for name in group.layers if name in few]
+    progress(f"measuring the sensitivity of {len(layers)} layers")
+    for name, rows in tracked(layers, len(layers), "sensitivity of layers", progress):
         weight = artifact.weights[f"{name}.weight"].astype(np.float32)
         options = []
         for width in sorted(set(bits)):

@@ -1,9 +1,9 @@
 """Replace the sinusoids of the frame's number by a positional convolution.
 
-A Whisper's blocks know where they are from sinusoids, which end after 30 s and tie every frame to the
-beginning: such a model can neither stream nor be loaded by transformers. ``grouped`` fades them out while the
-model learns from the one that still has them, and the usual convolution of wav2vec 2.0 takes their place.
-``scaffold`` needs no training: a depthwise convolution of 2,048 taps adds the sinusoids up again.
+A Whisper's blocks get the position of a frame from sinusoids, which end after 30 s and count from the
+beginning. Such a model can neither stream nor be loaded by transformers. ``grouped`` fades them out while the
+model is trained on the outputs of the original, and the usual convolution of wav2vec 2.0 replaces them.
+``scaffold`` needs no training: a depthwise convolution of 2,048 taps computes the sinusoids.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from littlefoot.training.forward_backward import Denominator
 from littlefoot.training.module import CTCModel
 
 SCAFFOLD_TAPS = 2048
-"""Half of them look back: 20.5 s at 20 ms a frame."""
+"""Taps of the scaffold. Half of them read earlier frames: 20.5 s at 20 ms a frame."""
 _CONSTANT = 8.0
 _CONVOLUTION = "encoder.pos_conv_embed.conv.weight"
 
@@ -40,15 +40,15 @@ class PositionsConfig(Lesson):
     kind: Literal["grouped", "scaffold"] = "grouped"
     """``grouped``, which is trained; or ``scaffold``, which is computed, slower to run, and cannot stream."""
     kernel: PositiveInt = 128
-    """Frames that the positional convolution looks at."""
+    """Kernel of the positional convolution in frames."""
     groups: PositiveInt = 16
-    """Its groups of channels."""
+    """Groups of channels of this convolution."""
     fade_steps: PositiveInt = 1000
-    """Steps in which the sinusoids fade out, evenly."""
+    """Steps in which the sinusoids fade out linearly."""
 
 
 def outline(model: ModelConfig, config: PositionsConfig) -> ModelConfig:
-    """The configuration without sinusoids. Raises ConfigError for a model that has none."""
+    """Return the configuration without sinusoids. Raises ConfigError for a model that has none."""
     if not model.sinusoidal_positions:
         raise ConfigError("positions: the model has no sinusoids that it could learn to do without")
     scaffold = config.kind == "scaffold"
@@ -60,7 +60,7 @@ def outline(model: ModelConfig, config: PositionsConfig) -> ModelConfig:
 
 
 def change_positions(model: Artifact, config: PositionsConfig, step: StepContext) -> Artifact:
-    """Fade the sinusoids out, and train the result on what its teacher says of the speech.
+    """Fade the sinusoids out, and train the result on its teacher's outputs.
 
     Raises:
         ConfigError: a model without sinusoids.
@@ -75,7 +75,9 @@ def change_positions(model: Artifact, config: PositionsConfig, step: StepContext
 
 
 def convert(model: CTCModel, config: PositionsConfig) -> CTCModel:
-    """The model with a configuration without sinusoids; a convolution of another geometry begins at zero."""
+    """Return the model without sinusoids; a positional convolution of another geometry is initialised to
+    zero.
+    """
     mine = outline(model.config, config)
     weights = {name: value.detach().clone() for name, value in model.named_parameters()}
     if config.kind == "scaffold":
@@ -88,10 +90,10 @@ def convert(model: CTCModel, config: PositionsConfig) -> CTCModel:
 
 
 def _add_up(weights: dict[str, Tensor], amplitude: float) -> None:
-    """Let a depthwise convolution give the sinusoids, by summing up their steps since the first frame.
+    """Initialise a depthwise convolution that computes the sinusoids, as the sum of their steps.
 
     The projection's bias adds a constant to all of its outputs, and the taps are the sinusoids' steps divided
-    by it. The convolution's bias takes the constant away again; it is so large that GELU is linear there.
+    by it. The convolution's bias subtracts the constant; it is so large that GELU is linear there.
     """
     table = torch.from_numpy(sinusoids(len(weights["encoder.pos_conv_embed.conv.bias"]))) * amplitude
     behind = SCAFFOLD_TAPS // 2
@@ -105,7 +107,7 @@ def _add_up(weights: dict[str, Tensor], amplitude: float) -> None:
 
 
 class Fading(Distillation):
-    """Distillation of a student whose sinusoids grow weaker from step to step."""
+    """Distillation of a student whose sinusoids are scaled down from step to step."""
 
     method = "distillation without sinusoids"
 
@@ -121,7 +123,7 @@ class Fading(Distillation):
         self._from = teacher.config.sinusoidal_positions
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """As of a distillation, and how much is left of the sinusoids."""
+        """Compute the losses of a distillation, and the remaining scale of the sinusoids."""
         left = self._from * max(0.0, 1 - self.step / self._steps)
         self.model.sinusoids = left
         terms = super().forward(batch)

@@ -45,6 +45,7 @@ from littlefoot.network.inventory import WAVEFORM_LAYER, in_block
 from littlefoot.network.weights import packable
 from littlefoot.runtime import graph
 from littlefoot.system.checks import Checked, PositiveFloat
+from littlefoot.system.progress import tracked
 
 POST_TRAINING_WIDTHS = (2, 3, 4, 8)
 Width = Literal[2, 3, 4, 8]
@@ -124,15 +125,15 @@ def quantize(
         raise ConfigError("the model is quantized already: quantize its full-precision original")
     progress("running the original model")
     clips = [clip for clip in clips if len(clip) >= artifact.config.receptive_field]
-    inputs = collect(artifact, clips)
-    reference = run(artifact, clips)
+    inputs = collect(artifact, clips, progress=progress)
+    reference = run(artifact, clips, progress=progress)
 
     def attempt(keep: tuple[str, ...]) -> tuple[Artifact, Comparison]:  # with the config as it then is
         made = rounded(artifact, inputs, scales, replace(config, keep=keep))
-        return made, compare(reference, run(made, clips), artifact.vocabulary)
+        return made, compare(reference, run(made, clips, progress=progress), artifact.vocabulary)
 
     progress("fitting the ranges of all layers")
-    scales = fitted(artifact, inputs, config)
+    scales = fitted(artifact, inputs, config, progress)
     if mixed := config.mixed:
         bits: dict[str, Any] = mixed_bits(artifact, clips, inputs, scales, config, progress)
         config = replace(config, layer_bits=bits, budget_mb=None, max_harm=None)
@@ -144,7 +145,7 @@ def quantize(
             f"{100 * config.max_disagreement:g} %: looking for the parts that hurt"
         )
         names = quantized_layers(candidate.weights)
-        harm = _harm(attempt, config, names)
+        harm = _harm(attempt, config, names, progress)
         candidate, comparison = _restore(attempt, config, harm, names)
     noted = candidate.config.littlefoot.quantization
     assert noted is not None
@@ -192,10 +193,15 @@ def quantize_step(artifact: Artifact, config: QuantizeConfig, step: StepContext)
 
 
 def fitted(
-    artifact: Artifact, inputs: Sequence[LayerInput], config: QuantizeConfig
+    artifact: Artifact,
+    inputs: Sequence[LayerInput],
+    config: QuantizeConfig,
+    progress: Callable[[str], None] = lambda message: None,
 ) -> dict[tuple[str, ...], InputScale]:
     """Fit the ranges of layers' inputs, by the layers that share one; none if they are found at run time."""
-    return {} if config.mode == "dynamic" else {i.layers: fit(i, artifact.weights) for i in inputs}
+    if config.mode == "dynamic":
+        return {}
+    return {i.layers: fit(i, artifact.weights) for i in tracked(inputs, len(inputs), "ranges", progress)}
 
 
 def rounded(
@@ -226,7 +232,9 @@ def _card(config: QuantizeConfig, bits: float, report: Report) -> str:
 Attempt = Callable[[tuple[str, ...]], tuple[Artifact, Comparison]]
 
 
-def _harm(attempt: Attempt, config: QuantizeConfig, names: Sequence[str]) -> dict[str, float]:
+def _harm(
+    attempt: Attempt, config: QuantizeConfig, names: Sequence[str], progress: Callable[[str], None]
+) -> dict[str, float]:
     """Measure the logit error of quantizing each part alone: a convolution, or one half of a Transformer
     block.
     """
@@ -235,7 +243,7 @@ def _harm(attempt: Attempt, config: QuantizeConfig, names: Sequence[str]) -> dic
         for name in names
     }
     harm = {}
-    for part in sorted(parts):
+    for part in tracked(sorted(parts), len(parts), "sensitivity of parts", progress):
         others = tuple(name for name in names if not _in_part(name, part))
         harm[part] = attempt(config.keep + others)[1].logit_error
     return dict(sorted(harm.items(), key=lambda item: -item[1]))

@@ -18,6 +18,7 @@ import yaml
 from littlefoot.compress.methods import method
 from littlefoot.errors import ConfigError
 from littlefoot.system import settings
+from littlefoot.system.suggestions import suggestion
 
 _PACKAGE = Path(__file__).parents[1]
 FOLDERS = (_PACKAGE / "recipes", _PACKAGE.parent / "recipes")
@@ -144,7 +145,8 @@ def _locate(name: str | Path) -> Path:
     for folder in FOLDERS:
         if (found := folder / f"{name}.yaml").is_file():
             return found
-    raise ConfigError(f"there is no recipe '{name}': name a YAML file or one of {', '.join(named())}")
+    close = suggestion(str(name), named())
+    raise ConfigError(f"there is no recipe '{name}'{close}: name a YAML file or one of {', '.join(named())}")
 
 
 def _pair(step: object, where: str) -> tuple[str, dict[str, Any]]:

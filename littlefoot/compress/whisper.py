@@ -1,4 +1,4 @@
-"""The encoder of a Whisper checkpoint (Radford et al. 2023), as it lies on the disk, and its stem.
+"""Read the encoder of a Whisper checkpoint (Radford et al. 2023), and compute its stem.
 
 Whisper's encoder is a log-mel spectrogram, two convolutions (the stem), sinusoids of the frame's number and
 Transformer blocks. Its blocks are the pre-norm blocks of wav2vec 2.0 under other names.
@@ -49,14 +49,14 @@ class Whisper:
     layers: int
     heads: int
     units: int
-    """Of the feed-forward layers."""
+    """Units of the feed-forward layers."""
     mels: int
     """Bands of the spectrogram."""
     weights: dict[str, npt.NDArray[np.float32]]
-    """By their names in the checkpoint, without the encoder's prefix."""
+    """Weights by their names in the checkpoint, without the encoder's prefix."""
 
     def blocks(self) -> dict[str, npt.NDArray[np.float32]]:
-        """The Transformer's weights, final norm included, under wav2vec 2.0's names."""
+        """Return the Transformer's weights, final norm included, under wav2vec 2.0's names."""
         made: dict[str, npt.NDArray[np.float32]] = {}
         for leaf in ("weight", "bias"):
             made[f"encoder.layer_norm.{leaf}"] = self.weights[f"layer_norm.{leaf}"]
@@ -72,9 +72,9 @@ class Whisper:
         return made
 
     def stem(self, waveforms: Tensor) -> Tensor:
-        """What enters the sinusoids and blocks: waveforms (B, T) -> (B, T // 320, D).
+        """Compute the stem, whose output the sinusoids are added to: waveforms (B, T) -> (B, T // 320, D).
 
-        Of each waveform by itself, in float32: it must not be padded.
+        Each waveform is computed separately, in float32; it must not be padded.
         """
         x = self.log_mel(waveforms)  # (B, M, T // 160)
         for layer, stride in (("conv1", 1), ("conv2", 2)):
@@ -83,7 +83,7 @@ class Whisper:
         return x.transpose(1, 2)
 
     def log_mel(self, waveforms: Tensor) -> Tensor:
-        """Whisper's spectrogram: (B, T) -> (B, M, T // 160)."""
+        """Compute Whisper's spectrogram: (B, T) -> (B, M, T // 160)."""
         window = torch.hann_window(WINDOW, device=waveforms.device)
         spectrum = torch.stft(waveforms, WINDOW, HOP, window=window, return_complex=True)[..., :-1]
         bands = torch.from_numpy(mel.triangles(self.mels, WINDOW, SAMPLE_RATE)).to(waveforms.device)
@@ -97,12 +97,12 @@ class Whisper:
 
 
 def is_whisper(directory: Path) -> bool:
-    """Whether a checkpoint directory holds a Whisper."""
+    """Return True if a checkpoint directory contains a Whisper."""
     return read_json(directory / "config.json").get("model_type") == "whisper"
 
 
 def read(directory: Path) -> Whisper:
-    """Read the encoder of a Hugging Face checkpoint; the decoder may be there or not.
+    """Read the encoder of a Hugging Face checkpoint, with or without a decoder.
 
     Raises CheckpointError for a directory that holds no Whisper, or one without its encoder's weights.
     """

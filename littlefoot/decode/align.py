@@ -1,10 +1,10 @@
 """Align a known text: find the frames of each token (forced alignment).
 
-The result is the best path among all that CTC collapses to the text. The Viterbi algorithm finds it, over the
-text with blanks around every token (Graves et al., ICML 2006, section 4.1, with maximum instead of sum).
+The result is the best path among all that CTC collapses to the text (``littlefoot.decode.viterbi``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import closing
 from itertools import pairwise
 
 import numpy as np
@@ -12,47 +12,82 @@ from numpy.typing import NDArray
 
 from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.decode.spans import Spans, checked, log_softmax, words
-from littlefoot.errors import EngineError
+from littlefoot.decode.viterbi import Scores, best_path
+from littlefoot.errors import EngineError, TextError
 from littlefoot.transcript.results import Word
+
+STAR = -2
+"""A token that stands for any text: for what was said but not written down. It takes at least one frame.
+(-1 is the delimiter of vocabularies that have none.)"""
+_STAR_COST = 1e-3
+"""Nats per frame that a star costs more than the best tokens: silence around it is left to blanks."""
+_FRAMES = 1000
+"""Frames that are prepared at once."""
 
 
 def align(logits: NDArray[np.floating], tokens: Sequence[int], vocabulary: Vocabulary) -> Spans:
-    """Find the frames of each token on the best path. Time and memory grow as frames x tokens.
+    """Find the frames of each token on the best path.
 
     Args:
         logits: (F, V), before softmax.
-        tokens: (N,) the text as indices into the vocabulary, without blanks; may be empty.
+        tokens: (N,) the text as indices into the vocabulary, without blanks; may be empty, and hold STAR.
         vocabulary: V tokens with the index of the blank.
 
     Returns:
         The N spans, in order; frames of blanks belong to none.
 
     Raises:
-        EngineError: the logits do not fit the vocabulary or are not finite; a token is not in the
-            vocabulary, or the blank; or the tokens need more frames than there are.
+        EngineError: the logits do not fit the vocabulary or are not finite; or a token is not in the
+            vocabulary, or the blank.
+        TextError: the tokens need more frames than there are.
+    """
+    return align_parts([logits], tokens, vocabulary)
+
+
+def align_parts(
+    parts: Iterable[NDArray[np.floating]], tokens: Sequence[int], vocabulary: Vocabulary
+) -> Spans:
+    """Find the frames of each token in logits that come in parts; otherwise as ``align``.
+
+    The parts may be those of hours: of each only the columns of the text's tokens are kept, beyond 64 MB in a
+    temporary file.
     """
     labels = np.asarray(tokens, dtype=np.int64)
-    log_posteriors = log_softmax(checked(logits, vocabulary))  # (F, V)
-    frames, size = log_posteriors.shape
-    if ((labels < 0) | (labels >= size) | (labels == vocabulary.blank)).any():
+    size, blank = len(vocabulary.tokens), vocabulary.blank
+    if (((labels < 0) & (labels != STAR)) | (labels >= size) | (labels == blank)).any():
         raise EngineError(
-            f"tokens to align must be indices below {size} other than the blank, {vocabulary.blank}:"
-            f" got {labels.tolist()}"
+            f"tokens to align must be indices below {size} other than the blank, {blank}:"
+            f" got {labels.tolist()[:50]}"
         )
-    if (needed := frames_needed(tokens)) > frames:
-        raise EngineError(
-            f"{len(labels)} tokens need at least {needed} frames, there are {frames}:"
-            " the text is too long for the audio"
-        )
-    if not len(labels):
-        return Spans(labels, labels, labels, np.zeros(0), frames)
-
-    states = np.full(2 * len(labels) + 1, vocabulary.blank)  # (S,) blank, token, blank, ..., token, blank
-    states[1::2] = labels
-    path = _viterbi(log_posteriors[:, states], states)  # (F,) indices into states
-    starts = np.searchsorted(path, np.arange(1, len(states), 2), side="left")
-    ends = np.searchsorted(path, np.arange(1, len(states), 2), side="right")
-    totals = np.append(0.0, np.cumsum(log_posteriors[np.arange(frames), states[path]]))
+    columns, places = np.unique(labels, return_inverse=True)
+    starred = len(columns) > 0 and columns[0] == STAR
+    with closing(Scores(1 + len(columns))) as scores:
+        for logits in parts:
+            for begin in range(0, len(checked(logits, vocabulary)), _FRAMES):
+                log_posteriors = log_softmax(logits[begin : begin + _FRAMES])
+                chosen = log_posteriors[:, np.append(blank, columns)]
+                if starred:
+                    chosen[:, 1] = log_posteriors.max(axis=1) - _STAR_COST
+                scores.add(chosen)
+        frames = scores.frames
+        if (needed := frames_needed(tokens)) > frames:
+            raise TextError(
+                f"{len(labels)} tokens need at least {needed} frames, there are {frames}:"
+                " the text is too long for the audio"
+            )
+        if not len(labels):
+            return Spans(labels, labels, labels, np.zeros(0), frames)
+        path = best_path(scores, places + 1)
+        starts = np.searchsorted(path, np.arange(1, 2 * len(labels), 2), side="left")
+        ends = np.searchsorted(path, np.arange(1, 2 * len(labels), 2), side="right")
+        totals = np.zeros(frames + 1)
+        state_columns = np.append(places + 1, 0)
+        for begin in range(0, frames, _FRAMES):
+            states = path[begin : begin + _FRAMES]
+            rows = scores.rows(begin, begin + len(states))
+            column = np.where(states % 2, state_columns[states // 2], 0)
+            totals[begin + 1 : begin + 1 + len(states)] = rows[np.arange(len(states)), column]
+    totals = totals.cumsum()
     return Spans(labels, starts, ends, totals[ends] - totals[starts], frames)
 
 
@@ -70,26 +105,3 @@ def word_times(
 ) -> list[Word]:
     """Return the words of a known text with their times; arguments as for ``align`` and ``greedy``."""
     return words(align(logits, tokens, vocabulary), vocabulary, frame_seconds, offset)
-
-
-def _viterbi(scores: NDArray[np.float64], states: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Find the best monotonous path (F,) through the states (S,); scores (F, S) are log-posteriors."""
-    frames, size = scores.shape
-    # A step from two states back skips a blank between two different tokens.
-    may_skip = np.zeros(size, bool)
-    may_skip[3::2] = states[3::2] != states[1:-2:2]
-    steps = np.zeros((frames, size), np.int8)  # how many states back the best way into each came from
-    best = np.full(size, -np.inf)
-    best[:2] = scores[0, :2]
-    ways = np.full((3, size), -np.inf)
-    for frame in range(1, frames):
-        ways[0] = best
-        ways[1, 1:] = best[:-1]
-        ways[2, 2:] = np.where(may_skip[2:], best[:-2], -np.inf)
-        steps[frame] = ways.argmax(axis=0)
-        best = ways.max(axis=0) + scores[frame]
-    path = np.empty(frames, np.int64)
-    path[-1] = size - 1 if best[-1] >= best[-2] else size - 2  # end in the last blank or the last token
-    for frame in range(frames - 1, 0, -1):
-        path[frame - 1] = path[frame] - steps[frame, path[frame]]
-    return path

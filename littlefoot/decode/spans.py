@@ -94,17 +94,12 @@ def words(spans: Spans, vocabulary: Vocabulary, frame_seconds: float, offset: fl
         if not open_word:
             return
         first, last = open_word[0], open_word[-1]
-        after = spans.frames if following is None else spans.starts[following]
-        silence = float(after - spans.ends[last]) * frame_seconds
-        tells = following is not None and delimited and silence <= DELIMITER_SECONDS
         frames = (spans.ends[open_word] - spans.starts[open_word]).sum()
         result.append(
             Word(
                 word=vocabulary.word(spans.tokens[open_word]),
                 start=offset + float(spans.starts[first]) * frame_seconds,
-                end=offset
-                + float(spans.ends[last]) * frame_seconds
-                + (silence if tells else min(END_SECONDS, silence)),
+                end=offset + word_end(spans, last, following, delimited, frame_seconds),
                 confidence=float(np.exp(spans.log_posteriors[open_word].sum() / frames)),
                 letters=letters() if len(open_word) > _LONG else (),
             )
@@ -120,6 +115,17 @@ def words(spans: Spans, vocabulary: Vocabulary, frame_seconds: float, offset: fl
             open_word.append(i)
     close(None)
     return result
+
+
+def word_end(spans: Spans, last: int, following: int | None, delimited: bool, frame_seconds: float) -> float:
+    """Return when a word ends, in seconds.
+
+    ``last`` is its last token and ``following`` the one after it; if ``delimited``, that belongs to no word.
+    """
+    after = spans.frames if following is None else spans.starts[following]
+    silence = float(after - spans.ends[last]) * frame_seconds
+    tells = following is not None and delimited and silence <= DELIMITER_SECONDS
+    return float(spans.ends[last]) * frame_seconds + (silence if tells else min(END_SECONDS, silence))
 
 
 def together(words: list[Word], vocabulary: Vocabulary) -> list[Word]:

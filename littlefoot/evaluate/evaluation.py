@@ -10,6 +10,14 @@ from typing import Any
 from littlefoot.audio.manifest import Utterance
 from littlefoot.decode.beam import BeamDecoder
 from littlefoot.errors import LittlefootError
+from littlefoot.evaluate.details import (
+    Confusions,
+    SpeakerErrors,
+    UtteranceErrors,
+    by_speaker,
+    compare,
+    confusions,
+)
 from littlefoot.evaluate.metrics import (
     Score,
     SlotRecall,
@@ -18,6 +26,8 @@ from littlefoot.evaluate.metrics import (
     slot_word_recall,
     slot_words,
 )
+from littlefoot.evaluate.normalizers import OWN, normalizer
+from littlefoot.evaluate.spellings import chosen
 from littlefoot.runtime.recognizer import Recognizer
 
 
@@ -35,6 +45,11 @@ class Evaluation:
     """Recordings that could not be recognised, with the reason."""
     outside: Counter[str]
     """Number of references with each character outside the alphabet; such words cannot be recognised."""
+    normalizer: str
+    """Name of the form in which texts were compared (``littlefoot.evaluate.normalizers``)."""
+    per_utterance: list[UtteranceErrors]
+    per_speaker: dict[str, SpeakerErrors]
+    confusions: Confusions
 
     def to_dict(self) -> dict[str, Any]:
         """Return the keys of ``littlefoot eval --json``."""
@@ -50,6 +65,10 @@ class Evaluation:
             "failures": self.failed,
             "per_set": per_set,
             "outside_alphabet": dict(self.outside.most_common()),
+            "normalizer": self.normalizer,
+            "per_speaker": {speaker: asdict(errors) for speaker, errors in self.per_speaker.items()},
+            "confusions": asdict(self.confusions),
+            "per_utterance": [{**asdict(each), "wer": each.wer} for each in self.per_utterance],
         }
 
 
@@ -84,31 +103,39 @@ def evaluate_recognizer(
     utterances: Sequence[Utterance],
     progress: Callable[[int], None] = lambda done: None,
     decoder: BeamDecoder | None = None,
+    normalize: str = OWN,
 ) -> Evaluation:
     """Transcribe every utterance and score the texts. Unreadable recordings are left out and listed.
 
-    ``decoder`` is a beam search; without one, decoding is greedy.
+    ``decoder`` is a beam search; without one, decoding is greedy. ``normalize`` names the form in which texts
+    are compared (``littlefoot.evaluate.normalizers``). References may have several spellings
+    (``littlefoot.evaluate.spellings``).
 
-    Raises LittlefootError if no recording can be recognised, or if slots cannot be read.
+    Raises LittlefootError if no recording can be recognised, or if slots cannot be read; ConfigError or
+    MissingExtraError for the normalizer.
     """
+    form = normalizer(normalize)
     slots = [slot_words(utterance.slots) if utterance.slots else None for utterance in utterances]
     said, failed = hear(recognizer, utterances, progress, decoder)
+    compared: list[UtteranceErrors] = []
     texts: dict[str, tuple[list[str], list[str]]] = {}  # set -> references, hypotheses
     meant: dict[str, tuple[list[Counter[str]], list[str]]] = {}  # set -> words of slots, hypotheses
     for utterance, words, text in zip(utterances, slots, said, strict=True):
         if text is None:
             continue
         references, hypotheses = texts.setdefault(utterance.set_name, ([], []))
-        references.append(utterance.text)
+        reference = chosen(utterance.text, text, form)
+        references.append(reference)
         hypotheses.append(text)
+        compared.append(compare(utterance.id, utterance.speaker, utterance.set_name, reference, text, form))
         if words:
             meant.setdefault(utterance.set_name, ([], []))[0].append(words)
             meant[utterance.set_name][1].append(text)
     references = [text for pair in texts.values() for text in pair[0]]
     hypotheses = [text for pair in texts.values() for text in pair[1]]
     return Evaluation(
-        score=evaluate(references, hypotheses),
-        per_set={name: evaluate(*pair) for name, pair in texts.items()},
+        score=evaluate(references, hypotheses, normalize=form),
+        per_set={name: evaluate(*pair, normalize=form) for name, pair in texts.items()},
         pseudo_labelled=frozenset(u.set_name for u in utterances if u.pseudo_labelled),
         slot_recall={name: slot_word_recall(*pair) for name, pair in meant.items()},
         failed=failed,
@@ -117,4 +144,8 @@ def evaluate_recognizer(
             for text in references
             for character in recognizer.vocabulary.unknown(normalize_text(text)) - {" "}
         ),
+        normalizer=normalize,
+        per_utterance=compared,
+        per_speaker=by_speaker(compared),
+        confusions=confusions(compared),
     )

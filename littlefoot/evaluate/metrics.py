@@ -7,7 +7,7 @@ jiwer). A rate is the number of errors in a set over the number of words (charac
 import json
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,26 +53,34 @@ def _normalize_character(character: str) -> str:
     return "" if category[0] in "PSC" and not character.isspace() else character
 
 
-def word_errors(reference: str, hypothesis: str) -> tuple[int, int]:
-    """Return (errors, words of the reference) of one utterance, after ``normalize_text``."""
+def word_errors(
+    reference: str, hypothesis: str, normalize: Callable[[str], str] = normalize_text
+) -> tuple[int, int]:
+    """Return (errors, words of the reference) of one utterance, after normalization."""
     import jiwer
 
-    reference, hypothesis = normalize_text(reference), normalize_text(hypothesis)
+    reference, hypothesis = normalize(reference), normalize(hypothesis)
     counts = jiwer.process_words(reference, hypothesis)
     return counts.substitutions + counts.deletions + counts.insertions, len(reference.split())
 
 
-def character_errors(reference: str, hypothesis: str) -> tuple[int, int]:
-    """Return (errors, characters of the reference), with spaces, after ``normalize_text``."""
+def character_errors(
+    reference: str, hypothesis: str, normalize: Callable[[str], str] = normalize_text
+) -> tuple[int, int]:
+    """Return (errors, characters of the reference), with spaces, after normalization."""
     import jiwer
 
-    reference, hypothesis = normalize_text(reference), normalize_text(hypothesis)
+    reference, hypothesis = normalize(reference), normalize(hypothesis)
     counts = jiwer.process_characters(reference, hypothesis)
     return counts.substitutions + counts.deletions + counts.insertions, len(reference)
 
 
 def evaluate(
-    references: Sequence[str], hypotheses: Sequence[str], resamples: int = 1000, seed: int = 0
+    references: Sequence[str],
+    hypotheses: Sequence[str],
+    resamples: int = 1000,
+    seed: int = 0,
+    normalize: Callable[[str], str] = normalize_text,
 ) -> Score:
     """Compute the error rates of a test set with 95 % intervals.
 
@@ -88,6 +96,7 @@ def evaluate(
         hypotheses: recognised texts, in the same order.
         resamples: number of bootstrap draws.
         seed: of the draws; the same seed gives the same intervals.
+        normalize: brings texts into the form in which they are compared.
 
     Raises:
         LittlefootError: there are no utterances, or not as many hypotheses as references.
@@ -101,7 +110,10 @@ def evaluate(
         raise LittlefootError("an error rate of no utterances is undefined: give at least one")
     pairs = list(zip(references, hypotheses, strict=True))
     # (N, 2, 2): utterance; words, characters; errors, length
-    counts = np.array([(word_errors(*pair), character_errors(*pair)) for pair in pairs], dtype=np.int64)
+    counts = np.array(
+        [(word_errors(*pair, normalize), character_errors(*pair, normalize)) for pair in pairs],
+        dtype=np.int64,
+    )
     wer, cer = _rates(counts.sum(axis=0))
     generator = np.random.default_rng(seed)
     draws = (generator.integers(len(pairs), size=len(pairs)) for _ in range(resamples))

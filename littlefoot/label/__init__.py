@@ -1,6 +1,6 @@
-"""``littlefoot label``: archives to pseudo-labels, by many processes that may die.
+"""Label archives with many processes, any of which may be killed.
 
-A ``job`` is cut into shards; a ``worker`` hears the recordings of one; ``local`` runs workers on this
-machine and ``cluster`` on Ray; ``output`` is the directory that finished shards go to, and ``run`` brings
-them together. Only the driver writes, a shard whole or not at all.
+A ``job`` is divided into shards. A ``worker`` transcribes the recordings of a shard; ``local`` runs workers
+on this machine and ``cluster`` on Ray. ``output`` is the directory of the finished shards, and ``run``
+combines these parts. Only the driver writes, and a shard is complete or absent.
 """

@@ -1,4 +1,4 @@
-"""Workers on Ray: actors of Ray Data, on one machine or many. Needs the extra scale."""
+"""Run workers on Ray, as actors of Ray Data on one machine or many. Needs the extra ``scale``."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def run(
     retries: int,
     address: str,
 ) -> Iterator[tuple[int, list[Label]]]:
-    """As ``local.run``, by actors of Ray Data, which replaces those that die and gives their tasks to others.
+    """Do the same as ``local.run`` with actors of Ray Data, which replaces dead actors and repeats their
+    tasks.
 
-    Args:
-        workers: actors; as many as the cluster has room for where None.
-        threads: processors that Ray reserves for each.
-        address: ``local`` starts a Ray that ends with the job; ``auto`` or ``HOST:PORT`` is one that
-            runs; its machines need littlefoot, and model, manifests and recordings at the same paths.
+    Args: workers: number of actors; None: as many as the cluster has room for. threads: processors that Ray
+        reserves for each actor. address: ``local`` starts a Ray instance that ends with the job; ``auto`` or
+        ``HOST:PORT`` names a running one, whose machines need littlefoot, and model, manifests and recordings
+        at the same paths.
 
     Raises:
         MissingExtraError: Ray is not installed.
-        LittlefootError: no Ray is at the address, or no worker can load the model.
+        LittlefootError: there is no Ray at the address, or no worker can load the model.
     """
     with rays.connected(address, (workers or 1) * threads, "littlefoot label --ray") as ray:
         yield from _labelled(ray, job, tasks, lost, workers, threads, retries)
@@ -50,11 +50,11 @@ def _labelled(
     threads: int,
     retries: int,
 ) -> Iterator[tuple[int, list[Label]]]:
-    """``run`` on a Ray that is connected."""
+    """Label tasks on a connected Ray."""
     import ray.data as data
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    logging.getLogger("ray.data").setLevel(logging.WARNING)  # its import has set another
+    logging.getLogger("ray.data").setLevel(logging.WARNING)  # importing Ray has changed it
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     ledger = ray.remote(Ledger).options(num_cpus=0, scheduling_strategy=here).remote()
     workers = workers or max(1, int(ray.cluster_resources().get("CPU", 1)) // threads)
@@ -65,11 +65,11 @@ def _labelled(
         Labeller,
         fn_constructor_args=(ray.put(job), ledger, retries),
         num_cpus=threads,
-        # one task at a time: none waits behind a slow one while another actor is free
+        # one task at a time, so that none waits behind a slow one while another actor is free
         compute=data.ActorPoolStrategy(size=min(workers, len(tasks)), max_tasks_in_flight_per_actor=1),
     )
     told = 0
-    # Nothing is fetched ahead: that would hold a finished shard back until the next one is there.
+    # Prefetching would hold a finished shard back until the next one is finished.
     for batch in dataset.iter_batches(batch_size=None, prefetch_batches=0, batch_format="numpy"):
         told = _tell(ray.get(ledger.lost.remote()), told, lost)
         for shard, labels in zip(batch["shard"], batch["labels"], strict=True):
@@ -83,7 +83,7 @@ def _tell(deaths: list[str], told: int, lost: Callable[[str], None]) -> int:
 
 
 class Ledger:
-    """Which recording every shard is at: an actor beside the driver, that outlives the workers."""
+    """Actor beside the driver that records the current recording of every shard; it outlives the workers."""
 
     def __init__(self) -> None:
         self._at: dict[int, tuple[int, str]] = {}
@@ -91,27 +91,27 @@ class Ledger:
         self._lost: list[str] = []
 
     def start(self, shard: int) -> dict[int, int]:
-        """A worker takes a shard, perhaps because another died at it: how many died at which rows."""
+        """Record that a worker takes a shard; return the number of workers that died at each row of it."""
         if (place := self._at.pop(shard, None)) is not None:
             self._deaths[place[0]] += 1
             self._lost.append(f"a worker process ended at {place[1]}")
         return dict(self._deaths)
 
     def begin(self, shard: int, row: int, name: str) -> None:
-        """It begins with a row."""
+        """Record that a worker begins with a row."""
         self._at[shard] = row, name
 
     def finish(self, shard: int) -> None:
-        """It is through."""
+        """Record that a worker has finished a shard."""
         self._at.pop(shard, None)
 
     def lost(self) -> list[str]:
-        """All deaths that showed."""
+        """Return the number of deaths."""
         return self._lost
 
 
 class Labeller:
-    """A worker as Ray Data wants it."""
+    """A worker with the interface of Ray Data."""
 
     def __init__(self, job: Any, ledger: Any, retries: int) -> None:
         import ray
@@ -121,7 +121,7 @@ class Labeller:
         self._worker = Worker(self._job)
 
     def __call__(self, task: dict[str, Any]) -> dict[str, Any]:
-        """A task to the labels of its rows, as JSON."""
+        """Return the labels of a task's rows, as JSON."""
         shard = int(task["shard"])
         deaths = self._get(self._ledger.start.remote(shard))
         labels = [self._label(shard, int(row), deaths) for row in task["rows"]]
@@ -133,5 +133,5 @@ class Labeller:
         if deaths.get(row, 0) > self._retries:
             return Label(row, utterance.id, error=f"{utterance.path}: {died_at(deaths[row])}")
         name = f"{utterance.id}, {utterance.path}"
-        self._get(self._ledger.begin.remote(shard, row, name))  # before anything can happen
+        self._get(self._ledger.begin.remote(shard, row, name))  # before work begins
         return self._worker.label(row)

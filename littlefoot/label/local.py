@@ -1,4 +1,4 @@
-"""Workers as processes of this machine."""
+"""Run workers as processes of this machine."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ READY = "ready"
 def run(
     job: Job, tasks: Sequence[Task], lost: Callable[[str], None], *, workers: int, retries: int
 ) -> Iterator[tuple[int, list[Label]]]:
-    """Shards with the labels of their tasks' rows, as they get ready.
+    """Yield shards with the labels of their tasks' rows, as they are finished.
 
-    A worker that dies is replaced, and another one goes on with the recording that it was at. One at which
-    more than ``retries`` workers died is labelled with that as its error. ``lost`` is told of every death.
+    A worker that dies is replaced, and another one continues with the same recording. If more than
+    ``retries`` workers die at a recording, its label is this error. ``lost`` is called for every death.
 
-    Raises LittlefootError where no worker can load the model.
+    Raises LittlefootError if no worker can load the model.
     """
     context = multiprocessing.get_context("spawn")
     board = _Board(job, tasks, retries, lost)
@@ -75,18 +75,18 @@ def run(
 
 
 class _Board:
-    """What is to do, and what is done of it."""
+    """The tasks, with the rows that are done."""
 
     def __init__(self, job: Job, tasks: Sequence[Task], retries: int, lost: Callable[[str], None]) -> None:
         self.waiting = deque(tasks)
         self.lost = lost
         self._corpus, self._retries = job.corpus, retries
-        self._labels: dict[int, list[Label]] = {}  # of shards that were begun
+        self._labels: dict[int, list[Label]] = {}  # rows of shards in work
         self._complete: list[int] = []
-        self._deaths: Counter[int] = Counter()  # at each row
+        self._deaths: Counter[int] = Counter()  # deaths at each row
 
     def note(self, task: Task, label: Label) -> Task | None:
-        """Its first row is done; returns what is left of the task."""
+        """Record that the first row of a task is done; return the rest of the task."""
         self._labels.setdefault(task.shard, []).append(label)
         if len(task.rows) > 1:
             return replace(task, rows=task.rows[1:])
@@ -94,7 +94,9 @@ class _Board:
         return None
 
     def died(self, task: Task, how: str) -> None:
-        """A worker ended at its first row: what is left of it is done next, perhaps without that row."""
+        """Record that a worker died at the first row of a task. The rest is done next, perhaps without this
+        row.
+        """
         row = task.rows[0]
         utterance = self._corpus[row]
         self._deaths[row] += 1
@@ -107,14 +109,14 @@ class _Board:
             self.waiting.appendleft(left)
 
     def finished(self) -> Iterator[tuple[int, list[Label]]]:
-        """Shards that were completed since, with their labels."""
+        """Return the shards that were completed since the last call, with their labels."""
         while self._complete:
             shard = self._complete.pop()
             yield shard, self._labels.pop(shard)
 
 
 def died_at(times: int) -> str:
-    """Why a recording has no text."""
+    """Return the error of a recording at which workers died."""
     return f"{times} worker processes ended while they transcribed it"
 
 
@@ -124,40 +126,40 @@ class _Process:
     def __init__(self, context: Any, job: Job) -> None:
         self.loaded = False
         self.task: Task | None = None
-        """What it is at; without the rows that it has done."""
+        """The current task, without the finished rows."""
         self.connection, its = context.Pipe()
         self._process = context.Process(target=_serve, args=(job, its), daemon=True)
         with deaf_to_interrupts():
             self._process.start()
-        its.close()  # or the end of the process would not show
+        its.close()  # otherwise the end of the process would not be noticed
 
     @property
     def idle(self) -> bool:
         return self.loaded and self.task is None
 
     def give(self, task: Task) -> None:
-        """If it died since, reading will tell."""
+        """Send a task. A worker that has died is noticed when its answer is read."""
         self.task = task
         with suppress(OSError):
             self.connection.send(task.rows)
 
     def end(self) -> str:
-        """Make an end of it; returns how it ended."""
+        """End the process; return its exit status."""
         self.connection.close()
-        self._process.join(1)  # of itself, if it can
+        self._process.join(1)  # by itself, if it can
         self._process.kill()
         self._process.join()
         return how_it_ended(self._process.exitcode)
 
 
 def _serve(job: Job, driver: Connection) -> None:
-    """Take rows and send their labels, until the driver goes away."""
+    """Receive rows and send their labels, until the driver ends."""
     follow_parent()
     with suppress(EOFError, OSError):
         try:
             worker = Worker(job)
         except LittlefootError as error:
-            driver.send(LittlefootError(str(error)))  # not all of them can be sent as they are
+            driver.send(LittlefootError(str(error)))  # some errors cannot be pickled
             return
         driver.send(READY)
         while True:

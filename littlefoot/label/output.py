@@ -1,17 +1,16 @@
-"""The directory that labels go to: what the job is, its finished shards, at last the manifest.
+"""Write the directory of a job: its description, its finished shards, and finally the manifest.
 
-``job.json``         what must be the same for the job to go on (``job.describe``), and the rows of a shard
-``recordings.jsonl`` where folders without a manifest are labelled, what is in them
-``shards/N.jsonl``   the labels of shard N, a row on each line, in order: there whole, or not at all
+``job.json``         the settings that a resumed job must repeat (``job.describe``), and the rows of a shard
+``recordings.jsonl`` the recordings in folders without a manifest
+``shards/N.jsonl``   the labels of shard N, one row on each line, in order: complete or absent
 ``manifest.tsv``     all rows that have a text
-``summary.json``     what came of it
+``summary.json``     the counts of the job
+``.lock``            locked by the process that writes
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
+
+from filelock import FileLock, Timeout
 
 from littlefoot.audio.folders import recordings
 from littlefoot.audio.manifest import Utterance
@@ -29,9 +30,10 @@ from littlefoot.system.amounts import in_bytes
 
 JOB, SHARDS, MANIFEST, SUMMARY = "job.json", "shards", "manifest.tsv", "summary.json"
 RECORDINGS = "recordings.jsonl"
+LOCK = ".lock"
 
 ROW_BYTES = 800
-"""What a row may take, in its shard and in the manifest, for the look at the disk before the start."""
+"""Bytes of a row in its shard and the manifest, for the check of the disk before the start."""
 
 _MEANING = {
     "model": "model",
@@ -44,50 +46,57 @@ _MEANING = {
 
 @dataclass
 class Counts:
-    """What became of the rows."""
+    """Counts of the rows by their results."""
 
     rows: int = 0
     labelled: int = 0
-    """In the manifest."""
+    """Rows in the manifest."""
     empty: int = 0
-    """Of these, where no word was heard."""
+    """Rows in the manifest without a word."""
     below_confidence: int = 0
-    """Left out of the manifest: less sure than was asked for, or without a word."""
+    """Rows left out of the manifest, with a lower confidence or without a word."""
     failed: int = 0
     seconds: float = 0.0
-    """Of speech in the manifest."""
+    """Seconds of speech in the manifest."""
     mean_confidence: float | None = None
-    """Of the rows in the manifest that have words."""
+    """Mean confidence of the rows in the manifest that have words."""
     failures: list[str] = field(default_factory=list)
-    """What could not be recognised, and why."""
+    """Recordings that failed, with the reasons."""
 
 
 class Output:
-    """A directory for one job, of which one process at a time may write to it."""
+    """The directory of one job, which one process at a time may write."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
-        """The directory, made if need be, for this process alone as long as the block runs.
+        """Create the directory if it is missing, and lock it for this process while the block runs.
 
-        Raises LittlefootError if it holds something else than a job, if another process is at work in it, or
+        Raises LittlefootError if it contains something other than a job, if another process works in it, or
         if it cannot be written to.
         """
+        lock = FileLock(self.directory / LOCK, blocking=False)
         try:
-            descriptor = self._lock()
+            self._prepare()
+            lock.acquire()  # the system releases it with its process, however that ends
+            self._remove_unfinished()
+        except Timeout:
+            raise LittlefootError(
+                f"{self.directory}: another process is labelling into it: wait, or choose another output"
+            ) from None
         except OSError as error:
             raise self._refused(error) from error
         try:
             yield
         finally:
-            os.close(descriptor)
+            lock.release()
 
     def begin(self, description: dict[str, Any], shard_rows: int | None) -> int:
-        """Begin the job, or go on with it; returns the rows of a shard.
+        """Begin or resume the job; return the rows of a shard.
 
-        Raises LittlefootError if the directory holds another job, or if its disk is too full.
+        Raises LittlefootError if the directory contains another job, or if its disk is too full.
         """
         try:
             return self._begin(description, shard_rows)
@@ -109,7 +118,7 @@ class Output:
             return int(found["shard_rows"])
         there = _read_object(path)
         for name, value in description.items():
-            place = name in ("model", "model_origin")  # which may change, not what the model says
+            place = name in ("model", "model_origin")  # it may change, the model's output may not
             if not place and there.get(name) != value:
                 raise LittlefootError(
                     f"{self.directory} holds another job ({_difference(name, there, description)}): choose"
@@ -119,11 +128,12 @@ class Output:
         if shard_rows not in (None, rows):
             raise ConfigError(
                 f"--shard-rows {shard_rows}: the job in {self.directory} was begun with {rows}: leave it out"
-                " to go on"
+                " to continue"
             )
         return rows
 
-    def _lock(self) -> int:
+    def _prepare(self) -> None:
+        """Make the directory, or refuse it."""
         if self.directory.exists() and not self.directory.is_dir():
             raise LittlefootError(f"{self.directory} is a file: choose another output")
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -134,19 +144,13 @@ class Output:
                 f"{self.directory} is not empty, and holds no labelling that was begun: choose another output"
             )
         shards.mkdir(exist_ok=True)
-        descriptor = os.open(self.directory, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # gone when its process is
-        except BlockingIOError:
-            os.close(descriptor)
-            raise LittlefootError(
-                f"{self.directory}: another process is labelling into it: wait, or choose another output"
-            ) from None
+
+    def _remove_unfinished(self) -> None:
+        """Remove the partial files of a process that was killed."""
         for name in (JOB, RECORDINGS, MANIFEST, SUMMARY, f"{SHARDS}/*.jsonl"):
             place = self.directory / name
             for half in place.parent.glob(f".{place.name}.*"):
-                half.unlink()  # what a process was writing when it was killed
-        return descriptor
+                half.unlink()
 
     def _refused(self, error: OSError) -> LittlefootError:
         return LittlefootError(
@@ -155,7 +159,7 @@ class Output:
         )
 
     def list_recordings(self, folders: Sequence[Path]) -> Path:
-        """A manifest of all recordings in folders, which have none. Raises LittlefootError."""
+        """Write a manifest of all recordings in folders without one. Raises LittlefootError."""
         lines = []
         for folder in folders:
             found = sorted(recordings(folder))
@@ -177,7 +181,7 @@ class Output:
         return self.directory / RECORDINGS
 
     def write(self, job: Job, shard: int, labels: Sequence[Label]) -> None:
-        """Keep a shard; labels of rows that were kept before replace those. Raises LittlefootError."""
+        """Save a shard; new labels replace saved ones of the same rows. Raises LittlefootError."""
         rows = {label.row: label for label in [*(self.read(job, shard) or []), *labels]}
         lines = [_line(rows[row]) for row in job.rows(shard)]
         try:
@@ -186,7 +190,7 @@ class Output:
             raise self._refused(error) from error
 
     def read(self, job: Job, shard: int) -> list[Label] | None:
-        """The labels of a shard; None if it is not there, or damaged."""
+        """Read the labels of a shard; None if it is absent or damaged."""
         try:
             lines = self._path(shard).read_text(encoding="utf-8").splitlines()
             rows = zip(job.rows(shard), lines, strict=True)
@@ -243,7 +247,7 @@ class Output:
         counts.mean_confidence = round(confidences / heard, 4) if heard else None
 
     def write_summary(self, summary: dict[str, Any]) -> None:
-        """Keep what came of the job. Raises LittlefootError."""
+        """Save the counts of the job. Raises LittlefootError."""
         try:
             _write(self.directory / SUMMARY, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
         except OSError as error:
@@ -253,7 +257,7 @@ class Output:
 def _cells(identifier: str, utterance: Utterance, label: Label) -> list[str]:
     return [
         identifier,
-        str(utterance.path),  # absolute, since the archive's manifest was
+        str(utterance.path),  # the archive's manifest had absolute paths
         f"{label.seconds:.3f}" if label.seconds else "",
         _cell(utterance.speaker),
         _cell(utterance.split),
@@ -263,13 +267,13 @@ def _cells(identifier: str, utterance: Utterance, label: Label) -> list[str]:
 
 
 def _cell(text: str) -> str:
-    """What fits between two tabs."""
+    """Return a text without tabs and line breaks."""
     return " ".join(text.encode("utf-8", "replace").decode("utf-8").split())
 
 
 def _line(label: Label) -> str:
     known = {name: value for name, value in asdict(label).items() if value is not None and name != "row"}
-    return json.dumps(known) + "\n"  # ASCII: no character in it can pass for the end of a line
+    return json.dumps(known) + "\n"  # ASCII, so that no character is taken for the end of a line
 
 
 def _difference(name: str, there: dict[str, Any], here: dict[str, Any]) -> str:

@@ -1,1 +1,1 @@
-"""What a model is made of: its geometry, its weights, and the one description of its computation."""
+"""Describe a model: its geometry, its weights, and the one description of its computation."""

@@ -1,9 +1,9 @@
-"""The network, written once.
+"""Describe the network, once for training and inference.
 
 ``encode`` describes wav2vec 2.0 (Baevski et al. 2020; also XLS-R and MMS), HuBERT (Hsu et al. 2021),
 WavLM (Chen et al. 2021) and data2vec-audio (Baevski et al. 2022) with a CTC head, over a small set of
-operations. ``littlefoot.training.torch_ops`` plays it with tensors and gradients, for training;
-``littlefoot.runtime.onnx_ops`` plays it into an ONNX graph, for inference. Weights are looked up by the
+operations. ``littlefoot.training.torch_ops`` carries these out on tensors with gradients, for training;
+``littlefoot.runtime.onnx_ops`` adds them to an ONNX graph, for inference. Weights are looked up by the
 names of Hugging Face checkpoints without the model's prefix.
 
 Shapes: B batch, T samples, C channels of the front end, F frames, D hidden size, H heads of K channels,
@@ -27,32 +27,32 @@ from littlefoot.network.config import MAX_POSITIONS, ModelConfig
 from littlefoot.network.inventory import block_name
 
 Tensor = Any
-"""A value of the backend in use. It understands + - * and //, with numpy's broadcasting."""
+"""A value of the backend in use. It supports + - * and //, with numpy's broadcasting."""
 
 CNN_NORM_EPS = 1e-5
 MASKED_SCORE = -1e9
-"""Added to attention scores of padding: exp() of it is zero, and it is finite in bfloat16."""
+"""Summand of attention scores of padding: exp() of it is zero, and it is finite in bfloat16."""
 
 
 class Ops(Protocol):
-    """The operations a backend offers. ``name`` is the weights' name without .weight / .bias."""
+    """The operations of a backend. ``name`` is the weights' name without .weight / .bias."""
 
     def segment(self, name: str, part: Callable[..., Any], *values: Any) -> Any:
-        """``part(*values)``, a part of the network that uses weights below ``name``."""
+        """Compute ``part(*values)``, a part of the network that uses weights below ``name``."""
 
     def conv1d(
         self, x: Tensor, name: str, stride: int = 1, padding: tuple[int, int] = (0, 0), groups: int = 1
     ) -> Tensor:
-        """(B, C, T) -> (B, C', T')."""
+        """Convolve (B, C, T) -> (B, C', T')."""
 
     def fixed_conv1d(self, x: Tensor, kernel: npt.NDArray[np.float32], stride: int = 1) -> Tensor:
-        """(B, C, T) -> (B, C', T') with a constant kernel (C', C, K), which is never quantized."""
+        """Convolve (B, C, T) -> (B, C', T') with a constant kernel (C', C, K), which is never quantized."""
 
     def linear(self, x: Tensor, name: str) -> Tensor:
-        """(..., C) -> (..., C')."""
+        """Apply a linear layer, (..., C) -> (..., C')."""
 
     def layer_norm(self, x: Tensor, name: str | None, eps: float, axis: int = -1) -> Tensor:
-        """Normalise over ``axis``; no scale and shift where ``name`` is None."""
+        """Normalise over ``axis``; without scale and shift if ``name`` is None."""
 
     def group_norm(self, x: Tensor, name: str, eps: float, valid: Tensor | None) -> Tensor:
         """Normalise each channel of (B, C, T) over time, counting only frames where ``valid`` (B, T) is 1."""
@@ -64,66 +64,68 @@ class Ops(Protocol):
     def log(self, x: Tensor) -> Tensor: ...
     def sigmoid(self, x: Tensor) -> Tensor: ...
     def softmax(self, x: Tensor) -> Tensor:
-        """Over the last axis."""
+        """Compute the softmax over the last axis."""
 
     def matmul(self, a: Tensor, b: Tensor, name: str | None = None) -> Tensor:
-        """A product of two values; one with a name may be quantized."""
+        """Multiply two values; a product with a name may be quantized."""
 
     def sum(self, x: Tensor, axis: int) -> Tensor: ...
     def clip(self, x: Tensor, low: int, high: int) -> Tensor: ...
     def reshape(self, x: Tensor, shape: Sequence[int]) -> Tensor:
-        """0 keeps a dimension, -1 takes what is left."""
+        """Reshape; 0 keeps a dimension, and -1 takes the remaining entries."""
 
     def transpose(self, x: Tensor, axes: Sequence[int]) -> Tensor: ...
     def slice(self, x: Tensor, axis: int, start: int, end: int | None) -> Tensor:
-        """Up to ``end``, from the end where it is negative; all that is left where it is None."""
+        """Take the entries up to ``end``, which counts from the end if it is negative; all of them if it is
+        None.
+        """
 
     def concat(self, values: Sequence[Tensor], axis: int) -> Tensor: ...
     def last(self, x: Tensor, axis: int, count: int) -> Tensor:
-        """The last ``count`` entries along an axis."""
+        """Take the last ``count`` entries along an axis."""
 
     def less(self, a: Tensor, b: Tensor) -> Tensor:
-        """1.0 where integers a < b, else 0.0."""
+        """Return 1.0 where integers a < b, else 0.0."""
 
     def gather(self, table: Tensor, indices: Tensor) -> Tensor:
-        """Rows of ``table``."""
+        """Look up rows of ``table``."""
 
     def positions(self, x: Tensor, axis: int) -> Tensor:
-        """Integers 0 ... n - 1 along an axis of x."""
+        """Return the integers 0 ... n - 1 along an axis of x."""
 
     def valid(self, lengths: Tensor, x: Tensor, axis: int) -> Tensor:
-        """(B, n) of 1.0 before each length (B,) and 0.0 after it, n the size of x along ``axis``."""
+        """Return (B, n), 1.0 before each length (B,) and 0.0 after it; n is the size of x along ``axis``."""
 
     def weight(self, name: str) -> Tensor: ...
     def constant(self, value: npt.NDArray[Any]) -> Tensor: ...
     def dropout(self, x: Tensor, probability: float) -> Tensor:
-        """Nothing, outside of training."""
+        """Apply dropout in training; do nothing otherwise."""
 
     def mask_spans(self, x: Tensor) -> Tensor:
-        """SpecAugment on the projected features (B, F, D); nothing, outside of training."""
+        """Mask spans of the projected features (B, F, D) in training (SpecAugment); do nothing otherwise."""
 
     def begin_anywhere(self, positions: Tensor, count: int) -> Tensor:
-        """Frame numbers (F,), shifted at random below ``count`` in training; as they are outside of it."""
+        """Shift frame numbers (F,) at random below ``count`` in training; do nothing otherwise."""
 
 
 @dataclass
 class EncoderOutput:
     logits: Tensor
-    """(B, F, V), before the softmax."""
+    """Logits (B, F, V), before the softmax."""
     hidden_states: list[Tensor]
     """Input of the first block, then the output of each block, (B, F, D) each."""
     features: Tensor
-    """(B, F, C): output of the convolutional front end."""
+    """Output of the convolutional front end, (B, F, C)."""
     frame_lengths: Tensor | None
-    """(B,) frames of each utterance, None without ``lengths``."""
+    """Frames of each utterance (B,), None without ``lengths``."""
 
 
 def encode(ops: Ops, config: ModelConfig, waveform: Tensor, lengths: Tensor | None = None) -> EncoderOutput:
-    """Waveform (B, T) at 16 kHz -> logits (B, F, V).
+    """Encode a waveform (B, T) at 16 kHz: logits (B, F, V) and what leads to them.
 
-    ``lengths`` (B,): samples of each utterance in a padded batch. With it, padding changes nothing:
-    every utterance gets what it would get alone (frames past its own length are meaningless).
-    Without it, every row is taken as full.
+    ``lengths`` (B,) gives the samples of each utterance in a padded batch. Padding then changes nothing:
+    every utterance gets the result that it would get alone (frames past its own length are meaningless).
+    Without ``lengths`` all rows are full.
     """
     return encode_features(ops, config, *front_end(ops, config, waveform, lengths))
 
@@ -131,7 +133,7 @@ def encode(ops: Ops, config: ModelConfig, waveform: Tensor, lengths: Tensor | No
 def encode_features(
     ops: Ops, config: ModelConfig, features: Tensor, lengths: Tensor | None = None
 ) -> EncoderOutput:
-    """What follows the front end: features (B, F, C), lengths (B,) in frames -> logits (B, F, V)."""
+    """Encode the front end's features (B, F, C), with lengths (B,) in frames, to logits (B, F, V)."""
     valid = None if lengths is None else ops.valid(lengths, features, axis=1)  # (B, F)
     x = embed(ops, config, features, valid)  # (B, F, D)
     hidden_states = transform(ops, config, x, valid)
@@ -139,7 +141,7 @@ def encode_features(
 
 
 def embed(ops: Ops, config: ModelConfig, features: Tensor, valid: Tensor | None = None) -> Tensor:
-    """The front end's features (B, F, C) to the input of the first Transformer block (B, F, D)."""
+    """Turn the front end's features (B, F, C) into the input of the first Transformer block (B, F, D)."""
     x = ops.mask_spans(project(ops, config, features))  # (B, F, D)
     frame_mask = None if valid is None else ops.reshape(valid, (0, -1, 1))  # (B, F, 1)
     if frame_mask is not None:
@@ -154,9 +156,9 @@ def embed(ops: Ops, config: ModelConfig, features: Tensor, valid: Tensor | None 
 
 
 def transform(ops: Ops, config: ModelConfig, x: Tensor, valid: Tensor | None = None) -> list[Tensor]:
-    """The Transformer's blocks: the input of the first one (B, F, D), then the output of each.
+    """Run the Transformer's blocks. Returns the input of the first one (B, F, D), then the output of each.
 
-    ``valid`` (B, F): 1 for frames that others attend to; all without it.
+    ``valid`` (B, F) is 1 for frames that others attend to; without it, all are.
     """
     mask = (
         None if valid is None else ops.reshape((valid - 1.0) * -MASKED_SCORE, (0, 1, 1, -1))
@@ -182,30 +184,30 @@ def transform(ops: Ops, config: ModelConfig, x: Tensor, valid: Tensor | None = N
 
 @dataclass
 class StreamState:
-    """What a chunk needs of the audio before it.
+    """The tensors that a stream carries from one chunk to the next.
 
     N is the positional convolution's kernel less one, L the left context.
     """
 
     features: Tensor
-    """(B, N, D): the last projected features; at the beginning (B, N - right context, D) of zeros."""
+    """The last projected features (B, N, D); at the beginning zeros (B, N - right context, D)."""
     keys: dict[int, Tensor]
-    """(B, H, K, L) of each layer with an attention map of its own, of the L frames before the chunk in any
-    order, as attention does not depend on it; of fewer, the first ``seen``. Of the state after a chunk: those
-    of its own frames (B, H, K, C), which the caller puts in place of the oldest."""
+    """Keys (B, H, K, L) of each layer with its own attention map, for the L frames before the chunk in any
+    order, since attention does not depend on it; only the first ``seen`` are valid. The state after a chunk
+    has the keys of its own frames (B, H, K, C), with which the caller replaces the oldest."""
     values: list[Tensor]
-    """(B, H, L, K) of each layer, likewise."""
+    """Values (B, H, L, K) of each layer, likewise."""
     seen: Tensor
-    """(B,) integers: frames that the stream has given, L at most."""
+    """Number of frames of the stream so far, at most L: (B,) integers."""
 
 
 def encode_chunk(
     ops: Ops, config: ModelConfig, features: Tensor, valid: Tensor, state: StreamState
 ) -> tuple[Tensor, StreamState]:
-    """The next chunk of a stream: the front end's features to logits (B, C, V), and the state after it.
+    """Encode the next chunk of a stream: the front end's features to logits (B, C, V), and the next state.
 
-    The logits are those that ``encode`` gives for these frames of the whole recording. C is ``chunk_frames``,
-    and less only at the end; ``seen`` and the frames before are for the caller to keep.
+    The logits equal those of ``encode`` for these frames of the whole recording. C is ``chunk_frames``, and
+    less only at the end. The caller keeps ``seen`` and the frames before the chunk.
 
     Args:
         features: (B, new frames, C): at the beginning ``right_context_frames`` more than the logits.
@@ -237,32 +239,32 @@ def encode_chunk(
 class AttentionCache:
     """Keys (B, H, K, L) and values (B, H, L, K) of one layer before a chunk, then those of the chunk itself.
 
-    The two are multiplied apart: to join them would copy all of a stream's past for every chunk.
+    They are multiplied separately, because joining them would copy all earlier frames for every chunk.
     """
 
     keys: Tensor | None
-    """None where the layer uses another's attention map."""
+    """Keys; None if the layer uses another's attention map."""
     values: Tensor
     seen: Tensor
-    """(B,): how many of the frames before, from the first, are real."""
+    """Number of real frames before the chunk, from the first: (B,)."""
 
 
 def project(ops: Ops, config: ModelConfig, features: Tensor) -> Tensor:
-    """(B, F, C) -> (B, F, D)."""
+    """Project features (B, F, C) -> (B, F, D)."""
     if config.feat_proj_layer_norm:
         features = ops.layer_norm(features, "feature_projection.layer_norm", config.layer_norm_eps)
     return ops.dropout(ops.linear(features, "feature_projection.projection"), config.feat_proj_dropout)
 
 
 def head(ops: Ops, config: ModelConfig, x: Tensor) -> Tensor:
-    """The output of a Transformer layer, as a rule the last one's, to logits: (B, F, D) -> (B, F, V)."""
+    """Turn the output of a Transformer layer, usually the last, into logits: (B, F, D) -> (B, F, V)."""
     if config.do_stable_layer_norm:
         x = ops.layer_norm(x, "encoder.layer_norm", config.layer_norm_eps)
     return ops.linear(ops.dropout(x, config.final_dropout), "lm_head")
 
 
 def _chunk_mask(ops: Ops, config: ModelConfig, x: Tensor) -> Tensor:
-    """(F, F): 0 where a frame, by row, attends to another, by column, and MASKED_SCORE elsewhere."""
+    """Return (F, F): 0 where a frame (row) attends to another (column), and MASKED_SCORE elsewhere."""
     frame = ops.positions(x, axis=1)
     begin = ops.reshape(frame // config.chunk_frames * config.chunk_frames, (-1, 1))
     other = ops.reshape(frame, (1, -1))
@@ -275,7 +277,7 @@ def _chunk_mask(ops: Ops, config: ModelConfig, x: Tensor) -> Tensor:
 def front_end(
     ops: Ops, config: ModelConfig, waveform: Tensor, lengths: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
-    """The convolutions: waveform (B, T) -> features (B, F, C), and the lengths in frames."""
+    """Run the convolutions: waveform (B, T) -> features (B, F, C), and the lengths in frames."""
     x = ops.reshape(waveform, (0, 1, -1))  # (B, 1, T)
     if config.waveform_gain != 1.0:
         x = x * config.waveform_gain
@@ -291,9 +293,10 @@ def front_end(
 
 
 def _log_mel(ops: Ops, config: ModelConfig, x: Tensor) -> Tensor:
-    """Log-mel spectrogram, scaled to about unit range: (B, 1, T) -> (B, C, F).
+    """Compute the log-mel spectrogram, scaled to about unit range: (B, 1, T) -> (B, C, F).
 
-    A norm over the bands would take out how loud a frame is, which tells speech from pauses: there is none.
+    There is no norm over the bands: it would remove the level of a frame, which distinguishes speech from
+    pauses.
     """
     window, hop = config.conv_kernel[0], config.conv_stride[0]
     x = ops.fixed_conv1d(x, mel.sinusoids(window), hop)  # (B, 2 N, F): real and imaginary parts
@@ -304,7 +307,7 @@ def _log_mel(ops: Ops, config: ModelConfig, x: Tensor) -> Tensor:
 def _convolution(
     ops: Ops, config: ModelConfig, name: str, layer: int, x: Tensor, lengths: Tensor | None
 ) -> Tensor:
-    """One layer of the front end: (B, C, T) -> (B, C', T'); ``lengths`` (B,) in its output's frames."""
+    """Run one layer of the front end: (B, C, T) -> (B, C', T'); ``lengths`` (B,) in its output's frames."""
     x = ops.conv1d(x, f"{name}.conv", config.conv_stride[layer])
     if config.feat_extract_norm == "layer":
         x = ops.layer_norm(x, f"{name}.layer_norm", CNN_NORM_EPS, axis=1)
@@ -317,7 +320,7 @@ def _convolution(
 
 
 def _positions(ops: Ops, config: ModelConfig, x: Tensor, frame_mask: Tensor | None) -> Tensor:
-    """Convolutional position embedding: (B, F, D) -> (B, F, D)."""
+    """Compute the convolutional position embedding: (B, F, D) -> (B, F, D)."""
     groups = config.num_conv_pos_embedding_groups
     if config.family.positional == "convolution":
         return _position_convolution(ops, config, x, position_padding(config))
@@ -328,13 +331,13 @@ def _positions(ops: Ops, config: ModelConfig, x: Tensor, frame_mask: Tensor | No
         x = ops.transpose(x, (0, 2, 1))
         x = ops.layer_norm(x, None, CNN_NORM_EPS)
         x = ops.activation(x, config.feat_extract_activation)
-        if frame_mask is not None:  # or padding would leak through the next layer
+        if frame_mask is not None:  # otherwise padding would reach the next layer
             x = x * frame_mask
     return x
 
 
 def _sinusoids(ops: Ops, config: ModelConfig, x: Tensor) -> Tensor:
-    """Whisper's position embedding (Radford et al. 2023) for the frames of x (B, F, D): (F, D)."""
+    """Compute Whisper's position embedding (Radford et al. 2023) for the frames of x (B, F, D): (F, D)."""
     table = sinusoids(config.hidden_size) * np.float32(config.sinusoidal_positions)
     frame = ops.begin_anywhere(ops.positions(x, axis=1), MAX_POSITIONS)  # (F,)
     return ops.gather(ops.constant(table), ops.clip(frame, 0, MAX_POSITIONS - 1))
@@ -342,7 +345,7 @@ def _sinusoids(ops: Ops, config: ModelConfig, x: Tensor) -> Tensor:
 
 @cache
 def sinusoids(width: int) -> npt.NDArray[np.float32]:
-    """Sines, then cosines, of every frame's number: (MAX_POSITIONS, width).
+    """Return sines, then cosines, of every frame's number: (MAX_POSITIONS, width).
 
     Angular frequencies fall from 1 to 1/10000 per frame, by equal ratios.
     """
@@ -352,7 +355,7 @@ def sinusoids(width: int) -> npt.NDArray[np.float32]:
 
 
 def _position_convolution(ops: Ops, config: ModelConfig, x: Tensor, padding: tuple[int, int]) -> Tensor:
-    """(B, F, D) -> (B, F', D)."""
+    """Run the positional convolution, (B, F, D) -> (B, F', D)."""
     x = ops.transpose(x, (0, 2, 1))
     groups = config.num_conv_pos_embedding_groups
     x = ops.conv1d(x, "encoder.pos_conv_embed.conv", padding=padding, groups=groups)
@@ -361,7 +364,7 @@ def _position_convolution(ops: Ops, config: ModelConfig, x: Tensor, padding: tup
 
 
 def position_padding(config: ModelConfig) -> tuple[int, int]:
-    """How many frames the positional convolution looks behind and ahead."""
+    """Return the frames that the positional convolution reads before and after each frame."""
     kernel = config.num_conv_pos_embeddings
     if not config.chunk_frames:
         return _same(kernel)
@@ -369,13 +372,15 @@ def position_padding(config: ModelConfig) -> tuple[int, int]:
 
 
 def _same(kernel: int) -> tuple[int, int]:
-    """Padding that keeps the length; an even kernel looks one frame less far ahead."""
+    """Return the padding that keeps the length; an even kernel reads one frame less after each frame."""
     return kernel // 2, (kernel - 1) // 2
 
 
 @dataclass(frozen=True)
 class BlockNames:
-    """Where a Transformer layer's weights are: it may share a block, and keep a little of its own."""
+    """The names of a Transformer layer's weights, which may be those of a shared block and some of its
+    own.
+    """
 
     block: str
     norms: str
@@ -397,9 +402,9 @@ def _block(
     reused: Tensor | None,
     cache: AttentionCache | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """One Transformer block, pre-norm or post-norm: (B, F, D) -> (B, F, D), and its attention map.
+    """Run one Transformer block, pre-norm or post-norm: (B, F, D) -> (B, F, D), and its attention map.
 
-    ``reused``: the map (B, H, F, F) of another layer, to be used instead of one of its own.
+    ``reused`` is the map (B, H, F, F) of another layer, which replaces the layer's own.
     """
     eps = config.layer_norm_eps
     if config.layer_depth_embedding:
@@ -420,7 +425,7 @@ def _block(
 
 
 def _linear(ops: Ops, config: ModelConfig, layer: BlockNames, x: Tensor, part: str) -> Tensor:
-    """A linear layer of the block, and what the layer adds to it of its own."""
+    """Apply a linear layer of the block, with the low-rank delta of this layer."""
     y = ops.linear(x, f"{layer.block}.{part}")
     if config.layer_delta_rank:
         y = y + ops.linear(ops.linear(x, f"{layer.own}.delta.{part}.down"), f"{layer.own}.delta.{part}.up")
@@ -437,7 +442,7 @@ def _attention(
     reused: Tensor | None,
     cache: AttentionCache | None,
 ) -> tuple[Tensor, Tensor]:
-    """Multi-head self-attention: (B, F, D) -> (B, F, D), and its map (B, H, F, F).
+    """Compute multi-head self-attention: (B, F, D) -> (B, F, D), and its map (B, H, F, F).
 
     A pruned layer's weights have fewer heads.
     """
@@ -467,7 +472,7 @@ def _attention_map(
     position_bias: Tensor | None,
     cache: AttentionCache | None,
 ) -> Tensor:
-    """How much each frame, by row, takes of each other: (B, H, F, F); of a stream (B, H, F, L + F)."""
+    """Compute the attention map, with a row for each frame: (B, H, F, F); in a stream (B, H, F, L + F)."""
     split = (0, 0, -1, config.head_dim)  # (B, F, H, K)
     query = _linear(ops, config, layer, x, "attention.q_proj") * config.head_dim**-0.5
     key = _linear(ops, config, layer, x, "attention.k_proj")
@@ -477,7 +482,7 @@ def _attention_map(
     if cache is not None:
         past = ops.matmul(query, cache.keys, f"{layer.block}.attention.scores")
         scores = ops.concat([past, scores], axis=3)  # (B, H, F, L + F)
-        # On one factor's product alone OpenVINO 2026.4 adds a mask wrong where that is computed in 8 bits.
+        # OpenVINO 2026.4 adds a mask wrongly to the product of one factor that is computed in 8 bits.
         mask = _start_mask(ops, config, scores, cache.seen)
         cache.keys = key
     if position_bias is not None:
@@ -487,7 +492,7 @@ def _attention_map(
 
 
 def _start_mask(ops: Ops, config: ModelConfig, scores: Tensor, seen: Tensor) -> Tensor:
-    """(B, 1, 1, L + F): MASKED_SCORE for places among the L that the stream has not filled yet."""
+    """Return (B, 1, 1, L + F): MASKED_SCORE for those of the L frames that the stream has not filled yet."""
     place = ops.reshape(ops.positions(scores, axis=3), (1, -1))
     past = ops.less(place, ops.constant(np.array([[config.left_context_frames]])))
     filled = ops.less(place, ops.reshape(seen, (-1, 1)))  # (B, L + F)
@@ -495,21 +500,21 @@ def _start_mask(ops: Ops, config: ModelConfig, scores: Tensor, seen: Tensor) -> 
 
 
 def _feed_forward(ops: Ops, config: ModelConfig, layer: BlockNames, x: Tensor) -> Tensor:
-    """(B, F, D) -> (B, F, D)."""
+    """Apply the feed-forward layers, (B, F, D) -> (B, F, D)."""
     x = ops.activation(_linear(ops, config, layer, x, "feed_forward.intermediate_dense"), config.hidden_act)
     x = ops.dropout(x, config.activation_dropout)
     return ops.dropout(_linear(ops, config, layer, x, "feed_forward.output_dense"), config.hidden_dropout)
 
 
 def _adapter(ops: Ops, name: str, x: Tensor) -> Tensor:
-    """MMS's per-language bottleneck (Pratap et al. 2023, section 4.1)."""
+    """Apply MMS's bottleneck of a language (Pratap et al. 2023, section 4.1)."""
     x = ops.layer_norm(x, f"{name}.norm", 1e-5)
     x = ops.activation(ops.linear(x, f"{name}.linear_1"), "relu")
     return ops.linear(x, f"{name}.linear_2")
 
 
 def _relative_positions(ops: Ops, config: ModelConfig, name: str, x: Tensor) -> Tensor:
-    """WavLM's bucketed relative position bias, computed once for all blocks: (H, F, F)."""
+    """Compute WavLM's bucketed bias by relative position, once for all blocks: (H, F, F)."""
     limit = config.max_bucket_distance
     buckets = ops.constant(relative_buckets(config.num_buckets, limit))  # (2 * limit + 1,)
     table = ops.gather(ops.weight(f"{name}.weight"), buckets)
@@ -520,7 +525,7 @@ def _relative_positions(ops: Ops, config: ModelConfig, name: str, x: Tensor) -> 
 
 
 def relative_buckets(num_buckets: int, max_distance: int) -> npt.NDArray[np.int64]:
-    """Bucket of each distance from -max_distance to max_distance: (2 * max_distance + 1,).
+    """Return the bucket of each distance from -max_distance to max_distance: (2 * max_distance + 1,).
 
     As in T5 (Raffel et al. 2020): half of the buckets for each direction; near distances have one each,
     far ones share logarithmically. All distances beyond the limit fall into the limit's bucket.
@@ -538,7 +543,7 @@ def relative_buckets(num_buckets: int, max_distance: int) -> npt.NDArray[np.int6
 
 
 def _position_gate(ops: Ops, name: str, x: Tensor) -> Tensor:
-    """WavLM's gate on the relative position bias: (B, F, H, K) -> (B, H, F, 1)."""
+    """Compute WavLM's gate on the relative position bias: (B, F, H, K) -> (B, H, F, 1)."""
     x = ops.linear(ops.transpose(x, (0, 2, 1, 3)), f"{name}.gru_rel_pos_linear")  # (B, H, F, 8)
     x = ops.sigmoid(ops.sum(ops.reshape(x, (0, 0, -1, 2, 4)), axis=4))  # (B, H, F, 2)
     update, reset = ops.slice(x, 3, 0, 1), ops.slice(x, 3, 1, 2)

@@ -1,9 +1,9 @@
-"""What a model consists of: every layer, in the order in which speech passes through them.
+"""List the layers of a model, in the order in which speech passes through them.
 
-``inventory`` lists the layers of a configuration once. What a model weighs, how much it computes, what can be
-pruned, made narrower or packed, and what stands in its file are short functions over that list. How the
-layers compute is in ``littlefoot.network.encoder``, which looks their weights up by the same names: those of
-Hugging Face checkpoints without the model's prefix.
+``inventory`` lists the layers of a configuration once. A model's size, its operations, the layers that can be
+pruned, narrowed or packed, and the tensors in its file are short functions over that list. The layers compute
+in ``littlefoot.network.encoder``, which looks their weights up by the same names: those of Hugging Face
+checkpoints without the model's prefix.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from littlefoot.network.config import ModelConfig
 Shape = tuple[int, ...]
 
 WAVEFORM_LAYER = "feature_extractor.conv_layers.0.conv"
-"""The convolution that reads the waveform, where there is no spectrogram in its place."""
+"""Name of the convolution that reads the waveform, unless a spectrogram replaces it."""
 
 
 class Kind(StrEnum):
-    """What a layer does."""
+    """The operation of a layer."""
 
     CONVOLUTION = "convolution"
     LINEAR = "linear"
     NORM = "norm"
     TABLE = "table"
-    """Rows are looked up in it."""
+    """A table whose rows are looked up."""
     VECTOR = "vector"
-    """Numbers that are added to others or multiply them: one tensor, of the layer's own name."""
+    """A summand or factor: one tensor with the layer's own name."""
     FILTERS = "filters"
-    """A convolution with a kernel that follows from the configuration: it has no weights."""
+    """A convolution without weights, whose kernel follows from the configuration."""
     PRODUCT = "product"
-    """Of two values for each pair of frames: it has no weights."""
+    """A product of two values for each pair of frames, without weights."""
 
 
 class Part(StrEnum):
-    """Where in the model a layer is."""
+    """The part of the model that a layer belongs to."""
 
     FRONT_END = "front_end"
     PROJECTION = "projection"
@@ -51,28 +51,28 @@ class Part(StrEnum):
 
 
 class AxisKind(StrEnum):
-    """What an axis counts."""
+    """The kind of entries along an axis."""
 
     HIDDEN = "hidden"
     """Channels between all blocks."""
     GROUP = "group"
-    """Those of them that one group of a positional convolution reads; they go with ``HIDDEN``."""
+    """Hidden channels that one group of a positional convolution reads; they change with ``HIDDEN``."""
     HEADS = "heads"
     UNITS = "ffn"
     CHANNELS = "conv"
-    """Of one convolution of the front end."""
+    """Channels of one convolution of the front end."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """Indices that a smaller model has fewer of: in all layers that have the axis, the same ones go."""
+    """Indices of which a smaller model has fewer, the same ones in all layers that have the axis."""
 
     name: str
-    """``hidden``, or with the layer's number ``heads3``, ``ffn3``, ``conv3``."""
+    """Name: ``hidden``, or with the layer's number ``heads3``, ``ffn3``, ``conv3``."""
     kind: AxisKind
     size: int
     width: int = 1
-    """Rows or columns of a weight for each index: those of a head."""
+    """Rows or columns of a weight for each index, such as those of a head."""
 
 
 @dataclass(frozen=True)
@@ -80,70 +80,70 @@ class Frames:
     """The outputs of a layer in time."""
 
     stride: int = 1
-    """Samples from one to the next."""
+    """Samples between the beginnings of two frames."""
     receptive_field: int = 1
-    """Samples that one looks at."""
+    """Samples that a frame depends on."""
 
     @property
     def per_second(self) -> float:
         return SAMPLE_RATE / self.stride
 
     def count(self, samples: int) -> int:
-        """How many a recording of so many samples has."""
+        """Return the number of frames of a recording, given its samples."""
         return max((samples - self.receptive_field) // self.stride + 1, 0)
 
     def after(self, kernel: int, stride: int) -> Frames:
-        """Those of a convolution over them."""
+        """Return the frames of a convolution over these frames."""
         return Frames(self.stride * stride, self.receptive_field + (kernel - 1) * self.stride)
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer: what it is, the weight that it has, and how often it computes."""
+    """A layer with its kind, its weight and the number of its uses."""
 
     name: str
     kind: Kind
     part: Part
     dimensions: tuple[Axis | int, ...]
-    """Of its weight, outputs first: an axis, or a size that no smaller model changes."""
+    """Dimensions of the weight, outputs first: axes, or sizes that no smaller model changes."""
     frames: Frames
     uses: int = 1
-    """How often a pass uses it on each frame: a shared block's layer once for each layer that uses it."""
+    """Uses in a pass on each frame: a layer of a shared block counts once for each layer that uses it."""
     bias: bool = True
     groups: int = 1
-    """Of a convolution: each reads its own share of the input's channels."""
+    """Groups of a convolution, each of which reads its own share of the input's channels."""
     packable: bool = False
-    """Whether its weight may have fewer than 8 bits wherever a model's has: a linear layer of a block."""
+    """Whether the weight may have fewer than 8 bits, as linear layers of blocks do."""
     factors: tuple[str, ...] = ()
-    """What of a product may be rounded to 8 bits, by the names that quantization gives it."""
+    """Factors of a product that may be rounded to 8 bits, by the names that quantization gives them."""
     begins: str = "random"
-    """What training from scratch begins with: ``random``, ``zeros`` or ``ones``."""
+    """Initial values of training from scratch: ``random``, ``zeros`` or ``ones``."""
     optional: bool = False
     """Whether only training reads it, so that a model may lack it."""
 
     @property
     def shape(self) -> Shape:
-        """Of its weight."""
+        """Return the shape of the weight."""
         return tuple(d if isinstance(d, int) else d.size * d.width for d in self.dimensions)
 
     @property
     def axes(self) -> tuple[Axis | None, ...]:
-        """What each dimension of its weight counts; None for what no smaller model changes."""
+        """Return the axis of each dimension of the weight; None for sizes that no smaller model changes."""
         return tuple(None if isinstance(d, int) else d for d in self.dimensions)
 
     @property
     def multiplies(self) -> bool:
-        """Whether its weight is a matrix that inputs are multiplied with, in 8 bits where it is quantized."""
+        """Return True if the weight is a matrix that multiplies inputs, and can be quantized."""
         return self.kind in (Kind.CONVOLUTION, Kind.LINEAR)
 
     @property
     def inputs(self) -> int:
-        """Channels that a convolution or linear layer reads."""
+        """Return the number of channels that a convolution or linear layer reads."""
         return self.groups * self.shape[1]
 
     @property
     def tensors(self) -> dict[str, tuple[Axis | int, ...]]:
-        """Its weights by their names, and what their dimensions count."""
+        """Return the weights by their names, with their dimensions."""
         if self.kind is Kind.VECTOR:
             return {self.name: self.dimensions}
         if self.kind in (Kind.FILTERS, Kind.PRODUCT):
@@ -152,7 +152,7 @@ class Layer:
         return {**weight, f"{self.name}.bias": self.dimensions[:1]} if self.bias else weight
 
     def macs(self, samples: int) -> int:
-        """Multiply-accumulates of a pass over so many samples; those of norms and the like do not count."""
+        """Count the multiply-accumulates of a pass over a number of samples, without those of norms."""
         count = self.frames.count(samples)
         if self.kind is Kind.PRODUCT:
             return prod(self.shape) * self.uses * count * count
@@ -173,12 +173,12 @@ class Inventory:
             if not layer.optional
         }
         self.axes = {axis.name: axis for layer in self.layers.values() for axis in layer.axes if axis}
-        """By their names."""
+        """Axes by their names."""
 
     def owner(self, name: str) -> Layer:
-        """The layer that a tensor belongs to: its weight, or what quantization put beside it.
+        """Return the layer of a tensor: its weight, or a tensor that quantization added.
 
-        Raises KeyError for a name that belongs to none.
+        Raises KeyError for a tensor of no layer.
         """
         layer = name
         while layer not in self.layers:
@@ -195,7 +195,7 @@ class Inventory:
 
 @lru_cache(maxsize=64)
 def inventory(config: ModelConfig) -> Inventory:
-    """What a model of this configuration consists of. It is shared: change nothing of it."""
+    """List the layers of a configuration. The result is shared, so do not change it."""
     return Inventory(config)
 
 
@@ -204,29 +204,29 @@ _CONVOLUTION = re.compile(r"feature_extractor\.conv_layers\.(\d+)\..*")
 
 
 def block_name(number: int) -> str:
-    """The name of a Transformer layer, which those of its parts begin with."""
+    """Return the name of a Transformer layer, with which the names of its parts begin."""
     return f"encoder.layers.{number}"
 
 
 def in_block(name: str) -> tuple[int, str] | None:
-    """The Transformer layer of a tensor or a layer and its name there; None if it is in none."""
+    """Return the Transformer layer of a tensor or layer, and its name in it; None if it is in none."""
     match = _BLOCK.fullmatch(name)
     return (int(match[1]), match[2]) if match else None
 
 
 def convolution_of(name: str) -> int | None:
-    """The convolution of the front end that a tensor or a layer belongs to, or whose norm it is."""
+    """Return the convolution of the front end that a tensor or layer belongs to, itself or as its norm."""
     match = _CONVOLUTION.fullmatch(name)
     return int(match[1]) if match else None
 
 
-# What follows lists the layers. It reads as the network runs.
+# The functions below list the layers, in the order of the network.
 
 
 def _layers(config: ModelConfig) -> Iterator[Layer]:
-    """Convolutions, projection, positions, Transformer blocks, head.
+    """List convolutions, projection, positions, Transformer blocks and head.
 
-    The norm before the blocks stands behind them where their own norms come first (``do_stable_layer_norm``).
+    The norm before the blocks follows them if their own norms come first (``do_stable_layer_norm``).
     """
     hidden = Axis("hidden", AxisKind.HIDDEN, config.hidden_size)
     frames = Frames()
@@ -258,7 +258,9 @@ def _norm(name: str, part: Part, channels: Axis | int, frames: Frames) -> Layer:
 
 
 def _log_mel(frames: Frames, bands: int, window: int) -> Iterator[Layer]:
-    """A spectrogram in place of the first convolution: windowed sinusoids, then bands of their powers."""
+    """List the spectrogram that replaces the first convolution: windowed sinusoids, then bands of their
+    powers.
+    """
     waves = 2 * ((window - 1) // 2)
     yield Layer("feature_extractor.log_mel.sinusoids", Kind.FILTERS, Part.FRONT_END, (waves, window), frames)
     yield Layer("feature_extractor.log_mel.bands", Kind.FILTERS, Part.FRONT_END, (bands, waves), frames)
@@ -267,7 +269,7 @@ def _log_mel(frames: Frames, bands: int, window: int) -> Iterator[Layer]:
 def _convolution(
     config: ModelConfig, number: int, dimensions: tuple[Axis | int, ...], frames: Frames
 ) -> Iterator[Layer]:
-    """One of the front end's convolutions, and its norm."""
+    """List one of the front end's convolutions, and its norm."""
     name = f"feature_extractor.conv_layers.{number}"
     part = Part.FRONT_END
     yield Layer(f"{name}.conv", Kind.CONVOLUTION, part, dimensions, frames, bias=config.conv_bias)
@@ -276,7 +278,7 @@ def _convolution(
 
 
 def _positions(config: ModelConfig, hidden: Axis, frames: Frames) -> Iterator[Layer]:
-    """Convolutions over frames that tell a block where they are; their weight norm is folded."""
+    """List the positional convolutions; their weight norm is folded."""
     name, groups = "encoder.pos_conv_embed", config.num_conv_pos_embedding_groups
     group = Axis("group", AxisKind.GROUP, hidden.size // groups)
     if config.family.positional == "stack":
@@ -290,9 +292,10 @@ def _positions(config: ModelConfig, hidden: Axis, frames: Frames) -> Iterator[La
 
 
 def _block(config: ModelConfig, number: int, hidden: Axis, frames: Frames) -> Iterator[Layer]:
-    """One Transformer layer: what it has of its own, and the block that it shares with others.
+    """List one Transformer layer: its own parts, and the block that it shares with others.
 
-    A layer whose map is another's has no queries and keys, unless it shares its block with one that has.
+    A layer that uses another's map has no queries and keys, unless its shared block has them for another
+    layer.
     """
     name, part = block_name(number), Part.TRANSFORMER
     if config.layer_norms:
@@ -308,7 +311,7 @@ def _block(config: ModelConfig, number: int, hidden: Axis, frames: Frames) -> It
     heads: Axis | int = Axis(
         f"heads{number}", AxisKind.HEADS, config.attention_heads(number), config.head_dim
     )
-    if config.family.relative_positions:  # of all heads, the same in all blocks
+    if config.family.relative_positions:  # of all heads together, the same in all blocks
         heads = config.hidden_size
     units = Axis(f"ffn{number}", AxisKind.UNITS, config.feed_forward_units(number))
 
@@ -337,13 +340,13 @@ def _block(config: ModelConfig, number: int, hidden: Axis, frames: Frames) -> It
 
 
 def _block_norms(name: str, hidden: Axis, frames: Frames) -> Iterator[Layer]:
-    """A block's norms, before or after (``do_stable_layer_norm``) attention and feed-forward layers."""
+    """List a block's norms, before or after (``do_stable_layer_norm``) attention and feed-forward layers."""
     yield _norm(f"{name}.layer_norm", Part.TRANSFORMER, hidden, frames)
     yield _norm(f"{name}.final_layer_norm", Part.TRANSFORMER, hidden, frames)
 
 
 def _deltas(config: ModelConfig, number: int, frames: Frames) -> Iterator[Layer]:
-    """What a layer adds to each matrix of the block that it shares: a product of two of low rank."""
+    """List the low-rank deltas of a layer, one for each matrix of the shared block."""
     width, rank = config.hidden_size, config.layer_delta_rank
     heads, units = config.attention_heads(number) * config.head_dim, config.feed_forward_units(number)
     own = ("attention.q_proj", "attention.k_proj") if config.map(number) == number else ()
@@ -360,7 +363,9 @@ def _deltas(config: ModelConfig, number: int, frames: Frames) -> Iterator[Layer]
 
 
 def _relative_positions(config: ModelConfig, number: int, maps: int, frames: Frames) -> Iterator[Layer]:
-    """The gate on a bias by distance (Chi et al. 2022), and in the first block the table of that bias."""
+    """List the gate on a bias by distance (Chi et al. 2022), and in the first block the table of that
+    bias.
+    """
     name, part, heads = f"{block_name(number)}.attention", Part.TRANSFORMER, config.num_attention_heads
     constant = (1, heads, 1, 1)
     yield Layer(f"{name}.gru_rel_pos_const", Kind.VECTOR, part, constant, frames, begins="ones")

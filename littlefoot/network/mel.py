@@ -1,8 +1,9 @@
-"""The fixed filters of a log-mel spectrogram: a windowed Fourier transform, and bands on the mel scale.
+"""Compute the fixed filters of a log-mel spectrogram: a windowed Fourier transform, and bands on the mel
+scale.
 
-A band's value is the logarithm of a power. Of white noise of unit variance the expected power is 1 in every
-band, whatever the window: windowed sinusoids and bands are scaled so. What a frame holds depends on nothing
-but the samples of its own window.
+A band's value is the logarithm of a power. The windowed sinusoids and bands are scaled so that white noise of
+unit variance has an expected power of 1 in every band, for any window. A frame depends on the samples of its
+own window only.
 """
 
 from __future__ import annotations
@@ -15,17 +16,18 @@ import numpy.typing as npt
 from littlefoot.errors import ConfigError
 
 FLOOR = 1e-6
-"""Added to each power: 60 dB below white noise as loud as the recording, where that is normalised."""
+"""Summand of each power: 60 dB below white noise at the level of a normalised recording."""
 MEAN, DEVIATION = -6.0, 5.0
-"""Of the logarithms, about, over seven corpora of normalised speech (-6.4 and 4.9 with 80 bands of 25 ms)."""
+"""Approximate mean and deviation of the logarithms, over seven corpora of normalised speech (-6.4 and 4.9
+with 80 bands of 25 ms)."""
 
 
 @cache
 def sinusoids(window: int) -> npt.NDArray[np.float32]:
-    """Cosines, then sines, under a periodic Hann window: (2 N, 1, window).
+    """Return cosines, then sines, under a periodic Hann window: (2 N, 1, window).
 
-    Of the discrete Fourier transform's frequencies the N = (window - 1) // 2 between zero and half of the
-    sample rate, where the bands of ``bands`` end.
+    Their frequencies are the N = (window - 1) // 2 of the discrete Fourier transform between zero and half of
+    the sample rate, where the bands of ``bands`` end.
     """
     time = np.arange(window)
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * time / window)
@@ -37,9 +39,9 @@ def sinusoids(window: int) -> npt.NDArray[np.float32]:
 
 @cache
 def bands(count: int, window: int, sample_rate: int) -> npt.NDArray[np.float32]:
-    """Mean power in triangular bands from squared ``sinusoids``: (count, 2 N, 1).
+    """Return the filters for the mean power in triangular bands of squared ``sinusoids``: (count, 2 N, 1).
 
-    Triangles whose corners lie at equal distances on Slaney's mel scale, from zero to half of the sample
+    The corners of the triangles lie at equal distances on Slaney's mel scale, from zero to half of the sample
     rate; each sums to 1. Raises ConfigError if a band lies between two frequencies of the transform.
     """
     frequencies = np.arange(1, (window + 1) // 2) * sample_rate / window  # (N,)
@@ -61,9 +63,9 @@ def bands(count: int, window: int, sample_rate: int) -> npt.NDArray[np.float32]:
 
 @cache
 def triangles(count: int, window: int, sample_rate: int) -> npt.NDArray[np.float32]:
-    """Whisper's bands over the powers of all frequencies from zero to the highest: (count, window // 2 + 1).
+    """Return Whisper's bands over the powers of all frequencies from zero: (count, window // 2 + 1).
 
-    The corners of ``bands``, each triangle of area 1 over its hertz (librosa's and Slaney's norm).
+    The corners are those of ``bands``; each triangle has area 1 over its hertz (librosa's and Slaney's norm).
     """
     frequencies = np.arange(window // 2 + 1) * sample_rate / window
     corners = _hertz(np.linspace(0, _mel(sample_rate / 2), count + 2))[:, None]

@@ -1,8 +1,8 @@
-"""Between the names of a checkpoint file and the names that the encoder uses.
+"""Convert between the names of a checkpoint file and those that the encoder uses.
 
-In files a model's tensors stand under the prefix of its family, and the weight norm of the positional
-convolution is kept as direction and length, so that transformers can load them. The encoder knows
-neither prefix nor weight norm.
+In files, a model's tensors have the prefix of its family, and the weight norm of the positional convolution
+is stored as direction and length, so that transformers can load them. The encoder has neither prefix nor
+weight norm.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from littlefoot.network.config import ModelConfig
 Arrays = dict[str, npt.NDArray[Any]]
 
 _HEAD = "lm_head."
-_OLD_MASK = "mask_time_emb_vector"  # of masked_spec_embed, in the first checkpoints
+_OLD_MASK = "mask_time_emb_vector"  # name of masked_spec_embed in the first checkpoints
 _POSITIONAL = "encoder.pos_conv_embed.conv."
 # length and direction, in the current and in the older style of PyTorch
 _NORMED = (
@@ -36,7 +36,7 @@ def from_checkpoint(tensors: Mapping[str, npt.NDArray[Any]], config: ModelConfig
             g = weights.pop(length).astype(np.float32)  # (1, 1, K)
             v = weights.pop(direction).astype(np.float32)  # (D, D / groups, K)
             norm = _norm(v)
-            # exactly 1 where the direction kept its length, as in our own files: what is saved comes back
+            # exactly 1 if the direction kept its length, so that our own files are read exactly
             ratio = np.divide(g, norm, out=np.zeros_like(g), where=norm > 0)
             weights[f"{_POSITIONAL}weight"] = v * ratio
     if _OLD_MASK in weights:
@@ -45,7 +45,7 @@ def from_checkpoint(tensors: Mapping[str, npt.NDArray[Any]], config: ModelConfig
 
 
 def to_checkpoint(weights: Mapping[str, npt.NDArray[Any]], config: ModelConfig) -> Arrays:
-    """The inverse: what transformers expects to find."""
+    """Invert ``from_checkpoint``: return the tensors that transformers expects."""
     weights = dict(weights)
     positional = weights.get(f"{_POSITIONAL}weight")
     if positional is not None and np.issubdtype(positional.dtype, np.floating):
@@ -60,7 +60,7 @@ def to_checkpoint(weights: Mapping[str, npt.NDArray[Any]], config: ModelConfig) 
 
 
 def _norm(direction: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """(D, D / groups, K) -> (1, 1, K)."""
+    """Return the norms over all but the kernel axis: (D, D / groups, K) -> (1, 1, K)."""
     squares = np.square(direction, dtype=np.float64).sum(axis=(0, 1), keepdims=True)
     norm: npt.NDArray[np.float32] = np.sqrt(squares).astype(np.float32)
     return norm

@@ -1,4 +1,4 @@
-"""What littlefoot notes of a model in its ``config.json``: where it is from, and what was done and measured.
+"""The section ``littlefoot`` of a ``config.json``: the origin of a model, its making, and its figures.
 
 Keys that a section does not know are kept, and a section is written as it was read: fields that nobody set
 are left out.
@@ -72,7 +72,7 @@ class SetSize(Section):
 
 
 class DevErrors(Section):
-    """What was measured on the dev splits, by set, as fractions."""
+    """Error rates on the dev splits, by set, as fractions."""
 
     wer: dict[str, float] = {}
     cer: dict[str, float] = {}
@@ -98,7 +98,7 @@ class Measured(Section):
 
 
 class Plan(Section):
-    """What ``shrink --target`` aimed at and measured (``littlefoot.plan.report.to_dict``)."""
+    """The target and the figures of ``shrink --target`` (``littlefoot.plan.report.to_dict``)."""
 
     measured: Measured = Measured()
     split: str = ""

@@ -1,4 +1,4 @@
-"""Names and shapes of a model's weights, as its inventory has them."""
+"""List the names and shapes of a model's weights, from its inventory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from littlefoot.network.inventory import Shape, inventory
 
 
 def expected_weights(config: ModelConfig) -> dict[str, Shape]:
-    """Every weight that ``littlefoot.network.encoder`` reads: name without the model's prefix -> shape.
+    """List every weight that ``littlefoot.network.encoder`` reads: name without the model's prefix -> shape.
 
     Weight norm is folded: the positional convolution has one ``weight``.
     """
@@ -18,6 +18,7 @@ def expected_weights(config: ModelConfig) -> dict[str, Shape]:
 
 
 def packable(config: ModelConfig) -> dict[str, Shape]:
-    """The layers that may have fewer than 8 bits, and the shapes of their weights: the linear layers of the
-    Transformer's blocks."""
+    """List the layers that may have fewer than 8 bits, the linear layers of the Transformer's blocks, with
+    the shapes of their weights.
+    """
     return {layer.name: layer.shape for layer in inventory(config) if layer.packable}

@@ -1,9 +1,10 @@
-"""Which candidate harms least: short trainings, of which the better ones are repeated with more steps.
+"""Find the best candidate by short trainings, of which the better ones are repeated with more steps.
 
-Successive halving (Jamieson and Talwalkar, AISTATS 2016), by the harm: the KL divergence of the posteriors
-from the first model's. After a short training all words are still wrong, but some models already say more
-like the first one than others. What a candidate would reach in the end is extrapolated by a power law of the
-steps (Hestness et al. 2017), and what that means in words is read off the candidates that recognise some.
+The method is successive halving (Jamieson and Talwalkar, AISTATS 2016) by the divergence: the KL divergence
+of the posteriors from the first model's. After a short training most words are still wrong, but the
+divergence already distinguishes the candidates. A power law of the steps (Hestness et al. 2017) extrapolates
+it to the final training, and the candidates that recognise some words show the word error rate that it
+corresponds to.
 """
 
 from __future__ import annotations
@@ -17,16 +18,16 @@ import numpy as np
 Item = TypeVar("Item")
 
 RUNGS = ((1 / 20, 6), (1 / 10, 4), (1 / 5, 2))
-"""Steps of a trial as a share of all, and how many candidates are tried with so many."""
+"""Steps of a trial as a share of all, and the number of candidates in it."""
 SLOPES = 0.1, 1.0
-"""Of the power law, at least and at most: what short trials show must not run away."""
+"""Least and largest exponent of the power law, which limit the extrapolation of short trials."""
 COMMON_SLOPE = 0.35
-"""Where there is one trial only."""
+"""Exponent if there is only one trial."""
 WORDS = 1.0, 1.3
-"""Coefficient and exponent of errors by harm, where no candidate shows them: those of our own models."""
+"""Coefficient and exponent of errors by divergence of our own models, if no candidate shows them."""
 EXPONENTS = 0.7, 1.6
 DEAF = 0.9
-"""Models with a higher word error rate tell nothing of it."""
+"""Word error rate above which models are not used for the fit."""
 
 
 def halve(
@@ -35,19 +36,19 @@ def halve(
     steps: int,
     try_: Callable[[Sequence[Item], int], Sequence[float]],
 ) -> dict[int, dict[int, float]]:
-    """Try items with more and more steps, fewer each time.
+    """Try items with increasing steps, fewer items each time.
 
-    Kinds of candidates learn in different ways: pruning begins with more harm than leaving layers out, and
-    may end with less. So as long as there is room the best of each kind stays.
+    Kinds of candidates develop differently: pruning begins with a larger divergence than leaving out layers,
+    and may end with a smaller one. The best of each kind therefore stays as long as there is room.
 
     Args:
-        items: the first ones of each kind are tried if not all can be.
-        kinds: of each item.
-        steps: of the final training.
-        try_: the harm of each item after so many steps; infinite for one that cannot be trained.
+        items: candidates; if there are too many, the first ones of each kind are tried.
+        kinds: kind of each item.
+        steps: steps of the final training.
+        try_: returns the divergence of each item after a number of steps; infinite if it cannot be trained.
 
     Returns:
-        for each item that was tried, by its place: steps -> harm.
+        for each tried item, by its index: steps -> divergence.
     """
     left = list(range(len(items)))
     results: dict[int, dict[int, float]] = {}
@@ -64,7 +65,7 @@ def halve(
 
 
 def _kinds_in_turn(places: Sequence[int], kinds: Sequence[Hashable]) -> list[int]:
-    """The first place of each kind, the second of each, and so on."""
+    """Return the first index of each kind, then the second of each, and so on."""
     seen: dict[Hashable, int] = {}
     turns = []
     for order, place in enumerate(places):
@@ -74,7 +75,7 @@ def _kinds_in_turn(places: Sequence[int], kinds: Sequence[Hashable]) -> list[int
 
 
 def extrapolate(harms: Mapping[int, float], steps: int) -> float:
-    """The harm after so many steps, from that after fewer: it falls as steps^-b, b by least squares."""
+    """Extrapolate the divergence to more steps: it falls as steps^-b, with b by least squares."""
     last_steps, last = max(harms.items())
     if last <= 0 or not math.isfinite(last):
         return last
@@ -87,12 +88,13 @@ def extrapolate(harms: Mapping[int, float], steps: int) -> float:
 
 
 def wer_of(harm: float, known: Iterable[tuple[float, float]], floor: float) -> float:
-    """The word error rate of a model that harms so much.
+    """Estimate the word error rate of a model from its divergence.
 
-    What it has beyond that of the first model, ``floor``, is taken for c * harm^p, fitted to what is known.
+    The part beyond the first model's rate, ``floor``, is modelled as c * divergence^p, fitted to other
+    models.
 
     Args:
-        known: harm and word error rate of other models.
+        known: divergence and word error rate of other models.
     """
     points = [(h, wer - floor) for h, wer in known if h > 0 and floor + 0.003 < wer < DEAF]
     coefficient, exponent = WORDS

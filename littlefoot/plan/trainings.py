@@ -1,13 +1,12 @@
-"""Carrying out recipes in processes of their own, several at once: here, or on a Ray cluster.
+"""Carry out recipes in separate processes, several at once, on this machine or on a Ray cluster.
 
-Each is the command ``littlefoot shrink``, so what it makes is what anybody gets from the recipe that is left
+Each process is the command ``littlefoot shrink``, so its result is what you get from the recipe that is kept
 beside it, and it can be killed and resumed at any time.
 """
 
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -20,6 +19,7 @@ from pathlib import Path
 from littlefoot.artifact import is_artifact
 from littlefoot.errors import TrainingError
 from littlefoot.system import rays
+from littlefoot.system.processes import end_group
 
 RECIPE, MODEL, LOG = "recipe.yaml", "model", "log.txt"
 SECONDS, PID = "seconds.txt", "pid.txt"
@@ -31,27 +31,27 @@ class Training:
     """A recipe to carry out in a folder."""
 
     folder: Path
-    """Holds RECIPE; MODEL, what is kept beside it, LOG and SECONDS come to stand there."""
+    """Folder of RECIPE, to which MODEL, its side files, LOG and SECONDS are written."""
     model: str
     data: tuple[Path, ...]
     processes: int
-    """That train together."""
+    """Processes that train together."""
     threads: int
-    """Of the processor, all of them together."""
+    """Processor threads of all processes together."""
 
     @property
     def done(self) -> bool:
-        """Whether the model is there."""
+        """Return True if the model exists."""
         return is_artifact(self.folder / MODEL)
 
     @property
     def seconds(self) -> float:
-        """That it took, all attempts together."""
+        """Return the seconds of all attempts together."""
         path = self.folder / SECONDS
         return sum(map(float, path.read_text().split())) if path.exists() else 0.0
 
     def command(self) -> list[str]:
-        """As typed in a shell."""
+        """Return the command as in a shell."""
         start = [sys.executable, "-m"]
         if self.processes > 1:
             start += ["torch.distributed.run", "--standalone", f"--nproc_per_node={self.processes}", "-m"]
@@ -65,14 +65,14 @@ class Training:
 def run_all(
     trainings: Sequence[Training], at_once: int, ray: str | None = None
 ) -> list[TrainingError | None]:
-    """Carry out those that are not done. What fails leaves the others alone.
+    """Carry out the trainings that are not done. A failure does not affect the others.
 
     Args:
-        at_once: how many run side by side on this machine.
-        ray: the address of a Ray cluster whose machines share this one's files; it decides how many run.
+        at_once: number of trainings that run at once on this machine.
+        ray: address of a Ray cluster whose machines share this one's files; it decides how many run at once.
 
     Returns:
-        for each training why it failed, or None.
+        for each training the reason of its failure, or None.
 
     Raises:
         MissingExtraError: Ray is not installed.
@@ -105,17 +105,17 @@ def _here(trainings: Sequence[Training], at_once: int) -> list[TrainingError | N
         futures = [pool.submit(attempt, training) for training in trainings]
         try:
             return [future.result() for future in futures]
-        except BaseException:  # Ctrl-C: the processes must not outlive us
+        except BaseException:  # Ctrl-C: the processes must end with this one
             stopped.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
 def carry_out(training: Training, stopped: Callable[[], bool] = lambda: False) -> None:
-    """Run one training to its end. Raises TrainingError with the last thing that it said, if it fails.
+    """Run one training to its end. Raises TrainingError with its last message if it fails.
 
     Args:
-        stopped: asked now and then whether to end it before.
+        stopped: called regularly; the training ends when it returns True.
     """
     environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, training.threads // training.processes))}
     began = time.monotonic()
@@ -144,31 +144,33 @@ def carry_out(training: Training, stopped: Callable[[], bool] = lambda: False) -
 
 
 def _end_orphan(training: Training) -> None:
-    """A search that was killed left its training running: two must not write to one folder."""
+    """End a training that a killed search has left running, because two must not write to one folder."""
     path = training.folder / PID
     if not path.exists() or not path.read_text():
         return
     pid = int(path.read_text())
-    if str(training.folder / MODEL) in _command_of(pid):  # and no other process that has its number now
-        os.killpg(pid, signal.SIGKILL)
+    if str(training.folder / MODEL) in _command_of(pid):  # and not another process with the same number
+        end_group(pid, kill=True)
 
 
 def _command_of(pid: int) -> str:
-    """What a process was started as; empty if there is none."""
+    """Return the command line of a process; empty if there is none."""
     if Path("/proc/self").exists():
         path = Path(f"/proc/{pid}/cmdline")
         return path.read_text(errors="replace").replace("\0", " ") if path.exists() else ""
+    if sys.platform == "win32":
+        return ""
     command = ["ps", "-p", str(pid), "-o", "args="]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """With all that it started."""
-    os.killpg(process.pid, signal.SIGTERM)
+    """End a process and its children."""
+    end_group(process.pid)
     try:
         process.wait(10)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+        end_group(process.pid, kill=True)
         process.wait()
 
 
@@ -179,7 +181,7 @@ def _last_words(log: Path) -> str:
 
 
 def _on_ray(trainings: Sequence[Training], address: str) -> list[TrainingError | None]:
-    """Each training is a task of as many processors as it has threads. Raises as ``run_all``."""
+    """Run each training as a task that reserves a processor for each thread. Raises as ``run_all``."""
     threads = max(training.threads for training in trainings)
     failed: list[TrainingError | None] = []
     with rays.connected(address, threads, "littlefoot shrink --ray") as ray:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from platformdirs import user_cache_path
 
 from littlefoot.artifact import Artifact
 from littlefoot.artifact.safetensors_io import checksums
@@ -41,10 +42,13 @@ _GRAPH_SOURCES = (
 
 
 def directory() -> Path:
-    """``$LITTLEFOOT_CACHE``, or ``littlefoot`` in the user's cache directory."""
+    """Return ``$LITTLEFOOT_CACHE``, or ``littlefoot`` where the system keeps the user's caches.
+
+    On Linux that is ``$XDG_CACHE_HOME`` or ``~/.cache``.
+    """
     if chosen := os.environ.get("LITTLEFOOT_CACHE"):
         return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "littlefoot"
+    return user_cache_path("littlefoot", appauthor=False)
 
 
 def key(artifact: Artifact, **settings: Any) -> str:

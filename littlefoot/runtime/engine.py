@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 import queue
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from littlefoot.runtime.native import engine as native
 from littlefoot.runtime.protocols import Array, Engine, StreamEngine
 from littlefoot.runtime.saturation import may_saturate, narrowed
 from littlefoot.runtime.stream_state import VALID, WAVEFORM
+from littlefoot.system import machine
 
 if TYPE_CHECKING:
     from littlefoot.runtime.graph import Graph
@@ -77,7 +77,7 @@ def create(
         raise EngineError(f"engine '{name}' is unknown: use {', '.join(ENGINES[:-1])} or {ENGINES[-1]}")
     if threads is not None and threads < 1:
         raise ConfigError(f"threads must be at least 1, not {threads}: leave it out for all")
-    threads, kernels = threads or len(os.sched_getaffinity(0)), native.chosen(kernels)
+    threads, kernels = threads or machine.threads(), native.chosen(kernels)
     program = native.program(artifact, kernels, threads)
     if program is None and (name, kernels) == ("auto", "auto") and precision != "bf16":
         exact = native.eight_bits(artifact, threads)
@@ -220,7 +220,7 @@ def _openvino(
         raise EngineError("precision bf16: this processor has no bfloat16 instructions, use f32")
     if precision == "auto":
         precision = "bf16" if artifact.config.littlefoot.quantization is not None and has_bf16 else "f32"
-    cores = len(os.sched_getaffinity(0))
+    cores = machine.threads()
     options: dict[str, Any] = {
         "INFERENCE_PRECISION_HINT": precision,
         "PERFORMANCE_HINT": "LATENCY",
@@ -344,7 +344,7 @@ class _Session:
 
         options = onnxruntime.SessionOptions()
         # Every run that is under way takes so many, however many there are.
-        options.intra_op_num_threads = max(1, (threads or len(os.sched_getaffinity(0))) // parallel)
+        options.intra_op_num_threads = max(1, (threads or machine.threads()) // parallel)
         options.log_severity_level = 3
         network = _network(artifact, part)
         self._weights = network.large  # must live as long as the session

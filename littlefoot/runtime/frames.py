@@ -1,4 +1,4 @@
-"""Samples of a stream in, logits of its frames out, as soon as they are decided."""
+"""Compute the logits of a stream's frames as soon as their samples allow."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ Array = npt.NDArray[np.float32]
 
 
 class Frames(Protocol):
-    """One stream. Its state does not grow."""
+    """The frames of one stream, with a state that does not grow."""
 
     latency_seconds: float
-    """From the time of a frame to the last sample that may change it."""
+    """Seconds from the time of a frame to the last sample that can change it."""
 
     def feed(self, samples: Array) -> Array:
-        """More samples (N,) -> logits (F, V) of the frames that they decide; F may be 0."""
+        """Read samples (N,); return logits (F, V) of the frames that they complete. F may be 0."""
 
     def finish(self) -> Array:
-        """The stream is over: logits (F, V) of the frames that are left."""
+        """End the stream; return logits (F, V) of the remaining frames."""
 
 
 class ChunkedFrames:
-    """Of a streaming model: exactly the logits that the whole recording would get, chunk by chunk."""
+    """Frames of a streaming model: exactly the logits of the whole recording, chunk by chunk."""
 
     def __init__(self, config: ModelConfig, engine: StreamEngine) -> None:
         self._config, self._engine = config, engine
@@ -48,7 +48,7 @@ class ChunkedFrames:
         return np.concatenate(logits)
 
     def finish(self) -> Array:
-        # Frames of silence stand for what the positional convolution would see after the end: nothing.
+        # Frames of silence replace the input of the positional convolution after the end.
         real = self._config.frames(len(self._held))
         total = real + (self._config.right_context_frames if real or self._begun else 0)
         logits = [np.zeros((0, self._config.vocab_size), np.float32)]
@@ -63,11 +63,11 @@ class ChunkedFrames:
         return np.concatenate(logits)
 
     def _next(self) -> int:
-        """New frames that the next chunk takes."""
+        """Return the number of new frames in the next chunk."""
         return self._config.chunk_frames + (0 if self._begun else self._config.right_context_frames)
 
     def _step(self, count: int, real: int | None = None) -> Array:
-        """Give the network ``count`` frames, of which the first ``real`` are."""
+        """Run the network on ``count`` frames, the first ``real`` of which are real."""
         config = self._config
         valid = (np.arange(count) < (count if real is None else real)).astype(np.float32)
         inputs = {part.name: value for part, value in zip(self._parts, self._state, strict=True)}
@@ -87,21 +87,21 @@ class ChunkedFrames:
 
 
 def _replace_oldest(kept: Array, new: Array, axis: int, seen: int) -> None:
-    """Write new frames over the oldest of those that are kept along an axis; ``seen`` came before them."""
+    """Overwrite the oldest kept frames along an axis with new ones, which ``seen`` frames precede."""
     size, count = kept.shape[axis], new.shape[axis]
     frames = np.arange(max(0, count - size), count)
     np.moveaxis(kept, axis, 0)[(seen + frames) % size] = np.moveaxis(new, axis, 0)[frames]
 
 
 class WindowedFrames:
-    """Of any other model: windows that overlap, each of which decides one second.
+    """Frames of any other model: overlapping windows, each of which decides one second.
 
-    That is no streaming: every second of audio is computed ``LEFT + HOP + RIGHT`` times over, and what a
-    frame sees of the past ends at its window's edge.
+    This simulates streaming: every second of audio is computed ``LEFT + HOP + RIGHT`` times, and the context
+    of a frame ends at the edge of its window.
     """
 
     LEFT, HOP, RIGHT = 6.0, 1.0, 1.0
-    """Seconds: context before, decided, context after."""
+    """Seconds of context before, of decided frames, and of context after."""
 
     def __init__(self, config: ModelConfig, engine: Engine, normalize: bool) -> None:
         self._config, self._engine, self._normalize = config, engine, normalize
@@ -109,7 +109,7 @@ class WindowedFrames:
             round(seconds * SAMPLE_RATE / config.stride) for seconds in (self.LEFT, self.HOP, self.RIGHT)
         )
         self._held = np.zeros(0, np.float32)
-        self._first = 0  # frame of ``held`` from which nothing is decided yet
+        self._first = 0  # first undecided frame of ``held``
         self.latency_seconds = self.HOP + self.RIGHT
 
     def feed(self, samples: Array) -> Array:
@@ -126,7 +126,7 @@ class WindowedFrames:
         return self._decide(count, 0)
 
     def _decide(self, end: int, context: int) -> Array:
-        """Logits of the frames up to ``end``, seen with so many frames after it."""
+        """Return logits of the frames up to ``end``, computed with the given number of frames after it."""
         samples = self._held[: (end + context - 1) * self._config.stride + self._config.receptive_field]
         samples = reading.normalize(samples) if self._normalize else samples
         logits = self._engine.run(samples)[self._first : end]

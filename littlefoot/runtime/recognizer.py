@@ -23,12 +23,14 @@ from littlefoot.audio.vad import create as create_detector
 from littlefoot.audio.vad.detector import Detector
 from littlefoot.audio.vad.stretches import stretches
 from littlefoot.decode import lm as language_models
+from littlefoot.decode.align import align_parts
 from littlefoot.decode.beam import BeamConfig, BeamDecoder
 from littlefoot.decode.greedy import GreedySearch
 from littlefoot.decode.hotwords import read_hotwords
+from littlefoot.decode.known_text import KnownText
 from littlefoot.decode.lexicon import read_lexicon
 from littlefoot.decode.spans import together
-from littlefoot.errors import ConfigError, EngineError
+from littlefoot.errors import ConfigError, EngineError, TextError
 from littlefoot.network.config import ModelConfig
 from littlefoot.runtime.engine import create, create_stream
 from littlefoot.runtime.frames import ChunkedFrames, Frames, WindowedFrames
@@ -223,17 +225,8 @@ class Recognizer:
         heard: Heard | None,
     ) -> Transcription:
         detector = create_detector(vad)
-        samples = 0
-
-        def counted(blocks: Iterable[Array]) -> Iterator[Array]:
-            nonlocal samples
-            for block in blocks:
-                samples += len(block)
-                if heard is not None:
-                    heard(samples / SAMPLE_RATE, [])
-                yield block
-
-        windows = self._windows(counted(reading.blocks(source, WINDOW_SECONDS)), detector)
+        blocks = _Counted(reading.blocks(source, WINDOW_SECONDS), heard)
+        windows = self._windows(iter(blocks), detector)
         best: list[Alternative] = []
         found: list[Word] = []
         if decoder is None:
@@ -242,7 +235,7 @@ class Recognizer:
                 complete = greedy.feed(logits)
                 found += complete
                 if heard is not None and complete:
-                    heard(samples / SAMPLE_RATE, complete)
+                    heard(blocks.seconds, complete)
             found += greedy.finish()
         else:
             search = decoder.start()
@@ -254,7 +247,50 @@ class Recognizer:
         text = between.join(word.word for word in found)
         found = cut(found)
         parts = segments(found, between, text=text)
-        return Transcription(text, parts, found, samples / SAMPLE_RATE, best)
+        return Transcription(text, parts, found, blocks.seconds, best)
+
+    def align(
+        self,
+        source: Any,
+        text: str,
+        stars: str = "written",
+        sentences: str = "marks",
+        heard: Heard | None = None,
+        sampling_rate: int | None = None,
+    ) -> Transcription:
+        """Find the times of a known text: of its words, their characters (``Word.letters``) and sentences.
+
+        Args:
+            source: one recording of any length, as for ``transcribe``.
+            text: what is spoken in it. Numbers and punctuation are kept; a word ``*`` stands for speech that
+                the text lacks (``littlefoot.decode.known_text``).
+            stars: where else speech may be missing: ``written`` (nowhere), ``ends`` (before and after the
+                text) or ``sentences`` (also between sentences).
+            sentences: what ends a sentence: ``marks`` of punctuation and blank lines, or ``lines``.
+            heard: called for every 20 s of audio with the seconds read so far and no words.
+            sampling_rate: of samples, in hertz; 16000 where None.
+
+        Returns:
+            The text, whose segments are its sentences. The confidence of a word counts its characters that
+            the alphabet has; of a word without any it is 0.
+
+        Raises:
+            AudioError: the recording cannot be read.
+            TextError: the text has nothing in the model's alphabet, or is too long for the audio.
+            ConfigError: ``stars`` or ``sentences`` is unknown.
+        """
+        known = KnownText(text, self.vocabulary, stars, sentences)
+        recording = samples_of.recording(source, sampling_rate)
+        blocks = _Counted(reading.blocks(recording, WINDOW_SECONDS), heard)
+        try:
+            spans = align_parts(self._logits_of_windows(blocks), known.tokens, self.vocabulary)
+        except TextError as error:
+            raise TextError(
+                f"{reading.name_of(recording)}: {error} ({blocks.seconds:.2f} s): is it the text of this"
+                " recording?"
+            ) from error
+        words = known.words(spans, self.config.frame_ms / 1000)
+        return Transcription(known.text, known.sentences(words), words, blocks.seconds, aligned=True)
 
     @property
     def streams(self) -> bool:
@@ -334,6 +370,22 @@ class Recognizer:
         for window in windows(blocks, self.config.frames, stride):
             prepared = reading.normalize(window.samples) if self._normalize else window.samples
             yield self.engine.run(prepared)[window.first_frame : window.end_frame]
+
+
+class _Counted:
+    """Blocks of samples, whose length is counted while they are read."""
+
+    def __init__(self, blocks: Iterator[Array], heard: Heard | None) -> None:
+        self.seconds = 0.0
+        self._blocks, self._heard, self._samples = blocks, heard, 0
+
+    def __iter__(self) -> Iterator[Array]:
+        for block in self._blocks:
+            self._samples += len(block)
+            self.seconds = self._samples / SAMPLE_RATE
+            if self._heard is not None:
+                self._heard(self.seconds, [])
+            yield block
 
 
 def _warn_untrained(config: ModelConfig, chunk_frames: int) -> None:

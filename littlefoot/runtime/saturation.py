@@ -1,8 +1,9 @@
-"""Products of 8 bits on processors that add them up in 16 bits.
+"""Reduce the range of 8-bit weights for processors that add products in 16 bits.
 
-Without VNNI (AMD before Zen 4, Intel mostly before 2019) x86 processors multiply unsigned inputs with signed
-weights by ``vpmaddubsw``, which adds two products in 16 bits: 255 * 127 * 2 is too much, and the sum is cut
-off at 32767. OpenVINO lives with that. Weights between -64 and 64 are safe, since 255 * 64 * 2 < 32768.
+Without VNNI (AMD before Zen 4, most Intel before 2019) x86 processors multiply unsigned inputs with signed
+weights by ``vpmaddubsw``, which adds two products in 16 bits: 255 * 127 * 2 is too large, and the sum
+saturates at 32767. OpenVINO does not prevent this. Weights between -64 and 64 are safe, since 255 * 64 * 2 <
+32768.
 """
 
 from __future__ import annotations
@@ -21,21 +22,21 @@ from littlefoot.system import machine
 Array = npt.NDArray[Any]
 
 SAFE = 64
-"""The largest absolute weight whose products with inputs of 8 bits cannot be cut off."""
+"""Largest absolute weight whose products with inputs of 8 bits cannot saturate."""
 
 _EXACT = {"avx512_vnni", "avx_vnni", "amx_int8"}
 
 
 def may_saturate() -> bool:
-    """Whether sums of 8-bit products may be cut off on this processor; where nothing is known of it, yes."""
+    """Return True if sums of 8-bit products may saturate on this processor, or if it is unknown."""
     return platform.machine().lower() in ("x86_64", "amd64") and not machine.flags() & _EXACT
 
 
 def narrowed(weights: Mapping[str, Array]) -> dict[str, Array]:
-    """An artifact's tensors, with those rows of 8-bit weights in 7 bits that reach beyond ``SAFE``.
+    """Return an artifact's tensors with 7 bits in those rows of 8-bit weights that exceed ``SAFE``.
 
-    Their scales double, and a weight changes by half a step of 7 bits at most. Layers whose inputs have no
-    fixed scale stay as they are: OpenVINO computes them in floating point.
+    Their scales double, and a weight changes by at most half a step of 7 bits. Layers whose inputs have no
+    fixed scale do not change, because OpenVINO computes them in floating point.
     """
     made: dict[str, StoredLayer] = {}
     for name in rounded_inputs(weights):
@@ -55,9 +56,9 @@ def narrowed(weights: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def _halved(rows: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
-    """Half of the levels (R, C); of the odd ones every second is rounded up, the others down.
+    """Halve the levels (R, C), and round every second odd one up, the others down.
 
-    So errors cancel out over neighbours, whose inputs are often alike: samples, bands of frequency.
+    Errors of neighbours then cancel, whose inputs are often similar: samples, bands of frequency.
     """
     wide = rows.astype(np.int16)
     odd = wide & 1

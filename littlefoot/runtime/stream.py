@@ -1,4 +1,4 @@
-"""Live recognition: text while somebody speaks."""
+"""Recognise live speech: text appears during speech."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from littlefoot.artifact.vocabulary import Vocabulary
+from littlefoot.audio import pcm
 from littlefoot.decode.beam import BeamDecoder
 from littlefoot.decode.greedy import best_path, best_tokens
 from littlefoot.decode.spans import words
@@ -17,25 +18,25 @@ from littlefoot.runtime.frames import Frames
 from littlefoot.transcript.results import Segment, Word
 
 ENDPOINT_SECONDS = 0.8
-"""So long a pause after speech ends a segment."""
+"""Pause after speech that ends a segment."""
 MAX_SECONDS = 30.0
-"""A segment without a pause ends at its last word after this."""
+"""Length at which a segment without a pause ends, at its last word."""
 
 
 class Partial(NamedTuple):
-    """What is known of a stream."""
+    """The text of a stream so far."""
 
     text: str
-    """Of the segment that is being spoken; it may still change."""
+    """Text of the current segment; it may still change."""
     final: list[Segment]
     """Segments that ended since the last call; they will not change."""
 
 
 class Stream:
-    """One live recording. Made by ``Recognizer.stream``; memory and time per second do not grow.
+    """One live recording, made by ``Recognizer.stream``. Memory and time per second do not grow.
 
-    ``latency_seconds`` is how long after a sound the model decides about it at the latest, without the time
-    that computing takes.
+    ``latency_seconds`` is the longest time between a sound and the decision about it, without the time for
+    computing.
     """
 
     def __init__(
@@ -45,7 +46,9 @@ class Stream:
         frame_seconds: float,
         decoder: BeamDecoder | None = None,
     ) -> None:
-        """``decoder`` searches each segment for itself; None takes the best token of each frame."""
+        """Take a ``decoder``, which searches each segment separately; None takes the best token of each
+        frame.
+        """
         self.latency_seconds = frames.latency_seconds
         self._frames, self._vocabulary, self._frame_seconds = frames, vocabulary, frame_seconds
         silent = [vocabulary.blank, vocabulary.delimiter]
@@ -60,21 +63,21 @@ class Stream:
         self._finished = False
 
     def feed(self, samples: npt.NDArray[Any]) -> Partial:
-        """More of the recording.
+        """Read more of the recording.
 
         Args:
-            samples: (N,) at 16 kHz, float in -1 ... 1 or int16; any number, also none.
+            samples: (N,) at 16 kHz, float in -1 ... 1 or int16; N may be 0.
 
         Raises:
-            AudioError: samples of another type or shape, not finite, or after ``finish``. The stream can go
-                on without them.
+            AudioError: samples of another type or shape, not finite, or after ``finish``. The stream can
+                continue without them.
         """
         if self._finished:
             raise AudioError("the stream is finished: make a new one")
         return self._decoded(self._frames.feed(_checked(samples)), last=False)
 
     def finish(self) -> Partial:
-        """The recording is over: the last segments. Raises AudioError when called twice."""
+        """End the recording and return the last segments. Raises AudioError if it is called twice."""
         if self._finished:
             raise AudioError("the stream is finished: make a new one")
         self._finished = True
@@ -85,7 +88,7 @@ class Stream:
         pause = round(ENDPOINT_SECONDS / self._frame_seconds)
         longest = round(MAX_SECONDS / self._frame_seconds)
         best, posteriors = best_tokens(logits, self._vocabulary)
-        for begin in range(0, len(best), pause):  # a long feed may hold many segments
+        for begin in range(0, len(best), pause):  # a long feed may contain many segments
             part = slice(begin, begin + pause)
             self._tokens = np.concatenate([self._tokens, best[part]])
             self._log_posteriors = np.concatenate([self._log_posteriors, posteriors[part]])
@@ -113,7 +116,7 @@ class Stream:
         return self._vocabulary.decode(spans.tokens.tolist())
 
     def _segment(self, end: int) -> list[Segment]:
-        """End the segment after so many frames."""
+        """End the segment after a number of frames."""
         found = self._words(end)
         self._drop(end)
         if not found:
@@ -121,10 +124,10 @@ class Stream:
         return [Segment(found[0].start, found[-1].end, self._vocabulary.join([word.word for word in found]))]
 
     def _words(self, end: int) -> list[Word]:
-        """Those of the first ``end`` frames of the segment."""
+        """Return the words of the first ``end`` frames of the segment."""
         begin = self._begin * self._frame_seconds
         if self._decoder is not None and self._search is not None:
-            if end < len(self._logits):  # a search cannot go back
+            if end < len(self._logits):  # a search cannot be undone
                 self._search = self._decoder.start()
                 self._search.feed(self._logits[:end])
             found = self._search.finish().words
@@ -133,7 +136,7 @@ class Stream:
         return words(spans, self._vocabulary, self._frame_seconds, begin)
 
     def _drop(self, count: int) -> None:
-        """Forget the first frames."""
+        """Drop the first frames."""
         count = max(count, 0)
         self._tokens, self._log_posteriors = self._tokens[count:], self._log_posteriors[count:]
         self._begin += count
@@ -144,12 +147,12 @@ class Stream:
 
 
 def _checked(samples: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """(N,) float32. Raises AudioError."""
+    """Convert samples to (N,) float32. Raises AudioError."""
     array = np.asarray(samples)
     if array.ndim != 1:
         raise AudioError(f"samples of shape {array.shape}: a stream takes one channel, shape (samples,)")
     if array.dtype == np.int16:
-        return array.astype(np.float32) / np.float32(32768)
+        return pcm.to_float(array)
     if array.dtype.kind != "f":
         raise AudioError(f"samples of type {array.dtype}: a stream takes float32 in -1 ... 1, or int16")
     if not np.isfinite(array).all():

@@ -1,4 +1,4 @@
-"""What goes into a network for a chunk of a stream, by name, and what of it is kept for the next."""
+"""Define the state of a stream: the tensors that one chunk leaves for the next."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ WAVEFORM, VALID, SEEN, FEATURES = "waveform", "valid", "seen", "features"
 
 @dataclass(frozen=True)
 class StreamTensor:
-    """A part of a stream's state: ``name`` goes in, ``next.name`` comes out."""
+    """A part of a stream's state: ``name`` is an input of the network, ``next.name`` an output."""
 
     name: str
     shape: tuple[int, ...]
-    """Without the batch."""
+    """Shape without the batch."""
     start: tuple[int, ...]
-    """Its shape at the beginning of a stream, where all of it is zero."""
+    """Shape at the beginning of a stream, where all values are zero."""
     frames_axis: int | None = None
-    """Where not None, what comes out are the chunk's own frames along this axis, counted with the batch: they
-    replace the oldest ones."""
+    """Axis, counted with the batch, along which the output has the chunk's own frames, which replace the
+    oldest ones; None if the output replaces the whole input."""
 
 
 def stream_state(config: ModelConfig) -> list[StreamTensor]:
-    """All parts of a stream's state but the number of frames seen."""
+    """List all parts of a stream's state except the number of frames so far."""
     ahead, width = config.right_context_frames, config.hidden_size
     tail = config.num_conv_pos_embeddings - 1
     tensors = [StreamTensor(FEATURES, (tail, width), (tail - ahead, width))]

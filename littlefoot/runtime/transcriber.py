@@ -73,7 +73,7 @@ class DecodingOptions:
 
 @dataclass(frozen=True)
 class RecordingOptions:
-    """What is read of a recording, and how many texts are returned for it."""
+    """What is read of a recording, and the form of its text."""
 
     vad: str | None = None
     """Detector of speech in long recordings (``Recognizer.transcribe``); its default if None."""
@@ -83,6 +83,10 @@ class RecordingOptions:
     """Audio track, from 1."""
     alternatives: int = 0
     """Number of best texts."""
+    case: str | None = None
+    """Case of the text, as ``style.restyle`` takes it."""
+    punctuate: str | None = None
+    """A punctuation model, as ``style.find_punctuate`` takes it."""
 
 
 @dataclass(frozen=True)
@@ -105,13 +109,18 @@ class Transcriber:
         from littlefoot.audio import reading, vad
         from littlefoot.runtime import recognizer
         from littlefoot.transcript.conversation import EACH, transcribe_each
+        from littlefoot.transcript.style import find_punctuate, restyle
 
         chosen = self.recordings
         vad.create(self.vad)
+        punctuate = find_punctuate(chosen.punctuate) if chosen.punctuate else None
         loaded = recognizer.load_with(self.specification)
         search = self.decoding.decoder(loaded)
 
         def recognise(name: str, heard: Heard | None) -> Transcription:
+            return restyle(as_recognised(name, heard), chosen.case, punctuate)
+
+        def as_recognised(name: str, heard: Heard | None) -> Transcription:
             with ExitStack() as stack:
                 source: reading.Source = name
                 if name == STANDARD_INPUT:

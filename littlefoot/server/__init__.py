@@ -1,1 +1,1 @@
-"""``littlefoot serve``: OpenAI's transcription API, live speech, a page. Needs the extra serve."""
+"""Serve OpenAI's transcription API, live speech and a page. Needs the extra ``serve``."""

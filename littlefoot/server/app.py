@@ -1,4 +1,4 @@
-"""The application: routes, rights, headers."""
+"""Define the application: routes, rights, headers."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _HEADERS = {
 
 
 def create_app(service: Service) -> FastAPI:
-    """The application of a server."""
+    """Create the application of a server."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -63,7 +63,7 @@ def create_app(service: Service) -> FastAPI:
         version=__version__,
         docs_url=None,
         redoc_url=None,
-        openapi_url=None,  # behind the key, as what it describes
+        openapi_url=None,  # the key protects the description as well
         redirect_slashes=False,  # a redirect would repeat whatever name the request gives the server
         lifespan=lifespan,
     )
@@ -87,7 +87,7 @@ def create_app(service: Service) -> FastAPI:
 
 
 async def _load_first(service: Service) -> None:
-    with suppress(ApiError):  # it is in the log, and the next request tries again
+    with suppress(ApiError):  # the log has the error, and the next request tries again
         await service.models.ready(service.models.all()[0])
 
 
@@ -98,7 +98,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
 
     rights = [Depends(allowed)]
     if service.needs_key:
-        rights.append(Security(HTTPBearer(auto_error=False)))  # it only says so in the description
+        rights.append(Security(HTTPBearer(auto_error=False)))  # the description only repeats it
     guarded: dict[str, Any] = {"dependencies": rights, "response_model": None}
     app.post("/v1/audio/transcriptions", responses=ANSWERS, openapi_extra=TRANSCRIPTION, **guarded)(
         transcribe
@@ -108,12 +108,12 @@ def _add_routes(app: FastAPI, service: Service) -> None:
 
     @app.get("/v1/models", responses=REFUSALS, **guarded)
     async def models() -> dict[str, Any]:
-        """The models, the default first."""
+        """List the models, the default first."""
         return {"object": "list", "data": [model.describe() for model in service.models.all()]}
 
     @app.get("/v1/models/{name:path}", responses=REFUSALS, **guarded)
     async def model(name: str) -> dict[str, Any]:
-        """One model."""
+        """Describe one model."""
         return service.models.find(name).describe()
 
     @app.get("/openapi.json", include_in_schema=False, **guarded)
@@ -126,12 +126,12 @@ def _add_routes(app: FastAPI, service: Service) -> None:
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
-        """Whether the server answers."""
+        """Report that the server answers."""
         return {"status": "ok", "version": __version__}
 
     @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
-        """Figures for Prometheus."""
+        """Return the figures for Prometheus."""
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
@@ -152,7 +152,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 async def _gone(request: Request, error: Exception) -> Response:
-    return Response(status_code=499)  # for the log: nobody gets it
+    return Response(status_code=499)  # for the log only
 
 
 async def _failed(request: Request, error: Exception) -> Response:
@@ -160,7 +160,7 @@ async def _failed(request: Request, error: Exception) -> Response:
 
 
 class _UnderItsName:
-    """Lets through what is sent to a name of the server."""
+    """Middleware that accepts only requests to a name of the server."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app, self._service = app, service
@@ -179,7 +179,7 @@ class _UnderItsName:
 
 
 class _Observed:
-    """Adds headers for safety, counts responses, and writes a line of the log for each."""
+    """Middleware that adds headers for safety, counts responses, and logs each one."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app, self._service = app, service
@@ -222,5 +222,5 @@ def _is_file(scope: Scope) -> bool:
 
 
 def _route(scope: Scope) -> str:
-    """A label of few values: the path of the route, never the one that was asked for."""
+    """Return a label with few values: the path of the route, never that of the request."""
     return getattr(scope.get("route"), "path", None) or ("/static" if _is_file(scope) else "none")

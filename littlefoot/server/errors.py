@@ -1,4 +1,4 @@
-"""Refusals in the form that clients of OpenAI's API understand."""
+"""Define refusals in the form of OpenAI's API."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from starlette.responses import JSONResponse
 
 
 class ApiError(Exception):
-    """A request that is refused: its status, and what the body says."""
+    """Refusal of a request, with its status and body."""
 
     def __init__(
         self, status: int, message: str, code: str, param: str | None = None, retry_after: int | None = None
     ) -> None:
         """
         Args:
-            status: of HTTP.
-            message: what is wrong, and what to do.
-            code: for programs, such as ``model_not_found``.
-            param: the parameter that is wrong.
+            status: HTTP status.
+            message: the fault and the remedy.
+            code: code for programs, such as ``model_not_found``.
+            param: the wrong parameter.
             retry_after: seconds after which another try makes sense.
         """
         super().__init__(message)
@@ -27,7 +27,7 @@ class ApiError(Exception):
 
     @property
     def body(self) -> dict[str, Any]:
-        """``{"error": {...}}``"""
+        """Return the body, ``{"error": {...}}``."""
         kind = "server_error" if self.status >= 500 else "invalid_request_error"
         if self.status == 429:
             kind = "rate_limit_error"
@@ -39,7 +39,7 @@ class ApiError(Exception):
         headers = {}
         if self.retry_after is not None:
             headers["Retry-After"] = str(self.retry_after)
-        if self.status in (408, 413, 415):  # what the client still sends is not read
+        if self.status in (408, 413, 415):  # the rest of the request is not read
             headers["Connection"] = "close"
         if self.status == 401:
             headers["WWW-Authenticate"] = "Bearer"

@@ -1,4 +1,4 @@
-"""Work in threads: so much at once, so much in the queue, and no more."""
+"""Run jobs in threads, with a limit on those that run and on those that wait."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ Result = TypeVar("Result")
 
 
 class Jobs:
-    """A queue before threads. Used from one event loop."""
+    """A limited queue in front of threads, for use from one event loop."""
 
     def __init__(self, parallel: int, queue: int) -> None:
         """
         Args:
             parallel: jobs that run at once.
-            queue: jobs that may wait besides.
+            queue: jobs that may wait in addition.
         """
         self._executor = ThreadPoolExecutor(parallel, thread_name_prefix="littlefoot-job")
         self._parallel, self._queue = parallel, queue
         self._held = 0
-        self._seconds = 1.0  # what a job takes, a moving average
+        self._seconds = 1.0  # seconds of a job, a moving average
 
     @property
     def running(self) -> int:
-        """Jobs that run."""
+        """Return the number of running jobs."""
         return min(self._held, self._parallel)
 
     @property
     def waiting(self) -> int:
-        """Jobs in the queue."""
+        """Return the number of waiting jobs."""
         return self._held - self.running
 
     def refuse_if_full(self) -> None:
-        """Raises ApiError 429 where ``run`` would."""
+        """Raise ApiError 429 if ``run`` would."""
         if self._held >= self._parallel + self._queue:
             seconds = math.ceil(self._held * self._seconds / self._parallel)
             raise ApiError(
@@ -54,12 +54,12 @@ class Jobs:
     async def run(
         self, work: Callable[[threading.Event], Result], ended: Callable[[], None] | None = None
     ) -> Result:
-        """Run in a thread.
+        """Run a job in a thread.
 
         Args:
-            work: gets an event that is set when nobody waits for its result any longer. A job that has not
-                begun by then never does.
-            ended: called in any case when ``work`` has ended or will not begin.
+            work: receives an event that is set when its result is no longer needed. A job that has not
+                started by then never starts.
+            ended: called when ``work`` has ended or will not start.
 
         Raises:
             ApiError: 429, the queue is full.
@@ -99,5 +99,5 @@ class Jobs:
             stop.set()
 
     def close(self) -> None:
-        """Begin nothing more; do not wait for what runs."""
+        """Start no more jobs; do not wait for the running ones."""
         self._executor.shutdown(wait=False, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""What one server takes on."""
+"""Define the limits of a server."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from littlefoot.errors import ConfigError
 
 @dataclass(frozen=True)
 class Limits:
-    """All are above 0, but for ``queue``."""
+    """Limits of a server. All are above 0 except ``queue``, which may be 0."""
 
     body_bytes: int = 200_000_000
-    """Of a request, counted while it arrives."""
+    """Bytes of a request, counted while it arrives."""
     audio_seconds: float = 4 * 3600
-    """Of a recording or a live stream; of a live stream by the clock too."""
+    """Seconds of a recording or a live stream; for a live stream also by the clock."""
     parallel: int = 2
     """Recordings that are recognised at once."""
     queue: int = 64
-    """Recordings that wait besides; more are refused with 429."""
+    """Recordings that wait in addition; more are refused with 429."""
     streams: int = 32
     """Live streams that are open at once."""
     connections: int = 1000
-    """Beyond these the connection that has been idle for longest is closed."""
+    """Open connections; beyond these the one that has been idle longest is closed."""
     idle_seconds: float = 30.0
-    """How long the other side may neither send what it owes nor take what it gets."""
+    """Seconds in which a client may neither continue what it is sending nor read what it is sent."""
     total_seconds: float = 600.0
-    """From a request to the end of its response."""
+    """Seconds from a request to the end of its response."""
     grace_seconds: float = 30.0
-    """How long what runs may take to end when the server stops."""
+    """Seconds that running work may take to end when the server stops."""
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -1,4 +1,4 @@
-"""``/v1/live``: PCM over a WebSocket in, what is being said out. docs/serve.md has the protocol."""
+"""Serve live speech, ``/v1/live``: PCM in and text out, over a WebSocket. docs/serve.md has the protocol."""
 
 from __future__ import annotations
 
@@ -7,21 +7,19 @@ import json
 import time
 from typing import Any
 
-import numpy as np
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from littlefoot.audio import SAMPLE_RATE
+from littlefoot.audio import SAMPLE_RATE, formats, pcm
 from littlefoot.runtime.stream import Partial, Stream
 from littlefoot.server.errors import ApiError
 from littlefoot.server.models import Model
 from littlefoot.server.service import Service, bearer, is_unicode
 
 MESSAGE_BYTES = 1_000_000
-"""Longest message; 31 s of audio."""
+"""Bytes of the longest message, 31 s of audio."""
 
 _PIECE_BYTES = 2 * SAMPLE_RATE // 2
-"""Half a second: streams take turns after so much."""
-_FILES = (b"RIFF", b"fLaC", b"OggS", b"ID3", b"\x1aE\xdf\xa3")
+"""Half a second of audio, after which the next stream has its turn."""
 
 # RFC 6455, section 7.4.1, and IANA's registry
 _GOING_AWAY, _UNSUPPORTED, _INVALID, _POLICY, _INTERNAL, _LATER = 1001, 1003, 1007, 1008, 1011, 1013
@@ -37,7 +35,7 @@ _CODES = {
 
 
 async def live(websocket: WebSocket) -> None:
-    """One live stream, from its handshake to its end."""
+    """Serve one live stream, from its handshake to its end."""
     service: Service = websocket.app.state.service
     try:
         service.check_origin(websocket.headers)
@@ -53,14 +51,14 @@ async def live(websocket: WebSocket) -> None:
     except ApiError as error:
         await connection.refuse(error)
     except (WebSocketDisconnect, TimeoutError):
-        pass  # nobody is there, or takes what is sent
+        pass  # the client is gone, or does not read
     except Exception:
         await connection.refuse(ApiError(500, "the server failed: its log says how", "server_error"))
         raise
 
 
 class _Connection:
-    """Messages in both directions, each in time."""
+    """A connection whose messages have time limits in both directions."""
 
     def __init__(self, websocket: WebSocket, service: Service) -> None:
         self._websocket, self._idle = websocket, service.limits.idle_seconds
@@ -68,7 +66,7 @@ class _Connection:
         self.headers = websocket.headers
 
     async def receive(self) -> dict[str, Any] | bytes | None:
-        """JSON, bytes, or None when the server stops. Raises ApiError, WebSocketDisconnect."""
+        """Receive JSON or bytes; None when the server stops. Raises ApiError, WebSocketDisconnect."""
         message = asyncio.create_task(self._websocket.receive())
         ending = asyncio.create_task(self._ending.wait())
         try:
@@ -83,12 +81,12 @@ class _Connection:
         raise ApiError(408, f"nothing came for {self._idle:g} s", "idle_timeout")
 
     async def send(self, **content: Any) -> None:
-        """A JSON message. Raises TimeoutError, WebSocketDisconnect."""
+        """Send a JSON message. Raises TimeoutError, WebSocketDisconnect."""
         text = json.dumps(content, ensure_ascii=False)
         await asyncio.wait_for(self._websocket.send_text(text), self._idle)
 
     async def refuse(self, error: ApiError) -> None:
-        """Say why, and close."""
+        """Send the reason, and close."""
         try:
             await self.send(type="error", **error.body)
             await self.close(_CODES.get(error.status, _INTERNAL), error.code)
@@ -116,15 +114,15 @@ def _parsed(message: Any) -> dict[str, Any] | bytes:
 
 
 class _Session:
-    """What is said on a connection after it is open."""
+    """The exchange of messages on an open connection."""
 
     def __init__(self, connection: _Connection, service: Service) -> None:
         self._connection, self._service = connection, service
         self._received = 0  # bytes
-        self._text = ""  # of the last partial message
+        self._text = ""  # text of the last partial message
 
     async def run(self) -> None:
-        """Raises ApiError, WebSocketDisconnect, TimeoutError."""
+        """Serve the connection. Raises ApiError, WebSocketDisconnect, TimeoutError."""
         model, stream = await self._start()
         try:
             async with asyncio.timeout(self._service.limits.audio_seconds):
@@ -171,7 +169,7 @@ class _Session:
                 if message["type"] == "stop":
                     return
                 raise ApiError(400, "after start, send PCM or stop", "invalid_message", "type")
-            if not self._received and message.startswith(_FILES):
+            if not self._received and formats.is_file(message):
                 raise ApiError(
                     415, "this is a file, not raw PCM: send 16-bit little-endian samples", "no_pcm"
                 )
@@ -182,9 +180,7 @@ class _Session:
             whole = len(data) // 2 * 2
             left = data[whole:]
             for begin in range(0, whole, _PIECE_BYTES):
-                samples = np.frombuffer(data[begin : min(begin + _PIECE_BYTES, whole)], "<i2").astype(
-                    np.int16
-                )
+                samples = pcm.from_bytes(data[begin : min(begin + _PIECE_BYTES, whole)])
                 await self._tell(await self._compute(model, stream.feed, samples))
 
     @property

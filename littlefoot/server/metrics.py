@@ -1,4 +1,4 @@
-"""Figures for Prometheus."""
+"""Count and time the work of a server for Prometheus."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 
 
 
 class Metrics:
-    """Of one server, in a registry of its own."""
+    """The metrics of one server, in a registry of its own."""
 
     def __init__(
         self, running: Callable[[], int], waiting: Callable[[], int], streams: Callable[[], int]
     ) -> None:
         """
         Args:
-            running: how many recordings are recognised now.
-            waiting: how many are in the queue.
-            streams: how many live streams are open.
+            running: returns the number of recordings in work.
+            waiting: returns the number in the queue.
+            streams: returns the number of open live streams.
         """
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
@@ -56,5 +56,5 @@ class Metrics:
             Gauge(f"littlefoot_{name}", help_text, registry=self._registry).set_function(value)
 
     def text(self) -> bytes:
-        """In Prometheus's text format."""
+        """Return the figures in Prometheus's text format."""
         return generate_latest(self._registry)

@@ -1,4 +1,4 @@
-"""The models of a server, loaded when they are first asked for."""
+"""Hold the models of a server, and load each on its first request."""
 
 from __future__ import annotations
 
@@ -30,33 +30,33 @@ _WARM_UP_SECONDS = 5.0
 
 @dataclass
 class Model:
-    """A model that can be asked for."""
+    """A model that clients may request."""
 
     name: str
-    """By which clients ask."""
+    """Name in requests."""
     source: str
     bytes: int
-    """Of the files of weights."""
+    """Bytes of the files of weights."""
     streams: bool
-    """Made for streaming; others simulate it."""
+    """Whether the model was made for streaming; others simulate it."""
     latency_ms: float
-    """Of live streams, without the time that computing takes."""
+    """Latency of live streams, without the time for computing."""
     modified: int
-    """Seconds since 1970."""
+    """Time of the last change, in seconds since 1970."""
     recognizer: Recognizer | None = None
     decoder: BeamDecoder | None = None
     audio_seconds: float = 0.0
-    """Of recordings recognised so far, a first one of noise included."""
+    """Seconds of the recordings so far, with one of noise after loading."""
     compute_seconds: float = 0.0
     loading: asyncio.Task[None] | None = field(default=None, repr=False)
 
     @property
     def times_real_time(self) -> float | None:
-        """Speed so far; None before the model is loaded."""
+        """Return the speed so far; None before the model is loaded."""
         return self.audio_seconds / self.compute_seconds if self.compute_seconds else None
 
     def describe(self) -> dict[str, Any]:
-        """As in OpenAI's list, and what littlefoot knows besides."""
+        """Describe the model as in OpenAI's list, with a section ``littlefoot``."""
         speed = self.times_real_time
         return {
             "id": self.name,
@@ -85,11 +85,11 @@ class Models:
         """
         Args:
             sources: bundled names, directories or Hub ids; ``NAME=SOURCE`` gives another name.
-            load: a recognizer from a source.
-            decoder: what decodes its recordings, greedy by default.
+            load: function that loads a recognizer from a source.
+            decoder: function that makes the decoder of a recognizer; greedy by default.
 
         Raises:
-            LittlefootError: a model is not there.
+            LittlefootError: a model does not exist.
             ConfigError: two have one name.
         """
         self._load, self._decoder = load, decoder
@@ -104,11 +104,11 @@ class Models:
             self._models[model.name] = model
 
     def all(self) -> list[Model]:
-        """In the order in which they were given."""
+        """List the models in their given order."""
         return list(self._models.values())
 
     def find(self, name: str | None) -> Model:
-        """By name; the first for none. Raises ApiError 404."""
+        """Find a model by name, the first without a name. Raises ApiError 404."""
         if not name:
             return self.all()[0]
         if name not in self._models:
@@ -119,15 +119,17 @@ class Models:
         return self._models[name]
 
     async def ready(self, model: Model) -> Recognizer:
-        """Load a model if it is not. Raises ApiError 503 if that fails; the next request tries again."""
+        """Load a model if it is not loaded. Raises ApiError 503 if that fails; the next request tries
+        again.
+        """
         while model.recognizer is None:
             if model.loading is None:
                 model.loading = asyncio.create_task(self._load_in_thread(model))
-            await asyncio.shield(model.loading)  # a client that goes away does not end it
+            await asyncio.shield(model.loading)  # it continues if the client disconnects
         return model.recognizer
 
     def close(self) -> None:
-        """Load nothing more."""
+        """Stop loading models."""
         self._loader.shutdown(wait=False, cancel_futures=True)
 
     async def _load_in_thread(self, model: Model) -> None:
@@ -143,7 +145,9 @@ class Models:
         model.recognizer, model.decoder, model.audio_seconds, model.compute_seconds = loaded
 
     def _load_now(self, model: Model) -> tuple[Recognizer, BeamDecoder | None, float, float]:
-        """The recognizer, its decoder, and the seconds of noise and of computing of a second run."""
+        """Load the recognizer and its decoder, and time a second run on noise: seconds of audio and of
+        computing.
+        """
         began = time.monotonic()
         recognizer = self._load(model.source)
         decoder = None if self._decoder is None else self._decoder(recognizer)
@@ -157,7 +161,7 @@ class Models:
 
 
 def _find(given: str) -> Model:
-    """What can be known of a model without loading it."""
+    """Describe a model without loading it."""
     name, equals, source = given.partition("=")
     if not equals or "/" in name:  # a path may hold an equals sign
         name, source = "", given

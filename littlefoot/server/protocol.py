@@ -1,8 +1,8 @@
-"""HTTP connections that cannot be kept open for nothing.
+"""Limit how long HTTP connections stay open without use.
 
-uvicorn waits for ever for a request's headers, and for a client that takes nothing of its response. Here
-both have ``idle_seconds``; and where there are too many connections, the one that has waited for a request
-for longest is closed, so that any number of open sockets keeps nobody out.
+uvicorn waits without limit for a request's headers, and for a client that does not read its response. Here
+both have ``idle_seconds``. If there are too many connections, the one that has waited longest for a request
+is closed, so that open sockets cannot lock other clients out.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _FULL = (
 
 
 def protocol(limits: Limits) -> type[H11Protocol]:
-    """The class of a server's connections."""
-    waiting: dict[Connection, None] = {}  # for a request, the longest first
+    """Make the class of a server's connections."""
+    waiting: dict[Connection, None] = {}  # those that wait for a request, the longest first
 
     class Connection(H11Protocol):
         def __init__(self, *arguments: Any, **named: Any) -> None:
@@ -40,7 +40,7 @@ def protocol(limits: Limits) -> type[H11Protocol]:
                     transport.close()
                     return
                 oldest = next(iter(waiting))
-                oldest._wait_no_more()  # now: its end comes later, and more connections may come before
+                oldest._wait_no_more()  # at once: more connections may arrive before its end
                 oldest.transport.abort()
             self._wait()
 
@@ -74,7 +74,7 @@ def protocol(limits: Limits) -> type[H11Protocol]:
             super().connection_lost(exc)
 
         def _wait(self) -> None:
-            """For a request, from now on."""
+            """Start waiting for a request."""
             self._wait_no_more()
             waiting[self] = None
             self._headers_timer = self.loop.call_later(limits.idle_seconds, self.transport.abort)
@@ -89,8 +89,8 @@ def protocol(limits: Limits) -> type[H11Protocol]:
 
 
 def _let_the_kernel_give_up(transport: asyncio.Transport, seconds: float) -> None:
-    """Close connections whose other side acknowledges nothing, also those being closed (Linux)."""
+    """Let the kernel close connections whose other side acknowledges nothing (Linux)."""
     connection = transport.get_extra_info("socket")
     if connection is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
-        with suppress(OSError):  # a socket that is no TCP
+        with suppress(OSError):  # not a TCP socket
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1000 * seconds))

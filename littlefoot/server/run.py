@@ -1,4 +1,4 @@
-"""Start a server, and stop it without losing what it does."""
+"""Start a server, and stop it without losing work."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from littlefoot.server.service import Service
 log = logging.getLogger("littlefoot.server")
 
 _RESERVED_FILES = 256
-"""File descriptors for all but connections and their uploads."""
+"""File descriptors that are reserved for everything but connections and their uploads."""
 _ACCEPTED_AT_ONCE = 32
-"""Connections that are taken before those that are too many are closed, and others are read."""
+"""Connections that are accepted before excess ones are closed and others are read."""
 _BACKLOG = 4096
-"""Connections that the system holds until they are taken."""
+"""Connections that the system holds until they are accepted."""
 
 
 class Server(uvicorn.Server):
-    """Lets live streams end first, and then what else runs."""
+    """A uvicorn server that ends live streams first, and then all other requests."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -37,7 +37,7 @@ class Server(uvicorn.Server):
                 ws="websockets-sansio",
                 ws_max_size=MESSAGE_BYTES,
                 ws_per_message_deflate=False,
-                ws_ping_interval=None,  # answers would wait behind audio, which waits for its turn
+                ws_ping_interval=None,  # answers would wait behind queued audio
                 lifespan="on",
                 log_config=None,
                 access_log=False,
@@ -54,7 +54,7 @@ class Server(uvicorn.Server):
             log.info("listening on %s", address(listener))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take nothing new, let streams say what they have heard, then finish requests."""
+        """Accept nothing new, let streams send their last text, then finish requests."""
         for server in self.servers:
             server.close()
         self.service.ending.set()
@@ -65,25 +65,25 @@ class Server(uvicorn.Server):
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises OSError, for example where the port is taken."""
+    """Open a listening socket. Raises OSError, for example if the port is in use."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.create_server((host, port), family=family, backlog=_BACKLOG)
 
 
 def address(listener: socket.socket) -> str:
-    """The URL of a listening socket."""
+    """Return the URL of a listening socket."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def allow_open_files(connections: int) -> int:
-    """Ask for so many file descriptors. Returns how many connections there can be."""
+    """Request file descriptors for a number of connections. Returns the possible number."""
     try:
         import resource
     except ImportError:  # not on Windows
         return connections
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 2 * connections + _RESERVED_FILES  # an upload is a file
+    wanted = 2 * connections + _RESERVED_FILES  # an upload takes a file descriptor too
     if soft < wanted:
         soft = min(wanted, hard) if hard != resource.RLIM_INFINITY else wanted
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

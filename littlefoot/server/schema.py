@@ -1,4 +1,4 @@
-"""What ``/openapi.json`` says of the transcription request, whose form is read by hand."""
+"""Describe the transcription request for ``/openapi.json``, because its form is read by own code."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"description": description, "content": {"application/json": {"schema": _ERROR}}}
     for status, description in (("4XX", "The request is refused."), ("5XX", "The server cannot answer now."))
 }
-"""Of every path of the API."""
+"""Refusals of every path of the API."""
 
 ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {

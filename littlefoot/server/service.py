@@ -1,4 +1,4 @@
-"""What the requests to one server share."""
+"""Hold what the requests to one server share."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from littlefoot.server.models import Models
 
 
 class Service:
-    """Models, threads, limits and rights. Used from one event loop."""
+    """Models, threads, limits and rights of a server, for use from one event loop."""
 
     def __init__(
         self,
@@ -32,11 +32,11 @@ class Service:
     ) -> None:
         """
         Args:
-            models: that can be asked for.
-            limits: what is taken on.
-            api_key: that clients must know; None: nobody needs one.
-            origins: of other sites whose pages may use the server, such as ``https://example.org``.
-            hosts: names besides this machine's own under which the server may be asked; None: any.
+            models: models that clients may request.
+            limits: limits of the server.
+            api_key: key that clients must send; None: no key is needed.
+            origins: other sites whose pages may use the server, such as ``https://example.org``.
+            hosts: names of the server besides those of this machine; None: any name.
         """
         self.models, self.limits, self.origins, self._hosts = models, limits, origins, hosts
         self._api_key = api_key
@@ -44,7 +44,7 @@ class Service:
         self.live_threads = ThreadPoolExecutor(limits.parallel, thread_name_prefix="littlefoot-live")
         self.streams = 0
         self.ending = asyncio.Event()
-        """Set when the server stops: live streams say what they have heard, and end."""
+        """Event that is set when the server stops: live streams send their last text and end."""
         self.metrics = Metrics(
             running=lambda: self.jobs.running, waiting=lambda: self.jobs.waiting, streams=lambda: self.streams
         )
@@ -54,7 +54,7 @@ class Service:
         return self._api_key is not None
 
     def check_key(self, key: str | None) -> None:
-        """Raises ApiError 401. Takes the same time for any wrong key of one length."""
+        """Check the API key, in the same time for all wrong keys of one length. Raises ApiError 401."""
         if self._api_key is None:
             return
         if not key:
@@ -66,10 +66,10 @@ class Service:
             raise ApiError(401, "the API key is wrong", "invalid_api_key")
 
     def check_host(self, headers: Headers) -> None:
-        """Refuse what was sent to another name than the server's. Raises ApiError 403.
+        """Refuse a request to another name than the server's. Raises ApiError 403.
 
-        A site whose name is made to lead here (DNS rebinding) has pages that are of one origin with the
-        server, and whose requests no other check could tell from the server's own page's.
+        If the name of a site is made to point to this machine (DNS rebinding), its pages have the same origin
+        as the server, and no other check can distinguish their requests from those of the server's own page.
         """
         host = headers.get("host")
         if self._hosts is None or host is None:  # every browser sends it
@@ -86,7 +86,7 @@ class Service:
             )
 
     def check_origin(self, headers: Headers) -> None:
-        """Pages of other sites may not use their visitors' browsers as clients. Raises ApiError 403."""
+        """Refuse pages of other sites, which would use visitors' browsers as clients. Raises ApiError 403."""
         origin = headers.get("origin")
         if origin is None or origin in self.origins:
             return
@@ -104,7 +104,7 @@ class Service:
 
     @contextmanager
     def stream(self) -> Iterator[None]:
-        """A live stream is open. Raises ApiError 429 where there are too many."""
+        """Count a live stream while it is open. Raises ApiError 429 if there are too many."""
         if self.streams >= self.limits.streams:
             raise ApiError(
                 429,
@@ -120,14 +120,14 @@ class Service:
             self.streams -= 1
 
     def close(self) -> None:
-        """Begin nothing more in threads."""
+        """Start no more work in threads."""
         self.jobs.close()
         self.models.close()
         self.live_threads.shutdown(wait=False, cancel_futures=True)
 
 
 def is_unicode(*texts: str) -> bool:
-    """Whether texts can be sent: JSON and some encodings can hold halves of characters, UTF-8 cannot."""
+    """Return True if UTF-8 can encode all texts; JSON and some encodings can hold halves of characters."""
     try:
         "".join(texts).encode()
     except UnicodeEncodeError:
@@ -136,7 +136,7 @@ def is_unicode(*texts: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address or a name is of this machine itself."""
+    """Return True if an address or a name belongs to this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -144,6 +144,6 @@ def is_loopback(host: str) -> bool:
 
 
 def bearer(headers: Headers) -> str | None:
-    """The key of ``Authorization: Bearer KEY``."""
+    """Extract the key of ``Authorization: Bearer KEY``."""
     scheme, _, key = headers.get("authorization", "").partition(" ")
     return key.strip() if scheme.lower() == "bearer" else None

@@ -1,4 +1,4 @@
-"""Subtitles of segments that a client has: written here, by the same rules as everywhere."""
+"""Write the subtitles of segments that a client sends, by the rules of all other subtitles."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class _Wanted(BaseModel):
 
 
 async def subtitles(request: Request) -> Response:
-    """SRT or WebVTT of segments, which may have words, whose times are more exact.
+    """Write SRT or WebVTT for segments. If they have words, the words' times make it more exact.
 
     The body is ``{"segments": [{"start", "end", "text", "words"}], "format"}``.
 
-    Raises ApiError: 400 for another one, 408 for one that stalls, 413 for more than 10 MB.
+    Raises ApiError: 400 for another body, 408 for one that stalls, 413 for more than 10 MB.
     """
     try:
         async with asyncio.timeout(request.app.state.service.limits.idle_seconds):

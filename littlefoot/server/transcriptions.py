@@ -1,4 +1,4 @@
-"""``POST /v1/audio/transcriptions``, as OpenAI's API has it."""
+"""Serve ``POST /v1/audio/transcriptions`` of OpenAI's API."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Query:
-    """The fields of a request but for the recording."""
+    """The fields of a request, without the recording."""
 
     model: str | None
     response_format: str
@@ -44,9 +44,9 @@ class Query:
 
 
 def read_query(form: FormData) -> Query:
-    """``prompt``, ``temperature`` and fields that are not known are accepted, and change nothing.
+    """Read the fields of a form. ``prompt``, ``temperature`` and unknown fields have no effect.
 
-    Raises ApiError 400 naming the field.
+    Raises ApiError 400 that names the field.
     """
     form_at = str(form.get("response_format") or "json")
     if form_at not in FORMATS:
@@ -142,7 +142,7 @@ class _Job:
             heard: called in the thread with the words that are complete.
 
         Raises:
-            ApiError: 400 for what is no recording, 413 for a longer one than allowed, 429.
+            ApiError: 400 if it is not a recording, 413 if it is too long, 429.
         """
         began = time.monotonic()
         waited = 0.0
@@ -181,7 +181,7 @@ class _Job:
 
 
 class _Stopped(Exception):  # noqa: N818
-    """Nobody waits for the result."""
+    """Raised in a job whose result is no longer needed."""
 
 
 def _too_long(limit: float) -> ApiError:
@@ -196,7 +196,7 @@ def _too_late(service: Service) -> ApiError:
 
 
 async def _while_connected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
-    """The result, unless the client goes away first: then the work is cancelled.
+    """Return the result, or cancel the work if the client disconnects first.
 
     Raises ClientDisconnect.
     """
@@ -254,9 +254,9 @@ def _verbose(result: Transcription, query: Query) -> dict[str, Any]:
 
 
 def _segment(number: int, segment: Segment, words: list[Word]) -> dict[str, Any]:
-    """A segment with all the keys that OpenAI's have.
+    """Return a segment with all keys of OpenAI's segments.
 
-    ``tokens``, ``seek``, ``temperature`` and ``no_speech_prob`` are Whisper's; they are empty here.
+    ``tokens``, ``seek``, ``temperature`` and ``no_speech_prob`` are specific to Whisper, and empty here.
     """
     inside = [word for word in words if segment.start <= word.start < segment.end]
     logs = [math.log(max(word.confidence, 1e-10)) for word in inside]
@@ -276,7 +276,7 @@ def _segment(number: int, segment: Segment, words: list[Word]) -> dict[str, Any]
 
 
 async def _streamed(request: Request, job: _Job, query: Query, deadline: float) -> Response:
-    """Server-sent events. What fails before the first is an ordinary response."""
+    """Send server-sent events. A failure before the first one is an ordinary response."""
     loop = asyncio.get_running_loop()
     heard: asyncio.Queue[list[Word] | None] = asyncio.Queue()  # None: the job has ended
 
@@ -288,7 +288,7 @@ async def _streamed(request: Request, job: _Job, query: Query, deadline: float) 
     try:
         first = await _while_connected(request, heard.get())
         if first is None:
-            task.result()  # raises what failed
+            task.result()  # raises the error of the job
     except BaseException:
         task.cancel()
         raise

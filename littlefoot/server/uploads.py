@@ -1,4 +1,4 @@
-"""Multipart forms that arrive: counted, timed, on disk once they are large."""
+"""Receive multipart forms with limits on size and time; large ones are kept on the disk."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ async def read_form(request: Request, limits: Limits) -> FormData:
 
     Raises:
         ApiError: 400 for a broken form, 408 for one that stalls, 413 for one that is too large (noticed
-            while it arrives), 415 for anything else, 507 where the disk is full.
-        ClientDisconnect: the client went away.
+            while it arrives), 415 for anything else, 507 if the disk is full.
+        ClientDisconnect: the client disconnected.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     encoding = request.headers.get("content-encoding", "identity").lower()
@@ -81,7 +81,7 @@ async def read_form(request: Request, limits: Limits) -> FormData:
 
 
 def recording(form: FormData) -> Recording:
-    """The file of a form. Raises ApiError 400 where there is none, or an empty one."""
+    """Return the file of a form. Raises ApiError 400 if it is missing or empty."""
     upload = form.get("file")
     if not isinstance(upload, UploadFile):
         raise ApiError(
@@ -93,12 +93,12 @@ def recording(form: FormData) -> Recording:
 
 
 class Recording(io.RawIOBase):
-    """An uploaded file under the name that its sender gave it, for messages."""
+    """An uploaded file with the name that its sender gave it, for messages."""
 
     def __init__(self, file: IO[bytes], name: str | None, size: int) -> None:
         self._file = file
         self.raw = io.FileIO(file.fileno(), closefd=False) if size > _IN_MEMORY else None
-        """The file on disk, where it is in one."""
+        """File on the disk, if it is large enough to be kept there."""
         printable = "".join(letter for letter in name or "" if letter.isprintable())
         self.name = printable[-100:] or "the recording"
 
@@ -131,13 +131,13 @@ async def _too_large(request: Request, limits: Limits) -> ApiError:
 
 
 async def _drain(request: Request, limits: Limits) -> None:
-    """Read some more of a body that is refused.
+    """Read more of a body that is refused.
 
-    Many clients read a response only when they have sent everything; without that they would see a
-    broken connection instead.
+    Many clients read a response only when they have sent everything. Otherwise they would see a broken
+    connection instead.
     """
     if request.headers.get("expect", "").lower() == "100-continue":
-        return  # such a client asks first
+        return  # such a client waits for permission
     left = _DRAINED_BYTES
     try:
         async with asyncio.timeout(min(_DRAINED_SECONDS, limits.idle_seconds)):

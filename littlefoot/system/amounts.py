@@ -7,3 +7,12 @@ def in_bytes(count: float) -> str:
         if count >= size:
             return f"{count / size:.1f} {unit}"
     return f"{count:.0f} bytes"
+
+
+def in_time(seconds: float) -> str:
+    """Write a duration in the largest unit of which there are at least two, such as "95 s" or "2.5 h"."""
+    if seconds < 119.5:
+        return f"{seconds:.0f} s"
+    if seconds < 2 * 3600:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

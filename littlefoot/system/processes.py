@@ -41,9 +41,18 @@ def follow_parent() -> None:
 
 def how_it_ended(code: int | None) -> str:
     """Describe a process's exit code in words."""
-    if code == -signal.SIGKILL:
-        return "SIGKILL, as the system does when memory is short"
-    return signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
+    if code is None or code >= 0:
+        return f"exit code {code}"
+    name = signal.Signals(-code).name
+    return f"{name}, as the system does when memory is short" if name == "SIGKILL" else name
+
+
+def end_group(pid: int, kill: bool = False) -> None:
+    """Ask the processes of a group to end, or ``kill`` them. On Windows the first of them is killed."""
+    if sys.platform == "win32":
+        os.kill(pid, signal.SIGTERM)
+    else:
+        os.killpg(pid, signal.SIGKILL if kill else signal.SIGTERM)
 
 
 def _end_with_parent() -> None:

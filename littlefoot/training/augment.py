@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from littlefoot.audio import SAMPLE_RATE, reading
+from littlefoot.audio import SAMPLE_RATE, folders, formats, reading
 from littlefoot.errors import ConfigError, LittlefootError
 from littlefoot.training.train_config import TrainConfig
 
@@ -18,7 +18,6 @@ Waveform = npt.NDArray[np.float32]
 CODECS = (("WAV", "ULAW"), ("WAV", "GSM610"), ("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", "MPEG_LAYER_III"))
 """Container and codec, as libsndfile calls them."""
 
-AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3"}
 
 MAX_NOISE_START = 120.0
 """Excerpts of noise begin within its first seconds, up to here: what lies before is decoded in vain."""
@@ -75,11 +74,9 @@ class Augmenter:
 def _recordings(folder: str | None, setting: str) -> list[Path]:
     if folder is None:
         return []
-    found = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
+    found = sorted(folders.recordings(Path(folder)))
     if not found:
-        raise ConfigError(
-            f"train.{setting}: {folder} holds no recordings ({', '.join(sorted(AUDIO_SUFFIXES))})"
-        )
+        raise ConfigError(f"train.{setting}: {folder} holds no recordings ({', '.join(formats.SUFFIXES)})")
     return found
 
 

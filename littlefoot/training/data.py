@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from littlefoot.artifact.vocabulary import Vocabulary
-from littlefoot.audio import SAMPLE_RATE, reading
+from littlefoot.audio import SAMPLE_RATE, pcm, reading
 from littlefoot.audio.manifest import Utterance
 from littlefoot.errors import LittlefootError, TrainingError
 from littlefoot.network.config import ModelConfig
@@ -332,12 +332,12 @@ class TrainingSet(Dataset[Batch]):
         if not self.needs_audio:
             return np.zeros(round(float(self.seconds[index]) * SAMPLE_RATE), np.float32)
         if index in self._cache:
-            return _floats(self._cache[index])
+            return pcm.to_float(self._cache[index])
         waveform = reading.read(utterance.path)
         if self.train.cache_audio:
-            samples = np.clip(np.rint(waveform * 32768.0), -32768, 32767).astype(np.int16)
+            samples = pcm.to_int16(waveform)
             self._cache[index] = samples
-            return _floats(samples)  # the same now as from the cache later
+            return pcm.to_float(samples)  # the same now as from the cache later
         return waveform
 
     def _collate(
@@ -409,11 +409,6 @@ def _leave_signals_to_the_trainer(worker: int) -> None:
     """Ctrl-C and a kill of the process group reach the loaders too, which the last step still needs."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-
-def _floats(samples: npt.NDArray[np.int16]) -> npt.NDArray[np.float32]:
-    """16-bit samples (T,) as samples in -1..1."""
-    return samples.astype(np.float32) / np.float32(32768)
 
 
 def bucket_length(samples: npt.ArrayLike) -> npt.NDArray[np.int64]:

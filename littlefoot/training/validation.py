@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from littlefoot.artifact.vocabulary import Vocabulary
-from littlefoot.audio import SAMPLE_RATE, reading
+from littlefoot.audio import SAMPLE_RATE, pcm, reading
 from littlefoot.audio.manifest import Utterance
 from littlefoot.errors import LittlefootError
 from littlefoot.evaluate.metrics import evaluate
@@ -62,7 +62,7 @@ class DevSet:
             except LittlefootError:
                 self.skipped += 1
                 continue
-            rows.append((utterance, np.clip(np.rint(samples * 32768), -32768, 32767).astype(np.int16)))
+            rows.append((utterance, pcm.to_int16(samples)))
         rows.sort(key=lambda row: len(row[1]))
         self._batches: list[list[tuple[Utterance, npt.NDArray[np.int16]]]] = [[]]
         for row in rows:
@@ -79,7 +79,7 @@ class DevSet:
         loss, characters = 0.0, 0
         pairs: dict[str, tuple[list[str], list[str]]] = {}
         for batch in self._batches:
-            waveforms = [samples.astype(np.float32) / np.float32(32768) for _, samples in batch]
+            waveforms = [pcm.to_float(samples) for _, samples in batch]
             lengths = torch.tensor([len(waveform) for waveform in waveforms], device=device)
             if self.do_normalize:
                 waveforms = [reading.normalize(waveform) for waveform in waveforms]

@@ -17,7 +17,9 @@ class Word:
     speaker: str | None = None
     """Channel on which the word was spoken, if each channel is transcribed separately."""
     letters: tuple[tuple[str, float, float], ...] = field(default=(), repr=False, compare=False)
-    """Characters of a long word, with their beginnings and ends in seconds."""
+    """Characters of a long or an aligned word, with their beginnings and ends in seconds."""
+    ends: bool = field(default=False, compare=False)
+    """Whether a sentence ends with this word: the next one begins a new cue of subtitles."""
 
 
 @dataclass(frozen=True)
@@ -50,3 +52,5 @@ class Transcription:
     """Length of the whole recording in seconds, including silence."""
     alternatives: list[Alternative] = field(default_factory=list)
     """The best texts, best first, if several were requested from a beam search."""
+    aligned: bool = False
+    """Whether the text was given and aligned: its characters then appear in JSON and TextGrid."""

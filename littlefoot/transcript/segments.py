@@ -39,6 +39,8 @@ class Piece(NamedTuple):
     end: float
     before: str
     """Text between this piece and the one before."""
+    ends: bool = False
+    """Whether a sentence ends with it."""
 
 
 def segments(
@@ -69,10 +71,11 @@ def cut(words: Sequence[Word]) -> list[Word]:
     for word in words:
         long = width(word.word) > LINE_CHARACTERS or word.end - word.start > CUE_SECONDS
         if word.letters and long and _is_unspaced(word.word):
-            found += [
-                replace(word, word=text, start=start, end=end, letters=())
+            letters = [
+                replace(word, word=text, start=start, end=end, letters=(), ends=False)
                 for text, start, end in word.letters
             ]
+            found += [*letters[:-1], replace(letters[-1], ends=word.ends)]
         else:
             found.append(word)
     return found
@@ -118,9 +121,10 @@ def pieces(
         if limits is not None and (
             width(word.word) > limits.characters or word.end - word.start > limits.seconds
         ):
-            found += _characters(word, before)
+            characters = list(_characters(word, before))
+            found += [*characters[:-1], characters[-1]._replace(ends=word.ends)]
         else:
-            found.append(Piece(word.word, word.start, word.end, before))
+            found.append(Piece(word.word, word.start, word.end, before, word.ends))
     return found
 
 
@@ -152,7 +156,7 @@ def groups(words: Sequence[Piece], limits: Limits) -> Iterator[list[Piece]]:
     """Yield the words of each segment. One that gets too long ends at the longest gap in its second half."""
     group: list[Piece] = []
     for word in words:
-        if group and word.start - group[-1].end >= limits.pause:
+        if group and (group[-1].ends or word.start - group[-1].end >= limits.pause):
             yield group
             group = []
         while group and not _fits([*group, word], limits):

@@ -7,10 +7,11 @@ which most formats ignore. It returns the text to print, which ends with a line 
 import html
 import json
 import re
+from collections.abc import Iterable
 from pathlib import PurePath
 from typing import Protocol
 
-from littlefoot.transcript.results import Transcription
+from littlefoot.transcript.results import Transcription, Word
 from littlefoot.transcript.subtitles import Layout, cues
 
 
@@ -30,8 +31,8 @@ def text(transcription: Transcription, file: str | None = None, layout: Layout |
 def to_json(transcription: Transcription, file: str | None = None, layout: Layout | None = None) -> str:
     """Write a JSON object: file, text, duration, segments and words; times in seconds to the millisecond.
 
-    If there are alternatives, they follow with their scores. The object is on one line, so that several
-    recordings form JSON lines.
+    Words of an alignment contain their characters. If there are alternatives, they follow with their scores.
+    The object is on one line, so that several recordings form JSON lines.
     """
     segments = [
         {
@@ -49,6 +50,7 @@ def to_json(transcription: Transcription, file: str | None = None, layout: Layou
             "end": round(word.end, 3),
             "confidence": round(word.confidence, 4),
             **({"speaker": word.speaker} if word.speaker else {}),
+            **({"characters": _characters(word)} if transcription.aligned else {}),
         }
         for word in transcription.words
     ]
@@ -104,8 +106,45 @@ def ctm(transcription: Transcription, file: str | None = None, layout: Layout | 
     for word in transcription.words:
         channel = (word.speaker or "1").replace(" ", "_")
         length = word.end - word.start
-        rows.append(f"{name} {channel} {word.start:.3f} {length:.3f} {word.word} {word.confidence:.4f}\n")
+        spoken = "_".join(word.word.split())
+        rows.append(f"{name} {channel} {word.start:.3f} {length:.3f} {spoken} {word.confidence:.4f}\n")
     return "".join(rows)
+
+
+def textgrid(transcription: Transcription, file: str | None = None, layout: Layout | None = None) -> str:
+    """Write a TextGrid of Praat, in its long form: tiers of segments, words and, if aligned, characters.
+
+    Each speaker has separate tiers. A tier's intervals fill the recording; those without speech are empty.
+    What begins before the interval before it has ended begins there.
+    """
+    tiers: dict[str, list[tuple[float, float, str]]] = {}
+    several = any(segment.speaker for segment in transcription.segments)
+    for speaker in sorted({segment.speaker or "" for segment in transcription.segments}) or [""]:
+        prefix = f"{speaker} " if several else ""
+        words = [word for word in transcription.words if (word.speaker or "") == speaker]
+        tiers[f"{prefix}segments"] = [
+            (segment.start, segment.end, segment.text)
+            for segment in transcription.segments
+            if (segment.speaker or "") == speaker
+        ]
+        tiers[f"{prefix}words"] = [(word.start, word.end, word.word) for word in words]
+        if transcription.aligned:
+            tiers[f"{prefix}characters"] = [
+                (start, end, character) for word in words for character, start, end in word.letters
+            ]
+    end = max([transcription.duration, *(span[1] for spans in tiers.values() for span in spans)])
+    lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {end:.6f}"]
+    lines += ["tiers? <exists>", f"size = {len(tiers)}", "item []:"]
+    for number, (name, spans) in enumerate(tiers.items(), start=1):
+        intervals = _filled(spans, end)
+        lines += [f"    item [{number}]:", '        class = "IntervalTier"', f'        name = "{name}"']
+        lines += ["        xmin = 0", f"        xmax = {end:.6f}"]
+        lines += [f"        intervals: size = {len(intervals)}"]
+        for place, (start, stop, label) in enumerate(intervals, start=1):
+            quoted = label.replace('"', '""')
+            lines += [f"        intervals [{place}]:", f"            xmin = {start:.6f}"]
+            lines += [f"            xmax = {stop:.6f}", f'            text = "{quoted}"']
+    return "\n".join(lines) + "\n"
 
 
 WRITERS: dict[str, Writer] = {
@@ -115,8 +154,29 @@ WRITERS: dict[str, Writer] = {
     "vtt": vtt,
     "tsv": tsv,
     "ctm": ctm,
+    "textgrid": textgrid,
 }
 """Writers by the name of their format on the command line."""
+
+
+def _characters(word: Word) -> list[dict[str, object]]:
+    return [
+        {"character": character, "start": round(start, 3), "end": round(end, 3)}
+        for character, start, end in word.letters
+    ]
+
+
+def _filled(spans: Iterable[tuple[float, float, str]], end: float) -> list[tuple[float, float, str]]:
+    """Return intervals without gap or overlap from 0 to ``end``; empty ones are left out."""
+    found: list[tuple[float, float, str]] = []
+    at = 0.0
+    for start, stop, label in sorted(spans, key=lambda span: span[0]):
+        if start > at:
+            found.append((at, start, ""))
+        if (start := max(start, at)) < stop:
+            found.append((start, stop, label))
+        at = max(at, stop)
+    return [*found, (at, end, "")] if at < end else found
 
 
 def _time(seconds: float, point: str) -> str:

@@ -93,7 +93,8 @@ void FrontEnd::fold(const float* waveform, long samples) {
 
 // Frames first ... first + count of the output.
 void FrontEnd::slice(const float* waveform, long first, long count, Worker& worker, float* out) const {
-    std::vector<Range> ranges(layers_.size());
+    std::vector<Range>& ranges = worker.ranges;
+    ranges.resize(layers_.size());
     ranges.back() = {first, count};
     for (size_t i = layers_.size() - 1; i > 0; --i)
         ranges[i - 1] = {ranges[i].first * layers_[i].stride,

@@ -46,14 +46,15 @@ class FrontEnd {
     void run(const float* waveform, long samples, float* out, long frames, long channels);
 
   private:
+    struct Range {
+        long first, count;  // frames of a layer's output
+    };
     struct Worker {
+        std::vector<Range> ranges;  // of each layer
         Bytes levels[2];  // what enters a layer, and what it makes for the next
         std::vector<int32_t> sums[2], window_sums;
         Bytes rows;  // of a layer's output, in float
         Scratch scratch;
-    };
-    struct Range {
-        long first, count;  // frames of a layer's output
     };
 
     void fold(const float* waveform, long samples);

@@ -1,7 +1,6 @@
 #include "packed.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <new>
 #include <stdexcept>
@@ -64,16 +63,15 @@ Bytes& Bytes::operator=(Bytes&& other) noexcept {
     return *this;
 }
 
-Bytes::~Bytes() { std::free(data_); }
+Bytes::~Bytes() { ::operator delete(data_, std::align_val_t{kLine}); }
 
 void Bytes::reserve(size_t size) {
     if (size <= size_) return;
-    std::free(data_);
+    ::operator delete(data_, std::align_val_t{kLine});
     data_ = nullptr;
     size_ = 0;
     const size_t whole = (size + 2 * kLine + kLine - 1) / kLine * kLine;
-    data_ = static_cast<uint8_t*>(std::aligned_alloc(kLine, whole));
-    if (!data_) throw std::bad_alloc();
+    data_ = static_cast<uint8_t*>(::operator new(whole, std::align_val_t{kLine}));
     std::memset(data_, 0, whole);
     size_ = size;
 }

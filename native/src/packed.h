@@ -2,10 +2,10 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <string>
 #include <vector>
 
+#include "function_ref.h"
 #include "kernels.h"
 
 namespace littlefoot {
@@ -56,7 +56,7 @@ class PackedMatrix {
     const std::vector<int32_t>& row_sums() const { return row_sums_; }  // of the levels of each output
 
     // Sums u * a of rows, given to ``emit(row, first output, count, sums)`` range by range.
-    using Emit = std::function<void(long, long, long, const int32_t*)>;
+    using Emit = FunctionRef<void(long, long, long, const int32_t*)>;
     void multiply(const uint8_t* a, long stride, long rows, Scratch& scratch, const Emit& emit) const;
 
   private:

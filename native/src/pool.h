@@ -5,10 +5,11 @@
 #pragma once
 
 #include <exception>
-#include <functional>
 #include <memory>
 #include <thread>
 #include <vector>
+
+#include "function_ref.h"
 
 namespace littlefoot {
 
@@ -26,7 +27,7 @@ class Pool {
     ~Pool();
     int threads() const { return threads_; }
     // Calls work(task, thread) for every task; returns when all are done. Throws what a task threw.
-    using Work = std::function<void(long, int)>;
+    using Work = FunctionRef<void(long, int)>;
     void run(long tasks, const Work& work);
 
   private:

@@ -92,7 +92,7 @@ def with_ogg_checksums(data: bytes) -> bytes:
         table = changed[place + 27 : place + 27 + changed[place + 26]] if place + 27 <= len(changed) else b""
         end = place + 27 + len(table) + sum(table)
         changed[place + 22 : place + 26] = bytes(4)
-        checksum = containers._ogg_checksum(bytes(changed[place:end]))
+        checksum = containers.ogg_checksum(bytes(changed[place:end]))
         changed[place + 22 : place + 26] = struct.pack("<I", checksum)
         place = changed.find(b"OggS", place + 4)
     return bytes(changed)
@@ -105,7 +105,7 @@ def decode_apart(data: bytes, original: bytes) -> None:
         decode_source(reading.Untrusted(io.BytesIO(data)))
     finally:
         isolation.AVAILABLE = False
-        ended = [process.pid for process in isolation._all if not process.usable]
+        ended = [process.pid for process in isolation.started() if not process.usable]
         assert not ended, f"the process ended: {ended}"
 
 

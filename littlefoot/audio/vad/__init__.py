@@ -1,7 +1,7 @@
-"""Voice activity detection: where in a recording somebody speaks.
+"""Detect speech in recordings (voice activity detection).
 
-A detector hears samples and says for each of its frames whether there is speech; ``stretches`` makes of that
-the parts of the recording that are worth recognising.
+A detector reads samples and decides for each of its frames whether it is speech. ``stretches`` turns these
+decisions into speech segments.
 """
 
 from littlefoot.audio.vad.detector import Detector
@@ -11,7 +11,7 @@ NAMES = ("off", "energy", "silero")
 
 
 def create(name: str) -> Detector | None:
-    """A detector for one recording; None if the name is ``off``.
+    """Create a detector for one recording; None if the name is ``off``.
 
     Raises:
         ConfigError: the name is unknown.

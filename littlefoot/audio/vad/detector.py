@@ -1,4 +1,4 @@
-"""What every detector of speech is."""
+"""Define the interface of speech detectors."""
 
 from typing import Protocol
 
@@ -7,16 +7,18 @@ from numpy.typing import NDArray
 
 
 class Detector(Protocol):
-    """Hears one recording and decides about each frame of it, in order."""
+    """A detector, which reads one recording and decides about each frame in order."""
 
     frame: int
-    """Samples that a decision is about."""
+    """Samples of a frame."""
 
     def feed(self, samples: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Hear samples (T,) at 16 kHz, any number; decide about (N,) further frames, later ones as well."""
+        """Read any number of samples (T,) at 16 kHz; return decisions about N further frames, with a
+        delay.
+        """
 
     def finish(self) -> NDArray[np.bool_]:
-        """The recording is over: decide about the rest, with an incomplete frame if there is one."""
+        """Return decisions about the rest of the recording, including an incomplete frame."""
 
 
 class Hysteresis:
@@ -32,7 +34,7 @@ class Hysteresis:
         off: NDArray[np.floating] | float,
     ) -> NDArray[np.bool_]:
         """Values (N,), thresholds (N,) or one for all -> whether there is speech (N,)."""
-        # What lies between the thresholds is as the last value that did not.
+        # a value between the thresholds counts as the last one that was not
         clear = (values >= on) | (values < off)
         index = np.maximum.accumulate(np.where(clear, np.arange(len(values)), -1))
         speech = np.where(index < 0, self._speech, (values >= on)[index])

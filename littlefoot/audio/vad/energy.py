@@ -1,10 +1,10 @@
-"""A detector by energy, for any loudness: what stands out of the noise around it is speech.
+"""Detect speech by its energy relative to the noise, at any level.
 
-The noise floor is a low percentile of the energy within some seconds before and after, so that it follows a
-fan that is switched on; in speech it is found in the gaps between words, as in the minimum statistics of
-Martin, "Noise power spectral density estimation based on optimal smoothing and minimum statistics", IEEE
-Transactions on Speech and Audio Processing 9(5), 2001. Music, laughter and slamming doors pass as speech: it
-errs on the side of hearing too much.
+The noise floor is a low percentile of the energy within some seconds before and after, so that it follows
+changes such as a fan that is switched on. In speech the gaps between words determine it, as in the minimum
+statistics of Martin, "Noise power spectral density estimation based on optimal smoothing and minimum
+statistics", IEEE Transactions on Speech and Audio Processing 9(5), 2001. Music, laughter and slamming doors
+pass as speech.
 """
 
 import numpy as np
@@ -14,16 +14,16 @@ from littlefoot.audio import SAMPLE_RATE
 from littlefoot.audio.vad.detector import Hysteresis
 
 FRAME = 320
-"""Samples, 20 ms."""
+"""Samples of a frame, 20 ms."""
 WINDOW_SECONDS = 10.0
-"""Over which the noise floor is taken, half of it before and half after."""
+"""Window of the noise floor, half of it before and half after a frame."""
 PERCENTILE = 15
 ON_DB, OFF_DB = 9.0, 6.0
-"""Above the noise floor."""
+"""Thresholds above the noise floor."""
 LEAST_FLOOR_DB = -85.0
-"""Of full scale: digital silence has no noise."""
+"""Lowest noise floor relative to full scale, for digital silence."""
 BAND_HERTZ = 200, 4000
-"""Where the energy is taken: speech has most of its own there, and hum, rumble and hiss have less."""
+"""Frequencies of the energy: speech has most of its energy there; hum, rumble and hiss have less."""
 
 _STEP = 25  # frames that share a noise floor
 _HALF = round(WINDOW_SECONDS * SAMPLE_RATE / FRAME / 2)  # frames
@@ -33,7 +33,7 @@ _SCALE = 2 / (FRAME * float(np.square(_WINDOW).sum()))  # from squared Fourier c
 
 
 class EnergyDetector:
-    """See ``littlefoot.audio.vad.detector``; decides WINDOW_SECONDS / 2 late."""
+    """A detector by energy, with a delay of WINDOW_SECONDS / 2 (``littlefoot.audio.vad.detector``)."""
 
     frame = FRAME
 

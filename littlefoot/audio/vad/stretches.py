@@ -1,4 +1,4 @@
-"""The parts of a recording that are worth recognising: speech, with a little of what is around it."""
+"""Divide a recording into speech segments, with a margin before and after."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,23 +13,23 @@ from littlefoot.audio.vad.detector import Detector
 
 @dataclass(frozen=True)
 class StretchConfig:
-    """How decisions about frames become stretches. All in seconds."""
+    """Settings that turn decisions about frames into speech segments, in seconds."""
 
     pad: float = 0.3
-    """Kept before and after speech; onsets and endings are quiet, and the network needs some context."""
+    """Margin before and after speech, because onsets and endings are quiet and the network needs context."""
     pause: float = 0.7
-    """Less silence than this does not divide; more than twice the padding."""
+    """Shortest silence that separates segments; more than twice the margin."""
     least: float = 0.06
-    """Speech that is shorter is a click."""
+    """Shortest speech; anything shorter is a click."""
 
 
 class Piece(NamedTuple):
-    """Consecutive samples of a stretch."""
+    """Consecutive samples of a segment."""
 
     start: int
-    """Where the stretch begins in the recording, in samples; all of its pieces have the same."""
+    """First sample of the segment in the recording, the same for all of its pieces."""
     samples: NDArray[np.float32]
-    """(T,), following those of the stretch's last piece."""
+    """Samples (T,) that follow those of the segment's last piece."""
 
 
 def stretches(
@@ -38,18 +38,18 @@ def stretches(
     multiple: int = 1,
     config: StretchConfig | None = None,
 ) -> Iterator[Piece]:
-    """Cut a recording at its pauses.
+    """Divide a recording at its pauses.
 
-    Memory does not grow with the recording, nor with a stretch.
+    Memory grows neither with the recording nor with a segment.
 
     Args:
         blocks: consecutive samples (T,) at 16 kHz.
         detector: a new one.
-        multiple: stretches begin at multiples of so many samples, such as the network's stride.
-        config: settings, the defaults where None.
+        multiple: samples of which segments begin at multiples, such as the network's stride.
+        config: settings; None for the defaults.
 
     Yields:
-        The pieces of the first stretch, then of the second, ...
+        The pieces of the first segment, then of the second, ...
     """
     cut = _Cut(detector, multiple, config or StretchConfig())
     for block in blocks:
@@ -66,8 +66,8 @@ class _Cut:
         self._origin = 0  # of the held samples in the recording
         self._decided = 0  # samples
         self._run = 0  # frames of speech up to the last decision
-        self._start: int | None = None  # of the open stretch
-        self._given = 0  # up to where it was given out
+        self._start: int | None = None  # of the open segment
+        self._given = 0  # up to which it was yielded
         self._speech_end = 0
 
     def feed(self, block: NDArray[np.float32]) -> Iterator[Piece]:
@@ -101,7 +101,7 @@ class _Cut:
         self._held, self._origin = self._held[drop:], self._origin + drop
 
     def _begin(self, at: int) -> int:
-        """The multiple before a sample, unless that is in the last stretch: then the first one after it."""
+        """Return the multiple before a sample, or the first one after the last segment if that is later."""
         before = max(0, at) // self._multiple * self._multiple
         return before if before >= self._given else -(-self._given // self._multiple) * self._multiple
 

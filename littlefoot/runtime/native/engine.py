@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from littlefoot.artifact import Artifact
 from littlefoot.artifact.linear import FloatWeight, Weight, packed_layers, read, read_rounding, same
@@ -145,9 +146,14 @@ class Program:
         """Whether the program begins with the front end's features."""
         width = config.conv_dim[-1] if embeds else config.hidden_size
         self._program = littlefoot_native.Program(width, threads, kernels)
-        self._biases: list[tuple[Host, ...]] = []
         self.kernels: str = self._program.kernels
-        _Writer(artifact, self._program, self._biases).write(_steps(artifact.weights, config, embeds))
+
+        def product(
+            packed: npt.NDArray[np.uint8], columns: int, bits: int, levels: list[int], input_bits: int
+        ) -> Any:
+            return littlefoot_native.Product(packed, columns, bits, levels, input_bits, self.kernels)
+
+        self._biases = write(artifact, self._program, product, embeds)
 
     @property
     def bytes(self) -> int:
@@ -156,11 +162,29 @@ class Program:
 
     def run(self, x: Array) -> Array:
         """Features (F, C), or the input of the first block (F, D) -> logits (F, V)."""
-        logits: Array = self._program.run(x, [_total(biases, len(x)) for biases in self._biases])
+        logits: Array = self._program.run(x, [total_bias(biases, len(x)) for biases in self._biases])
         return logits
 
 
-def _total(biases: tuple[Host, ...], frames: int) -> Array:
+def write(
+    artifact: Artifact, program: Any, product: Callable[..., Any], embeds: bool
+) -> list[tuple[Host, ...]]:
+    """Write the steps of a network into a program: the native package's, or a file's.
+
+    Args:
+        program: has the methods of ``littlefoot_native.Program`` that add steps.
+        product: as ``littlefoot_native.Product``, without the kernels: makes the matrix of a linear layer.
+        embeds: whether the program begins with the front end's features, or with the first block's input.
+
+    Returns the biases of the attentions, which ``total_bias`` adds up. Raises UnsupportedError for a network
+    that the kernels do not cover.
+    """
+    biases: list[tuple[Host, ...]] = []
+    _Writer(artifact, program, product, biases).write(_steps(artifact.weights, artifact.config, embeds))
+    return biases
+
+
+def total_bias(biases: tuple[Host, ...], frames: int) -> Array:
     """The sum of biases (..., F, F) as (1 or H, F, F)."""
     total = sum(np.asarray(bias.compute(frames), np.float32) for bias in biases)
     return np.ascontiguousarray(np.asarray(total).reshape(-1, frames, frames))
@@ -182,9 +206,15 @@ def _steps(weights: Arrays, config: ModelConfig, embeds: bool) -> dict[int, Step
 class _Writer:
     """Writes steps into a program of the native package."""
 
-    def __init__(self, artifact: Artifact, program: Any, biases: list[tuple[Host, ...]]) -> None:
+    def __init__(
+        self,
+        artifact: Artifact,
+        program: Any,
+        product: Callable[..., Any],
+        biases: list[tuple[Host, ...]],
+    ) -> None:
         self._weights, self._shapes = artifact.weights, expected_weights(artifact.config)
-        self._program, self._biases = program, biases
+        self._program, self._make_product, self._biases = program, product, biases
         self._products: dict[tuple[str, ...], Any] = {}  # of layers that shared blocks use again and again
         self._values: dict[int, int] = {0: 0}  # of each step
 
@@ -290,16 +320,12 @@ class _Writer:
 
     def _product(self, step: Linear, weights: Sequence[Weight], input_bits: int) -> Any:
         """The matrix of a linear layer, packed for the kernels; of several, one below the other."""
-        import littlefoot_native
-
         coding = layers.coding(weights[0])
         assert coding is not None  # others have no such matrix
         bits, levels = coding
         columns = self._shapes[f"{step.names[0]}.weight"][1]
         packed = np.concatenate([layers.stored(weight) for weight in weights]).view(np.uint8)
-        return littlefoot_native.Product(
-            packed, columns, bits, list(levels), input_bits, self._program.kernels
-        )
+        return self._make_product(packed, columns, bits, list(levels), input_bits)
 
     def _convolution(self, step: Convolution) -> int:
         return int(

@@ -106,17 +106,8 @@ class FrontEnd:
     def __init__(self, artifact: Artifact, kernels: str, threads: int) -> None:
         import littlefoot_native
 
-        ops = FrontEndOps()
-        front_end(ops, artifact.config, Waves(ops), None)
         self._front_end = littlefoot_native.FrontEnd(threads, kernels)
-        for number, layer in enumerate(ops.layers):
-            try:
-                if number == 0:
-                    self._add_first(layer, ops.gain, artifact.weights)
-                else:
-                    self._add(layer, artifact.weights)
-            except (ValueError, TypeError) as error:
-                raise EngineError(f"{layer.name}: {error}") from error
+        write(artifact, self._front_end)
 
     @property
     def bytes(self) -> int:
@@ -128,26 +119,40 @@ class FrontEnd:
         features: Array = self._front_end.run(np.require(waveform, np.float32, ("C", "ALIGNED")))
         return features
 
-    def _add_first(self, layer: ConvLayer, gain: float, weights: Arrays) -> None:
-        """The layer that hears the waveform, in floating point: a gain and an affine norm are parts of its
-        kernel."""
-        if not isinstance(linear.read_weight(layer.name, weights), linear.FloatWeight):
-            raise UnsupportedError("a waveform in integers")
-        kernel, bias = weights[f"{layer.name}.weight"][:, 0], layers.array(weights, f"{layer.name}.bias")
-        kernel = np.array(kernel, np.float32) * gain  # (C', K)
-        if layer.norm == "affine":
-            scale, shift = (weights[f"{layer.norm_name}.{part}"] for part in ("weight", "bias"))
-            kernel = kernel * scale[:, None]
-            bias = np.array(shift if bias is None else shift + scale * bias, np.float32)
-            layer = replace(layer, norm="none")
-        self._front_end.waveform_layer(
-            np.ascontiguousarray(kernel, np.float32), layer.stride, bias, **_behind(layer, weights)
-        )
 
-    def _add(self, layer: ConvLayer, weights: Arrays) -> None:
-        self._front_end.window_layer(
-            stride=layer.stride, **layers.convolution(weights, layer.name), **_behind(layer, weights)
-        )
+def write(artifact: Artifact, made: Any) -> None:
+    """Write an artifact's front end, layer by layer, into the native package's or a file's.
+
+    ``made`` has the methods of ``littlefoot_native.FrontEnd`` that add layers. Raises as ``FrontEnd`` does.
+    """
+    ops = FrontEndOps()
+    front_end(ops, artifact.config, Waves(ops), None)
+    for number, layer in enumerate(ops.layers):
+        try:
+            if number == 0:
+                _add_first(made, layer, ops.gain, artifact.weights)
+            else:
+                arguments = layers.convolution(artifact.weights, layer.name)
+                made.window_layer(stride=layer.stride, **arguments, **_behind(layer, artifact.weights))
+        except (ValueError, TypeError) as error:
+            raise EngineError(f"{layer.name}: {error}") from error
+
+
+def _add_first(made: Any, layer: ConvLayer, gain: float, weights: Arrays) -> None:
+    """The layer that reads the waveform, in floating point: a gain and an affine norm are parts of its
+    kernel."""
+    if not isinstance(linear.read_weight(layer.name, weights), linear.FloatWeight):
+        raise UnsupportedError("a waveform in integers")
+    kernel, bias = weights[f"{layer.name}.weight"][:, 0], layers.array(weights, f"{layer.name}.bias")
+    kernel = np.array(kernel, np.float32) * gain  # (C', K)
+    if layer.norm == "affine":
+        scale, shift = (weights[f"{layer.norm_name}.{part}"] for part in ("weight", "bias"))
+        kernel = kernel * scale[:, None]
+        bias = np.array(shift if bias is None else shift + scale * bias, np.float32)
+        layer = replace(layer, norm="none")
+    made.waveform_layer(
+        np.ascontiguousarray(kernel, np.float32), layer.stride, bias, **_behind(layer, weights)
+    )
 
 
 def _behind(layer: ConvLayer, weights: Arrays) -> dict[str, Any]:

@@ -1,0 +1,46 @@
+"""Define an open recording, the result of all readers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from littlefoot.errors import AudioError
+
+Waveform: TypeAlias = NDArray[np.float32]
+
+_LOUDEST = 2.0**31  # float samples in the scale of 32-bit integers still pass
+
+
+class Opened(NamedTuple):
+    """An opened and verified recording."""
+
+    rate: int
+    """Samples per second of the pieces."""
+    seconds: float | None
+    """Length from the header; None if it gives none."""
+    is_exact: bool
+    """Whether this length is exact."""
+    pieces: Iterator[Waveform]
+    """Mono samples (T,), to be read once. They may raise AudioError."""
+    channels: int
+    warnings: list[str]
+    """Warnings about the file, complete when the pieces have been read."""
+
+
+def check_finite(samples: NDArray[Any], name: str) -> None:
+    """Raise AudioError for samples that are NaN, infinite or absurdly large."""
+    # one comparison, which NaN and infinity fail too
+    if not float(np.abs(samples).max()) <= _LOUDEST:
+        raise AudioError(
+            f"{name}: holds samples that are NaN, infinite or absurdly large: export it again as 16-bit audio"
+        )
+
+
+def named(error: AudioError, name: str) -> AudioError:
+    """Return an error whose message begins with the recording's name."""
+    message = str(error)
+    return AudioError(message if message.startswith(name) else f"{name}: {message}")

@@ -1,0 +1,391 @@
+"""One file with all that liblittlefoot needs of a model: ``littlefoot export MODEL -o model.lf --to file``.
+
+The file contains the steps that the native kernels run, so that a reader needs no knowledge of families.
+``native/src/lib/load.cpp`` reads it. All numbers are little-endian:
+
+- **prefix**, 64 bytes: a magic number of 8 bytes; u32 version, u32 CRC-32 of the description, u64 its bytes,
+  u64 bytes of the file, zeros, u32 CRC-32 of the 60 bytes before;
+- **description**: a JSON text for people; the sample rate, and whether waveforms are normalized; the chunk,
+  left and right context of streams, in frames; the vocabulary (what each token writes, the blank, the word
+  delimiter, the separator, strings whose spaces are removed); then the tensors, matrices, layers of the front
+  end and steps, each list with its length before it;
+- **tensors**, each at the next multiple of 64 bytes, with zeros between: float32 numbers, or rows of codes as
+  ``littlefoot.artifact.packing`` packs them. The description has their CRC-32.
+
+A text is its length in bytes and UTF-8. A step refers to a value by its number: 0 is the front end's output,
+n the output of step n.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from littlefoot.artifact import Artifact
+from littlefoot.artifact.vocabulary import Vocabulary
+from littlefoot.audio import SAMPLE_RATE
+from littlefoot.errors import ArtifactError, ConfigError
+from littlefoot.network.config import ModelConfig
+from littlefoot.network.encoder import MASKED_SCORE
+from littlefoot.runtime.native import engine, front_end
+from littlefoot.runtime.native.layers import Array
+from littlefoot.runtime.native.ops import Host, UnsupportedError
+from littlefoot.system import atomic
+
+MAGIC = b"\x89LFM\r\n\x1a\n"
+VERSION = 1
+ALIGNMENT = 64
+PREFIX = 64
+_NONE = 0xFFFFFFFF
+_NORMS = {"none": 0, "channels": 1, "time": 2}
+_ACTIVATIONS = {"none": 0, "gelu": 1, "relu": 2}
+_LINEAR, _CONVOLUTION, _FLOAT, _NORM, _ADD, _VECTOR, _ACTIVATE, _ATTENTION = range(1, 9)
+
+
+def save(artifact: Artifact, name: str, target: Path, licence: str | None = None) -> None:
+    """Write an artifact as one file for liblittlefoot. It is complete or it is not there.
+
+    Args:
+        name: of the model, for people.
+        licence: of the model, such as ``apache-2.0``; None: the one in the front matter of its card, if any.
+
+    Raises:
+        ConfigError: the kernels do not have an operation of the network.
+        ArtifactError: the file cannot be written.
+    """
+    content = encode(artifact, name, licence)
+    try:
+        with atomic.file(target) as path:
+            path.write_bytes(content)
+    except OSError as error:
+        raise ArtifactError(f"{target} cannot be written ({error}): choose another output") from error
+
+
+def encode(artifact: Artifact, name: str, licence: str | None = None) -> bytes:
+    """The content of the file. Arguments and ConfigError as for ``save``."""
+    try:
+        body = _Body(artifact)
+    except UnsupportedError as error:
+        raise ConfigError(
+            f"{name} cannot become one file: the native kernels do not have {error}. They run models of 8 "
+            "bits or fewer with fixed scales: littlefoot quantize MODEL -o OUT --calibrate MANIFEST makes one"
+        ) from error
+    config, start = artifact.config, _Record()
+    start.text(json.dumps(_information(artifact, name, licence), ensure_ascii=False))
+    start.u32(SAMPLE_RATE, int(artifact.preprocessor.get("do_normalize", True)))
+    start.u32(config.chunk_frames, config.left_context_frames, config.right_context_frames)
+    _vocabulary(start, artifact.vocabulary)
+    return _assemble(start, body)
+
+
+def _information(artifact: Artifact, name: str, licence: str | None) -> dict[str, Any]:
+    """What ``littlefoot-run --info`` shows."""
+    config, quantization = artifact.config, artifact.config.littlefoot.quantization
+    found = re.match(r"---\n(?:.*\n)*?license:\s*(\S+)", artifact.card)
+    return {
+        "name": name,
+        "licence": licence or (found[1] if found else None),
+        "architecture": config.model_type,
+        "parameters": artifact.parameters,
+        "frame_ms": config.frame_ms,
+        "latency_ms": config.algorithmic_latency_ms,
+        "quantization": quantization and quantization.to_dict(),
+        "tokens": artifact.vocabulary.tokens,
+        "card": artifact.card,
+    }
+
+
+def _vocabulary(record: _Record, vocabulary: Vocabulary) -> None:
+    if vocabulary.lower_case and any("Σ" in token for token in vocabulary.written):
+        raise ConfigError("the vocabulary writes a capital sigma in lower case, which depends on its place")
+    written = [token.lower() if vocabulary.lower_case else token for token in vocabulary.written]
+    record.u32(len(written))
+    for text in written:
+        if "\0" in text:
+            raise ConfigError("the vocabulary has a token with a zero byte: texts in C end there")
+        record.text(text)
+    record.u32(vocabulary.blank, _NONE if vocabulary.delimiter < 0 else vocabulary.delimiter)
+    record.text(vocabulary.separator)
+    cleaned = vocabulary.cleaned
+    record.u32(len(cleaned))
+    for text in cleaned:
+        record.text(text)
+
+
+class _Record:
+    """Bytes of the description."""
+
+    def __init__(self) -> None:
+        self.bytes = bytearray()
+
+    def u32(self, *values: int) -> None:
+        self.bytes += struct.pack(f"<{len(values)}I", *values)
+
+    def f32(self, *values: float) -> None:
+        self.bytes += struct.pack(f"<{len(values)}f", *values)
+
+    def text(self, text: str) -> None:
+        encoded = text.encode()
+        self.u32(len(encoded))
+        self.bytes += encoded
+
+    def optional(self, value: int | None) -> None:
+        """Whether there is a value, then the value."""
+        self.u32(*([0] if value is None else [1, value]))
+
+
+class _Body:
+    """Tensors, matrices, layers and steps, gathered while the network is written into it.
+
+    Raises UnsupportedError for a network that the kernels do not run from end to end.
+    """
+
+    def __init__(self, artifact: Artifact) -> None:
+        self.tensors: list[npt.NDArray[Any]] = []
+        self.matrices = _Record()
+        self.matrix_count = 0
+        self.front_end = _FrontEnd(self)
+        front_end.write(artifact, self.front_end)
+        self.program = _Program(self, artifact.config.conv_dim[-1])
+        biases = engine.write(artifact, self.program, self.matrix, embeds=True)
+        _check_masks(artifact.config, biases)
+
+    def tensor(self, array: npt.NDArray[Any]) -> int:
+        self.tensors.append(np.ascontiguousarray(array))
+        return len(self.tensors) - 1
+
+    def optional(self, record: _Record, array: Array | None) -> None:
+        record.optional(None if array is None else self.tensor(array))
+
+    def matrix(
+        self, packed: npt.NDArray[np.uint8], columns: int, bits: int, levels: list[int], input_bits: int
+    ) -> int:
+        """Add a matrix, rows of bytes; returns its number."""
+        self.matrices.u32(self.tensor(packed), len(packed), columns, bits, input_bits, len(levels))
+        self.matrices.bytes += struct.pack(f"<{len(levels)}i", *levels)
+        self.matrix_count += 1
+        return self.matrix_count - 1
+
+    def rounding(
+        self,
+        record: _Record,
+        weight_scale: Array,
+        input_scale: float,
+        zero_point: int,
+        smoothing: Array | None,
+        shift: Array | None,
+        bias: Array | None,
+    ) -> None:
+        record.f32(input_scale)
+        record.u32(zero_point, self.tensor(weight_scale))
+        for array in (smoothing, shift, bias):
+            self.optional(record, array)
+
+
+class _FrontEnd:
+    """Take layers as ``littlefoot_native.FrontEnd`` does."""
+
+    def __init__(self, body: _Body) -> None:
+        self._body, self._channels = body, 1
+        self.record, self.count = _Record(), 0
+
+    def waveform_layer(self, weight: Array, stride: int, bias: Array | None, **behind: Any) -> None:
+        self._begin(weight.shape[1], stride, **behind)
+        self.record.u32(len(weight), self._body.tensor(weight))
+        self._body.optional(self.record, bias)
+        self._end(len(weight), **behind)
+
+    def window_layer(
+        self,
+        weights: npt.NDArray[np.uint8],
+        taps: int,
+        stride: int,
+        bits: int,
+        levels: list[int],
+        input_bits: int,
+        weight_scale: Array,
+        input_scale: float,
+        zero_point: int,
+        smoothing: Array | None,
+        shift: Array | None,
+        bias: Array | None,
+        **behind: Any,
+    ) -> None:
+        self._begin(taps, stride, **behind)
+        self.record.u32(self._body.matrix(weights, taps * self._channels, bits, levels, input_bits))
+        self._body.rounding(self.record, weight_scale, input_scale, zero_point, smoothing, shift, bias)
+        self._end(len(weights), **behind)
+
+    def _begin(self, taps: int, stride: int, norm: str, activation: str, **behind: Any) -> None:
+        self.record.u32(taps, stride, _NORMS[norm], _ACTIVATIONS[activation])
+
+    def _end(
+        self,
+        outputs: int,
+        norm: str,
+        norm_weight: Array | None,
+        norm_bias: Array | None,
+        eps: float,
+        activation: str,
+    ) -> None:
+        if norm != "none":
+            self._body.optional(self.record, norm_weight)
+            self._body.optional(self.record, norm_bias)
+            self.record.f32(eps)
+        self._channels = outputs
+        self.count += 1
+
+
+class _Program:
+    """Take steps as ``littlefoot_native.Program`` does."""
+
+    def __init__(self, body: _Body, width: int) -> None:
+        self._body, self._widths = body, [width]
+        self.record, self.count = _Record(), 0
+
+    def packed_linear(
+        self,
+        source: int,
+        matrix: int,
+        weight_scale: Array,
+        input_scale: float,
+        zero_point: int,
+        smoothing: Array | None,
+        shift: Array | None,
+        bias: Array | None,
+        activation: str,
+        residual: int,
+    ) -> int:
+        self.record.u32(_LINEAR, source, matrix)
+        self._body.rounding(self.record, weight_scale, input_scale, zero_point, smoothing, shift, bias)
+        return self._product(len(weight_scale), activation, residual)
+
+    def packed_convolution(
+        self,
+        source: int,
+        weights: npt.NDArray[np.uint8],
+        groups: int,
+        taps: int,
+        behind: int,
+        bits: int,
+        levels: list[int],
+        weight_scale: Array,
+        input_scale: float,
+        zero_point: int,
+        input_bits: int,
+        smoothing: Array | None,
+        shift: Array | None,
+        bias: Array | None,
+        activation: str,
+        residual: int,
+    ) -> int:
+        columns = taps * (self._widths[source] // groups)
+        self.record.u32(_CONVOLUTION, source, taps, behind, groups)
+        for part in np.split(weights, groups):
+            self.record.u32(self._body.matrix(part, columns, bits, levels, input_bits))
+        self._body.rounding(self.record, weight_scale, input_scale, zero_point, smoothing, shift, bias)
+        return self._product(len(weights), activation, residual)
+
+    def float_linear(
+        self, source: int, weight: Array, bias: Array | None, activation: str, residual: int
+    ) -> int:
+        self.record.u32(_FLOAT, source, len(weight), self._body.tensor(weight))
+        self._body.optional(self.record, bias)
+        return self._product(len(weight), activation, residual)
+
+    def layer_norm(self, source: int, weight: Array | None, bias: Array | None, eps: float) -> int:
+        self.record.u32(_NORM, source)
+        self._body.optional(self.record, weight)
+        self._body.optional(self.record, bias)
+        self.record.f32(eps)
+        return self._value(self._widths[source])
+
+    def add(self, source: int, other: int) -> int:
+        self.record.u32(_ADD, source, other)
+        return self._value(self._widths[source])
+
+    def add_vector(self, source: int, vector: Array) -> int:
+        self.record.u32(_VECTOR, source, self._body.tensor(vector))
+        return self._value(self._widths[source])
+
+    def activate(self, source: int, activation: str) -> int:
+        self.record.u32(_ACTIVATE, source, _ACTIVATIONS[activation])
+        return self._value(self._widths[source])
+
+    def attention(
+        self,
+        query: tuple[int, int],
+        key: tuple[int, int],
+        value: tuple[int, int],
+        heads: int,
+        head_dim: int,
+        scale: float,
+        query_scale: float,
+        key_scale: float,
+        bias: int,
+    ) -> int:
+        self.record.u32(_ATTENTION, heads, head_dim, *query, *key, *value)
+        self.record.f32(scale, query_scale, key_scale)
+        self.record.u32(int(bias >= 0))
+        return self._value(heads * head_dim)
+
+    def _product(self, width: int, activation: str, residual: int) -> int:
+        self.record.u32(_ACTIVATIONS[activation])
+        self.record.optional(None if residual < 0 else residual)
+        return self._value(width)
+
+    def _value(self, width: int) -> int:
+        self._widths.append(width)
+        self.count += 1
+        return self.count
+
+
+def _check_masks(config: ModelConfig, biases: list[tuple[Host, ...]]) -> None:
+    """Raise UnsupportedError unless every bias is the mask of chunks, the only one that a file can name."""
+    chunk, left = config.chunk_frames, config.left_context_frames
+    for bias in biases:
+        frame = np.arange(left + 2 * chunk + 1)
+        begin = frame[:, None] // max(1, chunk) * chunk
+        seen = (frame >= begin - left) & (frame < begin + chunk)
+        mask = np.where(seen, 0, MASKED_SCORE).astype(np.float32)
+        if not (chunk and np.array_equal(engine.total_bias(bias, len(frame))[0], mask)):
+            raise UnsupportedError("attention scores with a bias other than a mask of chunks")
+
+
+def _assemble(start: _Record, body: _Body) -> bytes:
+    """The whole file: tensors take places behind a description of a size that does not depend on them."""
+    parts = (
+        (body.matrix_count, body.matrices),
+        (body.front_end.count, body.front_end.record),
+        (body.program.count, body.program.record),
+    )
+    entry = struct.Struct("<IIQQ")
+    size = len(start.bytes) + 4 + entry.size * len(body.tensors)
+    size += sum(4 + len(record.bytes) for _, record in parts)
+    at = _up(PREFIX + size)
+    start.u32(len(body.tensors))
+    content = bytearray()
+    for array in body.tensors:
+        stored = array.astype("<f4", copy=False).tobytes() if array.dtype.kind == "f" else array.tobytes()
+        content += bytes(_up(len(content)) - len(content))
+        start.bytes += entry.pack(array.dtype.kind == "f", zlib.crc32(stored), at + len(content), len(stored))
+        content += stored
+    for count, record in parts:
+        start.u32(count)
+        start.bytes += record.bytes
+    description = bytes(start.bytes)
+    prefix = struct.pack("<8sIIQQ", MAGIC, VERSION, zlib.crc32(description), size, at + len(content))
+    prefix = prefix.ljust(PREFIX - 4, b"\0")
+    prefix += struct.pack("<I", zlib.crc32(prefix))
+    return prefix + description + bytes(at - PREFIX - size) + bytes(content)
+
+
+def _up(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT

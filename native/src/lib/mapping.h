@@ -1,0 +1,28 @@
+// The content of a file: mapped where the system can, read elsewhere.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "packed.h"
+
+namespace littlefoot {
+
+class Mapping {
+  public:
+    // Throws Failure (LF_CANNOT_READ) where it cannot be opened or is not a regular file.
+    explicit Mapping(const std::string& path);
+    ~Mapping();
+    Mapping(const Mapping&) = delete;
+    Mapping& operator=(const Mapping&) = delete;
+    std::span<const uint8_t> bytes() const { return {data_, size_}; }
+
+  private:
+    const uint8_t* data_ = nullptr;
+    size_t size_ = 0;
+    Bytes read_;  // where the file is not mapped
+};
+
+}  // namespace littlefoot

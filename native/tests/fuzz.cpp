@@ -1,0 +1,9 @@
+// The libFuzzer target for model files: build with -DFUZZ=ON and Clang, run with a folder of exported models.
+#include "model_input.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+    std::vector<uint8_t> file(data, data + size);
+    littlefoot::reseal(file);
+    littlefoot::try_model(file, size % 16 == 0);
+    return 0;
+}
