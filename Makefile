@@ -51,12 +51,11 @@ docs: .venv/stamp
 demo: .venv-demo/stamp
 	.venv-demo/$(BIN)/littlefoot demo
 
-# All bundled models in one table, and into RESULTS.md where the test sets are at hand.
+# All bundled models in one table, on the test sets where they are at hand.
 DATA ?= ../shared/data
 SETS = $(wildcard $(DATA)/*/manifest.tsv)
 bench: .venv/native
-	.venv/$(BIN)/littlefoot bench $(SETS:%=--data %) $(if $(SETS),--markdown RESULTS.md) \
-		--json runs/bench.json --html runs/bench.html
+	.venv/$(BIN)/littlefoot bench $(SETS:%=--data %) --json runs/bench.json --html runs/bench.html
 
 # Our engines against others, on random weights of known sizes.
 speed: .venv/native
@@ -71,9 +70,9 @@ speed: .venv/native
 	.venv/$(BIN)/python benchmarks/native.py model
 	.venv/$(BIN)/python benchmarks/native.py memory
 
-# Error rates of the bundled model, into RESULTS.md.
+# RESULTS.md, docs/measurements.md and README.md's table, of the files in results/.
 results: .venv/stamp
-	.venv/$(BIN)/python benchmarks/accuracy.py $(DATA) --write RESULTS.md
+	.venv/$(BIN)/python scripts/results.py
 
 # The bundled clips are synthesised; needs espeak-ng and flite.
 samples: .venv/stamp

@@ -1,9 +1,8 @@
 """Word and character error rates of the bundled model, in full precision and in 8 bits, on every test set.
 
-    python benchmarks/accuracy.py ../shared/data --write RESULTS.md
+    python benchmarks/accuracy.py ../shared/data
 
-Quantizes the model with the sets kathleen and coffee, transcribes the split, and prints a Markdown table;
---write puts it between the marks <!-- accuracy --> and <!-- /accuracy --> of a file.
+Quantizes the model with the sets kathleen and coffee, transcribes the split, and prints a Markdown table.
 """
 
 from __future__ import annotations
@@ -17,38 +16,26 @@ from littlefoot.compress.calibration import load_clips, recordings
 from littlefoot.compress.quantize import QuantizeConfig, quantize
 from littlefoot.evaluate.evaluation import Evaluation, evaluate_recognizer
 from littlefoot.evaluate.metrics import Score
-from littlefoot.runtime import engine
+from littlefoot.runtime import registry
 from littlefoot.runtime.recognizer import Recognizer
 
 CALIBRATION = ("kathleen", "coffee")
-MARKS = "<!-- accuracy -->\n", "<!-- /accuracy -->\n"
 
 
 def main() -> None:
-    """Measure, print, and write where asked."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("data", type=Path, help="folder of sets, each with a manifest.tsv")
     parser.add_argument("--model", default="littlefoot-en")
     parser.add_argument("--split", default="test")
-    parser.add_argument("--write", type=Path, help="Markdown file with the marks")
     options = parser.parse_args()
 
     original = checkpoint.load(options.model)
     clips = load_clips(recordings([options.data / name for name in CALIBRATION]), original)
     small, _ = quantize(original, clips, QuantizeConfig(), print)
-    made = table([measure(a, options.data, options.split) for a in (original, small)], options.split)
-    print(made)
-    if options.write:
-        put(options.write, MARKS, made)
-
-
-def put(path: Path, marks: tuple[str, str], made: str) -> None:
-    """Replace what stands between the marks of a file."""
-    before, _, rest = path.read_text(encoding="utf-8").partition(marks[0])
-    _, _, after = rest.partition(marks[1])
-    path.write_text(f"{before}{marks[0]}{made}{marks[1]}{after}", encoding="utf-8")
+    print(table([measure(a, options.data, options.split) for a in (original, small)], options.split))
 
 
 def measure(model: Artifact, data: Path, split: str) -> Evaluation:
@@ -56,7 +43,7 @@ def measure(model: Artifact, data: Path, split: str) -> Evaluation:
     rows = [
         u for path in sorted(data.glob("*/manifest.tsv")) for u in manifest.read(path) if u.split == split
     ]
-    return evaluate_recognizer(Recognizer(model, engine.create(model)), rows)
+    return evaluate_recognizer(Recognizer(model, registry.create(model)), rows)
 
 
 def table(results: list[Evaluation], split: str) -> str:

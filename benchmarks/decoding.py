@@ -1,6 +1,6 @@
 """Measure costs and gains of decoding with a beam, language models and hot words, on every test set.
 
-    python benchmarks/decoding.py ../shared/data --write RESULTS.md
+    python benchmarks/decoding.py ../shared/data
     python benchmarks/decoding.py ../shared/data --tune
 
 Language models are made of the training rows of all sets; the hot words are the values of the slots in the
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from accuracy import percent, put, wer
+from accuracy import percent, wer
 
 import littlefoot
 from littlefoot.audio import SAMPLE_RATE, manifest, reading
@@ -38,7 +38,6 @@ from littlefoot.decode.ngram import estimate
 from littlefoot.evaluate.metrics import evaluate, normalize_text, slot_word_recall, slot_words
 from littlefoot.runtime.recognizer import Recognizer
 
-MARKS = "<!-- decoding -->\n", "<!-- /decoding -->\n"
 SLOTS = "coffee"
 TUNED_ON = ("coffee", "digits", "kathleen", "librispeech3")
 PAUSES = (0.02, 0.1), (0.1, 0.3), (0.3, 1.0)
@@ -53,7 +52,7 @@ class Heard(NamedTuple):
 
 
 def main() -> None:
-    """Measure, print, and write where asked."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -61,7 +60,6 @@ def main() -> None:
     parser.add_argument("--model", default="littlefoot-en")
     parser.add_argument("--split", default="test")
     parser.add_argument("--tune", action="store_true", help="settings of language models, on dev")
-    parser.add_argument("--write", type=Path, help="Markdown file with the marks")
     options = parser.parse_args()
 
     recognizer = littlefoot.load(options.model, threads=1)
@@ -87,10 +85,7 @@ def main() -> None:
         }
     heard = listen(recognizer, [u for u in rows if u.split == options.split])
     digits = [u for u in rows if u.set_name == "digits" and u.split == options.split]
-    made = f"{errors(recognizer, heard, decoders)}\n{times(recognizer, digits)}"
-    print(made)
-    if options.write:
-        put(options.write, MARKS, made)
+    print(f"{errors(recognizer, heard, decoders)}\n{times(recognizer, digits)}")
 
 
 def slot_values(rows: list[Utterance]) -> list[str]:

@@ -1,6 +1,6 @@
 """Long recordings: what voice activity detection costs and gains, word times, memory.
 
-    python benchmarks/long.py detectors ../shared/data --write RESULTS.md
+    python benchmarks/long.py detectors ../shared/data
     python benchmarks/long.py detectors ../shared/data --split dev --tune
     python benchmarks/long.py memory ../shared/data --hours 10
 
@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 import numpy as np
 import soundfile
-from accuracy import percent, put
+from accuracy import percent
 from decoding import trimmed
 from process import run
 
@@ -38,7 +38,6 @@ from littlefoot.audio.vad.stretches import StretchConfig, stretches
 from littlefoot.evaluate.metrics import evaluate
 from littlefoot.runtime import recognizer as recognition
 
-MARKS = "<!-- long -->\n", "<!-- /long -->\n"
 GROUPS = {"digits and orders": {"digits": 60, "coffee": 20}, "read": {"kathleen": 30, "librispeech3": 8}}
 """Sets that go into a recording, and how many utterances of each at most."""
 CONDITIONS = ("quiet", "noise 20 dB", "noise 10 dB", "sounds")
@@ -57,7 +56,7 @@ class Recording(NamedTuple):
 
 
 def main() -> None:
-    """Measure, print, and write where asked."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -68,7 +67,6 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--tune", action="store_true")
     parser.add_argument("--hours", type=float, default=10.0)
-    parser.add_argument("--write", type=Path)
     options = parser.parse_args()
     if options.what == "memory":
         memory(options.data, options.model, options.hours)
@@ -77,10 +75,7 @@ def main() -> None:
     if options.tune:
         tune(recognizer, options.data, options.split)
         return
-    made = detectors(recognizer, options.data, options.split)
-    print(made)
-    if options.write:
-        put(options.write, MARKS, made)
+    print(detectors(recognizer, options.data, options.split))
 
 
 def recordings(data: Path, group: str, condition: str, split: str) -> list[Recording]:

@@ -38,7 +38,8 @@ from littlefoot.compress.rounding import round_weight
 from littlefoot.network.inventory import WAVEFORM_LAYER
 from littlefoot.network.weights import packable
 from littlefoot.runtime import graph
-from littlefoot.runtime.engine import create, openvino_core
+from littlefoot.runtime.openvino import openvino_core
+from littlefoot.runtime.registry import create
 
 SHAPES = ((500, 768, 768), (500, 768, 3072), (500, 3072, 768))
 PRODUCTS = (  # bits of weights and of activations

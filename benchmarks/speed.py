@@ -7,8 +7,8 @@
     python benchmarks/speed.py s3 --rounds 7
     python benchmarks/speed.py s5 --rounds 7
 
-The last three are LARGE against students of it: Shrinking Bigfoot's four layers, DistillW2V2's S3 (12 layers
-of 384), and its S5 (10 layers of 384 and a smaller front end, here of 256 channels).
+The last three are LARGE against students of it: Shrinking Bigfoot's four layers, and DistillW2V2's S3 and S5
+(``littlefoot.compress.student.SIZES``).
 
 Every round runs every model once; a row shows the median time and the median of the ratios round by round
 against the first row. Other libraries take part if they are installed: pip install torch transformers nncf.
@@ -32,12 +32,15 @@ import numpy as np
 from littlefoot.artifact import Artifact, checkpoint
 from littlefoot.audio import SAMPLE_RATE
 from littlefoot.compress.calibration import collect
+from littlefoot.compress.distill import DistillConfig, outline
 from littlefoot.compress.quantize import QuantizeConfig, quantize_static
 from littlefoot.compress.rounding import fit
-from littlefoot.runtime.engine import create
+from littlefoot.compress.student import StudentConfig
+from littlefoot.network.config import ModelConfig
+from littlefoot.runtime.registry import create
 
 BASE: dict[str, Any] = {}
-LARGE = {
+LARGE: dict[str, Any] = {
     "hidden_size": 1024,
     "num_hidden_layers": 24,
     "num_attention_heads": 16,
@@ -46,17 +49,10 @@ LARGE = {
     "do_stable_layer_norm": True,
     "conv_bias": True,
 }
-S3 = {
-    **LARGE,
-    "num_hidden_layers": 12,
-    "hidden_size": 384,
-    "num_attention_heads": 6,
-    "intermediate_size": 1536,
-}
 STUDENTS = {
-    "bigfoot": {**LARGE, "num_hidden_layers": 4},
-    "s3": S3,
-    "s5": {**S3, "num_hidden_layers": 10, "conv_dim": [256] * 7},
+    "bigfoot": StudentConfig(layers=4),
+    "s3": StudentConfig(size="S3"),
+    "s5": StudentConfig(size="S5"),
 }
 # What is left around the front end is too small to matter.
 STUB = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 64}
@@ -64,6 +60,18 @@ GROUP_FRONT = {**STUB, "num_conv_pos_embeddings": 4}
 LAYER_FRONT = {**GROUP_FRONT, "feat_extract_norm": "layer", "conv_bias": True}
 
 Contender = Callable[[], object]
+
+
+def geometry(student: StudentConfig) -> ModelConfig:
+    """The geometry of a student of LARGE."""
+    return outline(ModelConfig.from_dict({"model_type": "wav2vec2", **LARGE}), DistillConfig(student=student))
+
+
+def settings_of(student: StudentConfig) -> dict[str, Any]:
+    """The same, as transformers takes it."""
+    made = geometry(student)
+    names = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size", "conv_dim")
+    return {**LARGE, **{name: getattr(made, name) for name in names}}
 
 
 def random_checkpoint(settings: dict[str, Any], directory: Path) -> Any:
@@ -170,7 +178,7 @@ def prepare_student(what: str, seconds: float, threads: int) -> dict[str, Conten
     with tempfile.TemporaryDirectory() as directory:
         model = random_checkpoint(LARGE, Path(directory) / "teacher")
         teacher = checkpoint.load(Path(directory) / "teacher")
-        random_checkpoint(STUDENTS[what], Path(directory) / "student")
+        random_checkpoint(settings_of(STUDENTS[what]), Path(directory) / "student")
         student = checkpoint.load(Path(directory) / "student")
         contenders: dict[str, Contender] = {}
         sizes = {}

@@ -19,31 +19,20 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from accuracy import percent
-from speed import int8, noise
+from speed import geometry, int8, noise
 
 from littlefoot.artifact import Artifact, checkpoint
 from littlefoot.audio import SAMPLE_RATE, manifest
 from littlefoot.audio.reading import read
 from littlefoot.evaluate.metrics import evaluate
-from littlefoot.runtime.engine import create, create_stream
 from littlefoot.runtime.frames import ChunkedFrames
 from littlefoot.runtime.recognizer import Recognizer
+from littlefoot.runtime.registry import create, create_stream
 
-S3: dict[str, Any] = {
-    "hidden_size": 384,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 6,
-    "intermediate_size": 1536,
-    "feat_extract_norm": "layer",
-    "do_stable_layer_norm": True,
-    "conv_bias": True,
-    "chunk_frames": 24,
-    "left_context_frames": 300,
-}
+STREAMING = {"chunk_frames": 24, "left_context_frames": 300}
 BLOCK = 1600
 """Samples fed at once: 100 ms, as a sound card gives them."""
 WHOLE = 1_000_000
@@ -78,13 +67,11 @@ def main() -> None:
 def s3(name: str, quantized: bool) -> Artifact:
     """Random weights."""
     from littlefoot.artifact.vocabulary import Vocabulary
-    from littlefoot.network.config import ModelConfig
+    from littlefoot.compress.student import StudentConfig
     from littlefoot.training.module import CTCModel
 
-    settings = {"model_type": "wav2vec2", **S3}
-    if name == "s3-small":
-        settings["conv_dim"] = (128,) * 7
-    config = ModelConfig.from_dict(settings)
+    narrow = (128,) * 7 if name == "s3-small" else None
+    config = geometry(StudentConfig(size="S3", conv_dim=narrow)).replace(**STREAMING)
     vocabulary = Vocabulary(tuple(f"t{i}" for i in range(config.vocab_size)), 0)
     made = CTCModel.from_config(config, vocabulary, do_normalize=False).to_artifact()
     print(f"{made.parameters / 1e6:.2f} million parameters")

@@ -1,11 +1,10 @@
 """Students beside their teacher: errors on all test sets, size and speed, as a table and a plot.
 
-    python benchmarks/students.py ../shared/data littlefoot-en runs/students/bigfoot ... --write RESULTS.md
+    python benchmarks/students.py ../shared/data littlefoot-en runs/students/bigfoot ...
 
 The first model is the teacher. --truncate 2 adds the teacher with its first two layers and no training, the
 baseline that costs nothing. Speed is that of one thread on 10 s of audio: every round runs every model once,
-the table has medians and the median of the ratios round by round. --write puts the table between the marks
-<!-- students --> and <!-- /students --> of a file, --plot draws it (needs matplotlib).
+the table has medians and the median of the ratios round by round. --plot draws it (needs matplotlib).
 """
 
 from __future__ import annotations
@@ -22,9 +21,8 @@ from speed import noise
 
 from littlefoot.artifact import Artifact, checkpoint
 from littlefoot.evaluate.evaluation import Evaluation
-from littlefoot.runtime import engine
+from littlefoot.runtime import registry
 
-MARKS = "<!-- students -->\n", "<!-- /students -->\n"
 SECONDS = 10.0
 
 
@@ -50,7 +48,7 @@ class Row:
 
 
 def main() -> None:
-    """Measure, print, write and draw where asked."""
+    """Measure, print, and draw where asked."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -59,7 +57,6 @@ def main() -> None:
     parser.add_argument("--truncate", type=int, action="append", default=[], help="layers of a baseline")
     parser.add_argument("--split", default="test")
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--write", type=Path, help="Markdown file with the marks")
     parser.add_argument("--plot", type=Path, help="picture to draw, .svg or .png")
     options = parser.parse_args()
 
@@ -68,20 +65,14 @@ def main() -> None:
     for layers in options.truncate:
         artifacts[f"first {layers} layers, untrained"] = truncated(teacher, layers, "first_k")
         artifacts[f"every k-th of {layers} layers, untrained"] = truncated(teacher, layers, "every_k")
-    engines = {name: engine.create(a, threads=1) for name, a in artifacts.items()}
+    engines = {name: registry.create(a, threads=1) for name, a in artifacts.items()}
     waveform = noise(SECONDS)
     contenders = {name: lambda e=e: e.run(waveform) for name, e in engines.items()}
     times = clock(contenders, options.rounds)
     rows = [
         Row(name, a, evaluate(a, options.data, options.split), times[name]) for name, a in artifacts.items()
     ]
-    made = table(rows)
-    print(made)
-    if options.write:
-        text = options.write.read_text(encoding="utf-8")
-        before, _, rest = text.partition(MARKS[0])
-        _, _, after = rest.partition(MARKS[1])
-        options.write.write_text(f"{before}{MARKS[0]}{made}{MARKS[1]}{after}", encoding="utf-8")
+    print(table(rows))
     if options.plot:
         plot(rows, options.plot)
 

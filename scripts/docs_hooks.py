@@ -30,7 +30,7 @@ def on_files(files: Any, config: Any) -> Any:
     """Add the files outside of ``docs/`` that pages link to, also indirectly."""
     from mkdocs.structure.files import File
 
-    for path in outside(sorted((ROOT / "docs").glob("*.md"))):
+    for path in outside(sorted((ROOT / "docs").rglob("*.md"))):
         files.append(File.generated(config, site_path(path), abs_src_path=str(ROOT / path)))
     return files
 

@@ -14,7 +14,7 @@ from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.network.config import ModelConfig
 from littlefoot.network.inventory import WAVEFORM_LAYER
 from littlefoot.network.weights import expected_weights, packable
-from littlefoot.runtime import engine
+from littlefoot.runtime import registry
 from littlefoot.runtime.saturation import may_saturate, narrowed
 
 TOKENS = ("<pad>", "<s>", "</s>", "<unk>", "|", "E", "T", "A", "O", "N", "É", "'")
@@ -67,7 +67,7 @@ def talkative(artifact: Artifact, waveform: np.ndarray) -> Artifact:
 
     Random models otherwise say the same at all times.
     """
-    logits = engine.create(artifact, "openvino", threads=1, precision="f32", cached=False).run(waveform)
+    logits = registry.create(artifact, "openvino", threads=1, precision="f32", cached=False).run(waveform)
     spread = logits.std(axis=0)
     weight, bias = (artifact.weights[f"lm_head.{part}"] for part in ("weight", "bias"))
     changed = {

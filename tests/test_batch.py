@@ -28,6 +28,7 @@ from littlefoot import artifact
 from littlefoot.cli import batch, inputs, progress
 from littlefoot.errors import ConfigError
 from littlefoot.runtime import recognizer
+from littlefoot.runtime import windows as windowing
 from littlefoot.runtime.specification import LoadOptions, Specification
 from littlefoot.runtime.transcriber import RecordingOptions, Transcriber
 from littlefoot.system import atomic
@@ -333,8 +334,8 @@ def test_progress_counts_bytes_of_all_recordings(tmp_path: Path) -> None:
 
 
 def test_the_recognizer_tells_how_far_it_is(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recognizer, "WINDOW_SECONDS", 1.0)
-    monkeypatch.setattr(recognizer, "CONTEXT_SECONDS", 0.1)
+    monkeypatch.setattr(windowing, "WINDOW_SECONDS", 1.0)
+    monkeypatch.setattr(windowing, "CONTEXT_SECONDS", 0.1)
     loaded = littlefoot.load(str(model), threads=1)
     heard: list[float] = []
     loaded.transcribe(0.1 * speechlike(3.5), vad="off", heard=lambda seconds, _: heard.append(seconds))

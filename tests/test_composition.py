@@ -40,9 +40,9 @@ from littlefoot.evaluate.metrics import character_errors
 from littlefoot.network.config import ModelConfig
 from littlefoot.network.weights import expected_weights
 from littlefoot.runtime import recognizer
-from littlefoot.runtime.engine import create, create_stream
 from littlefoot.runtime.frames import ChunkedFrames
 from littlefoot.runtime.native import engine as native
+from littlefoot.runtime.registry import create, create_stream
 from littlefoot.runtime.saturation import may_saturate
 from littlefoot.training.module import CTCModel
 

@@ -48,7 +48,7 @@ from littlefoot.compress.mixed import kl_divergence
 from littlefoot.compress.rounding import input_scale
 from littlefoot.compress.rounding import round_input as round_input_numpy
 from littlefoot.errors import ConfigError
-from littlefoot.runtime.engine import create
+from littlefoot.runtime.registry import create
 from littlefoot.training.module import CTCModel
 from littlefoot.training.train_config import TrainConfig
 
@@ -169,6 +169,12 @@ def calibrated(family: str) -> tuple[Artifact, list[LayerInput]]:
     return model, collect(model, CLIPS)
 
 
+def encoded(student: CTCModel, plan: RoundingPlan, clip: np.ndarray, choice: int = 0) -> torch.Tensor:
+    """Logits (F, V) of a rounded model."""
+    rounded = partial(FakeQuantOps, plan, choice)
+    return student.encode(torch.from_numpy(clip)[None], make_ops=rounded).logits[0]
+
+
 def fresh(family: str, config: LowbitConfig) -> tuple[CTCModel, RoundingPlan]:
     """A model as it is when its training begins, with shifts as if it had been trained."""
     model, inputs = calibrated(family)
@@ -179,7 +185,6 @@ def fresh(family: str, config: LowbitConfig) -> tuple[CTCModel, RoundingPlan]:
         for name, parameter in student.named_parameters():
             if name.endswith("input_shift"):
                 parameter.normal_(0, 0.1, generator=generator)
-    student.ops = partial(FakeQuantOps, plan, lambda: 0)
     return student, plan
 
 
@@ -217,7 +222,7 @@ def test_an_artifact_computes_what_was_trained(family: str, settings: dict[str, 
         running = create(made, engine, precision="f32", cached=False, kernels="off")
         for clip in CLIPS:
             with torch.no_grad():
-                trained = student.encode(torch.from_numpy(clip)[None]).logits[0].numpy()
+                trained = encoded(student, plan, clip).numpy()
             expected = seven_bits.run(clip) if engine == "openvino" and seven_bits else trained
             # A value in the middle of two levels may go to either.
             assert difference(running.run(clip), expected) < 0.01
@@ -337,9 +342,8 @@ def test_fewer_bits_of_an_artifact_compute_what_they_were_trained_to(kind: str, 
     made = convert(student.to_artifact(), plan, config)
     found = []
     for choice, fewer in enumerate((bits, *companions)):
-        student.ops = partial(FakeQuantOps, plan, lambda choice=choice: choice)
         student.train()
-        expected = student.encode(torch.from_numpy(CLIPS[0])[None]).logits[0].detach().numpy()
+        expected = encoded(student, plan, CLIPS[0], choice).detach().numpy()
         found.append(create(at_bits(made, fewer), "onnxruntime", threads=1).run(CLIPS[0]))
         assert difference(found[-1], expected) < 0.02
     assert len({f.tobytes() for f in found}) == len(found)

@@ -22,7 +22,7 @@ from littlefoot.compress.gptq import best_scale, round_to_bits
 from littlefoot.compress.quantize import QuantizeConfig, quantize_static
 from littlefoot.compress.rounding import fit
 from littlefoot.errors import ArtifactError, ConfigError
-from littlefoot.runtime.engine import create
+from littlefoot.runtime.registry import create
 
 
 def random_levels(rows: int, columns: int, bits: int, seed: int) -> np.ndarray:

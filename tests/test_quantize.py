@@ -34,7 +34,7 @@ from littlefoot.compress.quantize import (
 from littlefoot.compress.rounding import InputScale, fit, input_scale, round_input, round_weight
 from littlefoot.errors import AudioError, ConfigError, ManifestError
 from littlefoot.network.inventory import WAVEFORM_LAYER
-from littlefoot.runtime import engine, graph
+from littlefoot.runtime import graph, registry
 
 CLIPS = [speechlike(0.8, seed) for seed in range(3)]
 STATIC = QuantizeConfig()
@@ -291,7 +291,7 @@ def test_calibration_takes_a_part_of_many_and_long_recordings(
 
 def run(artifact: Artifact, name: str) -> list[np.ndarray]:
     """The logits of all clips by one engine."""
-    loaded = engine.create(artifact, name, threads=1, precision="f32", cached=False)
+    loaded = registry.create(artifact, name, threads=1, precision="f32", cached=False)
     return [loaded.run(clip) for clip in CLIPS]
 
 

@@ -38,8 +38,8 @@ from littlefoot.compress.teacher import LiveTeacher
 from littlefoot.errors import ConfigError
 from littlefoot.network.config import ModelConfig
 from littlefoot.network.weights import expected_weights
-from littlefoot.runtime.engine import create, create_stream
 from littlefoot.runtime.frames import ChunkedFrames
+from littlefoot.runtime.registry import create, create_stream
 from littlefoot.training.data import TrainingSet
 from littlefoot.training.module import CTCModel
 from littlefoot.training.train_config import TrainConfig

@@ -18,8 +18,8 @@ from littlefoot.decode.beam import BeamConfig, BeamDecoder
 from littlefoot.errors import AudioError, ConfigError
 from littlefoot.network.config import ModelConfig
 from littlefoot.network.families import FAMILIES
-from littlefoot.runtime.engine import create, create_stream
 from littlefoot.runtime.frames import ChunkedFrames, Frames, WindowedFrames
+from littlefoot.runtime.registry import create, create_stream
 from littlefoot.runtime.stream import Stream
 from littlefoot.training.module import CTCModel
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from families import NEAREST, NORM_ORDERS, RELATIVE_LARGE, STACKED, speechlike
 
 from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.compress import load_recipe
+from littlefoot.compress.distill import DistillConfig, outline
 from littlefoot.compress.student import (
     StudentConfig,
     chosen_layers,
@@ -66,6 +68,12 @@ def teacher(family: str = "wav2vec2-large", **changes: Any) -> CTCModel:
         (12, 0.5, "every_k", range(0, 12, 2)),
         (8, 1 / 3, "every_k", (0, 2, 4)),
         (24, 0.1667, "every_k", range(0, 20, 4)),
+        (12, 9, "every_k", range(9)),
+        (12, 9, "spread", (0, 1, 3, 4, 6, 7, 8, 10, 11)),
+        (12, 4, "spread", (0, 4, 7, 11)),
+        (4, 3, "spread", (0, 2, 3)),
+        (4, 4, "spread", range(4)),
+        (4, 1, "spread", (0,)),
     ],
 )
 def test_layers_are_chosen_as_in_the_paper(depth: int, layers: Any, how: str, expected: Any) -> None:
@@ -258,6 +266,7 @@ def test_what_follows_another_first_layer_begins_random(family: str, settings: d
         ({"layers": 0}, "layers 0"),
         ({"layers": (0, 6)}, r"layers \[0, 6\]: choose from the teacher's, 0 to 5"),
         ({"layers": 2, "initialisation": "middle_k"}, "initialisation 'middle_k' is unknown"),
+        ({"size": "S6"}, "size 'S6' is unknown: use one of S1, S2, S3, S4, S5"),
         ({"hidden_size": 10_000}, "cannot be divided|larger than the teacher's"),
         ({"intermediate_size": 10_000}, "intermediate_size 10000 is larger than the teacher's"),
         ({"conv_dim": (10_000,) * 3}, "must have one entry per layer|larger than the teacher's"),
@@ -269,12 +278,52 @@ def test_impossible_students_are_refused(settings: dict[str, Any], message: str)
         make_student(teacher(), StudentConfig(**settings))
 
 
+@pytest.mark.parametrize(
+    ("size", "millions", "heads"),
+    [("S1", 94.4, 12), ("S2", 44.4, 8), ("S3", 26.9, 6), ("S4", 23.3, 6), ("S5", 21.9, 6)],
+)
+def test_the_students_of_distillw2v2_have_the_papers_parameters(
+    size: str, millions: float, heads: int
+) -> None:
+    made = outline(ModelConfig.from_dict(LARGE), DistillConfig(student=StudentConfig(size=size)))
+    count = sum(int(np.prod(shape)) for shape in expected_weights(made).values())
+    assert round(count / 1e6, 1) == millions
+    assert (made.num_attention_heads, made.head_dim) == (heads, 64)
+
+
 def test_the_recipe_distillw2v2_makes_the_papers_s3() -> None:
-    large = ModelConfig.from_dict(LARGE)
-    step = load_recipe("distillw2v2").steps[0]
-    student = geometry(large, step.config.student, chosen_layers(24, step.config.student))
-    assert (student.hidden_size, student.intermediate_size, student.num_hidden_layers) == (384, 1536, 12)
-    assert sum(int(np.prod(shape)) for shape in expected_weights(student).values()) == 26_894_880
+    made = outline(ModelConfig.from_dict(LARGE), load_recipe("distillw2v2").steps[0].config)
+    assert (made.hidden_size, made.intermediate_size, made.num_hidden_layers) == (384, 1536, 12)
+    assert sum(int(np.prod(shape)) for shape in expected_weights(made).values()) == 26_894_880
+
+
+def test_a_size_is_a_share_of_any_teacher_and_single_settings_override_it() -> None:
+    original = teacher()
+    made = make_student(original, StudentConfig(size="S2", layers=2, intermediate_size=10))
+    assert (made.config.num_hidden_layers, made.config.intermediate_size) == (2, 10)
+    assert made.config.hidden_size == original.config.hidden_size // 2
+    assert made.config.head_dim == original.config.head_dim
+
+
+def test_a_head_behind_a_projection_begins_as_the_narrow_one_and_is_saved_as_one() -> None:
+    original = teacher()
+    narrow = StudentConfig(2, hidden_size=original.config.hidden_size // 2, num_attention_heads=2)
+    plain = make_student(original, narrow).eval()
+    student = make_student(original, replace(narrow, head_projection=True)).eval()
+    head = student.get_parameter("lm_head.weight")
+    assert torch.equal(head, original.get_parameter("lm_head.weight"))
+    torch.testing.assert_close(student(WAVEFORM, LENGTH), plain(WAVEFORM, LENGTH))
+    with torch.no_grad():
+        student.get_parameter("head_projection").normal_(generator=torch.Generator().manual_seed(0))
+    logits, _ = student(WAVEFORM, LENGTH)
+    logits.square().sum().backward()
+    for name in ("head_projection", "lm_head.weight"):
+        gradient = student.get_parameter(name).grad
+        assert gradient is not None
+        assert gradient.abs().max() > 0
+    saved = CTCModel.from_artifact(student.to_artifact()).eval()
+    assert saved.get_parameter("lm_head.weight").shape == plain.get_parameter("lm_head.weight").shape
+    torch.testing.assert_close(saved(WAVEFORM, LENGTH)[0], logits)
 
 
 def test_a_share_that_is_no_whole_number_is_refused() -> None:

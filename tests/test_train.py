@@ -400,6 +400,12 @@ def test_impossible_settings_are_refused_by_name(
         begin(load_recipe(write_recipe(tmp_path, tones), [override]))
 
 
+def test_a_training_that_is_refused_leaves_no_folder(tones: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no weight's name fits"):
+        run(write_recipe(tmp_path, tones), tmp_path / "out", overrides=("train.freeze=[no.such.weight]",))
+    assert not list(tmp_path.glob("out*"))
+
+
 def test_settings_can_be_changed_on_the_command_line(tones: Path, tmp_path: Path) -> None:
     recipe = load_recipe(write_recipe(tmp_path, tones), ["train.lr=1e-3", "train.set_weights={tones: 2}"])
     assert recipe.train.lr == 1e-3

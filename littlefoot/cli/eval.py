@@ -39,7 +39,7 @@ def evaluate(
     loading: LoadOptions,
     decoding: DecodingOptions,
 ) -> None:
-    """Measure WER and CER with 95 % bootstrap intervals.
+    """Measure WER and CER with 95 % bootstrap intervals, over speakers where the manifests name several.
 
     A reference may have several spellings, such as "I {want to / wanna} go": the closest counts. JSON always
     contains the speakers, all utterances and all confusions.
@@ -80,7 +80,7 @@ def _table(result: Evaluation) -> str:
     lines = [f"{'set':<18} {'utterances':>10} {'words':>7}   WER %  (95 %)            CER %  (95 %)\n"]
     rows = dict(result.per_set)
     if len(rows) > 1:
-        rows["all"] = result.score
+        rows["all but *" if result.pseudo_labelled else "all"] = result.score
     for name, score in rows.items():
         rates = "  ".join(
             f"{100 * rate:6.2f}  ({100 * low:5.2f} - {100 * high:5.2f})"
@@ -94,6 +94,8 @@ def _table(result: Evaluation) -> str:
             f"{name}: {100 * recall.rate:.2f} % ({100 * low:.2f} - {100 * high:.2f}) "
             f"of {recall.words} slot words recognised\n"
         )
+    over = {score.interval_over for score in rows.values()}
+    lines.append(f"intervals: bootstrap over {' or '.join(sorted(over))}\n")
     if result.pseudo_labelled:
         lines.append("* references by other recognisers: agreement with them, not errors against the truth\n")
     if result.normalizer != OWN:

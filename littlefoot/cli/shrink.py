@@ -15,7 +15,7 @@ from littlefoot.cli import options
 from littlefoot.cli.recipes import carry_out, save, tell
 
 if TYPE_CHECKING:
-    from littlefoot.plan.planner import Outcome, Plan, Planner, SearchSettings
+    from littlefoot.plan.planner import SearchSettings
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def _for_target(
         if not sys.stdin.isatty():
             raise ConfigError("nobody is there to ask: add --yes and --resume to carry out the first plan")
         typer.confirm("Carry out the first plan?", abort=True, err=True)
-    outcome = _first_that_meets(planner, plans)
+    outcome = planner.best(plans)
     record = report.to_dict(wanted, outcome)
     made = outcome.model
     config = made.config.noting(plan=record)
@@ -156,24 +156,3 @@ def _for_target(
     typer.echo(json.dumps(record, indent=2) if search.as_json else report.summary(outcome))
     if outcome.misses:
         raise typer.Exit(1)
-
-
-def _first_that_meets(planner: Planner, plans: list[Plan]) -> Outcome:
-    """Carry out plans until a result meets the target; return it, or the nearest if all of them miss."""
-    from littlefoot.errors import TrainingError
-    from littlefoot.plan import report
-
-    outcomes, failed = [], None
-    for plan in plans:
-        try:
-            outcomes.append(planner.carry_out(plan))
-        except TrainingError as error:
-            tell(f"{plan.option.candidate.name} failed: {error}")
-            failed = error
-            continue
-        if not outcomes[-1].misses:
-            return outcomes[-1]
-        typer.echo(report.summary(outcomes[-1]), err=True)
-    if failed is not None and not outcomes:
-        raise failed
-    return min(outcomes, key=lambda outcome: (len(outcome.misses), outcome.measured.wer or 0.0))

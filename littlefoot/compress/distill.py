@@ -52,7 +52,8 @@ class DistillConfig(Lesson):
 
 def outline(model: ModelConfig, config: DistillConfig) -> ModelConfig:
     """The student's configuration. Raises ConfigError where it cannot be made of the model."""
-    return geometry(model, config.student, chosen_layers(model.num_hidden_layers, config.student))
+    student = config.student.sized(model)
+    return geometry(model, student, chosen_layers(model.num_hidden_layers, student))
 
 
 def distill(model: Artifact, config: DistillConfig, step: StepContext) -> Artifact:
@@ -156,9 +157,17 @@ class Distillation(Objective):
         if self.shares_front_end:
             assert targets.features is not None  # has_features_of
             return self.model.encode_features(
-                targets.features, targets.frames, batch.time_mask, batch.feature_mask
+                *(targets.features, targets.frames, batch.time_mask, batch.feature_mask),
+                *(self.make_ops, self.geometry(batch)),
             )
-        return self.model.encode(batch.waveforms, batch.lengths, batch.time_mask, batch.feature_mask)
+        return self.model.encode(
+            *(batch.waveforms, batch.lengths, batch.time_mask, batch.feature_mask),
+            *(self.make_ops, self.geometry(batch)),
+        )
+
+    def geometry(self, batch: Batch) -> ModelConfig:
+        """The configuration by which the student computes a batch."""
+        return self.model.config
 
     def _path_terms(
         self, logits: Tensor, theirs: Tensor, frames: Tensor, targets: Targets
@@ -188,7 +197,7 @@ class Distillation(Objective):
     def _hidden_terms(
         self, hidden_states: list[Tensor], targets: Targets, valid: Tensor
     ) -> dict[str, Tensor]:
-        """The mean over all pairs of layers of each loss on hidden states."""
+        """The mean of each loss on hidden states over all pairs of layers, or their sum."""
         sums: dict[str, list[Tensor]] = {name: [] for name in HIDDEN_LOSSES if getattr(self.loss, name)}
         for number, (mine, theirs) in enumerate(self.pairs):
             assert targets.hidden_states is not None  # a cache, which has none, is refused
@@ -199,7 +208,8 @@ class Distillation(Objective):
                 values.append(
                     getattr(losses, name)(projected if name in PROJECTED_LOSSES else state, wanted, valid)
                 )
-        return {name: torch.stack(values).mean() for name, values in sums.items()}
+        pairs = 1 if self.loss.hidden_sum else len(self.pairs)
+        return {name: torch.stack(values).sum() / pairs for name, values in sums.items()}
 
     def _at_my_frames(self, values: Tensor, targets: Targets, frames: int, how: str) -> Tensor:
         """A teacher's (B, F', D) at the student's frames, (B, frames, D)."""

@@ -20,7 +20,7 @@ Layers that read the same tensor share the last three, under the first one's nam
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,9 +52,9 @@ class FakeQuantOps(TorchOps):
     ``choice`` says which of the precisions a forward pass in training uses; otherwise it is the artifact's.
     """
 
-    def __init__(self, plan: RoundingPlan, choice: Callable[[], int], *arguments: Any) -> None:
+    def __init__(self, plan: RoundingPlan, choice: int, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._plan, self._choice = plan, choice() if self.training else 0
+        self._plan, self._choice = plan, choice if self.training else 0
         self._rounded: tuple[Tensor, str, Tensor] | None = None
 
     def conv1d(
@@ -114,7 +114,10 @@ def round_weight(weight: Tensor, log_scale: Tensor, code: WeightCode) -> Tensor:
     """Round a layer's weight (C', C) to few bits and back.
 
     With one bit, that is the signs of what is left when the row's mean is taken away. Gradients of scales are
-    scaled down as in LSQ, by the root of the number of weights times the largest level.
+    scaled down as in LSQ, by the root of the number of weights times the largest level. In one thing they
+    differ from LSQ: a weight counts as cut off half a step beyond the outermost levels, not at these. Up to
+    there it is rounded like all others, to the nearest level; beyond, it has no gradient, and the scale's is
+    the level.
 
     Args:
         log_scale: (C', G).

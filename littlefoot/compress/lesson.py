@@ -38,6 +38,9 @@ class LossConfig(Checked):
     hidden_cosine: NonNegativeFloat = 0.0
     temporal_relation: NonNegativeFloat = 0.0
     """Difference of the hidden states' Gram matrices over time (STaR); needs no projection."""
+    hidden_sum: bool = False
+    """Add up hidden losses over the pairs, as in DistillW2V2, instead of averaging them: with n pairs this is
+    n times the weight."""
     layers: LayerPairs = ()
     """Pairs [student's, teacher's] of hidden states to compare; 0 is the input of the first layer. Empty
     spreads the student's layers evenly, and the last ones are always a pair."""

@@ -12,7 +12,6 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -55,6 +54,7 @@ from littlefoot.system.checks import Count, PositiveFloat, PositiveInt
 from littlefoot.training.devices import processes
 from littlefoot.training.forward_backward import Denominator
 from littlefoot.training.module import CTCModel
+from littlefoot.training.torch_ops import TorchOps
 
 Width = Literal[1, 2, 3, 4, 8]
 """Bits that engines compute with."""
@@ -236,9 +236,11 @@ class LowbitDistillation(Distillation):
         hears_as_its_teacher: bool = False,
     ) -> None:
         super().__init__(student, teacher, config, denominator)
-        self._same = hears_as_its_teacher
-        precisions = 1 + len(config.companions)
-        student.ops = partial(FakeQuantOps, plan, lambda: self.step % precisions)
+        self._same, self._plan, self._precisions = hears_as_its_teacher, plan, 1 + len(config.companions)
+
+    def make_ops(self, *arguments: Any) -> TorchOps:
+        """Round to the precision of this step."""
+        return FakeQuantOps(self._plan, self.step % self._precisions, *arguments)
 
     def _hears_as_its_teacher(self) -> bool:
         return self._same

@@ -124,7 +124,11 @@ class Fading(Distillation):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Compute the losses of a distillation, and the remaining scale of the sinusoids."""
-        left = self._from * max(0.0, 1 - self.step / self._steps)
-        self.model.sinusoids = left
-        terms = super().forward(batch)
-        return {**terms, "sinusoids": torch.tensor(left)}
+        return {**super().forward(batch), "sinusoids": torch.tensor(self._left())}
+
+    def geometry(self, batch: Batch) -> ModelConfig:
+        """Return the student's configuration with the remaining scale of the sinusoids."""
+        return self.model.config.replace(sinusoidal_positions=self._left())
+
+    def _left(self) -> float:
+        return self._from * max(0.0, 1 - self.step / self._steps)

@@ -14,7 +14,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Annotated, Any, Literal, get_args
 
 import torch
@@ -117,18 +117,17 @@ def prune(model: Artifact, config: PruneConfig, step: StepContext) -> Artifact:
     data = training_set(student, config, step)
     says = make_teacher(model, config, step, data)
     gated = learn(Pruning(student, says, gates, config, denominator_of(step, student, config)), data, step)
-    gates.goal = config.sparsity
-    made = remove(CTCModel.from_artifact(gated), gates).to_artifact()
+    made = remove(CTCModel.from_artifact(gated), gates, config.sparsity).to_artifact()
     after, before = (size(m.config, {}, config.measure, config.bits) for m in (made, model))
     step.progress(f"{100 * (1 - after / before):.1f} % of the {config.measure} went")
     return made
 
 
 class Gates(nn.Module):
-    """A hard concrete gate for each index of the axes of ``prunable``."""
+    """A hard concrete gate for each index of the axes of ``prunable``.
 
-    goal = FIRST_SPARSITY
-    """The share of the model that is closed, as expected."""
+    What its methods call ``goal`` is the share of the model that is closed, as expected.
+    """
 
     def __init__(self, model: CTCModel, parts: tuple[str, ...], measure: str, bits: int = 8) -> None:
         super().__init__()
@@ -141,14 +140,14 @@ class Gates(nn.Module):
             }
         )
 
-    def log_odds(self) -> dict[str, Tensor]:
+    def log_odds(self, goal: float) -> dict[str, Tensor]:
         """By axis: what was learned, and the offset at which the expected size is the goal's.
 
         The offset d solves size(a + d) = goal for the learned a, so its derivative by a_i is minus the share
         of a_i in how the size changes with all of them.
         """
         learned = {axis: PACE * value for axis, value in self._scaled.items()}
-        offset = self._offset({axis: value.detach() for axis, value in learned.items()})
+        offset = self._offset({axis: value.detach() for axis, value in learned.items()}, goal)
         slopes = {axis: (value.detach() + offset).requires_grad_() for axis, value in learned.items()}
         with torch.enable_grad():
             total = self._size(expected(slopes))
@@ -159,12 +158,12 @@ class Gates(nn.Module):
         return {axis: value + shared for axis, value in learned.items()}
 
     @torch.no_grad()
-    def _offset(self, learned: Mapping[str, Tensor]) -> float:
-        return self._solved(lambda offset: expected({a: value + offset for a, value in learned.items()}))
+    def _offset(self, learned: Mapping[str, Tensor], goal: float) -> float:
+        return self._solved(goal, lambda offset: expected({a: v + offset for a, v in learned.items()}))
 
-    def _solved(self, kept: Callable[[float], Mapping[str, Any]]) -> float:
+    def _solved(self, goal: float, kept: Callable[[float], Mapping[str, Any]]) -> float:
         """The offset at which what ``kept`` gives has the goal's size, by bisection, as it grows with it."""
-        wanted = (1 - self.goal) * float(self._size({}))
+        wanted = (1 - goal) * float(self._size({}))
 
         def miss(offset: float) -> float:
             return float(self._size(kept(offset))) - wanted
@@ -178,15 +177,17 @@ class Gates(nn.Module):
     def _size(self, kept: Mapping[str, Any]) -> Any:
         return size(self._config, kept, self._measure, self._bits)
 
-    def drawn(self) -> dict[str, Tensor]:
+    def drawn(self, goal: float) -> dict[str, Tensor]:
         """Random gates in 0 ... 1, most of them exactly 0 or 1, with gradients to their log odds."""
-        return {axis: draw(log_odds) for axis, log_odds in self.log_odds().items()}
+        return {axis: draw(log_odds) for axis, log_odds in self.log_odds(goal).items()}
 
     @torch.no_grad()
-    def settled(self) -> dict[str, Tensor]:
+    def settled(self, goal: float) -> dict[str, Tensor]:
         """Return deterministic gates: the highest of each axis stay, as many as the goal's size allows."""
-        log_odds = self.log_odds()
-        offset = self._solved(lambda offset: _whole_counts({a: v + offset for a, v in log_odds.items()}))
+        log_odds = self.log_odds(goal)
+        offset = self._solved(
+            goal, lambda offset: _whole_counts({a: v + offset for a, v in log_odds.items()})
+        )
         counts = _whole_counts({axis: value + offset for axis, value in log_odds.items()})
         result = {}
         for axis, value in log_odds.items():
@@ -232,9 +233,9 @@ class GatedOps(TorchOps):
     whose gate is open. So a model with settled gates computes what it computes when the closed ones are gone.
     """
 
-    def __init__(self, gates: Gates, config: ModelConfig, *arguments: Any) -> None:
+    def __init__(self, gates: Gates, goal: float, config: ModelConfig, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._gates = gates.drawn() if self.training else gates.settled()
+        self._gates = gates.drawn(goal) if self.training else gates.settled(goal)
         self._layers = inventory(config).layers
 
     def conv1d(
@@ -308,14 +309,22 @@ class Pruning(Distillation):
     ) -> None:
         super().__init__(model, teacher, config, denominator)
         self.gates, self.config = gates, config
-        model.ops = partial(GatedOps, gates, model.config)
+
+    def make_ops(self, *arguments: Any) -> TorchOps:
+        """Gate the model by the goal of this step."""
+        return GatedOps(self.gates, self.goal(), self.model.config, *arguments)
+
+    def goal(self) -> float:
+        """Return the share of the model that is closed in this step, as expected: it rises, then stays."""
+        risen = min(self.step / max(self.config.ramp * self.config.train.steps, 1), 1.0)
+        return FIRST_SPARSITY + risen * (self.config.sparsity - FIRST_SPARSITY)
+
+    def _hears_as_its_teacher(self) -> bool:
+        return False  # gates change what its front end gives
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The distillation's terms, and ``sparsity``, the share of the model that is closed, as expected."""
-        ramp = max(self.config.ramp * self.config.train.steps, 1)
-        risen = min(self.step / ramp, 1.0)
-        self.gates.goal = FIRST_SPARSITY + risen * (self.config.sparsity - FIRST_SPARSITY)
-        return {**super().forward(batch), "sparsity": torch.tensor(self.gates.goal)}
+        return {**super().forward(batch), "sparsity": torch.tensor(self.goal())}
 
 
 def size(config: ModelConfig, kept: Mapping[str, Any], measure: str, bits: int = 8) -> Any:
@@ -351,9 +360,9 @@ def _terms(config: ModelConfig, measure: str, bits: int) -> Mapping[tuple[str, .
 
 
 @torch.no_grad()
-def remove(model: CTCModel, gates: Gates) -> CTCModel:
+def remove(model: CTCModel, gates: Gates, goal: float) -> CTCModel:
     """The model without what has a closed gate; the values of open gates go into the weights."""
-    settled = gates.settled()
+    settled = gates.settled(goal)
     config, axes = model.config, inventory(model.config).axes
     kept: dict[str, Tensor] = {}
     counts: dict[str, int] = {}

@@ -37,7 +37,7 @@ from littlefoot.compress.calibration import Array, LayerInput, collect, load_cli
 from littlefoot.compress.gate import Comparison, compare, run, speedup
 from littlefoot.compress.gptq import round_to_bits
 from littlefoot.compress.methods import StepContext
-from littlefoot.compress.mixed import choose_bits, sensitivity
+from littlefoot.compress.mixed import Option, by_size, choose_bits, sensitivity
 from littlefoot.compress.rounding import InputScale, fit, round_weight
 from littlefoot.errors import ConfigError
 from littlefoot.network.config import ModelConfig
@@ -186,9 +186,13 @@ def quantize_step(artifact: Artifact, config: QuantizeConfig, step: StepContext)
     else:
         paths = [utterance.path for utterance in some(step.corpus.of_split("train") or step.corpus)]
     clips = load_clips(paths, artifact)
-    if step.untrained and not config.mixed:
+    if step.untrained:
         inputs = collect(artifact, clips)
-        return rounded(artifact, inputs, fitted(artifact, inputs, config), config)
+        scales = fitted(artifact, inputs, config)
+        if config.mixed:
+            bits = budget_bits(artifact, inputs, scales, config, by_size(artifact))
+            config = replace(config, layer_bits=bits, budget_mb=None, max_harm=None)
+        return rounded(artifact, inputs, scales, config)
     return quantize(artifact, clips, config, step.progress)[0]
 
 
@@ -351,8 +355,19 @@ def mixed_bits(
     config: QuantizeConfig,
     progress: Callable[[str], None],
 ) -> dict[str, int]:
-    """Choose the bits of each of the Transformer's linear layers under the budget."""
+    """Choose the bits of each of the Transformer's linear layers under the budget, by its sensitivity."""
     options = sensitivity(artifact, clips, inputs, POST_TRAINING_WIDTHS, progress=progress)
+    return budget_bits(artifact, inputs, scales, config, options)
+
+
+def budget_bits(
+    artifact: Artifact,
+    inputs: Sequence[LayerInput],
+    scales: Mapping[tuple[str, ...], InputScale],
+    config: QuantizeConfig,
+    options: Mapping[str, Sequence[Option]],
+) -> dict[str, int]:
+    """Choose the bits of each layer among its options, under the budget of the whole model."""
     in_8_bits = replace(config, bits=8, budget_mb=None, max_harm=None)
     whole = quantize_static(artifact, inputs, scales, in_8_bits)
     budget = None if config.budget_mb is None else linear_budget(whole, config.budget_mb, options)

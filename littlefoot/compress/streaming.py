@@ -91,18 +91,12 @@ class StreamingDistillation(Distillation):
         denominator: Denominator | None = None,
     ) -> None:
         super().__init__(student, teacher, config, denominator)
-        self._config = student.config
         self._chunks = [config.chunk_frames, *config.other_chunks]
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """As of a distillation."""
+    def geometry(self, batch: Batch) -> ModelConfig:
+        """The student's, with the chunks of this step."""
         longest = batch.time_mask.shape[1]
-        chunk = self.drawn(self._chunks)
-        self.model.config = self._config.replace(chunk_frames=chunk or longest)
-        try:
-            return super().forward(batch)
-        finally:
-            self.model.config = self._config
+        return self.model.config.replace(chunk_frames=self.drawn(self._chunks) or longest)
 
 
 def convert(model: CTCModel, config: StreamingConfig, corpus: Corpus) -> CTCModel:

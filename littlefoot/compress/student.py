@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -28,7 +28,30 @@ from littlefoot.network.inventory import (
     inventory,
 )
 from littlefoot.system.checks import Checked
-from littlefoot.training.module import CTCModel
+from littlefoot.training.module import HEAD, HEAD_PROJECTION, CTCModel
+
+
+@dataclass(frozen=True)
+class Size:
+    """A student of DistillW2V2 (Fu et al. 2023), as shares of its teacher, which is LARGE in the paper."""
+
+    layers: float
+    width: float
+    """Share of the hidden size and of the feed-forward units."""
+    channels: float = 1.0
+    """Share of the channels of each convolution of the front end."""
+
+
+SIZES: Mapping[str, Size] = {
+    "S1": Size(1 / 2, 3 / 4),
+    "S2": Size(1 / 2, 1 / 2),
+    "S3": Size(1 / 2, 3 / 8),
+    "S4": Size(10 / 24, 3 / 8),
+    "S5": Size(10 / 24, 3 / 8, channels=13 / 16),
+}
+"""The paper's students. It gives the numbers of parameters (94.4, 44.4, 26.9, 23.3 and about 22 million),
+widths and depths. Unknown are the heads, which are as few here as the teacher's width of a head allows (64
+channels for LARGE), and the convolutions of S5: 416 of 512 channels make 21.9 million parameters."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +60,12 @@ class StudentConfig(Checked):
 
     layers: int | float | tuple[int, ...] | None = None
     """How many Transformer layers, which share of the teacher's (0.5; rounded up), or which ones (from 0)."""
-    initialisation: Literal["every_k", "first_k", "last_k"] = "every_k"
-    """Which layers a number takes: ``every_k`` (0, k, 2k, ... with k the depths' integer ratio), ``first_k``
-    or ``last_k``."""
+    initialisation: Literal["every_k", "spread", "first_k", "last_k"] = "every_k"
+    """Which layers a number takes: ``every_k`` (0, k, 2k, ... with k the depths' integer ratio, so the first
+    ones where they are more than half), ``spread`` (as evenly as possible, with the first and the last),
+    ``first_k`` or ``last_k``."""
+    size: Literal["S1", "S2", "S3", "S4", "S5"] | None = None
+    """One of SIZES, which gives what is None of ``layers``, widths, heads and ``conv_dim``."""
     hidden_size: int | float | None = None
     """A number, or a share of the teacher's (0.375); so are heads and ``intermediate_size``."""
     num_attention_heads: int | float | None = None
@@ -54,7 +80,33 @@ class StudentConfig(Checked):
     conv_stride: tuple[int, ...] | None = None
     faithful: bool = False
     """Leave the positional convolution and the encoder's last norm random, as the authors' code did."""
+    head_projection: bool = False
+    """Train a narrower student with its teacher's head, behind a projection to the teacher's width, as in
+    DistillW2V2. The saved model has their product for a head. The projection begins as the choice of the
+    channels that the student keeps, so both ways begin with the same outputs."""
     seed: int = 0
+
+    def sized(self, teacher: ModelConfig) -> StudentConfig:
+        """With the sizes that ``size`` gives it for this teacher."""
+        if self.size is None:
+            return self
+        size, own = SIZES[self.size], self
+        hidden = own.hidden_size if own.hidden_size is not None else size.width
+        units = own.intermediate_size if own.intermediate_size is not None else size.width
+        heads, channels = own.num_attention_heads, own.conv_dim
+        if heads is None:
+            heads = _fewest_heads(_share("hidden_size", hidden, teacher), teacher)
+        if channels is None and size.channels != 1:
+            channels = tuple(round(size.channels * width) for width in teacher.conv_dim)
+        return replace(
+            own,
+            layers=size.layers if own.layers is None else own.layers,
+            hidden_size=hidden,
+            num_attention_heads=heads,
+            intermediate_size=units,
+            conv_dim=channels,
+            size=None,
+        )
 
 
 def make_student(teacher: CTCModel, student: StudentConfig) -> CTCModel:
@@ -62,6 +114,7 @@ def make_student(teacher: CTCModel, student: StudentConfig) -> CTCModel:
 
     Raises ConfigError for a geometry that is impossible or larger than the teacher's.
     """
+    student = student.sized(teacher.config)
     chosen = chosen_layers(teacher.config.num_hidden_layers, student)
     config = geometry(teacher.config, student, chosen)
     made = CTCModel.from_config(config, teacher.vocabulary, seed=student.seed)
@@ -73,7 +126,16 @@ def make_student(teacher: CTCModel, student: StudentConfig) -> CTCModel:
             if not _stays_random(name, teacher.config, config, student.faithful):
                 source = _of_teacher(name, config, chosen)
                 parameter.copy_(select(weights[source], dimensions(source, teacher.config), kept))
-    return made
+    return _with_head_of(teacher, made, kept) if student.head_projection and "hidden" in kept else made
+
+
+def _with_head_of(teacher: CTCModel, student: CTCModel, kept: Mapping[str, Tensor]) -> CTCModel:
+    """The student with its teacher's head, behind a projection that chooses the channels it keeps."""
+    projection = torch.zeros(teacher.config.hidden_size, student.config.hidden_size)
+    projection[kept["hidden"], torch.arange(student.config.hidden_size)] = 1.0
+    weights = {name: value.detach() for name, value in student.named_parameters()}
+    weights[HEAD] = teacher.get_parameter(HEAD).detach().clone()
+    return student.with_weights({**weights, HEAD_PROJECTION: projection})
 
 
 def _stays_random(name: str, teacher: ModelConfig, student: ModelConfig, faithful: bool) -> bool:
@@ -138,11 +200,15 @@ def chosen_layers(depth: int, student: StudentConfig) -> tuple[int, ...]:
         raise ConfigError(f"layers {count}: the teacher has {depth}, and a student needs at least one")
     if student.initialisation == "every_k":
         return tuple(range(0, depth, depth // count))[:count]
+    if student.initialisation == "spread":
+        gaps = max(count - 1, 1)
+        return tuple((2 * number * (depth - 1) + gaps) // (2 * gaps) for number in range(count))
     return tuple(range(count)) if student.initialisation == "first_k" else tuple(range(depth - count, depth))
 
 
 def geometry(teacher: ModelConfig, student: StudentConfig, chosen: tuple[int, ...]) -> ModelConfig:
     """The student's configuration; raises ConfigError where it cannot be made from the teacher's."""
+    student = student.sized(teacher)
     names = (
         "hidden_size",
         "num_attention_heads",
@@ -199,6 +265,12 @@ def _share(name: str, value: Any, teacher: ModelConfig) -> Any:
             "must be a whole number"
         )
     return int(size)
+
+
+def _fewest_heads(hidden_size: int, teacher: ModelConfig) -> int:
+    """The fewest heads that divide a width and are no wider than the teacher's."""
+    fitting = (heads for heads in range(1, hidden_size + 1) if hidden_size % heads == 0)
+    return next(heads for heads in fitting if hidden_size // heads <= teacher.head_dim)
 
 
 def _at_most(size: int, sizes: tuple[int, ...], chosen: tuple[int, ...]) -> tuple[int, ...]:

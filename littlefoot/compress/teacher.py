@@ -100,7 +100,7 @@ class LiveTeacher:
     def has_features_of(self, student: CTCModel) -> bool:
         """True if a student's front end is this one, unrounded, with waveforms prepared in the same way."""
         models = self.model, student
-        ways = [[model.preprocessor.get("do_normalize", True), model.ops] for model in models]
+        ways = [model.preprocessor.get("do_normalize", True) for model in models]
         settings = [[getattr(model.config, name) for name in _OF_FRONT_END] for model in models]
         mine, theirs = (dict(model.named_parameters()) for model in models)
         return (

@@ -16,7 +16,8 @@ from littlefoot.runtime.specification import Specification
 if TYPE_CHECKING:
     from littlefoot.audio import reading
     from littlefoot.decode.beam import BeamDecoder
-    from littlefoot.runtime.recognizer import Heard, Recognizer
+    from littlefoot.runtime.recognizer import Recognizer
+    from littlefoot.runtime.windows import Heard
     from littlefoot.transcript.results import Transcription
 
 log = logging.getLogger("littlefoot")

@@ -39,11 +39,11 @@ class Selection:
         self.keep = 1 if self.newest else keep
         self.data, self.dev = data, dev
         self.autocast, self.device = accelerator.autocast, accelerator.device
-        self.model = objective.model
+        self.model, self.make_ops = objective.model, objective.make_ops
 
     def offer(self, model: CTCModel, step: int, epoch: int) -> DevScore | None:
         """Evaluate a model and keep it if it is good enough. Returns its score, None without a dev set."""
-        score = self.dev.score(model, self.autocast) if self.dev.size else None
+        score = self.dev.score(model, self.autocast, self.make_ops) if self.dev.size else None
         there = self._ranked()
         if score is None or self.newest or len(there) < self.keep or score.mean_wer < there[-1][0]:
             made = self._described(model, step, epoch, score)
@@ -75,7 +75,7 @@ class Selection:
                 for name in weights[0]
             }
             model = self.model.with_weights(mean).to(self.device)
-            score = self.dev.score(model, self.autocast)
+            score = self.dev.score(model, self.autocast, self.make_ops)
             if score.mean_wer < best_wer:
                 record = best.config.littlefoot.training
                 assert record is not None, "the models that are kept have a record of their training"

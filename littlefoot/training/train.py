@@ -178,7 +178,6 @@ def prepare(
     if not resume and (store.steps() or out.exists()):
         there = work if store.steps() else out
         raise TrainingError(f"{there} is there already: continue with --resume, or choose another output")
-    work.mkdir(parents=True, exist_ok=True)
 
     model = objective.model
     if data is None:
@@ -199,6 +198,7 @@ def prepare(
         raise ConfigError("train.shard: layers that share weights cannot be sharded, and need it least")
     if sharded:
         shard(objective)
+    work.mkdir(parents=True, exist_ok=True)  # what is refused before leaves no folder
     average = MovingAverage(model)
     alone = config.average_every > 0 and accelerator.num_processes > 1
     run = Run(
