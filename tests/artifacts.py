@@ -34,7 +34,7 @@ def tiny(seed: int = 0, **changes: Any) -> Artifact:
         "conv_stride": [5, 4],
         "num_conv_pos_embeddings": 6,
         "num_conv_pos_embedding_groups": 4,
-        "littlefoot": {"recipe": "test"},
+        "littlefoot": {"recipe": [{"test": {}}]},
     }
     config = ModelConfig.from_dict({**settings, **changes})
     generator = np.random.default_rng(seed)
@@ -119,8 +119,8 @@ def few_bits(
             rounding = Rounding(np.array(6 / 255, np.float32), np.array(120, np.uint8))
             layers[name] = StoredLayer(made, rounding)
     weights = put(model.weights, layers)
-    section = {**model.config.littlefoot, "quantization": {"bits": bits, "mode": "static", "kept": []}}
-    return replace(model, weights=weights, config=model.config.replace(littlefoot=section))
+    quantization = {"bits": bits, "mode": "static", "kept": []}
+    return replace(model, weights=weights, config=model.config.noting(quantization=quantization))
 
 
 def noise(samples: int, seed: int = 0) -> np.ndarray:

@@ -154,7 +154,7 @@ def test_info_describes_a_model(run: Run, model: Path) -> None:
     assert described["bits"] == 32
     assert described["frame_ms"] == 1000 * 5 * 4 / 16_000
     assert described["receptive_field_ms"] == 1000 * (10 + 3 * 5) / 16_000
-    assert described["recipe"] == "test"
+    assert described["recipe"] == [{"test": {}}]
     assert described["teacher"] is None
 
 

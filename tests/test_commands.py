@@ -414,7 +414,7 @@ def test_a_model_is_quantized_and_transcribes(
     assert plain.code == 0
     assert "smaller" in plain.out
     assert "lm_head in higher precision" in plain.out
-    assert artifact.load(out).config.littlefoot["quantization"]["mode"] == "dynamic"
+    assert artifact.load(out).config.littlefoot.quantization.mode == "dynamic"
 
 
 def test_an_output_that_exists_is_refused_before_the_work(
@@ -461,7 +461,7 @@ def test_an_exported_onnx_network_is_what_littlefoot_runs(run: Run, exported: Pa
     written = run("export", exported, "-o", out, "--to", "onnx")
     assert written.code == 0
     exactly = onnxruntime.SessionOptions()
-    if "quantization" in artifact.load(exported).config.littlefoot:
+    if artifact.load(exported).config.littlefoot.quantization is not None:
         assert "the option session.x64quantprecision=1" in written.err
         exactly.add_session_config_entry("session.x64quantprecision", "1")
     session = onnxruntime.InferenceSession(out, exactly, providers=["CPUExecutionProvider"])
@@ -487,7 +487,7 @@ def test_an_exported_openvino_network_is_what_littlefoot_runs(
         logits = compiled({"waveform": reading.normalize(waveform)[None]})["logits"]
         # The recognizer pads and masks, so some 8-bit values are rounded to their neighbour.
         error = np.sqrt(np.square(logits[0] - recognizer.logits(waveform)).mean()) / logits.std()
-        quantized = "quantization" in artifact.load(exported).config.littlefoot
+        quantized = artifact.load(exported).config.littlefoot.quantization is not None
         assert error < (0.02 if quantized else 1e-5)
 
 

@@ -244,7 +244,7 @@ def test_the_key_changes_with_all_that_the_compiled_model_depends_on(
 
 
 def test_the_key_does_not_change_with_what_the_network_does_not_read(artifact: Artifact) -> None:
-    described = artifact.config.replace(littlefoot={"recipe": "another"})
+    described = artifact.config.replace(littlefoot={"recipe": [{"another": {}}]})
     assert cache.key(artifact, "openvino") == cache.key(
         replace(artifact, config=described, card="Another card"), "openvino"
     )

@@ -283,7 +283,7 @@ def test_a_whisper_becomes_a_checkpoint_that_transformers_loads(
     assert result.code == 0, result.err
     made = artifacts.load(out)
     assert made.vocabulary.tokens == ("<pad>", "<s>", "</s>", "<unk>", "|", *LETTERS)
-    assert [next(iter(entry)) for entry in made.config.littlefoot["recipe"]] == [
+    assert [next(iter(entry)) for entry in made.config.littlefoot.recipe] == [
         "front_end",
         "head",
         "train",

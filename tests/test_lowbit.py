@@ -243,7 +243,7 @@ def test_layers_have_the_bits_that_patterns_say() -> None:
     assert bits["1.attention.v_proj.weight_bits"] == 1
     assert "1.attention.q_proj.weight_bits" not in bits
     assert made.weights["encoder.layers.1.attention.q_proj.weight"].dtype == np.int8
-    assert 1 < made.config.littlefoot["quantization"]["bits"] < 8
+    assert 1 < made.config.littlefoot.quantization.bits < 8
 
 
 def test_the_papers_precision_leaves_the_rest_in_16_bits() -> None:
@@ -317,12 +317,12 @@ def test_a_run_goes_down_in_steps_and_serves_several_precisions(
     for bits in (8, 4):
         metrics = tmp_path / f"{bits}-bit" / "model-training" / "metrics.jsonl"
         assert json.loads(metrics.read_text().splitlines()[-1])["step"] == 10
-    assert made.config.littlefoot["quantization"]["precisions"] == [3, 2, 1]
+    assert made.config.littlefoot.quantization.precisions == [3, 2, 1]
     loaded = artifact_files.load(artifact_files.save(made, tmp_path / "made"))
     for bits in (3, 2, 1):
         model = at_bits(loaded, bits)
         assert divergence(model, teacher, tones) < 0.05
-        assert model.config.littlefoot["quantization"]["bits"] == bits
+        assert model.config.littlefoot.quantization.bits == bits
         assert model.weights["encoder.layers.0.attention.q_proj.weight"].nbytes == 32 * 32 * bits // 8
     assert divergence(at_bits(made, 3), made, tones) == 0
 
@@ -465,14 +465,14 @@ def test_two_processes_train_together(teacher: Artifact, tones: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"bits": 5}, "bits: no engine computes with 5 bits"),
-        ({"descent": (16,)}, "descent: no engine computes with 16 bits"),
-        ({"layer_bits": {"*": 7}}, "layer_bits: no engine computes with 7 bits"),
-        ({"levels": "odd"}, "levels must be one of"),
-        ({"activations": 3}, "activations must be 8, 4 or 2"),
-        ({"head": 2}, "head must be 4, 8, 16 or 32 bits"),
+        ({"bits": 5}, "bits must be 1, 2, 3, 4 or 8, not 5"),
+        ({"descent": (16,)}, r"descent\[0\] must be 1, 2, 3, 4 or 8, not 16"),
+        ({"layer_bits": {"*": 7}}, r"layer_bits\.\* must be 1, 2, 3, 4 or 8, not 7"),
+        ({"levels": "odd"}, "levels must be symmetric, zero or ternary, not 'odd'"),
+        ({"activations": 3}, "activations must be 2, 4 or 8, not 3"),
+        ({"head": 2}, "head must be 4, 8, 16 or 32, not 2"),
         ({"initialisation": "zero"}, "initialisation must be"),
-        ({"group_size": -1}, "group_size must be 0 or more"),
+        ({"group_size": -1}, "group_size must be at least 0"),
         ({"budget_mb": 0}, "budget_mb must be greater than 0"),
         ({"budget_mb": 1, "layer_bits": {"*": 2}}, "leave out layer_bits"),
         ({"bits": 2, "companions": (2,)}, "they must have fewer bits than the artifact"),

@@ -129,7 +129,7 @@ class TestCandidates:
         (mixed,) = (c for c in candidates(config, training=False, size=size) if c.precision == "mixed bits")
         made = Builder(deep_teacher, None).build(mixed)
         assert 0.9 * size < weights_file_bytes(made) <= size
-        assert made.config.littlefoot["quantization"]["bits"] not in (2, 3, 4, 8)  # a mean of several
+        assert made.config.littlefoot.quantization.bits not in (2, 3, 4, 8)  # a mean of several
         for impossible in (1.0, 1e12):
             found = candidates(config, training=False, size=impossible)
             assert not any(c.precision == "mixed bits" for c in found)
@@ -568,7 +568,7 @@ class TestCommand:
         assert "too little to learn from" in result.err
         made = artifacts.load(out)
         assert weights_file_bytes(made) == record["measured"]["bytes"] <= 300e3
-        assert made.config.littlefoot["plan"] == record
+        assert made.config.littlefoot.plan.to_dict() == record
         assert "## Made for 300kB" in made.card
 
     def test_it_needs_no_speech_where_errors_are_no_matter(
@@ -605,7 +605,10 @@ class TestCommand:
             ([], "one of the two"),
             (["--target", "12 furlongs"], "not understood"),
             (["--target", "1kB"], "cannot be reached"),
-            (["--target", "300kB", "--set", "distill.train.lr=1"], "must be 'model' or 'train'"),
+            (
+                ["--target", "300kB", "--set", "distill.train.lr=1"],
+                "the recipe has no step 'distill', but 1 (train)",
+            ),
             (["--target", "300kB"], "--yes"),
         ],
     )

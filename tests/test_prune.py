@@ -171,12 +171,12 @@ def test_pruning_makes_the_model_as_small_as_asked(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"sparsity": 1.5}, "sparsity must lie between 0 and 1"),
-        ({"ramp": -1}, "ramp must lie between 0 and 1"),
+        ({"sparsity": 1.5}, "sparsity must be less than 1, not 1.5"),
+        ({"ramp": -1}, "ramp must be at least 0, not -1"),
         ({"measure": "weight"}, "measure must be parameters, operations or bytes, not 'weight'"),
-        ({"bits": 16}, "bits must lie between 1 and 8, not 16"),
-        ({"parts": ("heads", "layers")}, "parts must be some of"),
-        ({"parts": ()}, "parts must be some of"),
+        ({"bits": 16}, "bits must be at most 8, not 16"),
+        ({"parts": ("heads", "layers")}, r"parts\[1\] must be heads, ffn or conv, not 'layers'"),
+        ({"parts": ()}, r"parts must have at least 1 item, not \(\)"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], message: str) -> None:

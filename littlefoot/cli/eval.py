@@ -9,27 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from littlefoot.cli import options
+from littlefoot.runtime.specification import LoadOptions, Specification
+from littlefoot.runtime.transcriber import DecodingOptions
 
 if TYPE_CHECKING:
     from littlefoot.evaluate.evaluation import Evaluation
 
 
+@options.grouped
 def evaluate(
     model: options.Model,
     manifest: Annotated[list[Path], typer.Argument(help="Manifests, or folders that hold one.")],
     split: Annotated[str, typer.Option("--split", help="Split of the manifests.")] = "test",
-    engine: options.Engine = "auto",
-    threads: options.Threads = None,
-    precision: options.Precision = "auto",
-    language: options.Language = None,
-    layers: options.Layers = None,
-    bits: options.Bits = None,
-    beam: options.Beam = None,
-    lm: options.LanguageModel = None,
-    alpha: options.Alpha = None,
-    beta: options.Beta = None,
-    hotwords: options.HotWords = None,
-    lexicon: options.Lexicon = None,
     normalize: Annotated[
         str,
         typer.Option(
@@ -44,6 +35,9 @@ def evaluate(
         int, typer.Option("--confusions", min=0, help="Number of the most frequent errors to show.")
     ] = 0,
     as_json: options.Json = False,
+    *,
+    loading: LoadOptions,
+    decoding: DecodingOptions,
 ) -> None:
     """Measure WER and CER with 95 % bootstrap intervals, over speakers where the manifests name several.
 
@@ -56,7 +50,6 @@ def evaluate(
       littlefoot eval MODEL my-recordings/manifest.tsv --normalize whisper --worst 10 --confusions 20
     """
     from littlefoot.audio import manifest as manifests
-    from littlefoot.cli.decoding import decoder
     from littlefoot.cli.progress import bar
     from littlefoot.evaluate.evaluation import evaluate_recognizer
     from littlefoot.evaluate.normalizers import normalizer
@@ -64,8 +57,8 @@ def evaluate(
 
     normalizer(normalize)  # refused now, not when all is transcribed
     utterances = manifests.read(manifest, split)
-    loaded = recognizer.load(model, engine, threads, precision, language, layers, bits=bits)
-    search = decoder(loaded, beam, lm, alpha, beta, hotwords, lexicon)
+    loaded = recognizer.load_with(Specification(model, loading))
+    search = decoding.decoder(loaded)
     with bar("transcribing", len(utterances)) as advance:
         result = evaluate_recognizer(loaded, utterances, advance, search, normalize)
     for failure in result.failed:

@@ -15,9 +15,10 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
 
 import torch
+from annotated_types import Gt, Le, Len, Lt
 from torch import Tensor, nn
 
 from littlefoot.artifact import Artifact
@@ -29,6 +30,7 @@ from littlefoot.compress.teacher import Teacher, make_teacher
 from littlefoot.errors import ConfigError
 from littlefoot.network.config import ModelConfig
 from littlefoot.network.inventory import AxisKind, Kind, Layer, Part, inventory
+from littlefoot.system.checks import Share
 from littlefoot.training.data import Batch
 from littlefoot.training.forward_backward import Denominator
 from littlefoot.training.module import CTCModel
@@ -46,7 +48,8 @@ FIRST_SPARSITY = 0.02
 MULTIPLE = 8
 """Units and channels remain in multiples of this, which is what processors compute."""
 
-PARTS = tuple(kind.value for kind in (AxisKind.HEADS, AxisKind.UNITS, AxisKind.CHANNELS))
+PrunedPart = Literal["heads", "ffn", "conv"]
+PARTS: tuple[PrunedPart, ...] = get_args(PrunedPart)
 """Parts that pruning may remove."""
 
 
@@ -54,31 +57,18 @@ PARTS = tuple(kind.value for kind in (AxisKind.HEADS, AxisKind.UNITS, AxisKind.C
 class PruneConfig(Lesson):
     """Settings of one pruning."""
 
-    sparsity: float = 0.5
+    sparsity: Annotated[float, Gt(0), Lt(1)] = 0.5
     """Share of the model to remove."""
-    measure: str = "operations"
+    measure: Literal["parameters", "operations", "bytes"] = "operations"
     """Quantity that ``sparsity`` refers to: ``parameters``, ``operations`` (multiplications with weights per
     second of speech), or ``bytes``, as stored when the Transformer's linear layers have ``bits`` and all else
     has 8."""
-    bits: int = 8
+    bits: Annotated[int, Gt(0), Le(8)] = 8
     """Which ``bytes`` are counted with."""
-    parts: tuple[str, ...] = PARTS
+    parts: Annotated[tuple[PrunedPart, ...], Len(1)] = PARTS
     """Parts to prune: attention ``heads``, feed-forward units ``ffn``, the front end's channels ``conv``."""
-    ramp: float = 0.5
+    ramp: Share = 0.5
     """The share of the steps over which the goal rises to ``sparsity``."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 < self.sparsity < 1:
-            raise ConfigError(f"sparsity must lie between 0 and 1, not {self.sparsity}")
-        if not 0 <= self.ramp <= 1:
-            raise ConfigError(f"ramp must lie between 0 and 1, not {self.ramp}")
-        if self.measure not in ("parameters", "operations", "bytes"):
-            raise ConfigError(f"measure must be parameters, operations or bytes, not '{self.measure}'")
-        if not 1 <= self.bits <= 8:
-            raise ConfigError(f"bits must lie between 1 and 8, not {self.bits}")
-        if not self.parts or not set(self.parts) <= set(PARTS):
-            raise ConfigError(f"parts must be some of heads, ffn and conv, not {', '.join(self.parts)}")
 
 
 def outline(model: ModelConfig, config: PruneConfig) -> ModelConfig:
@@ -124,8 +114,9 @@ def prune(model: Artifact, config: PruneConfig, step: StepContext) -> Artifact:
     outline(model.config, config)
     student = CTCModel.from_artifact(model)
     gates = Gates(student, config.parts, config.measure, config.bits)
-    says = make_teacher(model, config, step, training_set(student, config, step))
-    gated = learn(Pruning(student, says, gates, config, denominator_of(step, student, config)), step)
+    data = training_set(student, config, step)
+    says = make_teacher(model, config, step, data)
+    gated = learn(Pruning(student, says, gates, config, denominator_of(step, student, config)), data, step)
     made = remove(CTCModel.from_artifact(gated), gates, config.sparsity).to_artifact()
     after, before = (size(m.config, {}, config.measure, config.bits) for m in (made, model))
     step.progress(f"{100 * (1 - after / before):.1f} % of the {config.measure} went")

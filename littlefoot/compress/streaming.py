@@ -25,6 +25,7 @@ from littlefoot.compress.teacher import Teacher, make_teacher
 from littlefoot.errors import ConfigError, LittlefootError
 from littlefoot.network.config import ModelConfig
 from littlefoot.network.encoder import CNN_NORM_EPS, position_padding
+from littlefoot.system.checks import Count, PositiveInt
 from littlefoot.training.data import Batch
 from littlefoot.training.forward_backward import Denominator
 from littlefoot.training.module import CTCModel
@@ -36,22 +37,15 @@ MEASURED_RECORDINGS = 64
 class StreamingConfig(Lesson):
     """Settings of the conversion to a streaming model."""
 
-    chunk_frames: int = 24
+    chunk_frames: PositiveInt = 24
     """Frames decided at once: 24 of 20 ms are 480 ms."""
-    left_context_frames: int = 300
+    left_context_frames: Count = 300
     """Frames before its chunk that a frame sees."""
-    right_context_frames: int = 0
+    right_context_frames: Count = 0
     """Frames that the positional convolution looks ahead, at the price of as much latency."""
-    other_chunks: tuple[int, ...] = ()
+    other_chunks: tuple[Count, ...] = ()
     """Further chunk lengths to train with, drawn at random, so that the model serves several latencies;
     0 is a chunk of the whole recording."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.chunk_frames < 1:
-            raise ConfigError(f"chunk_frames must be at least 1, not {self.chunk_frames}")
-        if any(chunk < 0 for chunk in self.other_chunks):
-            raise ConfigError(f"other_chunks must be 0 or more, not {list(self.other_chunks)}")
 
 
 def outline(model: ModelConfig, config: StreamingConfig) -> ModelConfig:
@@ -78,10 +72,10 @@ def stream(model: Artifact, config: StreamingConfig, step: StepContext) -> Artif
     student = convert(CTCModel.from_artifact(model), config, step.speech())
     data = training_set(student, config, step)
     says = make_teacher(model, config, step, data, student)
-    made = learn(StreamingDistillation(student, says, config, denominator_of(step, student, config)), step)
+    objective = StreamingDistillation(student, says, config, denominator_of(step, student, config))
+    made = learn(objective, data, step)
     chunks = sorted({config.chunk_frames, *(chunk for chunk in config.other_chunks if chunk)})
-    section = {**made.config.littlefoot, "streaming": {"trained_chunk_frames": chunks}}
-    return replace(made, config=made.config.replace(littlefoot=section))
+    return replace(made, config=made.config.noting(streaming={"trained_chunk_frames": chunks}))
 
 
 class StreamingDistillation(Distillation):

@@ -98,7 +98,7 @@ class Planner:
         """
         self.model, self.name, self.target, self.corpus, self.data = model, name, target, corpus, tuple(data)
         self.folder, self.settings, self.tell = folder, settings, tell
-        if "quantization" in model.config.littlefoot:
+        if model.config.littlefoot.quantization is not None:
             raise ConfigError(f"{name} is quantized already: start with the full-precision model")
         if corpus is None and target.limits_errors:
             raise ConfigError(

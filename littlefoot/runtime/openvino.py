@@ -41,7 +41,8 @@ class OpenVINO(Backend):
 
     def rank(self, artifact: Artifact) -> int:
         """It is the fastest, but for scales found at run time, of which it makes float products."""
-        dynamic = artifact.config.littlefoot.get("quantization", {}).get("mode") == "dynamic"
+        quantization = artifact.config.littlefoot.quantization
+        dynamic = quantization is not None and quantization.mode == "dynamic"
         return 0 if dynamic else 2
 
     def create(self, artifact: Artifact, settings: EngineSettings, part: Part = "whole") -> OpenVINOEngine:
@@ -79,7 +80,7 @@ def _options(artifact: Artifact, settings: EngineSettings, has_bf16: bool) -> di
     if precision == "bf16" and not has_bf16:
         raise EngineError("precision bf16: this processor has no bfloat16 instructions, use f32")
     if precision == "auto":
-        precision = "bf16" if "quantization" in artifact.config.littlefoot and has_bf16 else "f32"
+        precision = "bf16" if artifact.config.littlefoot.quantization is not None and has_bf16 else "f32"
     options: dict[str, Any] = {
         "INFERENCE_PRECISION_HINT": precision,
         "PERFORMANCE_HINT": "LATENCY",

@@ -33,6 +33,7 @@ from littlefoot.runtime import windows
 from littlefoot.runtime.frames import ChunkedFrames, Frames, WindowedFrames
 from littlefoot.runtime.protocols import Engine, StreamEngine
 from littlefoot.runtime.registry import create, create_stream
+from littlefoot.runtime.specification import LoadOptions, Specification
 from littlefoot.runtime.stream import Stream
 from littlefoot.runtime.windows import CountedBlocks, Heard, WindowedLogits
 from littlefoot.transcript.results import Alternative, Transcription, Word
@@ -63,19 +64,19 @@ class Recognizer:
         self._chunks = None if chunks is None else functools.cache(chunks)  # made once, when first used
         self._normalize = bool(artifact.preprocessor.get("do_normalize", True))
         self.parameters = artifact.parameters
-        self.specification: dict[str, Any] | None = None
+        self.specification: Specification | None = None
         """What ``load`` was told."""
         self.companion = artifact.companion
         """The directory of a checkpoint with a language model beside it, which ``decoder`` takes."""
 
     def __repr__(self) -> str:
-        model = self.specification["model"] if self.specification else self.config.model_type
+        model = self.specification.model if self.specification else self.config.model_type
         return f"<Recognizer {model}: {self.parameters / 1e6:.1f} million parameters, {self.engine.name}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.specification is None:
             raise pickle.PicklingError("only a recogniser that littlefoot.load made can be pickled")
-        return _load_again, (self.specification,)
+        return load_with, (self.specification,)
 
     def __enter__(self) -> Recognizer:
         return self
@@ -198,7 +199,7 @@ class Recognizer:
             for each in recordings
         ]
         order = sorted(range(len(recordings)), key=seconds.__getitem__, reverse=True)
-        parallel = int((self.specification or {}).get("parallel", 1))
+        parallel = self.specification.options.parallel if self.specification else 1
         with ThreadPoolExecutor(parallel) as pool:
             found = dict(zip(order, pool.map(transcribe, (recordings[i] for i in order)), strict=True))
         return [found[place] for place in range(len(recordings))]
@@ -323,7 +324,8 @@ class Recognizer:
 def _warn_untrained(config: ModelConfig, chunk_frames: int) -> None:
     if chunk_frames < 1:
         raise ConfigError(f"chunk_frames must be at least 1, not {chunk_frames}")
-    trained = config.littlefoot.get("streaming", {}).get("trained_chunk_frames", [config.chunk_frames])
+    streaming = config.littlefoot.streaming
+    trained = (streaming and streaming.trained_chunk_frames) or [config.chunk_frames]
     if chunk_frames not in trained:
         lengths = ", ".join(f"{chunk} ({chunk * config.frame_ms:g} ms)" for chunk in trained)
         log.warning("chunks of %d frames: the model was trained with %s", chunk_frames, lengths)
@@ -370,32 +372,29 @@ def load(
         ConfigError: more layers than the model has, bits that it does not have, or an impossible setting.
         LittlefootError: what ``artifact.checkpoint.load`` and ``runtime.registry.create`` raise.
     """
-    specification = {
-        **{"model": str(model), "engine": engine, "threads": threads, "precision": precision},
-        **{"language": language, "layers": layers, "parallel": parallel, "kernels": kernels, "bits": bits},
-    }
-    for setting, count in (("threads", threads), ("parallel", parallel)):
-        if count is not None and count < 1:
-            raise ConfigError(f"{setting} must be at least 1, not {count}: leave it out for the default")
-    artifact = checkpoint.load(model, language=language)
+    options = LoadOptions(engine, threads, precision, language, layers, bits, parallel, kernels)
+    return load_with(Specification(str(model), options))
+
+
+def load_with(specification: Specification) -> Recognizer:
+    """Load a model by options that were made before. Raises as ``load`` does."""
+    options = specification.options
+    artifact = checkpoint.load(specification.model, language=options.language)
+    layers = options.layers
     if layers is not None and layers != artifact.config.num_hidden_layers:
-        trained = artifact.config.littlefoot.get("exits", [artifact.config.num_hidden_layers])
+        trained = artifact.config.littlefoot.exits or [artifact.config.num_hidden_layers]
         artifact = first_layers(artifact, layers)
         if layers not in trained:
             numbers = ", ".join(map(str, trained))
             log.warning("%d layers: the model was trained to stop after %s", layers, numbers)
-    if bits is not None:
-        artifact = at_bits(artifact, bits)
-    whole = create(artifact, engine, threads, precision, parallel=parallel, kernels=kernels)
-    chunks = functools.partial(create_stream, artifact, engine, threads, precision, parallel)
+    if options.bits is not None:
+        artifact = at_bits(artifact, options.bits)
+    settings = (options.engine, options.threads, options.precision)
+    whole = create(artifact, *settings, parallel=options.parallel, kernels=options.kernels)
+    chunks = functools.partial(create_stream, artifact, *settings, options.parallel)
     made = Recognizer(artifact, whole, chunks if artifact.config.chunk_frames else None)
     made.specification = specification
     return made
-
-
-def _load_again(specification: dict[str, Any]) -> Recognizer:
-    """For pickle."""
-    return load(**specification)
 
 
 class _Closed(Engine):

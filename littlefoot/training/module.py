@@ -184,7 +184,7 @@ class CTCModel(nn.Module):
 
         Raises ConfigError for a quantized artifact, which has no weights left to train.
         """
-        if "quantization" in artifact.config.littlefoot:
+        if artifact.config.littlefoot.quantization is not None:
             raise ConfigError(
                 "this artifact is quantized and cannot be trained: start from its full-precision model"
             )

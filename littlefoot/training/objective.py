@@ -23,8 +23,8 @@ class Objective(nn.Module):
     needs_text = True
     """True if utterances without a text are of no use."""
     needs_audio = True
-    """True if the objective reads audio. One that does not identifies utterances by their indices,
-    ``Batch.rows``."""
+    """True if the objective reads audio. One that does not identifies utterances by their keys,
+    ``Batch.keys``."""
     method = "CTC"
     """Name of the objective in the model card."""
     keeps_newest = False

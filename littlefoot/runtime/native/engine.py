@@ -127,7 +127,8 @@ def eight_bits(artifact: Artifact, threads: int) -> NativeEngine | None:
     """An artifact in 8 bits, all of it on the kernels, where these are faster than an engine (on processors
     without instructions for 8-bit products) or no engine is installed. None for everything else."""
     found = available()
-    static = artifact.config.littlefoot.get("quantization", {}).get("mode") == "static"
+    quantization = artifact.config.littlefoot.quantization
+    static = quantization is not None and quantization.mode == "static"
     faster = may_saturate() and found[:1] != ["scalar"]
     alone = not (find_spec("openvino") or find_spec("onnxruntime"))
     if not (static and found and (faster or alone)):

@@ -88,7 +88,7 @@ def encode(artifact: Artifact, name: str, licence: str | None = None) -> bytes:
 
 def _information(artifact: Artifact, name: str, licence: str | None) -> dict[str, Any]:
     """What ``littlefoot-run --info`` shows."""
-    config = artifact.config
+    config, quantization = artifact.config, artifact.config.littlefoot.quantization
     found = re.match(r"---\n(?:.*\n)*?license:\s*(\S+)", artifact.card)
     return {
         "name": name,
@@ -97,7 +97,7 @@ def _information(artifact: Artifact, name: str, licence: str | None) -> dict[str
         "parameters": artifact.parameters,
         "frame_ms": config.frame_ms,
         "latency_ms": config.algorithmic_latency_ms,
-        "quantization": config.littlefoot.get("quantization"),
+        "quantization": quantization and quantization.to_dict(),
         "tokens": artifact.vocabulary.tokens,
         "card": artifact.card,
     }
