@@ -190,7 +190,7 @@ def quantize_step(artifact: Artifact, config: QuantizeConfig, step: StepContext)
         inputs = collect(artifact, clips)
         scales = fitted(artifact, inputs, config)
         if config.mixed:
-            bits = budget_bits(artifact, inputs, scales, config, by_size(artifact))
+            bits: dict[str, Any] = budget_bits(artifact, inputs, scales, config, by_size(artifact))
             config = replace(config, layer_bits=bits, budget_mb=None, max_harm=None)
         return rounded(artifact, inputs, scales, config)
     return quantize(artifact, clips, config, step.progress)[0]

@@ -132,7 +132,7 @@ class Run:
     @property
     def main(self) -> bool:
         """True in the process that writes."""
-        return self.accelerator.is_main_process
+        return bool(self.accelerator.is_main_process)
 
     def checkpoint(self) -> None:
         """Save all that a resumed run needs."""
