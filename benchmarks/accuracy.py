@@ -16,7 +16,7 @@ from littlefoot.compress.calibration import load_clips, recordings
 from littlefoot.compress.quantize import QuantizeConfig, quantize
 from littlefoot.evaluate.evaluation import Evaluation, evaluate_recognizer
 from littlefoot.evaluate.metrics import Score
-from littlefoot.runtime import engine
+from littlefoot.runtime import registry
 from littlefoot.runtime.recognizer import Recognizer
 
 CALIBRATION = ("kathleen", "coffee")
@@ -43,7 +43,7 @@ def measure(model: Artifact, data: Path, split: str) -> Evaluation:
     rows = [
         u for path in sorted(data.glob("*/manifest.tsv")) for u in manifest.read(path) if u.split == split
     ]
-    return evaluate_recognizer(Recognizer(model, engine.create(model)), rows)
+    return evaluate_recognizer(Recognizer(model, registry.create(model)), rows)
 
 
 def table(results: list[Evaluation], split: str) -> str:

@@ -19,7 +19,8 @@ import numpy as np
 from littlefoot.artifact import Artifact, checkpoint
 from littlefoot.audio import SAMPLE_RATE
 from littlefoot.runtime import graph
-from littlefoot.runtime.engine import create, openvino_core, openvino_model
+from littlefoot.runtime.openvino import openvino_core, openvino_model
+from littlefoot.runtime.registry import create
 
 
 class Unpadded:

@@ -26,7 +26,7 @@ from littlefoot.compress.calibration import LayerInput, collect
 from littlefoot.compress.lowbit import LowbitConfig, convert, make_plan, prepare
 from littlefoot.network.config import ModelConfig
 from littlefoot.network.weights import expected_weights
-from littlefoot.runtime.engine import create
+from littlefoot.runtime.registry import create
 
 TOKENS = ("<pad>", "<s>", "</s>", "<unk>", "|", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ'")
 

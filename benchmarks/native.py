@@ -38,7 +38,8 @@ from littlefoot.compress.rounding import round_weight
 from littlefoot.network.inventory import WAVEFORM_LAYER
 from littlefoot.network.weights import packable
 from littlefoot.runtime import graph
-from littlefoot.runtime.engine import create, openvino_core
+from littlefoot.runtime.openvino import openvino_core
+from littlefoot.runtime.registry import create
 
 SHAPES = ((500, 768, 768), (500, 768, 3072), (500, 3072, 768))
 PRODUCTS = (  # bits of weights and of activations
@@ -83,9 +84,9 @@ def in_8_bits(full: Artifact) -> Artifact:
             layers[name] = StoredLayer(weight, Rounding(scale, np.array(128, np.uint8)))
         else:  # a factor of a product
             factors |= Rounding(scale, np.array(0, np.int8)).tensors(name)
-    section = {**full.config.littlefoot, "quantization": {"bits": 8, "mode": "static", "kept": []}}
+    quantization = {"bits": 8, "mode": "static", "kept": []}
     weights = put(full.weights, layers) | factors
-    return replace(full, weights=weights, config=full.config.replace(littlefoot=section))
+    return replace(full, weights=weights, config=full.config.noting(quantization=quantization))
 
 
 def few_bits(quantized: Artifact, weight_bits: int, activation_bits: int) -> Artifact:

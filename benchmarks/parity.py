@@ -19,7 +19,7 @@ from families import FAMILIES, FULL_SIZE, speechlike
 from oracle import build
 
 from littlefoot.artifact import Artifact
-from littlefoot.runtime.engine import create
+from littlefoot.runtime.registry import create
 from littlefoot.training import CTCModel
 
 SECONDS = (0.1, 1.0, 10.0)

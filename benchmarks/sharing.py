@@ -32,7 +32,8 @@ from littlefoot.artifact import Artifact, checkpoint
 from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.network.config import ModelConfig
 from littlefoot.network.weights import expected_weights
-from littlefoot.runtime.engine import create, openvino_core
+from littlefoot.runtime.openvino import openvino_core
+from littlefoot.runtime.registry import create
 
 DEPTH = 24
 MAP_GROUPS = (1, 2, 4, 12, 24)

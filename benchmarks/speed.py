@@ -37,7 +37,7 @@ from littlefoot.compress.quantize import QuantizeConfig, quantize_static
 from littlefoot.compress.rounding import fit
 from littlefoot.compress.student import StudentConfig
 from littlefoot.network.config import ModelConfig
-from littlefoot.runtime.engine import create
+from littlefoot.runtime.registry import create
 
 BASE: dict[str, Any] = {}
 LARGE: dict[str, Any] = {

@@ -28,9 +28,9 @@ from littlefoot.artifact import Artifact, checkpoint
 from littlefoot.audio import SAMPLE_RATE, manifest
 from littlefoot.audio.reading import read
 from littlefoot.evaluate.metrics import evaluate
-from littlefoot.runtime.engine import create, create_stream
 from littlefoot.runtime.frames import ChunkedFrames
 from littlefoot.runtime.recognizer import Recognizer
+from littlefoot.runtime.registry import create, create_stream
 
 STREAMING = {"chunk_frames": 24, "left_context_frames": 300}
 BLOCK = 1600

@@ -21,7 +21,7 @@ from speed import noise
 
 from littlefoot.artifact import Artifact, checkpoint
 from littlefoot.evaluate.evaluation import Evaluation
-from littlefoot.runtime import engine
+from littlefoot.runtime import registry
 
 SECONDS = 10.0
 
@@ -65,7 +65,7 @@ def main() -> None:
     for layers in options.truncate:
         artifacts[f"first {layers} layers, untrained"] = truncated(teacher, layers, "first_k")
         artifacts[f"every k-th of {layers} layers, untrained"] = truncated(teacher, layers, "every_k")
-    engines = {name: engine.create(a, threads=1) for name, a in artifacts.items()}
+    engines = {name: registry.create(a, threads=1) for name, a in artifacts.items()}
     waveform = noise(SECONDS)
     contenders = {name: lambda e=e: e.run(waveform) for name, e in engines.items()}
     times = clock(contenders, options.rounds)

@@ -43,6 +43,7 @@ from littlefoot.errors import (
     LittlefootError,
     ManifestError,
     MissingExtraError,
+    TextError,
     TrainingError,
 )
 from littlefoot.transcript.results import Alternative, Segment, Transcription, Word
@@ -67,6 +68,7 @@ __all__ = [
     "Recognizer",
     "Segment",
     "Stream",
+    "TextError",
     "TrainingError",
     "Transcription",
     "Word",

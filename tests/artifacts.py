@@ -14,7 +14,7 @@ from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.network.config import ModelConfig
 from littlefoot.network.inventory import WAVEFORM_LAYER
 from littlefoot.network.weights import expected_weights, packable
-from littlefoot.runtime import engine
+from littlefoot.runtime import registry
 from littlefoot.runtime.saturation import may_saturate, narrowed
 
 TOKENS = ("<pad>", "<s>", "</s>", "<unk>", "|", "E", "T", "A", "O", "N", "É", "'")
@@ -34,7 +34,7 @@ def tiny(seed: int = 0, **changes: Any) -> Artifact:
         "conv_stride": [5, 4],
         "num_conv_pos_embeddings": 6,
         "num_conv_pos_embedding_groups": 4,
-        "littlefoot": {"recipe": "test"},
+        "littlefoot": {"recipe": [{"test": {}}]},
     }
     config = ModelConfig.from_dict({**settings, **changes})
     generator = np.random.default_rng(seed)
@@ -67,7 +67,7 @@ def talkative(artifact: Artifact, waveform: np.ndarray) -> Artifact:
 
     Random models otherwise say the same at all times.
     """
-    logits = engine.create(artifact, "openvino", threads=1, precision="f32", cached=False).run(waveform)
+    logits = registry.create(artifact, "openvino", threads=1, precision="f32", cached=False).run(waveform)
     spread = logits.std(axis=0)
     weight, bias = (artifact.weights[f"lm_head.{part}"] for part in ("weight", "bias"))
     changed = {
@@ -119,8 +119,8 @@ def few_bits(
             rounding = Rounding(np.array(6 / 255, np.float32), np.array(120, np.uint8))
             layers[name] = StoredLayer(made, rounding)
     weights = put(model.weights, layers)
-    section = {**model.config.littlefoot, "quantization": {"bits": bits, "mode": "static", "kept": []}}
-    return replace(model, weights=weights, config=model.config.replace(littlefoot=section))
+    quantization = {"bits": bits, "mode": "static", "kept": []}
+    return replace(model, weights=weights, config=model.config.noting(quantization=quantization))
 
 
 def noise(samples: int, seed: int = 0) -> np.ndarray:

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
 
-from littlefoot.transcript.results import Transcription
+from littlefoot.runtime.transcriber import Recognise, Transcriber
 
 
-class Dying:
-    """Settings of a recogniser that no process survives."""
+class Dying(Transcriber):
+    """Options of a recogniser that no process survives."""
 
-    def __init__(self, model: str) -> None:
-        self.model, self.language = model, None
-
-    def load(self) -> Callable[..., Transcription]:
+    def load(self) -> Recognise:
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError("still alive")

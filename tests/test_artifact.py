@@ -68,7 +68,10 @@ def test_an_artifact_comes_back_bit_for_bit(model_type: str, tmp_path: Path) -> 
     found = artifact.load(artifact.save(made, tmp_path / "a"))
     assert_equal(found, made)
     assert found.config.extra["something_else"] == [1, {"kept": None}]
-    assert found.config.littlefoot == {"recipe": "test", "format_version": artifact.FORMAT_VERSION}
+    assert found.config.littlefoot.to_dict() == {
+        "recipe": [{"test": {}}],
+        "format_version": artifact.FORMAT_VERSION,
+    }
     assert found.preprocessor["do_normalize"] is False
     assert found.card == "# A card\n"
 

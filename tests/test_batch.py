@@ -28,6 +28,9 @@ from littlefoot import artifact
 from littlefoot.cli import batch, inputs, progress
 from littlefoot.errors import ConfigError
 from littlefoot.runtime import recognizer
+from littlefoot.runtime import windows as windowing
+from littlefoot.runtime.specification import LoadOptions, Specification
+from littlefoot.runtime.transcriber import RecordingOptions, Transcriber
 from littlefoot.system import atomic
 from littlefoot.transcript.results import Transcription
 
@@ -130,7 +133,7 @@ def test_nothing_is_left_to_do(
 ) -> None:
     path = clip(tmp_path / "a.wav")
     assert run("transcribe", model, path, "-o", tmp_path).code == 0
-    monkeypatch.setattr(recognizer, "load", None)
+    monkeypatch.setattr(recognizer, "load_with", None)
     result = run("transcribe", model, path, "-o", tmp_path, "--skip-existing")
     assert result == (0, "", "littlefoot: 0 recordings; 1 already done\n")
 
@@ -138,7 +141,7 @@ def test_nothing_is_left_to_do(
 def test_a_directory_that_cannot_be_written_to_is_refused_before_the_work(
     run: Run, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recognizer, "load", None)  # so late it must not be called
+    monkeypatch.setattr(recognizer, "load_with", None)  # so late it must not be called
     path = clip(tmp_path / "a.wav")
     for out in (path / "out", Path("/proc/out")):
         result = run("transcribe", model, path, "-o", out)
@@ -244,9 +247,10 @@ def test_a_process_that_dies_fails_its_recordings_and_the_others_are_done(model:
     names = [str(path) for path in sorted(talks.rglob("*.[wW]*"))] + [str(talks / "deadly.wav")]
     names = [names[-1], *[name for name in names[:-1] if ".hidden" not in name] * 2]
     os.mkfifo(talks / "deadly.wav")  # nobody writes: its reader waits until it is killed
-    settings = batch.RecognizerSettings(str(model), "auto", 1, "auto", None, None, "off", *[None] * 6, 0)
+    loading = LoadOptions(threads=1)
+    transcriber = Transcriber(Specification(str(model), loading), recordings=RecordingOptions("off"))
     outcomes: dict[int, object] = {}
-    for index, outcome in batch.run(settings, names, 2, None):
+    for index, outcome in batch.run(transcriber, names, 2, None):
         outcomes[index] = outcome
         if len(outcomes) == 3:
             for process in multiprocessing.active_children():
@@ -330,8 +334,8 @@ def test_progress_counts_bytes_of_all_recordings(tmp_path: Path) -> None:
 
 
 def test_the_recognizer_tells_how_far_it_is(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recognizer, "WINDOW_SECONDS", 1.0)
-    monkeypatch.setattr(recognizer, "CONTEXT_SECONDS", 0.1)
+    monkeypatch.setattr(windowing, "WINDOW_SECONDS", 1.0)
+    monkeypatch.setattr(windowing, "CONTEXT_SECONDS", 0.1)
     loaded = littlefoot.load(str(model), threads=1)
     heard: list[float] = []
     loaded.transcribe(0.1 * speechlike(3.5), vad="off", heard=lambda seconds, _: heard.append(seconds))

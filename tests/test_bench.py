@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +22,10 @@ from families import speechlike
 from littlefoot import artifact
 from littlefoot.artifact import Artifact
 from littlefoot.bench import compare, energy, macs, report, table, worker
+from littlefoot.bench.contenders import Contender
 from littlefoot.bench.process import ContenderError, Process
+from littlefoot.bench.runner import BenchSettings, Row
+from littlefoot.bench.summary import _roofline_share
 from littlefoot.errors import ConfigError, LittlefootError
 from littlefoot.evaluate import statistics
 from littlefoot.runtime import graph
@@ -150,6 +154,29 @@ def test_equal_models_do_not_differ_and_worse_ones_do() -> None:
     assert p_value < 0.01
 
 
+def test_speakers_are_drawn_together_where_there_are_several() -> None:
+    keys = [("a", "1"), ("a", "2"), ("b", "1"), ("a", "1"), ("a", "3"), ("a", "4"), ("a", ""), ("a", "")]
+    assert statistics.clusters_of(keys).tolist() == [0, 1, 2, 0, 3, 4, 5, 6]
+    assert statistics.clusters_of(keys[:4]).tolist() == [0, 1, 2, 3]  # three are too few to draw from
+    sums = statistics.cluster_sums(np.array([[1, 2], [3, 4], [5, 6]]), np.array([7, 9, 7]))
+    assert sums.tolist() == [[6, 8], [3, 4]]
+
+
+def test_intervals_over_speakers_are_wider_where_speakers_differ() -> None:
+    generator = np.random.default_rng(3)
+    speakers = np.repeat(np.arange(10), 30)
+    words = np.full(300, 10)
+    second = generator.binomial(words, generator.uniform(0.1, 0.5, 10)[speakers])
+    first = np.zeros(300, np.int64)
+    widths = []
+    for clusters in (np.arange(300), speakers):
+        middle, low, high = statistics.paired_statistic(second, first, words, clusters, lambda a, b: a - b)
+        assert middle == pytest.approx(second.sum() / 3000)
+        assert low < middle < high
+        widths.append(high - low)
+    assert widths[1] > 2 * widths[0]
+
+
 def test_pairs_tell_what_separate_intervals_would_not() -> None:
     generator = np.random.default_rng(1)
     words = generator.integers(3, 12, 200)
@@ -160,6 +187,15 @@ def test_pairs_tell_what_separate_intervals_would_not() -> None:
     alone = np.ptp(np.percentile(first[draws].sum(1) / words[draws].sum(1), [2.5, 97.5]))
     assert low > 0
     assert high - low < alone / 2
+
+
+def test_the_share_of_the_peak_is_that_of_the_same_operations_only(tmp_path: Path) -> None:
+    row = Row(Contender("littlefoot", "x", "x"), tmp_path, precision="f32", times={(10.0, 1): [[0.5]]})
+    counts, peaks = {"int8": 10**9, "rest": 10**9}, {"int8": 1e11, "f32": 2e10}
+    share = _roofline_share(row, counts, peaks, BenchSettings())
+    assert share == pytest.approx((2e9 / 1e11 + 2e9 / 2e10) / 0.5)
+    tables = replace(row, kernels="avx2", times={(10.0, 1): [[0.05]]})  # twice as fast as any multiplication
+    assert _roofline_share(tables, counts, peaks, BenchSettings()) is None
 
 
 # The worker and its process

@@ -154,7 +154,7 @@ def test_info_describes_a_model(run: Run, model: Path) -> None:
     assert described["bits"] == 32
     assert described["frame_ms"] == 1000 * 5 * 4 / 16_000
     assert described["receptive_field_ms"] == 1000 * (10 + 3 * 5) / 16_000
-    assert described["recipe"] == "test"
+    assert described["recipe"] == [{"test": {}}]
     assert described["teacher"] is None
 
 
@@ -239,4 +239,4 @@ def test_doctor_says_how_to_get_what_is_missing(run: Run, monkeypatch: pytest.Mo
 def test_the_package_offers_load() -> None:
     with pytest.raises(LittlefootError, match="nowhere"):
         littlefoot.load("nowhere")
-    assert sorted(littlefoot.__all__) == littlefoot.__all__ == ["__version__", "load"]
+    assert {"__version__", "load"} <= set(littlefoot.__all__)

@@ -26,6 +26,7 @@ from littlefoot.audio import reading
 from littlefoot.errors import ConfigError
 from littlefoot.runtime.native import engine as native
 from littlefoot.runtime.native import model_file
+from littlefoot.runtime.native.program import Program
 from littlefoot.runtime.recognizer import Recognizer, load
 
 EXPORTED = (
@@ -64,9 +65,10 @@ def kernels() -> str:
 
 def on_kernels(artifact: Artifact, kernels: str) -> Recognizer:
     """Python's recogniser, all of it on the kernels."""
-    features = native.front_end(artifact, kernels, 1)
+    program = Program(artifact, kernels, 1)
+    features = native.front_end(artifact, program)
     assert features is not None
-    return Recognizer(artifact, native.NativeEngine(features, None, native.Program(artifact, kernels, 1)))
+    return Recognizer(artifact, native.NativeEngine(features, None, program))
 
 
 def varied(artifact: Artifact, samples: np.ndarray, kernels: str) -> Artifact:

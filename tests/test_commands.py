@@ -28,8 +28,8 @@ from littlefoot.audio import reading
 from littlefoot.compress import calibration
 from littlefoot.decode.arpa import write_arpa
 from littlefoot.decode.ngram import estimate
-from littlefoot.runtime import engine
-from littlefoot.runtime.engine import openvino_core
+from littlefoot.runtime import openvino
+from littlefoot.runtime.openvino import openvino_core
 
 SECONDS = (0.6, 0.9, 1.2)
 
@@ -314,7 +314,23 @@ def test_errors_are_counted_over_all_sets(
     assert found["per_set"]["wrong"]["wer"] == 1
     assert found["wer"] == pytest.approx(second / (first + second))
     table = run("eval", model, right, wrong).out.splitlines()
-    assert [line.split()[0] for line in table] == ["set", "right", "wrong", "all"]
+    assert [line.split()[0] for line in table] == ["set", "right", "wrong", "all", "intervals:"]
+
+
+def test_texts_by_recognisers_do_not_enter_the_whole(
+    run: Run, model: Path, clips: list[Path], texts: list[str], tmp_path: Path
+) -> None:
+    right = manifest(tmp_path / "right", clips[:1], texts[:1])
+    guessed = manifest(tmp_path / "guessed", clips[1:2], ["QQQ " * len(texts[1].split())])
+    lines = guessed.read_text().splitlines()
+    rows = [f"{lines[0]}\tconfidence", *(f"{line}\t0.9" for line in lines[1:])]
+    guessed.write_text("\n".join(rows) + "\n")
+    found = json.loads(run("eval", model, right, guessed, "--json").out)
+    assert found["per_set"]["guessed"]["wer"] == 1
+    assert found["per_set"]["guessed"]["pseudo_labelled"]
+    assert (found["wer"], found["utterances"]) == (0, 1)
+    assert json.loads(run("eval", model, guessed, "--json").out)["wer"] == 1
+    assert "all but *" in run("eval", model, right, guessed).out
 
 
 def test_a_missing_recording_is_counted_and_reported(
@@ -398,7 +414,7 @@ def test_a_model_is_quantized_and_transcribes(
     assert plain.code == 0
     assert "smaller" in plain.out
     assert "lm_head in higher precision" in plain.out
-    assert artifact.load(out).config.littlefoot["quantization"]["mode"] == "dynamic"
+    assert artifact.load(out).config.littlefoot.quantization.mode == "dynamic"
 
 
 def test_an_output_that_exists_is_refused_before_the_work(
@@ -445,7 +461,7 @@ def test_an_exported_onnx_network_is_what_littlefoot_runs(run: Run, exported: Pa
     written = run("export", exported, "-o", out, "--to", "onnx")
     assert written.code == 0
     exactly = onnxruntime.SessionOptions()
-    if "quantization" in artifact.load(exported).config.littlefoot:
+    if artifact.load(exported).config.littlefoot.quantization is not None:
         assert "the option session.x64quantprecision=1" in written.err
         exactly.add_session_config_entry("session.x64quantprecision", "1")
     session = onnxruntime.InferenceSession(out, exactly, providers=["CPUExecutionProvider"])
@@ -460,7 +476,7 @@ def test_an_exported_onnx_network_is_what_littlefoot_runs(run: Run, exported: Pa
 def test_an_exported_openvino_network_is_what_littlefoot_runs(
     run: Run, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "may_saturate", lambda: False)  # it has all 8 bits
+    monkeypatch.setattr(openvino, "may_saturate", lambda: False)  # it has all 8 bits
     out = tmp_path / "model.xml"
     assert run("export", exported, "-o", out, "--to", "openvino").code == 0
     assert (tmp_path / "model.bin").exists()
@@ -471,7 +487,7 @@ def test_an_exported_openvino_network_is_what_littlefoot_runs(
         logits = compiled({"waveform": reading.normalize(waveform)[None]})["logits"]
         # The recognizer pads and masks, so some 8-bit values are rounded to their neighbour.
         error = np.sqrt(np.square(logits[0] - recognizer.logits(waveform)).mean()) / logits.std()
-        quantized = "quantization" in artifact.load(exported).config.littlefoot
+        quantized = artifact.load(exported).config.littlefoot.quantization is not None
         assert error < (0.02 if quantized else 1e-5)
 
 

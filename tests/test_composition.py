@@ -40,9 +40,9 @@ from littlefoot.evaluate.metrics import character_errors
 from littlefoot.network.config import ModelConfig
 from littlefoot.network.weights import expected_weights
 from littlefoot.runtime import recognizer
-from littlefoot.runtime.engine import create, create_stream
 from littlefoot.runtime.frames import ChunkedFrames
 from littlefoot.runtime.native import engine as native
+from littlefoot.runtime.registry import create, create_stream
 from littlefoot.runtime.saturation import may_saturate
 from littlefoot.training.module import CTCModel
 
@@ -166,7 +166,7 @@ def test_pairs_work(
 ) -> None:
     learned: list[CTCModel] = []
 
-    def learn(objective: Distillation, step: Any) -> Artifact:
+    def learn(objective: Distillation, data: Any, step: Any) -> Artifact:
         learned.append(objective.model)
         return objective.model.to_artifact()
 
@@ -176,11 +176,11 @@ def test_pairs_work(
     made = chain.run(given, steps, corpus, work / first, "given", resume=True, untrained=True)
     assert_has(made, first, given.config)
     assert_has(made, second, given.config)
-    assert ("quantization" in outline.littlefoot) == ("quantization" in made.config.littlefoot)
+    assert (outline.littlefoot.quantization is not None) == (made.config.littlefoot.quantization is not None)
     if "prune" not in (first, second):  # training decides what goes
         unknown = {"waveform_gain": made.config.waveform_gain, "littlefoot": {}}  # without speech and weights
         assert outline.replace(**unknown).to_dict() == made.config.replace(**unknown).to_dict()
-    assert [list(step) for step in made.config.littlefoot["recipe"]] == [[first], [second]]
+    assert [list(step) for step in made.config.littlefoot.recipe] == [[first], [second]]
     assert_is_an_artifact(made, work / f"{first}-{second}")
     trained = learned[-1] if second == "lowbit" else None
     assert_engines_agree(made, trained, CLIP)
@@ -201,7 +201,7 @@ def assert_has(made: Artifact, method: str, before: ModelConfig) -> None:
         assert made.preprocessor["do_normalize"] is False
     if method in ("lowbit", "quantize"):
         bits = SETTINGS[method]["bits"]
-        assert config.littlefoot["quantization"]["bits"] == bits
+        assert config.littlefoot.quantization.bits == bits
         assert made.weights["encoder.layers.0.attention.v_proj.weight_bits"] == bits
 
 
@@ -209,7 +209,7 @@ def assert_is_an_artifact(made: Artifact, path: Path) -> None:
     """Saved and loaded it is the same, and ``info`` counts what is there."""
     artifact_files.check_weights(made.weights, made.config)
     loaded = artifact_files.load(artifact_files.save(made, path))
-    section = {**made.config.littlefoot, "format_version": artifact_files.FORMAT_VERSION}
+    section = {**made.config.littlefoot.to_dict(), "format_version": artifact_files.FORMAT_VERSION}
     assert loaded.config.to_dict() == made.config.replace(littlefoot=section).to_dict()
     assert (loaded.vocabulary, loaded.card) == (made.vocabulary, made.card)
     assert loaded.preprocessor == {**loaded.preprocessor, **made.preprocessor}
@@ -243,13 +243,13 @@ def assert_engines_agree(
     Args:
         trained: a model in training that is ``made`` in few bits, if it is.
     """
-    rounded = "quantization" in made.config.littlefoot
+    rounded = made.config.littlefoot.quantization is not None
     found = {
         name: create(made, name, precision="f32", cached=False, kernels="off").run(waveform)
         for name in ("openvino", "onnxruntime")
     }
     exact = "onnxruntime" if may_saturate() else "openvino"
-    if native.available() and made.config.littlefoot.get("quantization", {}).get("bits", 8) < 8:
+    if native.available() and rounded and made.config.littlefoot.quantization.bits < 8:
         found["native"] = create(made, exact, precision="f32", cached=False, kernels="auto").run(waveform)
     expected = found[exact]
     if not rounded:

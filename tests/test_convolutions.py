@@ -7,8 +7,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from littlefoot.runtime.engine import openvino_core
 from littlefoot.runtime.onnx_ops import IR_VERSION, OPSET, OnnxOps, Value
+from littlefoot.runtime.openvino import openvino_core
 from littlefoot.runtime.saturation import may_saturate
 
 FRAMES, GROUPS, OUTPUTS = 90, 2, 8

@@ -14,10 +14,11 @@ from tones import MODEL, VOCABULARY, write_set
 from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.audio import manifest
 from littlefoot.audio.manifest import Utterance
+from littlefoot.compress import load_recipe
 from littlefoot.errors import TrainingError
 from littlefoot.network.config import ModelConfig
 from littlefoot.training.data import Batch, Draw, TrainingSet, bucket_length, frames_needed
-from littlefoot.training.train_config import TrainConfig, load_recipe
+from littlefoot.training.train_config import TrainConfig
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "littlefoot-en-first.yaml"
 SHARED = Path(__file__).parents[2] / "shared" / "data"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +23,7 @@ from littlefoot import artifact
 from littlefoot.artifact import Artifact
 from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.audio import manifest
+from littlefoot.audio.manifest import Utterance
 from littlefoot.compress import load_recipe, losses
 from littlefoot.compress import run as run_recipe
 from littlefoot.compress.distill import (
@@ -32,18 +34,18 @@ from littlefoot.compress.distill import (
     distill,
     layer_pairs,
 )
+from littlefoot.compress.finetune import begin
 from littlefoot.compress.frames import frame_times, interpolate, peaks
 from littlefoot.compress.lesson import LossConfig
 from littlefoot.compress.methods import StepContext
 from littlefoot.compress.recipe import named
 from littlefoot.compress.student import StudentConfig, make_student
-from littlefoot.compress.teacher import LiveTeacher, cached, hears_the_same
+from littlefoot.compress.teacher import CachedTeacher, LiveTeacher, cached, hears_the_same
 from littlefoot.errors import ConfigError, TrainingError
 from littlefoot.network.config import ModelConfig
 from littlefoot.training.data import TrainingSet
+from littlefoot.training.devices import processes
 from littlefoot.training.module import CTCModel
-from littlefoot.training.torch_ops import TorchOps
-from littlefoot.training.train import processes
 from littlefoot.training.train_config import TrainConfig
 
 ALL = ("kl", "logit_mse", "logit_cosine", "sequence_kl", "lattice_mmi", "feature_penalty", "ctc")
@@ -245,10 +247,10 @@ def test_a_student_learns_without_texts(
     config = DistillConfig(StudentConfig(layers=2), train=train, cache_top_k=cache_top_k)
     made = distill(teacher, config, step(teacher, silent, tmp_path))
     assert (tmp_path / "teacher" / "index.json").exists() == (cache_top_k is not None)
-    record = made.config.littlefoot["training"]
+    record = made.config.littlefoot.training
     assert made.config.num_hidden_layers == 2
-    assert record["method"] == "distillation"
-    assert record["dev"]["wer"][tmp_path.name] < 0.5
+    assert record.method == "distillation"
+    assert record.dev.wer[tmp_path.name] < 0.5
     metrics = (tmp_path / "model-training" / "metrics.jsonl").read_text().splitlines()
     kl = [row["kl"] for row in map(json.loads, metrics) if "kl" in row]
     assert kl[-1] < 0.3 * kl[0]
@@ -259,7 +261,7 @@ def test_a_slower_student_learns(teacher: Artifact, tones: Path, tmp_path: Path)
     config = DistillConfig(student, train=settings(steps=200))
     made = distill(teacher, config, step(teacher, tones, tmp_path))
     assert made.config.frame_ms == 1.5 * teacher.config.frame_ms
-    assert made.config.littlefoot["training"]["dev"]["cer"]["tones"] < 0.5
+    assert made.config.littlefoot.training.dev.cer["tones"] < 0.5
 
 
 def test_a_frozen_front_end_is_computed_once(teacher: Artifact, tones: Path) -> None:
@@ -284,7 +286,7 @@ def test_a_frozen_front_end_is_computed_once(teacher: Artifact, tones: Path) -> 
         torch.testing.assert_close(gradient, found[1][2][name], atol=1e-5, rtol=1e-3)
 
 
-@pytest.mark.parametrize("change", ["weights", "geometry", "normalization", "rounding"])
+@pytest.mark.parametrize("change", ["weights", "geometry", "normalization"])
 def test_a_front_end_of_its_own_hears_for_itself(change: str, teacher: Artifact) -> None:
     model = CTCModel.from_artifact(teacher)
     channels = (*teacher.config.conv_dim[:-1], teacher.config.conv_dim[-1] // 2)
@@ -296,8 +298,6 @@ def test_a_front_end_of_its_own_hears_for_itself(change: str, teacher: Artifact)
             student.get_parameter("feature_extractor.conv_layers.1.conv.weight")[0, 0, 0] += 0.1
     elif change == "normalization":
         student.preprocessor["do_normalize"] = not model.preprocessor.get("do_normalize", True)
-    elif change == "rounding":
-        student.ops = partial(TorchOps)
     assert not says.has_features_of(student)
 
 
@@ -345,6 +345,58 @@ def test_what_a_cache_keeps_is_what_the_teacher_says(
     assert stated == pytest.approx(actual, rel=0.1)
 
 
+def test_a_cache_knows_utterances_whatever_their_order(
+    teacher: Artifact, tones: Path, tmp_path: Path
+) -> None:
+    model = CTCModel.from_artifact(teacher)
+    rows = list(manifest.index(tones).of_split("train"))
+
+    def set_of(some: list[Utterance]) -> TrainingSet:
+        return TrainingSet(some, model.vocabulary, model.config, TrainConfig(**QUIET), True)
+
+    data, other = set_of(rows), set_of(rows[:2:-1])  # backwards, and without the first three
+    says = cached(tmp_path / "kept", teacher, data, 4, processes(), print)
+    there = tmp_path / "kept" / "keys.npy"
+
+    def outputs(says: CachedTeacher, some: TrainingSet, row: int) -> torch.Tensor:
+        (draw,) = (d for d in itertools.chain.from_iterable(some.epoch(0)) if int(some.rows[d.index]) == row)
+        targets = says(some.load(0, [draw]))
+        return targets.logits[0, : int(targets.frames[0])]
+
+    last = len(rows) - 1
+    expected = outputs(says, data, last)
+    torch.testing.assert_close(outputs(says, other, 0), expected, rtol=0, atol=0)
+    assert not torch.equal(outputs(says, other, 1)[:5], expected[:5])
+
+    there.unlink()  # as caches were before they had keys
+    again = cached(tmp_path / "kept", teacher, data, 4, processes(), print)
+    torch.testing.assert_close(outputs(again, other, 0), expected, rtol=0, atol=0)
+
+    few = cached(tmp_path / "few", teacher, other, 4, processes(), print)
+    with pytest.raises(TrainingError, match="few has no outputs for 1 utterances of a batch: remove it"):
+        outputs(few, data, 0)
+    (tmp_path / "moved").mkdir()
+    twin = dataclasses.replace(rows[0], path=Path(shutil.copy(rows[0].path, tmp_path / "moved")))
+    with pytest.raises(TrainingError, match=r"have the same set .*: rename a folder or an id"):
+        cached(tmp_path / "twins", teacher, set_of([rows[0], twin]), 4, processes(), print)
+
+
+def test_speech_is_read_once(
+    teacher: Artifact, tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[TrainingSet] = []
+    make = TrainingSet.__init__
+
+    def noted(self: TrainingSet, *arguments: Any, **options: Any) -> None:
+        made.append(self)
+        make(self, *arguments, **options)
+
+    monkeypatch.setattr(TrainingSet, "__init__", noted)
+    config = DistillConfig(StudentConfig(layers=2), train=settings(steps=1), cache_top_k=4)
+    distill(teacher, config, step(teacher, tones, tmp_path))
+    assert len(made) == 1
+
+
 def test_features_that_a_cache_keeps_are_those_of_the_front_end(
     teacher: Artifact, tones: Path, tmp_path: Path
 ) -> None:
@@ -366,7 +418,7 @@ def test_features_that_a_cache_keeps_are_those_of_the_front_end(
         assert not mine[count:].any()
     files = [(directory / name).stat().st_size for name in ("outputs.bin", "features.bin")]
     assert bytes_in(told[0]) == pytest.approx(sum(files), rel=0.1)
-    nothing = says(dataclasses.replace(batch, rows=torch.full_like(batch.rows, -1)))
+    nothing = says(dataclasses.replace(batch, keys=torch.full_like(batch.keys, -1)))
     assert nothing.features is not None
     assert not nothing.features.any()
     assert nothing.frames.tolist()[0] == 1
@@ -517,17 +569,17 @@ def test_texts_in_another_alphabet_are_refused_before_training(
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: LossConfig(kl=-1), "loss.kl must not be negative"),
+        (lambda: LossConfig(kl=-1), "loss.kl must be at least 0, not -1"),
         (lambda: LossConfig(kl=0), "no term to learn from"),
         (lambda: LossConfig(temperature=0), "temperature must be greater than 0"),
-        (lambda: LossConfig(frames="mean"), "must be peaks or interpolate"),
+        (lambda: LossConfig(frames="mean"), "loss.frames must be peaks or interpolate, not 'mean'"),
         (
             lambda: DistillConfig(loss=LossConfig(hidden_l1=1), cache_top_k=4),
             "a cache holds no hidden states",
         ),
         (lambda: DistillConfig(loss=LossConfig(logit_mse=1), cache_top_k=4), "need all logits"),
         (lambda: DistillConfig(cache_top_k=4), "at speed 1"),
-        (lambda: DistillConfig(cache_top_k=-1), "0 or more"),
+        (lambda: DistillConfig(cache_top_k=-1), "cache_top_k must be at least 0, not -1"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(make: Any, message: str) -> None:
@@ -536,6 +588,72 @@ def test_settings_that_cannot_work_are_refused(make: Any, message: str) -> None:
 
 
 # Recipes
+
+
+def test_one_grammar_serves_trainings_and_chains(tmp_path: Path) -> None:
+    geometry = {"model": dict(MODEL), "vocabulary": list(VOCABULARY), "data": ["tones.tsv"]}
+    train = {"steps": 7, "lr": 0.5}
+    short = load_recipe(write_values(tmp_path / "short.yaml", {"train": train, **geometry}))
+    assert short.train == TrainConfig(**train)
+    assert short.data == (tmp_path / "tones.tsv",)
+    long = load_recipe(write_values(tmp_path / "long.yaml", {"steps": [{"train": train}], **geometry}))
+    assert long == short
+    section = load_recipe(write_values(tmp_path / "old.yaml", {"steps": [{"train": {"train": train}}]}))
+    assert section.train == short.train
+    assert section.steps[0].written() == {"train": {"train": train}}  # as records of today have it
+    several = {"steps": [{"train": train}, {"quantize": {}}], **geometry}
+    chain = load_recipe(write_values(tmp_path / "several.yaml", several), ["model.num_hidden_layers=1"])
+    assert chain.train is None
+    model = begin(chain)
+    assert model.config.num_hidden_layers == 1
+    expected = CTCModel.from_config(model.config, model.vocabulary, seed=0)
+    torch.testing.assert_close(model.state_dict(), expected.state_dict())
+
+
+@pytest.mark.parametrize("override", ["train.lr=0.25", "train.train.lr=0.25", "1.lr=0.25"])
+@pytest.mark.parametrize("settings", [{"steps": 7}, {"train": {"steps": 7}}], ids=["flat", "section"])
+def test_a_training_is_changed_by_either_name(
+    settings: dict[str, Any], override: str, tmp_path: Path
+) -> None:
+    path = write_values(tmp_path / "recipe.yaml", {"steps": [{"train": settings}]})
+    assert load_recipe(path, [override]).train == TrainConfig(steps=7, lr=0.25)
+
+
+@pytest.mark.parametrize(
+    ("values", "override", "message"),
+    [
+        ({"train": {"steps": 1}, "model": 3}, None, "'model' must be a model's name or a section"),
+        (
+            {"train": {"steps": 1}, "model": {"hidden_size": 8}},
+            None,
+            "needs 'vocabulary', a list of its tokens",
+        ),
+        ({"train": {"steps": 1}, "data": "a.tsv"}, None, "'vocabulary' and 'data' must be lists"),
+        (
+            {"train": {}, "model": "base"},
+            "model.hidden_size=3",
+            "geometry of an existing model cannot be changed",
+        ),
+        ({"train": {"steps": 0}}, None, "train.steps must be greater than 0"),
+        ({"model": "base"}, None, "it needs 'steps', a list of methods, or 'train'"),
+    ],
+)
+def test_trainings_that_cannot_work_are_refused(
+    values: dict[str, Any], override: str | None, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_recipe(write_values(tmp_path / "recipe.yaml", values), [override] if override else [])
+
+
+def test_a_recipe_without_a_model_cannot_begin(tmp_path: Path) -> None:
+    path = write_values(tmp_path / "recipe.yaml", {"train": {"steps": 1}})
+    with pytest.raises(ConfigError, match="does not say what it begins with: add 'model'"):
+        begin(load_recipe(path))
+
+
+def write_values(path: Path, values: dict[str, Any]) -> Path:
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    return path
 
 
 def write(path: Path, *steps: Any, **others: Any) -> Path:
@@ -579,12 +697,12 @@ def test_a_chain_keeps_every_student_and_resumes(teacher: Artifact, tones: Path,
     made = run_recipe(
         teacher, recipe, manifest.index(tones), tmp_path / "work", "tones", progress=told.append
     )
-    assert [list(entry) for entry in made.config.littlefoot["recipe"]] == [
+    assert [list(entry) for entry in made.config.littlefoot.recipe] == [
         ["distill"],
         ["distill"],
         ["quantize"],
     ]
-    assert made.config.littlefoot["teacher"]["name"] == "tones"
+    assert made.config.littlefoot.teacher.name == "tones"
     assert made.config.num_hidden_layers == 1
     assert made.weights["encoder.layers.0.attention.q_proj.weight"].dtype == np.int8
     assert made.card.startswith("# Made of tones\n")
@@ -592,7 +710,7 @@ def test_a_chain_keeps_every_student_and_resumes(teacher: Artifact, tones: Path,
     assert made.card.index("## 8 bits") < made.card.index("# The model that it was made of")
     between = artifact.load(tmp_path / "work" / "1-distill" / "model")
     assert between.config.num_hidden_layers == 2
-    assert len(between.config.littlefoot["recipe"]) == 1
+    assert len(between.config.littlefoot.recipe) == 1
 
     with pytest.raises(ConfigError, match="continue with --resume"):
         run_recipe(teacher, recipe, manifest.index(tones), tmp_path / "work", "tones")
@@ -661,7 +779,10 @@ def test_a_number_is_recorded_as_a_number_however_it_is_written(tmp_path: Path, 
             "'distill.loss.kll': did you mean 'distill.loss.kl'",
         ),
         ({"steps": [{"distill": {"student": 3}}]}, "distill.student must be a section of settings, not 3"),
-        ({"steps": [{"distill": {"loss": {"kl": "much"}}}]}, "distill.loss.kl: .* not 'much'"),
+        (
+            {"steps": [{"distill": {"loss": {"kl": "much"}}}]},
+            "distill.loss.kl must be .* not 'much'",
+        ),
         ({"steps": [{"distill": {}, "quantize": {}}]}, "a step is one method"),
         ({"steps": ["quantize"], "title": "x"}, "unknown setting 'title'"),
     ],

@@ -26,8 +26,10 @@ from littlefoot.compress.calibration import collect
 from littlefoot.compress.quantize import QuantizeConfig, quantize_static
 from littlefoot.compress.rounding import fit
 from littlefoot.errors import ConfigError, EngineError, MissingExtraError
-from littlefoot.runtime import cache, engine, graph, onnx_ops
+from littlefoot.runtime import cache, graph, onnx_ops, openvino, protocols, registry
 from littlefoot.runtime.frames import ChunkedFrames
+from littlefoot.runtime.protocols import EngineSettings, Part
+from littlefoot.runtime.registry import BACKENDS
 from littlefoot.training.module import CTCModel
 
 WAVEFORM = speechlike(0.5)
@@ -42,24 +44,26 @@ def artifact() -> Artifact:
 def compiled(monkeypatch: pytest.MonkeyPatch) -> list[Artifact]:
     """The artifacts that were compiled rather than taken from the cache."""
     seen: list[Artifact] = []
-    original = engine._compile
+    original = openvino._compile
 
-    def counted(artifact: Artifact, options: dict[str, Any], streaming: bool) -> Any:
+    def counted(artifact: Artifact, options: dict[str, Any], part: Part) -> Any:
         seen.append(artifact)
-        return original(artifact, options, streaming)
+        return original(artifact, options, part)
 
-    monkeypatch.setattr(engine, "_compile", counted)
+    monkeypatch.setattr(openvino, "_compile", counted)
     return seen
 
 
 @pytest.fixture
 def has_bf16() -> bool:
-    return "BF16" in engine.openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in openvino.openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def run(artifact: Artifact, **options: Any) -> np.ndarray:
     """Logits by a new OpenVINO engine, as a new process would make it."""
-    return engine.create(artifact, "openvino", **{"threads": 1, "precision": "f32", **options}).run(WAVEFORM)
+    return registry.create(artifact, "openvino", **{"threads": 1, "precision": "f32", **options}).run(
+        WAVEFORM
+    )
 
 
 def missing(name: str) -> Callable[[str], object]:
@@ -71,9 +75,9 @@ def test_a_signal_is_handled_when_engines_are_gone() -> None:
     script = """
 import os, signal
 from artifacts import tiny
-from littlefoot.runtime.engine import OpenVINOEngine
+from littlefoot.runtime.registry import create
 signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
-first, second = (OpenVINOEngine(tiny(), 1, "f32", cached=False) for _ in range(2))
+first, second = (create(tiny(), "openvino", 1, "f32", cached=False) for _ in range(2))
 del first
 del second
 os.kill(os.getpid(), signal.SIGUSR1)
@@ -139,7 +143,7 @@ def test_a_model_from_the_cache_keeps_the_memory_that_it_uses(
     artifact: Artifact, cache_directory: Path
 ) -> None:
     expected = run(artifact)
-    later = engine.create(artifact, "openvino", threads=1, precision="f32")
+    later = registry.create(artifact, "openvino", threads=1, precision="f32")
     gc.collect()
     np.testing.assert_array_equal(later.run(WAVEFORM), expected)
 
@@ -215,11 +219,13 @@ def test_the_key_changes_with_all_that_the_compiled_model_depends_on(
     touched = artifact.weights[first].copy()
     touched.flat[-1] += 1e-6
     keys = [
-        cache.key(artifact, **settings),
-        cache.key(replace(artifact, weights={**artifact.weights, first: touched}), **settings),
-        cache.key(replace(artifact, config=artifact.config.replace(layer_norm_eps=1e-4)), **settings),
-        cache.key(artifact, **{**settings, "INFERENCE_NUM_THREADS": 1}),
-        cache.key(artifact, **{**settings, "INFERENCE_PRECISION_HINT": "bf16"}),
+        cache.key(artifact, "openvino", **settings),
+        cache.key(replace(artifact, weights={**artifact.weights, first: touched}), "openvino", **settings),
+        cache.key(
+            replace(artifact, config=artifact.config.replace(layer_norm_eps=1e-4)), "openvino", **settings
+        ),
+        cache.key(artifact, "openvino", **{**settings, "INFERENCE_NUM_THREADS": 1}),
+        cache.key(artifact, "openvino", **{**settings, "INFERENCE_PRECISION_HINT": "bf16"}),
     ]
     for source in cache._GRAPH_SOURCES:
         package = tmp_path / source.replace("/", "-")
@@ -231,15 +237,17 @@ def test_the_key_changes_with_all_that_the_compiled_model_depends_on(
             file.write("# changed")
         with monkeypatch.context() as patch:
             patch.setattr(cache, "__file__", str(package / "runtime" / "cache.py"))
-            keys.append(cache.key(artifact, **settings))
+            keys.append(cache.key(artifact, "openvino", **settings))
     monkeypatch.setattr(cache, "version", lambda package: "2099.1")
-    keys.append(cache.key(artifact, **settings))
+    keys.append(cache.key(artifact, "openvino", **settings))
     assert len(set(keys)) == len(keys)
 
 
 def test_the_key_does_not_change_with_what_the_network_does_not_read(artifact: Artifact) -> None:
-    described = artifact.config.replace(littlefoot={"recipe": "another"})
-    assert cache.key(artifact) == cache.key(replace(artifact, config=described, card="Another card"))
+    described = artifact.config.replace(littlefoot={"recipe": [{"another": {}}]})
+    assert cache.key(artifact, "openvino") == cache.key(
+        replace(artifact, config=described, card="Another card"), "openvino"
+    )
 
 
 def test_threads_and_precision_have_entries_of_their_own(
@@ -269,7 +277,7 @@ def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch
 
 
 def test_both_engines_give_the_same_logits(artifact: Artifact) -> None:
-    a, b = (engine.create(artifact, name, precision="f32") for name in ("openvino", "onnxruntime"))
+    a, b = (registry.create(artifact, name, precision="f32") for name in ("openvino", "onnxruntime"))
     assert (a.name, b.name) == ("openvino", "onnxruntime")
     np.testing.assert_allclose(a.run(WAVEFORM), b.run(WAVEFORM), atol=1e-3)
 
@@ -277,7 +285,7 @@ def test_both_engines_give_the_same_logits(artifact: Artifact) -> None:
 @pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
 @pytest.mark.parametrize("parallel", [1, 2])
 def test_threads_may_share_an_engine(artifact: Artifact, name: str, parallel: int) -> None:
-    shared = engine.create(artifact, name, threads=2, cached=False, parallel=parallel)
+    shared = registry.create(artifact, name, threads=2, cached=False, parallel=parallel)
     clips = [speechlike(0.1 + 0.05 * number) for number in range(8)]
     expected = [shared.run(clip) for clip in clips]
     with ThreadPoolExecutor(8) as pool:
@@ -288,19 +296,19 @@ def test_threads_may_share_an_engine(artifact: Artifact, name: str, parallel: in
 
 def test_an_unknown_engine_is_refused(artifact: Artifact) -> None:
     with pytest.raises(EngineError, match=r"'tensorrt' is unknown: use auto, openvino or onnxruntime"):
-        engine.create(artifact, "tensorrt")
+        registry.create(artifact, "tensorrt")
 
 
 def test_an_unknown_precision_is_refused(artifact: Artifact) -> None:
     with pytest.raises(ConfigError, match=r"'fp8' is unknown: use one of auto, f32, bf16"):
-        engine.create(artifact, precision="fp8")
+        registry.create(artifact, precision="fp8")
 
 
 def test_bf16_is_not_taken_for_f32_in_silence(
     artifact: Artifact, has_bf16: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(EngineError, match="onnxruntime computes in f32"):
-        engine.create(artifact, "onnxruntime", precision="bf16")
+        registry.create(artifact, "onnxruntime", precision="bf16")
     if has_bf16:
         assert np.abs(run(artifact, precision="bf16") - run(artifact)).max() > 1e-4
     else:
@@ -315,30 +323,30 @@ def test_full_precision_stays_in_f32_by_default(artifact: Artifact) -> None:
 def test_onnx_runtime_that_is_not_installed_is_named_with_its_extra(
     artifact: Artifact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "find_spec", missing("onnxruntime"))
+    monkeypatch.setattr(protocols, "find_spec", missing("onnxruntime"))
     with pytest.raises(MissingExtraError, match=r"pip install 'littlefoot\[onnxruntime\]'"):
-        engine.create(artifact, "onnxruntime")
+        registry.create(artifact, "onnxruntime")
 
 
 def test_openvino_that_is_not_installed_is_named(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "find_spec", missing("openvino"))
+    monkeypatch.setattr(protocols, "find_spec", missing("openvino"))
     with pytest.raises(EngineError, match="pip install openvino"):
-        engine.create(artifact, "openvino")
-    assert engine.create(artifact).name == "onnxruntime"
+        registry.create(artifact, "openvino")
+    assert registry.create(artifact).name == "onnxruntime"
 
 
 def test_auto_takes_the_faster_engine(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert engine.create(artifact).name == "openvino"
+    assert registry.create(artifact).name == "openvino"
     section = {"quantization": {"bits": 8, "mode": "dynamic", "kept": []}}
     dynamic = replace(artifact, config=artifact.config.replace(littlefoot=section))
-    assert engine.create(dynamic).name == "onnxruntime"
-    monkeypatch.setattr(engine, "find_spec", missing("onnxruntime"))
-    assert engine.create(dynamic).name == "openvino"
+    assert registry.create(dynamic).name == "onnxruntime"
+    monkeypatch.setattr(protocols, "find_spec", missing("onnxruntime"))
+    assert registry.create(dynamic).name == "openvino"
 
 
 @pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
 def test_a_first_recording_of_one_frame_changes_no_later_one(name: str, artifact: Artifact) -> None:
-    first, other = (engine.create(artifact, name, threads=1, precision="f32") for _ in range(2))
+    first, other = (registry.create(artifact, name, threads=1, precision="f32") for _ in range(2))
     assert len(first.run(WAVEFORM[: artifact.config.receptive_field])) == 1
     for samples in (len(WAVEFORM), 1000):
         np.testing.assert_allclose(first.run(WAVEFORM[:samples]), other.run(WAVEFORM[:samples]), atol=1e-4)
@@ -358,9 +366,10 @@ def test_a_single_frame_in_8_bits_is_right() -> None:
     config, inputs = model.config, collect(model, [WAVEFORM])
     made = quantize_static(model, inputs, {i.layers: fit(i, model.weights) for i in inputs}, QuantizeConfig())
     both = [(made, "openvino"), (artifacts.as_computed(made), "onnxruntime")]
-    engines = [engine.create(model, name, threads=1, precision="f32") for model, name in both]
-    parts = [engine._engine(model, name, 1, "f32", False, 1, "features") for model, name in both]
-    steppers = [engine.create_stream(model, name, threads=1, precision="f32") for model, name in both]
+    engines = [registry.create(model, name, threads=1, precision="f32") for model, name in both]
+    settings = EngineSettings(threads=1, precision="f32", cached=False)
+    parts = [BACKENDS[name].create(model, settings, "features") for model, name in both]
+    steppers = [registry.create_stream(model, name, threads=1, precision="f32") for model, name in both]
     for count in (5, 1, 9, 1):
         waveform = WAVEFORM[: (count - 1) * config.stride + config.receptive_field]
         streams = [ChunkedFrames(config, stepper) for stepper in steppers]
@@ -379,26 +388,28 @@ def test_a_network_that_the_engine_refuses_is_an_error_of_ours(
 ) -> None:
     monkeypatch.setattr(onnx_ops.OnnxOps, "softmax", lambda ops, x: ops.node("NoSuchOperator", x))
     with pytest.raises(EngineError, match="refused the model"):
-        engine.create(artifact, name)
+        registry.create(artifact, name)
 
 
 def test_recordings_are_padded_to_few_lengths() -> None:
     lengths = np.unique(np.geomspace(1, 20 * 16_000, 3000).astype(int)).tolist()
-    padded = [engine.padded_length(samples) for samples in lengths]
+    padded = [openvino.padded_length(samples) for samples in lengths]
     assert all(samples <= length for samples, length in zip(lengths, padded, strict=True))
     assert all(length <= 1.0906 * samples + 1 for samples, length in zip(lengths, padded, strict=True))
     assert padded == sorted(padded)
     assert len({length for length in padded if length > 1600}) <= 62
     assert (
-        engine.padded_length(667 * 480) == engine.padded_length(engine.padded_length(667 * 480)) == 320_320
+        openvino.padded_length(667 * 480)
+        == openvino.padded_length(openvino.padded_length(667 * 480))
+        == 320_320
     )  # a window
-    assert engine.padded_length(3, at_least=720) == engine.padded_length(720)
+    assert openvino.padded_length(3, at_least=720) == openvino.padded_length(720)
 
 
 @pytest.mark.parametrize("family", [*NORM_ORDERS, RELATIVE, STACKED, "mms", "pruned"])
 def test_padding_changes_nothing(family: str) -> None:
     model = CTCModel.from_artifact(oracle.tiny(family).artifact).eval()
-    found = engine.create(oracle.tiny(family).artifact, "openvino", precision="f32")
+    found = registry.create(oracle.tiny(family).artifact, "openvino", precision="f32")
     for samples in (401, 900, 12_345, 16_000):
         waveform = speechlike(1.5)[:samples]
         with torch.no_grad():
@@ -411,8 +422,8 @@ def test_padding_changes_nothing_in_8_bits(family: str) -> None:
     full = oracle.tiny(family).artifact
     inputs = collect(full, [speechlike(2.0, seed) for seed in range(3)])
     small = quantize_static(full, inputs, {i.layers: fit(i, full.weights) for i in inputs}, QuantizeConfig())
-    padded = engine.create(small, "openvino", precision="f32")
-    exact = engine.create(artifacts.as_computed(small), "onnxruntime")  # which does not pad
+    padded = registry.create(small, "openvino", precision="f32")
+    exact = registry.create(artifacts.as_computed(small), "onnxruntime")  # which does not pad
     for samples in (900, 12_345, 16_000):
         expected = exact.run(speechlike(1.5)[:samples])
         error = padded.run(speechlike(1.5)[:samples]) - expected
@@ -430,7 +441,7 @@ def test_a_long_positional_convolution_is_a_sum_of_short_ones(name: str) -> None
     waveform = speechlike(0.8)
     with torch.no_grad():
         expected = CTCModel.from_artifact(model).eval().encode(torch.from_numpy(waveform)[None]).logits[0]
-    found = engine.create(model, name).run(waveform)
+    found = registry.create(model, name).run(waveform)
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-3 * float(expected.std()))
     convolutions = [node.input[1] for node in graph.build(model).nodes if node.op_type == "Conv"]
     assert [name.rpartition(".")[2] for name in convolutions if "pos_conv" in name] == ["0", "128", "256"]
@@ -450,7 +461,7 @@ def test_memory_does_not_grow_with_the_number_of_lengths(changes: dict[str, int]
 import json, sys
 import numpy as np
 from artifacts import tiny
-from littlefoot.runtime.engine import create
+from littlefoot.runtime.registry import create
 
 changes = json.loads(sys.argv[1])
 front = {"conv_dim": [16, 32], "conv_kernel": [400, 2], "conv_stride": [160, 2]}

@@ -28,9 +28,10 @@ from littlefoot.compress.teacher import LiveTeacher
 from littlefoot.errors import CheckpointError, ConfigError, TrainingError
 from littlefoot.network.config import ModelConfig
 from littlefoot.network.encoder import transform
-from littlefoot.runtime.engine import create
+from littlefoot.runtime.registry import create
 from littlefoot.training.data import TrainingSet
 from littlefoot.training.module import CTCModel, Parameters
+from littlefoot.training.torch_ops import TorchOps
 from littlefoot.training.train_config import TrainConfig
 
 ENCODER = {
@@ -95,7 +96,7 @@ def test_stem_and_blocks_give_what_whispers_encoder_gives(
     with torch.no_grad():
         expected = encoder(whisper.log_mel(waveform)).last_hidden_state
         model = CTCModel.from_artifact(begin(whisper, LETTERS)).eval()
-        ops = model.ops(Parameters(model))
+        ops = TorchOps(Parameters(model))
         x = whisper.stem(waveform)
         x = x + torch.from_numpy(littlefoot.network.encoder.sinusoids(64))[: x.shape[1]]
         found = transform(ops, model.config, x)[-1]
@@ -199,7 +200,9 @@ def test_a_head_is_learned_on_a_frozen_encoder(
     assert right >= 3
 
 
-def test_at_first_a_fading_student_says_what_its_teacher_says(directory: Path, tones: Path) -> None:
+def test_at_first_a_fading_student_says_what_its_teacher_says(
+    directory: Path, tones: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     begun = begin(whispers.read(directory), LETTERS)
     config = PositionsConfig(kernel=8, groups=4, fade_steps=10)
     student = convert(CTCModel.from_artifact(begun), config).eval()
@@ -208,7 +211,7 @@ def test_at_first_a_fading_student_says_what_its_teacher_says(directory: Path, t
     objective = Fading(student, LiveTeacher(CTCModel.from_artifact(begun)), config)
     student.dropout = False
     student.train()
-    student.ops = Unshifted
+    monkeypatch.setattr(TorchOps, "begin_anywhere", lambda ops, positions, count: positions)
     first = {name: float(value.detach()) for name, value in objective(batch).items()}
     assert first["kl"] < 1e-5
     assert first["sinusoids"] == 1.0
@@ -240,20 +243,13 @@ def test_a_scaffold_adds_the_sinusoids_up(directory: Path, tmp_path: Path) -> No
     np.testing.assert_allclose(found, expected.numpy(), atol=2e-3)
 
 
-class Unshifted(CTCModel.ops):  # type: ignore[misc]
-    """Operations whose sinusoids begin at the beginning in training too."""
-
-    def begin_anywhere(self, positions: torch.Tensor, count: int) -> torch.Tensor:
-        return positions
-
-
 def test_in_training_sinusoids_begin_anywhere() -> None:
-    ops = CTCModel.ops({}, training=True)
+    ops = TorchOps({}, training=True)
     torch.manual_seed(0)
     begins = {int(ops.begin_anywhere(torch.arange(100), 1500)[0]) for _ in range(50)}
     assert len(begins) > 30
     assert max(begins) < 1400
-    assert torch.equal(CTCModel.ops({}).begin_anywhere(torch.arange(9), 1500), torch.arange(9))
+    assert torch.equal(TorchOps({}).begin_anywhere(torch.arange(9), 1500), torch.arange(9))
 
 
 # the command
@@ -287,7 +283,7 @@ def test_a_whisper_becomes_a_checkpoint_that_transformers_loads(
     assert result.code == 0, result.err
     made = artifacts.load(out)
     assert made.vocabulary.tokens == ("<pad>", "<s>", "</s>", "<unk>", "|", *LETTERS)
-    assert [next(iter(entry)) for entry in made.config.littlefoot["recipe"]] == [
+    assert [next(iter(entry)) for entry in made.config.littlefoot.recipe] == [
         "front_end",
         "head",
         "train",

@@ -14,7 +14,8 @@ from families import FULL_SIZE, speechlike
 from oracle import VARIANTS, Oracle, build, padded, tiny
 
 from littlefoot.runtime import graph
-from littlefoot.runtime.engine import ONNXRuntimeEngine, OpenVINOEngine, openvino_core, openvino_model
+from littlefoot.runtime.openvino import openvino_core, openvino_model
+from littlefoot.runtime.registry import create
 
 TOLERANCE = 1e-4
 """1e-3 is promised."""
@@ -61,8 +62,8 @@ def worst(a: np.ndarray, b: np.ndarray) -> float:
 
 def test_engines_say_what_transformers_says(oracle: Oracle) -> None:
     engines = (
-        OpenVINOEngine(oracle.artifact, threads=1, precision="f32"),
-        ONNXRuntimeEngine(oracle.artifact, threads=1),
+        create(oracle.artifact, "openvino", threads=1, precision="f32"),
+        create(oracle.artifact, "onnxruntime", threads=1),
     )
     for seconds in (0.02, 0.5, 4.0, 1.3):  # one model, whatever the length
         waveform = speechlike(seconds)
@@ -189,10 +190,7 @@ def test_full_size_models_are_those_of_transformers(family: str) -> None:
     oracle = build(family, **FULL_SIZE[family])
     waveforms = [speechlike(seconds) for seconds in (0.5, 5.0)]
     expected = [oracle.logits(waveform) for waveform in waveforms]
-    for make in (
-        lambda: OpenVINOEngine(oracle.artifact, None, "f32"),
-        lambda: ONNXRuntimeEngine(oracle.artifact, None),
-    ):
-        engine = make()
+    for name in ("openvino", "onnxruntime"):
+        engine = create(oracle.artifact, name, precision="f32")
         for waveform, logits in zip(waveforms, expected, strict=True):
             assert worst(engine.run(waveform), logits) <= 1e-3, engine.name

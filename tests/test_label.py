@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import json
 import math
 import multiprocessing
@@ -16,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +31,15 @@ from families import speechlike
 import littlefoot
 from littlefoot import artifact
 from littlefoot.audio import manifest
-from littlefoot.cli.batch import RecognizerSettings
+from littlefoot.decode import lm as language_models
 from littlefoot.errors import LittlefootError, ManifestError, MissingExtraError
 from littlefoot.label import local, output
 from littlefoot.label import run as runs
-from littlefoot.label.job import Job, Label, Task, read_archive
+from littlefoot.label.job import Job, Label, Task, describe, file_fingerprint, find_model, read_archive
+from littlefoot.label.options import LabelOptions
 from littlefoot.label.worker import confidence
+from littlefoot.runtime.specification import LoadOptions, Specification
+from littlefoot.runtime.transcriber import DecodingOptions, Transcriber
 from littlefoot.system import rays
 from littlefoot.transcript.results import Word
 
@@ -317,35 +322,33 @@ def begun(model: Path, archive: Path, out: Path) -> None:
         job_with(workers, model, archive, out)
 
 
-def settings_of(model: Path) -> RecognizerSettings:
+def transcriber_of(model: Path) -> Transcriber:
     """As the command's."""
-    return RecognizerSettings(str(model), "auto", 1, "auto", None, None, "energy", *[None] * 6, 0)
+    return Transcriber(Specification(str(model), LoadOptions(threads=1)))
 
 
-DECODING = {
-    **{
-        "engine": "auto",
-        "precision": "auto",
-        "language": None,
-        "layers": None,
-        "vad": "energy",
-        "beam": None,
-    },
-    **{"lm": None, "alpha": None, "beta": None, "hotwords": None, "lexicon": None},
-}
-
-
-def job_with(workers: runs.Workers, model: Path, archive: Path, out: Path, **options: Any) -> runs.Summary:
+def job_with(
+    workers: runs.Workers,
+    model: Path,
+    archive: Path,
+    out: Path,
+    *,
+    shard_rows: int | None = 3,
+    **options: Any,
+) -> runs.Summary:
     """A job with workers of the test's own."""
-    options = {"shard_rows": 3, **options}
-    return runs.run([archive], settings_of(model), DECODING, out, workers, **options)
+    chosen = LabelOptions(shard_rows=shard_rows)
+    return runs.run([archive], transcriber_of(model), out, workers, chosen, **options)
 
 
 def test_a_setting_that_is_left_out_is_another_job(
-    run: Run, model: Path, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, model: Path, archive: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setitem(DECODING, "bits", 1)
     begun(model, archive, tmp_path / "out")
+    path = tmp_path / "out" / output.JOB
+    job = json.loads(path.read_text(encoding="utf-8"))
+    job["decoding"]["bits"] = 1
+    path.write_text(json.dumps(job), encoding="utf-8")
     assert "other decoding: bits)" in label(run, model, archive, tmp_path / "out").err
 
 
@@ -376,6 +379,23 @@ def test_a_language_model_counts_by_what_it_holds(
         "other decoding: lexicon" in label(run, model, archive, out, "--lexicon", str(tmp_path / "w.txt")).err
     )
     assert "cannot be read" in label(run, model, archive, out, "--lexicon", str(words)).err
+
+
+def test_a_job_is_known_by_the_content_of_its_language_model(
+    model: Path, archive: Path, tmp_path: Path
+) -> None:
+    """Whether it is named, as the bundled ones are, lies beside a checkpoint, or is a file."""
+    folder = tmp_path / "checkpoint" / "language_model"
+    folder.mkdir(parents=True)
+    (folder / "words.arpa").write_text("one")
+    known = find_model(transcriber_of(model).specification)
+
+    def lm(given: Path) -> object:
+        transcriber = replace(transcriber_of(model), decoding=DecodingOptions(lm=given))
+        return describe(read_archive([archive]), transcriber, known, None)["decoding"]["lm"]
+
+    assert lm(Path("en")) == file_fingerprint(language_models.locate("en"))
+    assert lm(folder.parent) == lm(folder / "words.arpa") == file_fingerprint(folder / "words.arpa")
 
 
 def test_an_output_that_is_something_else_is_refused(
@@ -563,7 +583,7 @@ def opened(fifo: Path) -> Iterator[None]:
 def readers(path: Path) -> list[int]:
     """Processes, but for this one, that hold a file open."""
     found = []
-    for link in Path("/proc").glob("[0-9]*/fd/*"):
+    for link in map(Path, glob.glob("/proc/[0-9]*/fd/*")):  # not pathlib's, which fails if a process ends
         with suppress(OSError):
             if os.readlink(link) == str(path) and link.parts[2] != str(os.getpid()):
                 found.append(int(link.parts[2]))
@@ -571,7 +591,7 @@ def readers(path: Path) -> list[int]:
 
 
 def test_workers_that_die_while_they_load_end_the_job(model: Path, archive: Path, tmp_path: Path) -> None:
-    job = Job(read_archive([archive]).corpus, Dying(str(model)), "", 3)
+    job = Job(read_archive([archive]).corpus, Dying(Specification(str(model))), "", 3)
     said: list[str] = []
     tasks = [Task(0, (0, 1, 2)), Task(1, (3, 4, 5))]
     with pytest.raises(LittlefootError, match="3 worker processes ended while they loaded the model, the la"):
@@ -581,7 +601,7 @@ def test_workers_that_die_while_they_load_end_the_job(model: Path, archive: Path
 
 
 def test_a_model_that_changed_since_is_noticed_by_the_workers(model: Path, archive: Path) -> None:
-    job = Job(read_archive([archive]).corpus, settings_of(model), "another", 3)
+    job = Job(read_archive([archive]).corpus, transcriber_of(model), "another", 3)
     with pytest.raises(LittlefootError, match="is another model here"):
         list(local.run(job, [Task(0, (0, 1, 2))], print, workers=1, retries=2))
 

@@ -88,6 +88,17 @@ def test_the_seed_decides_the_interval() -> None:
     assert evaluate(references, hypotheses) != evaluate(references, hypotheses, seed=1)
 
 
+def test_whole_speakers_are_drawn_where_there_are_several() -> None:
+    references = ["a b"] * 30
+    hypotheses = ["a b"] * 15 + ["x y"] * 15  # three of six speakers are understood
+    alone = evaluate(references, hypotheses)
+    clustered = evaluate(references, hypotheses, clusters=np.repeat(np.arange(6), 5))
+    assert (alone.interval_over, clustered.interval_over) == ("utterances", "speakers")
+    assert clustered.wer == alone.wer == 0.5
+    widths = [high - low for low, high in (alone.wer_interval, clustered.wer_interval)]
+    assert widths[1] > 1.5 * widths[0]
+
+
 def test_what_cannot_be_scored_is_refused() -> None:
     with pytest.raises(LittlefootError, match="2 references cannot be compared with 1 hypotheses"):
         evaluate(["a", "b"], ["a"])

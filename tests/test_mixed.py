@@ -161,7 +161,7 @@ def test_the_command_keeps_to_a_budget(tmp_path: Path, run: Run) -> None:
     assert done.code == 0, done.err
     assert few < json.loads(done.out)["bytes"] <= budget
     made = artifact_files.load(tmp_path / "mixed")
-    assert 2 < made.config.littlefoot["quantization"]["bits"] < 8
+    assert 2 < made.config.littlefoot.quantization.bits < 8
     none = run("quantize", model, "-o", tmp_path / "none", *options, "--mode", "dynamic")
     assert (none.code, "need mode static" in none.err) == (2, True)
 

@@ -24,9 +24,10 @@ from littlefoot import artifact as artifacts
 from littlefoot.artifact import Artifact, checkpoint
 from littlefoot.artifact.packing import TERNARY, Table, levels_of, pack, symmetric
 from littlefoot.errors import EngineError
-from littlefoot.runtime.engine import create
 from littlefoot.runtime.native import engine as native
+from littlefoot.runtime.native.program import Program
 from littlefoot.runtime.recognizer import load
+from littlefoot.runtime.registry import create
 
 SOURCES = Path(__file__).parents[1] / "native"
 ACTIVATION_BITS = (1, 2, 3, 4, 8)
@@ -459,7 +460,7 @@ def test_the_difference_is_small_where_nothing_is_on_a_border() -> None:
 @installed
 def test_what_layers_share_is_in_memory_once() -> None:
     def size(**settings: Any) -> int:
-        return native.Program(few_bits(2, num_hidden_layers=4, **settings), "scalar", 1).bytes
+        return Program(few_bits(2, num_hidden_layers=4, **settings), "scalar", 1).bytes
 
     alone, shared, one = size(), size(layer_blocks=[0] * 4), size(layer_blocks=[0, 1, 1, 1])
     assert 3 * (one - shared) == alone - shared
@@ -566,7 +567,7 @@ def test_a_damaged_layer_is_named() -> None:
     broken = object.__new__(Artifact)  # an artifact's own checks would refuse it before
     broken.__dict__.update({**model.__dict__, "weights": {**model.weights, **cut}})
     with pytest.raises(EngineError, match=f"{name}: rows of 24 columns of 2 bits have 6 bytes, not 5"):
-        native.Program(broken, native.available()[0], 1)
+        Program(broken, native.available()[0], 1)
 
 
 @installed

@@ -17,8 +17,8 @@ from artifacts import difference, few_bits, noise
 from littlefoot import artifact as artifacts
 from littlefoot.artifact import safetensors_io
 from littlefoot.artifact.packing import levels_of
-from littlefoot.runtime.engine import create
 from littlefoot.runtime.native import engine as native
+from littlefoot.runtime.registry import create
 
 pytestmark = pytest.mark.skipif(
     not native.available(), reason="the native kernels are not installed: pip install ./native"
@@ -176,6 +176,20 @@ def test_threads_may_share_a_program() -> None:
                 assert difference(found, right) < 1e-6
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted on Linux")
+def test_a_native_engine_has_its_threads_once() -> None:
+    """Front end and program share them, and take turns."""
+
+    def threads() -> int:
+        return len(os.listdir("/proc/self/task"))
+
+    before = threads()
+    engine = create(few_bits(2, 8, positions=8, front_end=8), threads=4)
+    assert engine.name == "native"
+    engine.run(noise(4000))
+    assert threads() == before + 3  # the calling thread is the fourth
+
+
 def test_a_step_that_is_added_meanwhile_does_not_change_a_run() -> None:
     import littlefoot_native
 
@@ -202,7 +216,7 @@ FORKS = """
 import os, sys, threading
 import numpy as np
 from artifacts import few_bits, noise
-from littlefoot.runtime.engine import create
+from littlefoot.runtime.registry import create
 engine = create(few_bits(2, 8, positions=8, front_end=8), threads=3)
 waveform = noise(20000)
 expected = engine.run(waveform)

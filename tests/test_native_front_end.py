@@ -19,11 +19,12 @@ from littlefoot import artifact as artifacts
 from littlefoot.artifact import Artifact
 from littlefoot.artifact.linear import EightBitWeight, FloatWeight, packed_layers, put, read, read_weight
 from littlefoot.errors import EngineError
-from littlefoot.runtime import engine as engines
-from littlefoot.runtime.engine import create
+from littlefoot.runtime import registry
 from littlefoot.runtime.native import engine as native
 from littlefoot.runtime.native.front_end import FrontEnd
-from littlefoot.runtime.native.ops import UnsupportedError
+from littlefoot.runtime.native.program import Program
+from littlefoot.runtime.native.unsupported import UnsupportedError
+from littlefoot.runtime.registry import create
 
 pytestmark = pytest.mark.skipif(
     not native.available(), reason="the native kernels are not installed: pip install ./native"
@@ -49,6 +50,11 @@ GEOMETRIES: dict[str, dict[str, Any]] = {
     "gaps": {"conv_dim": [8, 6, 8], "conv_kernel": [10, 3, 2], "conv_stride": [5, 4, 3]},
     "wide": {"conv_dim": [72, 200], "conv_kernel": [10, 8], "conv_stride": [5, 4]},
 }
+
+
+def front_end_of(model: Artifact, kernels: str, threads: int) -> FrontEnd:
+    """The front end of a model, in the threads of its program."""
+    return FrontEnd(model, Program(model, kernels, threads))
 
 
 def reference(model: Artifact, waveform: npt.NDArray[np.float32]) -> Array:
@@ -96,14 +102,14 @@ def assert_close(found: npt.NDArray[np.float32], expected: Array) -> None:
 def test_features_are_their_formula(geometry: str, width: int, kernels: str) -> None:
     model = few_bits(2, front_end=width, **GEOMETRIES[geometry])
     waveform = noise(2500)
-    assert_close(FrontEnd(model, kernels, 2).run(waveform), reference(model, waveform))
+    assert_close(front_end_of(model, kernels, 2).run(waveform), reference(model, waveform))
 
 
 @pytest.mark.parametrize("geometry", ["norm over time", "norm over channels"])
 def test_lengths_and_threads_do_not_matter(geometry: str) -> None:
     model = few_bits(1, front_end=8, **GEOMETRIES[geometry])
     kernels = native.available()[0]
-    one, three = FrontEnd(model, kernels, 1), FrontEnd(model, kernels, 3)
+    one, three = front_end_of(model, kernels, 1), front_end_of(model, kernels, 3)
     field, stride = model.config.receptive_field, model.config.stride
     for samples in (20_000, field, field + stride - 1, field + stride, 4321, 16_000, 1700):
         waveform = noise(samples)
@@ -119,14 +125,14 @@ def test_a_norm_over_time_is_right_far_from_zero() -> None:
     model = few_bits(2, front_end=8, **GEOMETRIES["norm over time"])
     waveform = (100 + noise(3000)).astype(np.float32)
     kernels = native.available()[0]
-    found, expected = FrontEnd(model, kernels, 1).run(waveform), reference(model, waveform)
+    found, expected = front_end_of(model, kernels, 1).run(waveform), reference(model, waveform)
     assert np.abs(found - expected).mean() < 1e-2 * expected.std()
-    assert np.isfinite(FrontEnd(model, kernels, 1).run(np.zeros(3000, np.float32))).all()
+    assert np.isfinite(front_end_of(model, kernels, 1).run(np.zeros(3000, np.float32))).all()
 
 
 def test_a_slice_of_a_view_is_read_right() -> None:
     model = few_bits(2, front_end=8)
-    front_end = FrontEnd(model, native.available()[0], 1)
+    front_end = front_end_of(model, native.available()[0], 1)
     every_other = noise(8000)[::2]
     np.testing.assert_array_equal(front_end.run(every_other), front_end.run(every_other.copy()))
 
@@ -137,7 +143,7 @@ def test_a_slice_of_a_view_is_read_right() -> None:
 def test_no_engine_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     model = few_bits(2, 8, positions=8, front_end=8)
     expected = create(model, "onnxruntime", kernels="off").run(noise(4000))
-    monkeypatch.setattr(engines, "_engine", lambda *arguments: pytest.fail("an engine was made"))
+    monkeypatch.setattr(registry, "_load", lambda *arguments: pytest.fail("an engine was made"))
     made = create(model, "openvino")
     assert made.name == "native"
     spread = expected.std()
@@ -183,7 +189,7 @@ def test_scales_found_at_run_time_are_refused() -> None:
     name = "feature_extractor.conv_layers.1.conv.input_scale"
     dynamic = replace(model, weights={n: v for n, v in model.weights.items() if n != name})
     with pytest.raises(UnsupportedError, match="no fixed scale"):
-        FrontEnd(dynamic, native.available()[0], 1)
+        front_end_of(dynamic, native.available()[0], 1)
 
 
 # 8 bits
@@ -246,7 +252,7 @@ def test_a_damaged_layer_is_named() -> None:
     cut = {f"{name}.weight": model.weights[f"{name}.weight"][:, :-1].copy()}
     broken.__dict__.update({**model.__dict__, "weights": {**model.weights, **cut}})
     with pytest.raises(EngineError, match=f"{name}: rows of 36 columns of 8 bits have 36 bytes, not 33"):
-        FrontEnd(broken, native.available()[0], 1)
+        front_end_of(broken, native.available()[0], 1)
 
 
 def first_layer(**changes: Any) -> dict[str, Any]:
@@ -344,4 +350,4 @@ def test_a_front_end_needs_layers_and_threads() -> None:
 
 
 def test_a_model_that_is_not_packed_has_no_program() -> None:
-    assert native.program(tiny(), "auto", 1) is None
+    assert native.packed_program(tiny(), "auto", 1) is None

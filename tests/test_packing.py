@@ -22,7 +22,7 @@ from littlefoot.compress.gptq import best_scale, round_to_bits
 from littlefoot.compress.quantize import QuantizeConfig, quantize_static
 from littlefoot.compress.rounding import fit
 from littlefoot.errors import ArtifactError, ConfigError
-from littlefoot.runtime.engine import create
+from littlefoot.runtime.registry import create
 
 
 def random_levels(rows: int, columns: int, bits: int, seed: int) -> np.ndarray:
@@ -176,7 +176,7 @@ def test_a_packed_artifact_is_as_small_as_its_bits(bits: int, tmp_path: Path) ->
     for name in packed:
         assert loaded.weights[name].nbytes == original.weights[name].size * bits / 8
         np.testing.assert_array_equal(loaded.weights[name], made.weights[name])
-    assert loaded.config.littlefoot["quantization"]["bits"] == bits
+    assert loaded.config.littlefoot.quantization.bits == bits
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_layers_that_are_kept_are_not_packed() -> None:
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"bits": 5}, "bits must be 8, 4, 3 or 2"), ({"bits": 4, "mode": "dynamic"}, "need mode static")],
+    [({"bits": 5}, "bits must be 2, 3, 4 or 8, not 5"), ({"bits": 4, "mode": "dynamic"}, "need mode static")],
 )
 def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):

@@ -25,12 +25,14 @@ from littlefoot.compress.recipe import Recipe, make_step
 from littlefoot.errors import ConfigError, TrainingError
 from littlefoot.plan import build, trainings
 from littlefoot.plan import planner as planning
-from littlefoot.plan.build import SLACK, Builder, rough_bytes, speeds
-from littlefoot.plan.candidates import TRAINED, candidates, frames_of, written
+from littlefoot.plan.build import Builder, speeds
+from littlefoot.plan.candidates import TRAINED, Candidate, candidates, frames_of, written
 from littlefoot.plan.judge import Errors, Judge, listen, some
+from littlefoot.plan.outcome import Made, Plan, excess_of, verified
 from littlefoot.plan.planner import Planner, SearchSettings
 from littlefoot.plan.search import RUNGS, extrapolate, halve, wer_of
-from littlefoot.plan.survey import survey
+from littlefoot.plan.sizes import SLACK, rough_bytes
+from littlefoot.plan.survey import Option, survey
 from littlefoot.plan.target import Figures, Target, parse
 from littlefoot.plan.trainings import RECIPE, Training, carry_out, run_all
 
@@ -110,10 +112,36 @@ class TestCandidates:
                 assert {train.batch_seconds for train in trained} == {7}
 
     def test_without_training_only_what_comes_after_it(self, teacher: Artifact) -> None:
-        assert {c.name for c in candidates(teacher.config, training=False)} == {
+        always = {
             "all of it, int8",
             "all of it, 4 bits",
+            "all of it, 3 bits without training",
+            "all of it, 2 bits without training",
         }
+        means = {f"all of it, mixed bits, {bits} on average" for bits in ("6", "3.5", "2.5")}
+        found = candidates(teacher.config, training=False)
+        assert {candidate.name for candidate in found} == always | means
+        assert not any(candidate.trained for candidate in found)
+
+    def test_mixed_bits_fill_the_size_that_is_asked_for(self, deep_teacher: Artifact) -> None:
+        config = deep_teacher.config
+        size = 1.25 * rough_bytes(config, [("quantize", {"bits": 3})])
+        (mixed,) = (c for c in candidates(config, training=False, size=size) if c.precision == "mixed bits")
+        made = Builder(deep_teacher, None).build(mixed)
+        assert 0.9 * size < weights_file_bytes(made) <= size
+        assert made.config.littlefoot.quantization.bits not in (2, 3, 4, 8)  # a mean of several
+        for impossible in (1.0, 1e12):
+            found = candidates(config, training=False, size=impossible)
+            assert not any(c.precision == "mixed bits" for c in found)
+
+    def test_more_than_half_of_the_layers_are_spread(self, deep_teacher: Artifact) -> None:
+        students = {
+            c.shape: c.steps[0][1]["student"]
+            for c in candidates(deep_teacher.config.replace(num_hidden_layers=12))
+            if c.shape.endswith("layers")
+        }
+        assert students["9 of 12 layers"] == {"layers": 9, "initialisation": "spread"}
+        assert students["6 of 12 layers"] == {"layers": 6, "initialisation": "every_k"}
 
     def test_a_latency_makes_all_of_them_stream(self, teacher: Artifact) -> None:
         for candidate in candidates(teacher.config, 500.0):
@@ -167,7 +195,7 @@ class TestBuild:
         builder = Builder(deep_teacher, manifest.index(tones))
         for candidate in candidates(deep_teacher.config)[:40:4]:
             exact = weights_file_bytes(builder.build(candidate))
-            rough = rough_bytes(builder.shape(candidate).config, candidate)
+            rough = rough_bytes(builder.shape(candidate).config, candidate.steps)
             assert rough == pytest.approx(exact, rel=2 * SLACK)
 
     def test_speeds_of_models_and_of_streams(self, teacher: Artifact, tones: Path) -> None:
@@ -267,20 +295,148 @@ class TestJudge:
     def test_errors_and_their_difference(self, teacher: Artifact, tones: Path) -> None:
         heard = listen(teacher, some(manifest.index(tones), "dev", 100))
         assert heard.wer < 0.3
-        deaf = Errors(heard.words.copy(), heard.words)
+        deaf = replace(heard, errors=heard.words.copy())
         difference, low, high = deaf.more_than(heard)
         assert difference == pytest.approx(1 - heard.wer)
         assert low <= difference <= high
 
     def test_unreadable_recordings_are_left_out_for_both(self) -> None:
         words = np.array([4, 4, 4])
-        first, second = Errors(np.array([1, -1, 0]), words), Errors(np.array([2, 4, -1]), words)
+        speakers = np.arange(3)
+        first = Errors(np.array([1, -1, 0]), words, speakers)
+        second = Errors(np.array([2, 4, -1]), words, speakers)
         assert first.wer == pytest.approx(1 / 8)
         assert second.more_than(first)[0] == pytest.approx(1 / 4)
 
     def test_texts_are_needed(self, teacher: Artifact) -> None:
         with pytest.raises(ConfigError, match="transcripts"):
             Judge(teacher, [], 1)
+
+
+class TestChoice:
+    """Plans are chosen on the dev split; the test split is measured once and chooses nothing."""
+
+    @staticmethod
+    def plan(name: str, target: Target, bytes_: int, wer: float | None, floor: float = 0.1) -> Plan:
+        predicted = Figures(bytes_, 100.0, None, wer)
+        option = Option(Candidate("", name, ()), predicted)
+        misses = tuple(target.misses(predicted, floor))
+        return Plan(option, predicted, misses, target.shortfall(predicted, floor), 1.0)
+
+    def planner(self, teacher: Artifact, target: Target, tmp_path: Path) -> Planner:
+        return Planner(
+            teacher, "x", replace(target, wer=None), None, [], tmp_path / "plan", SearchSettings(), print
+        )
+
+    def test_the_nearest_is_that_which_misses_least(self, teacher: Artifact, tmp_path: Path) -> None:
+        target = parse("1.5MB")
+        planner = self.planner(teacher, target, tmp_path)
+        large = self.plan("large", target, 9_000_000, 0.11)
+        near = self.plan("near", target, 1_600_000, 0.3)
+        fits = self.plan("fits", target, 1_400_000, 0.5)
+        assert [p.option.candidate.precision for p in planner._first_plans([large, near, fits])] == [
+            "fits",
+            "near",
+            "large",
+        ]
+        assert target.shortfall(fits.predicted) == 0.0
+        slow = parse("100x")
+        assert slow.shortfall(Figures(1, 50.0)) == pytest.approx(parse("1MB").shortfall(Figures(2_000_000)))
+        assert parse("480ms").shortfall(Figures(1)) == float("inf")
+
+    def test_plans_are_tried_until_one_meets_the_target_on_dev(
+        self, teacher: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        target = parse("wer+1")
+        planner = self.planner(teacher, parse("10MB"), tmp_path)
+        plans = [self.plan(name, target, 1000, None) for name in ("first", "second", "third")]
+        dev = {"first": 0.2, "second": 0.105, "third": 0.1}
+        carried: list[str] = []
+        measured: list[str] = []
+
+        def carry_out(plan: Plan) -> Made:
+            name = plan.option.candidate.precision
+            carried.append(name)
+            figures = Figures(1000, 100.0, None, dev[name])
+            misses = tuple(target.misses(figures, 0.1))
+            shortfall = target.shortfall(figures, 0.1)
+            return Made(plan, teacher, figures, Figures(2000, 50.0, None, 0.1), misses, shortfall)
+
+        monkeypatch.setattr(planner, "carry_out", carry_out)
+        monkeypatch.setattr(
+            planning, "verified", lambda made, *rest: measured.append(made.plan.option.candidate.precision)
+        )
+        planner.best(plans)
+        assert carried == ["first", "second"]  # whatever the test split says of the second
+        assert measured == ["second"]
+        dev.update(second=0.15, third=0.13)
+        planner.best(plans)
+        assert measured == ["second", "third"]  # all miss: the nearest
+
+    def test_the_test_split_is_measured_once(
+        self, teacher: Artifact, tones: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        corpus = manifest.index(tones)
+        target = parse("wer+50")
+        figures = Figures(1000, 100.0, None, 0.5)
+        made = Made(self.plan("x", target, 1000, 0.5), teacher, figures, figures, (), 0.0)
+        outcome = verified(made, teacher, corpus, target, 1, lambda message: None)
+        assert outcome.split == ("test" if some(corpus, "test", 9) else "dev")
+        assert outcome.dev_wer == 0.5
+        assert outcome.measured.wer == outcome.first.wer
+        assert outcome.excess == pytest.approx((-0.5, -0.5, -0.5))
+        assert "is met: on" in str(outcome.verdict)
+
+    @pytest.mark.parametrize(
+        ("margin", "says"),
+        [
+            (0.3, "is met by the estimate only"),
+            (-0.3, "is missed by the estimate only"),
+            (20.0, "is met: on 40 test utterances the errors are -20.00 points from it"),
+            (-12.0, "is missed: on 40 test utterances the errors are +12.00 points from it"),
+        ],
+    )
+    def test_the_interval_says_what_the_estimate_is_worth(
+        self, teacher: Artifact, margin: float, says: str
+    ) -> None:
+        generator = np.random.default_rng(0)
+        words = np.full(40, 10)
+        theirs = generator.binomial(words, 0.3)
+        mine = np.minimum(theirs + generator.integers(0, 4, 40), words)
+        more = 100 * float((mine - theirs).sum() / words.sum())
+        errors = [Errors(counts, words, np.arange(40)) for counts in (mine, theirs)]
+        text = f"wer+{more + margin:.4f}"
+        target = parse(text)
+        figures = Figures(1000, 100.0, None, errors[0].wer)
+        outcome = planning.Outcome(
+            self.plan("x", target, 1000, 0.5),
+            teacher,
+            figures,
+            None,
+            Figures(1000, 100.0, None, errors[1].wer),
+            errors[0].more_than(errors[1]),
+            excess_of(*errors, target),
+            "test",
+            40,
+            (),
+        )
+        assert says in str(outcome.verdict)
+        assert replace(outcome, excess=None).verdict is None
+
+    def test_recognisers_texts_are_no_truth_to_choose_by(self, tones: Path) -> None:
+        corpus = manifest.index(tones)
+        rows = [corpus.of_split("dev")[place] for place in range(4)]
+        guessed = [replace(row, confidence=0.9) for row in rows[:3]]
+
+        def chosen(utterances: list[Any]) -> list[Any]:
+            class Rows:
+                def of_split(self, split: str) -> list[Any]:
+                    return utterances
+
+            return some(Rows(), "dev", 10)  # type: ignore[arg-type]
+
+        assert chosen([*guessed, rows[3]]) == [rows[3]]
+        assert len(chosen(guessed)) == 3
 
 
 class TestSurvey:
@@ -320,6 +476,18 @@ class TestSurvey:
         few = [c for c in candidates(teacher.config) if c.shape in ("", "1 of 2 layers")]
         with pytest.raises(ConfigError, match=says):
             survey(builder, few, parse(text), 1, lambda message: None)
+
+    def test_what_cannot_be_reached_names_the_nearest(
+        self, deep_teacher: Artifact, tones: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        builder = Builder(deep_teacher, manifest.index(tones))
+        few = [
+            c for c in candidates(deep_teacher.config) if c.name in ("all of it, int8", "all of it, 1 bit")
+        ]
+        smallest = weights_file_bytes(builder.build(next(c for c in few if c.precision == "1 bit")))
+        target = parse(f"{smallest - 10}B")
+        with pytest.raises(ConfigError, match="the nearest, all of it, 1 bit, has"):
+            survey(builder, few, target, 1, lambda message: None)
 
 
 class TestTrainings:
@@ -400,7 +568,7 @@ class TestCommand:
         assert "too little to learn from" in result.err
         made = artifacts.load(out)
         assert weights_file_bytes(made) == record["measured"]["bytes"] <= 300e3
-        assert made.config.littlefoot["plan"] == record
+        assert made.config.littlefoot.plan.to_dict() == record
         assert "## Made for 300kB" in made.card
 
     def test_it_needs_no_speech_where_errors_are_no_matter(
@@ -437,7 +605,10 @@ class TestCommand:
             ([], "one of the two"),
             (["--target", "12 furlongs"], "not understood"),
             (["--target", "1kB"], "cannot be reached"),
-            (["--target", "300kB", "--set", "distill.train.lr=1"], "must be 'model' or 'train'"),
+            (
+                ["--target", "300kB", "--set", "distill.train.lr=1"],
+                "the recipe has no step 'distill', but 1 (train)",
+            ),
             (["--target", "300kB"], "--yes"),
         ],
     )
@@ -446,6 +617,8 @@ class TestCommand:
         assert result.code == 2
         assert says in result.err
         assert not (tmp_path / "out").exists()
+        if says != "--yes":  # plans are ready to be carried out
+            assert not (tmp_path / "out-plan").exists()
 
     @pytest.mark.slow
     @pytest.mark.usefixtures("enough")

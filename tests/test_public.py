@@ -14,7 +14,7 @@ from littlefoot.runtime import recognizer, stream
 NAMES = [
     *("Alternative", "ArtifactError", "AudioError", "CheckpointError", "ConfigError", "EngineError"),
     *("LittlefootError", "ManifestError", "MissingExtraError", "Partial", "Recognizer", "Segment", "Stream"),
-    *("TrainingError", "Transcription", "Word", "__version__", "load"),
+    *("TextError", "TrainingError", "Transcription", "Word", "__version__", "load"),
 ]
 
 

@@ -74,7 +74,7 @@ def in_a_process(hub: Hub, home: Path, *arguments: str | Path, token: str = hubs
 
 def with_notes(made: Artifact, card: str | None = None, **notes: object) -> Artifact:
     """With entries in its configuration's own section."""
-    config = made.config.replace(littlefoot={**made.config.littlefoot, **notes})
+    config = made.config.replace(littlefoot={**made.config.littlefoot.to_dict(), **notes})
     return replace(made, config=config, card=made.card if card is None else card)
 
 
@@ -144,9 +144,9 @@ def test_what_is_made_of_a_revision_records_its_commit(hub: Hub, commits: list[s
     ):
         done = in_a_process(hub, tmp_path, *command, token="")
         assert done.code == 0, done.err
-    assert artifact.load(tmp_path / "eight").config.littlefoot["origin"] == origin
+    assert artifact.load(tmp_path / "eight").config.littlefoot.origin.to_dict() == origin
     shrunk = artifact.load(tmp_path / "made")
-    assert shrunk.config.littlefoot["teacher"]["origin"] == origin
+    assert shrunk.config.littlefoot.teacher.origin.to_dict() == origin
     assert f"commit `{commits[0]}` of anna/tiny" in shrunk.card
     for record in ("job.json", "summary.json"):
         assert json.loads((tmp_path / "labels" / record).read_text())["model_origin"] == origin

@@ -34,7 +34,7 @@ from littlefoot.compress.quantize import (
 from littlefoot.compress.rounding import InputScale, fit, input_scale, round_input, round_weight
 from littlefoot.errors import AudioError, ConfigError, ManifestError
 from littlefoot.network.inventory import WAVEFORM_LAYER
-from littlefoot.runtime import engine, graph
+from littlefoot.runtime import graph, registry
 
 CLIPS = [speechlike(0.8, seed) for seed in range(3)]
 STATIC = QuantizeConfig()
@@ -291,7 +291,7 @@ def test_calibration_takes_a_part_of_many_and_long_recordings(
 
 def run(artifact: Artifact, name: str) -> list[np.ndarray]:
     """The logits of all clips by one engine."""
-    loaded = engine.create(artifact, name, threads=1, precision="f32", cached=False)
+    loaded = registry.create(artifact, name, threads=1, precision="f32", cached=False)
     return [loaded.run(clip) for clip in CLIPS]
 
 
@@ -342,7 +342,7 @@ def test_static_covers_all_layers_but_the_first(family: str) -> None:
     for name in factors:
         assert made.weights[f"{name}.input_zero_point"] == np.int8(0)
     first = [WAVEFORM_LAYER] if WAVEFORM_LAYER in layers(made) else []  # a spectrogram has no weights
-    assert made.config.littlefoot["quantization"] == {"bits": 8, "mode": "static", "kept": first}
+    assert made.config.littlefoot.quantization.to_dict() == {"bits": 8, "mode": "static", "kept": first}
     for name, weight in model.artifact.weights.items():
         if name.removesuffix(".weight") not in stored:
             np.testing.assert_array_equal(made.weights[name], weight)
@@ -356,7 +356,7 @@ def test_dynamic_covers_the_linear_layers_only(family: str) -> None:
     assert stored == {name for name in layers(original) if original.weights[f"{name}.weight"].ndim == 2}
     assert stored == set(quantized_layers(made.weights))
     assert not any("input_" in name for name in made.weights)
-    assert made.config.littlefoot["quantization"] == {"bits": 8, "mode": "dynamic", "kept": []}
+    assert made.config.littlefoot.quantization.to_dict() == {"bits": 8, "mode": "dynamic", "kept": []}
 
 
 def test_the_stored_weight_is_the_original_after_rounding(base: Calibrated) -> None:
@@ -398,7 +398,7 @@ def test_a_saved_model_comes_back_whole(mode: str, base: Calibrated, tmp_path: P
     for name, weight in made.weights.items():
         assert found.weights[name].dtype == weight.dtype, name
         np.testing.assert_array_equal(found.weights[name], weight, err_msg=name)
-    assert found.config.littlefoot["quantization"] == made.config.littlefoot["quantization"]
+    assert found.config.littlefoot.quantization == made.config.littlefoot.quantization
     for a, b in zip(gate.run(found, CLIPS, "f32"), gate.run(made, CLIPS, "f32"), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -451,7 +451,7 @@ def test_a_dynamic_network_rounds_a_shared_input_once(base: Calibrated) -> None:
 def test_patterns_keep_layers_in_higher_precision(base: Calibrated) -> None:
     keep = ("feature_extractor.*", "*.q_proj", "lm_head")
     made = base.quantized(QuantizeConfig(keep=keep))
-    kept = made.config.littlefoot["quantization"]["kept"]
+    kept = made.config.littlefoot.quantization.kept
     assert kept == sorted(
         name
         for name in layers(base.artifact)
@@ -509,7 +509,7 @@ def test_a_model_that_passes_the_gate_is_quantized_throughout(base: Calibrated) 
     assert report.harm == {}
     assert 0 < report.comparison.logit_error < 0.1
     assert report.speedup > 0
-    section = made.config.littlefoot["quantization"]
+    section = made.config.littlefoot.quantization.to_dict()
     assert section["logit_error"] == pytest.approx(report.comparison.logit_error, abs=1e-5)
     assert section["disagreement"] == pytest.approx(report.comparison.disagreement, abs=1e-5)
     assert section["speedup"] == pytest.approx(report.speedup, abs=0.01)

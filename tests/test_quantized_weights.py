@@ -13,8 +13,8 @@ from artifacts import few_bits, noise
 from littlefoot.artifact import Artifact
 from littlefoot.artifact.packing import TERNARY
 from littlefoot.errors import ArtifactError, LittlefootError
-from littlefoot.runtime.engine import create
 from littlefoot.runtime.native import engine as native
+from littlefoot.runtime.registry import create
 
 Damage = Callable[[np.ndarray], np.ndarray | None]
 

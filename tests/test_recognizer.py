@@ -27,8 +27,10 @@ from littlefoot.decode.beam import BeamConfig
 from littlefoot.decode.ngram import estimate
 from littlefoot.errors import AudioError
 from littlefoot.network.config import ModelConfig
-from littlefoot.runtime import engine, recognizer
-from littlefoot.runtime.recognizer import Recognizer, windows
+from littlefoot.runtime import recognizer, registry
+from littlefoot.runtime import windows as windowing
+from littlefoot.runtime.recognizer import Recognizer
+from littlefoot.runtime.windows import windows
 
 RATE = 16_000
 BLANK, DELIMITER, E, T, A = 0, 4, 5, 6, 7  # in artifacts.TOKENS
@@ -63,7 +65,7 @@ def model() -> Artifact:
 def real() -> Recognizer:
     """A tiny random model that says something else at any time."""
     model = artifacts.talkative(artifacts.tiny(), speechlike(1.0))
-    return Recognizer(model, engine.create(model, "openvino", threads=1))
+    return Recognizer(model, registry.create(model, "openvino", threads=1))
 
 
 @pytest.fixture
@@ -105,8 +107,8 @@ def test_decided_frames_join_without_gap_or_overlap(
     samples = np.arange(total, dtype=np.float32)  # each sample says where it is
     blocks = np.split(samples, np.cumsum(sizes)[:-1]) if sizes else []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recognizer, "WINDOW_SECONDS", window / RATE)
-        patch.setattr(recognizer, "CONTEXT_SECONDS", 50 / RATE)
+        patch.setattr(windowing, "WINDOW_SECONDS", window / RATE)
+        patch.setattr(windowing, "CONTEXT_SECONDS", 50 / RATE)
         cut = list(windows(blocks, front.frames, stride))
     decided: list[float] = []
     for part in cut:
@@ -123,8 +125,8 @@ def test_windows_see_their_neighbours_on_both_sides(sizes: list[int]) -> None:
     front = Cut(stride, 20)
     blocks = np.split(np.arange(total, dtype=np.float32), np.cumsum(sizes)[:-1])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recognizer, "WINDOW_SECONDS", 400 / RATE)
-        patch.setattr(recognizer, "CONTEXT_SECONDS", 80 / RATE)
+        patch.setattr(windowing, "WINDOW_SECONDS", 400 / RATE)
+        patch.setattr(windowing, "CONTEXT_SECONDS", 80 / RATE)
         cut = list(windows(blocks, front.frames, stride))
     for part in cut[1:]:
         assert part.first_frame * stride == 80
@@ -183,7 +185,7 @@ def test_normalisation_is_as_the_preprocessor_says() -> None:
     plain, normalizing = (
         Recognizer(
             replace(model, preprocessor={"do_normalize": wish, "sampling_rate": RATE}),
-            engine.create(model, "openvino", threads=1, precision="f32"),
+            registry.create(model, "openvino", threads=1, precision="f32"),
         )
         for wish in (False, True)
     )
@@ -206,14 +208,14 @@ def test_blocks_are_read_only_when_they_are_needed(
     run = levels.engine.run
 
     def watched(waveform: np.ndarray) -> np.ndarray:
-        behind.append(len(read) * recognizer.WINDOW_SECONDS - sum(levels.engine.lengths) / RATE)  # type: ignore[attr-defined]
+        behind.append(len(read) * windowing.WINDOW_SECONDS - sum(levels.engine.lengths) / RATE)  # type: ignore[attr-defined]
         return run(waveform)
 
     monkeypatch.setattr(recognizer.reading, "blocks", blocks)
     monkeypatch.setattr(levels.engine, "run", watched)
     assert levels.transcribe("anything", vad="off").duration == 200
     assert len(behind) >= 10
-    assert max(behind) <= 2 * recognizer.WINDOW_SECONDS
+    assert max(behind) <= 2 * windowing.WINDOW_SECONDS
 
 
 def test_memory_does_not_grow_with_the_length(levels: Recognizer, tmp_path: Path) -> None:
@@ -301,8 +303,8 @@ def test_what_is_silent_has_no_text_and_a_short_clip_is_heard_whole(levels: Reco
 
 @pytest.fixture
 def short_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recognizer, "WINDOW_SECONDS", 1.0)
-    monkeypatch.setattr(recognizer, "CONTEXT_SECONDS", 0.1)
+    monkeypatch.setattr(windowing, "WINDOW_SECONDS", 1.0)
+    monkeypatch.setattr(windowing, "CONTEXT_SECONDS", 0.1)
 
 
 @pytest.mark.usefixtures("short_windows")
@@ -394,7 +396,7 @@ def test_the_shortest_audio_with_a_frame_has_one(real: Recognizer) -> None:
 @pytest.mark.parametrize("level", [0.0, 1.0])
 def test_silence_gives_finite_logits(model: Artifact, level: float) -> None:
     normalizing = replace(model, preprocessor={"do_normalize": True, "sampling_rate": RATE})
-    listener = Recognizer(normalizing, engine.create(normalizing, threads=1))
+    listener = Recognizer(normalizing, registry.create(normalizing, threads=1))
     logits = listener.logits(np.full(RATE, level, np.float32))
     assert np.isfinite(logits).all()
     listener.transcribe(np.full(RATE, level, np.float32))
@@ -444,7 +446,7 @@ def test_a_checkpoint_of_transformers_is_loaded_and_says_the_same(tmp_path: Path
 def test_an_artifact_is_loaded_and_says_the_same(tmp_path: Path) -> None:
     waveform = speechlike(1.0)
     model = artifacts.talkative(artifacts.tiny(), waveform)
-    real = Recognizer(model, engine.create(model, "openvino", threads=1))
+    real = Recognizer(model, registry.create(model, "openvino", threads=1))
     artifact_files.save(model, tmp_path / "model")
     loaded = littlefoot.load(str(tmp_path / "model"), threads=1)
     np.testing.assert_allclose(loaded.logits(waveform), real.logits(waveform), atol=1e-4)

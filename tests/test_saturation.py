@@ -18,7 +18,7 @@ from littlefoot.artifact import Artifact
 from littlefoot.artifact.linear import EightBitWeight, PackedWeight, Rounding, StoredLayer
 from littlefoot.compress import calibration, rounding
 from littlefoot.compress.quantize import QuantizeConfig, quantize_dynamic, quantize_static
-from littlefoot.runtime import engine, graph
+from littlefoot.runtime import graph, openvino, registry
 from littlefoot.runtime.saturation import SAFE, may_saturate, narrowed
 from littlefoot.runtime.stream_state import WAVEFORM
 from littlefoot.system import machine
@@ -57,7 +57,7 @@ def in_floating_point(artifact: Artifact) -> np.ndarray:
 
 @pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
 def test_engines_cut_nothing_off(name: str, loud: Artifact) -> None:
-    logits = engine.create(loud, name, precision="f32", cached=False).run(CLIP)
+    logits = registry.create(loud, name, precision="f32", cached=False).run(CLIP)
     computed = artifacts.as_computed(loud) if name == "openvino" else loud
     assert difference(logits, in_floating_point(computed)) < 0.02
 
@@ -67,8 +67,8 @@ def test_seven_bits_are_taken_where_the_processor_needs_them(
 ) -> None:
     found = {}
     for saturates in (True, False):
-        monkeypatch.setattr(engine, "may_saturate", lambda answer=saturates: answer)
-        found[saturates] = engine.create(loud, "openvino", precision="f32").run(CLIP)  # cached apart
+        monkeypatch.setattr(openvino, "may_saturate", lambda answer=saturates: answer)
+        found[saturates] = registry.create(loud, "openvino", precision="f32").run(CLIP)  # cached apart
     assert difference(found[True], in_floating_point(replace(loud, weights=narrowed(loud.weights)))) < 0.02
     assert not np.array_equal(found[True], found[False])
     if not may_saturate():
@@ -137,8 +137,8 @@ def test_shared_weights_are_computed_as_those_of_one_layer(
         for name, weight in made.weights.items()
     }
     unshared = replace(made, config=made.config.replace(layer_blocks=()), weights={**second, **made.weights})
-    monkeypatch.setattr(engine, "may_saturate", lambda: True)
-    found, expected = (engine.create(model, "onnxruntime").run(CLIP) for model in (made, unshared))
+    monkeypatch.setattr("littlefoot.runtime.onnxruntime.may_saturate", lambda: True)
+    found, expected = (registry.create(model, "onnxruntime").run(CLIP) for model in (made, unshared))
     np.testing.assert_array_equal(found, expected)
 
 

@@ -18,8 +18,8 @@ from littlefoot.decode.beam import BeamConfig, BeamDecoder
 from littlefoot.errors import AudioError, ConfigError
 from littlefoot.network.config import ModelConfig
 from littlefoot.network.families import FAMILIES
-from littlefoot.runtime.engine import create, create_stream
 from littlefoot.runtime.frames import ChunkedFrames, Frames, WindowedFrames
+from littlefoot.runtime.registry import create, create_stream
 from littlefoot.runtime.stream import Stream
 from littlefoot.training.module import CTCModel
 
@@ -261,7 +261,7 @@ def test_windows_of_other_models_join_without_a_gap() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"chunk_frames": -1}, "chunk_frames must be 0 or more"),
+        ({"chunk_frames": -1}, "chunk_frames must be at least 0, not -1"),
         ({"left_context_frames": 3, "chunk_frames": 0}, "need chunk_frames"),
         ({"left_context_frames": 0}, "needs left_context_frames"),
         ({"right_context_frames": 500}, "must be less than the positional"),

@@ -90,8 +90,8 @@ def test_families_that_cannot_stream_are_refused(tones: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"chunk_frames": 0}, "chunk_frames must be at least 1"),
-        ({"other_chunks": (4, -1)}, "other_chunks must be 0 or more"),
+        ({"chunk_frames": 0}, "chunk_frames must be greater than 0"),
+        ({"other_chunks": (4, -1)}, r"other_chunks\[1\] must be at least 0, not -1"),
         ({"teacher": "mine"}, "teacher must be previous or first"),
     ],
 )
@@ -104,9 +104,9 @@ def test_a_model_learns_to_stream(teacher: Artifact, tones: Path, tmp_path: Path
     train = TrainConfig(**{**QUIET, "steps": 200, "ema_decay": 0.9})
     config = StreamingConfig(4, left_context_frames=20, other_chunks=(2, 0), train=train)
     made = stream(teacher, config, StepContext(teacher, manifest.index(tones), tmp_path, False, print))
-    assert made.config.littlefoot["training"]["method"] == "streaming distillation"
-    assert made.config.littlefoot["training"]["dev"]["cer"]["tones"] < 0.4
-    assert made.config.littlefoot["streaming"] == {"trained_chunk_frames": [2, 4]}
+    assert made.config.littlefoot.training.method == "streaming distillation"
+    assert made.config.littlefoot.training.dev.cer["tones"] < 0.4
+    assert made.config.littlefoot.streaming.to_dict() == {"trained_chunk_frames": [2, 4]}
     saved = artifact.save(made, tmp_path / "live")
     loaded = recognizer.load(saved, precision="f32")
     assert loaded.streams

@@ -22,12 +22,15 @@ from tones import write_recipe
 
 from littlefoot import artifact
 from littlefoot.audio import manifest
+from littlefoot.compress import load_recipe
+from littlefoot.compress.finetune import begin
 from littlefoot.errors import ConfigError, TrainingError
 from littlefoot.training import objective
 from littlefoot.training import train as trainer
+from littlefoot.training.notes import overlap
 from littlefoot.training.objective import CTC
 from littlefoot.training.optimizer import learning_rate, make_optimizer
-from littlefoot.training.train_config import TrainConfig, load_recipe
+from littlefoot.training.train_config import TrainConfig
 from littlefoot.training.training_state import CheckpointStore
 from littlefoot.training.validation import DevScore, DevSet
 
@@ -36,7 +39,7 @@ QUIET: dict[str, Any] = {"speeds": [1.0], "time_mask_fraction": 0.0, "feature_ma
 
 def run(recipe_path: Path, out: Path, resume: bool = False, overrides: tuple[str, ...] = ()) -> float | None:
     recipe = load_recipe(recipe_path, overrides)
-    model = trainer.make_model(recipe)
+    model = begin(recipe)
     return trainer.train(CTC(model), manifest.index(recipe.data), recipe.train, out, resume)
 
 
@@ -53,9 +56,9 @@ def test_a_tiny_model_learns_a_handful_of_utterances(tones: Path, tmp_path: Path
     losses = [row["loss"] for row in rows(tmp_path / "out") if "loss" in row]
     assert losses[-1] < 0.3 < 2 < losses[0]
     trained = artifact.load(tmp_path / "out")
-    record = trained.config.littlefoot["training"]
-    assert record["data"]["tones"]["utterances"] == 12
-    assert record["dev"]["wer"]["tones"] == wer
+    record = trained.config.littlefoot.training
+    assert record.data["tones"].utterances == 12
+    assert record.dev.wer["tones"] == wer
     assert "| tones | 12 |" in trained.card
 
 
@@ -280,7 +283,7 @@ def test_sharded_training_resumes_where_it_was(
 
 def test_recomputed_activations_give_the_same_gradient_from_less_memory(tones: Path, tmp_path: Path) -> None:
     recipe = load_recipe(write_recipe(tmp_path, tones), ["model.num_hidden_layers=6"])
-    model = trainer.make_model(recipe)
+    model = begin(recipe)
     waveforms, lengths = torch.randn(2, 16_000), torch.tensor([16_000, 12_000])
     gradients, kept = [], []
     for model.recompute in (False, True):
@@ -302,7 +305,7 @@ def test_recomputed_activations_give_the_same_gradient_from_less_memory(tones: P
 
 def test_a_frozen_front_end_stays_as_it_is(tones: Path, tmp_path: Path) -> None:
     recipe = load_recipe(write_recipe(tmp_path, tones, steps=3, ema_decay=0.0, freeze_front_end=True))
-    model = trainer.make_model(recipe)
+    model = begin(recipe)
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
     trainer.train(CTC(model), manifest.index(recipe.data), recipe.train, tmp_path / "out")
     changed = {name for name, weight in model.state_dict().items() if not torch.equal(weight, before[name])}
@@ -323,7 +326,7 @@ def test_training_ends_early_when_the_dev_errors_stay(tones: Path, tmp_path: Pat
     wer = run(recipe, tmp_path / "out")
     steps = [row["step"] for row in rows(tmp_path / "out") if "dev_wer" in row]
     assert steps == [2, 4, 6, 8]  # the first is the best
-    assert wer == artifact.load(tmp_path / "out").config.littlefoot["training"]["dev"]["wer"]["tones"]
+    assert wer == artifact.load(tmp_path / "out").config.littlefoot.training.dev.wer["tones"]
 
 
 def test_the_mean_of_the_best_models_is_taken_where_it_is_better(
@@ -343,7 +346,7 @@ def test_the_mean_of_the_best_models_is_taken_where_it_is_better(
     out = artifact.load(tmp_path / "out")
     for name, weight in out.weights.items():
         np.testing.assert_allclose(weight, np.mean([p.weights[name] for p in parts], axis=0), atol=1e-6)
-    assert out.config.littlefoot["training"]["dev"]["wer"] == {"tones": 0.4}
+    assert out.config.littlefoot.training.dev.wer == {"tones": 0.4}
 
     scores = iter([0.9, 0.5, 0.8, 0.6, 0.7, 0.55])  # now the mean is worse than the best
     assert run(recipe, tmp_path / "again") == 0.5
@@ -354,9 +357,9 @@ def test_the_mean_of_the_best_models_is_taken_where_it_is_better(
 
 def test_dev_rows_that_are_trained_on_are_warned_about(tones: Path) -> None:
     rows = manifest.index(tones)  # whose dev split repeats four of the training split
-    (warning,) = trainer.overlap(rows)
+    (warning,) = overlap(rows)
     assert "4 of 4 dev utterances" in warning
-    assert not trainer.overlap(rows.of_split("train"))
+    assert not overlap(rows.of_split("train"))
 
 
 @pytest.mark.parametrize(("schedule", "half"), [("cosine", 0.5), ("linear", 0.5), ("constant", 1.0)])
@@ -372,7 +375,7 @@ def test_learning_rate_rises_then_decays(schedule: str, half: float) -> None:
 
 def test_weight_decay_is_for_matrices_only(tones: Path, tmp_path: Path) -> None:
     recipe = load_recipe(write_recipe(tmp_path, tones))
-    decayed, plain = make_optimizer(trainer.make_model(recipe), recipe.train).param_groups
+    decayed, plain = make_optimizer(begin(recipe), recipe.train).param_groups
     assert decayed["weight_decay"] > 0 == plain["weight_decay"]
     assert {p.ndim for p in plain["params"]} == {1}
     assert 1 not in {p.ndim for p in decayed["params"]}
@@ -382,11 +385,11 @@ def test_weight_decay_is_for_matrices_only(tones: Path, tmp_path: Path) -> None:
     ("override", "message"),
     [
         ("train.warmup_step=3", "unknown setting 'train.warmup_step': did you mean 'train.warmup_steps'"),
-        ("train.lr=fast", "train.lr: .*not 'fast'"),
+        ("train.lr=fast", "train.lr must be a valid number, .*not 'fast'"),
         ("train.steps=0", "train.steps must be greater than 0"),
-        ("train.schedule=stairs", "train.schedule must be one of cosine, linear, constant"),
-        ("data.x=1", "the section must be 'model' or 'train'"),
-        ("train.lr", "write section.key=value"),
+        ("train.schedule=stairs", "train.schedule must be cosine, linear or constant, not 'stairs'"),
+        ("data.x=1", r"the recipe has no step 'data', but 1 \(train\)"),
+        ("train.lr", "write step.key=value"),
         ("model.hidden_size=33", "hidden_size 33 cannot be divided"),
     ],
 )
@@ -394,7 +397,13 @@ def test_impossible_settings_are_refused_by_name(
     tones: Path, tmp_path: Path, override: str, message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        trainer.make_model(load_recipe(write_recipe(tmp_path, tones), [override]))
+        begin(load_recipe(write_recipe(tmp_path, tones), [override]))
+
+
+def test_a_training_that_is_refused_leaves_no_folder(tones: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no weight's name fits"):
+        run(write_recipe(tmp_path, tones), tmp_path / "out", overrides=("train.freeze=[no.such.weight]",))
+    assert not list(tmp_path.glob("out*"))
 
 
 def test_settings_can_be_changed_on_the_command_line(tones: Path, tmp_path: Path) -> None:
@@ -412,6 +421,6 @@ def test_no_is_a_precision_and_an_answer(tones: Path, tmp_path: Path, word: str,
 
 def test_the_bundled_models_recipe_is_valid() -> None:
     recipe = load_recipe(Path(__file__).parents[1] / "recipes" / "littlefoot-en-first.yaml")
-    model = trainer.make_model(recipe)
+    model = begin(recipe)
     assert model.config.frame_ms == 30
     assert model.vocabulary.unknown("IT'S A QUIZ") == set()

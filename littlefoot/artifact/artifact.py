@@ -128,7 +128,7 @@ def check_weights(weights: dict[str, npt.NDArray[Any]], config: ModelConfig) -> 
 
 def check_transformers(artifact: Artifact) -> None:
     """Check that transformers can load such a model. Raises ConfigError if not."""
-    if "quantization" in artifact.config.littlefoot:
+    if artifact.config.littlefoot.quantization is not None:
         raise ConfigError("transformers cannot load a quantized artifact: export its full-precision original")
     if own := artifact.config.own_settings:
         raise ConfigError(f"transformers has no models with {', '.join(own)}: use --to onnx or --to openvino")
@@ -172,7 +172,7 @@ def _write(artifact: Artifact, directory: Path) -> None:
     safetensors_io.write(directory / WEIGHTS, tensors, metadata)
     config = artifact.config.to_dict()
     config["littlefoot"] = {
-        **artifact.config.littlefoot,
+        **artifact.config.littlefoot.to_dict(),
         "format_version": FORMAT_VERSION,
         "extra_keys": sorted(set(artifact.config.extra) - ALWAYS_EXTRA),
     }

@@ -159,8 +159,7 @@ def _kind(path: Path) -> str | None:
 def _with_origin(loaded: Artifact, origin: dict[str, str] | None) -> Artifact:
     if origin is None:
         return loaded
-    section = {**loaded.config.littlefoot, "origin": origin}
-    return replace(loaded, config=loaded.config.replace(littlefoot=section))
+    return replace(loaded, config=loaded.config.noting(origin=origin))
 
 
 def _download(repository: str, revision: str | None, language: str | None) -> Path:

@@ -11,6 +11,7 @@ from typing import Any
 from littlefoot.artifact import artifact, checkpoint, checksums, side_files
 from littlefoot.artifact.artifact import Artifact, weights_file_bytes
 from littlefoot.errors import CheckpointError, ConfigError, LittlefootError
+from littlefoot.network.provenance import Plan, Teacher
 
 TASK = "automatic-speech-recognition"
 _FRONT_MATTER = re.compile(r"\s*---[ \t]*\r?\n(.*?\n)?---[ \t]*(\r?\n|$)", re.DOTALL)
@@ -129,10 +130,10 @@ def metadata(
     from huggingface_hub import EvalResult, ModelCardData
 
     config, section = model.config, model.config.littlefoot
-    quantization = section.get("quantization")
+    quantization = section.quantization
     tags = ["speech", "ctc", config.model_type]
     if quantization:
-        bits = quantization.get("bits")
+        bits = quantization.bits
         tags.append(f"{bits}-bit" if isinstance(bits, int) else "quantized")
     if config.chunk_frames:
         tags.append("streaming")
@@ -165,15 +166,13 @@ def metadata(
 def _word_errors(model: Artifact) -> Iterator[tuple[str, str, float]]:
     """Return the error rates that were measured for this model: set, split, rate."""
     section = model.config.littlefoot
-    plan = section.get("plan") or {}
-    measured = plan.get("measured") or {}
-    same = measured.get("bytes") == weights_file_bytes(model)
-    if same and measured.get("wer") is not None:
-        yield f"{plan['utterances']} utterances", plan["split"], measured["wer"]
-    quantization = section.get("quantization")
-    dev = (section.get("training") or {}).get("dev") or {}
-    if not quantization or quantization.get("trained"):
-        for name, rate in dev.get("wer", {}).items():
+    plan = section.plan or Plan()
+    same = plan.measured.bytes == weights_file_bytes(model)
+    if same and plan.measured.wer is not None:
+        yield f"{plan.utterances} utterances", plan.split, plan.measured.wer
+    dev = section.training and section.training.dev
+    if dev and (section.quantization is None or section.quantization.trained):
+        for name, rate in dev.wer.items():
             yield name, "dev", rate
 
 
@@ -188,10 +187,10 @@ def with_metadata(card: str, values: dict[str, Any]) -> str:
 
 def _base_model(model: Artifact, api: Any) -> str | None:
     """Return the Hub's name of the model that this one was made from, if it is from the Hub."""
-    teacher = str((model.config.littlefoot.get("teacher") or {}).get("name", "")).partition("@")[0]
+    teacher = (model.config.littlefoot.teacher or Teacher()).name.partition("@")[0]
     if not _REPOSITORY.fullmatch(teacher) or not api.repo_exists(teacher):
         return None
-    return str(teacher)
+    return teacher
 
 
 def _reason(error: Exception) -> str:

@@ -18,6 +18,7 @@ from littlefoot.artifact.artifact import Artifact
 from littlefoot.artifact.linear import PackedWeight, StoredLayer, packed_layers, put, read
 from littlefoot.artifact.packing import symmetric
 from littlefoot.errors import ConfigError
+from littlefoot.network.provenance import Quantization
 
 
 def upper_bits(levels: Any, bits: int, fewer: int) -> Any:
@@ -35,8 +36,8 @@ def at_bits(artifact: Artifact, bits: int) -> Artifact:
 
     Raises ConfigError for a precision that the artifact does not have.
     """
-    quantization: dict[str, Any] = artifact.config.littlefoot.get("quantization", {})
-    known = quantization.get("precisions", [])
+    quantization = artifact.config.littlefoot.quantization or Quantization()
+    known = quantization.precisions
     if bits not in known:
         raise ConfigError(
             f"the model cannot run with {bits} bits: it has {' and '.join(map(str, known))}"
@@ -61,6 +62,6 @@ def at_bits(artifact: Artifact, bits: int) -> Artifact:
             change = fewer * scale[:, None] - levels * weight.scale[:, None]  # the shift's part of the bias
             biases[f"{name}.bias"] = (stored[f"{name}.bias"] + change @ shift).astype(np.float32)
     weights = put(stored, layers) | biases
-    section = {key: value for key, value in quantization.items() if key != "precisions"} | {"bits": bits}
-    config = artifact.config.replace(littlefoot={**artifact.config.littlefoot, "quantization": section})
+    section = {key: value for key, value in quantization.to_dict().items() if key != "precisions"}
+    config = artifact.config.noting(quantization=section | {"bits": bits})
     return replace(artifact, weights=weights, config=config)

@@ -51,7 +51,8 @@ class LittlefootSubject:
             contender.source, contender.engine, threads, contender.precision, contender.language
         )
         self.engine = self.recognizer.engine.name
-        self.precision = getattr(self.recognizer.engine, "precision", "f32")
+        self.precision = self.recognizer.engine.precision
+        self.kernels = self.recognizer.engine.kernels
 
     def transcribe(self, waveform: Waveform) -> str:
         return self.recognizer.transcribe(waveform).text

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from littlefoot.runtime.engine import openvino_core
+from littlefoot.runtime.openvino import openvino_core
 
 SIZE = 1536
 """Rows and columns: 7 GFLOP per product, with every number used 1536 times."""

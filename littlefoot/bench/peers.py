@@ -192,7 +192,7 @@ class OpenVINOSubject:
     engine = "openvino"
 
     def __init__(self, path: Path, folder: Path, threads: int) -> None:
-        from littlefoot.runtime.engine import openvino_core
+        from littlefoot.runtime.openvino import openvino_core
 
         core = openvino_core()
         rest = "bf16" if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"

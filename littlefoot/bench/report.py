@@ -193,7 +193,8 @@ class Model(Part):
     macs_per_audio_s: float | None = None
     """Multiply-accumulates of the network per second of audio, for the headline's length."""
     roofline_share: float | None = None
-    """Ratio of the time at the measured peak of its precisions to the time taken, for the headline."""
+    """Ratio of the time at the measured peak of its precisions to the time taken, for the headline. None for
+    the native kernels, whose operations are others than those of the product that the peak is of."""
     wer: float | None = None
     wer_interval: Interval | None = None
     cer: float | None = None

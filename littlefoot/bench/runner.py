@@ -69,6 +69,8 @@ class Row:
     description: dict[str, Any] = field(default_factory=dict)
     engine: str | None = None
     precision: str | None = None
+    kernels: str | None = None
+    """The kernels of ``littlefoot_native`` that compute the model, if they do."""
     load_cold: float | None = None
     rss_cold: int | None = None
     loads: list[float] = field(default_factory=list)
@@ -90,7 +92,7 @@ class Row:
         found = process.ask(
             "load", contender=asdict(self.contender), folder=str(self.folder), threads=threads
         )
-        self.engine, self.precision = found["engine"], found["precision"]
+        self.engine, self.precision, self.kernels = (found[k] for k in ("engine", "precision", "kernels"))
         return float(found["seconds"])
 
 

@@ -12,11 +12,15 @@ from math import inf
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from littlefoot.audio.manifest import Utterance
 from littlefoot.bench import energy, report
 from littlefoot.bench.runner import BenchSettings, Measured, Row
 from littlefoot.evaluate.metrics import Score, evaluate, normalize_text, word_errors
 from littlefoot.evaluate.statistics import (
+    cluster_sums,
+    clusters_of,
     is_settled,
     median_interval,
     paired_difference,
@@ -128,7 +132,7 @@ def _models(
     """The rows, and the name of the baseline."""
     alive = [row for row in measured.rows if row.error is None]
     baseline = alive[0] if alive else None
-    scores = [_Scored(row, references) for row in alive] if references else []
+    scores = [_Scored(row, references, measured.utterances) for row in alive] if references else []
     fields = {row.contender.name: _described(row) for row in measured.rows}
     for row in alive:
         own = fields[row.contender.name]
@@ -136,7 +140,7 @@ def _models(
         own["speed"] = [_speed(row, baseline, key) for key in row.times]
         _headline(own, settings)
     for row, score in zip(alive, scores, strict=False):  # no scores without references
-        fields[row.contender.name] |= score.fields(measured, scores[0])
+        fields[row.contender.name] |= score.fields(scores[0])
     for row in measured.rows:
         fields[row.contender.name]["hypotheses"] = _hypotheses(row, references)
     _rank(alive, scores, fields, settings)
@@ -225,7 +229,13 @@ def _percentiles(values: Sequence[float]) -> report.Percentiles:
 def _roofline_share(
     row: Row, counts: dict[str, int], peaks: dict[str, float], settings: BenchSettings
 ) -> float | None:
-    """Of the time that the products take at the measured peak to the time taken."""
+    """Of the time that the products take at the measured peak to the time taken.
+
+    None where the products are others than those whose peak was measured: the native kernels look sums up in
+    tables, and may exceed the peak of an engine's multiplications.
+    """
+    if row.kernels not in (None, "none"):
+        return None
     ideal = 0.0
     for precision, count in counts.items():
         peak = peaks.get(str(row.precision) if precision == "rest" else precision)
@@ -294,19 +304,33 @@ def _references(measured: Measured) -> list[str] | None:
 class _Scored:
     """A model's texts against the references."""
 
-    def __init__(self, row: Row, references: Sequence[str]) -> None:
+    def __init__(self, row: Row, references: Sequence[str], utterances: Sequence[Utterance]) -> None:
         self.row, self.references = row, references
         self.texts = [text["text"] if text else "" for text in row.texts]
-        counts = [word_errors(*pair) for pair in zip(references, self.texts, strict=True)]
-        self.errors, self.words = np.array(counts, np.int64).T
+        self.utterances = utterances
+        true = [not utterance.pseudo_labelled for utterance in utterances]
+        self.scored = [place for place, one in enumerate(true) if one or not any(true)]
+        """Places of the utterances that count: those of true transcripts where there are any."""
+        counts = [word_errors(self.references[place], self.texts[place]) for place in self.scored]
+        sums = cluster_sums(np.array(counts, np.int64), self.clusters(self.scored))
+        self.errors, self.words = sums.T
+        """Word errors and words of each speaker, or of each utterance."""
 
-    def fields(self, measured: Measured, baseline: _Scored) -> dict[str, Any]:
-        score = evaluate(self.references, self.texts)
-        names = [utterance.set_name for utterance in measured.utterances]
-        per_set = {}
-        for name in dict.fromkeys(names):
-            pairs = [(r, t) for r, t, n in zip(self.references, self.texts, names, strict=True) if n == name]
-            per_set[name] = _rates(evaluate([r for r, _ in pairs], [t for _, t in pairs]))
+    def clusters(self, places: Sequence[int]) -> npt.NDArray[np.int64]:
+        rows = [self.utterances[place] for place in places]
+        return clusters_of([(row.set_name, row.speaker) for row in rows])
+
+    def score(self, places: Sequence[int]) -> Score:
+        references, texts = ([rows[place] for place in places] for rows in (self.references, self.texts))
+        return evaluate(references, texts, clusters=self.clusters(places))
+
+    def fields(self, baseline: _Scored) -> dict[str, Any]:
+        score = self.score(self.scored)
+        names = [utterance.set_name for utterance in self.utterances]
+        per_set = {
+            name: _rates(self.score([place for place, other in enumerate(names) if other == name]))
+            for name in dict.fromkeys(names)
+        }
         found: dict[str, Any] = {
             **{key: getattr(score, key) for key in ("wer", "wer_interval", "cer", "cer_interval")},
             "per_set": per_set,

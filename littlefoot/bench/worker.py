@@ -70,7 +70,13 @@ class Worker:
         found = Contender(**contender)
         self._subject = kind(found.kind).load(found, Path(folder), threads)
         seconds = time.perf_counter() - start
-        return {"seconds": seconds, "engine": self._subject.engine, "precision": self._subject.precision}
+        subject = self._subject
+        return {
+            "seconds": seconds,
+            "engine": subject.engine,
+            "precision": subject.precision,
+            "kernels": getattr(subject, "kernels", None),
+        }
 
     def turn(self, path: str) -> dict[str, Any]:
         """Recognise a clip a few times; return the median seconds."""

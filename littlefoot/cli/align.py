@@ -4,18 +4,40 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from littlefoot.cli import inputs, options
+from littlefoot.cli import options
 from littlefoot.errors import ConfigError, LittlefootError
+from littlefoot.runtime.specification import LoadOptions, Specification
+from littlefoot.runtime.transcriber import STANDARD_INPUT
+from littlefoot.transcript.subtitles import Layout
 
 FORMATS = ("json", "srt", "vtt", "textgrid", "ctm", "tsv")
 _TEXT_SUFFIXES = (".txt", ".text", ".md", ".lab", ".trn")
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How the text is read."""
+
+    stars: Annotated[
+        str,
+        typer.Option(
+            "--stars",
+            help="Speech that the text lacks: written (where it has *), ends (before and after it too) or"
+            " sentences (between them too).",
+        ),
+    ] = "written"
+    sentences: Annotated[
+        str, typer.Option("--sentences", help="What ends a sentence: marks (.?! and blank lines) or lines.")
+    ] = "marks"
+
+
+@options.grouped
 def align(
     model: options.Model,
     audio: Annotated[str, typer.Argument(help="A recording of any length; - reads standard input.")],
@@ -24,32 +46,12 @@ def align(
         str, typer.Option("--format", help="Format: json, srt, vtt, textgrid, ctm or tsv.")
     ] = "json",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file.")] = None,
-    stars: Annotated[
-        str,
-        typer.Option(
-            "--stars",
-            help="Speech that the text lacks: written (where it has *), ends (before and after it too) or"
-            " sentences (between them too).",
-        ),
-    ] = "written",
-    sentences: Annotated[
-        str, typer.Option("--sentences", help="What ends a sentence: marks (.?! and blank lines) or lines.")
-    ] = "marks",
-    line_length: Annotated[
-        int, typer.Option("--line-length", help="Characters in a line of subtitles.")
-    ] = 42,
-    lines: Annotated[int, typer.Option("--lines", help="Lines of subtitles shown at once.")] = 2,
-    cue_seconds: Annotated[
-        float, typer.Option("--cue-seconds", help="Longest time that subtitles are shown.")
-    ] = 7.0,
     channel: Annotated[str, typer.Option("--channel", help="Channel: left, right or a number.")] = "auto",
     track: Annotated[int | None, typer.Option("--track", min=1, help="Audio track to use, from 1.")] = None,
-    engine: options.Engine = "auto",
-    threads: options.Threads = None,
-    precision: options.Precision = "auto",
-    language: options.Language = None,
-    layers: options.Layers = None,
-    bits: options.Bits = None,
+    *,
+    how: Reading,
+    layout: Layout,
+    loading: LoadOptions,
 ) -> None:
     """Find when the words, characters and sentences of a known text are spoken.
 
@@ -67,24 +69,22 @@ def align(
     from littlefoot.cli import progress
     from littlefoot.runtime import recognizer
     from littlefoot.system import atomic
-    from littlefoot.transcript.subtitles import Layout
     from littlefoot.transcript.writers import WRITERS
 
     if form not in FORMATS:
         raise ConfigError(f"--format {form} is unknown: use one of {', '.join(FORMATS)}")
-    layout = Layout(line_length, lines, cue_seconds)
     choice = Choice(channel, track)
     spoken = _text(text)
-    loaded = recognizer.load(model, engine, threads, precision, language, layers, bits=bits)
+    loaded = recognizer.load_with(Specification(model, loading))
     with ExitStack() as stack:
         source: reading.Source = audio
-        if audio == inputs.STANDARD_INPUT:
+        if audio == STANDARD_INPUT:
             source = stack.enter_context(reading.standard_input(sys.stdin.buffer))
         if choice != Choice():
             source = reading.selected(source, channel, track)
         meter = stack.enter_context(progress.recordings([audio]))
         heard = None if meter is None else lambda seconds, _: meter.heard(0, seconds)
-        result = loaded.align(source, spoken, stars, sentences, heard)
+        result = loaded.align(source, spoken, how.stars, how.sentences, heard)
     written = WRITERS[form](result, audio, layout)
     if output is None:
         typer.echo(written, nl=False)

@@ -3,102 +3,30 @@
 from __future__ import annotations
 
 import multiprocessing
-import sys
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from littlefoot.cli.inputs import STANDARD_INPUT
 from littlefoot.errors import LittlefootError
 from littlefoot.system import machine
 from littlefoot.system.processes import deaf_to_interrupts, follow_parent
 
 if TYPE_CHECKING:
-    from littlefoot.runtime.recognizer import Heard
+    from littlefoot.runtime.transcriber import Recognise, Transcriber
     from littlefoot.transcript.results import Transcription
 
 Progress = Callable[[int, float], None]
 """Callback with the index of a recording and the seconds of it that were processed."""
-Recognise = Callable[[str, "Heard | None"], "Transcription"]
-"""Function of the name of a recording and a progress callback."""
 Outcome = tuple[int, "Transcription | LittlefootError"]
 """The index of a recording and its transcription or error."""
 
 _POLL_SECONDS = 0.2
 
 
-@dataclass(frozen=True)
-class RecognizerSettings:
-    """The options that define a recogniser; they can be sent to a process."""
-
-    model: str
-    engine: str
-    threads: int | None
-    precision: str
-    language: str | None
-    layers: int | None
-    vad: str
-    beam: int | None
-    lm: Path | None
-    alpha: float | None
-    beta: float | None
-    hotwords: Path | None
-    lexicon: Path | None
-    alternatives: int
-    bits: int | None = None
-    channel: str = "auto"
-    track: int | None = None
-    case: str | None = None
-    punctuate: str | None = None
-
-    def load(self) -> Recognise:
-        """Load the model and the decoder. Raises LittlefootError."""
-        from littlefoot.audio import reading, vad
-        from littlefoot.cli.decoding import decoder
-        from littlefoot.runtime import recognizer
-        from littlefoot.transcript.conversation import EACH, transcribe_each
-        from littlefoot.transcript.style import find_punctuate, restyle
-
-        vad.create(self.vad)
-        punctuate = find_punctuate(self.punctuate) if self.punctuate else None
-        loaded = recognizer.load(
-            self.model,
-            self.engine,
-            self.threads,
-            self.precision,
-            self.language,
-            self.layers,
-            bits=self.bits,
-        )
-        search = decoder(loaded, self.beam, self.lm, self.alpha, self.beta, self.hotwords, self.lexicon)
-
-        def recognise(name: str, heard: Heard | None) -> Transcription:
-            return restyle(as_recognised(name, heard), self.case, punctuate)
-
-        def as_recognised(name: str, heard: Heard | None) -> Transcription:
-            with ExitStack() as stack:
-                source: reading.Source = name
-                if name == STANDARD_INPUT:
-                    source = stack.enter_context(reading.standard_input(sys.stdin.buffer))
-
-                def transcribe(source: reading.Source) -> Transcription:
-                    return loaded.transcribe(source, search, self.alternatives, self.vad, heard)
-
-                if self.channel == EACH:
-                    return transcribe_each(transcribe, source, self.track)
-                if (self.channel, self.track) != ("auto", None):
-                    source = reading.selected(source, self.channel, self.track)
-                return transcribe(source)
-
-        return recognise
-
-
 def run(
-    settings: RecognizerSettings, names: list[str], jobs: int, progress: Progress | None
+    transcriber: Transcriber, names: list[str], jobs: int, progress: Progress | None
 ) -> Iterator[Outcome]:
     """Transcribe recordings, in order with one job, otherwise in the order in which they finish.
 
@@ -106,13 +34,13 @@ def run(
     """
     jobs = min(jobs, len(names))
     if jobs <= 1:
-        yield from _in_turn(settings, names, progress)
+        yield from _in_turn(transcriber, names, progress)
     else:
-        yield from _side_by_side(settings, names, jobs, progress)
+        yield from _side_by_side(transcriber, names, jobs, progress)
 
 
-def _in_turn(settings: RecognizerSettings, names: list[str], progress: Progress | None) -> Iterator[Outcome]:
-    recognise = settings.load()
+def _in_turn(transcriber: Transcriber, names: list[str], progress: Progress | None) -> Iterator[Outcome]:
+    recognise = transcriber.load()
     for index, name in enumerate(names):
         yield index, _outcome(recognise, index, name, progress)
 
@@ -130,17 +58,19 @@ def _outcome(
 
 
 def _side_by_side(
-    settings: RecognizerSettings, names: list[str], jobs: int, progress: Progress | None
+    transcriber: Transcriber, names: list[str], jobs: int, progress: Progress | None
 ) -> Iterator[Outcome]:
-    threads = settings.threads or max(1, machine.threads() // jobs)
-    settings = replace(settings, threads=threads)
-    settings.load()  # errors occur here, and the processes find the model compiled
+    specification = transcriber.specification
+    threads = specification.options.threads or max(1, machine.threads() // jobs)
+    loading = replace(specification.options, threads=threads)
+    transcriber = replace(transcriber, specification=replace(specification, options=loading))
+    transcriber.load()  # errors occur here, and the processes find the model compiled
     context = multiprocessing.get_context("spawn")
     waiting = list(enumerate(names))[::-1]
     while waiting:
         heard = context.SimpleQueue() if progress is not None else None
         running: dict[futures.Future[Any], tuple[int, str]] = {}
-        pool = futures.ProcessPoolExecutor(jobs, context, _begin, (settings, heard))
+        pool = futures.ProcessPoolExecutor(jobs, context, _begin, (transcriber, heard))
         try:
             while waiting or running:
                 while waiting and len(running) < jobs:
@@ -175,10 +105,10 @@ _recognise: Recognise
 _heard: Any = None
 
 
-def _begin(settings: RecognizerSettings, heard: Any) -> None:
+def _begin(transcriber: Transcriber, heard: Any) -> None:
     global _recognise, _heard
     follow_parent()
-    _recognise, _heard = settings.load(), heard
+    _recognise, _heard = transcriber.load(), heard
 
 
 def _work(index: int, name: str) -> Transcription | LittlefootError:

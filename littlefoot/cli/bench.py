@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,28 +22,105 @@ UNFOLDED = 10_000
 """Width of a line in characters where stdout is not a terminal: enough for any table."""
 
 
-def bench(
-    models: Annotated[
-        list[str] | None,
-        typer.Argument(help="Models, the baseline first. Default: all bundled models."),
-    ] = None,
+@dataclass(frozen=True)
+class Speech:
+    """The recordings that errors are measured on."""
+
     data: Annotated[
         list[Path] | None,
         typer.Option(
             "--data", help="Manifest or its folder; may be repeated. Default: the sample clips, without WER."
         ),
-    ] = None,
-    split: Annotated[str, typer.Option("--split", help="Split of the manifests.")] = "test",
+    ] = None
+    split: Annotated[str, typer.Option("--split", help="Split of the manifests.")] = "test"
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, help="Largest number of utterances, drawn at random.")
-    ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")] = None,
-    html: Annotated[Path | None, typer.Option("--html", help="Write a page with plots to this file.")] = None,
+    ] = None
+
+    def utterances(self) -> list[Utterance]:
+        """Return the utterances to recognise, in the order of the manifests."""
+        import random
+
+        from littlefoot.artifact import checkpoint
+        from littlefoot.audio import manifest
+
+        found = manifest.read(self.data, self.split) if self.data else manifest.read(checkpoint.SAMPLES)
+        if self.limit is not None and self.limit < len(found):
+            chosen = sorted(random.Random(0).sample(range(len(found)), self.limit))
+            found = [found[index] for index in chosen]
+        return found
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is measured, as the command line gives it."""
+
+    lengths: Annotated[str, typer.Option("--lengths", help="Lengths of the timed clips, in seconds.")] = (
+        "2,10,30"
+    )
+    threads: Annotated[
+        str | None,
+        typer.Option(
+            "--threads", help="Numbers of processor threads; all figures but speeds use the first [1,all]"
+        ),
+    ] = None
+    launches: Annotated[int, typer.Option("--launches", min=1, help="Fresh starts of every model.")] = 4
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Turns of every model per launch.")] = 4
+    tdp: Annotated[
+        float | None,
+        typer.Option(
+            "--tdp", min=0, help="Power of this machine's processor threads in watts, for energy estimates."
+        ),
+    ] = None
+    country: Annotated[
+        str | None,
+        typer.Option(
+            "--country", help="Country of the electricity, such as FRA. Default: the world's average."
+        ),
+    ] = None
+
+    def settings(self) -> BenchSettings:
+        """Read the lists of numbers. Raises ConfigError."""
+        from littlefoot.bench import energy
+        from littlefoot.bench.runner import BenchSettings
+        from littlefoot.system import machine
+
+        counts = _numbers(self.threads, "--threads") if self.threads else sorted({1, machine.threads()})
+        if any(count != int(count) for count in counts):
+            raise ConfigError(f"--threads {self.threads!r}: give whole numbers")
+        if self.country:
+            energy.carbon(self.country)  # is it known?
+        lengths = tuple(_numbers(self.lengths, "--lengths"))
+        threads = tuple(map(int, counts))
+        return BenchSettings(lengths, threads, self.launches, self.rounds, self.tdp, self.country)
+
+
+@dataclass(frozen=True)
+class Files:
+    """Files that are written, and the one that is compared with."""
+
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")] = None
+    html: Annotated[Path | None, typer.Option("--html", help="Write a page with plots to this file.")] = None
     markdown: Annotated[
         Path | None,
         typer.Option(
             "--markdown", help="Write the table to this file, between <!-- bench --> and <!-- /bench -->."
         ),
+    ] = None
+    compare: Annotated[
+        Path | None,
+        typer.Option("--compare", help="An older --json file; exit with 1 if something became worse since."),
+    ] = None
+    threshold: Annotated[
+        float, typer.Option("--threshold", min=0, help="Relative change that counts as worse; 0.05 is 5 %.")
+    ] = 0.05
+
+
+@options.grouped
+def bench(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(help="Models, the baseline first. Default: all bundled models."),
     ] = None,
     peer: Annotated[
         list[str] | None,
@@ -53,39 +131,13 @@ def bench(
             "openvino-nncf, ctranslate2 or faster-whisper; 'all' for those that are installed.",
         ),
     ] = None,
-    lengths: Annotated[
-        str, typer.Option("--lengths", help="Lengths of the timed clips, in seconds.")
-    ] = "2,10,30",
-    threads: Annotated[
-        str | None,
-        typer.Option(
-            "--threads", help="Numbers of processor threads; all figures but speeds use the first [1,all]"
-        ),
-    ] = None,
-    launches: Annotated[int, typer.Option("--launches", min=1, help="Fresh starts of every model.")] = 4,
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Turns of every model per launch.")] = 4,
-    tdp: Annotated[
-        float | None,
-        typer.Option(
-            "--tdp", min=0, help="Power of this machine's processor threads in watts, for energy estimates."
-        ),
-    ] = None,
-    country: Annotated[
-        str | None,
-        typer.Option(
-            "--country", help="Country of the electricity, such as FRA. Default: the world's average."
-        ),
-    ] = None,
-    compare: Annotated[
-        Path | None,
-        typer.Option("--compare", help="An older --json file; exit with 1 if something became worse since."),
-    ] = None,
-    threshold: Annotated[
-        float, typer.Option("--threshold", min=0, help="Relative change that counts as worse; 0.05 is 5 %.")
-    ] = 0.05,
     engine: options.Engine = "auto",
     precision: options.Precision = "auto",
     language: options.Language = None,
+    *,
+    speech: Speech,
+    effort: Effort,
+    files: Files,
 ) -> None:
     """Measure errors, speed, latency, size, memory and energy of models, side by side.
 
@@ -99,10 +151,10 @@ def bench(
     from littlefoot.bench.contenders import Contender
 
     # Fail before the work, if at all.
-    old = reports.load(compare) if compare else None
-    if markdown:
-        table.around(markdown)
-    for path in (json_file, html, markdown):
+    old = reports.load(files.compare) if files.compare else None
+    if files.markdown:
+        table.around(files.markdown)
+    for path in (files.json_file, files.html, files.markdown):
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
     names = models or checkpoint.bundled()
@@ -113,23 +165,16 @@ def bench(
         for name, source in zip(_names(names), names, strict=True)
     ]
     found, notes = _peers(peer or [], names[0], language)
-    report = _measure(
-        [*contenders, *found],
-        _utterances(data, split, limit),
-        _settings(lengths, threads, launches, rounds, tdp, country),
-        data,
-        split,
-        notes,
-    )
+    report = _measure([*contenders, *found], speech, effort.settings(), notes)
     _show(report)
-    if json_file:
-        report.save(json_file)
-    if html:
-        page.save(report, html)
-    if markdown:
-        table.write_markdown(markdown, report)
+    if files.json_file:
+        report.save(files.json_file)
+    if files.html:
+        page.save(report, files.html)
+    if files.markdown:
+        table.write_markdown(files.markdown, report)
     failed = bool(report.data.failed or any(model.error for model in report.models))
-    if old is not None and _regressed(report, old, threshold):
+    if old is not None and _regressed(report, old, files.threshold):
         failed = True
     if failed:
         raise typer.Exit(1)
@@ -172,20 +217,6 @@ def _peers(asked: list[str], first: str, language: str | None) -> tuple[list[Con
     return rows, notes
 
 
-def _utterances(data: list[Path] | None, split: str, limit: int | None) -> list[Utterance]:
-    """Return the utterances to recognise, in the order of the manifests."""
-    import random
-
-    from littlefoot.artifact import checkpoint
-    from littlefoot.audio import manifest
-
-    found = manifest.read(data, split) if data else manifest.read(checkpoint.SAMPLES)
-    if limit is not None and limit < len(found):
-        chosen = sorted(random.Random(0).sample(range(len(found)), limit))
-        found = [found[index] for index in chosen]
-    return found
-
-
 def _numbers(text: str, option: str) -> list[float]:
     """Parse positive numbers that are separated by commas."""
     try:
@@ -197,30 +228,8 @@ def _numbers(text: str, option: str) -> list[float]:
     return numbers
 
 
-def _settings(
-    lengths: str, threads: str | None, launches: int, rounds: int, tdp: float | None, country: str | None
-) -> BenchSettings:
-    from littlefoot.bench import energy
-    from littlefoot.bench.runner import BenchSettings
-    from littlefoot.system import machine
-
-    counts = _numbers(threads, "--threads") if threads else sorted({1, machine.threads()})
-    if any(count != int(count) for count in counts):
-        raise ConfigError(f"--threads {threads!r}: give whole numbers")
-    if country:
-        energy.carbon(country)  # is it known?
-    return BenchSettings(
-        tuple(_numbers(lengths, "--lengths")), tuple(map(int, counts)), launches, rounds, tdp, country
-    )
-
-
 def _measure(
-    contenders: list[Contender],
-    utterances: list[Utterance],
-    settings: BenchSettings,
-    data: list[Path] | None,
-    split: str,
-    notes: list[str],
+    contenders: list[Contender], speech: Speech, settings: BenchSettings, notes: list[str]
 ) -> Report:
     import sys
     import time
@@ -229,15 +238,16 @@ def _measure(
     from littlefoot.bench.summary import load_average, summarise
     from littlefoot.cli.progress import bar
 
+    utterances = speech.utterances()
     before, start = load_average(), time.perf_counter()
     with bar("measuring", runner.steps(contenders, utterances, settings)) as advance:
         measured = runner.measure(contenders, utterances, settings, advance)
     return summarise(
         measured,
         settings,
-        [str(path) for path in data] if data else ["bundled samples"],
-        split if data else "samples",
-        scored=data is not None,
+        [str(path) for path in speech.data] if speech.data else ["bundled samples"],
+        speech.split if speech.data else "samples",
+        scored=speech.data is not None,
         notes=notes,
         command=" ".join(["littlefoot", *sys.argv[1:]]),
         seconds_taken=time.perf_counter() - start,

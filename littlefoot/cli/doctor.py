@@ -66,7 +66,7 @@ def examine() -> dict[str, Any]:
 
     from littlefoot import __version__
     from littlefoot.artifact import checkpoint
-    from littlefoot.runtime import cache
+    from littlefoot.runtime import cache, registry
     from littlefoot.runtime.native import engine as native
     from littlefoot.runtime.saturation import may_saturate
     from littlefoot.system import machine
@@ -86,7 +86,7 @@ def examine() -> dict[str, Any]:
             extra: {"packages": {name: machine.package_version(name) for name in names}, "for": purpose}
             for extra, (names, purpose) in EXTRAS.items()
         },
-        "engines": [name for name in ("openvino", "onnxruntime") if machine.package_version(name)],
+        "engines": registry.installed(),
         "kernels": native.available(),
         "models": checkpoint.bundled(),
         "cache": {"directory": str(folder), "bytes": sum(path.stat().st_size for path in files)},

@@ -9,27 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from littlefoot.cli import options
+from littlefoot.runtime.specification import LoadOptions, Specification
+from littlefoot.runtime.transcriber import DecodingOptions
 
 if TYPE_CHECKING:
     from littlefoot.evaluate.evaluation import Evaluation
 
 
+@options.grouped
 def evaluate(
     model: options.Model,
     manifest: Annotated[list[Path], typer.Argument(help="Manifests, or folders that hold one.")],
     split: Annotated[str, typer.Option("--split", help="Split of the manifests.")] = "test",
-    engine: options.Engine = "auto",
-    threads: options.Threads = None,
-    precision: options.Precision = "auto",
-    language: options.Language = None,
-    layers: options.Layers = None,
-    bits: options.Bits = None,
-    beam: options.Beam = None,
-    lm: options.LanguageModel = None,
-    alpha: options.Alpha = None,
-    beta: options.Beta = None,
-    hotwords: options.HotWords = None,
-    lexicon: options.Lexicon = None,
     normalize: Annotated[
         str,
         typer.Option(
@@ -44,8 +35,11 @@ def evaluate(
         int, typer.Option("--confusions", min=0, help="Number of the most frequent errors to show.")
     ] = 0,
     as_json: options.Json = False,
+    *,
+    loading: LoadOptions,
+    decoding: DecodingOptions,
 ) -> None:
-    """Measure WER and CER with 95 % bootstrap intervals.
+    """Measure WER and CER with 95 % bootstrap intervals, over speakers where the manifests name several.
 
     A reference may have several spellings, such as "I {want to / wanna} go": the closest counts. JSON always
     contains the speakers, all utterances and all confusions.
@@ -56,7 +50,6 @@ def evaluate(
       littlefoot eval MODEL my-recordings/manifest.tsv --normalize whisper --worst 10 --confusions 20
     """
     from littlefoot.audio import manifest as manifests
-    from littlefoot.cli.decoding import decoder
     from littlefoot.cli.progress import bar
     from littlefoot.evaluate.evaluation import evaluate_recognizer
     from littlefoot.evaluate.normalizers import normalizer
@@ -64,8 +57,8 @@ def evaluate(
 
     normalizer(normalize)  # refused now, not when all is transcribed
     utterances = manifests.read(manifest, split)
-    loaded = recognizer.load(model, engine, threads, precision, language, layers, bits=bits)
-    search = decoder(loaded, beam, lm, alpha, beta, hotwords, lexicon)
+    loaded = recognizer.load_with(Specification(model, loading))
+    search = decoding.decoder(loaded)
     with bar("transcribing", len(utterances)) as advance:
         result = evaluate_recognizer(loaded, utterances, advance, search, normalize)
     for failure in result.failed:
@@ -87,7 +80,7 @@ def _table(result: Evaluation) -> str:
     lines = [f"{'set':<18} {'utterances':>10} {'words':>7}   WER %  (95 %)            CER %  (95 %)\n"]
     rows = dict(result.per_set)
     if len(rows) > 1:
-        rows["all"] = result.score
+        rows["all but *" if result.pseudo_labelled else "all"] = result.score
     for name, score in rows.items():
         rates = "  ".join(
             f"{100 * rate:6.2f}  ({100 * low:5.2f} - {100 * high:5.2f})"
@@ -101,6 +94,8 @@ def _table(result: Evaluation) -> str:
             f"{name}: {100 * recall.rate:.2f} % ({100 * low:.2f} - {100 * high:.2f}) "
             f"of {recall.words} slot words recognised\n"
         )
+    over = {score.interval_over for score in rows.values()}
+    lines.append(f"intervals: bootstrap over {' or '.join(sorted(over))}\n")
     if result.pseudo_labelled:
         lines.append("* references by other recognisers: agreement with them, not errors against the truth\n")
     if result.normalizer != OWN:

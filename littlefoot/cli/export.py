@@ -79,7 +79,7 @@ def export(
         else:
             import openvino
 
-            from littlefoot.runtime.engine import openvino_model
+            from littlefoot.runtime.openvino import openvino_model
 
             openvino.save_model(openvino_model(network), out, compress_to_fp16=False)
         if linear.rounded_inputs(loaded.weights):

@@ -50,7 +50,7 @@ def describe(name: str, artifact: Artifact) -> dict[str, Any]:
     for tensor, array in artifact.weights.items():
         width = int(artifact.weights.get(f"{tensor}_bits", 8 * array.itemsize))
         kinds[width] = kinds.get(width, 0) + 8 * array.nbytes // width
-    config = artifact.config
+    config, noted = artifact.config, artifact.config.littlefoot
     return {
         "name": name,
         "model_type": config.model_type,
@@ -65,10 +65,10 @@ def describe(name: str, artifact: Artifact) -> dict[str, Any]:
         "frame_ms": config.frame_ms,
         "receptive_field_ms": config.receptive_field / 16,
         "algorithmic_latency_ms": config.algorithmic_latency_ms,
-        "origin": config.littlefoot.get("origin"),
-        "recipe": config.littlefoot.get("recipe"),
-        "teacher": config.littlefoot.get("teacher"),
-        "quantization": config.littlefoot.get("quantization"),
+        "origin": noted.origin and noted.origin.to_dict(),
+        "recipe": noted.recipe or None,
+        "teacher": noted.teacher and noted.teacher.to_dict(),
+        "quantization": noted.quantization and noted.quantization.to_dict(),
     }
 
 

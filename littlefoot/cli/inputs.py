@@ -10,8 +10,7 @@ from typing import NamedTuple
 
 from littlefoot.audio import folders, formats
 from littlefoot.errors import AudioError, ConfigError
-
-STANDARD_INPUT = "-"
+from littlefoot.runtime.transcriber import STANDARD_INPUT
 
 
 class Recording(NamedTuple):

@@ -3,18 +3,40 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from littlefoot.cli import options
-from littlefoot.errors import ConfigError
+from littlefoot.label.options import LabelOptions
+from littlefoot.runtime.specification import LoadOptions, Specification
+from littlefoot.runtime.transcriber import DecodingOptions, RecordingOptions, Transcriber
 
 if TYPE_CHECKING:
     from littlefoot.label.run import Summary
 
 
+@dataclass(frozen=True)
+class Pool:
+    """The workers of a job."""
+
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Processes; as many as fit by default.")
+    ] = None
+    threads: Annotated[int, typer.Option("--threads", min=1, help="Processor threads of each worker.")] = 1
+    retries: Annotated[
+        int,
+        typer.Option("--retries", min=0, help="Workers that may die at a recording until it is given up."),
+    ] = 2
+    ray: Annotated[
+        str | None,
+        typer.Option("--ray", help="Work on Ray: local, auto (one that runs), or its address."),
+    ] = None
+
+
+@options.grouped
 def label(
     model: options.Model,
     manifest: Annotated[
@@ -24,42 +46,13 @@ def label(
     out: Annotated[
         Path, typer.Option("-o", "--out", help="Directory for the labels; an unfinished job is resumed.")
     ],
-    split: Annotated[str | None, typer.Option("--split", help="Rows of this split only.")] = None,
-    min_confidence: Annotated[
-        float,
-        typer.Option("--min-confidence", help="Leave rows below it out of the manifest; 0 to 1."),
-    ] = 0.0,
-    workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="Processes; as many as fit by default.")
-    ] = None,
-    threads: Annotated[int, typer.Option("--threads", min=1, help="Processor threads of each worker.")] = 1,
-    shard_rows: Annotated[
-        int | None, typer.Option("--shard-rows", min=1, help="Recordings written at once; 100 by default.")
-    ] = None,
-    retries: Annotated[
-        int,
-        typer.Option("--retries", min=0, help="Workers that may die at a recording until it is given up."),
-    ] = 2,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Try recordings again that failed before.")
-    ] = False,
-    ray: Annotated[
-        str | None,
-        typer.Option("--ray", help="Work on Ray: local, auto (one that runs), or its address."),
-    ] = None,
-    engine: options.Engine = "auto",
-    precision: options.Precision = "auto",
-    language: options.Language = None,
-    layers: options.Layers = None,
-    bits: options.Bits = None,
     vad: options.Vad = None,
-    beam: options.Beam = None,
-    lm: options.LanguageModel = None,
-    alpha: options.Alpha = None,
-    beta: options.Beta = None,
-    hotwords: options.HotWords = None,
-    lexicon: options.Lexicon = None,
     as_json: options.Json = False,
+    *,
+    job: LabelOptions,
+    pool: Pool,
+    loading: LoadOptions,
+    decoding: DecodingOptions,
 ) -> None:
     """Transcribe all recordings of manifests and write a manifest to train on, with confidences.
 
@@ -72,50 +65,41 @@ def label(
     """
     import functools
 
-    from littlefoot.cli.batch import RecognizerSettings
     from littlefoot.cli.progress import bar
     from littlefoot.label.run import Workers, run
-    from littlefoot.runtime import recognizer
     from littlefoot.system import machine
 
-    if not 0 <= min_confidence <= 1:
-        raise ConfigError(f"--min-confidence is {min_confidence:g}: it must be from 0 to 1")
-    vad = recognizer.VAD if vad is None else vad
     if Path(model).exists():
         model = str(Path(model).absolute())  # workers may be elsewhere
-    lm, hotwords, lexicon = (
-        path.absolute() if path is not None and path.exists() else path for path in (lm, hotwords, lexicon)
-    )
-    decoding: dict[str, object] = {
-        **{"engine": engine, "precision": precision, "language": language, "layers": layers, "vad": vad},
-        **{"beam": beam, "lm": lm, "alpha": alpha, "beta": beta, "hotwords": hotwords, "lexicon": lexicon},
+    files = {
+        name: path.absolute()
+        for name in ("lm", "hotwords", "lexicon")
+        if (path := getattr(decoding, name)) is not None and path.exists()
     }
-    if bits is not None:  # left out otherwise, so that jobs begun without this setting can be resumed
-        decoding["bits"] = bits
-    settings = RecognizerSettings(model, threads=threads, alternatives=0, **decoding)  # type: ignore[arg-type]
+    transcriber = Transcriber(
+        Specification(model, loading), replace(decoding, **files), RecordingOptions(vad=vad)
+    )
     how: Workers
-    if ray is not None:
+    if pool.ray is not None:
         from littlefoot.label import cluster
         from littlefoot.system import rays
 
         rays.require("littlefoot label --ray")
-        how = functools.partial(cluster.run, workers=workers, threads=threads, retries=retries, address=ray)
+        how = functools.partial(
+            cluster.run, workers=pool.workers, threads=pool.threads, retries=pool.retries, address=pool.ray
+        )
     else:
         from littlefoot.label import local
 
-        count = workers or max(1, machine.threads() // threads)
-        how = functools.partial(local.run, workers=count, retries=retries)
+        count = pool.workers or max(1, machine.threads() // pool.threads)
+        how = functools.partial(local.run, workers=count, retries=pool.retries)
     try:
         summary = run(
             manifest,
-            settings,
-            decoding,
+            transcriber,
             out,
             how,
-            split=split,
-            shard_rows=shard_rows,
-            min_confidence=min_confidence,
-            retry_failed=retry_failed,
+            job,
             progress=functools.partial(bar, "labelling"),
             say=lambda message: typer.echo(f"littlefoot: {message}", err=True),
         )

@@ -1,67 +1,157 @@
-"""Options that several commands share."""
+"""Options that several commands share, one by one or in groups.
+
+A group is a frozen dataclass, such as ``LoadOptions``: a command that ``grouped`` decorates takes it as one
+parameter, and the command line has an option for each of its fields.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import Field, fields, is_dataclass
+from functools import wraps
+from typing import Annotated, Any, get_type_hints
 
 import typer
+from typer.models import OptionInfo
+
+from littlefoot.label.options import LabelOptions
+from littlefoot.runtime.specification import LoadOptions
+from littlefoot.runtime.transcriber import DecodingOptions, RecordingOptions
+from littlefoot.server.limits import Limits
+from littlefoot.transcript.subtitles import Layout
 
 Model = Annotated[
     str, typer.Argument(help="A bundled name, an artifact or checkpoint directory, or a Hub id.")
 ]
-Engine = Annotated[str, typer.Option("--engine", help="Engine: auto, openvino or onnxruntime.")]
-Threads = Annotated[
-    int | None, typer.Option("--threads", min=1, help="Number of processor threads; all by default.")
-]
-Precision = Annotated[
-    str,
-    typer.Option(
-        "--precision", help="Precision of unquantized layers: auto, f32, or bf16 if the CPU has it."
-    ),
-]
-Language = Annotated[str | None, typer.Option("--language", help="Language of an MMS model, such as eng.")]
-Layers = Annotated[
-    int | None,
-    typer.Option("--layers", help="Stop after this many layers, for models trained with exits: faster."),
-]
-Bits = Annotated[
-    int | None,
-    typer.Option("--bits", help="Bits of the weights, for models with nested precisions."),
-]
+_ENGINE = typer.Option("--engine", help="Engine: auto, openvino or onnxruntime.")
+_PRECISION = typer.Option(
+    "--precision", help="Precision of unquantized layers: auto, f32, or bf16 if the CPU has it."
+)
+_LANGUAGE = typer.Option("--language", help="Language of an MMS model, such as eng.")
+_VAD = typer.Option("--vad", help="Detector of speech in long recordings: energy, silero or off.")
+Engine = Annotated[str, _ENGINE]
+Precision = Annotated[str, _PRECISION]
+Language = Annotated[str | None, _LANGUAGE]
+Vad = Annotated[str | None, _VAD]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing artifact.")]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Change a setting of a recipe's step, such as train.train.steps=500."),
-]
-Vad = Annotated[
-    str | None, typer.Option("--vad", help="Detector of speech in long recordings: energy, silero or off.")
+    typer.Option("--set", help="Change a setting of a recipe's step, such as train.steps=500."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
-# Decoding (littlefoot.cli.decoding)
-Beam = Annotated[
-    int | None,
-    typer.Option(
-        "--beam", help="Hypotheses of a beam search; 32 if another option needs one. Default: greedy."
-    ),
-]
-LanguageModel = Annotated[
-    Path | None,
-    typer.Option(
-        "--lm", help="Language model: en, a file (ARPA, .lflm, KenLM's), or a checkpoint that has one."
-    ),
-]
-Alpha = Annotated[float | None, typer.Option("--alpha", help="Weight of the language model.")]
-Beta = Annotated[
-    float | None, typer.Option("--beta", help="Score added for each word, with a language model.")
-]
-HotWords = Annotated[
-    Path | None,
-    typer.Option("--hotwords", help="File of likely phrases, one per line; a tab and a weight may follow."),
-]
-Lexicon = Annotated[
-    Path | None,
-    typer.Option("--lexicon", help="File of the only words that texts may contain, one per line."),
-]
+
+FLAGS: dict[type, dict[str, Any]] = {
+    LoadOptions: {
+        "engine": _ENGINE,
+        "threads": typer.Option("--threads", min=1, help="Number of processor threads; all by default."),
+        "precision": _PRECISION,
+        "language": _LANGUAGE,
+        "layers": typer.Option(
+            "--layers", help="Stop after this many layers, for models trained with exits: faster."
+        ),
+        "bits": typer.Option("--bits", help="Bits of the weights, for models with nested precisions."),
+    },
+    DecodingOptions: {
+        "beam": typer.Option(
+            "--beam", help="Hypotheses of a beam search; 32 if another option needs one. Default: greedy."
+        ),
+        "lm": typer.Option(
+            "--lm", help="Language model: en, a file (ARPA, .lflm, KenLM's), or a checkpoint that has one."
+        ),
+        "alpha": typer.Option("--alpha", help="Weight of the language model."),
+        "beta": typer.Option("--beta", help="Score added for each word, with a language model."),
+        "hotwords": typer.Option(
+            "--hotwords", help="File of likely phrases, one per line; a tab and a weight may follow."
+        ),
+        "lexicon": typer.Option(
+            "--lexicon", help="File of the only words that texts may contain, one per line."
+        ),
+    },
+    RecordingOptions: {
+        "vad": _VAD,
+        "channel": typer.Option(
+            "--channel", help="Channel to use: left, right or a number; each: one speaker per channel."
+        ),
+        "track": typer.Option("--track", min=1, help="Audio track to use, from 1."),
+        "alternatives": typer.Option(
+            "--alternatives", min=0, help="Number of best texts that JSON contains."
+        ),
+        "case": typer.Option(
+            "--case", help="Case of the text: lower, upper, or sentence with full stops at pauses."
+        ),
+        "punctuate": typer.Option(
+            "--punctuate", help="Punctuation model, a Python function: package.module:function."
+        ),
+    },
+    Layout: {
+        "line_characters": typer.Option("--line-length", help="Characters in a line of subtitles."),
+        "lines": typer.Option("--lines", help="Lines of subtitles shown at once."),
+        "seconds": typer.Option("--cue-seconds", help="Longest time that subtitles are shown."),
+    },
+    LabelOptions: {
+        "split": typer.Option("--split", help="Rows of this split only."),
+        "min_confidence": typer.Option(
+            "--min-confidence", help="Leave rows below it out of the manifest; 0 to 1."
+        ),
+        "shard_rows": typer.Option("--shard-rows", min=1, help="Recordings written at once; 100 by default."),
+        "retry_failed": typer.Option("--retry-failed", help="Try recordings again that failed before."),
+    },
+    Limits: {
+        "queue": typer.Option("--queue", min=0, help="Recordings that may wait besides."),
+        "streams": typer.Option("--streams", min=1, help="Live streams at once."),
+        "connections": typer.Option("--connections", min=1, help="Open at once."),
+        "audio_seconds": typer.Option("--max-seconds", help="Of a recording or live stream."),
+        "idle_seconds": typer.Option("--idle", help="Seconds that a client may do nothing."),
+        "total_seconds": typer.Option("--timeout", help="Seconds for a request in all."),
+        "grace_seconds": typer.Option("--grace", help="Seconds for what runs when stopping."),
+    },
+}
+"""Options for the fields of groups that other rooms define. Fields that are not listed keep their default."""
+
+
+def grouped(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command one option for each field of the dataclasses that it takes as parameters.
+
+    The option of a field is its annotation's, or that of ``FLAGS``; its default is the field's. A command's
+    own parameter takes the place of the option of a field with the same name, and its value is the field's.
+    """
+    signature = inspect.signature(command, eval_str=True)
+    groups: dict[str, Any] = {
+        name: given.annotation
+        for name, given in signature.parameters.items()
+        if is_dataclass(given.annotation)
+    }
+    own = {name: given for name, given in signature.parameters.items() if name not in groups}
+    taken = dict(own)
+    for field, annotation in (each for group in groups.values() for each in _offered(group)):
+        option = inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=annotation
+        )
+        taken.setdefault(field.name, option)
+
+    @wraps(command)
+    def run(**given: Any) -> None:
+        made = {
+            name: group(**{field.name: given[field.name] for field, _ in _offered(group)})
+            for name, group in groups.items()
+        }
+        command(**{name: given[name] for name in own}, **made)
+
+    run.__signature__ = signature.replace(parameters=list(taken.values()))  # type: ignore[attr-defined]
+    run.__annotations__ = {name: given.annotation for name, given in taken.items()}
+    return run
+
+
+def _offered(group: Any) -> Iterator[tuple[Field[Any], Any]]:
+    """Yield the fields that have an option, and their types annotated with it."""
+    hints = get_type_hints(group, include_extras=True)
+    flags = FLAGS.get(group, {})
+    for field in fields(group):
+        hint = hints[field.name]
+        if field.name in flags:
+            yield field, Annotated[hint, flags[field.name]]
+        elif any(isinstance(each, OptionInfo) for each in getattr(hint, "__metadata__", ())):
+            yield field, hint

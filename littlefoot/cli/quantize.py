@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,24 +15,31 @@ if TYPE_CHECKING:
     from littlefoot.compress.quantize import Report
 
 
-def quantize(
-    model: options.Model,
-    out: Annotated[Path, typer.Option("-o", "--out", help="Directory of the quantized artifact.")],
-    bits: Annotated[int, typer.Option("--bits", help="Bits of the linear layers: 8, 4, 3 or 2.")] = 8,
+@dataclass(frozen=True)
+class Widths:
+    """The bits of the linear layers."""
+
+    bits: Annotated[int, typer.Option("--bits", help="Bits of the linear layers: 8, 4, 3 or 2.")] = 8
     budget_mb: Annotated[
         float | None,
         typer.Option(
             "--budget-mb",
             help="Choose the bits of each layer so that the weights take no more than this (10^6 bytes).",
         ),
-    ] = None,
+    ] = None
     max_harm: Annotated[
         float | None,
         typer.Option(
             "--max-harm",
             help="Or choose them so that the posteriors move by at most this, in nats per frame.",
         ),
-    ] = None,
+    ] = None
+
+
+@options.grouped
+def quantize(
+    model: options.Model,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Directory of the quantized artifact.")],
     calibrate: Annotated[
         list[Path] | None,
         typer.Option("--calibrate", help="A manifest or recording to calibrate with; may be repeated."),
@@ -55,6 +62,8 @@ def quantize(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing artifact.")] = False,
     language: options.Language = None,
     as_json: options.Json = False,
+    *,
+    widths: Widths,
 ) -> None:
     """Quantize MODEL to 8 bits, check that its text stays the same, and time it on this processor.
 
@@ -69,16 +78,11 @@ def quantize(
     from littlefoot.compress.calibration import load_clips, recordings
     from littlefoot.compress.quantize import QuantizeConfig
     from littlefoot.compress.quantize import quantize as run
+    from littlefoot.system import settings
 
     artifact.check_output(out, overwrite)  # before minutes of work
-    config = QuantizeConfig(
-        mode=mode,
-        keep=tuple(keep or ()),
-        bits=bits,
-        budget_mb=budget_mb,
-        max_harm=max_harm,
-        max_disagreement=max_disagreement,
-    )
+    values = {"mode": mode, "keep": keep or (), "max_disagreement": max_disagreement, **asdict(widths)}
+    config = settings.read(QuantizeConfig, values, "")
     original = checkpoint.load(model, language)
     clips = load_clips(recordings(calibrate or [checkpoint.SAMPLES]), original)
     made, report = run(

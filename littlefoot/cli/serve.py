@@ -2,53 +2,35 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import replace
+from typing import Annotated
 
 import typer
 
 from littlefoot.cli import options
 from littlefoot.errors import ConfigError, MissingExtraError
+from littlefoot.runtime.specification import LoadOptions, Specification
+from littlefoot.runtime.transcriber import DecodingOptions
+from littlefoot.server.limits import Limits
 from littlefoot.system import machine
-
-if TYPE_CHECKING:
-    from littlefoot.decode.beam import BeamDecoder
 
 API_KEY = "LITTLEFOOT_API_KEY"
 
 
+@options.grouped
 def serve(
     models: Annotated[
         list[str], typer.Argument(help="Models; the first is the default. NAME=MODEL gives another name.")
     ],
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any that is free.")] = 8000,
-    engine: options.Engine = "auto",
-    threads: options.Threads = None,
-    precision: options.Precision = "auto",
-    language: options.Language = None,
-    beam: options.Beam = None,
-    lm: options.LanguageModel = None,
-    alpha: options.Alpha = None,
-    beta: options.Beta = None,
-    hotwords: options.HotWords = None,
-    lexicon: options.Lexicon = None,
     parallel: Annotated[
         int | None,
         typer.Option("--parallel", min=1, help="Recordings at once, which share the threads; one a core."),
     ] = None,
-    queue: Annotated[int, typer.Option("--queue", min=0, help="Recordings that may wait besides.")] = 64,
-    streams: Annotated[int, typer.Option("--streams", min=1, help="Live streams at once.")] = 32,
-    connections: Annotated[int, typer.Option("--connections", min=1, help="Open at once.")] = 1000,
     max_mb: Annotated[float, typer.Option("--max-mb", help="Of a request, in megabytes.")] = 200,
-    max_seconds: Annotated[
-        float, typer.Option("--max-seconds", help="Of a recording or live stream.")
-    ] = 14400,
-    idle: Annotated[float, typer.Option("--idle", help="Seconds that a client may do nothing.")] = 30,
-    timeout: Annotated[float, typer.Option("--timeout", help="Seconds for a request in all.")] = 600,
-    grace: Annotated[float, typer.Option("--grace", help="Seconds for what runs when stopping.")] = 30,
     allow_origin: Annotated[
         list[str] | None,
         typer.Option("--allow-origin", help="A site whose pages may use this server. Repeatable."),
@@ -57,6 +39,10 @@ def serve(
         list[str] | None,
         typer.Option("--allow-host", help="A name under which the server is asked. Repeatable."),
     ] = None,
+    *,
+    limits: Limits,
+    loading: LoadOptions,
+    decoding: DecodingOptions,
 ) -> None:
     """Serve models: OpenAI's transcription API, live speech over a WebSocket, and a page.
 
@@ -71,9 +57,7 @@ def serve(
         from littlefoot.server.run import Server, allow_open_files, listen
     except ImportError as error:
         raise MissingExtraError("littlefoot serve", error.name or "fastapi", "serve") from error
-    from littlefoot.cli.decoding import decoder
     from littlefoot.runtime import recognizer
-    from littlefoot.server.limits import Limits
     from littlefoot.server.models import Models
     from littlefoot.server.service import Service, is_loopback
 
@@ -86,40 +70,25 @@ def serve(
         typer.echo(
             f"littlefoot: {host} can be reached from elsewhere, and no key is needed: set {API_KEY}", err=True
         )
-    if (open_at_once := allow_open_files(connections)) < connections:
+    if (open_at_once := allow_open_files(limits.connections)) < limits.connections:
         typer.echo(
-            f"littlefoot: --connections {connections}: {open_at_once} can be open: the system allows no"
-            " more files (ulimit -Hn)",
+            f"littlefoot: --connections {limits.connections}: {open_at_once} can be open: the system"
+            " allows no more files (ulimit -Hn)",
             err=True,
         )
     cores = machine.threads()
-    parallel = parallel or min(cores, threads or cores)
-    limits = Limits(
-        body_bytes=round(max_mb * 1e6),
-        audio_seconds=max_seconds,
-        parallel=parallel,
-        queue=queue,
-        streams=streams,
-        connections=max(1, open_at_once),
-        idle_seconds=idle,
-        total_seconds=timeout,
-        grace_seconds=grace,
+    parallel = parallel or min(cores, loading.threads or cores)
+    limits = replace(
+        limits, body_bytes=round(max_mb * 1e6), parallel=parallel, connections=max(1, open_at_once)
     )
-    load = functools.partial(
-        recognizer.load,
-        engine=engine,
-        threads=threads,
-        precision=precision,
-        language=language,
-        parallel=parallel,
-    )
+    loading = replace(loading, parallel=parallel)
 
-    def make_decoder(loaded: recognizer.Recognizer) -> BeamDecoder | None:
-        return decoder(loaded, beam, lm, alpha, beta, hotwords, lexicon)
+    def load(source: str) -> recognizer.Recognizer:
+        return recognizer.load_with(Specification(source, loading))
 
     origins = frozenset(origin.rstrip("/") for origin in allow_origin or [])
     hosts = _names(allow_host or []) if loopback or allow_host else None
-    service = Service(Models(models, load, make_decoder), limits, key, origins, hosts)
+    service = Service(Models(models, load, decoding.decoder), limits, key, origins, hosts)
     Server(service).run([listen(host, port)])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,9 +15,37 @@ from littlefoot.cli import options
 from littlefoot.cli.recipes import carry_out, save, tell
 
 if TYPE_CHECKING:
-    from littlefoot.plan.planner import Outcome, Plan, Planner, SearchSettings
+    from littlefoot.plan.planner import SearchSettings
 
 
+@dataclass(frozen=True)
+class Search:
+    """Options of a search for a target."""
+
+    steps: Annotated[
+        int,
+        typer.Option("--steps", min=40, help="For a target: training steps of a plan, all methods together."),
+    ] = 4000
+    threads: Annotated[
+        int,
+        typer.Option("--threads", min=1, help="For a target: processor threads to measure the speed with."),
+    ] = 1
+    processes: Annotated[
+        int, typer.Option("--processes", min=1, help="For a target: processes that train together.")
+    ] = 1
+    ray: Annotated[
+        str | None,
+        typer.Option("--ray", help="For a target: address of a Ray cluster for the trials, or 'local'."),
+    ] = None
+    yes: Annotated[
+        bool, typer.Option("--yes", help="For a target: carry out the best plan without asking.")
+    ] = False
+    as_json: Annotated[bool, typer.Option("--json", help="For a target: print the measurements as JSON.")] = (
+        False
+    )
+
+
+@options.grouped
 def shrink(
     model: options.Model,
     out: Annotated[Path, typer.Option("-o", "--out", help="Directory of the smaller model.")],
@@ -44,27 +73,8 @@ def shrink(
     resume: options.Resume = False,
     overwrite: options.Overwrite = False,
     language: options.Language = None,
-    steps: Annotated[
-        int,
-        typer.Option("--steps", min=40, help="For a target: training steps of a plan, all methods together."),
-    ] = 4000,
-    threads: Annotated[
-        int,
-        typer.Option("--threads", min=1, help="For a target: processor threads to measure the speed with."),
-    ] = 1,
-    processes: Annotated[
-        int, typer.Option("--processes", min=1, help="For a target: processes that train together.")
-    ] = 1,
-    ray: Annotated[
-        str | None,
-        typer.Option("--ray", help="For a target: address of a Ray cluster for the trials, or 'local'."),
-    ] = None,
-    yes: Annotated[
-        bool, typer.Option("--yes", help="For a target: carry out the best plan without asking.")
-    ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="For a target: print the measurements as JSON.")
-    ] = False,
+    *,
+    search: Search,
 ) -> None:
     """Make MODEL smaller, by a recipe or until it meets a target.
 
@@ -84,21 +94,21 @@ def shrink(
         from littlefoot.compress import load_recipe
 
         chain = load_recipe(recipe, overrides or [])
-        carry_out(chain, checkpoint.load(model, language), model, out, data, resume, overwrite)
+        manifests = [*chain.data, *(data or [])]
+        carry_out(chain, checkpoint.load(model, language), model, out, manifests, resume, overwrite)
         return
     assert target is not None
     if language is not None:
         raise ConfigError("--language is for recipes: export the language first, littlefoot export --to hf")
+    from littlefoot.compress.recipe import train_settings
     from littlefoot.plan.planner import SearchSettings
     from littlefoot.system import machine
 
-    train = {}
-    if overrides:
-        from littlefoot.training.train_config import apply_overrides
-
-        train = apply_overrides({}, overrides)["train"]
-    settings = SearchSettings(steps, train, threads, processes, machine.threads(), ray)
-    _for_target(model, out, target, data or [], settings, resume, overwrite, yes, as_json)
+    train = train_settings(overrides or [])
+    settings = SearchSettings(
+        search.steps, train, search.threads, search.processes, machine.threads(), search.ray
+    )
+    _for_target(model, out, target, data or [], settings, resume, overwrite, search)
 
 
 def _for_target(
@@ -109,11 +119,8 @@ def _for_target(
     settings: SearchSettings,
     resume: bool,
     overwrite: bool,
-    yes: bool,
-    as_json: bool,
+    search: Search,
 ) -> None:
-    from dataclasses import replace
-
     from littlefoot import artifact
     from littlefoot.artifact import checkpoint
     from littlefoot.audio import manifest
@@ -134,39 +141,18 @@ def _for_target(
     planner = Planner(loaded, model, wanted, corpus, data, folder, settings, tell)
     plans = planner.plans()
     typer.echo(report.proposal(plans), err=True)
-    if not yes:
+    if not search.yes:
         if not sys.stdin.isatty():
             raise ConfigError("nobody is there to ask: add --yes and --resume to carry out the first plan")
         typer.confirm("Carry out the first plan?", abort=True, err=True)
-    outcome = _first_that_meets(planner, plans)
+    outcome = planner.best(plans)
     record = report.to_dict(wanted, outcome)
     made = outcome.model
-    config = made.config.replace(littlefoot={**made.config.littlefoot, "plan": record})
+    config = made.config.noting(plan=record)
     made = replace(
         made, config=config, card=made.card.rstrip() + "\n" + report.card(wanted, outcome, settings.threads)
     )
     save(made, loaded, out, overwrite)
-    typer.echo(json.dumps(record, indent=2) if as_json else report.summary(outcome))
+    typer.echo(json.dumps(record, indent=2) if search.as_json else report.summary(outcome))
     if outcome.misses:
         raise typer.Exit(1)
-
-
-def _first_that_meets(planner: Planner, plans: list[Plan]) -> Outcome:
-    """Carry out plans until a result meets the target; return it, or the nearest if all of them miss."""
-    from littlefoot.errors import TrainingError
-    from littlefoot.plan import report
-
-    outcomes, failed = [], None
-    for plan in plans:
-        try:
-            outcomes.append(planner.carry_out(plan))
-        except TrainingError as error:
-            tell(f"{plan.option.candidate.name} failed: {error}")
-            failed = error
-            continue
-        if not outcomes[-1].misses:
-            return outcomes[-1]
-        typer.echo(report.summary(outcomes[-1]), err=True)
-    if failed is not None and not outcomes:
-        raise failed
-    return min(outcomes, key=lambda outcome: (len(outcome.misses), outcome.measured.wer or 0.0))

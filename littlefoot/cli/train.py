@@ -40,25 +40,27 @@ def train(
     except ImportError as error:
         raise MissingExtraError("littlefoot train", str(error.name), "train") from error
     from littlefoot.audio import manifest
-    from littlefoot.system import settings
-    from littlefoot.training import train_config
+    from littlefoot.cli.recipes import carry_out
+    from littlefoot.compress import recipe as recipes
+    from littlefoot.compress.finetune import begin
 
     changes = [*(overrides or []), *([f"train.loss={loss}"] if loss else [])]
     if model.endswith((".yaml", ".yml")):
-        recipe = train_config.load_recipe(Path(model), changes)
+        recipe = recipes.load(model, changes)
     else:
-        sections = train_config.apply_overrides({"model": model, "train": {}}, changes)
-        config = settings.read(train_config.TrainConfig, sections["train"], "train.")
-        recipe = train_config.Recipe(model, (), config, ())
+        recipe = recipes.training(model, changes)
     manifests = [*recipe.data, *(data or [])]
     if not manifests:
         raise ConfigError("there is nothing to train on: name a manifest with --data")
+    started = begin(recipe)
+    if recipe.train is None:
+        carry_out(recipe, started.to_artifact(), model, out, manifests, resume, overwrite=False)
+        return
 
     from littlefoot.training import train as trainer
     from littlefoot.training.lfmmi import LFMMI, objective_for
 
     corpus = manifest.index(manifests)
-    started = trainer.make_model(recipe)
     objective = objective_for(started, corpus, recipe.train)
     if isinstance(objective, LFMMI):
         typer.echo(f"denominator: {objective.denominator}", err=True)

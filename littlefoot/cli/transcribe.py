@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,11 +13,13 @@ import typer
 
 from littlefoot.cli import inputs, options
 from littlefoot.errors import ConfigError, LittlefootError
+from littlefoot.runtime.specification import LoadOptions, Specification
+from littlefoot.runtime.transcriber import STANDARD_INPUT, DecodingOptions, RecordingOptions, Transcriber
+from littlefoot.transcript.subtitles import Layout
 
 if TYPE_CHECKING:
-    from littlefoot.cli.batch import Outcome, RecognizerSettings
+    from littlefoot.cli.batch import Outcome
     from littlefoot.transcript.results import Transcription
-    from littlefoot.transcript.subtitles import Layout
 
 EXTENSIONS = {
     **{"text": ".txt", "json": ".json", "srt": ".srt"},
@@ -27,68 +29,43 @@ ONE_EACH = ("srt", "vtt", "tsv", "textgrid")
 """Formats of which one file can contain only one transcription."""
 
 
+@dataclass(frozen=True)
+class Output:
+    """Options of the output: its form and its place."""
+
+    form: Annotated[
+        str, typer.Option("--format", help="Format: text, json, srt, vtt, tsv, ctm or textgrid.")
+    ] = "text"
+    directory: Annotated[
+        Path | None, typer.Option("--output-dir", "-o", help="Write one file per recording to this folder.")
+    ] = None
+    """None: standard output."""
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Skip recordings whose output is newer than they are.")
+    ] = False
+
+
+@options.grouped
 def transcribe(
     model: options.Model,
     audio: Annotated[
         list[str], typer.Argument(help="Recordings, folders of them, patterns; - reads standard input.")
     ],
-    form: Annotated[
-        str, typer.Option("--format", help="Format: text, json, srt, vtt, tsv, ctm or textgrid.")
-    ] = "text",
-    output_dir: Annotated[
-        Path | None, typer.Option("--output-dir", "-o", help="Write one file per recording to this folder.")
-    ] = None,
-    skip_existing: Annotated[
-        bool, typer.Option("--skip-existing", help="Skip recordings whose output is newer than they are.")
-    ] = False,
     jobs: Annotated[
         int, typer.Option("--jobs", min=1, help="Number of processes, each with one recording at a time.")
     ] = 1,
-    vad: options.Vad = None,
-    line_length: Annotated[
-        int, typer.Option("--line-length", help="Characters in a line of subtitles.")
-    ] = 42,
-    lines: Annotated[int, typer.Option("--lines", help="Lines of subtitles shown at once.")] = 2,
-    cue_seconds: Annotated[
-        float, typer.Option("--cue-seconds", help="Longest time that subtitles are shown.")
-    ] = 7.0,
-    channel: Annotated[
-        str,
-        typer.Option(
-            "--channel",
-            help="Channel to use: left, right or a number; each: one speaker per channel.",
-        ),
-    ] = "auto",
-    track: Annotated[int | None, typer.Option("--track", min=1, help="Audio track to use, from 1.")] = None,
-    engine: options.Engine = "auto",
-    threads: options.Threads = None,
-    precision: options.Precision = "auto",
-    language: options.Language = None,
-    layers: options.Layers = None,
-    bits: options.Bits = None,
     stream: Annotated[
         bool, typer.Option("--stream", help="Transcribe live; - reads raw PCM, mic the microphone.")
     ] = False,
     chunk_ms: Annotated[
         float | None, typer.Option("--chunk-ms", help="With --stream: length of a chunk in milliseconds.")
     ] = None,
-    beam: options.Beam = None,
-    lm: options.LanguageModel = None,
-    alpha: options.Alpha = None,
-    beta: options.Beta = None,
-    hotwords: options.HotWords = None,
-    lexicon: options.Lexicon = None,
-    alternatives: Annotated[
-        int, typer.Option("--alternatives", min=0, help="Number of best texts that JSON contains.")
-    ] = 0,
-    case: Annotated[
-        str | None,
-        typer.Option("--case", help="Case of the text: lower, upper, or sentence with full stops at pauses."),
-    ] = None,
-    punctuate: Annotated[
-        str | None,
-        typer.Option("--punctuate", help="Punctuation model, a Python function: package.module:function."),
-    ] = None,
+    *,
+    output: Output,
+    layout: Layout,
+    reading: RecordingOptions,
+    loading: LoadOptions,
+    decoding: DecodingOptions,
 ) -> None:
     """Transcribe recordings of any length.
 
@@ -104,113 +81,86 @@ def transcribe(
       littlefoot transcribe MODEL podcast/ --format srt -o subtitles --skip-existing
       littlefoot transcribe littlefoot-en-live mic --stream
     """
-    from littlefoot.cli.decoding import decoder
+    from littlefoot.audio.channels import Choice
     from littlefoot.decode.beam import BeamConfig
-    from littlefoot.runtime import recognizer
+    from littlefoot.transcript.conversation import EACH
+    from littlefoot.transcript.style import check
 
+    specification = Specification(model, loading)
+    form = output.form
     if chunk_ms is not None and not stream:
         raise ConfigError("--chunk-ms goes with --stream")
     if chunk_ms is not None and chunk_ms <= 0:
         raise ConfigError(f"--chunk-ms must be greater than 0, not {chunk_ms:g}")
-    if stream and (case is not None or punctuate is not None):
+    if stream and (reading.case is not None or reading.punctuate is not None):
         raise ConfigError("--stream goes without --case and --punctuate: they need the whole recording")
     if stream:
-        if len(audio) > 1 or output_dir is not None or form not in ("text", "json"):
+        if len(audio) > 1 or output.directory is not None or form not in ("text", "json"):
             raise ConfigError("--stream takes one recording, and prints it as text or json")
-        if alternatives:
+        if reading.alternatives:
             raise ConfigError("--stream has no place for --alternatives: leave it out")
-        if vad is not None or jobs > 1 or skip_existing or channel != "auto" or track is not None:
+        if reading != RecordingOptions() or jobs > 1 or output.skip_existing:
             raise ConfigError("--stream goes without --vad, --jobs, --skip-existing, --channel and --track")
         from littlefoot.cli import live
+        from littlefoot.runtime import recognizer
 
-        loaded = recognizer.load(model, engine, threads, precision, language, layers, bits=bits)
-        live.transcribe(
-            loaded, audio[0], form, chunk_ms, decoder(loaded, beam, lm, alpha, beta, hotwords, lexicon)
-        )
+        loaded = recognizer.load_with(specification)
+        live.transcribe(loaded, audio[0], form, chunk_ms, decoding.decoder(loaded))
         return
     if form not in EXTENSIONS:
         raise ConfigError(f"--format {form} is unknown: use one of {', '.join(EXTENSIONS)}")
-    if alternatives and form != "json":
+    if reading.alternatives and form != "json":
         raise ConfigError(f"--alternatives needs --format json: {form} has no place for them")
-    if skip_existing and output_dir is None:
+    if output.skip_existing and output.directory is None:
         raise ConfigError("--skip-existing needs --output-dir: nothing else shows what is done")
-    from littlefoot.audio.channels import Choice
-    from littlefoot.transcript.conversation import EACH
-    from littlefoot.transcript.style import check
-    from littlefoot.transcript.subtitles import Layout
-
-    check(case, punctuate is not None)
-    Choice("auto" if channel == EACH else channel, track)  # refused now, not at every recording
-    if channel == EACH and alternatives:
+    check(reading.case, reading.punctuate is not None)
+    Choice("auto" if reading.channel == EACH else reading.channel, reading.track)  # refused now, not later
+    if reading.channel == EACH and reading.alternatives:
         raise ConfigError("--channel each has no place for --alternatives: leave one of them out")
-    layout = Layout(line_length, lines, cue_seconds)
     recordings, problems = inputs.expand(audio)
-    if len(recordings) > 1 and form in ONE_EACH and output_dir is None:
+    if len(recordings) > 1 and form in ONE_EACH and output.directory is None:
         raise ConfigError(f"several recordings as {form} need --output-dir: each makes a file of its own")
-    if jobs > 1 and len(recordings) > 1 and any(each.name == inputs.STANDARD_INPUT for each in recordings):
+    if jobs > 1 and len(recordings) > 1 and any(each.name == STANDARD_INPUT for each in recordings):
         raise ConfigError("- goes without --jobs: one process only reads standard input")
-    if output_dir is not None:
+    if output.directory is not None:
         inputs.refuse_collisions(recordings, EXTENSIONS[form])
-    from littlefoot.cli.batch import RecognizerSettings
-
-    if alternatives and beam is None:
-        beam = BeamConfig.beam
-    vad = recognizer.VAD if vad is None else vad
-    settings = RecognizerSettings(
-        model,
-        engine,
-        threads,
-        precision,
-        language,
-        layers,
-        vad,
-        beam,
-        lm,
-        alpha,
-        beta,
-        hotwords,
-        lexicon,
-        alternatives,
-        bits,
-        channel,
-        track,
-        case,
-        punctuate,
-    )
-    output = _Output(form, layout, output_dir, named=len(recordings) > 1)
+    if reading.alternatives and decoding.beam is None:
+        decoding = replace(decoding, beam=BeamConfig.beam)
+    transcriber = Transcriber(specification, decoding, reading)
+    writer = _Writer(output, layout, named=len(recordings) > 1)
     for problem in problems:
         typer.echo(f"littlefoot: {problem}", err=True)
-    failed = len(problems) + _transcribe(settings, recordings, output, jobs, skip_existing, len(problems))
+    failed = len(problems) + _transcribe(transcriber, recordings, writer, jobs, len(problems))
     if failed:
         raise typer.Exit(1)
 
 
 def _transcribe(
-    settings: RecognizerSettings,
+    transcriber: Transcriber,
     recordings: list[inputs.Recording],
-    output: _Output,
+    writer: _Writer,
     jobs: int,
-    skip_existing: bool,
     problems: int,
 ) -> int:
     """Transcribe, write the results and print a summary. Returns the number of failures."""
     from littlefoot.cli import batch, progress
 
-    output.prepare()
-    todo = [each for each in recordings if not (skip_existing and output.is_done(each))]
+    output = writer.output
+    writer.prepare()
+    todo = [each for each in recordings if not (output.skip_existing and writer.is_done(each))]
     names = [each.name for each in todo]
     begin, seconds, done, failed = time.monotonic(), 0.0, 0, 0
     try:
         with progress.recordings(names) as meter:
             outcomes: Iterable[Outcome] = ()
             if todo:
-                outcomes = batch.run(settings, names, jobs, meter.heard)
+                outcomes = batch.run(transcriber, names, jobs, meter.heard)
             for index, result in outcomes if output.directory else _ordered(outcomes):
                 if isinstance(result, LittlefootError):
                     failed += 1
                     typer.echo(f"littlefoot: {result}", err=True)
                 else:
-                    output.write(result, todo[index])
+                    writer.write(result, todo[index])
                     done += 1
                     seconds += result.duration
                 meter.ended(index)
@@ -246,27 +196,26 @@ def _sum_up(done: int, seconds: float, took: float, failed: int, skipped: int) -
 
 
 @dataclass(frozen=True)
-class _Output:
-    """Destination of transcriptions."""
+class _Writer:
+    """Write transcriptions to their destination."""
 
-    form: str
+    output: Output
     layout: Layout
-    directory: Path | None
-    """Folder of the output; None: standard output."""
     named: bool
     """True if there are several recordings."""
 
     def prepare(self) -> None:
         """Check at once, not after hours, that the directory can be written to. Raises LittlefootError."""
-        if self.directory is None:
+        if self.output.directory is None:
             return
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.directory):
+            self.output.directory.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.output.directory):
                 pass
         except OSError as error:
             raise LittlefootError(
-                f"--output-dir {self.directory}: cannot be written to ({error.strerror}): choose another"
+                f"--output-dir {self.output.directory}: cannot be written to ({error.strerror}):"
+                " choose another"
             ) from error
 
     def is_done(self, recording: inputs.Recording) -> bool:
@@ -281,10 +230,11 @@ class _Output:
         from littlefoot.system import atomic
         from littlefoot.transcript.writers import WRITERS
 
-        written = WRITERS[self.form](result, recording.name, self.layout)
-        if self.directory is None:
+        written = WRITERS[self.output.form](result, recording.name, self.layout)
+        if self.output.directory is None:
             typer.echo(
-                f"{recording.name}\t{written}" if self.named and self.form == "text" else written, nl=False
+                f"{recording.name}\t{written}" if self.named and self.output.form == "text" else written,
+                nl=False,
             )
             return
         target = self._target(recording)
@@ -298,5 +248,5 @@ class _Output:
             ) from error
 
     def _target(self, recording: inputs.Recording) -> Path:
-        assert self.directory is not None
-        return self.directory / f"{recording.output}{EXTENSIONS[self.form]}"
+        assert self.output.directory is not None
+        return self.output.directory / f"{recording.output}{EXTENSIONS[self.output.form]}"

@@ -16,7 +16,7 @@ from littlefoot.artifact import Artifact
 from littlefoot.audio import manifest, reading
 from littlefoot.errors import ConfigError
 from littlefoot.runtime import graph
-from littlefoot.runtime.engine import observe
+from littlefoot.runtime.openvino import observe
 from littlefoot.system.progress import tracked
 
 Array = npt.NDArray[np.float32]

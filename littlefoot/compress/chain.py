@@ -48,9 +48,9 @@ def run(
         raise ConfigError(f"{directory} is there already: continue with --resume, or choose another output")
     first = model
     known: dict[str, Any] = {"name": teacher, "parameters": model.parameters, "sha256": fingerprint(model)}
-    if (origin := model.config.littlefoot.get("origin")) is not None:
-        known["origin"] = origin
-    before = list(model.config.littlefoot.get("recipe", []))
+    if (origin := model.config.littlefoot.origin) is not None:
+        known["origin"] = origin.to_dict()
+    before = model.config.littlefoot.recipe
     model = replace(first, card=recipe.card.rstrip() + "\n" if recipe.card else _introduction(teacher, first))
     for number, step in enumerate(recipe.steps, 1):
         folder = directory / f"{number}-{step.method}"
@@ -63,8 +63,7 @@ def run(
         made = method(step.method).run(
             model, step.config, StepContext(first, corpus, folder, resume, progress, untrained)
         )
-        config = made.config.replace(littlefoot={**made.config.littlefoot, **history})
-        model = replace(made, config=config)
+        model = replace(made, config=made.config.noting(**history))
         if main:
             artifacts.save(model, folder / "model", overwrite=True)
     heading = "\n# The model that it was made of\n\n"
@@ -79,7 +78,7 @@ def outline(config: ModelConfig, recipe: Recipe) -> ModelConfig:
     rounded_by = "the model was quantized before"
     for number, step in enumerate(recipe.steps, 1):
         name = f"step {number}, {step.method}"
-        if "quantization" in config.littlefoot:
+        if config.littlefoot.quantization is not None:
             raise ConfigError(
                 f"{name}: {rounded_by}, and rounded weights can be neither trained nor rounded again: "
                 "start with the full-precision model, and let only the last step quantize"
@@ -95,8 +94,8 @@ def outline(config: ModelConfig, recipe: Recipe) -> ModelConfig:
 def _introduction(teacher: str, first: Artifact) -> str:
     """Return the beginning of a model card, if the recipe has no text of its own."""
     millions = first.parameters / 1e6
-    origin = first.config.littlefoot.get("origin")
-    commit = f" It was commit `{origin['commit']}` of {origin['repository']}." if origin else ""
+    origin = first.config.littlefoot.origin
+    commit = f" It was commit `{origin.commit}` of {origin.repository}." if origin else ""
     return (
         f"# Made of {teacher}\n\nA smaller {teacher}, which has {millions:.1f} million parameters.{commit}\n"
     )
@@ -107,10 +106,11 @@ def _finished(path: Path, history: dict[str, Any]) -> Artifact | None:
     if not artifacts.is_artifact(path):
         return None
     there = artifacts.load(path)
-    if "teacher" not in there.config.littlefoot:  # interrupted after training, before its history was written
+    noted = there.config.littlefoot
+    if noted.teacher is None:  # interrupted after training, before its history was written
         return None
-    for key, wanted in history.items():
-        if there.config.littlefoot[key] != wanted:
+    for key, found in (("recipe", noted.recipe), ("teacher", noted.teacher.to_dict())):
+        if found != history[key]:
             what = "of another model" if key == "teacher" else "with other settings"
             raise ConfigError(f"{path} was made {what}: remove it, or choose another output")
     return there

@@ -69,15 +69,15 @@ def distill(model: Artifact, config: DistillConfig, step: StepContext) -> Artifa
     data = training_set(student, config, step)
     check_alive(student, data)
     says = make_teacher(model, config, step, data, student)
-    return learn(Distillation(student, says, config, denominator_of(step, student, config)), step)
+    return learn(Distillation(student, says, config, denominator_of(step, student, config)), data, step)
 
 
-def learn(objective: Distillation, step: StepContext) -> Artifact:
-    """Train on the step's speech: the student, from the step's directory. Or leave it as it begins."""
+def learn(objective: Distillation, data: TrainingSet, step: StepContext) -> Artifact:
+    """Train the student on ``data``, from the step's directory. Or leave it as it begins."""
     if step.untrained:
         return objective.model.to_artifact()
     out = step.directory / "model"
-    trainer.train(objective, step.speech(), objective.lesson.train, out, step.resume)
+    trainer.train(objective, step.speech(), objective.lesson.train, out, step.resume, data)
     return artifacts.load(out)
 
 
@@ -157,9 +157,17 @@ class Distillation(Objective):
         if self.shares_front_end:
             assert targets.features is not None  # has_features_of
             return self.model.encode_features(
-                targets.features, targets.frames, batch.time_mask, batch.feature_mask
+                *(targets.features, targets.frames, batch.time_mask, batch.feature_mask),
+                *(self.make_ops, self.geometry(batch)),
             )
-        return self.model.encode(batch.waveforms, batch.lengths, batch.time_mask, batch.feature_mask)
+        return self.model.encode(
+            *(batch.waveforms, batch.lengths, batch.time_mask, batch.feature_mask),
+            *(self.make_ops, self.geometry(batch)),
+        )
+
+    def geometry(self, batch: Batch) -> ModelConfig:
+        """The configuration by which the student computes a batch."""
+        return self.model.config
 
     def _path_terms(
         self, logits: Tensor, theirs: Tensor, frames: Tensor, targets: Targets
@@ -273,11 +281,7 @@ def training_set(student: CTCModel, lesson: Lesson, step: StepContext) -> Traini
     Raises TrainingError where texts are needed and most of them are outside of the teacher's alphabet.
     """
     rows = step.speech().of_split("train")
-    do_normalize = bool(student.preprocessor.get("do_normalize", True))
-    needs_text = lesson.loss.ctc > 0
-    data = TrainingSet(
-        rows, student.vocabulary, student.config, lesson.train, do_normalize, needs_text=needs_text
-    )
+    data = trainer.training_set(student, rows, lesson.train, needs_text=lesson.loss.ctc > 0)
     outside = data.left_out[f"text outside the {data.outside}"]
     if 2 * outside > len(rows):
         found = ", ".join(repr(character) for character, _ in data.unknown.most_common(10))

@@ -20,7 +20,7 @@ Layers that read the same tensor share the last three, under the first one's nam
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,9 +52,9 @@ class FakeQuantOps(TorchOps):
     ``choice`` says which of the precisions a forward pass in training uses; otherwise it is the artifact's.
     """
 
-    def __init__(self, plan: RoundingPlan, choice: Callable[[], int], *arguments: Any) -> None:
+    def __init__(self, plan: RoundingPlan, choice: int, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._plan, self._choice = plan, choice() if self.training else 0
+        self._plan, self._choice = plan, choice if self.training else 0
         self._rounded: tuple[Tensor, str, Tensor] | None = None
 
     def conv1d(

@@ -15,7 +15,7 @@ from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.compress.calibration import Array
 from littlefoot.decode.greedy import greedy
 from littlefoot.evaluate.metrics import character_errors
-from littlefoot.runtime.engine import create
+from littlefoot.runtime.registry import create
 from littlefoot.system.progress import tracked
 
 

@@ -31,6 +31,7 @@ from littlefoot.training import train as trainer
 from littlefoot.training.data import Batch
 from littlefoot.training.module import CTCModel, Parameters
 from littlefoot.training.objective import Objective
+from littlefoot.training.torch_ops import TorchOps
 from littlefoot.training.train_config import TrainConfig
 
 SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<unk>", WORD_DELIMITER)
@@ -159,7 +160,7 @@ class Regression(Objective):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         model = self.model
-        ops = model.ops(Parameters(model), self.training)
+        ops = TorchOps(Parameters(model), self.training)
         features, frames = front_end(ops, model.config, batch.waveforms, batch.lengths)
         found = project(ops, model.config, features).float()  # (B, F, D)
         assert frames is not None  # lengths were given

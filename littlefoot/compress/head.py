@@ -11,33 +11,30 @@ from torch import Tensor, nn
 
 from littlefoot.artifact import Artifact
 from littlefoot.compress.methods import StepContext
-from littlefoot.errors import ConfigError
 from littlefoot.network.config import ModelConfig
+from littlefoot.system.checks import Checked, PositiveFloat, PositiveInt
 from littlefoot.training.data import TrainingSet
+from littlefoot.training.devices import precision
 from littlefoot.training.module import CTCModel
 from littlefoot.training.objective import ctc_loss
-from littlefoot.training.train import precision
 from littlefoot.training.train_config import TrainConfig
 
 _BATCH = 16
 
 
 @dataclass(frozen=True)
-class HeadConfig:
+class HeadConfig(Checked):
     """Settings of the head's training."""
 
-    seconds: float = 2000.0
+    section = "head."
+
+    seconds: PositiveFloat = 2000.0
     """Seconds of speech that are encoded, drawn from all sets."""
-    epochs: int = 30
+    epochs: PositiveInt = 30
     """Passes over this speech."""
-    lr: float = 5e-3
+    lr: PositiveFloat = 5e-3
     """Peak learning rate, with a cosine decay to zero."""
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("seconds", "epochs", "lr"):
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"head.{name} must be greater than 0, not {getattr(self, name)}")
 
 
 def outline(model: ModelConfig, config: HeadConfig) -> ModelConfig:

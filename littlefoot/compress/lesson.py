@@ -3,36 +3,40 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from littlefoot.errors import ConfigError
+from littlefoot.system.checks import Checked, Count, NonNegativeFloat, PositiveFloat
 from littlefoot.training.train_config import TrainConfig
 
 LayerPairs = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
-class LossConfig:
+class LossConfig(Checked):
     """Weight of each loss; 0 leaves it out."""
 
-    kl: float = 1.0
+    section = "loss."
+
+    kl: NonNegativeFloat = 1.0
     """KL divergence of the frames' posteriors from the teacher's."""
-    temperature: float = 1.0
+    temperature: PositiveFloat = 1.0
     """The logits of both posteriors of ``kl`` are divided by this."""
-    logit_mse: float = 0.0
-    logit_cosine: float = 0.0
-    sequence_kl: float = 0.0
+    logit_mse: NonNegativeFloat = 0.0
+    logit_cosine: NonNegativeFloat = 0.0
+    sequence_kl: NonNegativeFloat = 0.0
     """KL divergence of the paths through an n-gram model of the texts, per frame (DistillW2V2).
     ``train.lfmmi_order`` and the settings beside it define the n-gram model."""
-    lattice_mmi: float = 0.0
+    lattice_mmi: NonNegativeFloat = 0.0
     """Lattice-free MMI per frame, with the teacher's best texts instead of transcripts: the other reading of
     DistillW2V2. The n-gram model is that of ``sequence_kl``."""
-    feature_penalty: float = 0.0
+    feature_penalty: NonNegativeFloat = 0.0
     """Mean square of the student's convolutional features."""
-    hidden_mse: float = 0.0
+    hidden_mse: NonNegativeFloat = 0.0
     """Mean squared difference of hidden states, through a learned projection."""
-    hidden_l1: float = 0.0
-    hidden_cosine: float = 0.0
-    temporal_relation: float = 0.0
+    hidden_l1: NonNegativeFloat = 0.0
+    hidden_cosine: NonNegativeFloat = 0.0
+    temporal_relation: NonNegativeFloat = 0.0
     """Difference of the hidden states' Gram matrices over time (STaR); needs no projection."""
     hidden_sum: bool = False
     """Add up hidden losses over the pairs, as in DistillW2V2, instead of averaging them: with n pairs this is
@@ -40,23 +44,17 @@ class LossConfig:
     layers: LayerPairs = ()
     """Pairs [student's, teacher's] of hidden states to compare; 0 is the input of the first layer. Empty
     spreads the student's layers evenly, and the last ones are always a pair."""
-    ctc: float = 0.0
+    ctc: NonNegativeFloat = 0.0
     """CTC of the transcripts, per character."""
     adaptive: bool = False
     """Weight ``kl``, ``logit_mse`` and ``logit_cosine`` by utterance (AdaKD): less where the teacher's own
     CTC loss per character is low, or, without texts, its entropy per frame."""
-    frames: str = "peaks"
+    frames: Literal["peaks", "interpolate"] = "peaks"
     """Target logits where the front ends' frames differ: ``peaks``, those of the nearby teacher frame with
     the least blank, or ``interpolate``. Hidden states are always interpolated."""
 
     def __post_init__(self) -> None:
-        for name in (*LOGIT_LOSSES, *HIDDEN_LOSSES, *PATH_LOSSES, "feature_penalty", "ctc"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"loss.{name} must not be negative, but is {getattr(self, name)}")
-        if self.temperature <= 0:
-            raise ConfigError(f"loss.temperature must be greater than 0, not {self.temperature}")
-        if self.frames not in ("peaks", "interpolate"):
-            raise ConfigError(f"loss.frames must be peaks or interpolate, not '{self.frames}'")
+        super().__post_init__()
         if not any(getattr(self, name) for name in (*LOGIT_LOSSES, *HIDDEN_LOSSES, *PATH_LOSSES, "ctc")):
             raise ConfigError("loss has no term to learn from: give one of them a weight, such as loss.kl=1")
 
@@ -72,15 +70,15 @@ HIDDEN_LOSSES = (*PROJECTED_LOSSES, "temporal_relation")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lesson:
+class Lesson(Checked):
     """Distillation settings of all methods with a teacher."""
 
-    teacher: str = "previous"
+    teacher: Literal["previous", "first"] = "previous"
     """The teacher: ``previous``, the model that the step begins with, or ``first``, the one that the recipe
     began with."""
     loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
-    cache_top_k: int | None = None
+    cache_top_k: Count | None = None
     """Keep the teacher's outputs on the disk: this many of the likeliest tokens of each frame in 16 bits, or
     all of them for 0. None: the teacher runs beside the student, on the augmented speech. With
     ``train.freeze_front_end`` the features that a student would compute again each time are kept too."""
@@ -88,12 +86,9 @@ class Lesson:
     """Number of steps in which the student predicts only blanks after which training stops."""
 
     def __post_init__(self) -> None:
-        if self.teacher not in ("previous", "first"):
-            raise ConfigError(f"teacher must be previous or first, not '{self.teacher}'")
+        super().__post_init__()
         if self.cache_top_k is None:
             return
-        if self.cache_top_k < 0:
-            raise ConfigError(f"cache_top_k must be 0 or more, not {self.cache_top_k}")
         if self.loss.hidden():
             raise ConfigError("a cache holds no hidden states: leave out cache_top_k, or the hidden losses")
         if self.cache_top_k and (self.loss.logit_mse or self.loss.logit_cosine):

@@ -12,8 +12,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -51,12 +50,15 @@ from littlefoot.network.config import ModelConfig
 from littlefoot.network.inventory import WAVEFORM_LAYER, Part, inventory
 from littlefoot.network.weights import packable
 from littlefoot.system import atomic
+from littlefoot.system.checks import Count, PositiveFloat, PositiveInt
+from littlefoot.training.devices import processes
 from littlefoot.training.forward_backward import Denominator
 from littlefoot.training.module import CTCModel
-from littlefoot.training.train import processes
+from littlefoot.training.torch_ops import TorchOps
 
-LEVELS = ("symmetric", "zero", "ternary")
-INITIALISATIONS = ("gptq", "nearest")
+Width = Literal[1, 2, 3, 4, 8]
+"""Bits that engines compute with."""
+OtherWidth = Literal[4, 8, 16, 32]
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -65,69 +67,45 @@ Arrays = dict[str, npt.NDArray[Any]]
 class LowbitConfig(Lesson):
     """Settings of quantization-aware training."""
 
-    bits: int = 2
+    bits: Width = 2
     """Bits of the weights of the Transformer's linear layers: 1, 2, 3, 4 or 8."""
-    levels: str = "symmetric"
+    levels: Literal["symmetric", "zero", "ternary"] = "symmetric"
     """Codebook of 2 bits: ``symmetric``, -3 -1 1 3; ``zero``, -2 -1 0 1; or ``ternary``, -1 0 1, five to a
     byte."""
-    group_size: int = 0
+    group_size: Count = 0
     """Number of columns that share a scale; 0: all of a row. A group scale is a multiple of its row's."""
-    layer_bits: dict[str, int] = field(default_factory=dict)
+    layer_bits: dict[str, Width] = field(default_factory=dict)
     """Other bits for some of these layers, by patterns of their names; the last match counts."""
-    budget_mb: float | None = None
+    budget_mb: PositiveFloat | None = None
     """Choose the bits of each of these layers by its sensitivity, so that the artifact's weights take no more
     than this, in units of 10^6 bytes (``littlefoot.compress.mixed``)."""
-    max_harm: float | None = None
+    max_harm: PositiveFloat | None = None
     """Or choose them so that the posteriors move by at most this before training, in nats per frame. With
     both settings, the smallest model that meets both."""
-    activations: int | None = 8
+    activations: Literal[2, 4, 8] | None = 8
     """Bits of these layers' inputs: 8, 4 or 2, or None, which leaves them as they are."""
     shift: bool = True
     """Subtract a learned activation offset before the input of queries, keys and values is rounded; not in
     pre-norm models, where the norm's bias can do that."""
-    front_end: int = 8
+    front_end: OtherWidth = 8
     """Bits of the convolutions but the first, and of the feature projection: 4, 8, 16 or 32."""
-    positions: int = 8
+    positions: OtherWidth = 8
     """Bits of the positional convolution: 4, 8, 16 or 32."""
-    head: int = 8
+    head: OtherWidth = 8
     """Bits of the CTC head: 4, 8, 16 or 32."""
-    initialisation: str = "nearest"
+    initialisation: Literal["gptq", "nearest"] = "nearest"
     """Initial weights: rounded to the ``nearest`` value, or by ``gptq``."""
-    descent: tuple[int, ...] = ()
+    descent: tuple[Width, ...] = ()
     """Larger numbers of bits to train with first, such as [8, 4]; each result initialises the next."""
-    descent_steps: int = 500
+    descent_steps: PositiveInt = 500
     """Number of steps with each of them."""
-    companions: tuple[int, ...] = ()
+    companions: tuple[Width, ...] = ()
     """Nested precisions: fewer bits that the same weights are trained for in turn with ``bits``. The artifact
     runs with any of them, because their codes are the first bits of its own
     (``littlefoot.artifact.precisions``)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("bits", "descent", "companions", "layer_bits"):
-            value = getattr(self, name)
-            values = (
-                value.values() if isinstance(value, dict) else (value,) if isinstance(value, int) else value
-            )
-            for bits in values:
-                if bits not in WIDTHS:
-                    raise ConfigError(
-                        f"{name}: no engine computes with {bits} bits, but with 1, 2, 3, 4 or 8"
-                    )
-        if self.levels not in LEVELS:
-            raise ConfigError(f"levels must be one of {', '.join(LEVELS)}, not '{self.levels}'")
-        if self.initialisation not in INITIALISATIONS:
-            raise ConfigError(f"initialisation must be gptq or nearest, not '{self.initialisation}'")
-        if self.activations not in (None, 2, 4, 8):
-            raise ConfigError(f"activations must be 8, 4 or 2 bits, or null, not {self.activations}")
-        for name in ("front_end", "positions", "head"):
-            if getattr(self, name) not in (4, 8, 16, 32):
-                raise ConfigError(f"{name} must be 4, 8, 16 or 32 bits, not {getattr(self, name)}")
-        if self.group_size < 0 or self.descent_steps < 1:
-            raise ConfigError("group_size must be 0 or more, and descent_steps greater than 0")
-        for name in ("budget_mb", "max_harm"):
-            if (value := getattr(self, name)) is not None and value <= 0:
-                raise ConfigError(f"{name} must be greater than 0, not {value}")
         if self.companions:
             if any(fewer >= self.bits for fewer in self.companions) or self.bits == 8:
                 raise ConfigError(
@@ -197,13 +175,14 @@ def lowbit(model: Artifact, config: LowbitConfig, step: StepContext) -> Artifact
         step.progress(f"rounding to {settings.bits} bits")
         student = prepare(model, inputs, plan, settings)
         denominator = denominator_of(where, student, settings)
-        model = learn(LowbitDistillation(student, says, settings, plan, denominator, same), where)
+        objective = LowbitDistillation(student, says, settings, plan, denominator, same)
+        model = learn(objective, data.under(settings.train), where)
     return convert(model, plan, config)
 
 
 def mixed_bits(
     model: Artifact, clips: Sequence[Any], config: LowbitConfig, step: StepContext
-) -> dict[str, int]:
+) -> dict[str, Width]:
     """Choose the bits of each of the Transformer's linear layers under the budget; keep them in the step's
     directory.
 
@@ -225,12 +204,12 @@ def mixed_bits(
             chosen = choose_bits(options, left, config.max_harm)
             with atomic.file(path) as temporary:
                 temporary.write_text(json.dumps(chosen, indent=1), encoding="utf-8")
-    bits: dict[str, int] = json.loads(path.read_text(encoding="utf-8"))
+    bits: dict[str, Width] = json.loads(path.read_text(encoding="utf-8"))
     step.progress("bits: " + ", ".join(f"{name} {width}" for name, width in bits.items()))
     return bits
 
 
-def _phase(config: LowbitConfig, bits: int) -> LowbitConfig:
+def _phase(config: LowbitConfig, bits: Width) -> LowbitConfig:
     """Return the settings of a preceding training with more bits."""
     return replace(
         config,
@@ -257,9 +236,11 @@ class LowbitDistillation(Distillation):
         hears_as_its_teacher: bool = False,
     ) -> None:
         super().__init__(student, teacher, config, denominator)
-        self._same = hears_as_its_teacher
-        precisions = 1 + len(config.companions)
-        student.ops = partial(FakeQuantOps, plan, lambda: self.step % precisions)
+        self._same, self._plan, self._precisions = hears_as_its_teacher, plan, 1 + len(config.companions)
+
+    def make_ops(self, *arguments: Any) -> TorchOps:
+        """Round to the precision of this step."""
+        return FakeQuantOps(self._plan, self.step % self._precisions, *arguments)
 
     def _hears_as_its_teacher(self) -> bool:
         return self._same
@@ -467,5 +448,4 @@ def convert(model: Artifact, plan: RoundingPlan, config: LowbitConfig) -> Artifa
         "activations": config.activations,
         **({"precisions": [config.bits, *config.companions]} if config.companions else {}),
     }
-    section = {**model.config.littlefoot, "quantization": quantization}
-    return replace(model, weights=weights, config=model.config.replace(littlefoot=section))
+    return replace(model, weights=weights, config=model.config.noting(quantization=quantization))

@@ -30,7 +30,7 @@ METHODS = {
     "quantize": ("littlefoot.compress.quantize", "QuantizeConfig", "quantize_step"),
     "front_end": ("littlefoot.compress.graft", "FrontEndConfig", "graft_front_end"),
     "head": ("littlefoot.compress.head", "HeadConfig", "make_head"),
-    "train": ("littlefoot.compress.finetune", "FineTuneConfig", "finetune"),
+    "train": ("littlefoot.compress.finetune", "TrainConfig", "finetune"),
     "positions": ("littlefoot.compress.positions", "PositionsConfig", "change_positions"),
 }
 """Module, config class and function of each method; imported when used, because some need PyTorch."""

@@ -7,6 +7,7 @@ layer alone is quantized. The smallest sum for each size is then found exactly.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -81,6 +82,24 @@ def sensitivity(
             logits = run(replace(artifact, weights=changed), heard, "f32")
             options.append(Option(width, size, kl_divergence(expected, logits)))
         found[name] = options
+    return found
+
+
+def by_size(artifact: Artifact) -> dict[str, list[Option]]:
+    """Return options of each layer as if all weights were as sensitive, without running the model.
+
+    A choice among them has the size of the real one, not its accuracy. Each bit less makes the squared error
+    of rounding four times as large.
+    """
+    found: dict[str, list[Option]] = {}
+    for name, shape in packable(artifact.config).items():
+        found[name] = []
+        for width in WIDTHS[1:]:
+            try:
+                size = layer_bytes(shape, WeightCode(width))
+            except ConfigError:
+                continue
+            found[name].append(Option(width, size, math.prod(shape) * 4.0**-width))
     return found
 
 

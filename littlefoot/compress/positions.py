@@ -9,6 +9,7 @@ model is trained on the outputs of the original, and the usual convolution of wa
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from littlefoot.compress.teacher import Teacher, make_teacher
 from littlefoot.errors import ConfigError
 from littlefoot.network.config import ModelConfig
 from littlefoot.network.encoder import sinusoids
+from littlefoot.system.checks import PositiveInt
 from littlefoot.training.data import Batch
 from littlefoot.training.forward_backward import Denominator
 from littlefoot.training.module import CTCModel
@@ -35,22 +37,14 @@ _CONVOLUTION = "encoder.pos_conv_embed.conv.weight"
 class PositionsConfig(Lesson):
     """Settings of the change of positions."""
 
-    kind: str = "grouped"
+    kind: Literal["grouped", "scaffold"] = "grouped"
     """``grouped``, which is trained; or ``scaffold``, which is computed, slower to run, and cannot stream."""
-    kernel: int = 128
+    kernel: PositiveInt = 128
     """Kernel of the positional convolution in frames."""
-    groups: int = 16
+    groups: PositiveInt = 16
     """Groups of channels of this convolution."""
-    fade_steps: int = 1000
+    fade_steps: PositiveInt = 1000
     """Steps in which the sinusoids fade out linearly."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.kind not in ("grouped", "scaffold"):
-            raise ConfigError(f"positions.kind must be grouped or scaffold, not '{self.kind}'")
-        for name in ("kernel", "groups", "fade_steps"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
 
 
 def outline(model: ModelConfig, config: PositionsConfig) -> ModelConfig:
@@ -77,7 +71,7 @@ def change_positions(model: Artifact, config: PositionsConfig, step: StepContext
         return student.to_artifact()
     data = training_set(student, config, step)
     says = make_teacher(model, config, step, data, student)
-    return learn(Fading(student, says, config, denominator_of(step, student, config)), step)
+    return learn(Fading(student, says, config, denominator_of(step, student, config)), data, step)
 
 
 def convert(model: CTCModel, config: PositionsConfig) -> CTCModel:
@@ -130,7 +124,11 @@ class Fading(Distillation):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Compute the losses of a distillation, and the remaining scale of the sinusoids."""
-        left = self._from * max(0.0, 1 - self.step / self._steps)
-        self.model.sinusoids = left
-        terms = super().forward(batch)
-        return {**terms, "sinusoids": torch.tensor(left)}
+        return {**super().forward(batch), "sinusoids": torch.tensor(self._left())}
+
+    def geometry(self, batch: Batch) -> ModelConfig:
+        """Return the student's configuration with the remaining scale of the sinusoids."""
+        return self.model.config.replace(sinusoidal_positions=self._left())
+
+    def _left(self) -> float:
+        return self._from * max(0.0, 1 - self.step / self._steps)

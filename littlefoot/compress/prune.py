@@ -14,10 +14,11 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache, partial
-from typing import Any
+from functools import lru_cache
+from typing import Annotated, Any, Literal, get_args
 
 import torch
+from annotated_types import Gt, Le, Len, Lt
 from torch import Tensor, nn
 
 from littlefoot.artifact import Artifact
@@ -29,6 +30,7 @@ from littlefoot.compress.teacher import Teacher, make_teacher
 from littlefoot.errors import ConfigError
 from littlefoot.network.config import ModelConfig
 from littlefoot.network.inventory import AxisKind, Kind, Layer, Part, inventory
+from littlefoot.system.checks import Share
 from littlefoot.training.data import Batch
 from littlefoot.training.forward_backward import Denominator
 from littlefoot.training.module import CTCModel
@@ -46,7 +48,8 @@ FIRST_SPARSITY = 0.02
 MULTIPLE = 8
 """Units and channels remain in multiples of this, which is what processors compute."""
 
-PARTS = tuple(kind.value for kind in (AxisKind.HEADS, AxisKind.UNITS, AxisKind.CHANNELS))
+PrunedPart = Literal["heads", "ffn", "conv"]
+PARTS: tuple[PrunedPart, ...] = get_args(PrunedPart)
 """Parts that pruning may remove."""
 
 
@@ -54,31 +57,18 @@ PARTS = tuple(kind.value for kind in (AxisKind.HEADS, AxisKind.UNITS, AxisKind.C
 class PruneConfig(Lesson):
     """Settings of one pruning."""
 
-    sparsity: float = 0.5
+    sparsity: Annotated[float, Gt(0), Lt(1)] = 0.5
     """Share of the model to remove."""
-    measure: str = "operations"
+    measure: Literal["parameters", "operations", "bytes"] = "operations"
     """Quantity that ``sparsity`` refers to: ``parameters``, ``operations`` (multiplications with weights per
     second of speech), or ``bytes``, as stored when the Transformer's linear layers have ``bits`` and all else
     has 8."""
-    bits: int = 8
+    bits: Annotated[int, Gt(0), Le(8)] = 8
     """Which ``bytes`` are counted with."""
-    parts: tuple[str, ...] = PARTS
+    parts: Annotated[tuple[PrunedPart, ...], Len(1)] = PARTS
     """Parts to prune: attention ``heads``, feed-forward units ``ffn``, the front end's channels ``conv``."""
-    ramp: float = 0.5
+    ramp: Share = 0.5
     """The share of the steps over which the goal rises to ``sparsity``."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 < self.sparsity < 1:
-            raise ConfigError(f"sparsity must lie between 0 and 1, not {self.sparsity}")
-        if not 0 <= self.ramp <= 1:
-            raise ConfigError(f"ramp must lie between 0 and 1, not {self.ramp}")
-        if self.measure not in ("parameters", "operations", "bytes"):
-            raise ConfigError(f"measure must be parameters, operations or bytes, not '{self.measure}'")
-        if not 1 <= self.bits <= 8:
-            raise ConfigError(f"bits must lie between 1 and 8, not {self.bits}")
-        if not self.parts or not set(self.parts) <= set(PARTS):
-            raise ConfigError(f"parts must be some of heads, ffn and conv, not {', '.join(self.parts)}")
 
 
 def outline(model: ModelConfig, config: PruneConfig) -> ModelConfig:
@@ -124,20 +114,20 @@ def prune(model: Artifact, config: PruneConfig, step: StepContext) -> Artifact:
     outline(model.config, config)
     student = CTCModel.from_artifact(model)
     gates = Gates(student, config.parts, config.measure, config.bits)
-    says = make_teacher(model, config, step, training_set(student, config, step))
-    gated = learn(Pruning(student, says, gates, config, denominator_of(step, student, config)), step)
-    gates.goal = config.sparsity
-    made = remove(CTCModel.from_artifact(gated), gates).to_artifact()
+    data = training_set(student, config, step)
+    says = make_teacher(model, config, step, data)
+    gated = learn(Pruning(student, says, gates, config, denominator_of(step, student, config)), data, step)
+    made = remove(CTCModel.from_artifact(gated), gates, config.sparsity).to_artifact()
     after, before = (size(m.config, {}, config.measure, config.bits) for m in (made, model))
     step.progress(f"{100 * (1 - after / before):.1f} % of the {config.measure} went")
     return made
 
 
 class Gates(nn.Module):
-    """A hard concrete gate for each index of the axes of ``prunable``."""
+    """A hard concrete gate for each index of the axes of ``prunable``.
 
-    goal = FIRST_SPARSITY
-    """The share of the model that is closed, as expected."""
+    What its methods call ``goal`` is the share of the model that is closed, as expected.
+    """
 
     def __init__(self, model: CTCModel, parts: tuple[str, ...], measure: str, bits: int = 8) -> None:
         super().__init__()
@@ -150,14 +140,14 @@ class Gates(nn.Module):
             }
         )
 
-    def log_odds(self) -> dict[str, Tensor]:
+    def log_odds(self, goal: float) -> dict[str, Tensor]:
         """By axis: what was learned, and the offset at which the expected size is the goal's.
 
         The offset d solves size(a + d) = goal for the learned a, so its derivative by a_i is minus the share
         of a_i in how the size changes with all of them.
         """
         learned = {axis: PACE * value for axis, value in self._scaled.items()}
-        offset = self._offset({axis: value.detach() for axis, value in learned.items()})
+        offset = self._offset({axis: value.detach() for axis, value in learned.items()}, goal)
         slopes = {axis: (value.detach() + offset).requires_grad_() for axis, value in learned.items()}
         with torch.enable_grad():
             total = self._size(expected(slopes))
@@ -168,12 +158,12 @@ class Gates(nn.Module):
         return {axis: value + shared for axis, value in learned.items()}
 
     @torch.no_grad()
-    def _offset(self, learned: Mapping[str, Tensor]) -> float:
-        return self._solved(lambda offset: expected({a: value + offset for a, value in learned.items()}))
+    def _offset(self, learned: Mapping[str, Tensor], goal: float) -> float:
+        return self._solved(goal, lambda offset: expected({a: v + offset for a, v in learned.items()}))
 
-    def _solved(self, kept: Callable[[float], Mapping[str, Any]]) -> float:
+    def _solved(self, goal: float, kept: Callable[[float], Mapping[str, Any]]) -> float:
         """The offset at which what ``kept`` gives has the goal's size, by bisection, as it grows with it."""
-        wanted = (1 - self.goal) * float(self._size({}))
+        wanted = (1 - goal) * float(self._size({}))
 
         def miss(offset: float) -> float:
             return float(self._size(kept(offset))) - wanted
@@ -187,15 +177,17 @@ class Gates(nn.Module):
     def _size(self, kept: Mapping[str, Any]) -> Any:
         return size(self._config, kept, self._measure, self._bits)
 
-    def drawn(self) -> dict[str, Tensor]:
+    def drawn(self, goal: float) -> dict[str, Tensor]:
         """Random gates in 0 ... 1, most of them exactly 0 or 1, with gradients to their log odds."""
-        return {axis: draw(log_odds) for axis, log_odds in self.log_odds().items()}
+        return {axis: draw(log_odds) for axis, log_odds in self.log_odds(goal).items()}
 
     @torch.no_grad()
-    def settled(self) -> dict[str, Tensor]:
+    def settled(self, goal: float) -> dict[str, Tensor]:
         """Return deterministic gates: the highest of each axis stay, as many as the goal's size allows."""
-        log_odds = self.log_odds()
-        offset = self._solved(lambda offset: _whole_counts({a: v + offset for a, v in log_odds.items()}))
+        log_odds = self.log_odds(goal)
+        offset = self._solved(
+            goal, lambda offset: _whole_counts({a: v + offset for a, v in log_odds.items()})
+        )
         counts = _whole_counts({axis: value + offset for axis, value in log_odds.items()})
         result = {}
         for axis, value in log_odds.items():
@@ -241,9 +233,9 @@ class GatedOps(TorchOps):
     whose gate is open. So a model with settled gates computes what it computes when the closed ones are gone.
     """
 
-    def __init__(self, gates: Gates, config: ModelConfig, *arguments: Any) -> None:
+    def __init__(self, gates: Gates, goal: float, config: ModelConfig, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._gates = gates.drawn() if self.training else gates.settled()
+        self._gates = gates.drawn(goal) if self.training else gates.settled(goal)
         self._layers = inventory(config).layers
 
     def conv1d(
@@ -317,14 +309,22 @@ class Pruning(Distillation):
     ) -> None:
         super().__init__(model, teacher, config, denominator)
         self.gates, self.config = gates, config
-        model.ops = partial(GatedOps, gates, model.config)
+
+    def make_ops(self, *arguments: Any) -> TorchOps:
+        """Gate the model by the goal of this step."""
+        return GatedOps(self.gates, self.goal(), self.model.config, *arguments)
+
+    def goal(self) -> float:
+        """Return the share of the model that is closed in this step, as expected: it rises, then stays."""
+        risen = min(self.step / max(self.config.ramp * self.config.train.steps, 1), 1.0)
+        return FIRST_SPARSITY + risen * (self.config.sparsity - FIRST_SPARSITY)
+
+    def _hears_as_its_teacher(self) -> bool:
+        return False  # gates change what its front end gives
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The distillation's terms, and ``sparsity``, the share of the model that is closed, as expected."""
-        ramp = max(self.config.ramp * self.config.train.steps, 1)
-        risen = min(self.step / ramp, 1.0)
-        self.gates.goal = FIRST_SPARSITY + risen * (self.config.sparsity - FIRST_SPARSITY)
-        return {**super().forward(batch), "sparsity": torch.tensor(self.gates.goal)}
+        return {**super().forward(batch), "sparsity": torch.tensor(self.goal())}
 
 
 def size(config: ModelConfig, kept: Mapping[str, Any], measure: str, bits: int = 8) -> Any:
@@ -360,9 +360,9 @@ def _terms(config: ModelConfig, measure: str, bits: int) -> Mapping[tuple[str, .
 
 
 @torch.no_grad()
-def remove(model: CTCModel, gates: Gates) -> CTCModel:
+def remove(model: CTCModel, gates: Gates, goal: float) -> CTCModel:
     """The model without what has a closed gate; the values of open gates go into the weights."""
-    settled = gates.settled()
+    settled = gates.settled(goal)
     config, axes = model.config, inventory(model.config).axes
     kept: dict[str, Tensor] = {}
     counts: dict[str, int] = {}

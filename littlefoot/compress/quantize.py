@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -37,36 +37,38 @@ from littlefoot.compress.calibration import Array, LayerInput, collect, load_cli
 from littlefoot.compress.gate import Comparison, compare, run, speedup
 from littlefoot.compress.gptq import round_to_bits
 from littlefoot.compress.methods import StepContext
-from littlefoot.compress.mixed import choose_bits, sensitivity
+from littlefoot.compress.mixed import Option, by_size, choose_bits, sensitivity
 from littlefoot.compress.rounding import InputScale, fit, round_weight
 from littlefoot.errors import ConfigError
 from littlefoot.network.config import ModelConfig
 from littlefoot.network.inventory import WAVEFORM_LAYER, in_block
 from littlefoot.network.weights import packable
 from littlefoot.runtime import graph
+from littlefoot.system.checks import Checked, PositiveFloat
 from littlefoot.system.progress import tracked
 
 POST_TRAINING_WIDTHS = (2, 3, 4, 8)
+Width = Literal[2, 3, 4, 8]
 
 
 @dataclass(frozen=True)
-class QuantizeConfig:
+class QuantizeConfig(Checked):
     """Settings of post-training quantization."""
 
-    mode: str = "static"
+    mode: Literal["static", "dynamic"] = "static"
     """``static``: layers' inputs get fixed scales from calibration audio; linear layers and convolutions.
     ``dynamic``: scales found at run time; linear layers only, as in Shrinking Bigfoot."""
     keep: tuple[str, ...] = ()
     """Patterns of layer names that stay in higher precision, such as ``feature_extractor.*``."""
-    bits: int = 8
+    bits: Width = 8
     """Bits of the Transformer's linear layers: 8, or 4 to 2, packed (GPTQ). Everything else has 8."""
-    layer_bits: dict[str, int] = field(default_factory=dict)
+    layer_bits: dict[str, Width] = field(default_factory=dict)
     """Other bits for some of these layers, by patterns of their names; the last match counts."""
-    budget_mb: float | None = None
+    budget_mb: PositiveFloat | None = None
     """Choose the bits of each of these layers by its sensitivity, so that the artifact's weights take no more
     than this, in units of 10^6 bytes (``littlefoot.compress.mixed``). No layer then returns to higher
     precision."""
-    max_harm: float | None = None
+    max_harm: PositiveFloat | None = None
     """Or choose them so that the posteriors move by at most this, in nats per frame. With both settings, the
     smallest model that meets both."""
     max_disagreement: float = 0.02
@@ -74,14 +76,7 @@ class QuantizeConfig:
     the most sensitive parts are left in higher precision."""
 
     def __post_init__(self) -> None:
-        if self.mode not in ("static", "dynamic"):
-            raise ConfigError(f"mode must be static or dynamic, not '{self.mode}'")
-        for bits in (self.bits, *self.layer_bits.values()):
-            if bits not in POST_TRAINING_WIDTHS:
-                raise ConfigError(f"bits must be 8, 4, 3 or 2, not {bits}")
-        for name in ("budget_mb", "max_harm"):
-            if (value := getattr(self, name)) is not None and value <= 0:
-                raise ConfigError(f"{name} must be greater than 0, not {value}")
+        super().__post_init__()
         if self.layer_bits and self.mixed:
             raise ConfigError("budget_mb and max_harm choose the bits of all layers: leave out layer_bits")
         if (self.bits < 8 or self.layer_bits or self.mixed) and self.mode == "dynamic":
@@ -126,7 +121,7 @@ def quantize(
     Raises:
         ConfigError: the artifact is already quantized, layers are unknown, or the audio is silent.
     """
-    if "quantization" in artifact.config.littlefoot:
+    if artifact.config.littlefoot.quantization is not None:
         raise ConfigError("the model is quantized already: quantize its full-precision original")
     progress("running the original model")
     clips = [clip for clip in clips if len(clip) >= artifact.config.receptive_field]
@@ -140,7 +135,7 @@ def quantize(
     progress("fitting the ranges of all layers")
     scales = fitted(artifact, inputs, config, progress)
     if mixed := config.mixed:
-        bits = mixed_bits(artifact, clips, inputs, scales, config, progress)
+        bits: dict[str, Any] = mixed_bits(artifact, clips, inputs, scales, config, progress)
         config = replace(config, layer_bits=bits, budget_mb=None, max_harm=None)
     candidate, comparison = attempt(config.keep)
     harm: dict[str, float] = {}
@@ -152,21 +147,20 @@ def quantize(
         names = quantized_layers(candidate.weights)
         harm = _harm(attempt, config, names, progress)
         candidate, comparison = _restore(attempt, config, harm, names)
-    kept: tuple[str, ...] = tuple(candidate.config.littlefoot["quantization"]["kept"])
+    noted = candidate.config.littlefoot.quantization
+    assert noted is not None
+    assert noted.bits is not None, "the candidate is quantized"
     ratio = speedup(artifact, candidate, np.concatenate(clips)[: 10 * SAMPLE_RATE])
     figures = {
         "logit_error": round(comparison.logit_error, 5),
         "disagreement": round(comparison.disagreement, 5),
         "speedup": round(ratio, 2),
     }
-    section = candidate.config.littlefoot
-    section = {**section, "quantization": {**section["quantization"], **figures}}
-    report = Report(comparison, ratio, kept, harm)
-    config_with_figures = candidate.config.replace(littlefoot=section)
+    report = Report(comparison, ratio, tuple(noted.kept), harm)
     return replace(
         candidate,
-        config=config_with_figures,
-        card=artifact.card + _card(config, section["quantization"]["bits"], report),
+        config=candidate.config.noting(quantization={**noted.to_dict(), **figures}),
+        card=artifact.card + _card(config, noted.bits, report),
     ), report
 
 
@@ -192,9 +186,13 @@ def quantize_step(artifact: Artifact, config: QuantizeConfig, step: StepContext)
     else:
         paths = [utterance.path for utterance in some(step.corpus.of_split("train") or step.corpus)]
     clips = load_clips(paths, artifact)
-    if step.untrained and not config.mixed:
+    if step.untrained:
         inputs = collect(artifact, clips)
-        return rounded(artifact, inputs, fitted(artifact, inputs, config), config)
+        scales = fitted(artifact, inputs, config)
+        if config.mixed:
+            bits: dict[str, Any] = budget_bits(artifact, inputs, scales, config, by_size(artifact))
+            config = replace(config, layer_bits=bits, budget_mb=None, max_harm=None)
+        return rounded(artifact, inputs, scales, config)
     return quantize(artifact, clips, config, step.progress)[0]
 
 
@@ -357,8 +355,19 @@ def mixed_bits(
     config: QuantizeConfig,
     progress: Callable[[str], None],
 ) -> dict[str, int]:
-    """Choose the bits of each of the Transformer's linear layers under the budget."""
+    """Choose the bits of each of the Transformer's linear layers under the budget, by its sensitivity."""
     options = sensitivity(artifact, clips, inputs, POST_TRAINING_WIDTHS, progress=progress)
+    return budget_bits(artifact, inputs, scales, config, options)
+
+
+def budget_bits(
+    artifact: Artifact,
+    inputs: Sequence[LayerInput],
+    scales: Mapping[tuple[str, ...], InputScale],
+    config: QuantizeConfig,
+    options: Mapping[str, Sequence[Option]],
+) -> dict[str, int]:
+    """Choose the bits of each layer among its options, under the budget of the whole model."""
     in_8_bits = replace(config, bits=8, budget_mb=None, max_harm=None)
     whole = quantize_static(artifact, inputs, scales, in_8_bits)
     budget = None if config.budget_mb is None else linear_budget(whole, config.budget_mb, options)
@@ -405,5 +414,4 @@ def kept_layers(names: Iterable[str], patterns: Iterable[str]) -> set[str]:
 def _labelled(
     artifact: Artifact, weights: dict[str, npt.NDArray[Any]], quantization: dict[str, Any]
 ) -> Artifact:
-    section = {**artifact.config.littlefoot, "quantization": quantization}
-    return replace(artifact, weights=weights, config=artifact.config.replace(littlefoot=section))
+    return replace(artifact, weights=weights, config=artifact.config.noting(quantization=quantization))

@@ -1,13 +1,15 @@
-"""Read recipes, which say which methods make a model smaller, in which order, with which settings.
+"""Read recipes, which say which methods make a model, in which order, with which settings.
 
-A recipe is a YAML file with ``steps``, a list of ``method: settings``, and optionally a ``card``, the
-beginning of the model card. Recipes that come with the package are known by their names.
+A recipe is a YAML file with ``steps``, a list of ``method: settings``; ``train: settings`` is short for one
+step of this method. Further sections are optional: ``model``, what the steps begin with, as a name or as the
+keys of a ``config.json`` for random weights; ``vocabulary``, the tokens of such a model; ``data``, manifests;
+``card``, the beginning of the model card. Recipes that come with the package are known by their names.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ from littlefoot.system.suggestions import suggestion
 _PACKAGE = Path(__file__).parents[1]
 FOLDERS = (_PACKAGE / "recipes", _PACKAGE.parent / "recipes")
 """Folders of named recipes: in an installed package, and beside it in a checkout."""
+TRAIN = "train"
+"""The method that trains on texts; of other methods that train, the section with its settings."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +44,21 @@ class RecipeStep:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A chain of methods."""
+    """A chain of methods, and what it begins with."""
 
     steps: tuple[RecipeStep, ...]
     card: str = ""
+    model: str | dict[str, Any] | None = None
+    """A checkpoint to start from, or the keys of a ``config.json`` for random weights; None: any model."""
+    vocabulary: tuple[str, ...] = ()
+    """Tokens in the order of their ids, for a model with random weights."""
+    data: tuple[Path, ...] = ()
+    """Manifests; in the file, relative to it."""
+
+    @property
+    def train(self) -> Any:
+        """The settings of a recipe that is one training (``TrainConfig``); None for others."""
+        return self.steps[0].config if [step.method for step in self.steps] == [TRAIN] else None
 
 
 def load(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -51,7 +66,8 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
     Args:
         overrides: ``step.key=value`` with the value in YAML. A step is meant by its method's name, which
-            changes all steps of it, or by its number, from 1; keys of sections are joined by dots.
+            changes all steps of it, or by its number, from 1; ``model`` means that section. Keys of sections
+            are joined by dots.
 
     Raises:
         ConfigError: no such recipe, a method or setting that does not exist, or an impossible value.
@@ -61,18 +77,57 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         values = settings.parse(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} cannot be read as a recipe: {error}") from error
+    if isinstance(values, dict) and TRAIN in values and "steps" not in values:
+        values = {"steps": [{TRAIN: values[TRAIN]}]} | {k: v for k, v in values.items() if k != TRAIN}
     if not isinstance(values, dict) or not isinstance(values.get("steps"), list) or not values["steps"]:
-        raise ConfigError(f"{path} is not a recipe: it needs 'steps', a list of methods")
-    settings.refuse_unknown(values, ["steps", "card"], "")
+        raise ConfigError(f"{path} is not a recipe: it needs 'steps', a list of methods, or 'train'")
+    settings.refuse_unknown(values, [field.name for field in fields(Recipe)], "")
     pairs = [_pair(step, f"{path}, step {number}") for number, step in enumerate(values["steps"], 1)]
+    model = values.get("model")
+    for override in overrides:
+        if override.startswith("model."):
+            if not isinstance(model, dict):
+                raise ConfigError(f"--set {override}: the geometry of an existing model cannot be changed")
+            _, keys, value = _parsed(override)
+            model = _with(model, keys, value)
+        else:
+            _override(pairs, override)
+    vocabulary, data = values.get("vocabulary") or [], values.get("data") or []
+    if not isinstance(model, str | dict | None):
+        raise ConfigError(f"{path}: 'model' must be a model's name or a section of its settings")
+    if isinstance(model, dict) and not vocabulary:
+        raise ConfigError(f"{path}: a model with random weights needs 'vocabulary', a list of its tokens")
+    if not isinstance(vocabulary, list) or not isinstance(data, list):
+        raise ConfigError(f"{path}: 'vocabulary' and 'data' must be lists")
+    return Recipe(
+        steps=tuple(make_step(*pair) for pair in pairs),
+        card=str(values.get("card", "")),
+        model=model,
+        vocabulary=tuple(map(str, vocabulary)),
+        data=tuple(path.parent / str(manifest) for manifest in data),
+    )
+
+
+def training(model: str, overrides: Sequence[str]) -> Recipe:
+    """Make the recipe of one training of a model. Raises ConfigError for impossible settings."""
+    return Recipe((make_step(TRAIN, train_settings(overrides)),), model=model)
+
+
+def train_settings(overrides: Sequence[str]) -> dict[str, Any]:
+    """Return the settings of ``train.key=value``. Raises ConfigError for overrides of anything else."""
+    pairs: list[tuple[str, dict[str, Any]]] = [(TRAIN, {})]
     for override in overrides:
         _override(pairs, override)
-    return Recipe(tuple(make_step(*pair) for pair in pairs), str(values.get("card", "")))
+    return pairs[0][1]
 
 
 def make_step(name: str, values: Mapping[str, Any]) -> RecipeStep:
-    """Make a step from the name of its method and its settings. Raises ConfigError."""
-    return RecipeStep(name, dict(values), settings.read(method(name).config, values, f"{name}."))
+    """Make a step from the name of its method and its settings. Raises ConfigError.
+
+    A step ``train`` may have its settings in a section ``train``, as the other methods that train have them.
+    """
+    given = values[TRAIN] if name == TRAIN and set(values) == {TRAIN} else values
+    return RecipeStep(name, dict(values), settings.read(method(name).config, given, f"{name}."))
 
 
 def named() -> list[str]:
@@ -106,22 +161,30 @@ def _pair(step: object, where: str) -> tuple[str, dict[str, Any]]:
     return str(name), dict(values or {})
 
 
-def _override(pairs: list[tuple[str, dict[str, Any]]], override: str) -> None:
-    """Apply one ``step.key=value``."""
+def _parsed(override: str) -> tuple[str, list[str], Any]:
+    """Return the step, the keys and the value of ``step.key=value``. Raises ConfigError."""
     name, equals, text = override.partition("=")
     step, *keys = name.split(".")
     if not equals or not keys:
         raise ConfigError(f"--set {override}: write step.key=value, for example distill.train.lr=1e-3")
+    try:
+        return step, keys, settings.parse(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override}: '{text}' is not a YAML value") from error
+
+
+def _override(pairs: list[tuple[str, dict[str, Any]]], override: str) -> None:
+    """Apply one ``step.key=value``."""
+    step, keys, value = _parsed(override)
     chosen = [i for i, (found, _) in enumerate(pairs) if step in (found, str(i + 1))]
     if not chosen:
         there = ", ".join(f"{number} ({found})" for number, (found, _) in enumerate(pairs, 1))
         raise ConfigError(f"--set {override}: the recipe has no step '{step}', but {there}")
-    try:
-        value = settings.parse(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {override}: '{text}' is not a YAML value") from error
     for index in chosen:
         found, values = pairs[index]
+        if found == TRAIN:  # with the section ``train`` or without, as the step has it
+            keys = keys[1:] if keys[0] == TRAIN and len(keys) > 1 else keys
+            keys = [TRAIN, *keys] if TRAIN in values else keys
         pairs[index] = found, _with(values, keys, value)
 
 

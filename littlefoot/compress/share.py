@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -25,11 +25,11 @@ from littlefoot.compress.teacher import Teacher, make_teacher
 from littlefoot.errors import ConfigError
 from littlefoot.network.config import ModelConfig
 from littlefoot.network.inventory import AxisKind, Kind, Layer, block_name, in_block, inventory
+from littlefoot.system.checks import Count, PositiveInt
 from littlefoot.training.data import TrainingSet
 from littlefoot.training.forward_backward import Denominator
 from littlefoot.training.module import CTCModel
 
-INITIALISATIONS = ("mean", "middle", "best", "scratch")
 JUDGES = 8
 """Recordings that choose the best layer of a group."""
 
@@ -38,43 +38,30 @@ JUDGES = 8
 class ShareConfig(Lesson):
     """Settings of sharing."""
 
-    group: int = 0
+    group: Count = 0
     """How many layers share a block; 1: none, 0: all of them, as in the paper."""
-    order: str = "consecutive"
+    order: Literal["consecutive", "cyclic"] = "consecutive"
     """Which: ``consecutive`` layers, or ``cyclic``: blocks come round in turn."""
     layer_blocks: tuple[int, ...] = ()
     """Instead of ``group``: for each layer the one whose block it uses, itself or an earlier one."""
-    map_group: int = 1
+    map_group: Count = 1
     """How many consecutive layers use the first one's attention map; 1: none, 0: all."""
     layer_maps: tuple[int, ...] = ()
     """Instead of ``map_group``: for each layer the one whose map it uses."""
     norms: bool = True
     """Layers keep their norms."""
-    delta_rank: int = 0
+    delta_rank: Count = 0
     """Layers add to each shared matrix one of their own of this rank (LoRA, Hu et al. 2022)."""
     depth_embedding: bool = False
     """Layers add a vector of their own to their input."""
-    initialisation: str = "mean"
+    initialisation: Literal["mean", "middle", "best", "scratch"] = "mean"
     """Initial shared block: the ``mean`` of its group's, the ``middle`` one, the ``best`` one (whose
     sharing changes the model's posteriors least), or random weights (``scratch``)."""
-    exits: tuple[int, ...] = ()
+    exits: tuple[PositiveInt, ...] = ()
     """Numbers of layers after which the model may stop, for more speed. In each step one of them is drawn,
     and what the model would say there learns from the teacher too."""
     loss: LossConfig = field(default_factory=lambda: LossConfig(kl=1.0, hidden_mse=0.1), kw_only=True)
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.group < 0 or self.map_group < 0:
-            raise ConfigError(f"group and map_group must be 0 or more, not {self.group} and {self.map_group}")
-        if self.order not in ("consecutive", "cyclic"):
-            raise ConfigError(f"order must be consecutive or cyclic, not '{self.order}'")
-        if self.initialisation not in INITIALISATIONS:
-            raise ConfigError(
-                f"initialisation '{self.initialisation}' is unknown: use one of {', '.join(INITIALISATIONS)}"
-            )
-        if any(count < 1 for count in self.exits):
-            raise ConfigError(f"exits must be numbers of layers, 1 or more, not {list(self.exits)}")
 
 
 class SharedDistillation(Distillation):
@@ -112,11 +99,12 @@ def share(model: Artifact, config: ShareConfig, step: StepContext) -> Artifact:
     data = training_set(original, config, step)
     student = make_shared(original, geometry, config, data)
     says = make_teacher(model, config, step, data, student)
-    made = learn(SharedDistillation(student, says, config, denominator_of(step, student, config)), step)
+    objective = SharedDistillation(student, says, config, denominator_of(step, student, config))
+    made = learn(objective, data, step)
     if not config.exits:
         return made
-    section = {**made.config.littlefoot, "exits": sorted({*config.exits, geometry.num_hidden_layers})}
-    return replace(made, config=made.config.replace(littlefoot=section))
+    exits = sorted({*config.exits, geometry.num_hidden_layers})
+    return replace(made, config=made.config.noting(exits=exits))
 
 
 def outline(model: ModelConfig, config: ShareConfig) -> ModelConfig:

@@ -25,6 +25,7 @@ from littlefoot.compress.teacher import Teacher, make_teacher
 from littlefoot.errors import ConfigError, LittlefootError
 from littlefoot.network.config import ModelConfig
 from littlefoot.network.encoder import CNN_NORM_EPS, position_padding
+from littlefoot.system.checks import Count, PositiveInt
 from littlefoot.training.data import Batch
 from littlefoot.training.forward_backward import Denominator
 from littlefoot.training.module import CTCModel
@@ -36,22 +37,15 @@ MEASURED_RECORDINGS = 64
 class StreamingConfig(Lesson):
     """Settings of the conversion to a streaming model."""
 
-    chunk_frames: int = 24
+    chunk_frames: PositiveInt = 24
     """Frames decided at once: 24 of 20 ms are 480 ms."""
-    left_context_frames: int = 300
+    left_context_frames: Count = 300
     """Frames before its chunk that a frame sees."""
-    right_context_frames: int = 0
+    right_context_frames: Count = 0
     """Frames that the positional convolution looks ahead, at the price of as much latency."""
-    other_chunks: tuple[int, ...] = ()
+    other_chunks: tuple[Count, ...] = ()
     """Further chunk lengths to train with, drawn at random, so that the model serves several latencies;
     0 is a chunk of the whole recording."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.chunk_frames < 1:
-            raise ConfigError(f"chunk_frames must be at least 1, not {self.chunk_frames}")
-        if any(chunk < 0 for chunk in self.other_chunks):
-            raise ConfigError(f"other_chunks must be 0 or more, not {list(self.other_chunks)}")
 
 
 def outline(model: ModelConfig, config: StreamingConfig) -> ModelConfig:
@@ -78,10 +72,10 @@ def stream(model: Artifact, config: StreamingConfig, step: StepContext) -> Artif
     student = convert(CTCModel.from_artifact(model), config, step.speech())
     data = training_set(student, config, step)
     says = make_teacher(model, config, step, data, student)
-    made = learn(StreamingDistillation(student, says, config, denominator_of(step, student, config)), step)
+    objective = StreamingDistillation(student, says, config, denominator_of(step, student, config))
+    made = learn(objective, data, step)
     chunks = sorted({config.chunk_frames, *(chunk for chunk in config.other_chunks if chunk)})
-    section = {**made.config.littlefoot, "streaming": {"trained_chunk_frames": chunks}}
-    return replace(made, config=made.config.replace(littlefoot=section))
+    return replace(made, config=made.config.noting(streaming={"trained_chunk_frames": chunks}))
 
 
 class StreamingDistillation(Distillation):
@@ -97,18 +91,12 @@ class StreamingDistillation(Distillation):
         denominator: Denominator | None = None,
     ) -> None:
         super().__init__(student, teacher, config, denominator)
-        self._config = student.config
         self._chunks = [config.chunk_frames, *config.other_chunks]
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """As of a distillation."""
+    def geometry(self, batch: Batch) -> ModelConfig:
+        """The student's, with the chunks of this step."""
         longest = batch.time_mask.shape[1]
-        chunk = self.drawn(self._chunks)
-        self.model.config = self._config.replace(chunk_frames=chunk or longest)
-        try:
-            return super().forward(batch)
-        finally:
-            self.model.config = self._config
+        return self.model.config.replace(chunk_frames=self.drawn(self._chunks) or longest)
 
 
 def convert(model: CTCModel, config: StreamingConfig, corpus: Corpus) -> CTCModel:

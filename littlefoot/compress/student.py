@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -27,9 +27,8 @@ from littlefoot.network.inventory import (
     in_block,
     inventory,
 )
+from littlefoot.system.checks import Checked
 from littlefoot.training.module import HEAD, HEAD_PROJECTION, CTCModel
-
-INITIALISATIONS = ("every_k", "spread", "first_k", "last_k")
 
 
 @dataclass(frozen=True)
@@ -56,23 +55,23 @@ channels for LARGE), and the convolutions of S5: 416 of 512 channels make 21.9 m
 
 
 @dataclass(frozen=True)
-class StudentConfig:
+class StudentConfig(Checked):
     """How a student differs from its teacher. What is None stays."""
 
     layers: int | float | tuple[int, ...] | None = None
     """How many Transformer layers, which share of the teacher's (0.5; rounded up), or which ones (from 0)."""
-    initialisation: str = "every_k"
+    initialisation: Literal["every_k", "spread", "first_k", "last_k"] = "every_k"
     """Which layers a number takes: ``every_k`` (0, k, 2k, ... with k the depths' integer ratio, so the first
     ones where they are more than half), ``spread`` (as evenly as possible, with the first and the last),
     ``first_k`` or ``last_k``."""
-    size: str | None = None
+    size: Literal["S1", "S2", "S3", "S4", "S5"] | None = None
     """One of SIZES, which gives what is None of ``layers``, widths, heads and ``conv_dim``."""
     hidden_size: int | float | None = None
     """A number, or a share of the teacher's (0.375); so are heads and ``intermediate_size``."""
     num_attention_heads: int | float | None = None
     """Heads of a layer; pruned layers that have fewer keep them. The same holds for ``intermediate_size``."""
     intermediate_size: int | float | None = None
-    feat_extract_first: str | None = None
+    feat_extract_first: Literal["conv", "log_mel"] | None = None
     """Where it is not the teacher's, and where the number of mel bands changes, all of the front end and the
     projection begin random and may be of any size. ``log_mel`` brings layer norms with it."""
     conv_dim: tuple[int, ...] | None = None
@@ -86,14 +85,6 @@ class StudentConfig:
     DistillW2V2. The saved model has their product for a head. The projection begins as the choice of the
     channels that the student keeps, so both ways begin with the same outputs."""
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.initialisation not in INITIALISATIONS:
-            raise ConfigError(
-                f"initialisation '{self.initialisation}' is unknown: use one of {', '.join(INITIALISATIONS)}"
-            )
-        if self.size is not None and self.size not in SIZES:
-            raise ConfigError(f"size '{self.size}' is unknown: use one of {', '.join(SIZES)}")
 
     def sized(self, teacher: ModelConfig) -> StudentConfig:
         """With the sizes that ``size`` gives it for this teacher."""

@@ -20,16 +20,18 @@ from littlefoot.artifact import Artifact, fingerprint
 from littlefoot.audio import SAMPLE_RATE, reading
 from littlefoot.compress.lesson import Lesson
 from littlefoot.compress.methods import StepContext
+from littlefoot.compress.teacher_records import pack, record_width, unpack
 from littlefoot.errors import LittlefootError, TrainingError
 from littlefoot.network.config import ModelConfig
 from littlefoot.system import atomic
 from littlefoot.system.amounts import in_bytes
-from littlefoot.training import train as trainer
 from littlefoot.training.data import Batch, TrainingSet, pad
+from littlefoot.training.devices import processes
 from littlefoot.training.module import CTCModel
 from littlefoot.training.train_config import TrainConfig
 
 INDEX, OUTPUTS, FEATURES, BEGINS = "index.json", "outputs.bin", "features.bin", "begins.npy"
+KEYS = "keys.npy"
 
 _OF_FRONT_END = (
     "conv_dim",
@@ -98,7 +100,7 @@ class LiveTeacher:
     def has_features_of(self, student: CTCModel) -> bool:
         """True if a student's front end is this one, unrounded, with waveforms prepared in the same way."""
         models = self.model, student
-        ways = [[model.preprocessor.get("do_normalize", True), model.ops] for model in models]
+        ways = [model.preprocessor.get("do_normalize", True) for model in models]
         settings = [[getattr(model.config, name) for name in _OF_FRONT_END] for model in models]
         mine, theirs = (dict(model.named_parameters()) for model in models)
         return (
@@ -129,7 +131,7 @@ def make_teacher(
         return live
     same = student is not None and hears_the_same(student, lesson.train) and live.has_features_of(student)
     there = step.directory / "teacher"
-    return cached(there, teacher, data, lesson.cache_top_k, trainer.processes(), step.progress, same)
+    return cached(there, teacher, data, lesson.cache_top_k, processes(), step.progress, same)
 
 
 def hears_the_same(student: CTCModel, train: TrainConfig) -> bool:
@@ -157,12 +159,17 @@ class CachedTeacher:
 
     listens = False
 
-    def __init__(self, directory: Path, config: ModelConfig) -> None:
-        self.config = config
+    def __init__(self, directory: Path, config: ModelConfig, keys: npt.NDArray[np.int64]) -> None:
+        """``keys`` (N,) are those of the utterances, for an older cache, which has them in the same order."""
+        self.config, self._directory = config, directory
+        if (directory / KEYS).exists():
+            keys = np.load(directory / KEYS)
+        self._places = np.argsort(keys, kind="stable")
+        self._keys = keys[self._places]  # (N,) ascending
         index = json.loads((directory / INDEX).read_text(encoding="utf-8"))
         self._vocabulary_size, self._top_k = index["vocabulary_size"], index["top_k"]
         self._begins = np.load(directory / BEGINS)  # (N + 1,)
-        width = _record_width(self._vocabulary_size, self._top_k)
+        width = record_width(self._vocabulary_size, self._top_k)
         self._outputs = np.memmap(directory / OUTPUTS, np.uint16, "r").reshape(
             -1, width
         )  # (all frames, record)
@@ -172,7 +179,7 @@ class CachedTeacher:
             self._features = kept.reshape(-1, config.conv_dim[-1])
 
     def __call__(self, batch: Batch) -> Targets:
-        places = batch.rows.tolist()
+        places = self._find(batch.keys.numpy(force=True))
         rows = [self._row(place) for place in places]
         frames = max(batch.time_mask.shape[1], *map(len, rows))  # as many as a student with this front end
         device = batch.waveforms.device
@@ -183,6 +190,19 @@ class CachedTeacher:
             features = _padded([self._features_of(place)[:frames] for place in places], frames).to(device)
         lengths = torch.tensor([len(row) for row in rows], device=device)
         return Targets(_padded(rows, frames).to(device), lengths, None, features)
+
+    def _find(self, keys: npt.NDArray[np.int64]) -> list[int]:
+        """Return the indices of utterances in the cache; -1 for the silence of a batch without any.
+
+        Raises TrainingError for an utterance that is not there.
+        """
+        at = np.searchsorted(self._keys, keys).clip(max=len(self._keys) - 1)
+        if (missing := (self._keys[at] != keys) & (keys >= 0)).any():
+            raise TrainingError(
+                f"{self._directory} has no outputs for {missing.sum()} utterances of a batch: remove it, so"
+                " that it is made again"
+            )
+        return np.where(keys < 0, -1, self._places[at]).tolist()  # type: ignore[no-any-return]
 
     def has_features_of(self, student: CTCModel) -> bool:
         """True if features were kept, which the caller of ``cached`` decides."""
@@ -200,7 +220,7 @@ class CachedTeacher:
         if row < 0:
             return np.zeros((1, self._vocabulary_size), np.float32)
         records = np.array(self._outputs[self._begins[row] : self._begins[row + 1]])
-        return _unpacked(records, self._vocabulary_size, self._top_k)
+        return unpack(records, self._vocabulary_size, self._top_k)
 
 
 def cached(
@@ -240,8 +260,9 @@ def cached(
         for key, name in names.items():
             if there.get(key, False) != index[key]:
                 raise TrainingError(f"{directory} was made with {name}: remove it, or choose another output")
-        return CachedTeacher(directory, artifact.config)
-    width = _record_width(index["vocabulary_size"], index["top_k"])
+        return CachedTeacher(directory, artifact.config, data.keys)
+    refuse_equal_keys(data)
+    width = record_width(index["vocabulary_size"], index["top_k"])
     frames = artifact.config.frames((data.seconds * SAMPLE_RATE).astype(np.int64) + 1)
     width += artifact.config.conv_dim[-1] if features else 0
     estimate = int(frames.sum()) * 2 * width
@@ -256,13 +277,26 @@ def cached(
         )
     part = state.process_index
     even = frames.sum() * np.arange(1, len(parts)) / len(parts)
-    rows = np.split(data.rows, np.searchsorted(np.cumsum(frames), even))[part]
-    _fill(parts[part], artifact, [data.utterances[int(row)].path for row in rows], index, state.device)
+    places = np.split(np.arange(len(data)), np.searchsorted(np.cumsum(frames), even))[part]
+    paths = [data.utterances[int(row)].path for row in data.rows[places]]
+    _fill(parts[part], artifact, paths, data.keys[places], index, state.device)
     state.wait_for_everyone()
     if state.is_main_process:
         _join(parts, directory)
     state.wait_for_everyone()
-    return CachedTeacher(directory, artifact.config)
+    return CachedTeacher(directory, artifact.config, data.keys)
+
+
+def refuse_equal_keys(data: TrainingSet) -> None:
+    """Raise TrainingError for two recordings that a cache could not tell apart."""
+    order = np.argsort(data.keys, kind="stable")
+    for place in np.flatnonzero(np.diff(data.keys[order]) == 0):
+        first, second = (data.utterances[int(row)] for row in data.rows[order[place : place + 2]])
+        if first.path != second.path:
+            raise TrainingError(
+                f"{first.path} and {second.path} have the same set ({first.set_name}), id ({first.id}) and"
+                " file name: rename a folder or an id, or leave out cache_top_k"
+            )
 
 
 def _join(parts: Sequence[Path], directory: Path) -> None:
@@ -278,13 +312,19 @@ def _join(parts: Sequence[Path], directory: Path) -> None:
                         shutil.copyfileobj(file, whole)
         counts = [np.diff(np.load(part / BEGINS)) for part in parts]
         np.save(temporary / BEGINS, np.concatenate([[0], np.cumsum(np.concatenate(counts))]))
+        np.save(temporary / KEYS, np.concatenate([np.load(part / KEYS) for part in parts]))
         shutil.copy(parts[0] / INDEX, temporary / INDEX)
     for part in parts:
         shutil.rmtree(part)
 
 
 def _fill(
-    directory: Path, artifact: Artifact, paths: Sequence[Path], index: dict[str, Any], device: torch.device
+    directory: Path,
+    artifact: Artifact,
+    paths: Sequence[Path],
+    keys: npt.NDArray[np.int64],
+    index: dict[str, Any],
+    device: torch.device,
 ) -> None:
     """Run the teacher over recordings. Files that cannot be read get one frame: training skips them."""
     model = CTCModel.from_artifact(artifact).eval().to(device)
@@ -298,11 +338,12 @@ def _fill(
                     log_posteriors, features = _heard(model, waveform, do_normalize)
                 except LittlefootError:
                     log_posteriors, features = _nothing_heard(model.config)
-                outputs.write(_packed(log_posteriors, index["top_k"]).tobytes())
+                outputs.write(pack(log_posteriors, index["top_k"]).tobytes())
                 if index["features"]:
                     kept.write(features.astype(np.float16).tobytes())
                 begins.append(begins[-1] + len(log_posteriors))
         np.save(temporary / BEGINS, np.array(begins))
+        np.save(temporary / KEYS, keys)
         (temporary / INDEX).write_text(json.dumps(index, indent=2), encoding="utf-8")
 
 
@@ -334,33 +375,6 @@ def _padded(rows: Sequence[npt.NDArray[np.float32]], frames: int) -> Tensor:
     for place, row in zip(padded, rows, strict=True):
         place[: len(row)] = row
     return torch.from_numpy(padded)
-
-
-def _record_width(vocabulary_size: int, top_k: int) -> int:
-    """16-bit numbers kept of a frame."""
-    return 2 * top_k if top_k else vocabulary_size
-
-
-def _packed(log_posteriors: npt.NDArray[np.float32], top_k: int) -> npt.NDArray[np.uint16]:
-    """(F, V) as 16-bit numbers (F, record): tokens, then the float16 of their log posteriors; or all."""
-    if not top_k:
-        return log_posteriors.astype(np.float16).view(np.uint16)
-    tokens = np.argsort(-log_posteriors, axis=1, kind="stable")[:, :top_k]
-    values = np.take_along_axis(log_posteriors, tokens, 1).astype(np.float16)
-    return np.concatenate([tokens.astype(np.uint16), values.view(np.uint16)], 1)
-
-
-def _unpacked(records: npt.NDArray[np.uint16], vocabulary_size: int, top_k: int) -> npt.NDArray[np.float32]:
-    """Log posteriors (F, V) of what ``_packed`` made."""
-    if not top_k:
-        return records.view(np.float16).astype(np.float32)
-    tokens = records[:, :top_k].astype(np.int64)
-    values = np.ascontiguousarray(records[:, top_k:]).view(np.float16).astype(np.float32)
-    others = max(vocabulary_size - top_k, 1)
-    left = np.clip(1 - np.exp(values).sum(1), 1e-6, None) / others
-    result = np.repeat(np.log(left)[:, None], vocabulary_size, 1).astype(np.float32)
-    np.put_along_axis(result, tokens, values, 1)
-    return result
 
 
 def audio_fingerprint(data: TrainingSet) -> str:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from littlefoot.artifact import Artifact
 from littlefoot.errors import ConfigError
 from littlefoot.runtime import graph
-from littlefoot.runtime.engine import observe
+from littlefoot.runtime.openvino import observe
 
 Array = npt.NDArray[np.float32]
 

@@ -28,6 +28,7 @@ from littlefoot.evaluate.metrics import (
 )
 from littlefoot.evaluate.normalizers import OWN, normalizer
 from littlefoot.evaluate.spellings import chosen
+from littlefoot.evaluate.statistics import clusters_of
 from littlefoot.runtime.recognizer import Recognizer
 
 
@@ -36,6 +37,7 @@ class Evaluation:
     """Scores over all utterances and for each set."""
 
     score: Score
+    """The score of all sets together, without pseudo-labelled ones where there are others."""
     per_set: dict[str, Score]
     pseudo_labelled: frozenset[str]
     """Sets whose references are by other recognisers: error rates on them measure agreement, not truth."""
@@ -118,34 +120,40 @@ def evaluate_recognizer(
     slots = [slot_words(utterance.slots) if utterance.slots else None for utterance in utterances]
     said, failed = hear(recognizer, utterances, progress, decoder)
     compared: list[UtteranceErrors] = []
-    texts: dict[str, tuple[list[str], list[str]]] = {}  # set -> references, hypotheses
+    heard: dict[str, list[tuple[Utterance, str, str]]] = {}  # by set: with reference and hypothesis
     meant: dict[str, tuple[list[Counter[str]], list[str]]] = {}  # set -> words of slots, hypotheses
     for utterance, words, text in zip(utterances, slots, said, strict=True):
         if text is None:
             continue
-        references, hypotheses = texts.setdefault(utterance.set_name, ([], []))
         reference = chosen(utterance.text, text, form)
-        references.append(reference)
-        hypotheses.append(text)
+        heard.setdefault(utterance.set_name, []).append((utterance, reference, text))
         compared.append(compare(utterance.id, utterance.speaker, utterance.set_name, reference, text, form))
         if words:
             meant.setdefault(utterance.set_name, ([], []))[0].append(words)
             meant[utterance.set_name][1].append(text)
-    references = [text for pair in texts.values() for text in pair[0]]
-    hypotheses = [text for pair in texts.values() for text in pair[1]]
+    pseudo_labelled = frozenset(u.set_name for u in utterances if u.pseudo_labelled)
+    true = [name for name in heard if name not in pseudo_labelled] or list(heard)
     return Evaluation(
-        score=evaluate(references, hypotheses, normalize=form),
-        per_set={name: evaluate(*pair, normalize=form) for name, pair in texts.items()},
-        pseudo_labelled=frozenset(u.set_name for u in utterances if u.pseudo_labelled),
+        score=_scored([row for name in true for row in heard[name]], form),
+        per_set={name: _scored(rows, form) for name, rows in heard.items()},
+        pseudo_labelled=pseudo_labelled,
         slot_recall={name: slot_word_recall(*pair) for name, pair in meant.items()},
         failed=failed,
         outside=Counter(
             character
-            for text in references
-            for character in recognizer.vocabulary.unknown(normalize_text(text)) - {" "}
+            for rows in heard.values()
+            for _, reference, _ in rows
+            for character in recognizer.vocabulary.unknown(normalize_text(reference)) - {" "}
         ),
         normalizer=normalize,
         per_utterance=compared,
         per_speaker=by_speaker(compared),
         confusions=confusions(compared),
     )
+
+
+def _scored(rows: Sequence[tuple[Utterance, str, str]], form: Callable[[str], str]) -> Score:
+    """The error rates of hypotheses, with intervals over speakers where there are several."""
+    clusters = clusters_of([(utterance.set_name, utterance.speaker) for utterance, _, _ in rows])
+    references, hypotheses = [row[1] for row in rows], [row[2] for row in rows]
+    return evaluate(references, hypotheses, normalize=form, clusters=clusters)

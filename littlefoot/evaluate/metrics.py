@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from littlefoot.errors import LittlefootError
+from littlefoot.evaluate.statistics import cluster_sums
 
 
 @dataclass(frozen=True)
@@ -23,11 +24,13 @@ class Score:
     wer: float
     cer: float
     wer_interval: tuple[float, float]
-    """95 % bootstrap interval over utterances."""
+    """95 % bootstrap interval."""
     cer_interval: tuple[float, float]
     utterances: int
     words: int
     """Number of words in all references."""
+    interval_over: str = "utterances"
+    """The unit that the bootstrap draws, ``utterances`` or ``speakers``."""
 
 
 def normalize_text(text: str) -> str:
@@ -81,12 +84,14 @@ def evaluate(
     resamples: int = 1000,
     seed: int = 0,
     normalize: Callable[[str], str] = normalize_text,
+    clusters: NDArray[np.int64] | None = None,
 ) -> Score:
     """Compute the error rates of a test set with 95 % intervals.
 
     The intervals are percentiles of the rates over sets of as many utterances drawn with replacement
     (bootstrap; Bisani and Ney, "Bootstrap estimates for confidence intervals in ASR performance evaluation",
-    ICASSP 2004). Utterances count as independent: with few speakers the true intervals are wider.
+    ICASSP 2004). Utterances of one speaker are alike, so with ``clusters`` whole speakers are drawn; without,
+    utterances count as independent, and the true intervals are wider.
 
     An empty reference adds no words, and every word recognised for it is an error. References that are all
     empty count as one word, so that the rate is the number of insertions.
@@ -97,6 +102,7 @@ def evaluate(
         resamples: number of bootstrap draws.
         seed: of the draws; the same seed gives the same intervals.
         normalize: brings texts into the form in which they are compared.
+        clusters: (N,) which utterances are drawn together (``littlefoot.evaluate.statistics.clusters_of``).
 
     Raises:
         LittlefootError: there are no utterances, or not as many hypotheses as references.
@@ -115,9 +121,10 @@ def evaluate(
         dtype=np.int64,
     )
     wer, cer = _rates(counts.sum(axis=0))
+    drawn = counts if clusters is None else cluster_sums(counts, clusters)
     generator = np.random.default_rng(seed)
-    draws = (generator.integers(len(pairs), size=len(pairs)) for _ in range(resamples))
-    rates = np.array([_rates(counts[draw].sum(axis=0)) for draw in draws])  # (resamples, 2)
+    draws = (generator.integers(len(drawn), size=len(drawn)) for _ in range(resamples))
+    rates = np.array([_rates(drawn[draw].sum(axis=0)) for draw in draws])  # (resamples, 2)
     low, high = np.percentile(rates, [2.5, 97.5], axis=0)  # (2,) each
     return Score(
         wer=float(wer),
@@ -126,6 +133,7 @@ def evaluate(
         cer_interval=(float(low[1]), float(high[1])),
         utterances=len(pairs),
         words=int(counts[:, 0, 1].sum()),
+        interval_over="utterances" if len(drawn) == len(pairs) else "speakers",
     )
 
 

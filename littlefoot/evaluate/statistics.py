@@ -11,6 +11,8 @@ Rounds = Sequence[Sequence[float]]
 """One number for each round of each launch."""
 
 RESAMPLES = 2000
+LEAST_SPEAKERS = 5
+"""With fewer, intervals are over utterances."""
 SETTLED = 0.05 / 2**0.5
 """Half-width of an interval, relative to its middle, at which two runs should agree within 5 %. The
 difference of two estimates scatters by the square root of two times as much as one."""
@@ -57,6 +59,64 @@ def percentiles(values: Sequence[float]) -> tuple[float, float, float]:
     """Return p50, p95 and p99."""
     p50, p95, p99 = np.percentile(np.array(values), [50, 95, 99])
     return float(p50), float(p95), float(p99)
+
+
+def clusters_of(speakers: Sequence[tuple[str, str]]) -> npt.NDArray[np.int64]:
+    """Return (N,) which utterances belong together in a bootstrap: those of one speaker.
+
+    Utterances of one speaker are alike, so intervals that draw them one by one are too narrow for other
+    speakers. With fewer than LEAST_SPEAKERS there is too little to draw from: every utterance then counts for
+    itself, and so does one without a speaker.
+
+    Args:
+        speakers: set and speaker of each utterance; names of speakers hold within a set.
+    """
+    named = [key if key[1] else (str(number), "") for number, key in enumerate(speakers)]
+    if len({key for key in speakers if key[1]}) < LEAST_SPEAKERS:
+        return np.arange(len(speakers))
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(named))}
+    return np.array([numbers[key] for key in named], np.int64)
+
+
+def cluster_sums(values: npt.NDArray[np.int64], clusters: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return the sums (K, ...) of values (N, ...) over each of K clusters (N,)."""
+    _, places = np.unique(clusters, return_inverse=True)
+    sums = np.zeros((places.max(initial=-1) + 1, *values.shape[1:]), np.int64)
+    np.add.at(sums, places, values)
+    return sums
+
+
+Compare = Callable[[float, float], float]
+"""A number made of a model's error rate and another's."""
+
+
+def paired_statistic(
+    errors: npt.NDArray[np.int64],
+    others: npt.NDArray[np.int64],
+    words: npt.NDArray[np.int64],
+    clusters: npt.NDArray[np.int64],
+    compare: Compare,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> tuple[float, float, float]:
+    """Compare the error rates of two models on the same utterances: (number, low, high), 95 %.
+
+    The paired bootstrap as in ``paired_difference``, of any number made of the two rates.
+
+    Args:
+        errors, others: word errors of each utterance (N,), of the model and of the other one.
+        words: number of words in each reference (N,).
+        clusters: (N,) from ``clusters_of``.
+    """
+    totals = cluster_sums(np.stack([errors, others, words], axis=1), clusters)  # (K, 3)
+    draws = np.random.default_rng(seed).integers(len(totals), size=(resamples, len(totals)))
+
+    def number(sums: npt.NDArray[np.int64]) -> float:
+        mine, theirs = sums[:2] / max(int(sums[2]), 1)
+        return compare(float(mine), float(theirs))
+
+    low, high = np.percentile([number(totals[draw].sum(axis=0)) for draw in draws], [2.5, 97.5])
+    return number(totals.sum(axis=0)), float(low), float(high)
 
 
 def paired_difference(

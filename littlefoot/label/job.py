@@ -6,38 +6,26 @@ import hashlib
 import os
 import re
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from littlefoot import artifact
-from littlefoot.artifact import checkpoint
+from littlefoot.artifact import checkpoint, companions
 from littlefoot.audio import manifest
 from littlefoot.audio.manifest import Corpus, Utterance
+from littlefoot.decode import lm as language_models
 from littlefoot.errors import LittlefootError, ManifestError
-
-if TYPE_CHECKING:
-    from littlefoot.runtime.recognizer import Heard
-    from littlefoot.transcript.results import Transcription
+from littlefoot.runtime.specification import Specification
+from littlefoot.runtime.transcriber import Transcriber
 
 _FITS_A_TABLE = re.compile(r"[^\t\r\n\ud800-\udfff]+").fullmatch
 
 SHARD_ROWS = 100
 """Some minutes of a worker's time at most, so that little is lost when one dies."""
-
-
-class Loadable(Protocol):
-    """What makes a recogniser; processes and other machines can be sent it."""
-
-    @property
-    def model(self) -> str: ...
-    @property
-    def language(self) -> str | None: ...
-    def load(self) -> Callable[[str, Heard | None], Transcription]:
-        """What transcribes the recording of a path. Raises LittlefootError."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +58,7 @@ class Job:
     """All that a worker has to know; may be pickled."""
 
     corpus: Corpus
-    settings: Loadable
+    transcriber: Transcriber
     model_sha256: str
     shard_rows: int
 
@@ -158,10 +146,11 @@ class Model:
     """Its repository on the Hub, and the commit, if it is from there."""
 
 
-def find_model(settings: Loadable) -> Model:
+def find_model(specification: Specification) -> Model:
     """The model as it is here and now."""
-    loaded = checkpoint.load(settings.model, language=settings.language)
-    return Model(artifact.fingerprint(loaded), loaded.config.littlefoot.get("origin"))
+    loaded = checkpoint.load(specification.model, language=specification.options.language)
+    origin = loaded.config.littlefoot.origin
+    return Model(artifact.fingerprint(loaded), None if origin is None else origin.to_dict())
 
 
 def file_fingerprint(path: Path) -> str:
@@ -173,19 +162,35 @@ def file_fingerprint(path: Path) -> str:
         raise LittlefootError(f"{path}: cannot be read ({error.strerror}): check the path") from error
 
 
-def describe(
-    archive: Archive, settings: Loadable, model: Model, split: str | None, decoding: dict[str, Any]
-) -> dict[str, Any]:
-    """What must be the same for a job to go on; of files in ``decoding`` the content counts."""
+def describe(archive: Archive, transcriber: Transcriber, model: Model, split: str | None) -> dict[str, Any]:
+    """What must be the same for a job to go on; of files that decide about the text the content counts."""
     return {
-        "model": settings.model,
+        "model": transcriber.specification.model,
         "model_sha256": model.sha256,
         "model_origin": model.origin,
         "rows": len(archive.corpus),
         "manifest_sha256": archive.sha256,
         "split": split,
-        "decoding": {
-            name: file_fingerprint(value) if isinstance(value, Path) else value
-            for name, value in decoding.items()
-        },
+        "decoding": _decoding(transcriber),
     }
+
+
+def _decoding(transcriber: Transcriber) -> dict[str, Any]:
+    """The options that decide about the text."""
+    loading, decoding = transcriber.specification.options, transcriber.decoding
+    known: dict[str, Any] = {
+        "engine": loading.engine,
+        "precision": loading.precision,
+        "language": loading.language,
+        "layers": loading.layers,
+        "vad": transcriber.vad,
+        "beam": decoding.beam,
+        "lm": decoding.lm and file_fingerprint(language_models.locate(companions.locate(decoding.lm).path)),
+        "alpha": decoding.alpha,
+        "beta": decoding.beta,
+        "hotwords": decoding.hotwords and file_fingerprint(decoding.hotwords),
+        "lexicon": decoding.lexicon and file_fingerprint(decoding.lexicon),
+    }
+    if loading.bits is not None:  # left out otherwise, so that jobs begun without this setting can be resumed
+        known["bits"] = loading.bits
+    return known

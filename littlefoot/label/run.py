@@ -11,8 +11,10 @@ from typing import Any
 
 from littlefoot.audio import manifest
 from littlefoot.errors import LittlefootError
-from littlefoot.label.job import Job, Label, Loadable, Task, describe, find_model, read_archive
+from littlefoot.label.job import Job, Label, Task, describe, find_model, read_archive
+from littlefoot.label.options import LabelOptions
 from littlefoot.label.output import MANIFEST, Counts, Output
+from littlefoot.runtime.transcriber import Transcriber
 
 Workers = Callable[[Job, Sequence[Task], Callable[[str], None]], Iterator[tuple[int, list[Label]]]]
 """Labels tasks (``local.run``, ``cluster.run``); the last argument is told of workers that died."""
@@ -57,15 +59,11 @@ class Summary:
 
 def run(
     manifests: Sequence[str | Path],
-    settings: Loadable,
-    decoding: dict[str, Any],
+    transcriber: Transcriber,
     directory: Path,
     workers: Workers,
+    options: LabelOptions,
     *,
-    split: str | None = None,
-    shard_rows: int | None = None,
-    min_confidence: float = 0.0,
-    retry_failed: bool = False,
     progress: Progress = lambda total: nullcontext(lambda done: None),
     say: Callable[[str], None] = lambda message: None,
 ) -> Summary:
@@ -73,12 +71,10 @@ def run(
 
     Args:
         manifests: as ``manifest.read`` takes them, or folders of recordings, whose split is ``train``.
-        decoding: all settings that decide about the text, with files as Path: the job is known by them.
+        transcriber: the model, and all options that decide about the text: the job is known by them.
+        directory: of the labels.
         workers: who does the work.
-        split: label rows of this split only.
-        shard_rows: recordings that are written at once; ``SHARD_ROWS`` where None, or as the job was begun.
-        min_confidence: rows below it are left out of the manifest. Not part of the job: it may change later.
-        retry_failed: hear those again that failed before.
+        options: what is labelled, and which labels are used.
         progress: takes the number of rows; what it yields is told how many are done.
         say: told of workers that died and of recordings that failed.
 
@@ -91,20 +87,20 @@ def run(
     folders = [Path(path) for path in manifests if manifest.is_bare(path)]
     listed = [path for path in manifests if Path(path) not in folders]
     if not folders:
-        archive = read_archive(listed, split)  # before anything is made
-    model = find_model(settings)
+        archive = read_archive(listed, options.split)  # before anything is made
+    model = find_model(transcriber.specification)
     with output.claimed():
         if folders:
-            archive = read_archive([*listed, output.list_recordings(folders)], split)
-        description = describe(archive, settings, model, split, decoding)
-        rows = output.begin(description, shard_rows)
-        job = Job(archive.corpus, settings, model.sha256, rows)
-        tasks = list(_tasks(job, output, retry_failed))
+            archive = read_archive([*listed, output.list_recordings(folders)], options.split)
+        description = describe(archive, transcriber, model, options.split)
+        rows = output.begin(description, options.shard_rows)
+        job = Job(archive.corpus, transcriber, model.sha256, rows)
+        tasks = list(_tasks(job, output, options.retry_failed))
         done = len(job.corpus) - sum(len(task.rows) for task in tasks)
         if done:
             say(f"{done} of {len(job.corpus)} recordings were done before")
         if tasks:
-            settings.load()  # whatever is wrong with it shows here, and workers find the model compiled
+            transcriber.load()  # whatever is wrong with it shows here, and workers find the model compiled
         lost, heard, begin = 0, 0.0, time.monotonic()
 
         def died(message: str) -> None:
@@ -124,7 +120,7 @@ def run(
                 done += len(labels)
                 advance(done)
         took = time.monotonic() - begin
-        counts = output.finish(job, archive, min_confidence)
+        counts = output.finish(job, archive, options.min_confidence)
         path = str(directory / MANIFEST)
         known = {key: value for key, value in description.items() if key.startswith("model")}
         summary = Summary(path, known, counts, done - before, round(heard, 3), took, lost)

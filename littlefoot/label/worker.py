@@ -16,10 +16,11 @@ class Worker:
     """A loaded model. Raises LittlefootError if this machine has another model than the job."""
 
     def __init__(self, job: Job) -> None:
-        self._recognise = job.settings.load()
-        if find_model(job.settings).sha256 != job.model_sha256:
+        specification = job.transcriber.specification
+        self._recognise = job.transcriber.load()
+        if find_model(specification).sha256 != job.model_sha256:
             raise LittlefootError(
-                f"{job.settings.model} is another model here ({platform.node()}) than where the job was"
+                f"{specification.model} is another model here ({platform.node()}) than where the job was"
                 " begun: put the same one in place on all machines, and leave it alone"
             )
         self._corpus = job.corpus

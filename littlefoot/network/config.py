@@ -5,17 +5,19 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, overload
+from typing import Annotated, Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
+from annotated_types import Ge, Gt, Le
 
 from littlefoot.audio import SAMPLE_RATE
 from littlefoot.errors import ConfigError
 from littlefoot.network import mel
 from littlefoot.network.families import FAMILIES, Family
-
-ACTIVATIONS = ("gelu", "relu")
+from littlefoot.network.provenance import Provenance
+from littlefoot.system import checks
+from littlefoot.system.checks import Checked
 
 MAX_LAYERS = 1000
 """More can only be damage, and would take all memory."""
@@ -26,31 +28,13 @@ MAX_POSITIONS = 1500
 MAX_WINDOW = 4096
 """Samples of a spectrogram's window; its filters take memory by the square of it."""
 
-_POSITIVE = (
-    "vocab_size",
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "intermediate_size",
-    "num_conv_pos_embeddings",
-    "num_conv_pos_embedding_groups",
-    "conv_pos_kernel_size",
-)
-
 _LARGEST_INTEGER = 1 << 20
 """Of any size in a configuration: more can only be damage, and would overflow products of sizes."""
 
-_RANGES = {
-    "layer_norm_eps": (0.0, 0.1),
-    "waveform_gain": (1e-6, 1e6),
-    "initializer_range": (0.0, 10.0),
-    "hidden_dropout": (0.0, 1.0),
-    "activation_dropout": (0.0, 1.0),
-    "attention_dropout": (0.0, 1.0),
-    "feat_proj_dropout": (0.0, 1.0),
-    "final_dropout": (0.0, 1.0),
-}
-"""Lowest and highest value; outside of them a model computes nonsense without an error."""
+Size = Annotated[int, Gt(0), Le(_LARGEST_INTEGER)]
+Count = Annotated[int, Ge(0), Le(_LARGEST_INTEGER)]
+Share = Annotated[float, Ge(0), Le(1)]
+Activation = Literal["gelu", "relu"]
 
 # Keys that transformers does not know; config.json has them only where they say something.
 _OWN = (
@@ -71,94 +55,95 @@ _OWN = (
 
 
 @dataclass(frozen=True)
-class ModelConfig:
+class ModelConfig(Checked):
     """Geometry of one CTC model. Lengths are counted in samples at 16 kHz or in frames."""
 
     model_type: str = "wav2vec2"
     """One of ``littlefoot.network.families.FAMILIES``."""
-    vocab_size: int = 32
-    pad_token_id: int = 0
+    vocab_size: Size = 32
+    pad_token_id: Count = 0
     """The CTC blank."""
 
     # Convolutional front end: waveform -> frames.
-    feat_extract_first: str = "conv"
+    feat_extract_first: Literal["conv", "log_mel"] = "conv"
     """``conv``: the first layer is a convolution as the others. ``log_mel``: it is a log-mel spectrogram,
     without weights, norm or activation; its entries below are the number of bands, the window and the hop."""
-    conv_dim: tuple[int, ...] = (512,) * 7
-    conv_kernel: tuple[int, ...] = (10, 3, 3, 3, 3, 2, 2)
-    conv_stride: tuple[int, ...] = (5, 2, 2, 2, 2, 2, 2)
+    conv_dim: tuple[Size, ...] = (512,) * 7
+    conv_kernel: tuple[Size, ...] = (10, 3, 3, 3, 3, 2, 2)
+    conv_stride: tuple[Size, ...] = (5, 2, 2, 2, 2, 2, 2)
     conv_bias: bool = False
-    feat_extract_norm: str = "group"
+    feat_extract_norm: Literal["group", "layer", "affine"] = "group"
     """``group``: one group norm over time after the first layer. ``layer``: a layer norm after each.
     ``affine``: each channel of the first layer is scaled and shifted, without a look at other times."""
-    waveform_gain: float = 1.0
+    waveform_gain: Annotated[float, Ge(1e-6), Le(1e6)] = 1.0
     """The waveform is multiplied by it: for models that hear it as it comes, without normalization."""
-    feat_extract_activation: str = "gelu"
+    feat_extract_activation: Activation = "gelu"
     feat_proj_layer_norm: bool = True
     """Whether there is a norm before the projection, which some checkpoints leave out."""
 
     # Transformer.
-    hidden_size: int = 768
-    num_hidden_layers: int = 12
-    num_attention_heads: int = 12
-    intermediate_size: int = 3072
-    layer_attention_heads: tuple[int, ...] = ()
+    hidden_size: Size = 768
+    num_hidden_layers: Annotated[int, Gt(0), Le(MAX_LAYERS)] = 12
+    num_attention_heads: Size = 12
+    intermediate_size: Size = 3072
+    layer_attention_heads: tuple[Size, ...] = ()
     """Heads that pruning left in each layer, as wide as before; empty: ``num_attention_heads`` in all."""
-    layer_intermediate_size: tuple[int, ...] = ()
+    layer_intermediate_size: tuple[Size, ...] = ()
     """Feed-forward units that pruning left in each layer; empty: ``intermediate_size`` in all."""
-    layer_blocks: tuple[int, ...] = ()
+    layer_blocks: tuple[Count, ...] = ()
     """The layer whose weights each layer uses: itself, or an earlier one; empty: every layer has its own."""
-    layer_maps: tuple[int, ...] = ()
+    layer_maps: tuple[Count, ...] = ()
     """The layer whose attention map each layer uses: itself, or an earlier one; empty: each its own."""
     layer_norms: bool = False
     """Layers that share weights have norms of their own."""
-    layer_delta_rank: int = 0
+    layer_delta_rank: Count = 0
     """To each shared matrix every layer adds one of its own of this rank; 0: none."""
     layer_depth_embedding: bool = False
     """Every layer adds a vector of its own to its input."""
-    hidden_act: str = "gelu"
+    hidden_act: Activation = "gelu"
     do_stable_layer_norm: bool = False
     """True: norms before attention and feed-forward (pre-norm). False: after (post-norm)."""
-    layer_norm_eps: float = 1e-5
-    adapter_attn_dim: int | None = None
+    layer_norm_eps: Annotated[float, Ge(0), Le(0.1)] = 1e-5
+    adapter_attn_dim: Size | None = None
     """Width of MMS's per-language adapters, None without."""
 
     # Positions.
-    num_conv_pos_embeddings: int = 128
+    num_conv_pos_embeddings: Size = 128
     """Kernel of the positional convolution; of a stack of them their number."""
-    num_conv_pos_embedding_groups: int = 16
-    conv_pos_kernel_size: int = 19
+    num_conv_pos_embedding_groups: Size = 16
+    conv_pos_kernel_size: Size = 19
     """Kernel of each of a stack of positional convolutions."""
-    num_buckets: int = 320
+    num_buckets: Count = 320
     """Buckets of the bias by relative position, where the family has one."""
-    max_bucket_distance: int = 800
+    max_bucket_distance: Count = 800
     """Distance in frames beyond which all relative positions share a bucket."""
-    sinusoidal_positions: float = 0.0
+    sinusoidal_positions: Annotated[float, Ge(0), Le(1e6)] = 0.0
     """Sinusoids of the frame's number are added to the first block's input, times this: 1 in Whisper's
     encoder, where they end at ``MAX_POSITIONS``; 0 for none."""
 
     # Streaming.
-    chunk_frames: int = 0
+    chunk_frames: Count = 0
     """0: every frame attends to all others. Else to those of its own chunk of so many frames, and of
     ``left_context_frames`` before it; and the positional convolution looks ``right_context_frames`` ahead."""
-    left_context_frames: int = 0
-    right_context_frames: int = 0
+    left_context_frames: Count = 0
+    right_context_frames: Count = 0
 
     # Training.
-    hidden_dropout: float = 0.1
-    activation_dropout: float = 0.1
-    attention_dropout: float = 0.1
-    feat_proj_dropout: float = 0.0
-    final_dropout: float = 0.1
-    initializer_range: float = 0.02
+    hidden_dropout: Share = 0.1
+    activation_dropout: Share = 0.1
+    attention_dropout: Share = 0.1
+    feat_proj_dropout: Share = 0.0
+    final_dropout: Share = 0.1
+    initializer_range: Annotated[float, Ge(0), Le(10)] = 0.02
 
-    littlefoot: dict[str, Any] = field(default_factory=dict, hash=False)
+    littlefoot: Provenance = field(default_factory=Provenance, hash=False)
     """What littlefoot adds: format version, recipe, teacher, quantization, measured figures."""
     extra: dict[str, Any] = field(default_factory=dict, hash=False)
     """Keys of ``config.json`` that the encoder does not read; written back as they were."""
 
     def __post_init__(self) -> None:
-        if self.model_type not in list(FAMILIES):  # a list, as the value may be unhashable
+        super().__post_init__()
+        if self.model_type not in FAMILIES:
             raise ConfigError(
                 f"model_type '{self.model_type}' is not supported: use one of {', '.join(FAMILIES)}"
             )
@@ -167,14 +152,15 @@ class ModelConfig:
                 f"conv_dim, conv_kernel and conv_stride must have one entry per layer, but have "
                 f"{len(self.conv_dim)}, {len(self.conv_kernel)} and {len(self.conv_stride)}"
             )
-        self._check_ranges()
-        if self.num_hidden_layers > MAX_LAYERS:
-            raise ConfigError(f"num_hidden_layers is {self.num_hidden_layers}, but {MAX_LAYERS} is the most")
-        if min(*self.conv_dim, *self.conv_kernel, *self.conv_stride) < 1:
-            raise ConfigError("conv_dim, conv_kernel and conv_stride must be at least 1 in every layer")
         if self.hidden_size % self.num_attention_heads:
             raise ConfigError(
                 f"hidden_size {self.hidden_size} cannot be divided into {self.num_attention_heads} heads"
+            )
+        buckets, limit = self.num_buckets, 4 * self.max_bucket_distance - 1
+        if self.family.relative_positions and not 4 <= buckets <= limit:
+            raise ConfigError(
+                f"num_buckets {self.num_buckets} must be at least 4, and less than four times "
+                f"max_bucket_distance, which is {self.max_bucket_distance}"
             )
         self._check_layers("layer_attention_heads", self.num_attention_heads)
         self._check_layers("layer_intermediate_size", self.intermediate_size)
@@ -189,46 +175,12 @@ class ModelConfig:
                 f"hidden_size {self.hidden_size} cannot be divided into "
                 f"{self.num_conv_pos_embedding_groups} groups of the positional convolution"
             )
-        if self.feat_extract_norm not in ("group", "layer", "affine"):
-            raise ConfigError(
-                f"feat_extract_norm must be 'group', 'layer' or 'affine', not '{self.feat_extract_norm}'"
-            )
         self._check_streaming()
-        if self.feat_extract_first not in ("conv", "log_mel"):
-            raise ConfigError(
-                f"feat_extract_first must be 'conv' or 'log_mel', not '{self.feat_extract_first}'"
-            )
         if self.feat_extract_first == "log_mel":
             self._check_log_mel()
-        for name in ("hidden_act", "feat_extract_activation"):
-            if getattr(self, name) not in ACTIVATIONS:
-                raise ConfigError(
-                    f"{name} '{getattr(self, name)}' is not supported: use one of {', '.join(ACTIVATIONS)}"
-                )
-        if not 0 <= self.pad_token_id < self.vocab_size:
+        if self.pad_token_id >= self.vocab_size:
             raise ConfigError(
                 f"pad_token_id {self.pad_token_id} is outside the vocabulary of {self.vocab_size} tokens"
-            )
-
-    def _check_ranges(self) -> None:
-        for name in _POSITIVE:
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for f in dataclasses.fields(self):
-            value = getattr(self, f.name)
-            numbers = value if isinstance(value, tuple) else (value,)
-            if any(isinstance(number, int) and number > _LARGEST_INTEGER for number in numbers):
-                raise ConfigError(f"{f.name} is {value}, but no size is above {_LARGEST_INTEGER}")
-        for name, (low, high) in _RANGES.items():
-            if not low <= getattr(self, name) <= high:
-                raise ConfigError(f"{name} must lie between {low} and {high}, not {getattr(self, name)}")
-        if self.adapter_attn_dim is not None and self.adapter_attn_dim < 1:
-            raise ConfigError(f"adapter_attn_dim must be at least 1, not {self.adapter_attn_dim}")
-        buckets, limit = self.num_buckets, 4 * self.max_bucket_distance - 1
-        if self.family.relative_positions and not 4 <= buckets <= limit:
-            raise ConfigError(
-                f"num_buckets {self.num_buckets} must be at least 4, and less than four times "
-                f"max_bucket_distance, which is {self.max_bucket_distance}"
             )
 
     def _check_sharing(self) -> None:
@@ -240,7 +192,7 @@ class ModelConfig:
                     f"{self.num_hidden_layers}: every layer must be in a group"
                 )
             for layer, source in enumerate(sources):
-                if not 0 <= source <= layer or sources[source] != source:
+                if not source <= layer or sources[source] != source:
                     raise ConfigError(
                         f"{name}[{layer}] is {source}: name the layer itself, or an earlier one that does"
                     )
@@ -254,17 +206,12 @@ class ModelConfig:
                     raise ConfigError(
                         f"{name}: layers {source} and {layer} have different feed-forward units"
                     )
-        if self.layer_delta_rank < 0:
-            raise ConfigError(f"layer_delta_rank must be 0 or more, not {self.layer_delta_rank}")
         if not self.layer_blocks and (
             self.layer_norms or self.layer_delta_rank or self.layer_depth_embedding
         ):
             raise ConfigError("layer_norms, layer_delta_rank and layer_depth_embedding need layer_blocks")
 
     def _check_streaming(self) -> None:
-        for name in ("chunk_frames", "left_context_frames", "right_context_frames"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} must be 0 or more, not {getattr(self, name)}")
         if not self.chunk_frames:
             if self.left_context_frames or self.right_context_frames:
                 raise ConfigError("left_context_frames and right_context_frames need chunk_frames")
@@ -303,31 +250,32 @@ class ModelConfig:
         mel.bands(count, window, SAMPLE_RATE)
 
     def _check_layers(self, name: str, most: int) -> None:
-        """One entry for each Transformer layer, from 1 to ``most``, or none at all."""
+        """One entry for each Transformer layer, at most ``most``, or none at all."""
         sizes = getattr(self, name)
         if len(sizes) not in (0, self.num_hidden_layers):
             raise ConfigError(
                 f"{name} must have one entry per layer, but has {len(sizes)} for {self.num_hidden_layers}"
             )
         for layer, size in enumerate(sizes):
-            if not 1 <= size <= most:
-                raise ConfigError(f"{name}[{layer}] must lie between 1 and {most}, not {size}")
+            if size > most:
+                raise ConfigError(f"{name}[{layer}] must be at most {most}, not {size}")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
         """Read a parsed ``config.json``. Raises ConfigError naming the key that is wrong."""
         if "model_type" not in values:
             raise ConfigError("the configuration has no model_type: it is not a model's config.json")
-        known = {f.name: f for f in dataclasses.fields(cls)}
+        known = {f.name for f in dataclasses.fields(cls)} - {"extra"}
         model_type = values["model_type"]
         family = FAMILIES.get(model_type) if isinstance(model_type, str) else None
         merged = {**family.always, **family.defaults, **values} if family else values
         arguments: dict[str, Any] = {"extra": {}}
         for key, value in merged.items():
-            if key == "extra" or key not in known:
+            if key not in known:
                 arguments["extra"][key] = value
             else:
-                arguments[key] = _checked(key, value, known[key].type)
+                given = tuple(value) if isinstance(value, list) else value
+                arguments[key] = checks.value(cls, key, given, strict=key != "littlefoot")
         return cls(**arguments)
 
     @classmethod
@@ -339,18 +287,24 @@ class ModelConfig:
         """The content of ``config.json``; ``from_dict`` of it gives an equal config."""
         values: dict[str, Any] = {"architectures": [self.family.transformers], **self.extra}
         for f in dataclasses.fields(self):
-            if f.name == "extra" or (f.name == "littlefoot" and not self.littlefoot):
+            if f.name in ("extra", "littlefoot"):
                 continue
             if f.name in _OWN and f.name not in self.own_settings:
                 continue
             value = getattr(self, f.name)
             values[f.name] = list(value) if isinstance(value, tuple) else value
         values["num_feat_extract_layers"] = len(self.conv_dim)
+        if noted := self.littlefoot.to_dict():
+            values["littlefoot"] = noted
         return values
 
     def replace(self, **changes: Any) -> ModelConfig:
         """A copy with some fields changed, checked anew."""
         return dataclasses.replace(self, **changes)
+
+    def noting(self, **sections: Any) -> ModelConfig:
+        """A copy with some sections of ``littlefoot`` changed."""
+        return self.replace(littlefoot={**self.littlefoot.to_dict(), **sections})
 
     @property
     def family(self) -> Family:
@@ -440,27 +394,3 @@ class ModelConfig:
         for kernel, stride in zip(self.conv_kernel, self.conv_stride, strict=True):
             frames = np.maximum((frames - kernel) // stride + 1, 0)
         return frames if frames.ndim else int(frames)
-
-
-def _checked(key: str, value: Any, annotation: object) -> Any:
-    """Convert a JSON value to the type of a field; ``annotation`` is its source text."""
-    kind = str(annotation)
-    if kind == "tuple[int, ...]" and isinstance(value, list | tuple) and all(_is_int(v) for v in value):
-        return tuple(value)
-    if kind == "int" and _is_int(value):
-        return value
-    if kind == "float" and (_is_int(value) or isinstance(value, float)) and abs(value) < 1e30:
-        return float(value)
-    if kind == "bool" and isinstance(value, bool):
-        return value
-    if kind == "str" and isinstance(value, str):
-        return value
-    if kind == "int | None" and (value is None or _is_int(value)):
-        return value
-    if kind == "dict[str, Any]" and isinstance(value, dict):
-        return value
-    raise ConfigError(f"{key} must be of type {kind}, not {value!r}")
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

@@ -175,7 +175,7 @@ def transform(ops: Ops, config: ModelConfig, x: Tensor, valid: Tensor | None = N
     for number in range(config.num_hidden_layers):
         layer = BlockNames.of(config, number)
         reused = maps.get(config.map(number))
-        x, maps[number] = ops.segment(
+        x, maps[number], _ = ops.segment(
             layer.block, partial(_block, ops, config, layer), x, mask, position_bias, reused
         )
         hidden_states.append(x)
@@ -226,18 +226,18 @@ def encode_chunk(
         layer = BlockNames.of(config, number)
         reused = maps.get(config.map(number))
         cache = AttentionCache(state.keys.get(number), state.values[number], state.seen)
-        x, maps[number] = ops.segment(
+        x, maps[number], made = ops.segment(
             layer.block, partial(_block, ops, config, layer), x, None, None, reused, cache
         )
-        if cache.keys is not None:
-            after.keys[number] = cache.keys
-        after.values.append(cache.values)
+        if made.keys is not None:
+            after.keys[number] = made.keys
+        after.values.append(made.values)
     return head(ops, config, x), after
 
 
-@dataclass
+@dataclass(frozen=True)
 class AttentionCache:
-    """Keys (B, H, K, L) and values (B, H, L, K) of one layer before a chunk, then those of the chunk itself.
+    """Keys (B, H, K, L) and values (B, H, L, K) of one layer: of the frames before a chunk, or of its own.
 
     They are multiplied separately, because joining them would copy all earlier frames for every chunk.
     """
@@ -401,27 +401,31 @@ def _block(
     position_bias: Tensor | None,
     reused: Tensor | None,
     cache: AttentionCache | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Run one Transformer block, pre-norm or post-norm: (B, F, D) -> (B, F, D), and its attention map.
+) -> tuple[Tensor, Tensor, AttentionCache | None]:
+    """Run one Transformer block, pre-norm or post-norm: (B, F, D) -> (B, F, D).
 
-    ``reused`` is the map (B, H, F, F) of another layer, which replaces the layer's own.
+    Args:
+        reused: the map (B, H, F, F) of another layer, which replaces the layer's own.
+        cache: keys and values of the frames before a chunk of a stream.
+
+    Returns the output, the attention map, and in a stream the keys and values of the chunk.
     """
     eps = config.layer_norm_eps
     if config.layer_depth_embedding:
         x = x + ops.weight(f"{layer.own}.depth_embedding")
     if config.do_stable_layer_norm:
         normed = ops.layer_norm(x, f"{layer.norms}.layer_norm", eps)
-        y, attention = _attention(ops, config, layer, normed, mask, position_bias, reused, cache)
+        y, attention, made = _attention(ops, config, layer, normed, mask, position_bias, reused, cache)
         x = x + y
         normed = ops.layer_norm(x, f"{layer.norms}.final_layer_norm", eps)
         x = x + _feed_forward(ops, config, layer, normed)
         if config.adapter_attn_dim is not None:
             x = x + _adapter(ops, f"{layer.block}.adapter_layer", x)
-        return x, attention
-    y, attention = _attention(ops, config, layer, x, mask, position_bias, reused, cache)
+        return x, attention, made
+    y, attention, made = _attention(ops, config, layer, x, mask, position_bias, reused, cache)
     x = ops.layer_norm(x + y, f"{layer.norms}.layer_norm", eps)
     x = x + _feed_forward(ops, config, layer, x)
-    return ops.layer_norm(x, f"{layer.norms}.final_layer_norm", eps), attention
+    return ops.layer_norm(x, f"{layer.norms}.final_layer_norm", eps), attention, made
 
 
 def _linear(ops: Ops, config: ModelConfig, layer: BlockNames, x: Tensor, part: str) -> Tensor:
@@ -441,16 +445,18 @@ def _attention(
     position_bias: Tensor | None,
     reused: Tensor | None,
     cache: AttentionCache | None,
-) -> tuple[Tensor, Tensor]:
-    """Compute multi-head self-attention: (B, F, D) -> (B, F, D), and its map (B, H, F, F).
+) -> tuple[Tensor, Tensor, AttentionCache | None]:
+    """Compute multi-head self-attention: (B, F, D) -> (B, F, D), its map (B, H, F, F), and in a stream the
+    keys and values of the chunk.
 
     A pruned layer's weights have fewer heads.
     """
     value = _linear(ops, config, layer, x, "attention.v_proj")
     value = ops.transpose(ops.reshape(value, (0, 0, -1, config.head_dim)), (0, 2, 1, 3))  # (B, H, F, K)
-    attention = reused
+    attention, key = reused, None
     if attention is None:
-        attention = _attention_map(ops, config, layer, x, mask, position_bias, cache)
+        attention, key = _attention_map(ops, config, layer, x, mask, position_bias, cache)
+    made = None if cache is None else AttentionCache(key, value, cache.seen)
     taken = ops.dropout(attention, config.attention_dropout)
     if cache is None:
         x = ops.matmul(taken, value)  # (B, H, F, K)
@@ -458,9 +464,9 @@ def _attention(
         left = config.left_context_frames
         past = ops.matmul(ops.slice(taken, 3, 0, left), cache.values)
         x = past + ops.matmul(ops.slice(taken, 3, left, None), value)
-        cache.values = value
     x = ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (0, 0, -1))  # (B, F, H * K)
-    return ops.dropout(_linear(ops, config, layer, x, "attention.out_proj"), config.hidden_dropout), attention
+    y = ops.dropout(_linear(ops, config, layer, x, "attention.out_proj"), config.hidden_dropout)
+    return y, attention, made
 
 
 def _attention_map(
@@ -471,8 +477,9 @@ def _attention_map(
     mask: Tensor | None,
     position_bias: Tensor | None,
     cache: AttentionCache | None,
-) -> Tensor:
-    """Compute the attention map, with a row for each frame: (B, H, F, F); in a stream (B, H, F, L + F)."""
+) -> tuple[Tensor, Tensor]:
+    """Compute the attention map, with a row for each frame: (B, H, F, F), in a stream (B, H, F, L + F); and
+    the keys (B, H, K, F)."""
     split = (0, 0, -1, config.head_dim)  # (B, F, H, K)
     query = _linear(ops, config, layer, x, "attention.q_proj") * config.head_dim**-0.5
     key = _linear(ops, config, layer, x, "attention.k_proj")
@@ -484,11 +491,10 @@ def _attention_map(
         scores = ops.concat([past, scores], axis=3)  # (B, H, F, L + F)
         # OpenVINO 2026.4 adds a mask wrongly to the product of one factor that is computed in 8 bits.
         mask = _start_mask(ops, config, scores, cache.seen)
-        cache.keys = key
     if position_bias is not None:
         gate = _position_gate(ops, f"{layer.block}.attention", ops.reshape(x, split))  # (B, H, F, 1)
         scores = scores + gate * position_bias
-    return ops.softmax(scores if mask is None else scores + mask)
+    return ops.softmax(scores if mask is None else scores + mask), key
 
 
 def _start_mask(ops: Ops, config: ModelConfig, scores: Tensor, seen: Tensor) -> Tensor:

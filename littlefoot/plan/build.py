@@ -5,7 +5,6 @@ Neither bytes nor seconds depend on what a model knows.
 
 from __future__ import annotations
 
-import math
 import statistics
 import tempfile
 import time
@@ -15,31 +14,22 @@ from pathlib import Path
 import numpy as np
 
 from littlefoot.artifact import Artifact
-from littlefoot.artifact.packing import WeightCode, layer_bytes, symmetric
 from littlefoot.audio import SAMPLE_RATE
 from littlefoot.audio.manifest import Corpus
 from littlefoot.compress.chain import run
 from littlefoot.compress.recipe import Recipe, make_step
 from littlefoot.errors import ConfigError
-from littlefoot.network.config import ModelConfig
-from littlefoot.network.inventory import WAVEFORM_LAYER, Part, inventory
-from littlefoot.network.weights import expected_weights
-from littlefoot.plan.candidates import PRECISIONS, ROUNDING, Candidate, MethodCall
-from littlefoot.runtime.engine import create, create_stream
+from littlefoot.plan.candidates import PRECISIONS, Candidate
+from littlefoot.plan.sizes import ROUNDING, MethodCall
 from littlefoot.runtime.native import engine as native
 from littlefoot.runtime.protocols import Engine
 from littlefoot.runtime.recognizer import Recognizer
+from littlefoot.runtime.registry import create, create_stream
 
 CLIP_SECONDS = 10.0
 ROUNDS = 5
 SAMPLE_ROWS = 4
 """Recordings that a model is built with: for the ranges of its layers, which do not matter."""
-HEADER_BYTES = 130
-"""What a tensor's name, shape and checksum take in a file, about."""
-SCALES = 4
-"""Tensors beside a quantized weight, about."""
-SLACK = 0.05
-"""How far ``rough_bytes`` may be off."""
 
 
 class Builder:
@@ -80,27 +70,6 @@ def _sample(corpus: Corpus) -> Corpus:
     if not len(rows):
         raise ConfigError("the manifests have no rows of the split 'train': name speech to learn from")
     return rows[:SAMPLE_ROWS]
-
-
-def rough_bytes(config: ModelConfig, candidate: Candidate) -> float:
-    """Of a candidate whose shape has this geometry, within SLACK and without building it."""
-    rounding = next((values for method, values in candidate.steps if method in ROUNDING), {"bits": 32})
-    bits, positions = rounding.get("bits", 8), rounding.get("positions", 8)
-    total = 0.0
-    layers, lowbit = inventory(config), candidate.steps[-1:] and candidate.steps[-1][0] == "lowbit"
-    for name, shape in expected_weights(config).items():
-        layer, numbers = layers.owner(name), math.prod(shape)
-        matrix = layer.multiplies and name == f"{layer.name}.weight"
-        total += HEADER_BYTES * (1 + SCALES * (bits < 32 and matrix))
-        if bits == 32 or not matrix or layer.name == WAVEFORM_LAYER:
-            total += 4 * numbers
-        elif bits < 8 and layer.packable:
-            code = WeightCode(bits, symmetric(2) if lowbit and bits == 2 else ())
-            total += layer_bytes((shape[0], numbers // shape[0]), code)
-        else:
-            width = positions if layer.part is Part.POSITIONS else 8
-            total += numbers * width / 8 + 4 * shape[0]
-    return total
 
 
 class Stopwatch:

@@ -13,17 +13,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from littlefoot.compress.quantize import POST_TRAINING_WIDTHS
 from littlefoot.errors import ConfigError
 from littlefoot.network.config import ModelConfig
 from littlefoot.network.encoder import position_padding
 from littlefoot.network.inventory import inventory
-
-MethodCall = tuple[str, Mapping[str, Any]]
-"""A method and its settings, as in a recipe."""
+from littlefoot.plan.sizes import ROUNDING, MethodCall, header_bytes, mixed_megabytes
 
 TRAINED = ("distill", "prune", "share", "stream", "lowbit")
-ROUNDING = ("quantize", "lowbit")
-"""Those that lower the precision; they come last."""
 WEIGHTS = {"prune": 1.0, "distill": 2.0, "share": 2.0, "stream": 2.0, "lowbit": 1.0}
 """How the steps of training are divided among the methods of a chain."""
 LOOK_AHEAD = 3 / 8
@@ -40,6 +37,15 @@ PRECISIONS: dict[str, tuple[MethodCall, ...]] = {
     "2 bits": (("lowbit", {"bits": 2, "positions": 4}),),
     "1 bit": (("lowbit", {"bits": 1, "positions": 4}),),
 }
+POST_TRAINING: dict[str, tuple[MethodCall, ...]] = {
+    f"{bits} bits without training": (("quantize", {"bits": bits, "max_disagreement": 1.0}),)
+    for bits in (3, 2)
+}
+"""For the model's own shape, which needs no training then. 8 and 4 bits are rounded in this way anyhow."""
+MIXED_BITS = (6.0, 3.5, 2.5)
+"""Means of the bits that layers choose for themselves, where no size is asked for."""
+HEADER_MARGIN = 1.1
+"""Bytes of the file's header that are reserved, as a multiple of its estimate."""
 SHARED_INT8: tuple[MethodCall, ...] = (("lowbit", {"bits": 8}),)
 """One range must serve a shared layer at all its depths: that needs training."""
 
@@ -76,7 +82,11 @@ class Candidate:
 
 
 def candidates(
-    config: ModelConfig, latency_ms: float | None = None, training: bool = True, by_bytes: bool = False
+    config: ModelConfig,
+    latency_ms: float | None = None,
+    training: bool = True,
+    by_bytes: bool = False,
+    size: float | None = None,
 ) -> list[Candidate]:
     """All chains for a model's geometry.
 
@@ -85,6 +95,7 @@ def candidates(
         training: whether there is speech to learn from; without, only what is done after training.
         by_bytes: prune a share of the bytes, so that sizes are known before training decides what goes;
             otherwise of the operations, which is what time follows.
+        size: the bytes of the file that are asked for, which a model of mixed bits is to fill.
 
     Raises:
         ConfigError: a latency that the model's frames do not allow, or streaming without training.
@@ -106,7 +117,22 @@ def candidates(
         candidate = Candidate(shape, precision, steps)
         if steps and (training or not candidate.trained) and not (shared and precision == "4 bits"):
             found.append(candidate)
-    return found
+    own: dict[str, tuple[MethodCall, ...]] = {**POST_TRAINING, **_mixed(config, size)}
+    return found + [Candidate("", precision, (*live, *last)) for precision, last in own.items()]
+
+
+def _mixed(config: ModelConfig, size: float | None) -> dict[str, tuple[MethodCall, ...]]:
+    """Roundings in which each layer has the bits that suit it, for the size or for several means of bits."""
+    if size is not None:
+        budgets = {"mixed bits": (size - HEADER_MARGIN * header_bytes(config, 8)) / 1e6}
+    else:
+        budgets = {f"mixed bits, {bits:g} on average": mixed_megabytes(config, bits) for bits in MIXED_BITS}
+    most = mixed_megabytes(config, max(MIXED_BITS) + 1)  # with more of them 8 bits for all are simpler
+    return {
+        name: (("quantize", {"budget_mb": round(budget, 6)}),)
+        for name, budget in budgets.items()
+        if mixed_megabytes(config, min(POST_TRAINING_WIDTHS)) <= budget <= most
+    }
 
 
 def _by_bytes(step: MethodCall, last: tuple[MethodCall, ...]) -> MethodCall:
@@ -123,10 +149,18 @@ def _shapes(config: ModelConfig) -> Iterator[tuple[str, tuple[MethodCall, ...]]]
     yield "", ()
     depth = config.num_hidden_layers
     for layers in sorted({math.ceil(depth * share) for share in DEPTHS} - {depth}, reverse=True):
+        spread = "spread" if 2 * layers > depth else "every_k"
         # The front end stays the model's: after a short training the student then makes fewer errors.
         distill: MethodCall = (
             "distill",
-            {"student": {"layers": layers}, "loss": {"kl": 1.0}, "train": {"freeze_front_end": True}},
+            {
+                "student": {
+                    "layers": layers,
+                    "initialisation": spread,
+                },
+                "loss": {"kl": 1.0},
+                "train": {"freeze_front_end": True},
+            },
         )
         yield f"{layers} of {depth} layers", (distill,)
     if config.layer_blocks or config.layer_maps:

@@ -16,7 +16,7 @@ from littlefoot.decode.greedy import greedy
 from littlefoot.errors import ConfigError, LittlefootError
 from littlefoot.evaluate.evaluation import hear
 from littlefoot.evaluate.metrics import word_errors
-from littlefoot.evaluate.statistics import paired_difference
+from littlefoot.evaluate.statistics import Compare, clusters_of, paired_statistic
 from littlefoot.plan.build import silent_engine
 from littlefoot.runtime.recognizer import Recognizer
 
@@ -34,6 +34,8 @@ class Errors:
     """(N,); those of an unreadable recording are -1."""
     words: Counts
     """(N,) of the references."""
+    speakers: Counts
+    """(N,) which utterances are drawn together for intervals (``littlefoot.evaluate.statistics``)."""
 
     @property
     def wer(self) -> float:
@@ -43,8 +45,18 @@ class Errors:
 
     def more_than(self, other: Errors) -> tuple[float, float, float]:
         """How much more of the words are wrong than with another model: (difference, low, high), 95 %."""
+        return self.compared_with(other, lambda wer, reference: wer - reference)
+
+    def compared_with(self, other: Errors, compare: Compare) -> tuple[float, float, float]:
+        """A number made of this model's word error rate and another's, with its 95 % interval.
+
+        Both are scored on the same draws of speakers, or of utterances.
+        """
         heard = (self.errors >= 0) & (other.errors >= 0)
-        return paired_difference(other.errors[heard], self.errors[heard], self.words[heard])[:3]
+        mine, theirs, words, speakers = (
+            row[heard] for row in (self.errors, other.errors, self.words, self.speakers)
+        )
+        return paired_statistic(mine, theirs, words, speakers, compare)
 
 
 def listen(artifact: Artifact, utterances: Sequence[Utterance], threads: int | None = None) -> Errors:
@@ -59,7 +71,8 @@ def listen(artifact: Artifact, utterances: Sequence[Utterance], threads: int | N
             for utterance, text in zip(utterances, texts, strict=True)
         ]
     )
-    return Errors(counts[:, 0], counts[:, 1])
+    speakers = clusters_of([(utterance.set_name, utterance.speaker) for utterance in utterances])
+    return Errors(counts[:, 0], counts[:, 1], speakers)
 
 
 @dataclass(frozen=True)
@@ -117,13 +130,16 @@ class Judge:
 
 
 def some(corpus: Corpus, split: str, count: int) -> list[Utterance]:
-    """Utterances of a split for a judge: those of all sets in equal numbers, as far as they go."""
+    """Utterances of a split for a judge: those of all sets in equal numbers, as far as they go.
+
+    Texts by recognisers are no truth to count errors against: they are used where there are no others.
+    """
     sets: dict[str, list[Utterance]] = {}
     rows = corpus.of_split(split)
-    for place in np.random.default_rng(0).permutation(len(rows)).tolist():
-        utterance = rows[place]
-        if utterance.text.strip():
-            sets.setdefault(utterance.set_name, []).append(utterance)
+    drawn = [rows[place] for place in np.random.default_rng(0).permutation(len(rows)).tolist()]
+    written = [utterance for utterance in drawn if utterance.text.strip()]
+    for utterance in [each for each in written if not each.pseudo_labelled] or written:
+        sets.setdefault(utterance.set_name, []).append(utterance)
     chosen: list[Utterance] = []
     for left, name in zip(range(len(sets), 0, -1), sorted(sets, key=lambda n: len(sets[n])), strict=True):
         chosen += sets[name][: (count - len(chosen)) // left]

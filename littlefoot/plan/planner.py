@@ -30,7 +30,8 @@ from littlefoot.audio.manifest import Corpus
 from littlefoot.errors import ConfigError, TrainingError
 from littlefoot.plan.build import Builder, speeds
 from littlefoot.plan.candidates import Candidate, candidates, written
-from littlefoot.plan.judge import Judge, Score, listen, some
+from littlefoot.plan.judge import Judge, Score, some
+from littlefoot.plan.outcome import Made, Outcome, Plan, verified
 from littlefoot.plan.search import RUNGS, extrapolate, halve, wer_of
 from littlefoot.plan.survey import Option, survey
 from littlefoot.plan.target import Figures, Target
@@ -38,7 +39,6 @@ from littlefoot.plan.trainings import MODEL, RECIPE, Training, run_all
 from littlefoot.system import atomic
 
 DEV_UTTERANCES = 240
-TEST_UTTERANCES = 1500
 ENOUGH_SECONDS = 600.0
 """Of training speech; with less only what needs no training is considered."""
 TRIALS, CARRIED_OUT = "trials", "plans"
@@ -67,37 +67,6 @@ class SearchSettings:
     """Processor threads that all of them together may use."""
     ray: str | None = None
     """Address of a Ray cluster for the trials."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A candidate that was tried, and what it should reach."""
-
-    option: Option
-    predicted: Figures
-    misses: tuple[str, ...]
-    """What it is expected to miss."""
-    hours: float
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of a plan."""
-
-    plan: Plan
-    model: Artifact
-    measured: Figures
-    """On speech that nothing was chosen with."""
-    dev_wer: float | None
-    """On the speech that the prediction is for."""
-    first: Figures
-    """The model that it was made of, on the same."""
-    loss: tuple[float, float, float]
-    """How much more of the words are wrong, and the 95 % interval of that."""
-    split: str
-    """Which that speech is."""
-    utterances: int
-    misses: tuple[str, ...]
 
 
 Tell = Callable[[str], None]
@@ -129,7 +98,7 @@ class Planner:
         """
         self.model, self.name, self.target, self.corpus, self.data = model, name, target, corpus, tuple(data)
         self.folder, self.settings, self.tell = folder, settings, tell
-        if "quantization" in model.config.littlefoot:
+        if model.config.littlefoot.quantization is not None:
             raise ConfigError(f"{name} is quantized already: start with the full-precision model")
         if corpus is None and target.limits_errors:
             raise ConfigError(
@@ -140,7 +109,15 @@ class Planner:
             None if corpus is None else Judge(model, some(corpus, "dev", DEV_UTTERANCES), settings.cores)
         )
         self._judged: dict[str, Score] = {}
-        self._begin()
+        self._question = {
+            "target": asdict(replace(target, text="")),
+            "model": fingerprint(model),
+            "data": [str(path.resolve()) for path in data],
+            "steps": settings.steps,
+            "train": settings.train,
+            "threads": settings.threads,
+        }
+        self._remember()
 
     def _enough(self, corpus: Corpus) -> bool:
         """Whether there is something to train on, and to train with."""
@@ -161,26 +138,17 @@ class Planner:
         )
         return False
 
-    def _begin(self) -> None:
-        question = {
-            "target": asdict(replace(self.target, text="")),
-            "model": fingerprint(self.model),
-            "data": [str(path.resolve()) for path in self.data],
-            "steps": self.settings.steps,
-            "train": self.settings.train,
-            "threads": self.settings.threads,
-        }
+    def _remember(self) -> None:
+        """Read what an interrupted search has found out."""
         path = self.folder / "question.json"
         if path.exists():
             asked = json.loads(path.read_text(encoding="utf-8"))
-            different = [name for name in question if asked.get(name) != question[name]]
+            different = [name for name, value in self._question.items() if asked.get(name) != value]
             if different:
                 raise ConfigError(
                     f"{self.folder} holds a search with another {', '.join(different)}: remove it, or choose "
                     "another output"
                 )
-        else:
-            self._write("question.json", question)
         judged = self.folder / "judged.json"
         if judged.exists():
             rows = json.loads(judged.read_text(encoding="utf-8"))
@@ -273,12 +241,14 @@ class Planner:
             self.tell,
         )
         rows = [{"name": option.candidate.name, "figures": asdict(option.figures)} for option in options]
+        self._write("question.json", self._question)  # a target that cannot be reached leaves no folder
         self._write("survey.json", rows)
         return options
 
     def _candidates(self) -> list[Candidate]:
         by_bytes = self.target.bytes is not None and self.target.speed is None
-        return candidates(self.model.config, self.target.latency_ms, self.training, by_bytes)
+        target = self.target
+        return candidates(self.model.config, target.latency_ms, self.training, by_bytes, target.bytes)
 
     def _try(self, options: Sequence[Option], steps: int) -> list[float]:
         self.tell(
@@ -340,21 +310,48 @@ class Planner:
 
     def _planned(self, option: Option, wer: float | None, hours: float, floor: float | None = None) -> Plan:
         predicted = replace(option.figures, wer=wer)
-        return Plan(option, predicted, tuple(self.target.misses(predicted, floor)), hours)
+        shortfall = self.target.shortfall(predicted, floor)
+        return Plan(option, predicted, tuple(self.target.misses(predicted, floor)), shortfall, hours)
 
     def _first_plans(self, plans: Sequence[Plan]) -> list[Plan]:
         """Those that meet the target, the smallest first where errors are limited, otherwise the one with the
-        fewest; then those that miss it least."""
+        fewest; then those that miss it, the nearest first."""
 
-        def key(plan: Plan) -> tuple[bool, float]:
+        def key(plan: Plan) -> tuple[float, float]:
             wer = plan.predicted.wer if plan.predicted.wer is not None else 1.0
             smallest = self.target.limits_errors and not plan.misses
-            return bool(plan.misses), plan.predicted.bytes if smallest else wer
+            return plan.shortfall, plan.predicted.bytes if smallest else wer
 
         return sorted(plans, key=key)[:PLANS]
 
-    def carry_out(self, plan: Plan) -> Outcome:
-        """Train a plan's model and measure it on speech that nothing was chosen with.
+    def best(self, plans: Sequence[Plan]) -> Outcome:
+        """Carry out plans until one meets the target on the dev split, and measure it on the test split.
+
+        If all of them miss it, the nearest is measured. The test split chooses nothing: whatever is found
+        there, no further plan is carried out.
+
+        Raises TrainingError if all trainings fail.
+        """
+        made: list[Made] = []
+        failed: TrainingError | None = None
+        for plan in plans:
+            try:
+                made.append(self.carry_out(plan))
+            except TrainingError as error:
+                self.tell(f"{plan.option.candidate.name} failed: {error}")
+                failed = error
+                continue
+            if not made[-1].misses:
+                break
+            self.tell(f"{plan.option.candidate.name} misses the target: {'; '.join(made[-1].misses)}")
+        if not made:
+            assert failed is not None  # there are plans
+            raise failed
+        chosen = min(made, key=lambda each: (each.shortfall, each.measured.wer or 0.0))
+        return verified(chosen, self.model, self.corpus, self.target, self.settings.cores, self.tell)
+
+    def carry_out(self, plan: Plan) -> Made:
+        """Train a plan's model and measure it, with its errors on the dev split.
 
         Raises TrainingError if its training fails.
         """
@@ -365,24 +362,14 @@ class Planner:
         (error,) = run_all([training], 1)
         if error is not None:
             raise error
-        dev_wer = None if self._dev is None else self._heard(plan.option, training).wer
-        return self._verified(plan, artifacts.load(training.folder / MODEL), dev_wer)
-
-    def _verified(self, plan: Plan, made: Artifact, dev_wer: float | None) -> Outcome:
-        """What a model has, beside the one that it was made of."""
+        model, wer, floor = artifacts.load(training.folder / MODEL), None, None
+        if self._dev is not None:
+            wer, floor = self._heard(plan.option, training).wer, self._dev.first.wer
         live = self.target.latency_ms is not None
-        first, second = speeds([self.model, made], self.settings.threads, live)
-        measured = Figures(weights_file_bytes(made), second, made.config.algorithmic_latency_ms)
-        before = Figures(weights_file_bytes(self.model), first, self.model.config.algorithmic_latency_ms)
-        if self.corpus is None:
-            misses = tuple(self.target.misses(measured))
-            return Outcome(plan, made, measured, None, before, (0.0, 0.0, 0.0), "", 0, misses)
-        split, utterances = "test", some(self.corpus, "test", TEST_UTTERANCES)
-        if not utterances:
-            split, utterances = "dev", some(self.corpus, "dev", TEST_UTTERANCES)
-        self.tell(f"listening to {len(utterances)} {split} utterances")
-        theirs, mine = (listen(model, utterances, self.settings.cores) for model in (self.model, made))
-        measured, before = replace(measured, wer=mine.wer), replace(before, wer=theirs.wer)
-        misses = tuple(self.target.misses(measured, theirs.wer))
-        count = len(utterances)
-        return Outcome(plan, made, measured, dev_wer, before, mine.more_than(theirs), split, count, misses)
+        before, speed = speeds([self.model, model], self.settings.threads, live)
+        first = Figures(
+            weights_file_bytes(self.model), before, self.model.config.algorithmic_latency_ms, floor
+        )
+        measured = Figures(weights_file_bytes(model), speed, model.config.algorithmic_latency_ms, wer)
+        misses = tuple(self.target.misses(measured, floor))
+        return Made(plan, model, measured, first, misses, self.target.shortfall(measured, floor))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from littlefoot.plan.planner import Outcome, Plan
+from littlefoot.plan.outcome import Outcome, Plan
 from littlefoot.plan.target import Figures, Target
 from littlefoot.system import machine
 
@@ -39,6 +39,8 @@ def summary(outcome: Outcome) -> str:
             f"split, where it has {_percent(outcome.dev_wer)} %"
         )
     lines += [f"missed: {missed}" for missed in outcome.misses]
+    if outcome.verdict is not None:
+        lines.append(outcome.verdict)
     return "\n".join(lines)
 
 
@@ -55,6 +57,9 @@ def to_dict(target: Target, outcome: Outcome) -> dict[str, Any]:
         "first": asdict(outcome.first),
         "wer_loss": outcome.loss[0],
         "wer_loss_interval": list(outcome.loss[1:]),
+        "wer_excess": outcome.excess and outcome.excess[0],
+        "wer_excess_interval": outcome.excess and list(outcome.excess[1:]),
+        "verdict": outcome.verdict,
         "split": outcome.split,
         "utterances": outcome.utterances,
     }
@@ -88,6 +93,8 @@ def card(target: Target, outcome: Outcome, threads: int) -> str:
     if outcome.utterances:
         more, low, high = (100 * value for value in outcome.loss)
         lines.append(f"{more:+.2f} points of WER ({low:+.2f} to {high:+.2f}, 95 % by a paired bootstrap).")
+    if outcome.verdict is not None:
+        lines.append(f"{outcome.verdict[0].upper()}{outcome.verdict[1:]}.")
     met = "The target is met." if not outcome.misses else f"Missed: {'; '.join(outcome.misses)}."
     lines.append(
         f"{met} Chosen by `littlefoot shrink --target`; measured on {machine.processor()}. Beyond the speech"

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 from littlefoot.artifact import weights_file_bytes
 from littlefoot.errors import ConfigError, LittlefootError
-from littlefoot.plan.build import SLACK, Builder, Stopwatch, rough_bytes
+from littlefoot.plan.build import Builder, Stopwatch
 from littlefoot.plan.candidates import Candidate
+from littlefoot.plan.sizes import SLACK, rough_bytes
 from littlefoot.plan.target import Figures, Target
 
 SPEED_SLACK = 0.1
@@ -49,7 +50,7 @@ def survey(
             progress(f"left out: {candidate.shape}: {error}")
             impossible.add(shaping)
             continue
-        rough.append((rough_bytes(shape.config, candidate), candidate))
+        rough.append((rough_bytes(shape.config, candidate.steps), candidate))
     rough.sort(key=lambda pair: -pair[0])
     small = [c for size, c in rough if target.bytes is None or size * (1 - SLACK) <= target.bytes]
     if not small:
@@ -57,7 +58,7 @@ def survey(
     stopwatch = Stopwatch(builder.model, threads, live=target.latency_ms is not None)
     fast = small if target.speed is None else _fast(builder, small, target.speed, stopwatch, progress)
     found: dict[tuple[str, str], Option] = {}  # by family
-    slow: list[Option] = []
+    missing: list[Option] = []
     for candidate in fast:
         if candidate.family in found:
             continue
@@ -68,15 +69,15 @@ def survey(
             progress(f"left out: {candidate.name}: {error}")
             continue
         figures = Figures(weights_file_bytes(built), latency_ms=built.config.algorithmic_latency_ms)
-        if target.misses(figures):
-            continue
-        option = Option(candidate, replace(figures, speed=stopwatch.speed(built)))
-        if target.misses(option.figures):  # the next of its family is faster
-            slow.append(option)
+        if not target.misses(figures):
+            figures = replace(figures, speed=stopwatch.speed(built))
+        option = Option(candidate, figures)
+        if target.misses(figures):  # the next of its family is smaller or faster
+            missing.append(option)
         else:
             found[candidate.family] = option
     if not found:
-        nearest = max(slow, key=lambda option: option.figures.speed or 0, default=None)
+        nearest = min(missing, key=lambda option: target.shortfall(option.figures), default=None)
         raise ConfigError(_unreachable(target, nearest))
     return sorted(found.values(), key=lambda option: -option.figures.bytes)
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, fields
 
 from littlefoot.errors import ConfigError
 
 FORMS = "25MB (size), wer+1.0 or wer+5% or wer12.5 (errors), 50x (times real time), 480ms (latency, live)"
+
+LEAST_WER = 0.001
+"""A limit below this counts as this where misses are compared: nothing is a multiple of 0."""
 
 _NUMBER = r"(\d+(?:\.\d*)?|\.\d+)"
 _SIZE = re.compile(rf"(?:<=?)?\s*{_NUMBER}\s*([kmg]i?)?b", re.IGNORECASE)
@@ -66,21 +70,37 @@ class Target:
 
     def misses(self, figures: Figures, reference_wer: float | None = None) -> list[str]:
         """What figures miss, in words; what is not known is not missed."""
+        return [words for _, words in self._missed(figures, reference_wer)]
+
+    def shortfall(self, figures: Figures, reference_wer: float | None = None) -> float:
+        """How far figures miss the target, to compare models that do: 0 where they meet it.
+
+        It is the sum, over the limits that are missed, of the logarithm of value / limit (limit / value for
+        the speed), so that a model twice as large as allowed is as far off as one half as fast.
+        """
+        return sum(math.log(ratio) for ratio, _ in self._missed(figures, reference_wer))
+
+    def _missed(self, figures: Figures, reference_wer: float | None) -> list[tuple[float, str]]:
+        """Each limit that is missed: by which factor, and in words."""
         found = []
         if self.bytes is not None and figures.bytes > self.bytes:
-            found.append(f"{figures.bytes / 1e6:.2f} MB, not {self.bytes / 1e6:.2f}")
+            words = f"{figures.bytes / 1e6:.2f} MB, not {self.bytes / 1e6:.2f}"
+            found.append((figures.bytes / self.bytes, words))
         if self.speed is not None and figures.speed is not None and figures.speed < self.speed:
-            found.append(f"{figures.speed:.0f} times real time, not {self.speed:g}")
-        if self.latency_ms is not None and (
-            figures.latency_ms is None or figures.latency_ms > self.latency_ms + 1e-6
-        ):
-            has = "does not stream" if figures.latency_ms is None else f"{figures.latency_ms:.0f} ms"
-            found.append(f"{has}, not {self.latency_ms:g} ms")
+            words = f"{figures.speed:.0f} times real time, not {self.speed:g}"
+            found.append((self.speed / figures.speed, words))
+        if self.latency_ms is not None:
+            if figures.latency_ms is None:
+                found.append((math.inf, f"does not stream, not {self.latency_ms:g} ms"))
+            elif figures.latency_ms > self.latency_ms + 1e-6:
+                words = f"{figures.latency_ms:.0f} ms, not {self.latency_ms:g} ms"
+                found.append((figures.latency_ms / self.latency_ms, words))
         if figures.wer is not None and reference_wer is not None:
             limit = self.wer_limit(reference_wer)
             if limit is not None and figures.wer > limit + 1e-9:
-                found.append(f"{100 * figures.wer:.2f} % of words wrong, not {100 * limit:.2f}")
-        return found
+                words = f"{100 * figures.wer:.2f} % of words wrong, not {100 * limit:.2f}"
+                found.append((figures.wer / max(limit, LEAST_WER), words))
+        return [(max(ratio, 1.0), words) for ratio, words in found]
 
 
 def parse(text: str) -> Target:

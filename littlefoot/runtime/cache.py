@@ -51,16 +51,19 @@ def directory() -> Path:
     return user_cache_path("littlefoot", appauthor=False)
 
 
-def key(artifact: Artifact, **settings: Any) -> str:
+def key(artifact: Artifact, engine: str, **settings: Any) -> str:
     """A digest of everything a compiled model depends on.
 
     The weights, the architecture, the engine's version and settings, and the code that emits the graph.
+
+    Args:
+        engine: its package.
     """
     digest = hashlib.sha256()
     package = Path(__file__).parent.parent
     for source in _GRAPH_SOURCES:
         digest.update((package / source).read_bytes())
-    digest.update(version("openvino").encode())
+    digest.update(version(engine).encode())
     architecture = {k: v for k, v in artifact.config.to_dict().items() if k != "littlefoot"}
     digest.update(json.dumps([architecture, settings], sort_keys=True, default=str).encode())
     weights = checksums(artifact.weights)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from onnx import TensorProto, helper
 from littlefoot.artifact import Artifact
 from littlefoot.network.encoder import StreamState, embed, encode, encode_chunk, front_end, head, transform
 from littlefoot.runtime.onnx_ops import IR_VERSION, OPSET, OnnxOps, Value
+from littlefoot.runtime.protocols import Part
 from littlefoot.runtime.stream_state import FEATURES, SEEN, VALID, WAVEFORM, stream_state
 
 LENGTHS, LOGITS, EMBEDDING = "lengths", "logits", "embedding"
@@ -257,6 +258,18 @@ def build_stream(artifact: Artifact) -> Graph:
             dimensions[tensor.frames_axis] = "frames"
         outputs.append(_output(ops, f"next.{tensor.name}", made[tensor.name], dimensions))
     return Graph(ops.nodes, inputs, outputs, ops.initializers, {}, ops.strides)
+
+
+def build_part(artifact: Artifact, part: Part) -> Graph:
+    """Emit what an engine runs of the network."""
+    emit: dict[Part, Callable[[Artifact], Graph]] = {
+        "whole": build,
+        "padded": build_padded,
+        "features": build_features,
+        "embedding": build_embedding,
+        "chunk": build_stream,
+    }
+    return emit[part](artifact)
 
 
 def _output(ops: OnnxOps, name: str, value: Value, shape: Iterable[int | str]) -> onnx.ValueInfoProto:

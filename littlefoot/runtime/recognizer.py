@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import logging
 import pickle
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from littlefoot.artifact import Artifact, checkpoint, companions, first_layers
 from littlefoot.artifact.precisions import at_bits
-from littlefoot.audio import SAMPLE_RATE, reading
+from littlefoot.audio import reading
 from littlefoot.audio import samples as samples_of
 from littlefoot.audio.vad import create as create_detector
-from littlefoot.audio.vad.detector import Detector
-from littlefoot.audio.vad.stretches import stretches
 from littlefoot.decode import lm as language_models
 from littlefoot.decode.align import align_parts
 from littlefoot.decode.beam import BeamConfig, BeamDecoder
@@ -32,10 +29,13 @@ from littlefoot.decode.lexicon import read_lexicon
 from littlefoot.decode.spans import together
 from littlefoot.errors import ConfigError, EngineError, TextError
 from littlefoot.network.config import ModelConfig
-from littlefoot.runtime.engine import create, create_stream
+from littlefoot.runtime import windows
 from littlefoot.runtime.frames import ChunkedFrames, Frames, WindowedFrames
 from littlefoot.runtime.protocols import Engine, StreamEngine
+from littlefoot.runtime.registry import create, create_stream
+from littlefoot.runtime.specification import LoadOptions, Specification
 from littlefoot.runtime.stream import Stream
+from littlefoot.runtime.windows import CountedBlocks, Heard, WindowedLogits
 from littlefoot.transcript.results import Alternative, Transcription, Word
 from littlefoot.transcript.segments import cut, segments
 
@@ -43,19 +43,8 @@ log = logging.getLogger("littlefoot")
 
 Array = npt.NDArray[np.float32]
 
-WINDOW_SECONDS = 20.0
-"""Longer audio is recognised in windows of this length, so that memory stays bounded."""
-CONTEXT_SECONDS = 2.0
-"""What a window sees of its neighbours on each side without deciding about it."""
-
 VAD = "energy"
 """What finds speech in long recordings (RESULTS.md, section Long recordings)."""
-_CERTAIN = 30.0
-"""A logit besides zeros: a posterior of one."""
-
-
-Heard = Callable[[float, list[Word]], None]
-"""Told how a transcription goes on: seconds of audio read so far, and the words that were complete since."""
 
 
 class Recognizer:
@@ -75,19 +64,19 @@ class Recognizer:
         self._chunks = None if chunks is None else functools.cache(chunks)  # made once, when first used
         self._normalize = bool(artifact.preprocessor.get("do_normalize", True))
         self.parameters = artifact.parameters
-        self.specification: dict[str, Any] | None = None
+        self.specification: Specification | None = None
         """What ``load`` was told."""
         self.companion = artifact.companion
         """The directory of a checkpoint with a language model beside it, which ``decoder`` takes."""
 
     def __repr__(self) -> str:
-        model = self.specification["model"] if self.specification else self.config.model_type
+        model = self.specification.model if self.specification else self.config.model_type
         return f"<Recognizer {model}: {self.parameters / 1e6:.1f} million parameters, {self.engine.name}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.specification is None:
             raise pickle.PicklingError("only a recogniser that littlefoot.load made can be pickled")
-        return _load_again, (self.specification,)
+        return load_with, (self.specification,)
 
     def __enter__(self) -> Recognizer:
         return self
@@ -178,7 +167,7 @@ class Recognizer:
                 ``parallel`` of them (see ``load``) are computed side by side.
             decoder: made by ``decoder``; None for greedy decoding.
             alternatives: how many of the best texts to return besides, where there is a decoder.
-            vad: what finds speech in recordings beyond WINDOW_SECONDS, the rest is passed over: ``energy``,
+            vad: what finds speech in recordings beyond 20 s, the rest is passed over: ``energy``,
                 ``silero`` or ``off`` (``littlefoot.audio.vad``).
             heard: called for every 20 s of audio, and when words are complete; a beam search has them only at
                 the end. What it raises ends the transcription.
@@ -210,7 +199,7 @@ class Recognizer:
             for each in recordings
         ]
         order = sorted(range(len(recordings)), key=seconds.__getitem__, reverse=True)
-        parallel = int((self.specification or {}).get("parallel", 1))
+        parallel = self.specification.options.parallel if self.specification else 1
         with ThreadPoolExecutor(parallel) as pool:
             found = dict(zip(order, pool.map(transcribe, (recordings[i] for i in order)), strict=True))
         return [found[place] for place in range(len(recordings))]
@@ -224,13 +213,13 @@ class Recognizer:
         heard: Heard | None,
     ) -> Transcription:
         detector = create_detector(vad)
-        blocks = _Counted(reading.blocks(source, WINDOW_SECONDS), heard)
-        windows = self._windows(iter(blocks), detector)
+        blocks = CountedBlocks(reading.blocks(source, windows.WINDOW_SECONDS), heard)
+        pieces = self._windowed().speech(iter(blocks), detector)
         best: list[Alternative] = []
         found: list[Word] = []
         if decoder is None:
             greedy = GreedySearch(self.vocabulary, self.config.frame_ms / 1000)
-            for logits in windows:
+            for logits in pieces:
                 complete = greedy.feed(logits)
                 found += complete
                 if heard is not None and complete:
@@ -238,7 +227,7 @@ class Recognizer:
             found += greedy.finish()
         else:
             search = decoder.start()
-            for logits in windows:
+            for logits in pieces:
                 search.feed(logits)
             found, best = search.finish(alternatives)
         found = together(found, self.vocabulary)
@@ -280,9 +269,9 @@ class Recognizer:
         """
         known = KnownText(text, self.vocabulary, stars, sentences)
         recording = samples_of.recording(source, sampling_rate)
-        blocks = _Counted(reading.blocks(recording, WINDOW_SECONDS), heard)
+        blocks = CountedBlocks(reading.blocks(recording, windows.WINDOW_SECONDS), heard)
         try:
-            spans = align_parts(self._logits_of_windows(blocks), known.tokens, self.vocabulary)
+            spans = align_parts(self._windowed().whole(blocks), known.tokens, self.vocabulary)
         except TextError as error:
             raise TextError(
                 f"{reading.name_of(recording)}: {error} ({blocks.seconds:.2f} s): is it the text of this"
@@ -322,109 +311,24 @@ class Recognizer:
     def logits(self, waveform: Any, sampling_rate: int | None = None) -> Array:
         """Samples (T,), or what else ``transcribe`` takes as one recording -> logits (F, V) before softmax.
 
-        F is 0 for less audio than the receptive field. Audio beyond WINDOW_SECONDS is recognised in
-        overlapping windows.
+        F is 0 for less audio than the receptive field. Beyond 20 s it is recognised in overlapping windows.
         """
         samples = reading.read(samples_of.recording(waveform, sampling_rate))
-        parts = list(self._logits_of_windows([samples]))
+        parts = list(self._windowed().whole([samples]))
         return np.concatenate(parts) if parts else np.zeros((0, self.config.vocab_size), np.float32)
 
-    def _windows(self, blocks: Iterator[Array], detector: Detector | None) -> Iterator[Array]:
-        """Logits (F, V) of the recording, in pieces; where nobody speaks they are made up.
-
-        What is passed over keeps its frames, so that frames keep their times, and holds a word delimiter.
-        """
-        if detector is not None:
-            start = list(itertools.islice(blocks, 2))
-            blocks = itertools.chain(start, blocks)
-            if len(start) < 2:
-                detector = None
-        if detector is None:
-            yield from self._logits_of_windows(blocks)
-            return
-        stride, frame = self.config.stride, 0
-        pieces = stretches(blocks, detector, stride)
-        for begin, stretch in itertools.groupby(pieces, key=lambda piece: piece.start):
-            yield from self._silence(begin // stride - frame)
-            frame = begin // stride
-            for logits in self._logits_of_windows(piece.samples for piece in stretch):
-                frame += len(logits)
-                yield logits
-
-    def _silence(self, frames: int) -> Iterator[Array]:
-        """Logits of so many frames, in pieces: a delimiter, where the alphabet has one, and blanks."""
-        token = self.vocabulary.delimiter if self.vocabulary.delimiter >= 0 else self.vocabulary.blank
-        while frames > 0:
-            count = min(frames, 1000)
-            logits = np.zeros((count, self.config.vocab_size), np.float32)
-            logits[:, self.vocabulary.blank] = _CERTAIN
-            logits[0] = 0
-            logits[0, token] = _CERTAIN
-            yield logits
-            frames -= count
-
-    def _logits_of_windows(self, blocks: Iterable[Array]) -> Iterator[Array]:
-        """Logits of the decided frames of windows."""
-        stride = self.config.stride
-        for window in windows(blocks, self.config.frames, stride):
-            prepared = reading.normalize(window.samples) if self._normalize else window.samples
-            yield self.engine.run(prepared)[window.first_frame : window.end_frame]
-
-
-class _Counted:
-    """Blocks of samples, whose length is counted while they are read."""
-
-    def __init__(self, blocks: Iterator[Array], heard: Heard | None) -> None:
-        self.seconds = 0.0
-        self._blocks, self._heard, self._samples = blocks, heard, 0
-
-    def __iter__(self) -> Iterator[Array]:
-        for block in self._blocks:
-            self._samples += len(block)
-            self.seconds = self._samples / SAMPLE_RATE
-            if self._heard is not None:
-                self._heard(self.seconds, [])
-            yield block
+    def _windowed(self) -> WindowedLogits:
+        return WindowedLogits(self.engine, self.config, self.vocabulary, self._normalize)
 
 
 def _warn_untrained(config: ModelConfig, chunk_frames: int) -> None:
     if chunk_frames < 1:
         raise ConfigError(f"chunk_frames must be at least 1, not {chunk_frames}")
-    trained = config.littlefoot.get("streaming", {}).get("trained_chunk_frames", [config.chunk_frames])
+    streaming = config.littlefoot.streaming
+    trained = (streaming and streaming.trained_chunk_frames) or [config.chunk_frames]
     if chunk_frames not in trained:
         lengths = ", ".join(f"{chunk} ({chunk * config.frame_ms:g} ms)" for chunk in trained)
         log.warning("chunks of %d frames: the model was trained with %s", chunk_frames, lengths)
-
-
-class Window(NamedTuple):
-    """A stretch of audio and the frames that are decided in it."""
-
-    samples: Array
-    first_frame: int
-    end_frame: int
-
-
-def windows(blocks: Iterable[Array], frames: Callable[[int], int], stride: int) -> Iterator[Window]:
-    """Cut audio that arrives in blocks into overlapping windows whose decided frames join without a gap.
-
-    Args:
-        blocks: consecutive samples, (N,) each.
-        frames: samples -> frames, ``ModelConfig.frames``.
-        stride: samples from frame to frame.
-    """
-    context = round(CONTEXT_SECONDS * SAMPLE_RATE / stride)  # in frames
-    size = round(WINDOW_SECONDS * SAMPLE_RATE / stride) * stride
-    held = np.zeros(0, np.float32)
-    first = 0  # frame of ``held`` from which nothing is decided yet
-    for block in blocks:
-        held = np.concatenate([held, block])
-        while len(held) > size:
-            end = size // stride - context
-            yield Window(held[:size], first, end)
-            held = held[(end - context) * stride :]
-            first = context
-    if (count := frames(len(held))) > first:
-        yield Window(held, first, count)
 
 
 def weighed(config: BeamConfig, companion: companions.Companion) -> BeamConfig:
@@ -452,7 +356,7 @@ def load(
 
     Args:
         model: a bundled name, the directory of an artifact or checkpoint, or a Hub id.
-        engine: ``auto``, ``openvino`` or ``onnxruntime``.
+        engine: ``auto``, or the name of an engine (``littlefoot.runtime.registry``).
         threads: processor threads, at least 1; all by default.
         precision: of what is not quantized, ``auto``, ``f32`` or ``bf16``.
         language: for MMS, whose adapter and alphabet to take.
@@ -466,41 +370,37 @@ def load(
 
     Raises:
         ConfigError: more layers than the model has, bits that it does not have, or an impossible setting.
-        LittlefootError: what ``artifact.checkpoint.load`` and ``runtime.engine.create`` raise.
+        LittlefootError: what ``artifact.checkpoint.load`` and ``runtime.registry.create`` raise.
     """
-    specification = {
-        **{"model": str(model), "engine": engine, "threads": threads, "precision": precision},
-        **{"language": language, "layers": layers, "parallel": parallel, "kernels": kernels, "bits": bits},
-    }
-    for setting, count in (("threads", threads), ("parallel", parallel)):
-        if count is not None and count < 1:
-            raise ConfigError(f"{setting} must be at least 1, not {count}: leave it out for the default")
-    artifact = checkpoint.load(model, language=language)
+    options = LoadOptions(engine, threads, precision, language, layers, bits, parallel, kernels)
+    return load_with(Specification(str(model), options))
+
+
+def load_with(specification: Specification) -> Recognizer:
+    """Load a model by options that were made before. Raises as ``load`` does."""
+    options = specification.options
+    artifact = checkpoint.load(specification.model, language=options.language)
+    layers = options.layers
     if layers is not None and layers != artifact.config.num_hidden_layers:
-        trained = artifact.config.littlefoot.get("exits", [artifact.config.num_hidden_layers])
+        trained = artifact.config.littlefoot.exits or [artifact.config.num_hidden_layers]
         artifact = first_layers(artifact, layers)
         if layers not in trained:
             numbers = ", ".join(map(str, trained))
             log.warning("%d layers: the model was trained to stop after %s", layers, numbers)
-    if bits is not None:
-        artifact = at_bits(artifact, bits)
-    whole = create(artifact, engine, threads, precision, parallel=parallel, kernels=kernels)
-    chunks = functools.partial(create_stream, artifact, engine, threads, precision, parallel)
+    if options.bits is not None:
+        artifact = at_bits(artifact, options.bits)
+    settings = (options.engine, options.threads, options.precision)
+    whole = create(artifact, *settings, parallel=options.parallel, kernels=options.kernels)
+    chunks = functools.partial(create_stream, artifact, *settings, options.parallel)
     made = Recognizer(artifact, whole, chunks if artifact.config.chunk_frames else None)
     made.specification = specification
     return made
 
 
-def _load_again(specification: dict[str, Any]) -> Recognizer:
-    """For pickle."""
-    return load(**specification)
-
-
-class _Closed:
+class _Closed(Engine):
     """In the place of an engine that was given back."""
 
     name = "closed"
-    kernels = "none"
 
     def run(self, waveform: Array) -> Array:
         raise EngineError("the recogniser is closed: load it again")

@@ -12,6 +12,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from littlefoot.errors import ConfigError
+from littlefoot.system import checks
 
 Config = TypeVar("Config")
 
@@ -52,9 +53,7 @@ def read(kind: type[Config], values: Mapping[str, Any] | None, prefix: str) -> C
     try:
         return TypeAdapter(kind).validate_python(dict(values))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{prefix}{where}: {first['msg']}, not {first['input']!r}") from None
+        raise ConfigError(checks.explain(error, prefix.rstrip("."))) from None
 
 
 def _check_names(kind: type[Any], values: object, prefix: str) -> None:

@@ -7,6 +7,7 @@ what uninterrupted training would have seen.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import operator
 import signal
@@ -64,8 +65,8 @@ class Batch:
     """(B, F) bool"""
     feature_mask: Tensor
     """(B, D) bool"""
-    rows: Tensor
-    """(B,) indices of the utterances in the training set; -1 for the silence of a batch without any."""
+    keys: Tensor
+    """(B,) keys of the utterances (``utterance_key``); -1 for the silence of a batch without any."""
     seconds: float
     """Seconds of speech, without the padding."""
     epoch: int
@@ -151,6 +152,7 @@ class TrainingSet(Dataset[Batch]):
         digest = hashlib.sha256()
         numbers: dict[str, int] = {}
         rows, lengths, needed, set_numbers = array("q"), array("d"), array("q"), array("q")
+        keys = array("q")
         for row, utterance in enumerate(utterances):
             try:
                 seconds = utterance.seconds or reading.duration(utterance.path)
@@ -164,6 +166,7 @@ class TrainingSet(Dataset[Batch]):
                 self.left_out[reason] += 1
                 continue
             rows.append(row)
+            keys.append(utterance_key(utterance))
             lengths.append(seconds)
             needed.append(frames_needed(self._targets(utterance)) if needs_text else 0)
             set_numbers.append(numbers.setdefault(utterance.set_name, len(numbers)))
@@ -180,6 +183,7 @@ class TrainingSet(Dataset[Batch]):
                 reasons += f"; outside the {self.outside}: {found}"
             raise TrainingError(f"nothing to train on (left out: {reasons or 'none'}): check the manifests")
         self.rows = np.array(rows, np.int64)[fits]  # (N,) indices of the usable utterances
+        self.keys = np.array(keys, np.int64)[fits]  # (N,)
         self.seconds, self.needed = self.seconds[fits], self.needed[fits]
         of_set = np.array(set_numbers, np.int64)[fits]
         self.digest = digest.hexdigest()
@@ -191,6 +195,12 @@ class TrainingSet(Dataset[Batch]):
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def under(self, train: TrainConfig) -> TrainingSet:
+        """The same utterances for a training with other settings, which must not concern their choice."""
+        made = copy.copy(self)
+        made.train, made.augment = train, Augmenter(train)
+        return made
 
     def _unusable(self, utterance: Utterance, unknown: set[str], seconds: float) -> str | None:
         """Why an utterance cannot be trained on, whatever the model's frames; None if it can."""
@@ -244,7 +254,7 @@ class TrainingSet(Dataset[Batch]):
         targets: list[list[int]] = []
         texts: list[str] = []
         rngs: list[np.random.Generator] = []
-        rows: list[int] = []
+        keys: list[int] = []
         unreadable: dict[str, str] = {}
         for draw in draws:
             utterance = self.utterances[int(self.rows[draw.index])]
@@ -268,12 +278,12 @@ class TrainingSet(Dataset[Batch]):
             targets.append(self._targets(utterance))
             texts.append(utterance.text)
             rngs.append(rng)
-            rows.append(draw.index)
+            keys.append(int(self.keys[draw.index]))
         if not waveforms:
             waveforms, targets, texts = [np.zeros(SAMPLE_RATE, np.float32)], [[]], [""]
-            rngs, rows = [np.random.default_rng(0)], [-1]
+            rngs, keys = [np.random.default_rng(0)], [-1]
         unreadable |= self.augment.unreadable
-        return self._collate(waveforms, targets, texts, rngs, rows, epoch, unreadable)
+        return self._collate(waveforms, targets, texts, rngs, keys, epoch, unreadable)
 
     def recordings(self, places: Iterable[int]) -> Iterator[npt.NDArray[np.float32]]:
         """Whole recordings (T,) at these places, prepared for the model; unreadable ones are left out."""
@@ -336,7 +346,7 @@ class TrainingSet(Dataset[Batch]):
         targets: list[list[int]],
         texts: list[str],
         rngs: list[np.random.Generator],
-        rows: list[int],
+        keys: list[int],
         epoch: int,
         unreadable: dict[str, str],
     ) -> Batch:
@@ -360,11 +370,17 @@ class TrainingSet(Dataset[Batch]):
             texts=texts,
             time_mask=torch.from_numpy(time_mask),
             feature_mask=torch.from_numpy(feature_mask),
-            rows=torch.tensor(rows),
+            keys=torch.tensor(keys),
             seconds=sum(lengths) / SAMPLE_RATE,
             epoch=epoch,
             unreadable=unreadable,
         )
+
+
+def utterance_key(utterance: Utterance) -> int:
+    """A number of 63 bits that tells an utterance from others: by its set, its id and its file's name."""
+    name = f"{utterance.set_name}\t{utterance.id}\t{utterance.path.name}"
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big") >> 1
 
 
 def _fill(padded: list[float], limit: float) -> npt.NDArray[np.int64]:

@@ -23,6 +23,9 @@ from littlefoot.network.inventory import Kind, Part, inventory
 from littlefoot.network.weights import expected_weights
 from littlefoot.training.torch_ops import TorchOps
 
+MakeOps = Callable[..., TorchOps]
+"""The encoder's operations in a call of the model: ``TorchOps``, or takes the same arguments."""
+
 HEAD, HEAD_PROJECTION = "lm_head.weight", "head_projection"
 """The output layer (V, D), and what a model in training may have before it."""
 _DROPOUTS = [f.name for f in dataclasses.fields(ModelConfig) if f.name.endswith("_dropout")]
@@ -76,10 +79,6 @@ class CTCModel(nn.Module):
     recompute = False
     dropout = True
     """True if training drops values, with the probabilities of the configuration."""
-    sinusoids: float | None = None
-    """Strength of sinusoidal positions in training; None: as in the configuration."""
-    ops: Callable[..., TorchOps] = TorchOps
-    """Operations of the encoder; a compression method may replace them in an instance."""
 
     def __init__(
         self,
@@ -113,6 +112,7 @@ class CTCModel(nn.Module):
         lengths: Tensor,
         time_mask: Tensor | None = None,
         feature_mask: Tensor | None = None,
+        make_ops: MakeOps = TorchOps,
     ) -> tuple[Tensor, Tensor]:
         """Logits and their lengths for a padded batch.
 
@@ -121,11 +121,12 @@ class CTCModel(nn.Module):
             lengths: (B,) int64, samples of each utterance.
             time_mask: (B, F) bool, frames replaced by the mask embedding.
             feature_mask: (B, D) bool, channels set to zero.
+            make_ops: the operations, which a compression method may change.
 
         Returns:
             logits (B, F, V) before the softmax, and frame lengths (B,).
         """
-        output = self.encode(waveforms, lengths, time_mask, feature_mask)
+        output = self.encode(waveforms, lengths, time_mask, feature_mask, make_ops)
         assert output.frame_lengths is not None  # lengths were given
         return output.logits, output.frame_lengths
 
@@ -135,10 +136,17 @@ class CTCModel(nn.Module):
         lengths: Tensor | None = None,
         time_mask: Tensor | None = None,
         feature_mask: Tensor | None = None,
+        make_ops: MakeOps = TorchOps,
+        config: ModelConfig | None = None,
     ) -> EncoderOutput:
-        """As ``forward``, with the hidden states and the front end's features."""
-        ops = self.ops(Parameters(self), self.training, time_mask, feature_mask, self._run)
-        return encode(ops, self._played(), waveforms, lengths)
+        """As ``forward``, with the hidden states and the front end's features.
+
+        Args:
+            config: to compute by instead of the model's own, for the same weights: other chunks, or other
+                strengths of positions.
+        """
+        ops = make_ops(Parameters(self), self.training, time_mask, feature_mask, self._run)
+        return encode(ops, self._computed(config), waveforms, lengths)
 
     def encode_features(
         self,
@@ -146,21 +154,21 @@ class CTCModel(nn.Module):
         frame_lengths: Tensor,
         time_mask: Tensor | None = None,
         feature_mask: Tensor | None = None,
+        make_ops: MakeOps = TorchOps,
+        config: ModelConfig | None = None,
     ) -> EncoderOutput:
         """As ``encode``, of what the front end made of a padded batch: (B, F, C), and their lengths (B,)."""
-        ops = self.ops(Parameters(self), self.training, time_mask, feature_mask, self._run)
-        return encode_features(ops, self._played(), features, frame_lengths)
+        ops = make_ops(Parameters(self), self.training, time_mask, feature_mask, self._run)
+        return encode_features(ops, self._computed(config), features, frame_lengths)
 
     def head(self, hidden_state: Tensor) -> Tensor:
         """Logits (B, F, V) of a layer's output (B, F, D), as if the model ended there."""
-        ops = self.ops(Parameters(self), self.training)
-        return cast(Tensor, head(ops, self._played(), hidden_state))
+        ops = TorchOps(Parameters(self), self.training)
+        return cast(Tensor, head(ops, self._computed(None), hidden_state))
 
-    def _played(self) -> ModelConfig:
-        changes: dict[str, float] = {} if self.dropout else dict.fromkeys(_DROPOUTS, 0.0)
-        if self.sinusoids is not None and self.training:
-            changes["sinusoidal_positions"] = self.sinusoids
-        return self.config.replace(**changes) if changes else self.config
+    def _computed(self, config: ModelConfig | None) -> ModelConfig:
+        config = config or self.config
+        return config if self.dropout else config.replace(**dict.fromkeys(_DROPOUTS, 0.0))
 
     def _run(self, name: str, part: Callable[..., Any], *values: Any) -> Any:
         segment = self.get_submodule(name)
@@ -176,7 +184,7 @@ class CTCModel(nn.Module):
 
         Raises ConfigError for a quantized artifact, which has no weights left to train.
         """
-        if "quantization" in artifact.config.littlefoot:
+        if artifact.config.littlefoot.quantization is not None:
             raise ConfigError(
                 "this artifact is quantized and cannot be trained: start from its full-precision model"
             )
@@ -200,9 +208,7 @@ class CTCModel(nn.Module):
 
     def with_weights(self, weights: dict[str, Tensor]) -> CTCModel:
         """The same model with other weights, by the names of its own; it shares their memory."""
-        made = CTCModel(self.config, self.vocabulary, self.preprocessor, weights, self.card)
-        made.ops = self.ops
-        return made
+        return CTCModel(self.config, self.vocabulary, self.preprocessor, weights, self.card)
 
     def to_artifact(self) -> Artifact:
         """Copies of the weights on the CPU as an artifact, ready to be saved."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from littlefoot.training.data import Batch
 from littlefoot.training.module import CTCModel
+from littlefoot.training.torch_ops import TorchOps
 
 
 class Objective(nn.Module):
@@ -22,8 +23,8 @@ class Objective(nn.Module):
     needs_text = True
     """True if utterances without a text are of no use."""
     needs_audio = True
-    """True if the objective reads audio. One that does not identifies utterances by their indices,
-    ``Batch.rows``."""
+    """True if the objective reads audio. One that does not identifies utterances by their keys,
+    ``Batch.keys``."""
     method = "CTC"
     """Name of the objective in the model card."""
     keeps_newest = False
@@ -37,6 +38,10 @@ class Objective(nn.Module):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         raise NotImplementedError
+
+    def make_ops(self, *arguments: Any) -> TorchOps:
+        """Make the operations that compute the model in this step, also when it is evaluated."""
+        return TorchOps(*arguments)
 
     def inspect(self, row: dict[str, Any]) -> None:
         """Check a row of metrics, the same in every process; a TrainingError ends the run."""

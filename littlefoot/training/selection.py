@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 import shutil
 from pathlib import Path
@@ -13,6 +12,9 @@ from accelerate import Accelerator
 
 from littlefoot import artifact
 from littlefoot.artifact import Artifact
+from littlefoot.artifact.artifact import CONFIG
+from littlefoot.artifact.json_files import read_json
+from littlefoot.network.config import ModelConfig
 from littlefoot.training.card import model_card, training_record
 from littlefoot.training.data import TrainingSet
 from littlefoot.training.module import CTCModel
@@ -37,11 +39,11 @@ class Selection:
         self.keep = 1 if self.newest else keep
         self.data, self.dev = data, dev
         self.autocast, self.device = accelerator.autocast, accelerator.device
-        self.model = objective.model
+        self.model, self.make_ops = objective.model, objective.make_ops
 
     def offer(self, model: CTCModel, step: int, epoch: int) -> DevScore | None:
         """Evaluate a model and keep it if it is good enough. Returns its score, None without a dev set."""
-        score = self.dev.score(model, self.autocast) if self.dev.size else None
+        score = self.dev.score(model, self.autocast, self.make_ops) if self.dev.size else None
         there = self._ranked()
         if score is None or self.newest or len(there) < self.keep or score.mean_wer < there[-1][0]:
             made = self._described(model, step, epoch, score)
@@ -73,28 +75,27 @@ class Selection:
                 for name in weights[0]
             }
             model = self.model.with_weights(mean).to(self.device)
-            score = self.dev.score(model, self.autocast)
+            score = self.dev.score(model, self.autocast, self.make_ops)
             if score.mean_wer < best_wer:
-                record = best.config.littlefoot["training"]
-                return self._described(model, record["step"], record["epoch"], score), score.mean_wer
+                record = best.config.littlefoot.training
+                assert record is not None, "the models that are kept have a record of their training"
+                return self._described(model, record.step, record.epoch, score), score.mean_wer
         return best, best_wer
 
     def _described(self, model: CTCModel, step: int, epoch: int, score: DevScore | None) -> Artifact:
         """Return the model as an artifact whose card and config describe the training."""
         record = training_record(self.method, self.data, step, epoch, score)
         made = model.to_artifact()
-        config = made.config.replace(littlefoot={**made.config.littlefoot, "training": record})
-        return dataclasses.replace(
-            made, config=config, card=model_card(made.card, record, made.config.littlefoot.get("origin"))
-        )
+        card = model_card(made.card, record, made.config.littlefoot.origin)
+        return dataclasses.replace(made, config=made.config.noting(training=record), card=card)
 
     def _ranked(self) -> list[tuple[float, Path]]:
         """Return mean WER and directory of each model, the best or newest first; WER 0 without a dev set."""
         found: list[tuple[float, int, Path]] = []
         for path in self.directory.glob("step-*"):
             if match := re.fullmatch(r"step-(\d{8})", path.name):
-                config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-                dev, step = config["littlefoot"]["training"]["dev"], int(match[1])
-                found.append((mean_wer(dev["wer"]) if dev else 0.0, step, path))
+                record = ModelConfig.from_dict(read_json(path / CONFIG)).littlefoot.training
+                dev, step = record and record.dev, int(match[1])
+                found.append((mean_wer(dev.wer) if dev else 0.0, step, path))
         found.sort(key=lambda row: (-row[1],) if self.newest else row[:2])
         return [(wer, path) for wer, _, path in found]

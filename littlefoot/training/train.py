@@ -8,40 +8,43 @@ run takes bit for bit the steps that an uninterrupted one would have taken.
 
 from __future__ import annotations
 
-import atexit
 import dataclasses
-import functools
 import math
-import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator, PartialState
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import parse_flag_from_env
 from torch import Tensor, nn
 
 from littlefoot import artifact
-from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.audio.manifest import Corpus, Utterance
 from littlefoot.errors import ConfigError, TrainingError
-from littlefoot.network.config import ModelConfig
 from littlefoot.training.average import MovingAverage
 from littlefoot.training.data import Batch, TrainingSet, Turn
+from littlefoot.training.devices import (
+    agreed,
+    end_process_group_at_exit,
+    on_cpu,
+    precision,
+    processes,
+    seed_dropout,
+    to_device,
+)
+from littlefoot.training.interrupts import interrupts
 from littlefoot.training.local_sgd import average_processes
-from littlefoot.training.module import CTCModel, from_pretrained
+from littlefoot.training.module import CTCModel
+from littlefoot.training.notes import describe, overlap
 from littlefoot.training.objective import Objective
 from littlefoot.training.optimizer import freeze, learning_rate, make_optimizer
 from littlefoot.training.progress import Reporter, drop_rows_after
 from littlefoot.training.selection import Selection
 from littlefoot.training.sharding import place, place_optimizer_state, shard, whole, whole_state
-from littlefoot.training.train_config import Recipe, TrainConfig
+from littlefoot.training.train_config import TrainConfig
 from littlefoot.training.training_state import CheckpointStore
 from littlefoot.training.validation import DevSet
 
@@ -63,12 +66,20 @@ class Position:
 
 
 def train(
-    objective: Objective, corpus: Corpus, config: TrainConfig, out: Path, resume: bool = False
+    objective: Objective,
+    corpus: Corpus,
+    config: TrainConfig,
+    out: Path,
+    resume: bool = False,
+    data: TrainingSet | None = None,
 ) -> float | None:
     """Train a model on the rows of split ``train``, choose by those of ``dev``, save an artifact to ``out``.
 
     Checkpoints, the best models so far (artifacts too, in ``best``) and ``metrics.jsonl`` go to the directory
     ``<out>-training``. SIGTERM and Ctrl-C save a checkpoint before training stops.
+
+    Args:
+        data: the rows of split ``train``, if ``training_set`` has read them already.
 
     Returns:
         The saved model's WER on the dev sets (their mean, a fraction); None without dev utterances, and in
@@ -78,6 +89,85 @@ def train(
         TrainingError: nothing to train on, a run already there (without ``resume``), interruption, gradients
             that stay non-finite, or too many unreadable files.
     """
+    run = prepare(objective, corpus, config, out, resume, data)
+    loop(run)
+    return finish(run, out)
+
+
+def training_set(
+    model: CTCModel, rows: Sequence[Utterance], config: TrainConfig, needs_text: bool = True
+) -> TrainingSet:
+    """The utterances to train a model on, in batches for the processes that train together.
+
+    Raises TrainingError where none can be used.
+    """
+    do_normalize = bool(model.preprocessor.get("do_normalize", True))
+    parts = processes().num_processes * config.accumulate
+    return TrainingSet(rows, model.vocabulary, model.config, config, do_normalize, parts, needs_text)
+
+
+@dataclass
+class Run:
+    """A training that is prepared or under way."""
+
+    objective: Objective
+    config: TrainConfig
+    data: TrainingSet
+    accelerator: Accelerator
+    selection: Selection
+    store: CheckpointStore
+    optimizer: torch.optim.Optimizer
+    average: MovingAverage
+    parallel: nn.Module
+    """The objective as it runs in several processes."""
+    alone: bool
+    """True if each process trains separately, until weights are averaged."""
+    metrics: Path
+    at: Position
+    notes: list[str]
+    """Lines for the beginning of the log."""
+    bad_in_a_row: int = 0
+    """The last steps, as far as they were skipped."""
+
+    @property
+    def main(self) -> bool:
+        """True in the process that writes."""
+        return bool(self.accelerator.is_main_process)
+
+    def checkpoint(self) -> None:
+        """Save all that a resumed run needs."""
+        state = whole_state(
+            {
+                "parameters": dict(self.objective.named_parameters()),
+                "average": self.average.weights(),
+                "optimizer": self.optimizer.state_dict(),
+                "position": dataclasses.asdict(self.at),
+            }
+        )
+        if self.main:
+            self.store.save(self.at.step, state)
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Continue from what ``checkpoint`` saved."""
+        for name, parameter in self.objective.named_parameters():
+            place(state["parameters"][name], parameter)
+        self.average.load(state["average"])
+        place_optimizer_state(self.optimizer, state["optimizer"])
+        self.at = Position(**state["position"])
+        self.notes.append(f"resumed after step {self.at.step}")
+        if self.main:
+            drop_rows_after(self.metrics, self.at.step)
+
+
+def prepare(
+    objective: Objective,
+    corpus: Corpus,
+    config: TrainConfig,
+    out: Path,
+    resume: bool,
+    data: TrainingSet | None,
+) -> Run:
+    """Read the speech, place the model on its device, and take over the newest checkpoint if there is one."""
     if config.threads:
         torch.set_num_threads(config.threads)
     AcceleratorState._reset_state()  # or a second run in this process could not have another precision
@@ -88,22 +178,15 @@ def train(
     if not resume and (store.steps() or out.exists()):
         there = work if store.steps() else out
         raise TrainingError(f"{there} is there already: continue with --resume, or choose another output")
-    work.mkdir(parents=True, exist_ok=True)
 
     model = objective.model
-    do_normalize = bool(model.preprocessor.get("do_normalize", True))
-    parts = accelerator.num_processes * config.accumulate
-    trained = corpus.of_split("train")
-    data = TrainingSet(
-        trained, model.vocabulary, model.config, config, do_normalize, parts, objective.needs_text
-    )
+    if data is None:
+        data = training_set(model, corpus.of_split("train"), config, objective.needs_text)
     data.needs_audio = objective.needs_audio
     dev_rows = [u for u in corpus.of_split("dev") if u.set_name in (config.dev_sets or [u.set_name])]
     main = accelerator.is_main_process
-    dev = DevSet(
-        dev_rows if main else [], model.vocabulary, do_normalize, 2 * config.batch_seconds, config.lexicon
-    )
-
+    longest = 2 * config.batch_seconds
+    dev = DevSet(dev_rows if main else [], model.vocabulary, data.do_normalize, longest, config.lexicon)
     selection = Selection(work / "best", config.average_best, objective, data, dev, accelerator)
 
     objective.to(accelerator.device).train()
@@ -115,135 +198,113 @@ def train(
         raise ConfigError("train.shard: layers that share weights cannot be sharded, and need it least")
     if sharded:
         shard(objective)
+    work.mkdir(parents=True, exist_ok=True)  # what is refused before leaves no folder
     average = MovingAverage(model)
     alone = config.average_every > 0 and accelerator.num_processes > 1
-    parallel = objective if sharded or alone else accelerator.prepare(objective)
-    optimizer = make_optimizer(objective, config)
-    at = Position()
+    run = Run(
+        objective=objective,
+        config=config,
+        data=data,
+        accelerator=accelerator,
+        selection=selection,
+        store=store,
+        parallel=objective if sharded or alone else accelerator.prepare(objective),
+        optimizer=make_optimizer(objective, config),
+        average=average,
+        alone=alone,
+        metrics=work / "metrics.jsonl",
+        at=Position(),
+        notes=[*describe(data, dev, model), *overlap(corpus)],
+    )
+    if resume and (state := store.load(run.notes.append)):
+        run.resume(state)
+    return run
 
-    notes: list[str] = []
-    if resume and (state := store.load(notes.append)):
-        for name, parameter in objective.named_parameters():
-            place(state["parameters"][name], parameter)
-        average.load(state["average"])
-        place_optimizer_state(optimizer, state["optimizer"])
-        at = Position(**state["position"])
-        notes.append(f"resumed after step {at.step}")
-        if main:
-            drop_rows_after(work / "metrics.jsonl", at.step)
 
-    def checkpoint() -> None:
-        state = whole_state(
-            {
-                "parameters": dict(objective.named_parameters()),
-                "average": average.weights(),
-                "optimizer": optimizer.state_dict(),
-                "position": dataclasses.asdict(at),
-            }
-        )
-        if main:
-            store.save(at.step, state)
-
+def loop(run: Run) -> None:
+    """Take the remaining steps. Raises TrainingError as ``train`` does."""
+    config, accelerator, at = run.config, run.accelerator, run.at
     window = Window()
-    bad_in_a_row = 0
     saved = time.monotonic()
-    with Reporter(work / "metrics.jsonl", config.steps, at.step, not main) as reporter, interrupts() as stop:
-        for note in [*describe(data, dev, model), *overlap(corpus), *notes]:
+    with Reporter(run.metrics, config.steps, at.step, not run.main) as reporter, interrupts() as stop:
+        for note in run.notes:
             reporter.message(note)
-        for batches in steps(data, config, at, accelerator.process_index):
-            seed_dropout(config.seed, at.step, accelerator.process_index)
-            objective.step = at.step
-            lr = learning_rate(config, at.step)
-            for group in optimizer.param_groups:
-                group["lr"] = lr * group["lr_scale"]
-
-            for batch in batches:
-                batch = to_device(batch, accelerator.device)
-                with accelerator.autocast():
-                    losses = parallel(batch)
-                accelerator.backward(losses["loss"] / len(batches))
-                window.add(losses, batch.seconds)
-            norm = float(whole(nn.utils.clip_grad_norm_(objective.parameters(), config.clip_norm)))
-            if math.isfinite(norm):
-                optimizer.step()
-                average.update(model, config.ema_decay, at.step)
-                bad_in_a_row = 0
-            else:
-                at.bad_steps += 1
-                bad_in_a_row += 1
-            optimizer.zero_grad()
-            at.step += 1
-            at.batch += len(batches)
-
-            if bad_in_a_row > config.max_bad_steps:
-                raise TrainingError(
-                    f"the gradient was not finite for {bad_in_a_row} steps in a row at step {at.step}: lower "
-                    "train.lr, set train.mixed_precision=no, or look for damaged audio in the manifests"
-                )
+        for batches in steps(run.data, config, at, accelerator.process_index):
+            lr, norm = take_step(run, batches, window)
             last = at.step == config.steps
-            if alone:
+            if run.alone:
                 if not last and at.step % config.average_every:
                     continue
-                average_processes(objective, average.tensors(), optimizer)
+                average_processes(run.objective, run.average.tensors(), run.optimizer)
             if at.step % config.log_every == 0:
                 row = {"step": at.step, "epoch": at.epoch, **window.take(accelerator), "lr": lr}
                 reporter.row({**row, "grad_norm": norm, "bad_steps": at.bad_steps})
-                objective.inspect(row)
+                run.objective.inspect(row)
             stopping = agreed(stop.requested, accelerator)
             if at.step % config.eval_every == 0 or last:
-                weights = average.weights()
-                if main:
-                    reporter.row(evaluate(selection, model.with_weights(weights), at))
+                weights = run.average.weights()
+                if run.main:
+                    model = run.objective.model.with_weights(weights)
+                    reporter.row(evaluate(run.selection, model, at))
                 if config.patience and agreed(at.evaluations_since_best >= config.patience, accelerator):
                     reporter.message(f"no lower dev WER in {config.patience} evaluations: training ends")
                     last = True
             if time.monotonic() - saved > 60 * config.checkpoint_minutes or last or stopping:
-                checkpoint()
+                run.checkpoint()
                 saved = time.monotonic()
             if stopping and not last:
                 raise TrainingError(f"stopped after step {at.step}: continue with --resume")
             if last:
                 break
-        for path, problem in data.unreadable.items():
+        for path, problem in run.data.unreadable.items():
             reporter.message(f"not used: {path}: {problem}")
-    accelerator.wait_for_everyone()
-    wer = None
-    if main:
-        made, wer = selection.choose()
-        artifact.save(made, out, overwrite=True)
-    accelerator.wait_for_everyone()
-    return wer
 
 
-def make_model(recipe: Recipe) -> CTCModel:
-    """The model a recipe starts from."""
-    if isinstance(recipe.model, str):
-        model = from_pretrained(recipe.model)
+def take_step(run: Run, batches: list[Batch], window: Window) -> tuple[float, float]:
+    """Take one step of the optimizer. Returns the learning rate and the norm of the gradient.
+
+    Raises TrainingError if the gradient was not finite for too many steps in a row.
+    """
+    config, accelerator, at = run.config, run.accelerator, run.at
+    seed_dropout(config.seed, at.step, accelerator.process_index)
+    run.objective.step = at.step
+    lr = learning_rate(config, at.step)
+    for group in run.optimizer.param_groups:
+        group["lr"] = lr * group["lr_scale"]
+    for batch in batches:
+        batch = to_device(batch, accelerator.device)
+        with accelerator.autocast():
+            losses = run.parallel(batch)
+        accelerator.backward(losses["loss"] / len(batches))
+        window.add(losses, batch.seconds)
+    norm = float(whole(nn.utils.clip_grad_norm_(run.objective.parameters(), config.clip_norm)))
+    if math.isfinite(norm):
+        run.optimizer.step()
+        run.average.update(run.objective.model, config.ema_decay, at.step)
+        run.bad_in_a_row = 0
     else:
-        config = ModelConfig.from_dict(recipe.model)
-        vocabulary = Vocabulary(recipe.vocabulary, config.pad_token_id)
-        model = CTCModel.from_config(config, vocabulary, seed=recipe.train.seed)
-    model.card = recipe.card
-    return model
+        at.bad_steps += 1
+        run.bad_in_a_row += 1
+    run.optimizer.zero_grad()
+    at.step += 1
+    at.batch += len(batches)
+    if run.bad_in_a_row > config.max_bad_steps:
+        raise TrainingError(
+            f"the gradient was not finite for {run.bad_in_a_row} steps in a row at step {at.step}: lower "
+            "train.lr, set train.mixed_precision=no, or look for damaged audio in the manifests"
+        )
+    return lr, norm
 
 
-def overlap(corpus: Corpus) -> list[str]:
-    """A warning for each split with rows whose speaker and text are trained on: its error rates flatter."""
-
-    def key(utterance: Utterance) -> tuple[str, str, str]:
-        return utterance.set_name, utterance.speaker, utterance.text
-
-    held_out = {split: list(corpus.of_split(split)) for split in ("dev", "test")}
-    asked = {key(utterance) for rows in held_out.values() for utterance in rows}
-    shared = asked & {key(utterance) for utterance in corpus.of_split("train") if key(utterance) in asked}
-    lines = []
-    for split, rows in held_out.items():
-        if found := [utterance for utterance in rows if key(utterance) in shared]:
-            lines.append(
-                f"warning: {len(found)} of {len(rows)} {split} utterances have a speaker and text that are "
-                f"trained on too, such as {found[0].id} of {found[0].set_name}: expect fewer errors on them"
-            )
-    return lines
+def finish(run: Run, out: Path) -> float | None:
+    """Save the model that is kept. Returns its WER on the dev sets, as ``train`` does."""
+    run.accelerator.wait_for_everyone()
+    wer = None
+    if run.main:
+        made, wer = run.selection.choose()
+        artifact.save(made, out, overwrite=True)
+    run.accelerator.wait_for_everyone()
+    return wer
 
 
 def steps(data: TrainingSet, config: TrainConfig, at: Position, process: int) -> Iterator[list[Batch]]:
@@ -285,38 +346,6 @@ def evaluate(selection: Selection, model: CTCModel, at: Position) -> dict[str, A
     )
 
 
-def processes() -> PartialState:
-    """The processes that train together, for what happens before training."""
-    return PartialState(cpu=on_cpu())
-
-
-@functools.cache
-def end_process_group_at_exit() -> None:
-    """End the process group while the interpreter is whole.
-
-    Gloo's threads may still hold tensors. Freeing one takes the interpreter's lock; once the interpreter has
-    gone, that aborts a process that has done all its work (PyTorch pull request 179291).
-    """
-    if torch.distributed.is_initialized():
-        atexit.register(torch.distributed.destroy_process_group)
-
-
-def on_cpu() -> bool:
-    """Return True if training runs on processors: by ACCELERATE_USE_CPU, or because there is no other device.
-
-    accelerate must be told, or processes that torchrun starts would each train separately.
-    """
-    return parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
-
-
-def agreed(request: bool, accelerator: Accelerator) -> bool:
-    """Return True if any process requests it, so that all of them stop after the same step."""
-    if accelerator.num_processes == 1:
-        return request
-    votes = accelerator.reduce(torch.tensor(float(request), device=accelerator.device), reduction="sum")
-    return bool(votes > 0)
-
-
 class Window:
     """Means since the last row of metrics."""
 
@@ -343,69 +372,3 @@ class Window:
             **dict(zip(names, means, strict=True)),
             "audio_seconds_per_second": speed * accelerator.num_processes,
         }
-
-
-def precision(config: TrainConfig) -> str:
-    """``bf16`` or ``no``."""
-    if config.mixed_precision != "auto":
-        return config.mixed_precision
-    if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
-    capabilities = torch.cpu.get_capabilities()
-    return "bf16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "no"
-
-
-def seed_dropout(seed: int, step: int, process: int) -> None:
-    torch.manual_seed((seed * 1_000_003 + step) * 1_009 + process)
-
-
-def to_device(batch: Batch, device: torch.device) -> Batch:
-    moved: dict[str, Any] = {
-        name: value.to(device, non_blocking=True)
-        for name, value in vars(batch).items()
-        if isinstance(value, torch.Tensor)
-    }
-    return dataclasses.replace(batch, **moved)
-
-
-def describe(data: TrainingSet, dev: DevSet, model: CTCModel) -> list[str]:
-    """Describe the beginning of the run, for its log."""
-    parameters = sum(p.numel() for p in model.parameters())
-    hours = data.seconds.sum() / 3600
-    lines = [f"{parameters / 1e6:.2f} million parameters, {model.config.frame_ms:g} ms frames"]
-    lines += [f"{len(data)} utterances, {hours:.2f} h to train on; {dev.size} dev utterances"]
-    lines += [f"left out: {count} with {reason}" for reason, count in data.left_out.items()]
-    if data.unknown:
-        found = ", ".join(f"{character!r} in {count}" for character, count in data.unknown.most_common(20))
-        lines.append(f"outside the {data.outside}: {found}{', ...' if len(data.unknown) > 20 else ''}")
-    if dev.skipped:
-        lines.append(f"left out: {dev.skipped} dev utterances whose audio cannot be read")
-    return lines
-
-
-class StopRequest:
-    """The user's request to end the run."""
-
-    requested = False
-
-
-@contextmanager
-def interrupts() -> Iterator[StopRequest]:
-    """Note SIGTERM and SIGINT instead of dying in the middle of a step; a second one does end it."""
-    stop = StopRequest()
-    if threading.current_thread() is not threading.main_thread():  # which alone may handle signals
-        yield stop
-        return
-    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-
-    def request(number: int, frame: object) -> None:
-        stop.requested = True
-        signal.signal(number, previous[signal.Signals(number)])
-
-    try:
-        for number in previous:
-            signal.signal(number, request)
-        yield stop
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

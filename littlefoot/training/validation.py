@@ -16,9 +16,10 @@ from littlefoot.audio.manifest import Utterance
 from littlefoot.errors import LittlefootError
 from littlefoot.evaluate.metrics import evaluate
 from littlefoot.training.data import pad
-from littlefoot.training.module import CTCModel
+from littlefoot.training.module import CTCModel, MakeOps
 from littlefoot.training.objective import ctc_loss
 from littlefoot.training.pronunciations import spelling
+from littlefoot.training.torch_ops import TorchOps
 
 
 def mean_wer(wer: Mapping[str, float]) -> float:
@@ -72,7 +73,12 @@ class DevSet:
         self.size = len(rows)
 
     @torch.no_grad()
-    def score(self, model: CTCModel, autocast: Callable[[], AbstractContextManager[None]]) -> DevScore:
+    def score(
+        self,
+        model: CTCModel,
+        autocast: Callable[[], AbstractContextManager[None]],
+        make_ops: MakeOps = TorchOps,
+    ) -> DevScore:
         """Decode every dev utterance greedily and score it; the model is left in evaluation mode."""
         model.eval()
         device = next(model.parameters()).device
@@ -84,7 +90,9 @@ class DevSet:
             if self.do_normalize:
                 waveforms = [reading.normalize(waveform) for waveform in waveforms]
             with autocast():
-                logits, frames = model(torch.from_numpy(pad(waveforms)).to(device), lengths)
+                logits, frames = model(
+                    torch.from_numpy(pad(waveforms)).to(device), lengths, make_ops=make_ops
+                )
             targets = [self._targets(utterance.text) for utterance, _ in batch]
             flat = torch.tensor([token for tokens in targets for token in tokens], device=device)
             target_lengths = torch.tensor([len(tokens) for tokens in targets], device=device)

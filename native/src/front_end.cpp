@@ -18,7 +18,7 @@ long up16(long n) { return (n + 15) / 16 * 16; }
 }  // namespace
 
 void FrontEnd::add(FrontEndLayer layer) {
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard lock(pool_->turn);
     weight_bytes_ += layer.matrix ? layer.matrix->bytes() : layer.weight.size() * sizeof(float);
     layers_.push_back(std::move(layer));
 }
@@ -32,15 +32,15 @@ long FrontEnd::frames(long samples) const {
 }
 
 void FrontEnd::run(const float* waveform, long samples, float* out, long frames, long channels) {
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard lock(pool_->turn);
     if (frames != this->frames(samples) || channels != this->channels())
         throw std::runtime_error("a layer was added to a front end while it was asked to run");
     if (frames == 0) return;
     fold(waveform, samples);
-    workers_.resize(static_cast<size_t>(pool_.threads()));
-    const long share = (frames + 4 * pool_.threads() - 1) / (4 * pool_.threads());
+    workers_.resize(static_cast<size_t>(pool_->threads()));
+    const long share = (frames + 4 * pool_->threads() - 1) / (4 * pool_->threads());
     const long each = std::clamp(share, kFewest, kMost);
-    pool_.run((frames + each - 1) / each, [&](long task, int thread) {
+    pool_->run((frames + each - 1) / each, [&](long task, int thread) {
         const long first = task * each;
         slice(waveform, first, std::min(each, frames - first), workers_[static_cast<size_t>(thread)], out);
     });

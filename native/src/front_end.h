@@ -6,7 +6,7 @@
 #pragma once
 
 #include <memory>
-#include <mutex>
+#include <utility>
 #include <vector>
 
 #include "pool.h"
@@ -34,7 +34,8 @@ struct FrontEndLayer {
 
 class FrontEnd {
   public:
-    FrontEnd(const Kernels& kernels, int threads) : kernels_(kernels), pool_(threads) {}
+    FrontEnd(const Kernels& kernels, int threads) : FrontEnd(kernels, std::make_shared<Pool>(threads)) {}
+    FrontEnd(const Kernels& kernels, std::shared_ptr<Pool> pool) : kernels_(kernels), pool_(std::move(pool)) {}
     const Kernels& kernels() const { return kernels_; }
     bool empty() const { return layers_.empty(); }
     long channels() const { return empty() ? 1 : layers_.back().outputs; }
@@ -64,8 +65,7 @@ class FrontEnd {
     void deliver(size_t number, const Range& range, long row, long count, Worker& worker, float* out) const;
 
     const Kernels& kernels_;
-    Pool pool_;
-    std::mutex mutex_;
+    std::shared_ptr<Pool> pool_;
     std::vector<FrontEndLayer> layers_;
     std::vector<Worker> workers_;
     size_t weight_bytes_ = 0;

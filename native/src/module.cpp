@@ -143,36 +143,41 @@ struct Product {
     }
 };
 
+// How the inputs of a quantized layer become integers, and their sums outputs.
+struct Quantization {
+    Floats weight_scale;
+    float input_scale;
+    int zero_point, input_bits;
+    const std::optional<Floats>&smoothing, &shift, &bias;
+    const std::string& activation;
+};
+
 // ``columns`` of the input; the correction is that of ``row_sums``, of each output.
-Rounding rounding(long columns, const std::vector<int32_t>& row_sums, Floats weight_scale, float input_scale,
-                  int zero_point, int input_bits, const std::optional<Floats>& smoothing,
-                  const std::optional<Floats>& shift, const std::optional<Floats>& bias, const std::string& kind) {
-    const int largest = (1 << input_bits) - 1;
-    if (!(input_scale > 0) || !std::isfinite(input_scale) || zero_point < 0 || zero_point > largest)
+Rounding rounding(long columns, const std::vector<int32_t>& row_sums, const Quantization& of) {
+    const int largest = (1 << of.input_bits) - 1;
+    if (!(of.input_scale > 0) || !std::isfinite(of.input_scale) || of.zero_point < 0 || of.zero_point > largest)
         throw std::invalid_argument("the input's scale must be above 0, and its zero point 0 to " +
                                     std::to_string(largest));
     const long outputs = static_cast<long>(row_sums.size());
     Rounding made;
-    made.input_factor = 1.0f / input_scale;
-    made.zero_point = zero_point;
-    made.factors = copy(smoothing, columns, "smoothing");
-    made.shift = copy(shift, columns, "the shift");
-    if (smoothing && !shift) made.shift.resize(static_cast<size_t>(columns), 0.0f);
-    if (shift && !smoothing) made.factors.resize(static_cast<size_t>(columns), 1.0f);
+    made.input_factor = 1.0f / of.input_scale;
+    made.zero_point = of.zero_point;
+    made.factors = copy(of.smoothing, columns, "smoothing");
+    made.shift = copy(of.shift, columns, "the shift");
+    if (of.smoothing && !of.shift) made.shift.resize(static_cast<size_t>(columns), 0.0f);
+    if (of.shift && !of.smoothing) made.factors.resize(static_cast<size_t>(columns), 1.0f);
     for (float& factor : made.factors) factor *= made.input_factor;
     for (float& part : made.shift) part *= made.input_factor;
-    made.scale = copy(weight_scale, outputs, "the weight's scale");
-    made.offset = copy(bias, outputs, "the bias");
+    made.scale = copy(of.weight_scale, outputs, "the weight's scale");
+    made.offset = copy(of.bias, outputs, "the bias");
     if (made.offset.empty()) made.offset.resize(static_cast<size_t>(outputs), 0.0f);
-    for (float& scale : made.scale) scale *= input_scale;
-    for (const int32_t sum : row_sums) made.correction.push_back(zero_point * sum);
-    made.activation = activation(kind);
+    for (float& scale : made.scale) scale *= of.input_scale;
+    for (const int32_t sum : row_sums) made.correction.push_back(of.zero_point * sum);
+    made.activation = activation(of.activation);
     return made;
 }
 
-int packed_linear(Program& program, int source, const Product& product, Floats weight_scale, float input_scale,
-                  int zero_point, std::optional<Floats> smoothing, std::optional<Floats> shift,
-                  std::optional<Floats> bias, const std::string& kind, int residual) {
+int packed_linear(Program& program, int source, const Product& product, const Quantization& of, int residual) {
     if (&product.kernels != &program.kernels())
         throw std::invalid_argument(std::string("the matrix is packed for the kernels ") + product.kernels.name +
                                     ", not " + program.kernels().name);
@@ -181,8 +186,7 @@ int packed_linear(Program& program, int source, const Product& product, Floats w
     PackedLinear step;
     step.source = source;
     step.matrix = product.matrix;
-    step.rounding = rounding(columns, step.matrix->row_sums(), weight_scale, input_scale, zero_point,
-                             step.matrix->activation_bits(), smoothing, shift, bias, kind);
+    step.rounding = rounding(columns, step.matrix->row_sums(), of);
     if (residual >= 0) check(program, residual, rows, "the residual");
     step.residual = residual;
     step.target = program.add_value(rows);
@@ -192,33 +196,45 @@ int packed_linear(Program& program, int source, const Product& product, Floats w
     return target;
 }
 
-// weights: an output's taps in their order, a tap's channels side by side.
-int packed_convolution(Program& program, int source, Weights weights, long groups, long taps, long behind, int bits,
-                       const std::vector<int>& levels, Floats weight_scale, float input_scale, int zero_point,
-                       int input_bits, std::optional<Floats> smoothing, std::optional<Floats> shift,
-                       std::optional<Floats> bias, const std::string& kind, int residual) {
-    const long columns = program.width(source), rows = static_cast<long>(weights.shape(0));
+// The weight of a convolution: an output's taps in their order, a tap's channels side by side.
+struct Kernel {
+    Weights weights;
+    long taps;
+    int bits;
+    const std::vector<int>& levels;
+
+    long outputs() const { return static_cast<long>(weights.shape(0)); }
+
+    // Rows first ... first + count of it, as a matrix.
+    std::shared_ptr<PackedMatrix> packed(const Kernels& kernels, long first, long count, long channels,
+                                         int input_bits) const {
+        const long row_bytes = static_cast<long>(weights.shape(1));
+        return std::make_shared<PackedMatrix>(kernels, weights.data() + first * row_bytes, row_bytes, count,
+                                              taps * channels, bits, levels, input_bits, "auto");
+    }
+};
+
+int packed_convolution(Program& program, int source, const Kernel& kernel, long groups, long behind,
+                       const Quantization& of, int residual) {
+    const long columns = program.width(source), rows = kernel.outputs(), taps = kernel.taps;
     if (groups < 1 || columns % groups || rows % groups || rows < 1)
         throw std::invalid_argument(std::to_string(columns) + " channels, and " + std::to_string(rows) +
                                     " outputs, do not make " + std::to_string(groups) + " groups");
     if (taps < 1 || taps > 1 << 16 || behind < 0 || behind >= taps)
         throw std::invalid_argument("a convolution needs 1 to 65536 taps, its own frame among them");
-    const long row_bytes = static_cast<long>(weights.shape(1)), each = rows / groups;
+    const long each = rows / groups;
     PackedConvolution step;
     step.source = source;
     step.taps = taps;
     step.behind = behind;
     std::vector<int32_t> row_sums;
     for (long g = 0; g < groups; ++g) {
-        step.groups.push_back(std::make_shared<PackedMatrix>(program.kernels(), weights.data() + g * each * row_bytes,
-                                                             row_bytes, each, taps * (columns / groups), bits, levels,
-                                                             input_bits, "auto"));
+        step.groups.push_back(kernel.packed(program.kernels(), g * each, each, columns / groups, of.input_bits));
         const std::vector<int32_t>& sums = step.groups.back()->row_sums();
         row_sums.insert(row_sums.end(), sums.begin(), sums.end());
         program.count(step.groups.back()->bytes());
     }
-    step.rounding = rounding(columns, row_sums, weight_scale, input_scale, zero_point, input_bits, smoothing, shift,
-                             bias, kind);
+    step.rounding = rounding(columns, row_sums, of);
     if (residual >= 0) check(program, residual, rows, "the residual");
     step.residual = residual;
     step.target = program.add_value(rows);
@@ -301,18 +317,25 @@ int attention(Program& program, std::tuple<int, long> query, std::tuple<int, lon
     return target;
 }
 
-FrontEndNorm norm(const std::string& over, const std::optional<Floats>& weight, const std::optional<Floats>& bias,
-                  float eps, long outputs) {
+// What follows a layer of the front end.
+struct Behind {
+    const std::string& norm;  // over what, or none
+    const std::optional<Floats>&weight, &bias;
+    float eps;
+    const std::string& activation;
+};
+
+FrontEndNorm norm(const Behind& of, long outputs) {
     FrontEndNorm made;
-    made.over = over == "channels" ? Over::channels : over == "time" ? Over::time : Over::none;
-    if (made.over == Over::none && over != "none")
-        throw std::invalid_argument("a norm over '" + over + "' is unknown: use none, channels or time");
+    made.over = of.norm == "channels" ? Over::channels : of.norm == "time" ? Over::time : Over::none;
+    if (made.over == Over::none && of.norm != "none")
+        throw std::invalid_argument("a norm over '" + of.norm + "' is unknown: use none, channels or time");
     if (made.over == Over::none) return made;
-    made.weight = copy(weight, outputs, "the norm's weight");
-    made.bias = copy(bias, outputs, "the norm's bias");
+    made.weight = copy(of.weight, outputs, "the norm's weight");
+    made.bias = copy(of.bias, outputs, "the norm's bias");
     if (made.weight.empty()) made.weight.resize(static_cast<size_t>(outputs), 1.0f);
     if (made.bias.empty()) made.bias.resize(static_cast<size_t>(outputs), 0.0f);
-    made.eps = eps;
+    made.eps = of.eps;
     return made;
 }
 
@@ -322,48 +345,40 @@ void check_window(long taps, long stride, long outputs) {
 }
 
 // weight (outputs, taps)
-void waveform_layer(FrontEnd& front_end, Matrix weight, long stride, std::optional<Floats> bias,
-                    const std::string& norm_over, std::optional<Floats> norm_weight, std::optional<Floats> norm_bias,
-                    float eps, const std::string& kind) {
+void waveform_layer(FrontEnd& front_end, Matrix weight, long stride, const std::optional<Floats>& bias,
+                    const Behind& behind) {
     if (!front_end.empty()) throw std::invalid_argument("only the first layer hears the waveform");
     FrontEndLayer layer;
     layer.outputs = static_cast<long>(weight.shape(0));
     layer.taps = static_cast<long>(weight.shape(1));
     layer.stride = stride;
     check_window(layer.taps, stride, layer.outputs);
-    if (norm_over == "time" && layer.taps > 1 << 12)
+    if (behind.norm == "time" && layer.taps > 1 << 12)
         throw std::invalid_argument("a norm over time needs 4096 taps at most: its memory grows by their square");
     aligned(weight, "the weight");
     layer.weight.assign(weight.data(), weight.data() + weight.size());
     layer.bias = copy(bias, layer.outputs, "the bias");
     if (layer.bias.empty()) layer.bias.resize(static_cast<size_t>(layer.outputs), 0.0f);
-    layer.norm = norm(norm_over, norm_weight, norm_bias, eps, layer.outputs);
-    layer.activation = activation(kind);
+    layer.norm = norm(behind, layer.outputs);
+    layer.activation = activation(behind.activation);
     front_end.add(std::move(layer));
 }
 
-// weights: an output's taps in their order, a tap's channels side by side.
-void window_layer(FrontEnd& front_end, Weights weights, long taps, long stride, int bits,
-                  const std::vector<int>& levels, Floats weight_scale, float input_scale, int zero_point,
-                  int input_bits, std::optional<Floats> smoothing, std::optional<Floats> shift,
-                  std::optional<Floats> bias, const std::string& norm_over, std::optional<Floats> norm_weight,
-                  std::optional<Floats> norm_bias, float eps, const std::string& kind) {
+void window_layer(FrontEnd& front_end, const Kernel& kernel, long stride, const Quantization& of,
+                  const Behind& behind) {
     const long channels = front_end.channels();
     if (front_end.empty()) throw std::invalid_argument("the first layer hears the waveform: make a waveform_layer");
-    if (norm_over == "time") throw std::invalid_argument("only the first layer may have a norm over time");
+    if (behind.norm == "time") throw std::invalid_argument("only the first layer may have a norm over time");
     FrontEndLayer layer;
-    layer.outputs = static_cast<long>(weights.shape(0));
-    layer.taps = taps;
+    layer.outputs = kernel.outputs();
+    layer.taps = kernel.taps;
     layer.stride = stride;
-    check_window(taps, stride, layer.outputs);
-    layer.matrix = std::make_shared<PackedMatrix>(front_end.kernels(), weights.data(),
-                                                  static_cast<long>(weights.shape(1)), layer.outputs, taps * channels,
-                                                  bits, levels, input_bits, "auto");
-    layer.norm = norm(norm_over, norm_weight, norm_bias, eps, layer.outputs);
-    layer.activation = activation(kind);
-    const bool normed = layer.norm.over == Over::channels;  // then the activation follows the norm
-    layer.rounding = rounding(channels, layer.matrix->row_sums(), weight_scale, input_scale, zero_point, input_bits,
-                              smoothing, shift, bias, normed ? "none" : kind);
+    check_window(kernel.taps, stride, layer.outputs);
+    layer.matrix = kernel.packed(front_end.kernels(), 0, layer.outputs, channels, of.input_bits);
+    layer.norm = norm(behind, layer.outputs);
+    layer.activation = activation(behind.activation);
+    layer.rounding = rounding(channels, layer.matrix->row_sums(), of);
+    if (layer.norm.over == Over::channels) layer.rounding.activation = Activation::none;  // it follows the norm
     front_end.add(std::move(layer));
 }
 
@@ -403,6 +418,11 @@ nb::ndarray<nb::numpy, float> run(Program& program, Matrix x, const std::vector<
 
 }  // namespace
 
+// Python gives the fields of these structs by name, all side by side.
+using Vector = std::optional<Floats>;
+using Text = const std::string&;
+using Levels = const std::vector<int>&;
+
 NB_MODULE(_core, m) {
     m.def("available", &available, "The sets of kernels that this processor can run, the fastest first.");
     m.def("has_bfloat16", [](const std::string& name) { return select(name).bfloat16; }, "kernels"_a);
@@ -432,9 +452,22 @@ NB_MODULE(_core, m) {
             },
             "threads"_a, "kernels"_a = "auto")
         .def_prop_ro("bytes", &FrontEnd::bytes, "Of the weights.")
-        .def("waveform_layer", &waveform_layer, "weight"_a.noconvert(), "stride"_a, "bias"_a.none().noconvert(),
+        .def("waveform_layer",
+             [](FrontEnd& front_end, Matrix weight, long stride, Vector bias, Text norm, Vector norm_weight,
+                Vector norm_bias, float eps, Text kind) {
+                 waveform_layer(front_end, weight, stride, bias, {norm, norm_weight, norm_bias, eps, kind});
+             },
+             "weight"_a.noconvert(), "stride"_a, "bias"_a.none().noconvert(),
              "norm"_a, "norm_weight"_a.none().noconvert(), "norm_bias"_a.none().noconvert(), "eps"_a, "activation"_a)
-        .def("window_layer", &window_layer, "weights"_a.noconvert(), "taps"_a, "stride"_a, "bits"_a, "levels"_a,
+        .def("window_layer",
+             [](FrontEnd& front_end, Weights weights, long taps, long stride, int bits, Levels levels,
+                Floats weight_scale, float input_scale, int zero_point, int input_bits, Vector smoothing, Vector shift,
+                Vector bias, Text norm, Vector norm_weight, Vector norm_bias, float eps, Text kind) {
+                 window_layer(front_end, {weights, taps, bits, levels}, stride,
+                              {weight_scale, input_scale, zero_point, input_bits, smoothing, shift, bias, kind},
+                              {norm, norm_weight, norm_bias, eps, kind});
+             },
+             "weights"_a.noconvert(), "taps"_a, "stride"_a, "bits"_a, "levels"_a,
              "weight_scale"_a.noconvert(), "input_scale"_a, "zero_point"_a, "input_bits"_a,
              "smoothing"_a.none().noconvert(), "shift"_a.none().noconvert(), "bias"_a.none().noconvert(), "norm"_a,
              "norm_weight"_a.none().noconvert(), "norm_bias"_a.none().noconvert(), "eps"_a, "activation"_a)
@@ -452,10 +485,28 @@ NB_MODULE(_core, m) {
             "inputs"_a, "threads"_a, "kernels"_a = "auto")
         .def_prop_ro("kernels", [](const Program& p) { return p.kernels().name; })
         .def_prop_ro("bytes", &Program::bytes, "Of the weights.")
-        .def("packed_linear", &packed_linear, "source"_a, "matrix"_a, "weight_scale"_a.noconvert(), "input_scale"_a,
+        .def("front_end", [](Program& p) { return new FrontEnd(p.kernels(), p.pool()); },
+             "A front end without layers that shares the program's threads: the two take turns.")
+        .def("packed_linear",
+             [](Program& program, int source, const Product& matrix, Floats weight_scale, float input_scale,
+                int zero_point, Vector smoothing, Vector shift, Vector bias, Text kind, int residual) {
+                 const int input_bits = matrix.matrix->activation_bits();
+                 return packed_linear(
+                     program, source, matrix,
+                     {weight_scale, input_scale, zero_point, input_bits, smoothing, shift, bias, kind}, residual);
+             },
+             "source"_a, "matrix"_a, "weight_scale"_a.noconvert(), "input_scale"_a,
              "zero_point"_a, "smoothing"_a.none().noconvert(), "shift"_a.none().noconvert(), "bias"_a.none().noconvert(),
              "activation"_a = "none", "residual"_a = -1)
-        .def("packed_convolution", &packed_convolution, "source"_a, "weights"_a.noconvert(), "groups"_a, "taps"_a,
+        .def("packed_convolution",
+             [](Program& program, int source, Weights weights, long groups, long taps, long behind, int bits,
+                Levels levels, Floats weight_scale, float input_scale, int zero_point, int input_bits,
+                Vector smoothing, Vector shift, Vector bias, Text kind, int residual) {
+                 return packed_convolution(
+                     program, source, {weights, taps, bits, levels}, groups, behind,
+                     {weight_scale, input_scale, zero_point, input_bits, smoothing, shift, bias, kind}, residual);
+             },
+             "source"_a, "weights"_a.noconvert(), "groups"_a, "taps"_a,
              "behind"_a, "bits"_a, "levels"_a, "weight_scale"_a.noconvert(), "input_scale"_a, "zero_point"_a,
              "input_bits"_a, "smoothing"_a.none().noconvert(), "shift"_a.none().noconvert(), "bias"_a.none().noconvert(),
              "activation"_a = "none", "residual"_a = -1)

@@ -76,18 +76,22 @@ void Bytes::reserve(size_t size) {
     size_ = size;
 }
 
-PackedMatrix::PackedMatrix(const Kernels& kernels, const uint8_t* packed, long row_bytes, long rows, long columns,
-                           int bits, const std::vector<int>& levels, int activation_bits, const std::string& method)
-    : kernels_(kernels), outputs_(rows), inputs_(columns), bits_(bits), activation_bits_(activation_bits) {
+namespace {
+
+bool of_three(int bits, const std::vector<int>& levels) { return bits == 2 && levels.size() == 3; }
+
+void check_bits(int bits, const char* what) {
     if (!((bits >= 1 && bits <= 4) || bits == 8))
-        throw std::invalid_argument("weights must have 1, 2, 3, 4 or 8 bits, not " + std::to_string(bits));
-    if (!((activation_bits >= 1 && activation_bits <= 4) || activation_bits == 8))
-        throw std::invalid_argument("activations must have 1, 2, 3, 4 or 8 bits, not " +
-                                    std::to_string(activation_bits));
+        throw std::invalid_argument(std::string(what) + " must have 1, 2, 3, 4 or 8 bits, not " +
+                                    std::to_string(bits));
+}
+
+// Whether rows of so many bytes hold so many columns of these codes.
+void check_rows(long row_bytes, long columns, int bits, const std::vector<int>& levels) {
     if (columns < 1 || columns > kMostColumns)
         throw std::invalid_argument("a row must have 1 to " + std::to_string(kMostColumns) + " columns, not " +
                                     std::to_string(columns));
-    const bool three = bits == 2 && levels.size() == 3;
+    const bool three = of_three(bits, levels);
     if (!three && levels.size() != (bits == 8 ? 0 : size_t{1} << bits))
         throw std::invalid_argument(std::to_string(levels.size()) + " levels do not fit " + std::to_string(bits) +
                                     " bits");
@@ -99,80 +103,108 @@ PackedMatrix::PackedMatrix(const Kernels& kernels, const uint8_t* packed, long r
         throw std::invalid_argument("rows of " + std::to_string(columns) + " columns of " + std::to_string(bits) +
                                     " bits have " + std::to_string(expected) + " bytes, not " +
                                     std::to_string(row_bytes));
-    uint8_t ascending[16] = {};  // stored code -> u, with level = alpha * u - beta
-    if (bits < 8) {
-        std::vector<int> sorted(levels);
-        std::sort(sorted.begin(), sorted.end());
-        if (sorted.front() < -127 || sorted.back() > 127) throw std::invalid_argument("levels must be within 127");
-        if (columns * 255L * (sorted.back() - sorted.front()) > INT32_MAX)
-            throw std::invalid_argument("sums of " + std::to_string(columns) + " columns of such levels need more "
-                                        "than 32 bits");
-        alpha_ = sorted[1] - sorted[0];
-        beta_ = -sorted[0];
-        for (size_t i = 0; i < sorted.size(); ++i)
-            if (alpha_ < 1 || sorted[i] != sorted[0] + static_cast<int>(i) * alpha_)
-                throw std::invalid_argument("the levels are not evenly spaced");
-        for (size_t i = 0; i < levels.size(); ++i) ascending[i] = static_cast<uint8_t>((levels[i] + beta_) / alpha_);
-    }
-    const int digits = activation_bits == 8 ? 2 : 1;
-    if (method == "tables" && bits == 8) throw std::invalid_argument("weights of 8 bits have no tables");
+}
+
+}  // namespace
+
+PackedMatrix::PackedMatrix(const Kernels& kernels, const uint8_t* packed, long row_bytes, long rows, long columns,
+                           int bits, const std::vector<int>& levels, int activation_bits, const std::string& method)
+    : kernels_(kernels), outputs_(rows), inputs_(columns), bits_(bits), activation_bits_(activation_bits) {
+    check_bits(bits, "weights");
+    check_bits(activation_bits, "activations");
+    check_rows(row_bytes, columns, bits, levels);
+    const Places ascending = place_levels(levels);
+    choose_method(method);
+    padded_ = up(columns, step());
+    blocks_ = up(rows, block()) / block();
+    planes_ = tables_ ? bits : 1;
+    pack_rows(packed, row_bytes, ascending, of_three(bits, levels));
+}
+
+// A level is alpha * u - beta, with a place u among them.
+PackedMatrix::Places PackedMatrix::place_levels(const std::vector<int>& levels) {
+    Places ascending = {};
+    if (bits_ == 8) return ascending;
+    std::vector<int> sorted(levels);
+    std::sort(sorted.begin(), sorted.end());
+    if (sorted.front() < -127 || sorted.back() > 127) throw std::invalid_argument("levels must be within 127");
+    if (inputs_ * 255L * (sorted.back() - sorted.front()) > INT32_MAX)
+        throw std::invalid_argument("sums of " + std::to_string(inputs_) + " columns of such levels need more "
+                                    "than 32 bits");
+    alpha_ = sorted[1] - sorted[0];
+    beta_ = -sorted[0];
+    for (size_t i = 0; i < sorted.size(); ++i)
+        if (alpha_ < 1 || sorted[i] != sorted[0] + static_cast<int>(i) * alpha_)
+            throw std::invalid_argument("the levels are not evenly spaced");
+    for (size_t i = 0; i < levels.size(); ++i) ascending[i] = static_cast<uint8_t>((levels[i] + beta_) / alpha_);
+    return ascending;
+}
+
+void PackedMatrix::choose_method(const std::string& method) {
+    if (method == "tables" && bits_ == 8) throw std::invalid_argument("weights of 8 bits have no tables");
     if (method != "auto" && method != "tables" && method != "dot")
         throw std::invalid_argument("method must be auto, tables or dot, not " + method);
-    tables_ = method == "tables" || (method == "auto" && bits < 8 && bits * digits <= kernels.table_limit);
+    const int digits = activation_bits_ == 8 ? 2 : 1;
+    tables_ = method == "tables" || (method == "auto" && bits_ < 8 && bits_ * digits <= kernels_.table_limit);
+}
 
-    const int step = tables_ ? kernels.table_step : 32;
-    const int block = tables_ ? kernels.table_columns : kernels.dot_columns;
-    padded_ = up(columns, step);
-    blocks_ = up(rows, block) / block;
-    planes_ = tables_ ? bits : 1;
-    row_sums_.resize(static_cast<size_t>(rows));
-
-    const int stored = bits == 3 ? 4 : bits;  // dot products expand 1, 2 or 4 bits
+// Block by block of rows: their codes, a byte each, then in the layout of the method. The sums of rows on the way.
+void PackedMatrix::pack_rows(const uint8_t* packed, long row_bytes, const Places& ascending, bool three) {
+    const long block = this->block();
     const size_t block_bytes = tables_ ? static_cast<size_t>(planes_) * block * padded_ / 8
-                                       : static_cast<size_t>(block) * padded_ * stored / 8;
+                                       : static_cast<size_t>(block) * padded_ * stored_bits() / 8;
     data_ = Bytes(block_bytes * static_cast<size_t>(blocks_));
-    const ByteCodes of_bytes = bits == 1 || bits == 2 || bits == 4 ? byte_codes(bits, three, ascending) : ByteCodes{};
+    row_sums_.resize(static_cast<size_t>(outputs_));
+    const ByteCodes of_bytes =
+        bits_ == 1 || bits_ == 2 || bits_ == 4 ? byte_codes(bits_, three, ascending.data()) : ByteCodes{};
     std::vector<uint8_t> codes(static_cast<size_t>(block * padded_));
-    std::vector<uint8_t> piece(static_cast<size_t>(block * padded_));
+    Bytes piece(codes.size());
     for (long b = 0; b < blocks_; ++b) {
         std::fill(codes.begin(), codes.end(), uint8_t{0});
-        for (long r = b * block; r < std::min(rows, (b + 1) * block); ++r) {
+        for (long r = b * block; r < std::min(outputs_, (b + 1) * block); ++r) {
             uint8_t* row = codes.data() + (r - b * block) * padded_;
-            if (bits == 8)
-                std::memcpy(row, packed + r * row_bytes, static_cast<size_t>(columns));
-            else if (bits == 3)
-                unpack_threes(packed + r * row_bytes, columns, ascending, row);
+            if (bits_ == 8)
+                std::memcpy(row, packed + r * row_bytes, static_cast<size_t>(inputs_));
+            else if (bits_ == 3)
+                unpack_threes(packed + r * row_bytes, inputs_, ascending.data(), row);
             else
-                unpack(packed + r * row_bytes, columns, of_bytes, row);
+                unpack(packed + r * row_bytes, inputs_, of_bytes, row);
             int32_t sum = 0;
-            for (long c = 0; c < columns; ++c) sum += bits == 8 ? static_cast<int8_t>(row[c]) : row[c];
-            if (bits < 8) sum = alpha_ * sum - beta_ * static_cast<int32_t>(columns);
-            row_sums_[static_cast<size_t>(r)] = sum;
+            for (long c = 0; c < inputs_; ++c) sum += bits_ == 8 ? static_cast<int8_t>(row[c]) : row[c];
+            row_sums_[static_cast<size_t>(r)] = bits_ == 8 ? sum : alpha_ * sum - beta_ * static_cast<int32_t>(inputs_);
         }
-        uint8_t* out = data_.data() + static_cast<size_t>(b) * block_bytes;
-        if (tables_) {
-            const long unit = static_cast<long>(block) * step / 8;
-            for (int plane = 0; plane < planes_; ++plane)
-                for (long k = 0; k < padded_; k += step, out += unit) {
-                    for (int c = 0; c < block; ++c)
-                        std::memcpy(piece.data() + c * step, codes.data() + c * padded_ + k, static_cast<size_t>(step));
-                    for (int i = 0; i < block * step; ++i)
-                        piece[static_cast<size_t>(i)] = piece[static_cast<size_t>(i)] >> plane & 1;
-                    kernels.pack_indices(piece.data(), out);
-                }
-            continue;
-        }
-        uint8_t* const fours = stored == 8 ? out : piece.data();
-        for (long k = 0; k < padded_; k += 4)
-            for (int c = 0; c < block; ++c)
-                std::memcpy(fours + k * block + c * 4, codes.data() + c * padded_ + k, 4);
-        if (stored == 8) continue;
-        const int each = 8 / stored;  // vectors of 64 codes in one of 64 bytes
-        for (long vector = 0; vector < block * padded_ / 64; ++vector)
-            for (int i = 0; i < 64; ++i)
-                out[vector / each * 64 + i] |=
-                    static_cast<uint8_t>(fours[vector * 64 + i] << (stored * (vector % each)));
+        uint8_t* const out = data_.data() + static_cast<size_t>(b) * block_bytes;
+        if (tables_)
+            pack_tables(codes.data(), out, piece);
+        else
+            pack_dot(codes.data(), out, piece);
     }
+}
+
+// Plane by plane of bits: the indices into tables of a block's codes (block, padded inputs).
+void PackedMatrix::pack_tables(const uint8_t* codes, uint8_t* out, Bytes& piece) const {
+    const long step = this->step(), block = this->block(), unit = block * step / 8;
+    for (int plane = 0; plane < planes_; ++plane)
+        for (long k = 0; k < padded_; k += step, out += unit) {
+            for (long c = 0; c < block; ++c)
+                std::memcpy(piece.data() + c * step, codes + c * padded_ + k, static_cast<size_t>(step));
+            for (long i = 0; i < block * step; ++i) piece.data()[i] = piece.data()[i] >> plane & 1;
+            kernels_.pack_indices(piece.data(), out);
+        }
+}
+
+// Four inputs of an output side by side; codes of few bits then in vectors, several in one.
+void PackedMatrix::pack_dot(const uint8_t* codes, uint8_t* out, Bytes& piece) const {
+    const long block = this->block();
+    const int stored = stored_bits();
+    uint8_t* const fours = stored == 8 ? out : piece.data();
+    for (long k = 0; k < padded_; k += 4)
+        for (long c = 0; c < block; ++c) std::memcpy(fours + k * block + c * 4, codes + c * padded_ + k, 4);
+    if (stored == 8) return;
+    const int each = 8 / stored;  // vectors of 64 codes in one of 64 bytes
+    for (long vector = 0; vector < block * padded_ / 64; ++vector)
+        for (int i = 0; i < 64; ++i)
+            out[vector / each * 64 + i] |= static_cast<uint8_t>(fours[vector * 64 + i] << (stored * (vector % each)));
 }
 
 void PackedMatrix::multiply(const uint8_t* a, long stride, long rows, Scratch& scratch, const Emit& emit) const {
@@ -255,7 +287,7 @@ void PackedMatrix::multiply_tables(const uint8_t* a, long stride, long rows, Scr
 
 void PackedMatrix::multiply_dot(const uint8_t* a, long stride, long rows, Scratch& scratch,
                                 const Emit& emit) const {
-    const int columns = kernels_.dot_columns, stored = bits_ == 3 ? 4 : bits_;
+    const int columns = kernels_.dot_columns, stored = stored_bits();
     const long chunk = kCodeBytes / columns / 32 * 32;  // inputs
     scratch.codes.reserve(static_cast<size_t>(columns * chunk));
     scratch.total.reserve(static_cast<size_t>(rows * columns) * sizeof(int32_t));

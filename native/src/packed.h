@@ -1,6 +1,7 @@
 // A matrix of few-bit weights in the layout of one instruction set, and its products with integers.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -60,6 +61,17 @@ class PackedMatrix {
     void multiply(const uint8_t* a, long stride, long rows, Scratch& scratch, const Emit& emit) const;
 
   private:
+    // The place among the levels of a code as it is stored, for up to 16 codes; ``alpha_`` and ``beta_`` follow too.
+    using Places = std::array<uint8_t, 16>;
+    Places place_levels(const std::vector<int>& levels);
+    void choose_method(const std::string& method);
+    void pack_rows(const uint8_t* packed, long row_bytes, const Places& ascending, bool three);
+    void pack_tables(const uint8_t* codes, uint8_t* out, Bytes& piece) const;
+    void pack_dot(const uint8_t* codes, uint8_t* out, Bytes& piece) const;
+    int stored_bits() const { return bits_ == 3 ? 4 : bits_; }  // dot products expand 1, 2 or 4 bits
+    int step() const { return tables_ ? kernels_.table_step : 32; }
+    int block() const { return tables_ ? kernels_.table_columns : kernels_.dot_columns; }
+
     void multiply_tables(const uint8_t* a, long stride, long rows, Scratch& scratch, const Emit& emit) const;
     void multiply_dot(const uint8_t* a, long stride, long rows, Scratch& scratch, const Emit& emit) const;
 

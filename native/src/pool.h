@@ -6,6 +6,7 @@
 
 #include <exception>
 #include <memory>
+#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -29,6 +30,8 @@ class Pool {
     // Calls work(task, thread) for every task; returns when all are done. Throws what a task threw.
     using Work = FunctionRef<void(long, int)>;
     void run(long tasks, const Work& work);
+    // Held while one of those that share the threads computes, or changes: they take turns.
+    std::mutex turn;
 
   private:
     struct Shared;  // between the threads

@@ -13,21 +13,30 @@ constexpr long kBlock = 64;  // rows of a task at most: enough to reuse a tile o
 
 long up16(long n) { return (n + 15) / 16 * 16; }
 
-std::vector<int> sources(const Step& step) {
-    if (const auto* s = std::get_if<PackedLinear>(&step)) return {s->source, s->residual};
-    if (const auto* s = std::get_if<PackedConvolution>(&step)) return {s->residual};  // the source is packed before
-    if (const auto* s = std::get_if<FloatLinear>(&step)) return {s->source, s->residual};
-    if (const auto* s = std::get_if<LayerNorm>(&step)) return {s->source};
-    if (const auto* s = std::get_if<Add>(&step)) return {s->source, s->other};
-    if (const auto* s = std::get_if<Activate>(&step)) return {s->source};
-    return {std::get<Attention>(step).query.value};  // keys and values are packed in the stage before
+using Values = std::vector<int>;
+
+// What a step reads of its own rows; what is packed of all rows before is not among it.
+Values sources(const Step& step) {
+    return std::visit(For{
+                          [](const PackedLinear& s) { return Values{s.source, s.residual}; },
+                          [](const PackedConvolution& s) { return Values{s.residual}; },
+                          [](const FloatLinear& s) { return Values{s.source, s.residual}; },
+                          [](const LayerNorm& s) { return Values{s.source}; },
+                          [](const Add& s) { return Values{s.source, s.other}; },
+                          [](const Activate& s) { return Values{s.source}; },
+                          [](const Attention& s) { return Values{s.query.value}; },
+                      },
+                      step);
 }
 
 // What is packed of all rows in the stage before.
-std::vector<int> seen(const Step& step) {
-    if (const auto* s = std::get_if<Attention>(&step)) return {s->key.value, s->value.value};
-    if (const auto* s = std::get_if<PackedConvolution>(&step)) return {s->source};
-    return {};
+Values seen(const Step& step) {
+    return std::visit(For{
+                          [](const Attention& s) { return Values{s.key.value, s.value.value}; },
+                          [](const PackedConvolution& s) { return Values{s.source}; },
+                          [](const auto&) { return Values{}; },
+                      },
+                      step);
 }
 
 int target(const Step& step) {
@@ -37,10 +46,10 @@ int target(const Step& step) {
 }  // namespace
 
 Program::Program(const Kernels& kernels, int threads, long inputs)
-    : kernels_(kernels), pool_(threads), widths_{inputs} {}
+    : kernels_(kernels), pool_(std::make_shared<Pool>(threads)), widths_{inputs} {}
 
 int Program::add_value(long width) {
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard lock(pool_->turn);
     widths_.push_back(width);
     return static_cast<int>(widths_.size()) - 1;
 }
@@ -51,7 +60,7 @@ long Program::width(int value) const {
 }
 
 void Program::add(Step step) {
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard lock(pool_->turn);
     steps_.push_back(std::move(step));
     planned_ = false;
 }
@@ -127,7 +136,7 @@ void Program::plan() {
     globals_.clear();
     globals_.resize(global_widths_.size());
     workers_.clear();
-    workers_.resize(static_cast<size_t>(pool_.threads()));
+    workers_.resize(static_cast<size_t>(pool_->threads()));
     for (Worker& worker : workers_) worker.slots.resize(local_widths_.size());
     planned_ = true;
 }
@@ -142,37 +151,19 @@ float* Program::at(int value, const Rows& rows) {
 }
 
 void Program::run(const float* x, long frames, const std::vector<Bias>& biases, float* out, long outputs) {
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard lock(pool_->turn);
     check_biases(biases);
     if (outputs != output_width()) throw std::runtime_error("a step was added to a program while it was asked to run");
     if (frames == 0) return;
     if (!planned_) plan();
     for (size_t slot = 0; slot < globals_.size(); ++slot)
         globals_[slot].reserve(static_cast<size_t>(frames * up16(global_widths_[slot])) * sizeof(float));
-    const long share = up16((frames + 4 * pool_.threads() - 1) / (4 * pool_.threads()));
+    const long share = up16((frames + 4 * pool_->threads() - 1) / (4 * pool_->threads()));
     const long block = std::min(kBlock, std::max(16L, share));
     for (Worker& worker : workers_)
         for (size_t slot = 0; slot < local_widths_.size(); ++slot)
             worker.slots[slot].reserve(static_cast<size_t>(kBlock * up16(local_widths_[slot])) * sizeof(float));
-    for (const Step& step : steps_) {
-        if (const auto* convolution = std::get_if<PackedConvolution>(&step))
-            for (int set = 0; set < 2; ++set) {
-                const size_t padded = static_cast<size_t>(frames + convolution->taps - 1);
-                windows_[set].reserve(padded * static_cast<size_t>(width(convolution->source)));
-                if (sums_[set].size() < padded * convolution->groups.size())
-                    sums_[set].resize(padded * convolution->groups.size());
-            }
-        if (const auto* attention = std::get_if<Attention>(&step)) {
-            const size_t bytes = kernels_.packed_bytes(frames, attention->head_dim) *
-                                 static_cast<size_t>(attention->heads);
-            for (int set = 0; set < 2; ++set) {
-                keys_[set].reserve(bytes);
-                values_[set].reserve(bytes);
-            }
-            for (Worker& worker : workers_)
-                worker.attention.reserve(kernels_.attention_scratch(frames, attention->head_dim));
-        }
-    }
+    for (const Step& step : steps_) reserve(step, frames);
 
     const long inputs = widths_[0];
     float* input = reinterpret_cast<float*>(globals_[static_cast<size_t>(buffers_[0].slot)].data());
@@ -180,7 +171,7 @@ void Program::run(const float* x, long frames, const std::vector<Bias>& biases, 
         std::memcpy(input + r * stride(0), x + r * inputs, static_cast<size_t>(inputs) * sizeof(float));
     const long tasks = (frames + block - 1) / block;
     for (size_t stage = 0; stage + 1 < stages_.size(); ++stage)
-        pool_.run(tasks, [&](long task, int thread) {
+        pool_->run(tasks, [&](long task, int thread) {
             const long first = task * block;
             run_rows(stage, {first, std::min(block, frames - first), workers_[static_cast<size_t>(thread)]}, frames,
                      biases);
@@ -192,30 +183,46 @@ void Program::run(const float* x, long frames, const std::vector<Bias>& biases, 
         std::memcpy(out + r * outputs, result + r * stride(last), static_cast<size_t>(outputs) * sizeof(float));
 }
 
+// Room for what a step packs of all rows.
+void Program::reserve(const Step& step, long frames) {
+    std::visit(For{
+                   [&](const PackedConvolution& s) {
+                       const size_t padded = static_cast<size_t>(frames + s.taps - 1);
+                       for (int set = 0; set < 2; ++set) {
+                           windows_[set].reserve(padded * static_cast<size_t>(width(s.source)));
+                           if (sums_[set].size() < padded * s.groups.size()) sums_[set].resize(padded * s.groups.size());
+                       }
+                   },
+                   [&](const Attention& s) {
+                       const size_t bytes = kernels_.packed_bytes(frames, s.head_dim) * static_cast<size_t>(s.heads);
+                       for (int set = 0; set < 2; ++set) {
+                           keys_[set].reserve(bytes);
+                           values_[set].reserve(bytes);
+                       }
+                       for (Worker& worker : workers_)
+                           worker.attention.reserve(kernels_.attention_scratch(frames, s.head_dim));
+                   },
+                   [](const auto&) {},
+               },
+               step);
+}
+
 void Program::run_rows(size_t stage, const Rows& rows, long frames, const std::vector<Bias>& biases) {
     const int set = static_cast<int>(stage % 2);  // where goes what the next stage sees of all rows
-    for (size_t s = stages_[stage]; s < stages_[stage + 1]; ++s) {
-        if (const auto* attention = std::get_if<Attention>(&steps_[s]))
-            attend(*attention, rows, frames, biases, 1 - set);
-        else if (const auto* linear = std::get_if<PackedLinear>(&steps_[s]))
-            run(*linear, rows);
-        else if (const auto* convolution = std::get_if<PackedConvolution>(&steps_[s]))
-            run(*convolution, rows, frames, 1 - set);
-        else if (const auto* plain = std::get_if<FloatLinear>(&steps_[s]))
-            run(*plain, rows);
-        else if (const auto* norm = std::get_if<LayerNorm>(&steps_[s]))
-            run(*norm, rows);
-        else if (const auto* sum = std::get_if<Add>(&steps_[s]))
-            run(*sum, rows);
-        else
-            run(std::get<Activate>(steps_[s]), rows);
-    }
+    for (size_t s = stages_[stage]; s < stages_[stage + 1]; ++s)
+        std::visit(For{
+                       [&](const Attention& step) { attend(step, rows, frames, biases, 1 - set); },
+                       [&](const PackedConvolution& step) { run(step, rows, frames, 1 - set); },
+                       [&](const auto& step) { run(step, rows); },
+                   },
+                   steps_[s]);
     if (stages_[stage + 1] == steps_.size()) return;
-    const Step& next = steps_[stages_[stage + 1]];
-    if (const auto* attention = std::get_if<Attention>(&next))
-        pack(*attention, rows, frames, set);
-    else
-        pack(std::get<PackedConvolution>(next), rows, frames, set);
+    std::visit(For{
+                   [&](const Attention& next) { pack(next, rows, frames, set); },
+                   [&](const PackedConvolution& next) { pack(next, rows, frames, set); },
+                   [](const auto&) {},  // only those begin a stage
+               },
+               steps_[stages_[stage + 1]]);
 }
 
 void Program::run(const PackedLinear& step, const Rows& rows) {

@@ -8,7 +8,6 @@
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <variant>
 #include <vector>
@@ -84,6 +83,12 @@ struct Attention {
 
 using Step = std::variant<PackedLinear, PackedConvolution, FloatLinear, LayerNorm, Add, Activate, Attention>;
 
+// What to do with each kind of step, for std::visit; the compiler demands a case for every kind.
+template <typename... Cases>
+struct For : Cases... {
+    using Cases::operator()...;
+};
+
 // Added to the scores of attention: (1 or heads, frames, frames).
 struct Bias {
     const float* data;
@@ -94,7 +99,7 @@ class Program {
   public:
     Program(const Kernels& kernels, int threads, long inputs);
     const Kernels& kernels() const { return kernels_; }
-    int threads() const { return pool_.threads(); }
+    const std::shared_ptr<Pool>& pool() const { return pool_; }  // for a front end that shares its threads
 
     int add_value(long width);  // a new one; value 0 is the input
     long width(int value) const;
@@ -126,6 +131,7 @@ class Program {
 
     void check_biases(const std::vector<Bias>& biases) const;
     void plan();
+    void reserve(const Step& step, long frames);
     void run_rows(size_t stage, const Rows& rows, long frames, const std::vector<Bias>& biases);
     float* at(int value, const Rows& rows);
     long stride(int value) const;
@@ -140,8 +146,7 @@ class Program {
     void pack(const PackedConvolution& step, const Rows& rows, long frames, int set);
 
     const Kernels& kernels_;
-    Pool pool_;
-    std::mutex mutex_;
+    std::shared_ptr<Pool> pool_;
     std::vector<long> widths_;
     std::vector<Step> steps_;
     size_t weight_bytes_ = 0;

@@ -100,7 +100,7 @@ def _artifact(out: Path, printed: str) -> dict[str, Any]:
     from littlefoot import artifact
 
     loaded = artifact.load(out)
-    section = dict(loaded.config.littlefoot)
+    section = loaded.config.littlefoot.to_dict()
     section["quantization"] = {k: v for k, v in section.get("quantization", {}).items() if k not in _MEASURED}
     return {
         "section": json.loads(json.dumps(section)),

@@ -20,12 +20,13 @@ from campaign import Target
 
 from littlefoot.artifact import Artifact, artifact, checkpoint, checksums, safetensors_io, tokenizer
 from littlefoot.artifact.json_files import read_json
+from littlefoot.artifact.linear import packed_layers
 from littlefoot.errors import ArtifactError, EngineError
 from littlefoot.network import names
 from littlefoot.network.config import ModelConfig
 from littlefoot.runtime import cache as cache_of_models
-from littlefoot.runtime.engine import create
 from littlefoot.runtime.native import engine as native
+from littlefoot.runtime.registry import create
 
 SIDE = (artifact.CONFIG, tokenizer.VOCABULARY, artifact.PREPROCESSOR, tokenizer.SETTINGS)
 WAVEFORM = noise(1200)
@@ -115,7 +116,7 @@ def run(loaded: Artifact) -> None:
         return
     kernels = native.available()
     with np.errstate(all="ignore"):  # weights may be any numbers
-        for kind in kernels[:1] if native.packed_layers(loaded) and kernels else ("off",):
+        for kind in kernels[:1] if packed_layers(loaded) and kernels else ("off",):
             logits = create(loaded, "onnxruntime", 1, "f32", cached=False, kernels=kind).run(WAVEFORM)
     frames = loaded.config.frames(len(WAVEFORM))
     assert logits.shape == (frames, loaded.config.vocab_size), logits.shape

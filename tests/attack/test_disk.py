@@ -16,7 +16,7 @@ from tones import write_recipe, write_set
 
 from littlefoot import artifact
 from littlefoot.runtime import cache
-from littlefoot.runtime.engine import create
+from littlefoot.runtime.registry import create
 
 pytestmark = pytest.mark.slow
 
@@ -65,7 +65,7 @@ def test_a_full_disk_ends_training_with_a_remedy_and_it_goes_on(tmp_path: Path, 
 FILL = """
 import json, sys
 from artifacts import noise, tiny
-from littlefoot.runtime.engine import create
+from littlefoot.runtime.registry import create
 sys.stdin.readline()
 print(json.dumps(create(tiny(int(sys.argv[1])), "openvino", 1, "f32").run(noise(2000)).tolist()))
 """

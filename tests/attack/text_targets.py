@@ -17,7 +17,7 @@ from campaign import Target
 from littlefoot.audio import manifest
 from littlefoot.compress import recipe as recipes
 from littlefoot.decode import arpa, hotwords, lexicon, ngram
-from littlefoot.training import pronunciations, train_config
+from littlefoot.training import pronunciations
 
 VOCABULARY = tiny().vocabulary
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -116,7 +116,7 @@ TARGETS = [
     Target(
         "recipes, training",
         lambda: [path.read_bytes() for path in _ALL if _is_training(path)],
-        partial(call, name="train.yaml", read=train_config.load_recipe),
+        partial(call, name="train.yaml", read=recipes.load),
         slowness=5,
     ),
 ]

@@ -7,39 +7,20 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from importlib.util import find_spec
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from littlefoot.artifact import Artifact
-from littlefoot.artifact.linear import FloatWeight, Weight, packed_layers, read, read_rounding, same
+from littlefoot.artifact.linear import packed_layers
 from littlefoot.audio import SAMPLE_RATE
 from littlefoot.errors import EngineError
 from littlefoot.network.config import ModelConfig
-from littlefoot.network.encoder import embed, head, transform
-from littlefoot.network.weights import expected_weights
-from littlefoot.runtime.native import layers
 from littlefoot.runtime.native.front_end import FrontEnd
-from littlefoot.runtime.native.layers import Array, Arrays
-from littlefoot.runtime.native.ops import (
-    Activate,
-    Add,
-    AddVector,
-    Attention,
-    Convolution,
-    Host,
-    Linear,
-    NativeOps,
-    Norm,
-    Product,
-    Step,
-    UnsupportedError,
-    fuse,
-)
-from littlefoot.runtime.protocols import Engine
+from littlefoot.runtime.native.program import Program
+from littlefoot.runtime.native.unsupported import UnsupportedError
+from littlefoot.runtime.protocols import Array, Engine, EngineSettings, Part
 from littlefoot.runtime.saturation import may_saturate
 
 log = logging.getLogger("littlefoot")
@@ -70,7 +51,46 @@ def available() -> list[str]:
     return list(littlefoot_native.available())
 
 
-def program(artifact: Artifact, kernels: str, threads: int) -> Program | None:
+def create(
+    artifact: Artifact, name: str, settings: EngineSettings, kernels: str, load: Callable[[Part], Engine]
+) -> NativeEngine | None:
+    """Load an artifact into the kernels; None if it is for an engine to run.
+
+    Args:
+        name: of the engine that was asked for, or ``auto``.
+        kernels: as ``chosen`` gives it.
+        load: makes an engine for a part that the kernels do not have.
+
+    Raises EngineError for kernels that were asked for by name and cannot run here.
+    """
+    program = packed_program(artifact, kernels, settings.threads)
+    if program is None:
+        free = (name, kernels) == ("auto", "auto") and settings.precision != "bf16"
+        return eight_bits(artifact, settings.threads) if free else None
+    features: Engine | None = front_end(artifact, program)
+    if features is None:
+        features = SlicedFrontEnd(load("features"), artifact.config)
+    made = NativeEngine(features, None if program.embeds else load("embedding"), program)
+    _warn_of_ignored(made, name, settings.precision)
+    return made
+
+
+def _warn_of_ignored(made: NativeEngine, name: str, precision: str) -> None:
+    """Warn of an engine or a precision that was asked for and has no effect."""
+    import littlefoot_native
+
+    remedy = "LITTLEFOOT_KERNELS=off expands packed weights to 8 bits for an engine"
+    if name != "auto" and made.name != name:
+        log.warning("the engine %s is not used: native kernels run the whole model (%s)", name, remedy)
+    computed = "bf16" if littlefoot_native.has_bfloat16(made.kernels) else "f32"
+    if precision not in ("auto", computed):
+        log.warning(
+            "precision %s has no effect on attention: the native kernels %s compute it in %s (%s)",
+            *(precision, made.kernels, computed, remedy),
+        )
+
+
+def packed_program(artifact: Artifact, kernels: str, threads: int) -> Program | None:
     """The Transformer and the head of an artifact with packed weights, or None where it has none.
 
     Where it cannot run, packed weights are expanded to 8 bits by the engine: None too, and a line in the log
@@ -107,255 +127,37 @@ def eight_bits(artifact: Artifact, threads: int) -> NativeEngine | None:
     """An artifact in 8 bits, all of it on the kernels, where these are faster than an engine (on processors
     without instructions for 8-bit products) or no engine is installed. None for everything else."""
     found = available()
-    static = artifact.config.littlefoot.get("quantization", {}).get("mode") == "static"
+    quantization = artifact.config.littlefoot.quantization
+    static = quantization is not None and quantization.mode == "static"
     faster = may_saturate() and found[:1] != ["scalar"]
     alone = not (find_spec("openvino") or find_spec("onnxruntime"))
     if not (static and found and (faster or alone)):
-        return None
-    if (features := front_end(artifact, found[0], threads)) is None:
         return None
     try:
         program = Program(artifact, found[0], threads)
     except UnsupportedError:
         return None
-    return NativeEngine(features, None, program) if program.embeds else None
+    features = front_end(artifact, program) if program.embeds else None
+    return None if features is None else NativeEngine(features, None, program)
 
 
-def front_end(artifact: Artifact, kernels: str, threads: int) -> FrontEnd | None:
+def front_end(artifact: Artifact, program: Program) -> FrontEnd | None:
     """The convolutions before a program; None where an engine has to run them."""
     try:
-        return FrontEnd(artifact, kernels, threads)
+        return FrontEnd(artifact, program)
     except UnsupportedError:
         return None
 
 
-class Program:
-    """A network behind its front end, or behind its positional convolution where that is not in few bits or
-    8: its steps, and the biases of its attentions."""
-
-    def __init__(self, artifact: Artifact, kernels: str, threads: int) -> None:
-        try:
-            self._write(artifact, kernels, threads, embeds=True)
-        except UnsupportedError:
-            self._write(artifact, kernels, threads, embeds=False)
-
-    def _write(self, artifact: Artifact, kernels: str, threads: int, embeds: bool) -> None:
-        import littlefoot_native
-
-        config = artifact.config
-        self.embeds = embeds
-        """Whether the program begins with the front end's features."""
-        width = config.conv_dim[-1] if embeds else config.hidden_size
-        self._program = littlefoot_native.Program(width, threads, kernels)
-        self.kernels: str = self._program.kernels
-
-        def product(
-            packed: npt.NDArray[np.uint8], columns: int, bits: int, levels: list[int], input_bits: int
-        ) -> Any:
-            return littlefoot_native.Product(packed, columns, bits, levels, input_bits, self.kernels)
-
-        self._biases = write(artifact, self._program, product, embeds)
-
-    @property
-    def bytes(self) -> int:
-        """Of the weights in memory."""
-        return int(self._program.bytes)
-
-    def run(self, x: Array) -> Array:
-        """Features (F, C), or the input of the first block (F, D) -> logits (F, V)."""
-        logits: Array = self._program.run(x, [total_bias(biases, len(x)) for biases in self._biases])
-        return logits
-
-
-def write(
-    artifact: Artifact, program: Any, product: Callable[..., Any], embeds: bool
-) -> list[tuple[Host, ...]]:
-    """Write the steps of a network into a program: the native package's, or a file's.
-
-    Args:
-        program: has the methods of ``littlefoot_native.Program`` that add steps.
-        product: as ``littlefoot_native.Product``, without the kernels: makes the matrix of a linear layer.
-        embeds: whether the program begins with the front end's features, or with the first block's input.
-
-    Returns the biases of the attentions, which ``total_bias`` adds up. Raises UnsupportedError for a network
-    that the kernels do not cover.
-    """
-    biases: list[tuple[Host, ...]] = []
-    _Writer(artifact, program, product, biases).write(_steps(artifact.weights, artifact.config, embeds))
-    return biases
-
-
-def total_bias(biases: tuple[Host, ...], frames: int) -> Array:
-    """The sum of biases (..., F, F) as (1 or H, F, F)."""
-    total = sum(np.asarray(bias.compute(frames), np.float32) for bias in biases)
-    return np.ascontiguousarray(np.asarray(total).reshape(-1, frames, frames))
-
-
-def _steps(weights: Arrays, config: ModelConfig, embeds: bool) -> dict[int, Step]:
-    ops = NativeOps(weights)
-    x = embed(ops, config, ops.input()) if embeds else ops.input()
-    head(ops, config, transform(ops, config, x)[-1])
-
-    def mergeable(a: str, b: str) -> bool:
-        one, other = read(a, weights), read(b, weights)
-        coding = layers.coding(one.weight)
-        return same(one.inputs, other.inputs) and coding == layers.coding(other.weight) is not None
-
-    return fuse(ops.steps, mergeable)
-
-
-class _Writer:
-    """Writes steps into a program of the native package."""
-
-    def __init__(
-        self,
-        artifact: Artifact,
-        program: Any,
-        product: Callable[..., Any],
-        biases: list[tuple[Host, ...]],
-    ) -> None:
-        self._weights, self._shapes = artifact.weights, expected_weights(artifact.config)
-        self._program, self._make_product, self._biases = program, product, biases
-        self._products: dict[tuple[str, ...], Any] = {}  # of layers that shared blocks use again and again
-        self._values: dict[int, int] = {0: 0}  # of each step
-
-    def write(self, steps: Mapping[int, Step]) -> None:
-        for number in sorted(steps):
-            step = steps[number]
-            if number == 0:
-                continue
-            try:
-                self._values[number] = self._step(step, steps)
-            except (ValueError, TypeError) as error:
-                names = type(step).__name__
-                if isinstance(step, Product):
-                    names = ", ".join(step.names) if isinstance(step, Linear) else step.name
-                raise EngineError(f"{names}: {error}") from error
-
-    def _step(self, step: Step, steps: Mapping[int, Step]) -> int:
-        value = self._values
-        match step:
-            case Linear():
-                return self._linear(step)
-            case Convolution():
-                return self._convolution(step)
-            case Norm():
-                weight, bias = layers.norm(self._weights, step.name)
-                made = self._program.layer_norm(value[step.source], weight, bias, step.eps)
-            case Add():
-                made = self._program.add(value[step.source], value[step.other])
-            case Activate():
-                made = self._program.activate(value[step.source], step.kind)
-            case AddVector():
-                made = self._program.add_vector(
-                    value[step.source], np.ascontiguousarray(step.vector.reshape(-1))
-                )
-            case Attention():
-                made = self._attention(step, steps)
-            case _:
-                raise UnsupportedError(f"the step {type(step).__name__}")
-        return int(made)
-
-    def _attention(self, step: Attention, steps: Mapping[int, Step]) -> Any:
-        values = [(self._values[number], 0) for number in (step.query, step.key, step.value)]
-        width = self._width(step.value, steps)
-        if step.query == step.value:  # one layer made all three
-            width //= 3
-            values = [(self._values[step.value], part * width) for part in range(3)]
-        bias = -1
-        if step.biases:
-            if step.biases not in self._biases:
-                self._biases.append(step.biases)
-            bias = self._biases.index(step.biases)
-        return self._program.attention(
-            *values,
-            heads=width // step.head_dim,
-            head_dim=step.head_dim,
-            scale=step.scale,
-            query_scale=self._score_scale(f"{step.name}.left"),
-            key_scale=self._score_scale(f"{step.name}.right"),
-            bias=bias,
-        )
-
-    def _score_scale(self, factor: str) -> float:
-        """The scale of a factor of the attention scores, if its 8 bits are symmetric; 0 otherwise."""
-        rounding = read_rounding(factor, self._weights)
-        if rounding is None or rounding.act_zero_point != 0 or rounding.bits != 8:
-            return 0.0
-        return float(rounding.act_scale)
-
-    def _width(self, number: int, steps: Mapping[int, Step]) -> int:
-        """Columns of a value that a linear layer made, alone or with others, or that is a sum with one."""
-        step = steps[number]
-        while isinstance(step, Activate | Add | AddVector):
-            step = steps[step.source]
-        if not isinstance(step, Linear):
-            raise UnsupportedError("attention over something other than linear layers")
-        return sum(len(self._weights[f"{name}.weight"]) for name in step.names)
-
-    def _linear(self, step: Linear) -> int:
-        source = self._values[step.source]
-        residual = -1 if step.residual is None else self._values[step.residual]
-        bias = self._bias(step)
-        stored = [read(name, self._weights) for name in step.names]
-        coding, weights = layers.coding(stored[0].weight), [layer.weight for layer in stored]
-        if coding is None:
-            plain = layers.array(self._weights, f"{step.names[0]}.weight")
-            return int(self._program.float_linear(source, plain, bias, step.activation, residual))
-        inputs = layers.inputs(stored[0].inputs)
-        input_bits = inputs.pop("input_bits")
-        if step.names not in self._products:
-            self._products[step.names] = self._product(step, weights, input_bits)
-        scales = [weight.scale for weight in weights if not isinstance(weight, FloatWeight)]
-        return int(
-            self._program.packed_linear(
-                source,
-                self._products[step.names],
-                np.ascontiguousarray(np.concatenate(scales), np.float32),
-                **inputs,
-                bias=bias,
-                activation=step.activation,
-                residual=residual,
-            )
-        )
-
-    def _product(self, step: Linear, weights: Sequence[Weight], input_bits: int) -> Any:
-        """The matrix of a linear layer, packed for the kernels; of several, one below the other."""
-        coding = layers.coding(weights[0])
-        assert coding is not None  # others have no such matrix
-        bits, levels = coding
-        columns = self._shapes[f"{step.names[0]}.weight"][1]
-        packed = np.concatenate([layers.stored(weight) for weight in weights]).view(np.uint8)
-        return self._make_product(packed, columns, bits, list(levels), input_bits)
-
-    def _convolution(self, step: Convolution) -> int:
-        return int(
-            self._program.packed_convolution(
-                self._values[step.source],
-                groups=step.groups,
-                behind=step.behind,
-                **layers.convolution(self._weights, step.name),
-                activation=step.activation,
-                residual=-1 if step.residual is None else self._values[step.residual],
-            )
-        )
-
-    def _bias(self, step: Linear) -> Array | None:
-        """The bias of one layer or of several, one behind the other; None where none has any."""
-        if not any(f"{name}.bias" in self._weights for name in step.names):
-            return None
-        none = [np.zeros(len(self._weights[f"{name}.weight"]), np.float32) for name in step.names]
-        found = [
-            self._weights.get(f"{name}.bias", zeros) for name, zeros in zip(step.names, none, strict=True)
-        ]
-        return np.ascontiguousarray(np.concatenate(found), np.float32)
-
-
-class NativeEngine:
+class NativeEngine(Engine):
     """A front end, an engine for the positional convolution where the program cannot, and a program from
-    there on. Program and front end of the kernels have locks of their own."""
+    there on.
 
-    def __init__(self, features: Engine | FrontEnd, embedding: Engine | None, program: Program) -> None:
+    A front end and a program of the kernels share their threads, and with these one lock: threads that call
+    ``run`` take turns at each, however many runs the settings allow side by side.
+    """
+
+    def __init__(self, features: Engine, embedding: Engine | None, program: Program) -> None:
         self.name, self.kernels = (embedding or features).name, program.kernels
         self._features, self._embedding, self._program = features, embedding, program
 
@@ -366,11 +168,9 @@ class NativeEngine:
         return self._program.run(x)
 
 
-class SlicedFrontEnd:
+class SlicedFrontEnd(Engine):
     """An engine's front end, slice by slice: between convolutions half a second fits in the cache, an hour
     not in memory."""
-
-    kernels = "none"
 
     def __init__(self, features: Engine, config: ModelConfig) -> None:
         self.name, self._features, self._config = features.name, features, config

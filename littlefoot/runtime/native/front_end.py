@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,7 +16,9 @@ from littlefoot.errors import EngineError
 from littlefoot.network.encoder import front_end
 from littlefoot.runtime.native import layers
 from littlefoot.runtime.native.layers import Array, Arrays
-from littlefoot.runtime.native.ops import UnsupportedError
+from littlefoot.runtime.native.program import Program
+from littlefoot.runtime.native.unsupported import LimitedOps, UnsupportedError
+from littlefoot.runtime.protocols import Engine
 
 
 @dataclass(frozen=True)
@@ -46,15 +48,12 @@ class Waves:
 
 
 @dataclass
-class FrontEndOps:
+class FrontEndOps(LimitedOps):
     """Plays the front end into ``layers``. Raises UnsupportedError for what the native one does not have."""
 
     layers: list[ConvLayer] = field(default_factory=list)
     gain: float = 1.0
     """Of the waveform."""
-
-    def segment(self, name: str, part: Callable[..., Any], *values: Any) -> Any:
-        return part(*values)
 
     def reshape(self, x: Waves, shape: Sequence[int]) -> Waves:
         return x  # a channel, of the waveform
@@ -87,15 +86,8 @@ class FrontEndOps:
         self.layers[-1] = replace(self.layers[-1], **changes)
         return Waves(self)
 
-    def _missing(self, *values: Any, **settings: Any) -> Any:
-        raise UnsupportedError("this front end")
 
-    linear = fixed_conv1d = log = softmax = matmul = sum = clip = slice = concat = last = _missing
-    less = gather = positions = valid = sigmoid = weight = constant = dropout = mask_spans = _missing
-    begin_anywhere = _missing
-
-
-class FrontEnd:
+class FrontEnd(Engine):
     """From the waveform to features, without an engine.
 
     Raises UnsupportedError for spectrograms, and for layers in floating point or without fixed scales.
@@ -103,10 +95,9 @@ class FrontEnd:
 
     name = "native"
 
-    def __init__(self, artifact: Artifact, kernels: str, threads: int) -> None:
-        import littlefoot_native
-
-        self._front_end = littlefoot_native.FrontEnd(threads, kernels)
+    def __init__(self, artifact: Artifact, program: Program) -> None:
+        """``program`` runs what follows. Both share its threads: one of them computes at a time."""
+        self._front_end = program.front_end()
         write(artifact, self._front_end)
 
     @property

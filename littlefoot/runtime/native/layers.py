@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from littlefoot.artifact.linear import FloatWeight, PackedWeight, Rounding, Weight, read
 from littlefoot.artifact.packing import pack
-from littlefoot.runtime.native.ops import UnsupportedError
+from littlefoot.runtime.native.unsupported import UnsupportedError
 
 Array = npt.NDArray[np.float32]
 Arrays = Mapping[str, npt.NDArray[Any]]

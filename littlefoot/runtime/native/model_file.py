@@ -34,9 +34,10 @@ from littlefoot.audio import SAMPLE_RATE
 from littlefoot.errors import ArtifactError, ConfigError
 from littlefoot.network.config import ModelConfig
 from littlefoot.network.encoder import MASKED_SCORE
-from littlefoot.runtime.native import engine, front_end
+from littlefoot.runtime.native import front_end, program
 from littlefoot.runtime.native.layers import Array
-from littlefoot.runtime.native.ops import Host, UnsupportedError
+from littlefoot.runtime.native.steps import Host
+from littlefoot.runtime.native.unsupported import UnsupportedError
 from littlefoot.system import atomic
 
 MAGIC = b"\x89LFM\r\n\x1a\n"
@@ -87,7 +88,7 @@ def encode(artifact: Artifact, name: str, licence: str | None = None) -> bytes:
 
 def _information(artifact: Artifact, name: str, licence: str | None) -> dict[str, Any]:
     """What ``littlefoot-run --info`` shows."""
-    config = artifact.config
+    config, quantization = artifact.config, artifact.config.littlefoot.quantization
     found = re.match(r"---\n(?:.*\n)*?license:\s*(\S+)", artifact.card)
     return {
         "name": name,
@@ -96,7 +97,7 @@ def _information(artifact: Artifact, name: str, licence: str | None) -> dict[str
         "parameters": artifact.parameters,
         "frame_ms": config.frame_ms,
         "latency_ms": config.algorithmic_latency_ms,
-        "quantization": config.littlefoot.get("quantization"),
+        "quantization": quantization and quantization.to_dict(),
         "tokens": artifact.vocabulary.tokens,
         "card": artifact.card,
     }
@@ -154,7 +155,7 @@ class _Body:
         self.front_end = _FrontEnd(self)
         front_end.write(artifact, self.front_end)
         self.program = _Program(self, artifact.config.conv_dim[-1])
-        biases = engine.write(artifact, self.program, self.matrix, embeds=True)
+        biases = program.write(artifact, self.program, self.matrix, embeds=True)
         _check_masks(artifact.config, biases)
 
     def tensor(self, array: npt.NDArray[Any]) -> int:
@@ -355,7 +356,7 @@ def _check_masks(config: ModelConfig, biases: list[tuple[Host, ...]]) -> None:
         begin = frame[:, None] // max(1, chunk) * chunk
         seen = (frame >= begin - left) & (frame < begin + chunk)
         mask = np.where(seen, 0, MASKED_SCORE).astype(np.float32)
-        if not (chunk and np.array_equal(engine.total_bias(bias, len(frame))[0], mask)):
+        if not (chunk and np.array_equal(program.total_bias(bias, len(frame))[0], mask)):
             raise UnsupportedError("attention scores with a bias other than a mask of chunks")
 
 

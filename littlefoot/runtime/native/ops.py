@@ -8,44 +8,26 @@ are computed with numpy when a recording comes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from littlefoot.errors import LittlefootError
-
-Array = npt.NDArray[Any]
-
-
-class UnsupportedError(LittlefootError):
-    """A network has an operation that the native program does not have."""
-
-
-@dataclass(frozen=True)
-class Host:
-    """A value that depends on the number of frames only, without the batch."""
-
-    compute: Callable[[int], Array]
-
-    def _with(self, other: Host | float, operation: Callable[[Any, Any], Any]) -> Host:
-        if isinstance(other, Host):
-            return Host(lambda frames: operation(self.compute(frames), other.compute(frames)))
-        return Host(lambda frames: operation(self.compute(frames), other))
-
-    def __add__(self, other: Host | float) -> Host:
-        return self._with(other, np.add)
-
-    def __sub__(self, other: Host | float) -> Host:
-        return self._with(other, np.subtract)
-
-    def __mul__(self, other: Host | float) -> Host:
-        return self._with(other, np.multiply)
-
-    def __floordiv__(self, other: int) -> Host:
-        return self._with(other, np.floor_divide)
+from littlefoot.runtime.native.steps import (
+    Activate,
+    Add,
+    AddVector,
+    Array,
+    Attention,
+    Convolution,
+    Host,
+    Input,
+    Linear,
+    Norm,
+    Step,
+)
+from littlefoot.runtime.native.unsupported import LimitedOps, UnsupportedError
 
 
 @dataclass(frozen=True)
@@ -60,8 +42,8 @@ class Rows:
         if self.factor != 1.0 or (isinstance(other, Rows) and other.factor != 1.0):
             raise UnsupportedError("a sum of scaled values")
         if isinstance(other, Host):
-            return self.ops.record(AddVector(self.step, other.compute(0)))
-        return self.ops.record(Add(self.step, other.step))
+            return self.ops.record(AddVector((self.step,), other.compute(0)))
+        return self.ops.record(Add((self.step, other.step)))
 
     def __mul__(self, factor: float) -> Rows:
         if not isinstance(factor, float):
@@ -107,93 +89,8 @@ class Mixed:
     value: Heads
 
 
-@dataclass(frozen=True)
-class Input:
-    """The program's input."""
-
-
-@dataclass(frozen=True)
-class Linear:
-    """``name`` of each of the layers whose outputs stand side by side."""
-
-    names: tuple[str, ...]
-    source: int
-    activation: str = "none"
-    residual: int | None = None
-
-
-@dataclass(frozen=True)
-class Convolution:
-    """Over time, in groups of channels, with as many outputs as frames."""
-
-    name: str
-    source: int
-    behind: int
-    """Frames before its own that it sees."""
-    groups: int
-    activation: str = "none"
-    residual: int | None = None
-
-
-@dataclass(frozen=True)
-class Activate:
-    source: int
-    kind: str
-
-
-@dataclass(frozen=True)
-class Norm:
-    source: int
-    name: str | None
-    eps: float
-
-
-@dataclass(frozen=True)
-class Add:
-    source: int
-    other: int
-
-
-@dataclass(frozen=True)
-class AddVector:
-    source: int
-    vector: Array
-
-
-@dataclass(frozen=True)
-class Attention:
-    query: int
-    key: int
-    value: int
-    head_dim: int
-    scale: float
-    name: str | None
-    """Of the product of queries and keys."""
-    biases: tuple[Host, ...]
-
-
-Product = Linear | Convolution
-"""What may have an activation and a residual."""
-
-Step = Input | Product | Activate | Norm | Add | AddVector | Attention
-
-
-def sources(step: Step) -> list[int]:
-    """The steps whose outputs a step reads."""
-    match step:
-        case Linear() | Convolution():
-            return [step.source] if step.residual is None else [step.source, step.residual]
-        case Activate() | Norm() | AddVector():
-            return [step.source]
-        case Add():
-            return [step.source, step.other]
-        case Attention():
-            return [step.query, step.key, step.value]
-    return []
-
-
 @dataclass
-class NativeOps:
+class NativeOps(LimitedOps):
     """Plays the encoder into ``steps``. Raises UnsupportedError for what a program does not have.
 
     Args:
@@ -201,7 +98,7 @@ class NativeOps:
     """
 
     weights: Mapping[str, Array]
-    steps: list[Step] = field(default_factory=lambda: [Input()])
+    steps: list[Step] = field(default_factory=lambda: [Input(())])
 
     def input(self) -> Rows:
         return Rows(self, 0)
@@ -210,32 +107,23 @@ class NativeOps:
         self.steps.append(step)
         return Rows(self, len(self.steps) - 1)
 
-    def segment(self, name: str, part: Callable[..., Any], *values: Any) -> Any:
-        return part(*values)
-
     def linear(self, x: Rows, name: str) -> Rows:
-        return self.record(Linear((name,), _plain(x)))
+        return self.record(Linear((_plain(x),), (name,)))
 
     def conv1d(
         self, x: Any, name: str, stride: int = 1, padding: tuple[int, int] = (0, 0), groups: int = 1
     ) -> Columns:
         if not isinstance(x, Columns) or stride != 1 or groups == 1:
             raise UnsupportedError("a convolution other than over positions")
-        return Columns(self.record(Convolution(name, _plain(x.rows), padding[0], groups)))
-
-    def mask_spans(self, x: Rows) -> Rows:
-        return x
-
-    def begin_anywhere(self, positions: Host, count: int) -> Host:
-        raise UnsupportedError("sinusoidal positions")
+        return Columns(self.record(Convolution((_plain(x.rows),), (name,), behind=padding[0], groups=groups)))
 
     def layer_norm(self, x: Rows, name: str | None, eps: float, axis: int = -1) -> Rows:
-        return self.record(Norm(_plain(x), name, eps))
+        return self.record(Norm((_plain(x),), name, eps))
 
     def activation(self, x: Any, kind: str) -> Any:
         if isinstance(x, Columns):
             return Columns(self.activation(x.rows, kind))
-        return self.record(Activate(_plain(x), kind))
+        return self.record(Activate((_plain(x),), kind))
 
     def softmax(self, x: Scores) -> Scores:
         return x
@@ -257,9 +145,7 @@ class NativeOps:
             scale = scores.query.rows.factor * scores.key.rows.factor
             return self.record(
                 Attention(
-                    scores.query.rows.step,
-                    scores.key.rows.step,
-                    _plain(x.value.rows),
+                    (scores.query.rows.step, scores.key.rows.step, _plain(x.value.rows)),
                     x.value.width,
                     scale,
                     scores.name,
@@ -298,105 +184,8 @@ class NativeOps:
     def gather(self, table: Host, indices: Host) -> Host:
         return Host(lambda frames: table.compute(frames)[indices.compute(frames)])
 
-    def dropout(self, x: Any, probability: float) -> Any:
-        return x
-
-    def _missing(self, *arguments: Any, **settings: Any) -> Any:
-        raise UnsupportedError("an operation beyond linear layers, norms and attention")
-
-    fixed_conv1d = group_norm = affine = log = sigmoid = sum = _missing
-    slice = concat = last = valid = _missing
-
 
 def _plain(x: Any) -> int:
     if not isinstance(x, Rows) or x.factor != 1.0:
         raise UnsupportedError("a layer whose input is not a plain value")
     return x.step
-
-
-def fuse(steps: Sequence[Step], mergeable: Callable[[str, str], bool]) -> dict[int, Step]:
-    """The steps that are left, by their numbers: activations and residuals join the products before them, and
-    linear layers that read the same rounded value for one attention become one.
-
-    Args:
-        mergeable: whether two layers may be computed as one.
-    """
-    left: dict[int, Step] = dict(enumerate(steps))
-
-    def uses(number: int) -> list[Step]:
-        return [step for step in left.values() if number in sources(step)]
-
-    def absorb(number: int, into: int, step: Step) -> None:
-        left[into] = step
-        del left[number]
-        for at, other in left.items():
-            left[at] = _renamed(other, number, into)
-
-    for number, step in list(left.items()):
-        step = left[number]
-        if isinstance(step, Activate):
-            before = left[step.source]
-            if isinstance(before, Product) and before.residual is None and len(uses(step.source)) == 1:
-                absorb(number, step.source, replace(before, activation=step.kind))
-        elif isinstance(step, Add):
-            for source, other in ((step.other, step.source), (step.source, step.other)):
-                summand = _first_of_sum(left, source)
-                before = left[summand]
-                if (
-                    isinstance(before, Product)
-                    and before.residual is None
-                    and other < summand
-                    and len(uses(source)) == len(uses(summand)) == 1
-                ):
-                    left[summand] = replace(before, residual=other)
-                    absorb(number, source, left[source])
-                    break
-    for step in list(left.values()):
-        if isinstance(step, Attention):
-            _merge(left, step, mergeable)
-    return left
-
-
-def _first_of_sum(steps: Mapping[int, Step], number: int) -> int:
-    """Of products that are each other's residuals, the one that has none."""
-    step = steps[number]
-    while isinstance(step, Product) and step.residual is not None:
-        number, step = step.residual, steps[step.residual]
-    return number
-
-
-def _renamed(step: Step, old: int, new: int) -> Step:
-    changed: dict[str, Any] = {
-        name: new
-        for name in ("source", "other", "residual", "query", "key", "value")
-        if getattr(step, name, None) == old
-    }
-    return replace(step, **changed) if changed else step
-
-
-def _merge(left: dict[int, Step], attention: Attention, mergeable: Callable[[str, str], bool]) -> None:
-    """Make query, key and value of an attention one linear layer, the names in this order."""
-    numbers = (attention.query, attention.key, attention.value)
-    layers = [left.get(number) for number in numbers]
-    if len(set(numbers)) < 3 or not all(
-        isinstance(layer, Linear)
-        and len(layer.names) == 1
-        and layer.activation == "none"
-        and layer.residual is None
-        for layer in layers
-    ):
-        return
-    linear = [layer for layer in layers if isinstance(layer, Linear)]
-    first = linear[0]
-    same = all(layer.source == first.source and mergeable(first.names[0], layer.names[0]) for layer in linear)
-    only = all(sum(number in sources(step) for step in left.values()) == 1 for number in numbers)
-    if same and only:
-        at = min(numbers)
-        left[at] = Linear(tuple(layer.names[0] for layer in linear), first.source)
-        for number in numbers:
-            if number != at:
-                del left[number]
-        for other, step in left.items():
-            if step is attention:
-                left[other] = replace(attention, query=at, key=at, value=at)
-                break

@@ -1,0 +1,257 @@
+"""A network as a program of the native package: steps over packed weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from littlefoot.artifact import Artifact
+from littlefoot.artifact.linear import FloatWeight, Weight, read, read_rounding, same
+from littlefoot.errors import EngineError
+from littlefoot.network.config import ModelConfig
+from littlefoot.network.encoder import embed, head, transform
+from littlefoot.network.weights import expected_weights
+from littlefoot.runtime.native import layers
+from littlefoot.runtime.native.fusion import fuse
+from littlefoot.runtime.native.layers import Array, Arrays
+from littlefoot.runtime.native.ops import NativeOps
+from littlefoot.runtime.native.steps import (
+    Activate,
+    Add,
+    AddVector,
+    Attention,
+    Convolution,
+    Host,
+    Linear,
+    Norm,
+    Product,
+    Step,
+)
+from littlefoot.runtime.native.unsupported import UnsupportedError
+
+
+class Program:
+    """A network behind its front end, or behind its positional convolution where that is not in few bits or
+    8: its steps, and the biases of its attentions."""
+
+    def __init__(self, artifact: Artifact, kernels: str, threads: int) -> None:
+        try:
+            self._write(artifact, kernels, threads, embeds=True)
+        except UnsupportedError:
+            self._write(artifact, kernels, threads, embeds=False)
+
+    def _write(self, artifact: Artifact, kernels: str, threads: int, embeds: bool) -> None:
+        import littlefoot_native
+
+        config = artifact.config
+        self.embeds = embeds
+        """Whether the program begins with the front end's features."""
+        width = config.conv_dim[-1] if embeds else config.hidden_size
+        self._program = littlefoot_native.Program(width, threads, kernels)
+        self.kernels: str = self._program.kernels
+
+        def product(
+            packed: npt.NDArray[np.uint8], columns: int, bits: int, levels: list[int], input_bits: int
+        ) -> Any:
+            return littlefoot_native.Product(packed, columns, bits, levels, input_bits, self.kernels)
+
+        self._biases = write(artifact, self._program, product, embeds)
+
+    @property
+    def bytes(self) -> int:
+        """Of the weights in memory."""
+        return int(self._program.bytes)
+
+    def front_end(self) -> Any:
+        """Make a native front end without layers that shares the program's threads."""
+        return self._program.front_end()
+
+    def run(self, x: Array) -> Array:
+        """Features (F, C), or the input of the first block (F, D) -> logits (F, V)."""
+        logits: Array = self._program.run(x, [total_bias(biases, len(x)) for biases in self._biases])
+        return logits
+
+
+def write(
+    artifact: Artifact, program: Any, product: Callable[..., Any], embeds: bool
+) -> list[tuple[Host, ...]]:
+    """Write the steps of a network into a program: the native package's, or a file's.
+
+    Args:
+        program: has the methods of ``littlefoot_native.Program`` that add steps.
+        product: as ``littlefoot_native.Product``, without the kernels: makes the matrix of a linear layer.
+        embeds: whether the program begins with the front end's features, or with the first block's input.
+
+    Returns the biases of the attentions, which ``total_bias`` adds up. Raises UnsupportedError for a network
+    that the kernels do not cover.
+    """
+    biases: list[tuple[Host, ...]] = []
+    _Writer(artifact, program, product, biases).write(_steps(artifact.weights, artifact.config, embeds))
+    return biases
+
+
+def total_bias(biases: tuple[Host, ...], frames: int) -> Array:
+    """The sum of biases (..., F, F) as (1 or H, F, F)."""
+    total = sum(np.asarray(bias.compute(frames), np.float32) for bias in biases)
+    return np.ascontiguousarray(np.asarray(total).reshape(-1, frames, frames))
+
+
+def _steps(weights: Arrays, config: ModelConfig, embeds: bool) -> dict[int, Step]:
+    ops = NativeOps(weights)
+    x = embed(ops, config, ops.input()) if embeds else ops.input()
+    head(ops, config, transform(ops, config, x)[-1])
+
+    def mergeable(a: str, b: str) -> bool:
+        one, other = read(a, weights), read(b, weights)
+        coding = layers.coding(one.weight)
+        return same(one.inputs, other.inputs) and coding == layers.coding(other.weight) is not None
+
+    return fuse(ops.steps, mergeable)
+
+
+class _Writer:
+    """Writes steps into a program of the native package."""
+
+    def __init__(
+        self,
+        artifact: Artifact,
+        program: Any,
+        product: Callable[..., Any],
+        biases: list[tuple[Host, ...]],
+    ) -> None:
+        self._weights, self._shapes = artifact.weights, expected_weights(artifact.config)
+        self._program, self._make_product, self._biases = program, product, biases
+        self._products: dict[tuple[str, ...], Any] = {}  # of layers that shared blocks use again and again
+        self._values: dict[int, int] = {0: 0}  # of each step
+
+    def write(self, steps: Mapping[int, Step]) -> None:
+        for number in sorted(steps):
+            step = steps[number]
+            if number == 0:
+                continue
+            try:
+                self._values[number] = self._step(step, steps)
+            except (ValueError, TypeError) as error:
+                names = ", ".join(step.names) if isinstance(step, Product) else type(step).__name__
+                raise EngineError(f"{names}: {error}") from error
+
+    def _step(self, step: Step, steps: Mapping[int, Step]) -> int:
+        values = [self._values[number] for number in step.inputs]
+        match step:
+            case Linear():
+                return self._linear(step)
+            case Convolution():
+                return self._convolution(step)
+            case Norm():
+                weight, bias = layers.norm(self._weights, step.name)
+                made = self._program.layer_norm(*values, weight, bias, step.eps)
+            case Add():
+                made = self._program.add(*values)
+            case Activate():
+                made = self._program.activate(*values, step.kind)
+            case AddVector():
+                made = self._program.add_vector(*values, np.ascontiguousarray(step.vector.reshape(-1)))
+            case Attention():
+                made = self._attention(step, steps)
+            case _:
+                raise UnsupportedError(f"the step {type(step).__name__}")
+        return int(made)
+
+    def _attention(self, step: Attention, steps: Mapping[int, Step]) -> Any:
+        values = [(self._values[number], 0) for number in step.inputs]
+        width = self._width(step.inputs[2], steps)
+        if len(set(step.inputs)) == 1:  # one layer made all three
+            width //= 3
+            values = [(value, part * width) for part, (value, _) in enumerate(values)]
+        bias = -1
+        if step.biases:
+            if step.biases not in self._biases:
+                self._biases.append(step.biases)
+            bias = self._biases.index(step.biases)
+        return self._program.attention(
+            *values,
+            heads=width // step.head_dim,
+            head_dim=step.head_dim,
+            scale=step.scale,
+            query_scale=self._score_scale(f"{step.name}.left"),
+            key_scale=self._score_scale(f"{step.name}.right"),
+            bias=bias,
+        )
+
+    def _score_scale(self, factor: str) -> float:
+        """The scale of a factor of the attention scores, if its 8 bits are symmetric; 0 otherwise."""
+        rounding = read_rounding(factor, self._weights)
+        if rounding is None or rounding.act_zero_point != 0 or rounding.bits != 8:
+            return 0.0
+        return float(rounding.act_scale)
+
+    def _width(self, number: int, steps: Mapping[int, Step]) -> int:
+        """Columns of a value that a linear layer made, alone or with others, or that is a sum with one."""
+        step = steps[number]
+        while isinstance(step, Activate | Add | AddVector):
+            step = steps[step.inputs[0]]
+        if not isinstance(step, Linear):
+            raise UnsupportedError("attention over something other than linear layers")
+        return sum(len(self._weights[f"{name}.weight"]) for name in step.names)
+
+    def _linear(self, step: Linear) -> int:
+        source, residual = self._values[step.inputs[0]], self._residual(step)
+        bias = self._bias(step)
+        stored = [read(name, self._weights) for name in step.names]
+        coding, weights = layers.coding(stored[0].weight), [layer.weight for layer in stored]
+        if coding is None:
+            plain = layers.array(self._weights, f"{step.names[0]}.weight")
+            return int(self._program.float_linear(source, plain, bias, step.activation, residual))
+        inputs = layers.inputs(stored[0].inputs)
+        input_bits = inputs.pop("input_bits")
+        if step.names not in self._products:
+            self._products[step.names] = self._product(step, weights, input_bits)
+        scales = [weight.scale for weight in weights if not isinstance(weight, FloatWeight)]
+        return int(
+            self._program.packed_linear(
+                source,
+                self._products[step.names],
+                np.ascontiguousarray(np.concatenate(scales), np.float32),
+                **inputs,
+                bias=bias,
+                activation=step.activation,
+                residual=residual,
+            )
+        )
+
+    def _product(self, step: Linear, weights: Sequence[Weight], input_bits: int) -> Any:
+        """The matrix of a linear layer, packed for the kernels; of several, one below the other."""
+        coding = layers.coding(weights[0])
+        assert coding is not None  # others have no such matrix
+        bits, levels = coding
+        columns = self._shapes[f"{step.names[0]}.weight"][1]
+        packed = np.concatenate([layers.stored(weight) for weight in weights]).view(np.uint8)
+        return self._make_product(packed, columns, bits, list(levels), input_bits)
+
+    def _convolution(self, step: Convolution) -> int:
+        return int(
+            self._program.packed_convolution(
+                self._values[step.inputs[0]],
+                groups=step.groups,
+                behind=step.behind,
+                **layers.convolution(self._weights, *step.names),
+                activation=step.activation,
+                residual=self._residual(step),
+            )
+        )
+
+    def _residual(self, step: Product) -> int:
+        return -1 if step.residual is None else self._values[step.residual]
+
+    def _bias(self, step: Linear) -> Array | None:
+        """The bias of one layer or of several, one behind the other; None where none has any."""
+        if not any(f"{name}.bias" in self._weights for name in step.names):
+            return None
+        none = [np.zeros(len(self._weights[f"{name}.weight"]), np.float32) for name in step.names]
+        found = [
+            self._weights.get(f"{name}.bias", zeros) for name, zeros in zip(step.names, none, strict=True)
+        ]
+        return np.ascontiguousarray(np.concatenate(found), np.float32)

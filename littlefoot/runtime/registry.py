@@ -1,0 +1,102 @@
+"""The registry of engines, and the choice among them."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from littlefoot.artifact import Artifact
+from littlefoot.errors import ConfigError, EngineError
+from littlefoot.runtime.native import engine as native
+from littlefoot.runtime.onnxruntime import ONNXRuntime
+from littlefoot.runtime.openvino import OpenVINO
+from littlefoot.runtime.protocols import Backend, Engine, EngineSettings, Part, StreamEngine
+from littlefoot.system import machine
+
+BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (OpenVINO(), ONNXRuntime())}
+"""Every engine by its name. A new one is a module with a ``Backend``, and its entry here."""
+
+
+def create(
+    artifact: Artifact,
+    name: str = "auto",
+    threads: int | None = None,
+    precision: str = "auto",
+    cached: bool = True,
+    parallel: int = 1,
+    kernels: str | None = None,
+) -> Engine:
+    """Load an artifact into an engine.
+
+    Args:
+        name: a key of ``BACKENDS``, or ``auto``: whichever is the fastest for the artifact, which may be the
+            native kernels alone. They run packed weights under any name; a warning says where that leaves
+            the engine or the precision without effect.
+        threads: processor threads, all by default.
+        precision: of what is not quantized. ``f32``, ``bf16`` (OpenVINO, on processors that have it), or
+            ``auto``: bf16 for a quantized artifact where the processor has it, f32 otherwise.
+        cached: keep the compiled model on disk; not worth it for a model that is tried once.
+        parallel: how many runs are computed side by side; they share the threads.
+        kernels: what runs a Transformer whose weights are packed (``littlefoot.runtime.native``): ``auto``, a
+            set of kernels by name, or ``off``, which expands them to 8 bits; None: ``$LITTLEFOOT_KERNELS``,
+            or auto.
+
+    Raises:
+        ConfigError: an unknown precision, or a number of threads below 1.
+        EngineError: an unknown name, a precision that the engine or processor does not have, kernels that
+            cannot run here, OpenVINO is not installed, or the engine refused the model.
+        MissingExtraError: ONNX Runtime is not installed.
+    """
+    settings = _checked(name, threads, precision, cached, parallel)
+    load = partial(_load, artifact, name, settings)
+    return native.create(artifact, name, settings, native.chosen(kernels), load) or load("whole")
+
+
+def create_stream(
+    artifact: Artifact,
+    name: str = "auto",
+    threads: int | None = None,
+    precision: str = "auto",
+    parallel: int = 1,
+    cached: bool = True,
+) -> StreamEngine:
+    """Load a streaming model, for its chunks; arguments and errors as those of ``create``."""
+    settings = _checked(name, threads, precision, cached, parallel)
+    return _backend(artifact, name, settings).create_stream(artifact, settings)
+
+
+def installed() -> list[str]:
+    """Return the names of the engines that can be used here."""
+    return [name for name, backend in BACKENDS.items() if backend.installed()]
+
+
+def _checked(name: str, threads: int | None, precision: str, cached: bool, parallel: int) -> EngineSettings:
+    known = list(dict.fromkeys(entry for backend in BACKENDS.values() for entry in backend.precisions))
+    if precision not in known:
+        raise ConfigError(f"precision '{precision}' is unknown: use one of {', '.join(known)}")
+    if name not in ("auto", *BACKENDS):
+        *names, last = "auto", *BACKENDS
+        raise EngineError(f"engine '{name}' is unknown: use {', '.join(names)} or {last}")
+    if threads is not None and threads < 1:
+        raise ConfigError(f"threads must be at least 1, not {threads}: leave it out for all")
+    return EngineSettings(threads or machine.threads(), precision, cached, parallel)
+
+
+def _backend(artifact: Artifact, name: str, settings: EngineSettings) -> Backend:
+    """The engine of this name, or the best one. Raises EngineError if it does not have the precision."""
+    backend = BACKENDS[_best(artifact) if name == "auto" else name]
+    if settings.precision not in backend.precisions:
+        others = [other.name for other in BACKENDS.values() if settings.precision in other.precisions]
+        raise EngineError(
+            f"precision {settings.precision}: {backend.name} computes in {backend.precisions[-1]}, use that "
+            f"or the engine {' or '.join(others)}"
+        )
+    return backend
+
+
+def _best(artifact: Artifact) -> str:
+    """The installed engine of the highest rank; the first of all if none is, whose error says what to do."""
+    return max(installed(), key=lambda name: BACKENDS[name].rank(artifact), default=next(iter(BACKENDS)))
+
+
+def _load(artifact: Artifact, name: str, settings: EngineSettings, part: Part) -> Engine:
+    return _backend(artifact, name, settings).create(artifact, settings, part)

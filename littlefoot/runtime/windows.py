@@ -1,0 +1,124 @@
+"""Recordings of any length, window by window: memory stays bounded, and frames keep their times."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from littlefoot.artifact.vocabulary import Vocabulary
+from littlefoot.audio import SAMPLE_RATE, reading
+from littlefoot.audio.vad.detector import Detector
+from littlefoot.audio.vad.stretches import stretches
+from littlefoot.network.config import ModelConfig
+from littlefoot.runtime.protocols import Array, Engine
+from littlefoot.transcript.results import Word
+
+WINDOW_SECONDS = 20.0
+"""Longer audio is recognised in windows of this length, so that memory stays bounded."""
+CONTEXT_SECONDS = 2.0
+"""What a window sees of its neighbours on each side without deciding about it."""
+_CERTAIN = 30.0
+"""A logit besides zeros: a posterior of one."""
+
+
+Heard = Callable[[float, list[Word]], None]
+"""Told how a transcription goes on: seconds of audio read so far, and the words that were complete since."""
+
+
+class CountedBlocks:
+    """Blocks of samples, whose length is counted while they are read."""
+
+    def __init__(self, blocks: Iterator[Array], heard: Heard | None) -> None:
+        self.seconds = 0.0
+        self._blocks, self._heard, self._samples = blocks, heard, 0
+
+    def __iter__(self) -> Iterator[Array]:
+        for block in self._blocks:
+            self._samples += len(block)
+            self.seconds = self._samples / SAMPLE_RATE
+            if self._heard is not None:
+                self._heard(self.seconds, [])
+            yield block
+
+
+@dataclass(frozen=True)
+class WindowedLogits:
+    """The logits (F, V) of recordings whose samples arrive in blocks (N,), piece by piece."""
+
+    engine: Engine
+    config: ModelConfig
+    vocabulary: Vocabulary
+    normalize: bool
+    """True if every window is brought to zero mean and unit variance."""
+
+    def whole(self, blocks: Iterable[Array]) -> Iterator[Array]:
+        """Compute all of a recording: the decided frames of each window."""
+        for window in windows(blocks, self.config.frames, self.config.stride):
+            prepared = reading.normalize(window.samples) if self.normalize else window.samples
+            yield self.engine.run(prepared)[window.first_frame : window.end_frame]
+
+    def speech(self, blocks: Iterator[Array], detector: Detector | None) -> Iterator[Array]:
+        """Compute the speech of a recording. The frames of gaps are made up: a word delimiter, then blanks.
+
+        A recording of one block is computed whole, and any without a detector.
+        """
+        start = list(itertools.islice(blocks, 2))
+        blocks = itertools.chain(start, blocks)
+        if detector is None or len(start) < 2:
+            yield from self.whole(blocks)
+            return
+        stride, frame = self.config.stride, 0
+        pieces = stretches(blocks, detector, stride)
+        for begin, stretch in itertools.groupby(pieces, key=lambda piece: piece.start):
+            yield from self._silence(begin // stride - frame)
+            frame = begin // stride
+            for logits in self.whole(piece.samples for piece in stretch):
+                frame += len(logits)
+                yield logits
+
+    def _silence(self, frames: int) -> Iterator[Array]:
+        """Logits of so many frames, in pieces: a delimiter, if the alphabet has one, and blanks."""
+        token = self.vocabulary.delimiter if self.vocabulary.delimiter >= 0 else self.vocabulary.blank
+        while frames > 0:
+            count = min(frames, 1000)
+            logits = np.zeros((count, self.config.vocab_size), np.float32)
+            logits[:, self.vocabulary.blank] = _CERTAIN
+            logits[0] = 0
+            logits[0, token] = _CERTAIN
+            yield logits
+            frames -= count
+
+
+class Window(NamedTuple):
+    """A stretch of audio and the frames that are decided in it."""
+
+    samples: Array
+    first_frame: int
+    end_frame: int
+
+
+def windows(blocks: Iterable[Array], frames: Callable[[int], int], stride: int) -> Iterator[Window]:
+    """Cut audio that arrives in blocks into overlapping windows whose decided frames join without a gap.
+
+    Args:
+        blocks: consecutive samples, (N,) each.
+        frames: samples -> frames, ``ModelConfig.frames``.
+        stride: samples from frame to frame.
+    """
+    context = round(CONTEXT_SECONDS * SAMPLE_RATE / stride)  # in frames
+    size = round(WINDOW_SECONDS * SAMPLE_RATE / stride) * stride
+    held = np.zeros(0, np.float32)
+    first = 0  # frame of ``held`` from which nothing is decided yet
+    for block in blocks:
+        held = np.concatenate([held, block])
+        while len(held) > size:
+            end = size // stride - context
+            yield Window(held[:size], first, end)
+            held = held[(end - context) * stride :]
+            first = context
+    if (count := frames(len(held))) > first:
+        yield Window(held, first, count)
