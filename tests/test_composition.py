@@ -44,7 +44,8 @@ from littlefoot.runtime.frames import ChunkedFrames
 from littlefoot.runtime.native import engine as native
 from littlefoot.runtime.registry import create, create_stream
 from littlefoot.runtime.saturation import may_saturate
-from littlefoot.training.module import CTCModel
+from littlefoot.training.module import CTCModel, MakeOps
+from littlefoot.training.torch_ops import TorchOps
 
 DOCUMENTATION = Path(__file__).parents[1] / "docs" / "compose.md"
 CLIP = speechlike(1.2)[: 56 * 320 + 330]
@@ -164,10 +165,10 @@ def test_what_cannot_follow_is_refused_before_anything_is_done(
 def test_pairs_work(
     first: str, second: str, given: Artifact, corpus: Corpus, work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    learned: list[CTCModel] = []
+    learned: list[Distillation] = []
 
     def learn(objective: Distillation, data: Any, step: Any) -> Artifact:
-        learned.append(objective.model)
+        learned.append(objective)
         return objective.model.to_artifact()
 
     monkeypatch.setattr(lowbit, "learn", learn)
@@ -230,18 +231,18 @@ def assert_is_an_artifact(made: Artifact, path: Path) -> None:
     assert (shown["quantization"] is None) == (shown["bits"] == 32)
 
 
-def whole(model: CTCModel, waveform: np.ndarray) -> np.ndarray:
+def whole(model: CTCModel, waveform: np.ndarray, make_ops: MakeOps = TorchOps) -> np.ndarray:
     with torch.no_grad():
-        return model.eval().encode(torch.from_numpy(waveform)[None]).logits[0].numpy()
+        return model.eval().encode(torch.from_numpy(waveform)[None], make_ops=make_ops).logits[0].numpy()
 
 
 def assert_engines_agree(
-    made: Artifact, trained: CTCModel | None, waveform: np.ndarray, cuts: Sequence[list[int]] = CUTS
+    made: Artifact, trained: Distillation | None, waveform: np.ndarray, cuts: Sequence[list[int]] = CUTS
 ) -> None:
     """PyTorch, where it computes such a model, both engines, the native kernels, and streams.
 
     Args:
-        trained: a model in training that is ``made`` in few bits, if it is.
+        trained: the training of a model that is ``made`` in few bits, if it is.
     """
     rounded = made.config.littlefoot.quantization is not None
     found = {
@@ -255,7 +256,7 @@ def assert_engines_agree(
     if not rounded:
         expected = whole(CTCModel.from_artifact(made), waveform)
     elif trained is not None:
-        expected = whole(trained, waveform)
+        expected = whole(trained.model, waveform, trained.make_ops)
     assert expected.shape == (made.config.frames(len(waveform)), made.config.vocab_size)
     assert expected.std() > 0.1
     if made.config.chunk_frames:

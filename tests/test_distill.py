@@ -535,7 +535,7 @@ def test_a_student_that_says_the_same_to_everything_is_refused(
         student.get_parameter("lm_head.weight").zero_()
     rows = manifest.index(tones).of_split("train")
     data = TrainingSet(rows, student.vocabulary, student.config, TrainConfig(**QUIET), True)
-    with pytest.raises(TrainingError, match="says the same to every frame of 3 recordings"):
+    with pytest.raises(TrainingError, match="predicts the same for every frame of 3 recordings"):
         check_alive(student, data)
 
 

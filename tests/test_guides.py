@@ -165,9 +165,11 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     train = trainer.train
     settings = {name: value for name, value in QUIET.items() if name not in ("speeds", "eval_every")}
 
-    def two_steps(objective: Any, corpus: Any, config: TrainConfig, out: Path, resume: bool = False) -> Any:
+    def two_steps(
+        objective: Any, corpus: Any, config: TrainConfig, out: Path, resume: bool = False, *data: Any
+    ) -> Any:
         brief = {**settings, "steps": 2, "warmup_steps": 1, "eval_every": 2, "lr": 1e-6, "average_every": 0}
-        return train(objective, corpus, replace(config, **brief), out, resume)
+        return train(objective, corpus, replace(config, **brief), out, resume, *data)
 
     monkeypatch.setattr(trainer, "train", two_steps)
     monkeypatch.setattr(calibration, "MAX_CLIPS", 4)

@@ -39,11 +39,8 @@ WITH_TORCH = (
 
 BLOCK = """
 import sys
-class Block:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("torch", "transformers", "accelerate", "onnxruntime", "tokenizers"):
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-sys.meta_path.insert(0, Block())
+for name in ("torch", "transformers", "accelerate", "onnxruntime", "tokenizers"):
+    sys.modules[name] = None  # as good as not installed, for imports and for find_spec
 """
 
 

@@ -114,7 +114,7 @@ def test_what_is_spoken_appears_while_it_is_spoken(page: Page, tmp_path: Path) -
 
 def test_models_show_their_figures_and_can_be_switched(page: Page, server: Running) -> None:
     row = page.locator(".model", has_text="again")
-    expect(row).to_contain_text("14.8 MB")
+    expect(row).to_contain_text("47.8 MB")
     row.click()
     page.get_by_label("Choose a recording").set_input_files(CLIP)
     done(page)

@@ -265,8 +265,11 @@ def test_what_follows_another_first_layer_begins_random(family: str, settings: d
         ({"layers": 7}, "layers 7: the teacher has 6"),
         ({"layers": 0}, "layers 0"),
         ({"layers": (0, 6)}, r"layers \[0, 6\]: choose from the teacher's, 0 to 5"),
-        ({"layers": 2, "initialisation": "middle_k"}, "initialisation 'middle_k' is unknown"),
-        ({"size": "S6"}, "size 'S6' is unknown: use one of S1, S2, S3, S4, S5"),
+        (
+            {"layers": 2, "initialisation": "middle_k"},
+            "must be every_k, spread, first_k or last_k, not 'middle_k'",
+        ),
+        ({"size": "S6"}, "size must be S1, S2, S3, S4 or S5, not 'S6'"),
         ({"hidden_size": 10_000}, "cannot be divided|larger than the teacher's"),
         ({"intermediate_size": 10_000}, "intermediate_size 10000 is larger than the teacher's"),
         ({"conv_dim": (10_000,) * 3}, "must have one entry per layer|larger than the teacher's"),

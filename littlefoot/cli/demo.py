@@ -1,4 +1,4 @@
-"""``littlefoot demo``: the bundled English model, its 8-bit version and a language model on the sample clips."""
+"""``littlefoot demo``: the bundled English model on the sample clips, in 8 bits and with a language model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from littlefoot.audio.reading import Waveform
+    from littlefoot.audio.opened import Waveform
 
 MODEL = "littlefoot-en"
 LM = "en"
@@ -24,9 +24,9 @@ class Row:
     name: str
     texts: list[str]
     megabytes: float
-    """Of the model's weights."""
+    """Size of the weights file, in 10^6 bytes."""
     speed: float
-    """Seconds of audio per second."""
+    """Seconds of audio recognised per second."""
 
 
 def demo() -> None:
