@@ -69,8 +69,8 @@ class Row:
     description: dict[str, Any] = field(default_factory=dict)
     engine: str | None = None
     precision: str | None = None
-    kernels: str | None = None
-    """The kernels of ``littlefoot_native`` that compute the model, if they do."""
+    kernels: str = "none"
+    """The kernels of ``littlefoot_native`` that compute the model, or ``none``."""
     load_cold: float | None = None
     rss_cold: int | None = None
     loads: list[float] = field(default_factory=list)

@@ -234,7 +234,7 @@ def _roofline_share(
     None where the products are others than those whose peak was measured: the native kernels look sums up in
     tables, and may exceed the peak of an engine's multiplications.
     """
-    if row.kernels not in (None, "none"):
+    if row.kernels != "none":
         return None
     ideal = 0.0
     for precision, count in counts.items():

@@ -75,7 +75,7 @@ class Worker:
             "seconds": seconds,
             "engine": subject.engine,
             "precision": subject.precision,
-            "kernels": getattr(subject, "kernels", None),
+            "kernels": getattr(subject, "kernels", "none"),
         }
 
     def turn(self, path: str) -> dict[str, Any]:
