@@ -9,6 +9,7 @@ import typer
 
 CORE = (
     "numpy",
+    "annotated-types",
     "safetensors",
     "openvino",
     "onnx",
