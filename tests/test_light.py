@@ -13,7 +13,7 @@ from artifacts import tiny
 
 from littlefoot import artifact
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parent / "support"
 
 WITH_TORCH = (
     "littlefoot.training",

@@ -1,7 +1,7 @@
 """The families of models that the encoder computes: a row of data each.
 
 What differs from wav2vec 2.0 stands here and is read by what it does, never by a family's name. A
-new family that does nothing new is a row more, and one in ``tests/families.py``; one that does
+new family that does nothing new is a row more, and one in ``tests/support/families.py``; one that does
 something new has layers more in ``littlefoot.network.inventory`` and their use in
 ``littlefoot.network.encoder``.
 """

@@ -310,5 +310,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(HERE.parent))  # what tests share
+    sys.path.insert(0, str(HERE.parent / "support"))  # what tests share
     sys.exit(main())

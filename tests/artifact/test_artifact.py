@@ -285,7 +285,7 @@ def run(script: str, saved: Path) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-c", script, str(saved)],
         capture_output=True,
         text=True,
-        cwd=Path(__file__).parent,
+        cwd=Path(__file__).parents[1] / "support",
         check=False,
     )
 

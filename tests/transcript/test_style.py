@@ -121,7 +121,7 @@ def test_functions_that_are_not_there_are_refused(name: str) -> None:
 
 
 def test_the_command_writes_sentences(run: Run, tmp_path: Path) -> None:
-    sample = Path(__file__).parents[1] / "littlefoot" / "bundled" / "samples" / "digits.ogg"
+    sample = Path(__file__).parents[2] / "littlefoot" / "bundled" / "samples" / "digits.ogg"
     plain = run("transcribe", "littlefoot-en-tiny", sample).out
     assert plain.isupper()
     assert run("transcribe", "littlefoot-en-tiny", sample, "--case", "lower").out == plain.lower()

@@ -31,7 +31,7 @@ from littlefoot.decode.ngram import estimate
 from littlefoot.training import train as trainer
 from littlefoot.training.train_config import TrainConfig
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 SLOW = ("README.md", "bench.md", "lowbit.md", "target.md")

@@ -252,7 +252,7 @@ print("all the same")
 def test_after_a_fork_there_are_threads_again(parent: str) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKS, parent],
-        cwd=Path(__file__).parent,
+        cwd=Path(__file__).parents[1] / "support",
         capture_output=True,
         text=True,
         timeout=120,

@@ -474,7 +474,7 @@ def test_an_empty_recording_is_refused(run: Run, model: Path, tmp_path: Path) ->
 
 @pytest.mark.slow
 def test_the_commands_of_the_guide_work(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     monkeypatch.chdir(tmp_path)
     (tmp_path / "littlefoot").symlink_to(root / "littlefoot")
     (tmp_path / "garden.txt").write_text("The old man walked into the garden.\n", encoding="utf-8")
@@ -497,7 +497,7 @@ def test_the_commands_of_the_guide_work(run: Run, monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_guide_s_messages_are_those_of_the_code() -> None:
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     table = (root / "docs" / "align.md").read_text(encoding="utf-8").partition("## What is refused")[2]
     code = "".join(
         (root / "littlefoot" / "decode" / f"{name}.py").read_text(encoding="utf-8")

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "native"
 BUILT = Path(os.environ.get("LITTLEFOOT_LIB_BUILD", ROOT / ".venv" / "liblittlefoot"))
 """Where `make .venv/liblittlefoot/built` puts the library and the programs that check it."""

@@ -420,7 +420,7 @@ def test_no_is_a_precision_and_an_answer(tones: Path, tmp_path: Path, word: str,
 
 
 def test_the_bundled_models_recipe_is_valid() -> None:
-    recipe = load_recipe(Path(__file__).parents[1] / "recipes" / "littlefoot-en-first.yaml")
+    recipe = load_recipe(Path(__file__).parents[2] / "recipes" / "littlefoot-en-first.yaml")
     model = begin(recipe)
     assert model.config.frame_ms == 30
     assert model.vocabulary.unknown("IT'S A QUIZ") == set()

@@ -21,7 +21,7 @@ from littlefoot.audio.vad.stretches import Piece, StretchConfig, stretches
 from littlefoot.errors import ConfigError, MissingExtraError
 
 RATE = 16000
-SAMPLES = Path(__file__).parents[1] / "littlefoot" / "bundled" / "samples"
+SAMPLES = Path(__file__).parents[2] / "littlefoot" / "bundled" / "samples"
 Array = NDArray[np.float32]
 
 

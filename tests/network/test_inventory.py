@@ -14,7 +14,7 @@ from littlefoot.network.config import ModelConfig
 from littlefoot.network.inventory import WAVEFORM_LAYER, Kind, inventory
 from littlefoot.runtime import graph
 
-PACKAGE = Path(__file__).parents[1] / "littlefoot"
+PACKAGE = Path(__file__).parents[2] / "littlefoot"
 
 SHARED: dict[str, Any] = {
     "layer_blocks": [0, 0, 2, 2],

@@ -11,7 +11,7 @@ import pytest
 from littlefoot.errors import ConfigError
 from littlefoot.network.config import ModelConfig
 
-BUNDLED = sorted((Path(__file__).parents[1] / "littlefoot" / "bundled").glob("littlefoot-*/config.json"))
+BUNDLED = sorted((Path(__file__).parents[2] / "littlefoot" / "bundled").glob("littlefoot-*/config.json"))
 
 
 @pytest.mark.parametrize("path", BUNDLED, ids=lambda path: path.parent.name)

@@ -97,7 +97,7 @@ def test_ctm() -> None:
 
 def test_json_is_as_its_documented_schema_says() -> None:
     jsonschema = pytest.importorskip("jsonschema")
-    schema = json.loads((Path(__file__).parents[1] / "docs" / "transcription.schema.json").read_text())
+    schema = json.loads((Path(__file__).parents[2] / "docs" / "transcription.schema.json").read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
     several = replace(SPEECH, alternatives=[Alternative("HI", -0.12345), Alternative("HIGH", -2.0)])
     for transcription, file in ((SPEECH, "talk.wav"), (several, None), (EMPTY, "-")):

@@ -20,8 +20,8 @@ from littlefoot.network.config import ModelConfig
 from littlefoot.training.data import Batch, Draw, TrainingSet, bucket_length, frames_needed
 from littlefoot.training.train_config import TrainConfig
 
-RECIPE = Path(__file__).parents[1] / "recipes" / "littlefoot-en-first.yaml"
-SHARED = Path(__file__).parents[2] / "shared" / "data"
+RECIPE = Path(__file__).parents[2] / "recipes" / "littlefoot-en-first.yaml"
+SHARED = Path(__file__).parents[3] / "shared" / "data"
 
 
 @pytest.fixture(scope="module")

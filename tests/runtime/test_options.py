@@ -17,7 +17,7 @@ from littlefoot.errors import ConfigError
 from littlefoot.runtime.specification import LoadOptions, Specification
 from littlefoot.runtime.transcriber import DecodingOptions, RecordingOptions, Transcriber
 
-PACKAGE = Path(__file__).parents[1] / "littlefoot"
+PACKAGE = Path(__file__).parents[2] / "littlefoot"
 MOST_PARAMETERS = 10
 OF_RECORDS = ("runtime/native/model_file.py",)
 """Modules whose functions write the fields of a record, one after the other."""

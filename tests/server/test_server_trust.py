@@ -76,7 +76,7 @@ def test_a_large_upload_is_read_where_it_lies(server: Running) -> None:
 
 
 def test_a_decoder_that_crashes_costs_its_own_request_only(server: Running) -> None:
-    case = Path(__file__).parents[2] / "shared/cases/17-aac-layout-changes.aac"
+    case = Path(__file__).parents[3] / "shared/cases/17-aac-layout-changes.aac"
     if not case.exists():
         pytest.skip("../shared is not here")
     refused = server.transcribe(case.read_bytes(), name="case.aac")

@@ -446,7 +446,7 @@ def test_what_is_no_report_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_readme_of_the_schema_names_every_figure() -> None:
-    text = (Path(__file__).parent.parent / "docs" / "bench.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "bench.md").read_text(encoding="utf-8")
     missing = [name for name in report.Model.model_fields if f"`{name}`" not in text]
     assert not missing
 

@@ -233,7 +233,7 @@ def test_a_stream_that_changes_its_channels_is_refused() -> None:
 
 
 def test_the_file_that_killed_the_server_is_refused() -> None:
-    path = Path(__file__).parents[2] / "shared/cases/17-aac-layout-changes.aac"
+    path = Path(__file__).parents[3] / "shared/cases/17-aac-layout-changes.aac"
     if not path.exists():
         pytest.skip("../shared is not here")
     with pytest.raises(AudioError, match="from 16000 Hz, 1 channel, fltp to 16000 Hz, 51 channels"):

@@ -29,7 +29,7 @@ from littlefoot.runtime.native.program import Program
 from littlefoot.runtime.recognizer import load
 from littlefoot.runtime.registry import create
 
-SOURCES = Path(__file__).parents[1] / "native"
+SOURCES = Path(__file__).parents[2] / "native"
 ACTIVATION_BITS = (1, 2, 3, 4, 8)
 
 installed = pytest.mark.skipif(

@@ -83,7 +83,10 @@ del second
 os.kill(os.getpid(), signal.SIGUSR1)
 """
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=Path(__file__).parent, capture_output=True, text=True
+        [sys.executable, "-c", script],
+        cwd=Path(__file__).parents[1] / "support",
+        capture_output=True,
+        text=True,
     )
     assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
 
@@ -480,7 +483,10 @@ for seconds in np.exp(rng.uniform(np.log(0.3), np.log(20), 200)):
 print(before, resident())
 """
     command = [sys.executable, "-c", script, json.dumps(changes)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1] / "support"), *sys.path]),
+    }
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True, env=environment)
     before, after = map(float, done.stdout.split())
     assert after < before + 600, (before, after)
