@@ -312,7 +312,8 @@ async def _events(
                 delta = job.separator.join(word.word for word in words)
                 delta = job.separator + delta if sent else delta
                 sent += delta
-                yield _event({"type": "transcript.text.delta", "delta": delta})
+                until = round(words[-1].end, 3) if words else 0.0
+                yield _event({"type": "transcript.text.delta", "delta": delta, "seconds": until})
                 async with asyncio.timeout_at(deadline):
                     words = await heard.get()
             result = task.result()
@@ -324,7 +325,8 @@ async def _events(
             yield _event(error.body)
             return
         if rest := result.text[len(sent) :]:
-            yield _event({"type": "transcript.text.delta", "delta": rest})
+            until = round(result.duration, 3)
+            yield _event({"type": "transcript.text.delta", "delta": rest, "seconds": until})
         done = {"type": "transcript.text.done", "text": result.text, "usage": _usage(result)}
         if query.response_format == "verbose_json":
             done = {**_verbose(result, query), **done}
