@@ -15,6 +15,7 @@ ROOMS = (
     "errors",
     "system",
     "audio",
+    "corpora",
     "network",
     "artifact",
     "transcript",

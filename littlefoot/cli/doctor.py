@@ -26,6 +26,8 @@ CORE = (
 )
 EXTRAS = {
     "train": (("torch", "accelerate"), "littlefoot train, and pickled checkpoints"),
+    "tensorboard": (("tensorboard",), "train.trackers=[tensorboard]"),
+    "wandb": (("wandb",), "train.trackers=[wandb]"),
     "onnxruntime": (("onnxruntime",), "--engine onnxruntime"),
     "serve": (
         ("fastapi", "uvicorn", "python-multipart", "websockets", "prometheus-client"),
@@ -37,6 +39,7 @@ EXTRAS = {
     "native": (("littlefoot-native",), "models of few bits that stay packed, and run faster"),
     "normalize": (("whisper-normalizer",), "littlefoot eval --normalize whisper"),
     "mic": (("sounddevice",), "live recognition from a microphone"),
+    "data": (("pyarrow",), "littlefoot manifest with Parquet and data sets of Hugging Face"),
     "scale": (("ray", "pandas", "pyarrow"), "littlefoot label --ray"),
     "bench": (("matplotlib", "codecarbon"), "pictures, and energy in littlefoot bench"),
 }
