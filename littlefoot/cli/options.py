@@ -18,6 +18,7 @@ from typer.models import OptionInfo
 from littlefoot.label.options import LabelOptions
 from littlefoot.runtime.specification import LoadOptions
 from littlefoot.runtime.transcriber import DecodingOptions, RecordingOptions
+from littlefoot.server.address import Address
 from littlefoot.server.limits import Limits
 from littlefoot.transcript.subtitles import Layout
 
@@ -51,6 +52,9 @@ FLAGS: dict[type, dict[str, Any]] = {
         "language": _LANGUAGE,
         "layers": typer.Option(
             "--layers", help="Stop after this many layers, for models trained with exits: faster."
+        ),
+        "device": typer.Option(
+            "--device", help="cpu, or cuda with --engine onnxruntime and onnxruntime-gpu."
         ),
         "bits": typer.Option("--bits", help="Bits of the weights, for models with nested precisions."),
     },
@@ -99,6 +103,16 @@ FLAGS: dict[type, dict[str, Any]] = {
         "shard_rows": typer.Option("--shard-rows", min=1, help="Recordings written at once; 100 by default."),
         "retry_failed": typer.Option("--retry-failed", help="Try recordings again that failed before."),
     },
+    Address: {
+        "host": typer.Option("--host", help="Address to listen on."),
+        "port": typer.Option("--port", min=0, max=65535, help="0: any that is free."),
+        "wyoming": typer.Option(
+            "--wyoming", min=0, max=65535, help="Port for Home Assistant's Wyoming protocol."
+        ),
+        "wyoming_language": typer.Option(
+            "--wyoming-language", help="What the models recognise, such as en. Repeatable."
+        ),
+    },
     Limits: {
         "queue": typer.Option("--queue", min=0, help="Recordings that may wait besides."),
         "streams": typer.Option("--streams", min=1, help="Live streams at once."),
@@ -106,6 +120,7 @@ FLAGS: dict[type, dict[str, Any]] = {
         "audio_seconds": typer.Option("--max-seconds", help="Of a recording or live stream."),
         "idle_seconds": typer.Option("--idle", help="Seconds that a client may do nothing."),
         "total_seconds": typer.Option("--timeout", help="Seconds for a request in all."),
+        "idle_minutes": typer.Option("--idle-minutes", help="Unload models that are unused for so long."),
         "grace_seconds": typer.Option("--grace", help="Seconds for what runs when stopping."),
     },
 }

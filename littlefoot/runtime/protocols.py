@@ -51,6 +51,8 @@ class EngineSettings:
     """True to keep the compiled model on disk, if the engine compiles."""
     parallel: int = 1
     """Runs that are computed side by side; they share the threads."""
+    device: str = "cpu"
+    """One of the ``devices`` of the backend."""
 
 
 class Backend:
@@ -60,6 +62,7 @@ class Backend:
     package: str
     """The Python package that it needs."""
     precisions: tuple[str, ...] = ("auto", "f32")
+    devices: tuple[str, ...] = ("cpu",)
 
     def installed(self) -> bool:
         """Return True if the package that it needs is there."""
