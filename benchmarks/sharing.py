@@ -145,7 +145,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--int8", action="store_true")
     parser.add_argument("--model", help="of depth; memory has its own processes measure one")
+    parser.add_argument("--busy", action="store_true", help="measure beside other programs too")
     arguments = parser.parse_args()
+    if not arguments.busy and arguments.what != "memory" and not arguments.model:
+        quiet.wait()
     if arguments.what == "depth":
         depth(arguments.model or "littlefoot-en", arguments.seconds, arguments.rounds, arguments.threads)
     elif arguments.model:
