@@ -30,6 +30,7 @@ from speed import LARGE, int8, noise
 from littlefoot import artifact as artifacts
 from littlefoot.artifact import Artifact, checkpoint
 from littlefoot.artifact.vocabulary import Vocabulary
+from littlefoot.bench import quiet
 from littlefoot.network.config import ModelConfig
 from littlefoot.network.weights import expected_weights
 from littlefoot.runtime.openvino import openvino_core

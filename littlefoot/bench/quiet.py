@@ -34,7 +34,7 @@ def wait() -> float | None:
         if time.monotonic() > end:
             raise BusyError(
                 f"other programs use {found * machine.threads():.1f} of {machine.threads()} processor "
-                "threads, which makes speeds meaningless: end them, or measure all the same with --busy"
+                "threads, which makes speeds meaningless: end them, or measure nevertheless, with --busy"
             )
     return found
 
