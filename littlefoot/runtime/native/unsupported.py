@@ -11,6 +11,9 @@ import numpy.typing as npt
 from littlefoot.errors import LittlefootError
 from littlefoot.network.encoder import Ops
 
+ACTIVATIONS = ("gelu", "relu")
+"""Of ``littlefoot.network.activations.PRIMITIVES``, those that the kernels compute."""
+
 
 class UnsupportedError(LittlefootError):
     """A network has an operation that the native package does not have."""
