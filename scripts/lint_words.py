@@ -2,8 +2,7 @@
 
 Prints ``file:line: 'phrase': advice`` for each, and exits with 1 if there is one. The sections "English" and
 "Glossary" of CONTRIBUTING.md give the rules. In documents, blocks of code and inline code are not checked. In
-Python files only the prose is checked: docstrings, comments, and strings that contain a space; and without
-arguments not the modules in ``TO_DO``.
+Python files only the prose is checked: docstrings, comments, and strings that contain a space.
 
     python scripts/lint_words.py            # the repository's documents and code
     python scripts/lint_words.py FILE...    # these files
@@ -24,15 +23,6 @@ ROOT = Path(__file__).resolve().parents[1]
 
 DOCUMENTS = ("README.md", "SECURITY.md", "CODE_OF_CONDUCT.md", "CHANGELOG.md", "docs/*.md")
 """Patterns of checked documents. CONTRIBUTING.md is not one: its glossary lists the words to avoid."""
-
-TO_DO = (
-    *(f"littlefoot/{room}/" for room in ("label", "plan", "runtime")),
-    "littlefoot/artifact/precisions.py",
-    "littlefoot/bench/summary.py",
-    "littlefoot/compress/lowbit.py",
-    "littlefoot/network/config.py",
-)
-"""Rooms and modules whose prose has not been edited yet. Shrink this tuple until it is empty."""
 
 _PROGRAMS = (
     r"(?:models?|students?|teachers?|recogni[sz]ers?|engines?|networks?|encoders?|kernels?|detectors?|layers?|"
@@ -151,12 +141,12 @@ def check_python(source: str) -> Iterator[Finding]:
 
 
 def files() -> Iterator[Path]:
-    """Yield the documents, and the modules whose prose has been edited."""
+    """Yield the documents and the modules of the repository."""
     for pattern in DOCUMENTS:
         yield from sorted(ROOT.glob(pattern))
     for folder in ("littlefoot", "native", "benchmarks", "scripts"):
         for path in sorted((ROOT / folder).rglob("*.py")):
-            if not path.relative_to(ROOT).as_posix().startswith(TO_DO) and path != Path(__file__).resolve():
+            if path != Path(__file__).resolve():
                 yield path
 
 

@@ -8,8 +8,6 @@ from types import ModuleType
 import programs
 import pytest
 
-ROOT = Path(__file__).parents[1]
-
 
 @pytest.fixture(scope="module")
 def lint() -> ModuleType:
@@ -99,11 +97,6 @@ def test_the_command_prints_file_and_line_and_fails(
     assert capsys.readouterr().out.startswith(f"{page}:2: 'model hears': ")
     page.write_text("Fine.\n", encoding="utf-8")
     assert lint.main([str(page)]) == 0
-
-
-def test_what_is_left_to_do_exists(lint: ModuleType) -> None:
-    for name in lint.TO_DO:
-        assert (ROOT / name).exists(), name
 
 
 def test_the_repository_is_free_of_worn_phrases(lint: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""From what was measured to the report: medians, intervals, error rates, ranks."""
+"""Summarise measurements in a report: medians, intervals, error rates and ranks."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ def summarise(
     seconds_taken: float = 0.0,
     load_before: float | None = None,
 ) -> report.Report:
-    """The report of a run.
+    """Make the report of a run.
 
     Args:
-        scored: whether the references are to be used.
-        notes: what a reader must know besides.
+        scored: True compares texts with the references.
+        notes: remarks for the reader of the report.
         load_before: ``load_average`` at the beginning.
 
     Raises ConfigError for an unknown country.
@@ -116,7 +116,7 @@ def _machine(before: float | None, measured: Measured) -> report.Machine:
 
 
 def load_average() -> float | None:
-    """Processes that wanted to run in the last minute, where the system counts them."""
+    """Return the average number of runnable processes in the last minute, if the system counts them."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 
@@ -130,7 +130,7 @@ def _memory() -> int | None:
 def _models(
     measured: Measured, settings: BenchSettings, g_co2_per_kwh: float | None, references: list[str] | None
 ) -> tuple[list[report.Model], str | None]:
-    """The rows, and the name of the baseline."""
+    """Summarise the rows; return them with the name of the baseline."""
     alive = [row for row in measured.rows if row.error is None]
     baseline = alive[0] if alive else None
     scores = [_Scored(row, references, measured.utterances) for row in alive] if references else []
@@ -149,7 +149,7 @@ def _models(
 
 
 def _unsettled(models: Sequence[report.Model], baseline: str | None) -> list[str]:
-    """A line about the ratios that another run may not find again."""
+    """Describe the ratios that may differ in another run, in one line or none."""
     ratios = [(m.name, s) for m in models if m.name != baseline for s in m.speed]
     unsure = [(name, speed) for name, speed in ratios if not speed.settled]
     if not unsure:
@@ -173,7 +173,7 @@ def _name(row: Row | None) -> str | None:
 
 
 def _described(row: Row) -> dict[str, Any]:
-    """What is known of a model even if it fails later."""
+    """Return the fields that are known even if a model fails later."""
     described = {key: value for key, value in row.description.items() if key != "macs"}
     return {
         "name": row.contender.name,
@@ -196,7 +196,7 @@ def _precision(row: Row) -> str | None:
 def _costs(
     row: Row, measured: Measured, settings: BenchSettings, g_co2_per_kwh: float | None
 ) -> dict[str, Any]:
-    """Load, memory, latency, processor time, operations and energy."""
+    """Return load time, memory, latency, processor time, operations and energy."""
     texts = [text for text in row.texts if text]
     cpu = sum(text["cpu_seconds"] for text in texts) / sum(measured.seconds)
     joules = None
@@ -230,10 +230,10 @@ def _percentiles(values: Sequence[float]) -> report.Percentiles:
 def _roofline_share(
     row: Row, counts: dict[str, int], peaks: dict[str, float], settings: BenchSettings
 ) -> float | None:
-    """Of the time that the products take at the measured peak to the time taken.
+    """Compute the ratio of the products' time at the measured peak to the time taken.
 
-    None where the products are others than those whose peak was measured: the native kernels look sums up in
-    tables, and may exceed the peak of an engine's multiplications.
+    Return None if the peak of the products was not measured. The native kernels look up sums in tables, so
+    they may exceed the peak of an engine's multiplications.
     """
     if row.kernels != "none":
         return None
@@ -297,13 +297,13 @@ def _headline(own: dict[str, Any], settings: BenchSettings) -> None:
 
 
 def _references(measured: Measured) -> list[str] | None:
-    """None if no utterance has one."""
+    """Return the references; None if no utterance has one."""
     texts = [utterance.text for utterance in measured.utterances]
     return texts if any(normalize_text(text) for text in texts) else None
 
 
 class _Scored:
-    """A model's texts against the references."""
+    """A model's texts, scored against the references."""
 
     def __init__(self, row: Row, references: Sequence[str], utterances: Sequence[Utterance]) -> None:
         self.row, self.references = row, references
@@ -311,7 +311,8 @@ class _Scored:
         self.utterances = utterances
         true = [not utterance.pseudo_labelled for utterance in utterances]
         self.scored = [place for place, one in enumerate(true) if one or not any(true)]
-        """Places of the utterances that count: those of true transcripts where there are any."""
+        """Indices of the utterances that are scored: those with true transcripts, or all if there are
+        none."""
         counts = [word_errors(self.references[place], self.texts[place]) for place in self.scored]
         sums = cluster_sums(np.array(counts, np.int64), self.clusters(self.scored))
         self.errors, self.words = sums.T
@@ -354,7 +355,7 @@ def _rates(score: Score) -> report.Rates:
 
 
 def _rank(alive: list[Row], scores: list[_Scored], fields: dict[str, Any], settings: BenchSettings) -> None:
-    """Ranks by each measure; one is better than another only beyond what may be chance."""
+    """Rank the models by each measure. Only a significant difference makes a model better than another."""
     key = (settings.headline, settings.threads[0])
 
     def fewer_errors(one: int, other: int) -> bool:

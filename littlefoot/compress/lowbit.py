@@ -73,22 +73,23 @@ class LowbitConfig(Lesson):
     """Codebook of 2 bits: ``symmetric``, -3 -1 1 3; ``zero``, -2 -1 0 1; or ``ternary``, -1 0 1, five to a
     byte."""
     group_size: Count = 0
-    """Number of columns that share a scale; 0: all of a row. A group scale is a multiple of its row's."""
+    """Number of columns that share a scale; 0 for one scale per row. A group scale is a multiple of its row's
+    scale."""
     layer_bits: dict[str, Width] = field(default_factory=dict)
     """Other bits for some of these layers, by patterns of their names; the last match counts."""
     budget_mb: PositiveFloat | None = None
-    """Choose the bits of each of these layers by its sensitivity, so that the artifact's weights take no more
-    than this, in units of 10^6 bytes (``littlefoot.compress.mixed``)."""
+    """Largest size of the artifact's weights, in units of 10^6 bytes. The bits of each of these layers are
+    chosen by its sensitivity (``littlefoot.compress.mixed``)."""
     max_harm: PositiveFloat | None = None
-    """Or choose them so that the posteriors move by at most this before training, in nats per frame. With
-    both settings, the smallest model that meets both."""
+    """Largest KL divergence of the posteriors before training, in nats per frame, by which the bits of each
+    of these layers are chosen. With ``budget_mb`` too, the smallest model that meets both."""
     activations: Literal[2, 4, 8] | None = 8
-    """Bits of these layers' inputs: 8, 4 or 2, or None, which leaves them as they are."""
+    """Bits of these layers' inputs: 8, 4 or 2, or None, which does not round them."""
     shift: bool = True
-    """Subtract a learned activation offset before the input of queries, keys and values is rounded; not in
-    pre-norm models, where the norm's bias can do that."""
+    """Subtract a learned activation offset before the input of queries, keys and values is rounded. Pre-norm
+    models do not need it, because the bias of the norm has the same effect."""
     front_end: OtherWidth = 8
-    """Bits of the convolutions but the first, and of the feature projection: 4, 8, 16 or 32."""
+    """Bits of the convolutions except the first, and of the feature projection: 4, 8, 16 or 32."""
     positions: OtherWidth = 8
     """Bits of the positional convolution: 4, 8, 16 or 32."""
     head: OtherWidth = 8
@@ -98,10 +99,10 @@ class LowbitConfig(Lesson):
     descent: tuple[Width, ...] = ()
     """Larger numbers of bits to train with first, such as [8, 4]; each result initialises the next."""
     descent_steps: PositiveInt = 500
-    """Number of steps with each of them."""
+    """Training steps with each number of bits in ``descent``."""
     companions: tuple[Width, ...] = ()
     """Nested precisions: fewer bits that the same weights are trained for in turn with ``bits``. The artifact
-    runs with any of them, because their codes are the first bits of its own
+    runs with any of them, because their codes are the first bits of the stored ones
     (``littlefoot.artifact.precisions``)."""
 
     def __post_init__(self) -> None:
@@ -109,11 +110,12 @@ class LowbitConfig(Lesson):
         if self.companions:
             if any(fewer >= self.bits for fewer in self.companions) or self.bits == 8:
                 raise ConfigError(
-                    f"companions {list(self.companions)} of {self.bits} bits: they must have fewer bits than "
-                    "the artifact, which has 4 at most, as they are read from the same codes"
+                    f"nested precisions {list(self.companions)} of {self.bits} bits: they must have fewer "
+                    "bits than the artifact, and the artifact at most 4, because they are read from the same "
+                    "codes"
                 )
             if self.levels != "symmetric" or self.group_size:
-                raise ConfigError("companions need levels: symmetric and group_size: 0")
+                raise ConfigError("nested precisions need levels: symmetric and group_size: 0")
         if self.layer_bits and self.mixed:
             raise ConfigError("budget_mb and max_harm choose the bits of all layers: leave out layer_bits")
 
@@ -126,7 +128,7 @@ class LowbitConfig(Lesson):
         """Return how a layer with this number of bits is stored."""
         tables = {"symmetric": symmetric(2), "zero": (), "ternary": TERNARY}
         table = tables[self.levels] if bits == 2 else ()
-        if self.companions and 1 < bits < 8:  # of two's complement's the upper bits are not symmetric
+        if self.companions and 1 < bits < 8:  # the upper bits of two's complement are not symmetric
             table = symmetric(bits)
         return WeightCode(bits, table, self.group_size if bits < 8 else 0)
 
@@ -158,7 +160,7 @@ def lowbit(model: Artifact, config: LowbitConfig, step: StepContext) -> Artifact
     says = make_teacher(model, config, step, data, hearing)
     same = hearing is not None and says.has_features_of(hearing)
     paths = [utterance.path for utterance in some(step.speech().of_split("train"))]
-    step.progress("looking at what enters the layers")
+    step.progress("collecting the inputs of the layers")
     clips = load_clips(paths, model)
     if config.mixed:
         config = replace(
@@ -312,9 +314,7 @@ def _other_bits(part: Part, config: LowbitConfig) -> int:
 def prepare(
     model: Artifact, inputs: Sequence[LayerInput], plan: RoundingPlan, config: LowbitConfig
 ) -> CTCModel:
-    """Add to a model the parameters that training learns besides the weights
-    (``littlefoot.compress.fake_quant``).
-    """
+    """Add the trained parameters other than the weights to a model (``littlefoot.compress.fake_quant``)."""
     weights: Arrays = {name: np.array(value, np.float32) for name, value in model.weights.items()}
     few = packable(model.config)
     for group in inputs:
@@ -326,7 +326,7 @@ def prepare(
                 zero = float(found.zero_point) / ((1 << bits) - 1)
                 weights[f"{owner}.input_zero"] = np.array([zero], np.float32)
                 biased = all(f"{name}.bias" in model.weights for name in group.layers)  # which takes it up
-                # Where blocks begin with a norm, its bias can do all that a shift could.
+                # In pre-norm blocks, the bias of the norm makes an offset superfluous.
                 shifted = config.shift and biased and not model.config.do_stable_layer_norm
                 if shifted and owner.endswith(("q_proj", "k_proj", "v_proj")):
                     weights[f"{owner}.input_shift"] = np.zeros(group.rows.shape[1], np.float32)
@@ -334,7 +334,7 @@ def prepare(
             codes = plan.weights.get(name, ())
             if codes and codes[0].bits < 8:
                 weight = weights[f"{name}.weight"]
-                # Windows of a convolution are not columns: its weights count the same.
+                # The inputs of a convolution are not columns: all its weights have the same importance.
                 rows = group.rows if weight.ndim == 2 else np.ones((1, weight[0].size), np.float32)
                 weight = weight.reshape(len(weight), -1)
                 if config.initialisation == "gptq" and name in few:

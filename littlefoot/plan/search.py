@@ -1,4 +1,4 @@
-"""Find the best candidate by short trainings, of which the better ones are repeated with more steps.
+"""Find the best candidate by short trainings, and repeat the better ones with more steps.
 
 The method is successive halving (Jamieson and Talwalkar, AISTATS 2016) by the divergence: the KL divergence
 of the posteriors from the first model's. After a short training most words are still wrong, but the
@@ -18,14 +18,15 @@ import numpy as np
 Item = TypeVar("Item")
 
 RUNGS = ((1 / 20, 6), (1 / 10, 4), (1 / 5, 2))
-"""Steps of a trial as a share of all, and the number of candidates in it."""
+"""For each round: the steps of its trials as a share of all steps, and the number of candidates."""
 SLOPES = 0.1, 1.0
 """Least and largest exponent of the power law, which limit the extrapolation of short trials."""
 COMMON_SLOPE = 0.35
 """Exponent if there is only one trial."""
 WORDS = 1.0, 1.3
-"""Coefficient and exponent of errors by divergence of our own models, if no candidate shows them."""
+"""Coefficient and exponent of errors by divergence, from our own models, if there is no candidate to fit."""
 EXPONENTS = 0.7, 1.6
+"""Least and largest exponent of errors by divergence."""
 DEAF = 0.9
 """Word error rate above which models are not used for the fit."""
 
@@ -38,8 +39,8 @@ def halve(
 ) -> dict[int, dict[int, float]]:
     """Try items with increasing steps, fewer items each time.
 
-    Kinds of candidates develop differently: pruning begins with a larger divergence than leaving out layers,
-    and may end with a smaller one. The best of each kind therefore stays as long as there is room.
+    Methods converge differently: pruning starts with a larger divergence than leaving out layers, and may end
+    with a smaller one. The best candidate of each kind therefore stays in as long as there is room.
 
     Args:
         items: candidates; if there are too many, the first ones of each kind are tried.

@@ -1,4 +1,4 @@
-"""ONNX Runtime, for machines without OpenVINO, and for scales that are found at run time."""
+"""Run models in ONNX Runtime: on machines without OpenVINO, and with scales determined at run time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from littlefoot.runtime.saturation import may_saturate
 
 
 class ONNXRuntime(Backend):
-    """The backend. It keeps nothing on disk: a session starts without compiling."""
+    """The backend of ONNX Runtime. It stores nothing on disk, because a session starts without compiling."""
 
     name = package = "onnxruntime"
 
@@ -40,7 +40,7 @@ class Session(StreamEngine):
         from littlefoot.runtime import graph
 
         options = onnxruntime.SessionOptions()
-        # Every run that is under way takes so many, however many there are.
+        # Each concurrent run uses this number of threads.
         options.intra_op_num_threads = max(1, settings.threads // settings.parallel)
         options.log_severity_level = 3
         network = graph.build_part(artifact, part)
@@ -60,7 +60,7 @@ class Session(StreamEngine):
             raise EngineError(f"ONNX Runtime refused the model: {error}") from error
 
     def run(self, value: Array) -> list[Array]:
-        """The only input -> all outputs."""
+        """Run a network with a single input; return all outputs."""
         return self.step({self._session.get_inputs()[0].name: value})
 
     def step(self, inputs: dict[str, Any]) -> list[Array]:

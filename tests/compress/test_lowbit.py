@@ -476,8 +476,8 @@ def test_two_processes_train_together(teacher: Artifact, tones: Path, tmp_path: 
         ({"budget_mb": 0}, "budget_mb must be greater than 0"),
         ({"budget_mb": 1, "layer_bits": {"*": 2}}, "leave out layer_bits"),
         ({"bits": 2, "companions": (2,)}, "they must have fewer bits than the artifact"),
-        ({"bits": 8, "companions": (2,)}, "which has 4 at most"),
-        ({"levels": "zero", "companions": (1,)}, "companions need levels: symmetric"),
+        ({"bits": 8, "companions": (2,)}, "the artifact at most 4"),
+        ({"levels": "zero", "companions": (1,)}, "nested precisions need levels: symmetric"),
         ({"teacher": "me"}, "teacher must be previous or first"),
     ],
 )

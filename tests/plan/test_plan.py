@@ -70,9 +70,9 @@ class TestTarget:
             ("25", "not understood"),
             ("25 parsecs", "not understood"),
             ("wer-1", "not understood"),
-            ("25MB, 30MB", "already"),
-            ("0x", "nothing can have that"),
-            ("0MB", "nothing can have that"),
+            ("25MB, 30MB", "the same figure"),
+            ("0x", "no model can meet this"),
+            ("0MB", "no model can meet this"),
         ],
     )
     def test_what_is_no_target_is_refused_with_an_example(self, text: str, says: str) -> None:

@@ -361,7 +361,7 @@ def test_what_the_kernels_do_not_run_is_refused_by_name(tmp_path: Path, run: Run
         model_file.encode(tiny(), "tiny")
     result = run("export", "littlefoot-en", "-o", tmp_path / "a.lf", "--to", "file")
     assert result.code == 2
-    assert "littlefoot-en cannot become one file" in result.err
+    assert "littlefoot-en cannot be exported as one file" in result.err
     assert not (tmp_path / "a.lf").exists()
 
 

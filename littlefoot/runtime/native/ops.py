@@ -1,9 +1,9 @@
-"""The encoder's operations as steps of a native program: what inference runs where weights stay packed.
+"""Translate the encoder's operations into steps of a native program, for inference with packed weights.
 
-``littlefoot.network.encoder`` is played once, with values that only remember how they came about; what is
-left is a short list of steps, each a call of ``littlefoot_native.Program``. Attention is recognised by its
-parts: heads split off, a product, a softmax, another product. Masks depend on the number of frames only: they
-are computed with numpy when a recording comes.
+``littlefoot.network.encoder`` is traced once, with values that record only how they were computed. The result
+is a short list of steps, each a call of ``littlefoot_native.Program``. Attention is recognised by its parts:
+a split into heads, a product, a softmax and another product. Masks depend only on the number of frames; numpy
+computes them for each recording.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from littlefoot.runtime.native.unsupported import ACTIVATIONS, LimitedOps, Unsup
 
 @dataclass(frozen=True)
 class Rows:
-    """The output (B, F, C) of a step, times a factor."""
+    """The output (B, F, C) of a step, multiplied by a factor."""
 
     ops: NativeOps
     step: int
@@ -58,7 +58,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Columns:
-    """Rows transposed, (B, C, F), as convolutions have them."""
+    """Transposed rows, (B, C, F), which convolutions read."""
 
     rows: Rows
 
@@ -78,7 +78,7 @@ class Heads:
 
 @dataclass(frozen=True)
 class Scores:
-    """Products (B, H, F, F) of queries and keys, and what is added to them; after the softmax, a map."""
+    """Products (B, H, F, F) of queries and keys with their biases; after the softmax, an attention map."""
 
     query: Heads
     key: Heads
@@ -93,7 +93,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class Mixed:
-    """Values (B, H, F, K), mixed by a map."""
+    """Values (B, H, F, K), multiplied by an attention map."""
 
     scores: Scores
     value: Heads
@@ -101,7 +101,7 @@ class Mixed:
 
 @dataclass
 class NativeOps(LimitedOps):
-    """Plays the encoder into ``steps``. Raises UnsupportedError for what a program does not have.
+    """Operations that record the encoder in ``steps``. Raises UnsupportedError for other operations.
 
     Args:
         weights: arrays by name.
@@ -174,7 +174,7 @@ class NativeOps(LimitedOps):
         if isinstance(x, Columns) and tuple(axes) == (0, 2, 1):
             return x.rows
         if isinstance(x, Heads | Mixed) and tuple(axes) in ((0, 2, 1, 3), (0, 2, 3, 1)):
-            return x  # the kernels find heads where they are
+            return x  # the kernels read heads in place
         raise UnsupportedError("a transposed value")
 
     def weight(self, name: str) -> Host:
