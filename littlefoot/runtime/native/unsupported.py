@@ -12,7 +12,7 @@ from littlefoot.errors import LittlefootError
 from littlefoot.network.encoder import Ops
 
 ACTIVATIONS = ("gelu", "relu")
-"""Of ``littlefoot.network.activations.PRIMITIVES``, those that the kernels compute."""
+"""The kernels compute these of ``littlefoot.network.activations.PRIMITIVES``."""
 
 
 class UnsupportedError(LittlefootError):
