@@ -22,7 +22,7 @@ import numpy as np
 from littlefoot.audio import SAMPLE_RATE, reading
 from littlefoot.audio.manifest import Utterance
 from littlefoot.bench import energy
-from littlefoot.bench.contenders import Contender, Waveform
+from littlefoot.bench.entries import Entry, Waveform
 from littlefoot.bench.process import ContenderError, Process
 from littlefoot.bench.report import MEASURED
 from littlefoot.errors import AudioError, LittlefootError
@@ -62,7 +62,7 @@ Configuration = tuple[float, int]
 class Row:
     """The raw measurements of a model."""
 
-    contender: Contender
+    entry: Entry
     folder: Path
     """Folder of the converted model and of its cache of compiled models."""
     error: str | None = None
@@ -89,9 +89,7 @@ class Row:
 
     def load(self, process: Process, threads: int) -> float:
         """Load the model in the worker; return the seconds."""
-        found = process.ask(
-            "load", contender=asdict(self.contender), folder=str(self.folder), threads=threads
-        )
+        found = process.ask("load", entry=asdict(self.entry), folder=str(self.folder), threads=threads)
         self.engine, self.precision, self.kernels = (found[k] for k in ("engine", "precision", "kernels"))
         return float(found["seconds"])
 
@@ -111,14 +109,14 @@ class Measured:
     source: energy.Source
 
 
-def steps(contenders: Sequence[Contender], utterances: Sequence[Utterance], settings: BenchSettings) -> int:
+def steps(entries: Sequence[Entry], utterances: Sequence[Utterance], settings: BenchSettings) -> int:
     """Count the steps of a measurement."""
     turns = len(settings.lengths) * len(settings.threads) * settings.rounds
-    return len(contenders) * (2 + settings.launches * (1 + turns)) + len(utterances)
+    return len(entries) * (2 + settings.launches * (1 + turns)) + len(utterances)
 
 
 def measure(
-    contenders: Sequence[Contender],
+    entries: Sequence[Entry],
     utterances: Sequence[Utterance],
     settings: BenchSettings,
     progress: Callable[[int], None] = lambda done: None,
@@ -131,13 +129,13 @@ def measure(
     Raises LittlefootError if no recording can be read.
     """
     with tempfile.TemporaryDirectory(prefix="littlefoot-bench-") as name:
-        return _Bench(contenders, utterances, settings, Path(name), progress).run()
+        return _Bench(entries, utterances, settings, Path(name), progress).run()
 
 
 class _Bench:
     def __init__(
         self,
-        contenders: Sequence[Contender],
+        entries: Sequence[Entry],
         utterances: Sequence[Utterance],
         settings: BenchSettings,
         folder: Path,
@@ -149,10 +147,10 @@ class _Bench:
         self._failed: dict[int, str] = {}
         self._seconds = [0.0] * len(self._utterances)
         self._rows = []
-        for number, contender in enumerate(contenders):
+        for number, entry in enumerate(entries):
             place = folder / str(number)
             place.mkdir()
-            self._rows.append(Row(contender, place, texts=[None] * len(self._utterances)))
+            self._rows.append(Row(entry, place, texts=[None] * len(self._utterances)))
         self._done = 0
 
     def run(self) -> Measured:
@@ -165,7 +163,7 @@ class _Bench:
                 self._step()
                 row.description = process.ask(
                     "prepare",
-                    contender=asdict(row.contender),
+                    entry=asdict(row.entry),
                     folder=str(row.folder),
                     samples=round(settings.headline * SAMPLE_RATE),
                 )
