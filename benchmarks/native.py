@@ -34,6 +34,7 @@ from speed import BASE, LARGE, noise, random_checkpoint
 from littlefoot import artifact as artifacts
 from littlefoot.artifact import Artifact, checkpoint
 from littlefoot.artifact.linear import EightBitWeight, PackedWeight, Rounding, StoredLayer, put, read
+from littlefoot.bench import quiet
 from littlefoot.compress.rounding import round_weight
 from littlefoot.network.inventory import WAVEFORM_LAYER
 from littlefoot.network.weights import packable
@@ -252,7 +253,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--busy", action="store_true", help="measure beside other programs too")
     arguments = parser.parse_args()
+    if not arguments.busy and arguments.what in ("kernels", "model"):
+        quiet.wait()
     if arguments.what == "kernels":
         kernels(arguments.kernels, arguments.rounds)
         return

@@ -31,6 +31,7 @@ import numpy as np
 
 from littlefoot.artifact import Artifact, checkpoint
 from littlefoot.audio import SAMPLE_RATE
+from littlefoot.bench import quiet
 from littlefoot.compress.calibration import collect
 from littlefoot.compress.distill import DistillConfig, infer_shape
 from littlefoot.compress.quantize import QuantizeConfig, quantize_static
@@ -235,7 +236,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--busy", action="store_true", help="measure beside other programs too")
     arguments = parser.parse_args()
+    if not arguments.busy:
+        quiet.wait()
     if arguments.what in STUDENTS:
         entries = prepare_student(arguments.what, arguments.seconds, arguments.threads)
     else:

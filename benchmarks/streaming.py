@@ -27,6 +27,7 @@ from speed import geometry, int8, noise
 from littlefoot.artifact import Artifact, checkpoint
 from littlefoot.audio import SAMPLE_RATE, manifest
 from littlefoot.audio.reading import read
+from littlefoot.bench import quiet
 from littlefoot.evaluate.metrics import evaluate
 from littlefoot.runtime.frames import ChunkedFrames
 from littlefoot.runtime.recognizer import Recognizer
@@ -56,7 +57,10 @@ def main() -> None:
     parser.add_argument("--chunks", type=int, nargs="*", default=[], help="frames decided at once")
     parser.add_argument("--split", default="test")
     parser.add_argument("--limit", type=int, help="recordings for delays")
+    parser.add_argument("--busy", action="store_true", help="measure beside other programs too")
     options = parser.parse_args()
+    if not options.busy and options.what in ("speed", "streams", "delays"):
+        quiet.wait()
     artifact = (
         s3(options.model, options.int8) if options.model.startswith("s3") else checkpoint.load(options.model)
     )

@@ -192,12 +192,8 @@ def _load_checkpoint(directory: Path, language: str | None) -> Artifact:
             f"model_type '{values.get('model_type')}' is not supported: "
             f"littlefoot reads {', '.join(FAMILIES)} checkpoints fine-tuned with CTC"
         )
-    for setting, meaning in (
-        ("add_adapter", "a convolutional adapter"),
-        ("conv_pos_batch_norm", "a batch norm"),
-    ):
-        if values.get(setting):
-            raise CheckpointError(f"{setting}: models with {meaning} are not supported")
+    if values.get("add_adapter"):
+        raise CheckpointError("add_adapter: models with a convolutional adapter are not supported")
     values.pop("littlefoot", None)
     values |= FAMILIES[values["model_type"]].always
     blank = values.pop("pad_token_id", None)

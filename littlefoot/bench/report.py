@@ -43,6 +43,8 @@ class Machine(Part):
     platform: str
     versions: dict[str, str]
     """Versions of littlefoot, Python, and the installed packages that compute."""
+    other_programs: float | None = None
+    """Largest share of the processor threads that other programs used before a launch, in 0 ... 1."""
     load_before: float | None
     """Load average of the minute before: 0 on a quiet machine."""
     load_after: float | None

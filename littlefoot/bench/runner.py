@@ -21,9 +21,9 @@ import numpy as np
 
 from littlefoot.audio import SAMPLE_RATE, reading
 from littlefoot.audio.manifest import Utterance
-from littlefoot.bench import energy
+from littlefoot.bench import energy, quiet
 from littlefoot.bench.entries import Entry, Waveform
-from littlefoot.bench.process import ContenderError, Process
+from littlefoot.bench.process import EntryError, Process
 from littlefoot.bench.report import MEASURED
 from littlefoot.errors import AudioError, LittlefootError
 
@@ -47,6 +47,8 @@ class BenchSettings:
     rounds: int = 4
     tdp: float | None = None
     country: str | None = None
+    busy: bool = False
+    """Measure beside other programs too."""
 
     @property
     def headline(self) -> float:
@@ -107,6 +109,8 @@ class Measured:
     """Recordings that could not be read, with the reasons."""
     peaks: dict[str, float]
     source: energy.Source
+    others: float | None = None
+    """Largest share of the processor threads that other programs used before a launch; None if unknown."""
 
 
 def steps(entries: Sequence[Entry], utterances: Sequence[Utterance], settings: BenchSettings) -> int:
@@ -126,7 +130,7 @@ def measure(
     ``progress`` gets the number of ``steps`` that are done. A model that fails keeps its error and is not
     measured further.
 
-    Raises LittlefootError if no recording can be read.
+    Raises LittlefootError if no recording can be read, and BusyError if other programs use the processor.
     """
     with tempfile.TemporaryDirectory(prefix="littlefoot-bench-") as name:
         return _Bench(entries, utterances, settings, Path(name), progress).run()
@@ -158,6 +162,7 @@ class _Bench:
         self._clips = self._write_clips()
         source = energy.find(settings.tdp)
         peaks: dict[str, float] = {}
+        others = [self._others()]
         for row in self._rows:
             with self._failing(row), row.start() as process:
                 self._step()
@@ -172,6 +177,7 @@ class _Bench:
                     self._step()
                     row.load_cold, row.rss_cold = self._load_and_run(row, process)
         for launch in range(settings.launches):
+            others.append(self._others())
             for precision, peak in self._peaks().items():
                 peaks[precision] = max(peak, peaks.get(precision, 0.0))
             self._launch(launch, source)
@@ -185,7 +191,11 @@ class _Bench:
             list(self._failed.values()),
             peaks,
             source,
+            max((share for share in others if share is not None), default=None),
         )
+
+    def _others(self) -> float | None:
+        return quiet.others() if self._settings.busy else quiet.wait()
 
     def _step(self, count: int = 1) -> None:
         self._done += count
@@ -196,7 +206,7 @@ class _Bench:
         """Turn a model's failure into the error of its row."""
         try:
             yield
-        except ContenderError as error:
+        except EntryError as error:
             row.error = str(error)
 
     def _write_clips(self) -> dict[float, Path]:

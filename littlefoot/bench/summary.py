@@ -76,7 +76,7 @@ def summarise(
         rounds=settings.rounds,
         measuring_overhead=max(overheads, default=None),
         notes=[*notes, *_unsettled(models, baseline)],
-        machine=_machine(load_before, measured.peaks),
+        machine=_machine(load_before, measured),
         energy=report.Energy(
             source=measured.source.kind,
             detail=measured.source.detail,
@@ -98,7 +98,7 @@ def summarise(
     )
 
 
-def _machine(before: float | None, peaks: dict[str, float]) -> report.Machine:
+def _machine(before: float | None, measured: Measured) -> report.Machine:
     versions = {name: found for name in PACKAGES if (found := machine.package_version(name))}
     return report.Machine(
         processor=machine.processor(),
@@ -108,9 +108,10 @@ def _machine(before: float | None, peaks: dict[str, float]) -> report.Machine:
         memory_bytes=_memory(),
         platform=platform.platform(),
         versions={"python": platform.python_version(), **versions},
+        other_programs=measured.others,
         load_before=before,
         load_after=load_average(),
-        peak_ops_per_s=peaks,
+        peak_ops_per_s=measured.peaks,
     )
 
 

@@ -82,6 +82,10 @@ class Effort:
         ),
     ] = None
 
+    busy: Annotated[
+        bool, typer.Option("--busy", help="Measure even while other programs use the processor.")
+    ] = False
+
     def settings(self) -> BenchSettings:
         """Read the lists of numbers. Raises ConfigError."""
         from littlefoot.bench import energy
@@ -95,7 +99,7 @@ class Effort:
             energy.carbon(self.country)  # is it known?
         lengths = tuple(_numbers(self.lengths, "--lengths"))
         threads = tuple(map(int, counts))
-        return BenchSettings(lengths, threads, self.launches, self.rounds, self.tdp, self.country)
+        return BenchSettings(lengths, threads, self.launches, self.rounds, self.tdp, self.country, self.busy)
 
 
 @dataclass(frozen=True)

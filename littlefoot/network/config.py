@@ -14,6 +14,7 @@ from annotated_types import Ge, Gt, Le
 from littlefoot.audio import SAMPLE_RATE
 from littlefoot.errors import ConfigError
 from littlefoot.network import mel
+from littlefoot.network.activations import ACTIVATIONS
 from littlefoot.network.families import FAMILIES, Family
 from littlefoot.network.provenance import Provenance
 from littlefoot.system import checks
@@ -34,7 +35,6 @@ _LARGEST_INTEGER = 1 << 20
 Size = Annotated[int, Gt(0), Le(_LARGEST_INTEGER)]
 Count = Annotated[int, Ge(0), Le(_LARGEST_INTEGER)]
 Share = Annotated[float, Ge(0), Le(1)]
-Activation = Literal["gelu", "relu"]
 
 # Keys that are not in transformers. They are written to config.json only if they differ from the default.
 _OWN = (
@@ -79,7 +79,8 @@ class ModelConfig(Checked):
     other frames (``affine``)."""
     waveform_gain: Annotated[float, Ge(1e-6), Le(1e6)] = 1.0
     """Factor of the waveform, for models whose input is not normalised."""
-    feat_extract_activation: Activation = "gelu"
+    feat_extract_activation: str = "gelu"
+    """One of ``littlefoot.network.activations.ACTIVATIONS``, as ``hidden_act``."""
     feat_proj_layer_norm: bool = True
     """Whether there is a norm before the projection. Some checkpoints have none."""
 
@@ -105,7 +106,7 @@ class ModelConfig(Checked):
     """Rank of the matrix that each layer adds to a shared one; 0 for none."""
     layer_depth_embedding: bool = False
     """Whether each layer adds a trained vector to its input."""
-    hidden_act: Activation = "gelu"
+    hidden_act: str = "gelu"
     do_stable_layer_norm: bool = False
     """Position of the norms: True before attention and feed-forward (pre-norm), False after (post-norm)."""
     layer_norm_eps: Annotated[float, Ge(0), Le(0.1)] = 1e-5
@@ -116,6 +117,9 @@ class ModelConfig(Checked):
     num_conv_pos_embeddings: Size = 128
     """Kernel size of the positional convolution. In families with a stack of them, their number."""
     num_conv_pos_embedding_groups: Size = 16
+    conv_pos_batch_norm: bool = False
+    """Whether each channel is scaled and shifted before the positional convolution: HuBERT's batch norm,
+    whose statistics are folded."""
     conv_pos_kernel_size: Size = 19
     """Kernel size of each of a stack of positional convolutions."""
     num_buckets: Count = 320
@@ -153,6 +157,9 @@ class ModelConfig(Checked):
             raise ConfigError(
                 f"model_type '{self.model_type}' is not supported: use one of {', '.join(FAMILIES)}"
             )
+        for setting in ("hidden_act", "feat_extract_activation"):
+            if (name := getattr(self, setting)) not in ACTIVATIONS:
+                raise ConfigError(f"{setting} '{name}' is not supported: use one of {', '.join(ACTIVATIONS)}")
         if not len(self.conv_dim) == len(self.conv_kernel) == len(self.conv_stride) > 0:
             raise ConfigError(
                 f"conv_dim, conv_kernel and conv_stride must have one entry per layer, but have "
@@ -224,6 +231,11 @@ class ModelConfig(Checked):
             return
         if reason := self.family.cannot_stream:
             raise ConfigError(f"chunk_frames: a {self.model_type} model cannot stream: {reason}")
+        if self.conv_pos_batch_norm:
+            raise ConfigError(
+                "chunk_frames: the batch norm before the positional convolution (conv_pos_batch_norm) would"
+                " shift the zeros before the beginning of a stream too"
+            )
         if self.sinusoidal_positions:
             raise ConfigError(
                 "chunk_frames: sinusoids of the frame's number end after 30 s: put the step positions, which "

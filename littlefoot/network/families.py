@@ -45,6 +45,8 @@ FAMILIES: Mapping[str, Family] = {
         relative_positions=True,
         cannot_stream="its relative positions reach over the whole recording",
     ),
+    "unispeech": Family("UniSpeechForCTC", "unispeech."),
+    "unispeech-sat": Family("UniSpeechSatForCTC", "unispeech_sat."),
     "data2vec-audio": Family(
         "Data2VecAudioForCTC",
         "data2vec_audio.",

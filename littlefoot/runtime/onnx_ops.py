@@ -114,8 +114,8 @@ class OnnxOps:
         """Append an operator whose output is an image."""
         return replace(self.node(kind, *inputs, **attributes), image=True)
 
-    def _elementwise(self, kind: str, x: Value) -> Value:
-        return replace(self.node(kind, x), image=x.image)
+    def _elementwise(self, kind: str, x: Value, **attributes: Any) -> Value:
+        return replace(self.node(kind, x, **attributes), image=x.image)
 
     def _as_image(self, x: Value) -> Value:
         return x if x.image else self._image("Unsqueeze", x, self.integers(2))
@@ -302,7 +302,9 @@ class OnnxOps:
         return self._as_image(x) * self._column(f"{name}.weight") + self._column(f"{name}.bias")
 
     def activation(self, x: Value, kind: str) -> Value:
-        return self._elementwise({"gelu": "Gelu", "relu": "Relu"}[kind], x)
+        if kind == "gelu_tanh":
+            return self._elementwise("Gelu", x, approximate="tanh")
+        return self._elementwise(kind.capitalize(), x)
 
     def log(self, x: Value) -> Value:
         return self._elementwise("Log", x)

@@ -330,10 +330,9 @@ def test_other_architectures_are_refused(directory: Path, model_type: object) ->
         checkpoint.load(directory)
 
 
-@pytest.mark.parametrize("setting", ["add_adapter", "conv_pos_batch_norm"])
-def test_unsupported_settings_are_named(directory: Path, setting: str) -> None:
-    change_config(directory, **{setting: True})
-    with pytest.raises(CheckpointError, match=setting):
+def test_unsupported_settings_are_named(directory: Path) -> None:
+    change_config(directory, add_adapter=True)
+    with pytest.raises(CheckpointError, match="add_adapter"):
         checkpoint.load(directory)
 
 

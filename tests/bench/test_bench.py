@@ -23,7 +23,7 @@ from littlefoot import artifact
 from littlefoot.artifact import Artifact
 from littlefoot.bench import compare, energy, macs, report, table, worker
 from littlefoot.bench.entries import Entry
-from littlefoot.bench.process import ContenderError, Process
+from littlefoot.bench.process import EntryError, Process
 from littlefoot.bench.runner import BenchSettings, Row
 from littlefoot.bench.summary import _roofline_share
 from littlefoot.errors import ConfigError, LittlefootError
@@ -250,16 +250,16 @@ def test_a_model_answers_from_a_process_of_its_own(model: Path, tmp_path: Path) 
         assert process.ask("stream", path=str(tmp_path / "clip.npy")) is None  # not made for it
         # A hundred megabytes at least: an interpreter with numpy and an engine, and none of this process's.
         assert 5e7 < process.ask("peak_rss") < 1e9
-        with pytest.raises(ContenderError, match=r"FileNotFoundError.*missing\.npy"):
+        with pytest.raises(EntryError, match=r"FileNotFoundError.*missing\.npy"):
             process.ask("turn", path=str(tmp_path / "missing.npy"))
         assert process.ask("turn", path=str(tmp_path / "clip.npy"))["seconds"] > 0  # and it goes on
         os.kill(process._process.pid, signal.SIGSEGV)
-        with pytest.raises(ContenderError, match=r"ended during 'turn' \(SIGSEGV\)"):
+        with pytest.raises(EntryError, match=r"ended during 'turn' \(SIGSEGV\)"):
             process.ask("turn", path=str(tmp_path / "clip.npy"))
 
 
 def test_a_model_that_never_answers_is_given_up(tmp_path: Path) -> None:
-    with Process(tmp_path, timeout=0.05) as process, pytest.raises(ContenderError, match="no answer"):
+    with Process(tmp_path, timeout=0.05) as process, pytest.raises(EntryError, match="no answer"):
         process.ask("peaks", threads=1)
 
 

@@ -20,11 +20,11 @@ from conftest import Run
 from families import speechlike
 
 from littlefoot import artifact
-from littlefoot.bench import energy, page, report, runner
+from littlefoot.bench import energy, page, quiet, report, runner
 from littlefoot.bench.process import Process
 
 SECONDS = (0.6, 1.6, 2.0)
-QUICK = ("--lengths", "0.5,1", "--threads", "1", "--rounds", "2")
+QUICK = ("--lengths", "0.5,1", "--threads", "1", "--rounds", "2", "--busy")
 
 
 @pytest.fixture
@@ -274,3 +274,19 @@ def test_a_file_without_marks_is_refused_before_the_work(run: Run, model: Path, 
     assert (result.code, result.out) == (1, "")
     assert "has no lines <!-- bench -->" in result.err
     assert (tmp_path / "README.md").read_text() == "# Mine\n"
+
+
+def test_a_busy_machine_is_refused(
+    run: Run, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quiet, "others", lambda: 0.8)
+    monkeypatch.setattr(quiet, "PATIENCE", 0.0)
+    arguments = [option for option in QUICK if option != "--busy"]
+    result = run("bench", model, *arguments, "--launches", "1", "--json", tmp_path / "b.json")
+    assert result.code == 1
+    assert "measure all the same with --busy" in result.err
+    assert not (tmp_path / "b.json").exists()
+    result = run("bench", model, *arguments, "--launches", "1", "--busy", "--json", tmp_path / "b.json")
+    assert result.code == 0
+    assert "The machine was busy" in result.err
+    assert report.load(tmp_path / "b.json").machine.other_programs == 0.8

@@ -65,7 +65,7 @@ PROGRAMS = (
     "taskset",
     "export",
 )
-SHORTER = {"bench": ["--launches", "1", "--rounds", "1", "--lengths", "0.5", "--threads", "1"]}
+SHORTER = {"bench": ["--launches", "1", "--rounds", "1", "--lengths", "0.5", "--threads", "1", "--busy"]}
 """Options that are added to commands, by the command's name."""
 
 

@@ -17,7 +17,7 @@ from littlefoot.network.encoder import front_end
 from littlefoot.runtime.native import layers
 from littlefoot.runtime.native.layers import Array, Arrays
 from littlefoot.runtime.native.program import Program
-from littlefoot.runtime.native.unsupported import LimitedOps, UnsupportedError
+from littlefoot.runtime.native.unsupported import ACTIVATIONS, LimitedOps, UnsupportedError
 from littlefoot.runtime.protocols import Engine
 
 
@@ -46,6 +46,11 @@ class Waves:
         if self.ops.layers:
             raise UnsupportedError("a gain after a convolution")
         return replace(self, factor=self.factor * factor)
+
+    def __add__(self, other: Waves | float) -> Waves:
+        raise UnsupportedError("a sum of values")
+
+    __sub__ = __add__
 
 
 @dataclass
@@ -81,6 +86,8 @@ class FrontEndOps(LimitedOps):
         return self._behind(norm="affine", norm_name=name)
 
     def activation(self, x: Waves, kind: str) -> Waves:
+        if kind not in ACTIVATIONS:
+            raise UnsupportedError(f"the activation {kind}")
         return self._behind(activation=kind)
 
     def _behind(self, **changes: Any) -> Waves:

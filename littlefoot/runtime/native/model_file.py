@@ -75,10 +75,14 @@ def encode(artifact: Artifact, name: str, licence: str | None = None) -> bytes:
     try:
         body = _Body(artifact)
     except UnsupportedError as error:
+        remedy = "littlefoot export --to onnx or --to openvino writes the model for an engine"
+        if artifact.config.littlefoot.quantization is None:
+            remedy = (
+                "They run models of 8 bits or fewer with fixed scales: "
+                "littlefoot quantize MODEL -o OUT --calibrate MANIFEST makes one"
+            )
         raise ConfigError(
-            f"{name} cannot be exported as one file: the native kernels do not support {error}. They run "
-            "models of 8 bits or fewer with fixed scales: littlefoot quantize MODEL -o OUT --calibrate "
-            "MANIFEST makes one"
+            f"{name} cannot be exported as one file: the native kernels do not support {error}. {remedy}"
         ) from error
     config, start = artifact.config, _Record()
     start.text(json.dumps(_information(artifact, name, licence), ensure_ascii=False))

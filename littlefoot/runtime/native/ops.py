@@ -27,7 +27,7 @@ from littlefoot.runtime.native.steps import (
     Norm,
     Step,
 )
-from littlefoot.runtime.native.unsupported import LimitedOps, UnsupportedError
+from littlefoot.runtime.native.unsupported import ACTIVATIONS, LimitedOps, UnsupportedError
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,13 @@ class Rows:
     step: int
     factor: float = 1.0
 
-    def __add__(self, other: Rows | Host) -> Rows:
+    def __add__(self, other: Rows | Host | float) -> Rows:
         if self.factor != 1.0 or (isinstance(other, Rows) and other.factor != 1.0):
             raise UnsupportedError("a sum of scaled values")
         if isinstance(other, Host):
             return self.ops.record(AddVector((self.step,), other.compute(0)))
+        if not isinstance(other, Rows):
+            raise UnsupportedError("a sum with a number")
         return self.ops.record(Add((self.step, other.step)))
 
     def __mul__(self, factor: float) -> Rows:
@@ -50,12 +52,20 @@ class Rows:
             raise UnsupportedError("a product of two values")
         return replace(self, factor=self.factor * factor)
 
+    def __sub__(self, other: Rows | float) -> Rows:
+        raise UnsupportedError("a difference of values")
+
 
 @dataclass(frozen=True)
 class Columns:
     """Transposed rows, (B, C, F), which convolutions read."""
 
     rows: Rows
+
+    def __add__(self, other: object) -> Columns:
+        raise UnsupportedError("arithmetic behind a convolution")
+
+    __sub__ = __mul__ = __add__
 
 
 @dataclass(frozen=True)
@@ -123,6 +133,8 @@ class NativeOps(LimitedOps):
     def activation(self, x: Any, kind: str) -> Any:
         if isinstance(x, Columns):
             return Columns(self.activation(x.rows, kind))
+        if kind not in ACTIVATIONS:
+            raise UnsupportedError(f"the activation {kind}")
         return self.record(Activate((_plain(x),), kind))
 
     def softmax(self, x: Scores) -> Scores:

@@ -11,6 +11,9 @@ import numpy.typing as npt
 from littlefoot.errors import LittlefootError
 from littlefoot.network.encoder import Ops
 
+ACTIVATIONS = ("gelu", "relu")
+"""The kernels compute these of ``littlefoot.network.activations.PRIMITIVES``."""
+
 
 class UnsupportedError(LittlefootError):
     """A network has an operation, named by the message, that the native package does not support."""
