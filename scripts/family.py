@@ -7,7 +7,7 @@
 
 The models are made one after the other; each training runs in ``--processes`` processes. An interrupted
 command continues where it was. A model that begins with the steps of another takes that one's results. After
-each model a line shows its bytes and its errors on speakers that nobody was trained on, beside the teacher's.
+each model a line shows its bytes and its errors on speakers outside the training data, beside the teacher's.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ FAMILY = {
     "1bit": "1 bit",
     "tiny": "pruned, 1 bit",
 }
-"""The models, in the order in which they are made, and what README.md says of them."""
+"""The models, in the order in which they are made, and their descriptions in README.md."""
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from littlefoot.artifact import checkpoint
 from littlefoot.compress import load_recipe
-from littlefoot.compress.chain import outline
+from littlefoot.compress.chain import infer_shape
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -27,7 +27,7 @@ def test_every_bundled_model_is_made_by_it() -> None:
 def test_its_recipe_works_on_the_teacher(name: str) -> None:
     recipe = load_recipe(f"littlefoot-en-{name}")
     teacher = checkpoint.load("littlefoot-en")
-    assert outline(teacher.config, recipe).hidden_size == teacher.config.hidden_size
+    assert infer_shape(teacher.config, recipe).hidden_size == teacher.config.hidden_size
     assert recipe.card.startswith(f"# littlefoot-en-{name}\n")
     assert family.seconds(recipe, rehearse=2) < family.seconds(recipe, rehearse=None)
 

@@ -67,7 +67,7 @@ class WordFusion:
         return gain + self._alpha * self._lm.step(state, END)[0]
 
     def _lookahead(self) -> Lookahead:
-        """Without gains where the model does not list its words."""
+        """If the model does not list its words, there are no gains."""
         log_probs = dict(self._lm.words())
         if UNKNOWN not in log_probs:
             return Lookahead({}, 0.0)
