@@ -1,4 +1,4 @@
-"""ONNX Runtime, for machines without OpenVINO, and for scales that are found at run time."""
+"""Run models in ONNX Runtime: on machines without OpenVINO, and with scales determined at run time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _GET_CUDA = (
 
 
 class ONNXRuntime(Backend):
-    """The backend. It keeps nothing on disk: a session starts without compiling."""
+    """The backend of ONNX Runtime. It stores nothing on disk, because a session starts without compiling."""
 
     name = package = "onnxruntime"
     devices = ("cpu", "cuda")
@@ -54,7 +54,7 @@ class Session(StreamEngine):
                     f"device cuda: ONNX Runtime is installed for the processor only: {_GET_CUDA}"
                 )
         options = onnxruntime.SessionOptions()
-        # Every run that is under way takes so many, however many there are.
+        # Each concurrent run uses this number of threads.
         options.intra_op_num_threads = max(1, settings.threads // settings.parallel)
         options.log_severity_level = 3
         network = graph.build_part(artifact, part)
@@ -72,13 +72,13 @@ class Session(StreamEngine):
             )
         except Exception as error:  # its exceptions share no base class of their own
             raise EngineError(f"ONNX Runtime refused the model: {error}") from error
-        if self._session.get_providers()[0] != providers[0]:  # it goes on with the processor
+        if self._session.get_providers()[0] != providers[0]:  # it uses the processor instead
             raise EngineError(
                 f"device cuda: ONNX Runtime finds no graphics card that it can use: {_GET_CUDA}"
             )
 
     def run(self, value: Array) -> list[Array]:
-        """The only input -> all outputs."""
+        """Run a network with a single input; return all outputs."""
         return self.step({self._session.get_inputs()[0].name: value})
 
     def step(self, inputs: dict[str, Any]) -> list[Array]:

@@ -1,4 +1,4 @@
-"""The registry of engines, and the choice among them."""
+"""Register the engines, and choose among them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from littlefoot.runtime.protocols import Backend, Engine, EngineSettings, Part, 
 from littlefoot.system import machine
 
 BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (OpenVINO(), ONNXRuntime())}
-"""Every engine by its name. A new one is a module with a ``Backend``, and its entry here."""
+"""Every engine by its name. A new engine is a module with a ``Backend``, and an entry here."""
 
 
 def create(
@@ -30,25 +30,26 @@ def create(
     """Load an artifact into an engine.
 
     Args:
-        name: a key of ``BACKENDS``, or ``auto``: whichever is the fastest for the artifact, which may be the
-            native kernels alone. They run packed weights under any name; a warning says where that leaves
-            the engine or the precision without effect.
-        threads: processor threads, all by default.
-        precision: of what is not quantized. ``f32``, ``bf16`` (OpenVINO, on processors that have it), or
-            ``auto``: bf16 for a quantized artifact where the processor has it, f32 otherwise.
-        cached: keep the compiled model on disk; not worth it for a model that is tried once.
-        parallel: how many runs are computed side by side; they share the threads.
-        kernels: what runs a Transformer whose weights are packed (``littlefoot.runtime.native``): ``auto``, a
-            set of kernels by name, or ``off``, which expands them to 8 bits; None: ``$LITTLEFOOT_KERNELS``,
-            or auto.
-        device: ``cpu``, or one of the ``devices`` of the engine, on which the kernels do not run.
+        name: a key of ``BACKENDS``, or ``auto`` for the fastest engine for the artifact, which may be the
+            native kernels alone. The kernels run packed weights under any name. If the engine or the
+            precision then has no effect, a warning is logged.
+        threads: processor threads; all by default.
+        precision: precision of the layers that are not quantized: ``f32``, ``bf16`` (OpenVINO, on processors
+            that have it), or ``auto``, which is bf16 for a quantized artifact on such a processor, and f32
+            otherwise.
+        cached: store the compiled model on disk. This is not worthwhile for a model that is used once.
+        parallel: number of runs that are computed at the same time; they share the threads.
+        kernels: kernels for a Transformer whose weights are packed (``littlefoot.runtime.native``): ``auto``,
+            a set of kernels by name, or ``off``, which expands the weights to 8 bits. The default is
+            ``$LITTLEFOOT_KERNELS``, or else ``auto``.
+        device: ``cpu``, or another of the ``devices`` of the engine; the kernels run on the processor only.
 
     Raises:
-        ConfigError: an unknown precision, a device that the engine does not have, or a number of threads
-            below 1.
-        EngineError: an unknown name, a precision that the engine or processor does not have, kernels that
-            cannot run here, the engine refused the model, or neither an engine that could run it nor such
-            kernels are installed.
+        ConfigError: the precision is unknown, the engine does not have the device, or the number of threads
+            is below 1.
+        EngineError: the name is unknown, the engine or processor does not have the precision, the kernels
+            cannot run here, the engine refused the model, or neither an engine nor kernels that could run it
+            are installed.
         MissingExtraError: the engine of this name is not installed.
     """
     settings = _checked(name, threads, precision, cached, parallel, device)
@@ -67,9 +68,9 @@ def create_stream(
     cached: bool = True,
     device: str = "cpu",
 ) -> StreamEngine | native.NativeStreams:
-    """Load a streaming model, for its chunks; arguments and errors as those of ``create``.
+    """Load a streaming model, which runs chunk by chunk. Arguments and errors are those of ``create``.
 
-    The native kernels run them where no engine is installed.
+    If no engine is installed, the native kernels run it.
     """
     settings = _checked(name, threads, precision, cached, parallel, device)
     if name == "auto" and not installed():
@@ -78,7 +79,7 @@ def create_stream(
 
 
 def installed() -> list[str]:
-    """Return the names of the engines that can be used here."""
+    """Return the names of the installed engines."""
     return [name for name, backend in BACKENDS.items() if backend.installed()]
 
 
@@ -92,7 +93,7 @@ def _checked(
         *names, last = "auto", *BACKENDS
         raise EngineError(f"engine '{name}' is unknown: use {', '.join(names)} or {last}")
     if threads is not None and threads < 1:
-        raise ConfigError(f"threads must be at least 1, not {threads}: leave it out for all")
+        raise ConfigError(f"threads must be at least 1, not {threads}: leave the option out to use all")
     able = [each for each, backend in BACKENDS.items() if device in backend.devices]
     if not able:
         devices = list(dict.fromkeys(each for backend in BACKENDS.values() for each in backend.devices))
@@ -103,19 +104,19 @@ def _checked(
 
 
 def _backend(artifact: Artifact, name: str, settings: EngineSettings) -> Backend:
-    """The engine of this name, or the best one. Raises EngineError if it does not have the precision."""
+    """Return the engine of this name, or the best one. Raises EngineError if it lacks the precision."""
     backend = BACKENDS[_best(artifact) if name == "auto" else name]
     if settings.precision not in backend.precisions:
         others = [other.name for other in BACKENDS.values() if settings.precision in other.precisions]
         raise EngineError(
-            f"precision {settings.precision}: {backend.name} computes in {backend.precisions[-1]}, use that "
-            f"or the engine {' or '.join(others)}"
+            f"precision {settings.precision}: {backend.name} computes in {backend.precisions[-1]}: use that "
+            f"precision, or the engine {' or '.join(others)}"
         )
     return backend
 
 
 def _best(artifact: Artifact) -> str:
-    """The installed engine of the highest rank."""
+    """Return the installed engine of the highest rank."""
     return max(installed(), key=lambda name: BACKENDS[name].rank(artifact))
 
 

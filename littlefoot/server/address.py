@@ -1,4 +1,4 @@
-"""Define where a server listens."""
+"""Define the address of a server."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Address:
-    """Where a server listens, and by which protocols."""
+    """The address and the ports of a server."""
 
     host: str = "127.0.0.1"
     """The address or name of this machine."""

@@ -184,7 +184,7 @@ class Models:
         return model.recognizer
 
     def unload_idle(self, seconds: float) -> None:
-        """Give back the memory of models that nobody has used for so long; the next request loads them."""
+        """Release the memory of models that were not used for a time; the next request loads them."""
         for model in [*self.all(), *self._in_languages.values()]:
             if model.recognizer is None or model.users or time.monotonic() - model.used < seconds:
                 continue
@@ -201,7 +201,7 @@ class Models:
             loaded = await loop.run_in_executor(self._loader, self._load_now, model)
         except LittlefootError as error:
             log.error("the model %s cannot be loaded: %s", model.name, error)
-            message = f"the model '{model.name}' cannot be loaded: the server's log says why"
+            message = f"the model '{model.name}' cannot be loaded: see the server's log"
             raise ApiError(503, message, "model_unavailable", "model") from error
         finally:
             model.loading = None

@@ -6,6 +6,7 @@ Items end where the client commits them: there is no turn detection. docs/serve.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import itertools
@@ -50,20 +51,27 @@ class _Session:
         name = self._connection.query.get("model")
         self._model = self._service.models.find(name)
         await self._send("session.created", session=self._described())
+        limit = self._service.limits.audio_seconds
         try:
-            while (event := await self._connection.receive()) is not None:
-                if isinstance(event, bytes):
-                    raise ApiError(
-                        415, "events are JSON: send audio in input_audio_buffer.append", "no_event"
-                    )
-                try:
-                    await self._answer(event)
-                except ApiError as error:
-                    if error.status >= 500:
-                        raise
-                    await self._error(error, event)
+            async with asyncio.timeout(limit):
+                await self._listen()
+        except TimeoutError:
+            raise ApiError(
+                413, f"the session is longer than {limit:g} s: open another", "audio_too_long"
+            ) from None
         finally:
             self._forget()
+
+    async def _listen(self) -> None:
+        while (event := await self._connection.receive()) is not None:
+            if isinstance(event, bytes):
+                raise ApiError(415, "events are JSON: send audio in input_audio_buffer.append", "no_event")
+            try:
+                await self._answer(event)
+            except ApiError as error:
+                if error.status >= 500:
+                    raise
+                await self._error(error, event)
 
     async def _answer(self, event: dict[str, Any]) -> None:
         match event["type"]:
@@ -81,7 +89,7 @@ class _Session:
                 raise ApiError(400, f"there is no event '{other[:50]}' here", "unknown_event", "type")
 
     def _update(self, session: Any) -> None:
-        """Change the settings. Raises ApiError 400 for one that cannot be had, and changes nothing then."""
+        """Change the settings. Raises ApiError 400 for one that is not supported, and then changes nothing."""
         given = _section({"session": session}, "session")
         if given.get("type", "transcription") != "transcription":
             raise ApiError(400, "sessions are of the type transcription", "invalid_value", "session.type")

@@ -82,6 +82,9 @@ class Utterance:
         """Whether segments come before the end."""
         self._service, self._model, self._recognizer = service, model, recognizer
         self._samples = _Samples(form)
+        self._piece = (
+            form.rate // 2 * form.width * form.channels
+        )  # half a second, then others have their turn
         self._stream = recognizer.stream(decoder=model.decoder) if self.live else None
         self._kept: list[Samples] = []
         self._heard = 0  # samples at 16 kHz
@@ -94,7 +97,10 @@ class Utterance:
 
     async def feed(self, data: bytes) -> list[str]:
         """Take the next bytes; return the segments that ended. Raises ApiError 413 beyond the limit."""
-        return await self._add(data, last=False)
+        segments: list[str] = []
+        for begin in range(0, len(data), self._piece):
+            segments += await self._add(data[begin : begin + self._piece], last=False)
+        return segments
 
     async def finish(self) -> list[str]:
         """Return the segments that are left."""

@@ -48,7 +48,7 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, serv
         pass  # the client is gone, or does not read
     except Exception:
         log.exception("a Wyoming connection failed")
-        await door.refuse(ApiError(500, "the server failed: its log says how", "server_error"))
+        await door.refuse(ApiError(500, "the server failed: see its log", "server_error"))
     finally:
         writer.close()
 
@@ -64,8 +64,9 @@ class _Door:
     async def run(self) -> None:
         """Answer events until the client ends or the server stops. Raises ApiError and errors of sockets."""
         try:
-            while (event := await self._next()) is not None:
-                await self._answer(event)
+            async with asyncio.timeout(self._service.limits.audio_seconds):
+                while (event := await self._next()) is not None:
+                    await self._answer(event)
         finally:
             self._forget()
 
@@ -198,7 +199,7 @@ async def _read(reader: asyncio.StreamReader) -> Event | None:
     if length := _length(head, "data_length", LINE_BYTES):
         data = {**data, **_parsed(await reader.readexactly(length))} if isinstance(data, dict) else None
     if not isinstance(data, dict):
-        raise _malformed("its data is no JSON object")
+        raise _malformed("its data is not a JSON object")
     payload = None
     if length := _length(head, "payload_length", MESSAGE_BYTES):
         payload = await reader.readexactly(length)
@@ -211,7 +212,7 @@ def _parsed(text: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict):
-        raise _malformed("it is no JSON object")
+        raise _malformed("it is not a JSON object")
     return content
 
 
@@ -223,7 +224,7 @@ def _length(head: dict[str, Any], name: str, most: int) -> int:
 
 
 def _malformed(reason: str) -> ApiError:
-    return ApiError(400, f"this is no event of the Wyoming protocol: {reason}", "invalid_message")
+    return ApiError(400, f"this is not an event of the Wyoming protocol: {reason}", "invalid_message")
 
 
 def _text(value: Any) -> str | None:
