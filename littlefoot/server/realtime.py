@@ -89,7 +89,7 @@ class _Session:
                 raise ApiError(400, f"there is no event '{other[:50]}' here", "unknown_event", "type")
 
     def _update(self, session: Any) -> None:
-        """Change the settings. Raises ApiError 400 for one that is not supported, and then changes nothing."""
+        """Change the settings. Raises ApiError 400 for an unsupported one, and then changes nothing."""
         given = _section({"session": session}, "session")
         if given.get("type", "transcription") != "transcription":
             raise ApiError(400, "sessions are of the type transcription", "invalid_value", "session.type")
