@@ -80,8 +80,9 @@ def make(name: str, recipe: Recipe, options: argparse.Namespace) -> None:
     command = [*launcher(options.processes), "shrink", options.teacher, "-o", str(out), "--resume"]
     command += ["--recipe", f"littlefoot-en-{name}", "--data", str(options.data)]
     for number, step in enumerate(recipe.steps, 1):
-        if options.rehearse and hasattr(step.config, "train"):
-            command += ["--set", f"{number}.train.steps={options.rehearse}"]
+        for setting in ("train.steps", "descent_steps") if options.rehearse else ():
+            if hasattr(step.config, setting.partition(".")[0]):
+                command += ["--set", f"{number}.{setting}={options.rehearse}"]
     run(command)
 
 

@@ -53,6 +53,8 @@ def test_a_rehearsal_shortens_every_training(tmp_path: Path, monkeypatch: pytest
     assert [value for value in command if value.endswith("train.steps=3")] == [
         "1.train.steps=3", "2.train.steps=3", "3.train.steps=3",
     ]  # fmt: skip
+    family.make("1bit", load_recipe("littlefoot-en-1bit"), options)
+    assert {"1.train.steps=3", "1.descent_steps=3"} < set(commands.pop())
     (tmp_path / "live").mkdir()
     family.make("live", load_recipe("littlefoot-en-live"), options)
     assert len(commands) == 1

@@ -24,7 +24,7 @@ class WordFusion:
     Contexts contain the letters of the open word.
     """
 
-    ALPHA, BETA = 0.7, 3.0
+    ALPHA, BETA = 0.7, 2.0
     """Defaults, the best on dev for the model of open English (RESULTS.md, section Open English)."""
 
     def __init__(
