@@ -114,5 +114,5 @@ def _names(given: list[str]) -> frozenset[str]:
 
 
 def _log_to_stderr() -> None:
-    """A line for each request, and what happens besides."""
+    """Log a line for each request and other events."""
     logging.getLogger("littlefoot.server").setLevel(logging.INFO)

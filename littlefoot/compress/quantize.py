@@ -85,7 +85,7 @@ class QuantizeConfig(Checked):
 
     @property
     def mixed(self) -> bool:
-        """True if the bits of layers are chosen."""
+        """Return True if the bits of layers are chosen."""
         return self.budget_mb is not None or self.max_sensitivity is not None
 
 

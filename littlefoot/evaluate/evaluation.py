@@ -155,7 +155,7 @@ def evaluate_recognizer(
 
 
 def _scored(rows: Sequence[tuple[Utterance, str, str]], form: Callable[[str], str]) -> Score:
-    """The error rates of hypotheses, with intervals over speakers where there are several."""
+    """Compute the error rates of hypotheses, with intervals over speakers if there are several."""
     clusters = clusters_of([(utterance.set_name, utterance.speaker) for utterance, _, _ in rows])
     references, hypotheses = [row[1] for row in rows], [row[2] for row in rows]
     return evaluate(references, hypotheses, normalize=form, clusters=clusters)

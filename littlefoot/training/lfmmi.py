@@ -69,7 +69,7 @@ class LFMMI(Objective):
 def make_denominator(
     utterances: Iterable[Utterance], vocabulary: Vocabulary, config: TrainConfig
 ) -> Denominator:
-    """The denominator of the texts that are trained on, which are read once.
+    """Make the denominator from the training texts, which are read once.
 
     Raises TrainingError where there are none.
     """
