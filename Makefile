@@ -85,7 +85,7 @@ samples: .venv/stamp
 
 .venv/stamp: $(SETUP)
 	$(PYTHON) -m venv --clear .venv
-	.venv/$(BIN)/pip install --quiet -c constraints.txt -e ".[train,onnxruntime,bench,media,vad,serve,scale,normalize,docs,dev]"
+	.venv/$(BIN)/pip install --quiet -c constraints.txt -e ".[standard,train,onnxruntime,bench,media,vad,serve,wyoming,scale,normalize,docs,dev]"
 	touch $@
 
 # The native kernels, where there is a C++ compiler; their tests say why they are skipped where there is none.
@@ -108,7 +108,7 @@ samples: .venv/stamp
 
 .venv-demo/stamp: $(SETUP)
 	$(PYTHON) -m venv --clear .venv-demo
-	.venv-demo/$(BIN)/pip install --quiet -c constraints.txt -e .
+	.venv-demo/$(BIN)/pip install --quiet -c constraints.txt -e ".[standard]"
 	touch $@
 
 clean:
