@@ -107,7 +107,7 @@ def decode(recognizer: Recognizer, logits: np.ndarray, decoder: BeamDecoder | No
 
 
 def errors(recognizer: Recognizer, heard: list[Heard], decoders: dict[str, BeamDecoder | None]) -> str:
-    """A row for each decoder: WER on each set, slot words, times real time of decoding alone."""
+    """Return a row for each decoder: WER on each set, slot words, times real time of decoding alone."""
     sets = sorted({h.utterance.set_name for h in heard})
     others = f"all but {SLOTS}"
     lines = [
@@ -152,7 +152,7 @@ def tune(recognizer: Recognizer, heard: list[Heard], words: Path, characters: Pa
 
 
 def times(recognizer: Recognizer, digits: list[Utterance]) -> str:
-    """How far word times of forced alignment and of the search are from the truth (medians)."""
+    """Compare the word times of forced alignment and of the search with the true ones (medians)."""
     frame = recognizer.config.frame_ms / 1000
     vocabulary = recognizer.vocabulary
     decoder = BeamDecoder(vocabulary, frame, lexicon=Lexicon({u.text for u in digits}, vocabulary))

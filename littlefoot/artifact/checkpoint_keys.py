@@ -15,7 +15,7 @@ UNUSED = frozenset(
             "apply_spec_augment",
             "classifier_proj_size",
         ),
-        *("codevector_dim", "contrastive_logits_temperature", "conv_pos_batch_norm", "ctc_loss_reduction"),
+        *("codevector_dim", "contrastive_logits_temperature", "ctc_loss_reduction"),
         *("ctc_zero_infinity", "diversity_loss_weight", "feat_extract_dropout", "feat_quantizer_dropout"),
         *(
             "layerdrop",
@@ -33,7 +33,13 @@ UNUSED = frozenset(
             "mask_time_prob",
         ),
         *("mask_time_selection", "num_adapter_layers", "num_codevector_groups", "num_codevectors_per_group"),
-        *("num_ctc_classes", "num_feat_extract_layers", "num_negatives", "output_hidden_size"),
+        *(
+            "num_clusters",
+            "num_ctc_classes",
+            "num_feat_extract_layers",
+            "num_negatives",
+            "output_hidden_size",
+        ),
         *("proj_codevector_dim", "replace_prob", "tdnn_dilation", "tdnn_dim", "tdnn_kernel"),
         *("use_weighted_layer_sum", "xvector_output_dim"),
         # Keys of every configuration of transformers, older versions included.

@@ -86,10 +86,10 @@ def export(
         if to == "onnx":
             network.save(out)
         else:
-            import openvino
-
             from littlefoot.runtime.openvino import openvino_model
+            from littlefoot.system.extras import imported
 
+            openvino = imported("openvino", "--to openvino", "openvino")
             openvino.save_model(openvino_model(network), out, compress_to_fp16=False)
         if linear.rounded_inputs(loaded.weights):
             typer.echo(f"littlefoot: {WITHOUT_VNNI[to]}", err=True)

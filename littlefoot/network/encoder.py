@@ -1,10 +1,11 @@
 """Describe the network, once for training and inference.
 
 ``encode`` describes wav2vec 2.0 (Baevski et al. 2020; also XLS-R and MMS), HuBERT (Hsu et al. 2021),
-WavLM (Chen et al. 2021) and data2vec-audio (Baevski et al. 2022) with a CTC head, over a small set of
-operations. ``littlefoot.training.torch_ops`` carries these out on tensors with gradients, for training;
-``littlefoot.runtime.onnx_ops`` adds them to an ONNX graph, for inference. Weights are looked up by the
-names of Hugging Face checkpoints without the model's prefix.
+WavLM (Chen et al. 2021), UniSpeech (Wang et al. 2021), UniSpeech-SAT (Chen et al. 2022) and data2vec-audio
+(Baevski et al. 2022) with a CTC head, over a small set of operations. ``littlefoot.training.torch_ops``
+carries these out on tensors with gradients, for training; ``littlefoot.runtime.onnx_ops`` adds them to an
+ONNX graph, for inference. Weights are looked up by the names of Hugging Face checkpoints without the model's
+prefix.
 
 Shapes: B batch, T samples, C channels of the front end, F frames, D hidden size, H heads of K channels,
 V vocabulary.
@@ -23,6 +24,7 @@ import numpy.typing as npt
 
 from littlefoot.audio import SAMPLE_RATE
 from littlefoot.network import mel
+from littlefoot.network.activations import activate
 from littlefoot.network.config import MAX_POSITIONS, ModelConfig
 from littlefoot.network.inventory import block_name
 
@@ -60,7 +62,9 @@ class Ops(Protocol):
     def affine(self, x: Tensor, name: str) -> Tensor:
         """Scale and shift each channel of (B, C, T)."""
 
-    def activation(self, x: Tensor, kind: str) -> Tensor: ...
+    def activation(self, x: Tensor, kind: str) -> Tensor:
+        """One of ``littlefoot.network.activations.PRIMITIVES``."""
+
     def log(self, x: Tensor) -> Tensor: ...
     def sigmoid(self, x: Tensor) -> Tensor: ...
     def softmax(self, x: Tensor) -> Tensor:
@@ -316,13 +320,17 @@ def _convolution(
     elif layer == 0:
         valid = None if lengths is None else ops.valid(lengths, x, axis=2)
         x = ops.group_norm(x, f"{name}.layer_norm", CNN_NORM_EPS, valid)
-    return ops.activation(x, config.feat_extract_activation)
+    return activate(ops, x, config.feat_extract_activation)
 
 
 def _positions(ops: Ops, config: ModelConfig, x: Tensor, frame_mask: Tensor | None) -> Tensor:
     """Compute the convolutional position embedding: (B, F, D) -> (B, F, D)."""
     groups = config.num_conv_pos_embedding_groups
     if config.family.positional == "convolution":
+        if config.conv_pos_batch_norm:
+            x = ops.affine(ops.transpose(x, (0, 2, 1)), "encoder.pos_conv_embed.batch_norm")
+            x = ops.transpose(x, (0, 2, 1))
+            x = x if frame_mask is None else x * frame_mask  # the convolution pads with zeros
         return _position_convolution(ops, config, x, position_padding(config))
     for layer in range(config.num_conv_pos_embeddings):
         name = f"encoder.pos_conv_embed.layers.{layer}.conv"
@@ -330,7 +338,7 @@ def _positions(ops: Ops, config: ModelConfig, x: Tensor, frame_mask: Tensor | No
         x = ops.conv1d(x, name, padding=_same(config.conv_pos_kernel_size), groups=groups)
         x = ops.transpose(x, (0, 2, 1))
         x = ops.layer_norm(x, None, CNN_NORM_EPS)
-        x = ops.activation(x, config.feat_extract_activation)
+        x = activate(ops, x, config.feat_extract_activation)
         if frame_mask is not None:  # otherwise padding would reach the next layer
             x = x * frame_mask
     return x
@@ -359,7 +367,7 @@ def _position_convolution(ops: Ops, config: ModelConfig, x: Tensor, padding: tup
     x = ops.transpose(x, (0, 2, 1))
     groups = config.num_conv_pos_embedding_groups
     x = ops.conv1d(x, "encoder.pos_conv_embed.conv", padding=padding, groups=groups)
-    x = ops.activation(x, config.feat_extract_activation)
+    x = activate(ops, x, config.feat_extract_activation)
     return ops.transpose(x, (0, 2, 1))
 
 
@@ -507,7 +515,7 @@ def _start_mask(ops: Ops, config: ModelConfig, scores: Tensor, seen: Tensor) -> 
 
 def _feed_forward(ops: Ops, config: ModelConfig, layer: BlockNames, x: Tensor) -> Tensor:
     """Apply the feed-forward layers, (B, F, D) -> (B, F, D)."""
-    x = ops.activation(_linear(ops, config, layer, x, "feed_forward.intermediate_dense"), config.hidden_act)
+    x = activate(ops, _linear(ops, config, layer, x, "feed_forward.intermediate_dense"), config.hidden_act)
     x = ops.dropout(x, config.activation_dropout)
     return ops.dropout(_linear(ops, config, layer, x, "feed_forward.output_dense"), config.hidden_dropout)
 

@@ -286,6 +286,8 @@ def _positions(config: ModelConfig, hidden: Axis, frames: Frames) -> Iterator[La
         kernel = config.conv_pos_kernel_size
     else:
         names, kernel = [f"{name}.conv"], config.num_conv_pos_embeddings
+    if config.conv_pos_batch_norm:
+        yield _norm(f"{name}.batch_norm", Part.POSITIONS, hidden, frames)
     for layer in names:
         dimensions = (hidden, group, kernel)
         yield Layer(layer, Kind.CONVOLUTION, Part.POSITIONS, dimensions, frames, groups=groups)

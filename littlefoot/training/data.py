@@ -33,7 +33,7 @@ from littlefoot.training.pronunciations import spelling
 from littlefoot.training.train_config import TrainConfig
 
 LENGTH_TOLERANCE = 1.1
-"""How much longer than its manifest says a recording may be."""
+"""Largest ratio of a recording's length to the length in its manifest."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Draw:
     """One utterance's turn in an epoch."""
 
     index: int
-    """Which utterance of the training set."""
+    """Index of the utterance in the training set."""
     turn: int
     """Counts the turns of the same utterance in the same epoch."""
     speed: float
@@ -79,7 +79,7 @@ Turn = tuple[int, Sequence[Draw]]
 
 
 class Epoch(Sequence[list[Draw]]):
-    """The batches of an epoch, kept as arrays: ``begins`` (N + 1,) says where each begins among the draws."""
+    """The batches of an epoch, kept as arrays: ``begins`` (N + 1,) has the index of their first draws."""
 
     def __init__(
         self,
@@ -110,7 +110,7 @@ class Epoch(Sequence[list[Draw]]):
 
 @dataclass(frozen=True)
 class SetSize:
-    """How much of a set is trained on."""
+    """Amount of a set's training speech."""
 
     utterances: int
     seconds: float
@@ -197,13 +197,13 @@ class TrainingSet(Dataset[Batch]):
         return len(self.rows)
 
     def under(self, train: TrainConfig) -> TrainingSet:
-        """The same utterances for a training with other settings, which must not concern their choice."""
+        """Return the same utterances for other settings, which must not affect the selection."""
         made = copy.copy(self)
         made.train, made.augment = train, Augmenter(train)
         return made
 
     def _unusable(self, utterance: Utterance, unknown: set[str], seconds: float) -> str | None:
-        """Why an utterance cannot be trained on, whatever the model's frames; None if it can."""
+        """Return the reason why an utterance cannot be used, for any number of frames; None if it can."""
         if self.needs_text and not utterance.text.strip():
             return "empty text"
         if unknown:
@@ -216,7 +216,7 @@ class TrainingSet(Dataset[Batch]):
         return None
 
     def epoch(self, number: int) -> Epoch:
-        """The batches of an epoch, in order.
+        """Return the batches of an epoch, in order.
 
         Utterances with the same ``bucket_length`` share a batch, and batches of about the same length share a
         step, so that no process waits for another. With ``short_first`` the first epoch goes from short to
@@ -328,7 +328,7 @@ class TrainingSet(Dataset[Batch]):
         return self.spelling.encode(utterance.text)
 
     def _audio(self, index: int, utterance: Utterance) -> npt.NDArray[np.float32]:
-        """(T,) samples of an utterance; silence of its length where nobody listens."""
+        """(T,) samples of an utterance; silence of its length if the audio is not needed."""
         if not self.needs_audio:
             return np.zeros(round(float(self.seconds[index]) * SAMPLE_RATE), np.float32)
         if index in self._cache:
@@ -378,13 +378,15 @@ class TrainingSet(Dataset[Batch]):
 
 
 def utterance_key(utterance: Utterance) -> int:
-    """A number of 63 bits that tells an utterance from others: by its set, its id and its file's name."""
+    """Compute a 63-bit number that identifies an utterance by its set, its id and the name of its file."""
     name = f"{utterance.set_name}\t{utterance.id}\t{utterance.path.name}"
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big") >> 1
 
 
 def _fill(padded: list[float], limit: float) -> npt.NDArray[np.int64]:
-    """Where batches of ascending lengths begin, and the end: as many as fit into ``limit``, at least one."""
+    """Return the begins of batches of ascending lengths, and the end. A batch is as large as ``limit``
+    allows.
+    """
     begins = [0]
     for i, length in enumerate(padded):
         if i > begins[-1] and length * (i - begins[-1] + 1) > limit:
@@ -412,7 +414,7 @@ def _leave_signals_to_the_trainer(worker: int) -> None:
 
 
 def bucket_length(samples: npt.ArrayLike) -> npt.NDArray[np.int64]:
-    """The lengths to which waveforms are padded: six of them per octave.
+    """Return the lengths to which waveforms are padded: six of them per octave.
 
     Kernels are compiled anew for every shape they meet (by oneDNN on the CPU, which took half of the time of
     training). With few lengths they are all there after the first batches; 6 % of the samples are padding.

@@ -16,7 +16,7 @@ from littlefoot.training.train_config import TrainConfig
 
 
 def processes() -> PartialState:
-    """The processes that train together, for what happens before training."""
+    """Return the processes that train together, for the work before training."""
     return PartialState(cpu=on_cpu())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,16 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_tanh": partial(F.gelu, approximate="tanh"),
+    "relu": F.relu,
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+    "erf": torch.erf,
+    "softplus": F.softplus,
+}
 
 
 class TorchOps:
@@ -79,7 +90,7 @@ class TorchOps:
         return x * self.weights[f"{name}.weight"][:, None] + self.weights[f"{name}.bias"][:, None]
 
     def activation(self, x: Tensor, kind: str) -> Tensor:
-        return F.gelu(x) if kind == "gelu" else F.relu(x)
+        return _ACTIVATIONS[kind](x)
 
     def log(self, x: Tensor) -> Tensor:
         return x.log()

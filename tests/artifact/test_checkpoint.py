@@ -307,7 +307,7 @@ def test_weights_that_belong_to_nothing_are_named_in_one_line(
     write_tensors(directory, {**tensors(directory), **spare, "step": torch.tensor(7)})
     assert_same_weights(checkpoint.load(directory).weights, expected)
     (record,) = caplog.records
-    assert "no place for them: encoder.gate.0, encoder.gate.1," in record.message
+    assert "CTC model does not have: encoder.gate.0, encoder.gate.1," in record.message
     assert record.message.endswith("and 13 more")
 
 
@@ -330,10 +330,9 @@ def test_other_architectures_are_refused(directory: Path, model_type: object) ->
         checkpoint.load(directory)
 
 
-@pytest.mark.parametrize("setting", ["add_adapter", "conv_pos_batch_norm"])
-def test_unsupported_settings_are_named(directory: Path, setting: str) -> None:
-    change_config(directory, **{setting: True})
-    with pytest.raises(CheckpointError, match=setting):
+def test_unsupported_settings_are_named(directory: Path) -> None:
+    change_config(directory, add_adapter=True)
+    with pytest.raises(CheckpointError, match="add_adapter"):
         checkpoint.load(directory)
 
 

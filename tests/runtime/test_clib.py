@@ -361,8 +361,21 @@ def test_what_the_kernels_do_not_run_is_refused_by_name(tmp_path: Path, run: Run
         model_file.encode(tiny(), "tiny")
     result = run("export", "littlefoot-en", "-o", tmp_path / "a.lf", "--to", "file")
     assert result.code == 2
-    assert "littlefoot-en cannot become one file" in result.err
+    assert "littlefoot-en cannot be exported as one file" in result.err
     assert not (tmp_path / "a.lf").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "operation"),
+    [
+        ({"hidden_act": "silu"}, "the activation sigmoid"),
+        ({"feat_extract_activation": "gelu_new"}, "the activation gelu_tanh"),
+        ({"conv_pos_batch_norm": True}, "the operation affine"),
+    ],
+)
+def test_what_the_kernels_lack_is_refused(changes: dict[str, object], operation: str) -> None:
+    with pytest.raises(ConfigError, match=f"do not have {operation}. littlefoot export --to onnx"):
+        model_file.encode(small(**changes), "model")
 
 
 def test_the_command_writes_the_file_and_its_licence(tmp_path: Path, run: Run) -> None:

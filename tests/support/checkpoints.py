@@ -58,4 +58,12 @@ def reference_weights(model: transformers.PreTrainedModel) -> dict[str, np.ndarr
     if normed:
         convolution = model.base_model.encoder.pos_conv_embed.conv
         weights[f"{POSITIONAL}weight"] = convolution.weight.detach()
+    norm = getattr(model.base_model.encoder.pos_conv_embed, "batch_norm", None)
+    if norm is not None:  # a batch norm in evaluation is linear: its values at 0 and 1 say what it does
+        with torch.no_grad():
+            shift, one = (norm(torch.full((1, norm.num_features, 1), value)).ravel() for value in (0.0, 1.0))
+        for name in [name for name in weights if name.startswith("encoder.pos_conv_embed.batch_norm.")]:
+            del weights[name]
+        weights["encoder.pos_conv_embed.batch_norm.weight"] = one - shift
+        weights["encoder.pos_conv_embed.batch_norm.bias"] = shift
     return {name: value.numpy() for name, value in weights.items()}

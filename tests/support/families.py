@@ -51,6 +51,12 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         "WavLM",
         {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True},
     ),
+    "hubert-batch-norm": ("Hubert", {"conv_pos_batch_norm": True, "hidden_act": "gelu_new"}),
+    "unispeech": (
+        "UniSpeech",
+        {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "hidden_act": "silu"},
+    ),
+    "unispeech-sat": ("UniSpeechSat", {"feat_extract_norm": "group", "hidden_act": "quick_gelu"}),
     "data2vec-audio": (
         "Data2VecAudio",
         {"num_conv_pos_embeddings": 3, "conv_pos_kernel_size": 7, "conv_bias": False},
@@ -115,6 +121,9 @@ def make(family: str, seed: int = 0, **changes: Any) -> transformers.PreTrainedM
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.02)
+        for name, statistic in model.named_buffers():
+            if name.endswith(("running_mean", "running_var")):
+                statistic.add_(torch.rand_like(statistic))
     return model
 
 
