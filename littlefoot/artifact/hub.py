@@ -220,5 +220,5 @@ def _reason(error: Exception) -> str:
         403: "the token may not write there: take one with write access, of a user who may",
         404: "there is no such repository or branch that this token may see: check the name",
         409: "another upload is in progress: try again",
-    }.get(status, "try again later" if status >= 500 or status == 429 else "see what it says")
+    }.get(status, "try again later" if status >= 500 or status == 429 else "see the Hub's message")
     return f"the Hub refuses it ({status}: {said}): {remedy}"

@@ -1,4 +1,4 @@
-"""Wait for a quiet machine, because a speed that is measured beside other programs says little."""
+"""Wait for a quiet machine, because speeds measured beside other programs are not meaningful."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class BusyError(LittlefootError):
 def wait() -> float | None:
     """Wait until other programs leave the processor alone.
 
-    Returns the share of the processor threads that they used in the last window, in 0 ... 1; None where the
+    Returns the share of the processor threads that they used in the last window, in 0 ... 1; None if the
     system does not tell. Raises BusyError after ``PATIENCE`` seconds.
     """
     end = time.monotonic() + PATIENCE
@@ -59,6 +59,8 @@ def _busy_seconds() -> float | None:
     try:
         lines = STATISTICS.read_text(encoding="ascii").splitlines()
     except OSError:
+        return None
+    if not hasattr(os, "sched_getaffinity"):
         return None
     usable = {f"cpu{number}" for number in os.sched_getaffinity(0)}
     ticks = 0

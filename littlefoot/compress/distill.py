@@ -61,15 +61,15 @@ def distill(model: Artifact, config: DistillConfig, step: StepContext) -> Artifa
 
     Raises:
         ConfigError: a geometry or losses that are impossible, before anything is trained.
-        TrainingError: a student that says the same to everything, at the start or for too long, data in
+        TrainingError: the student's output is constant, at the start or for too long, data in
             another alphabet, and what ``littlefoot.training.train.train`` raises.
     """
     student = make_student(CTCModel.from_artifact(model), config.student)
     student.card = model.card
     data = training_set(student, config, step)
     check_alive(student, data)
-    says = make_teacher(model, config, step, data, student)
-    return learn(Distillation(student, says, config, denominator_of(step, student, config)), data, step)
+    teacher = make_teacher(model, config, step, data, student)
+    return learn(Distillation(student, teacher, config, denominator_of(step, student, config)), data, step)
 
 
 def learn(objective: Distillation, data: TrainingSet, step: StepContext) -> Artifact:
@@ -156,7 +156,7 @@ class Distillation(Objective):
 
     @property
     def needs_audio(self) -> bool:  # type: ignore[override]
-        return self._teacher.listens or not self.shares_front_end
+        return self._teacher.needs_audio or not self.shares_front_end
 
     def _encode(self, batch: Batch, targets: Targets) -> EncoderOutput:
         """Run the student on a batch, or on the teacher's features if its own would be the same."""
@@ -288,7 +288,7 @@ def denominator_of(
 def training_set(student: CTCModel, settings: DistillationSettings, step: StepContext) -> TrainingSet:
     """Prepare the speech for the training of the student.
 
-    Raises TrainingError where texts are needed and most of them are outside of the teacher's alphabet.
+    Raises TrainingError if texts are needed and most of them are outside of the teacher's alphabet.
     """
     rows = step.speech().of_split("train")
     data = trainer.training_set(student, rows, settings.train, needs_text=settings.loss.ctc > 0)

@@ -98,8 +98,8 @@ def share(model: Artifact, config: ShareConfig, step: StepContext) -> Artifact:
     geometry = shared_geometry(original.config, config)
     data = training_set(original, config, step)
     student = make_shared(original, geometry, config, data)
-    says = make_teacher(model, config, step, data, student)
-    objective = SharedDistillation(student, says, config, denominator_of(step, student, config))
+    teacher = make_teacher(model, config, step, data, student)
+    objective = SharedDistillation(student, teacher, config, denominator_of(step, student, config))
     made = learn(objective, data, step)
     if not config.exits:
         return made

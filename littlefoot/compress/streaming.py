@@ -71,8 +71,8 @@ def stream(model: Artifact, config: StreamingConfig, step: StepContext) -> Artif
     """
     student = convert(CTCModel.from_artifact(model), config, step.speech())
     data = training_set(student, config, step)
-    says = make_teacher(model, config, step, data, student)
-    objective = StreamingDistillation(student, says, config, denominator_of(step, student, config))
+    teacher = make_teacher(model, config, step, data, student)
+    objective = StreamingDistillation(student, teacher, config, denominator_of(step, student, config))
     made = learn(objective, data, step)
     chunks = sorted({config.chunk_frames, *(chunk for chunk in config.other_chunks if chunk)})
     return replace(made, config=made.config.noting(streaming={"trained_chunk_frames": chunks}))

@@ -63,9 +63,9 @@ class Teacher(Protocol):
     """Interface of a source of the teacher's outputs."""
 
     config: ModelConfig
-    """The teacher's."""
-    listens: bool
-    """Whether it needs the batch's waveforms."""
+    """The teacher's configuration."""
+    needs_audio: bool
+    """Whether the teacher needs the batch's waveforms."""
 
     def __call__(self, batch: Batch) -> Targets: ...
 
@@ -78,11 +78,11 @@ class LiveTeacher:
 
     If it needs normalized waveforms it normalizes them itself, because its student may not use normalization.
 
-    No module of the student's objective: its weights are neither trained, averaged nor saved, and every
-    process has all of them.
+    The teacher is not a module of the student's objective: its weights are neither trained, averaged nor
+    saved, and every process has all of them.
     """
 
-    listens = True
+    needs_audio = True
 
     def __init__(self, model: CTCModel) -> None:
         self.model, self.config = model.eval().requires_grad_(False), model.config
@@ -167,7 +167,7 @@ class CachedTeacher:
     for students that share it.
     """
 
-    listens = False
+    needs_audio = False
 
     def __init__(self, directory: Path, config: ModelConfig, keys: npt.NDArray[np.int64]) -> None:
         """``keys`` (N,) are those of the utterances, for an older cache, which has them in the same order."""
@@ -247,7 +247,7 @@ def cached(
     Args:
         top_k: tokens kept of each frame; 0 for all.
         features: whether the front end's are kept, for a student that would make the same of all utterances.
-        progress: told its size before it is made.
+        progress: called with the size of the cache before it is made.
 
     Raises:
         TrainingError: a cache that another teacher, other audio or other settings made, or too small a disk.

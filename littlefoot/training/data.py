@@ -300,7 +300,7 @@ class TrainingSet(Dataset[Batch]):
     def batches(self, turns: Iterable[Turn]) -> Iterator[Batch]:
         """Load batches in their order, ahead of their use, in ``train.loaders`` processes.
 
-        Raises TrainingError where more files than ``train.max_unreadable`` cannot be used.
+        Raises TrainingError if more files than ``train.max_unreadable`` cannot be used.
         """
         loaders = self.train.loaders
         loader: DataLoader[Batch] = DataLoader(

@@ -99,7 +99,7 @@ def training_set(
 ) -> TrainingSet:
     """Prepare the utterances to train a model on, in batches for the processes that train together.
 
-    Raises TrainingError where none can be used.
+    Raises TrainingError if none can be used.
     """
     do_normalize = bool(model.preprocessor.get("do_normalize", True))
     parts = processes().num_processes * config.accumulate

@@ -43,7 +43,7 @@ def save(artifact: Artifact, name: str, target: Path, licence: str | None = None
 
 
 def _service_worker(files: dict[str, bytes]) -> bytes:
-    """Fill the files to keep into the service worker, and a version that follows from them."""
+    """Return the service worker with the list of the files that it keeps, and a version made of them."""
     kept = {
         name: hashlib.sha256(content).hexdigest()
         for name, content in sorted(files.items())
