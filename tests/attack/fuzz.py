@@ -1,8 +1,8 @@
 """Give damaged model files to the C library with libFuzzer, under sanitizers: ``make fuzz``.
 
-Builds the target ``native/tests/fuzz.cpp`` with Clang, and starts from small models of both kinds: for
-whole recordings and for streams. Inputs that reach new code stay in ``FOLDER/corpus`` for the next time. Exits
-with libFuzzer's code: a fault ends it, and the file that shows it is kept beside the corpus.
+Builds the target ``native/tests/fuzz.cpp`` with Clang, and starts from small models of both kinds: for whole
+recordings and for streams. Inputs that reach new code stay in ``FOLDER/corpus`` for the next time. Exits with
+libFuzzer's code: a fault ends it, and the file that shows it is kept beside the corpus.
 
     PYTHONPATH=tests/support python tests/attack/fuzz.py build/fuzz --seconds 600
 """
@@ -41,7 +41,9 @@ def main() -> int:
     if missing := clib.missing_tools("cmake", "clang++"):
         sys.exit(f"not installed: {', '.join(missing)}: apt-get install cmake clang")
     compiler = f"-DCMAKE_CXX_COMPILER={shutil.which('clang++')}"
-    folder = clib.build(given.folder / "program", compiler, "-DSANITIZE=ON", "-DFUZZ=ON", "-DBUILD_SHARED_LIBS=OFF")
+    folder = clib.build(
+        given.folder / "program", compiler, "-DSANITIZE=ON", "-DFUZZ=ON", "-DBUILD_SHARED_LIBS=OFF"
+    )
     corpus = given.folder / "corpus"
     corpus.mkdir(exist_ok=True)
     for name, artifact in MODELS.items():
