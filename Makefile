@@ -4,7 +4,7 @@ SETUP = pyproject.toml constraints.txt Makefile
 # Where venv puts programs.
 BIN = $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
-.PHONY: test test-all attack attack-long attack-kills attack-api endurance lint docs demo bench family speed results samples clean
+.PHONY: test test-all attack attack-long attack-kills attack-api endurance lint docs demo web-demo wasm fuzz bench family speed results samples clean
 
 # A worker for each core. The tests of a file stay together, since they share what is slow to make; libraries that
 # would start a thread for each core start one.
@@ -50,6 +50,22 @@ docs: .venv/stamp
 # The demo gets an environment of its own, without PyTorch: that it works there is the point.
 demo: .venv-demo/stamp
 	.venv-demo/$(BIN)/littlefoot demo
+
+# The page that recognises in the browser, with the bundled streaming model, at http://127.0.0.1:8000.
+web-demo: .venv-demo/stamp
+	rm -rf build/web-demo
+	.venv-demo/$(BIN)/littlefoot export littlefoot-en-live -o build/web-demo --to web
+	.venv-demo/$(BIN)/python -m http.server 8000 --bind 127.0.0.1 --directory build/web-demo
+
+# The C library for that page; needs Debian's emscripten. Commit what it writes.
+wasm:
+	$(PYTHON) scripts/build_wasm.py
+
+# Damaged model files for the C library's reader and streams, under the sanitizers; needs clang. A fault ends it, and
+# leaves the file that shows it in build/fuzz.
+FUZZ_SECONDS ?= 600
+fuzz: .venv/stamp
+	PYTHONPATH=tests/support .venv/$(BIN)/python tests/attack/fuzz.py --seconds $(FUZZ_SECONDS)
 
 # All bundled models in one table, on the test sets where they are at hand.
 DATA ?= ../shared/data

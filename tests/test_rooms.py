@@ -28,6 +28,7 @@ ROOMS = (
     "label",
     "bench",
     "server",
+    "web",
     "cli",
     "__main__",
 )
