@@ -36,7 +36,7 @@ from littlefoot.artifact import Artifact, checkpoint
 from littlefoot.artifact.linear import EightBitWeight, PackedWeight, Rounding, StoredLayer, put, read
 from littlefoot.bench import quiet
 from littlefoot.compress.rounding import round_weight
-from littlefoot.network.inventory import WAVEFORM_LAYER
+from littlefoot.network.layers import WAVEFORM_LAYER
 from littlefoot.network.weights import packable
 from littlefoot.runtime import graph
 from littlefoot.runtime.openvino import openvino_core

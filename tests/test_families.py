@@ -6,15 +6,21 @@ import re
 from pathlib import Path
 from typing import Any
 
+import artifacts
+import numpy as np
 import oracle
+import pytest
 from families import FAMILIES as VARIANTS
 
 from littlefoot.compress import chain
+from littlefoot.compress.prune import PARTS
 from littlefoot.compress.recipe import Recipe, make_step
 from littlefoot.errors import ConfigError
 from littlefoot.network.activations import ACTIVATIONS
 from littlefoot.network.config import ModelConfig
 from littlefoot.network.families import FAMILIES
+from littlefoot.runtime import registry
+from littlefoot.runtime.native import model_file
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "families.md"
 
@@ -28,10 +34,10 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 
 
-def answer(config: ModelConfig, method: str) -> str:
+def answer(config: ModelConfig, method: str, settings: dict[str, Any]) -> str:
     """Empty if a method can work on a model, else why it cannot."""
     try:
-        chain.infer_shape(config, Recipe((make_step(method, METHODS[method]),)))
+        chain.infer_shape(config, Recipe((make_step(method, settings),)))
     except ConfigError as error:
         return str(error).split(": ", 1)[-1]
     return ""
@@ -45,8 +51,16 @@ def table() -> str:
         config = oracle.tiny(variant).artifact.config.replace(num_hidden_layers=4)
         cells = []
         for method in METHODS:
-            reason = answer(config, method)
-            cells.append(f"no ({reasons.setdefault(reason, len(reasons) + 1)})" if reason else "yes")
+            if reason := answer(config, method, METHODS[method]):
+                possible = [
+                    part
+                    for part in PARTS
+                    if method == "prune" and not answer(config, method, {"sparsity": 0.1, "parts": [part]})
+                ]
+                number = reasons.setdefault(reason, len(reasons) + 1)
+                cells.append(f"{', '.join(possible) or 'no'} ({number})")
+            else:
+                cells.append("yes")
         lines.append(f"| {variant} | `{config.model_type}` | {' | '.join(cells)} |")
     return "\n".join([*lines, "", *(f"- ({number}) {reason}" for reason, number in reasons.items())])
 
@@ -71,3 +85,32 @@ def test_the_activations_are_listed() -> None:
         "prelu",
         "xielu",
     }
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model_type": "wav2vec2-conformer"},
+        {"model_type": "wav2vec2-conformer", "position_embeddings_type": "rotary"},
+        {"model_type": "wav2vec2-bert", "add_adapter": True},
+        {"model_type": "sew"},
+        {"model_type": "sew-d"},
+        {"add_adapter": True},
+    ],
+    ids=lambda changes: "-".join(str(value) for value in list(changes.values())[:2]),
+)
+def test_packed_models_that_the_kernels_lack_run_on_engines(
+    changes: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    made = artifacts.few_bits(2, positions=8, front_end=8, **changes)
+    waveform = artifacts.noise(8000)
+    options: dict[str, Any] = {"threads": 1, "precision": "f32", "cached": False}
+    expected = registry.create(made, "onnxruntime", kernels="off", **options).run(waveform)
+    assert expected.shape == (made.config.frames(8000), made.config.vocab_size)
+    assert np.isfinite(expected).all()
+    assert expected.std() > 1e-3
+    found = registry.create(made, "onnxruntime", kernels="auto", **options).run(waveform)
+    assert "packed weights are expanded to 8 bits" in caplog.text
+    np.testing.assert_array_equal(found, expected)
+    with pytest.raises(ConfigError, match="one file: the native kernels do not support"):
+        model_file.encode(made, "model")

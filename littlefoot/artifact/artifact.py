@@ -32,7 +32,8 @@ from littlefoot.audio import SAMPLE_RATE
 from littlefoot.errors import ArtifactError, ConfigError, LittlefootError
 from littlefoot.network import names
 from littlefoot.network.config import ModelConfig
-from littlefoot.network.inventory import in_block, inventory
+from littlefoot.network.inventory import inventory
+from littlefoot.network.layers import in_block
 from littlefoot.network.weights import expected_weights
 from littlefoot.system import atomic
 

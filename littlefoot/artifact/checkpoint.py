@@ -195,8 +195,6 @@ def _load_checkpoint(directory: Path, language: str | None) -> Artifact:
             f"model_type '{values.get('model_type')}' is not supported: "
             f"littlefoot reads {', '.join(FAMILIES)} checkpoints fine-tuned with CTC"
         )
-    if values.get("add_adapter"):
-        raise CheckpointError("add_adapter: models with a convolutional adapter are not supported")
     values.pop("littlefoot", None)
     values |= FAMILIES[values["model_type"]].always
     blank = values.pop("pad_token_id", None)
@@ -221,6 +219,8 @@ def _load_checkpoint(directory: Path, language: str | None) -> Artifact:
     )
     config = config.replace(pad_token_id=vocabulary.blank)
     preprocessor = artifact.read_preprocessor(directory)
+    if config.feat_extract_first == "fbank":  # whose bands are normalized, not the waveform
+        preprocessor["do_normalize"] = False
     return Artifact(config, weights, vocabulary, preprocessor, companion=companions.beside(directory))
 
 
@@ -309,9 +309,9 @@ def _only_needed(weights: Arrays, config: ModelConfig) -> Arrays:
     expected = expected_weights(config)
     spare: dict[bool, list[str]] = {}
     for name in sorted(set(weights) - set(expected) - {"masked_spec_embed"}):
-        spare.setdefault(name.startswith(_HARMLESS), []).append(name)
+        spare.setdefault(name.startswith((*_HARMLESS, *config.family.unused)), []).append(name)
     if known := spare.get(True):
-        log.info("left out, used in pre-training only: %s", ", ".join(known))
+        log.info("left out, used in pre-training only or never: %s", ", ".join(known))
     if unknown := spare.get(False):
         more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
         log.warning(

@@ -59,7 +59,7 @@ def collect(
         for name in names
     }
     generator = np.random.default_rng(seed)
-    shortest = artifact.config.receptive_field
+    shortest = artifact.config.shortest
     usable = [clip for clip in clips if len(clip) >= shortest and np.ptp(clip) > 0]
     if not usable:
         raise ConfigError("the calibration audio is empty or silent: give recordings of speech")

@@ -103,6 +103,11 @@ class Distillation(Objective):
         self.pairs: LayerPairs = ()
         if loss.hidden():
             self.pairs = layer_pairs(student.config.num_hidden_layers, self._theirs.num_hidden_layers, loss)
+            if not (student.config.one_frame_rate or same_frames(self._theirs, student.config)):
+                raise ConfigError(
+                    "hidden states cannot be compared: the blocks' frames are not those of the logits, and "
+                    "the student's front end has other frames than its teacher's: set hidden losses to 0"
+                )
         self.projections = nn.ModuleList()
         if any(getattr(loss, name) for name in PROJECTED_LOSSES):
             self.projections.extend(
@@ -118,8 +123,7 @@ class Distillation(Objective):
         output = self._encode(batch, targets)
         assert output.frame_lengths is not None  # lengths were given
         logits, frames = output.logits, output.frame_lengths
-        positions = torch.arange(logits.shape[1], device=logits.device)
-        valid = (positions < frames[:, None]).float()  # (B, F)
+        valid = _valid(frames, logits)  # (B, F)
         theirs = self._at_my_frames(targets.logits, targets, logits.shape[1], loss.frames)
         weights = self._weights(batch, targets) if loss.adaptive else None
 
@@ -132,8 +136,10 @@ class Distillation(Objective):
             terms["logit_cosine"] = losses.logit_cosine(logits, theirs, valid, weights)
         terms.update(self._path_terms(logits, theirs, frames, targets))
         if loss.feature_penalty:
-            terms["feature_penalty"] = losses.feature_penalty(output.features, valid)
-        terms.update(self._hidden_terms(output.hidden_states, targets, valid))
+            assert output.feature_lengths is not None  # lengths were given
+            heard = _valid(output.feature_lengths, output.features)
+            terms["feature_penalty"] = losses.feature_penalty(output.features, heard)
+        terms.update(self._hidden_terms(output, targets))
         if loss.ctc:
             blank = model.vocabulary.blank
             terms["ctc"] = ctc_loss(logits, frames, batch.targets, batch.target_lengths, blank)
@@ -200,15 +206,15 @@ class Distillation(Objective):
         """Return further losses of a method by name; ``theirs`` (B, F, V) are the teacher's logits."""
         return {}
 
-    def _hidden_terms(
-        self, hidden_states: list[Tensor], targets: Targets, valid: Tensor
-    ) -> dict[str, Tensor]:
+    def _hidden_terms(self, output: EncoderOutput, targets: Targets) -> dict[str, Tensor]:
         """Return the mean of each loss on hidden states over all pairs of layers, or their sum."""
+        assert output.hidden_lengths is not None  # lengths were given
+        valid = _valid(output.hidden_lengths, output.hidden_states[0])
         sums: dict[str, list[Tensor]] = {name: [] for name in HIDDEN_LOSSES if getattr(self.loss, name)}
         for number, (mine, theirs) in enumerate(self.pairs):
             assert targets.hidden_states is not None  # a cache, which has none, is refused
-            state = hidden_states[mine]
-            wanted = self._at_my_frames(targets.hidden_states[theirs], targets, state.shape[1], "interpolate")
+            state, wanted = output.hidden_states[mine], targets.hidden_states[theirs]
+            wanted = self._at_my_frames(wanted, targets, state.shape[1], "interpolate")
             projected = self.projections[number](state) if self.projections else state
             for name, values in sums.items():
                 values.append(
@@ -249,6 +255,11 @@ class Distillation(Objective):
                 f"the student has predicted only blanks from step {self._collapsed_since} to {row['step']}: "
                 "lower train.lr, keep more layers, or give loss.ctc some weight"
             )
+
+
+def _valid(lengths: Tensor, values: Tensor) -> Tensor:
+    """(B, F): 1 for the frames of (B, F, D) that lie within the lengths (B,), 0 for others."""
+    return (torch.arange(values.shape[1], device=values.device) < lengths[:, None]).float()
 
 
 def _projection(student: int, teacher: int) -> nn.Linear:

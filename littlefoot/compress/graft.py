@@ -26,7 +26,8 @@ from littlefoot.compress.whisper import HOP, WINDOW, Whisper
 from littlefoot.errors import ConfigError
 from littlefoot.network import mel
 from littlefoot.network.config import ModelConfig
-from littlefoot.network.encoder import front_end, project
+from littlefoot.network.encoder import project
+from littlefoot.network.front_end import front_end
 from littlefoot.training import train as trainer
 from littlefoot.training.data import Batch
 from littlefoot.training.module import CTCModel, Parameters

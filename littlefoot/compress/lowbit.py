@@ -47,7 +47,8 @@ from littlefoot.compress.rounding import fit, round_weight
 from littlefoot.compress.teacher import Teacher, make_teacher
 from littlefoot.errors import ConfigError
 from littlefoot.network.config import ModelConfig
-from littlefoot.network.inventory import WAVEFORM_LAYER, Part, inventory
+from littlefoot.network.inventory import inventory
+from littlefoot.network.layers import WAVEFORM_LAYER, Part
 from littlefoot.network.weights import packable
 from littlefoot.system import atomic
 from littlefoot.system.checks import Count, PositiveFloat, PositiveInt

@@ -64,7 +64,7 @@ def sensitivity(
         clips: prepared recordings (T,), of which the first AUDIO_SECONDS are used.
         inputs: from ``littlefoot.compress.calibration.collect``.
     """
-    heard = _first_seconds(clips, artifact.config.receptive_field)
+    heard = _first_seconds(clips, artifact.config.shortest)
     expected = run(artifact, heard, "f32")
     found: dict[str, list[Option]] = {}
     few = packable(artifact.config)

@@ -29,7 +29,8 @@ from littlefoot.compress.student import dimensions, importance, select
 from littlefoot.compress.teacher import Teacher, make_teacher
 from littlefoot.errors import ConfigError
 from littlefoot.network.config import ModelConfig
-from littlefoot.network.inventory import AxisKind, Kind, Layer, Part, inventory
+from littlefoot.network.inventory import inventory
+from littlefoot.network.layers import AxisKind, Kind, Layer, Part
 from littlefoot.system.checks import Share
 from littlefoot.training.data import Batch
 from littlefoot.training.forward_backward import Denominator

@@ -41,7 +41,7 @@ from littlefoot.compress.mixed import Option, by_size, choose_bits, sensitivity
 from littlefoot.compress.rounding import InputScale, fit, round_weight
 from littlefoot.errors import ConfigError
 from littlefoot.network.config import ModelConfig
-from littlefoot.network.inventory import WAVEFORM_LAYER, in_block
+from littlefoot.network.layers import WAVEFORM_LAYER, in_block
 from littlefoot.network.weights import packable
 from littlefoot.runtime import graph
 from littlefoot.system.checks import Checked, PositiveFloat
@@ -125,7 +125,7 @@ def quantize(
     if artifact.config.littlefoot.quantization is not None:
         raise ConfigError("the model is quantized already: quantize its full-precision original")
     progress("running the original model")
-    clips = [clip for clip in clips if len(clip) >= artifact.config.receptive_field]
+    clips = [clip for clip in clips if len(clip) >= artifact.config.shortest]
     inputs = collect(artifact, clips, progress=progress)
     reference = run(artifact, clips, progress=progress)
 

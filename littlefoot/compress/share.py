@@ -24,7 +24,8 @@ from littlefoot.compress.methods import StepContext
 from littlefoot.compress.teacher import Teacher, make_teacher
 from littlefoot.errors import ConfigError
 from littlefoot.network.config import ModelConfig
-from littlefoot.network.inventory import AxisKind, Kind, Layer, block_name, in_block, inventory
+from littlefoot.network.inventory import inventory
+from littlefoot.network.layers import AxisKind, Kind, Layer, block_name, in_block
 from littlefoot.system.checks import Count, PositiveInt
 from littlefoot.training.data import TrainingSet
 from littlefoot.training.forward_backward import Denominator
@@ -137,6 +138,8 @@ def shared_geometry(theirs: ModelConfig, config: ShareConfig) -> ModelConfig:
         raise ConfigError(
             f"exits {list(config.exits)}: a model of {depth} layers may stop after 1 to {depth - 1}"
         )
+    if config.exits and not theirs.one_frame_rate:
+        raise ConfigError("exits: a model may stop early only if its blocks have the frames of its logits")
     shares = blocks != alone
     return _sharing(
         theirs,

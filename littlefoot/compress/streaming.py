@@ -24,7 +24,8 @@ from littlefoot.compress.methods import StepContext
 from littlefoot.compress.teacher import Teacher, make_teacher
 from littlefoot.errors import ConfigError, LittlefootError
 from littlefoot.network.config import ModelConfig
-from littlefoot.network.encoder import CNN_NORM_EPS, position_padding
+from littlefoot.network.encoder import position_padding
+from littlefoot.network.operations import CNN_NORM_EPS
 from littlefoot.system.checks import Count, PositiveInt
 from littlefoot.training.data import Batch
 from littlefoot.training.forward_backward import Denominator

@@ -17,16 +17,8 @@ from torch import Tensor
 
 from littlefoot.errors import ConfigError
 from littlefoot.network.config import ModelConfig
-from littlefoot.network.inventory import (
-    Axis,
-    AxisKind,
-    Kind,
-    Part,
-    block_name,
-    convolution_of,
-    in_block,
-    inventory,
-)
+from littlefoot.network.inventory import inventory
+from littlefoot.network.layers import Axis, AxisKind, Kind, Part, block_name, convolution_of, in_block
 from littlefoot.system.checks import Checked
 from littlefoot.training.module import HEAD, HEAD_PROJECTION, CTCModel
 
@@ -249,11 +241,35 @@ def geometry(teacher: ModelConfig, student: StudentConfig, chosen: tuple[int, ..
             f"a {config.model_type} student keeps its teacher's hidden_size and heads: all its layers share "
             "their positions"
         )
+    _check_fixed_sizes(teacher, config, chosen)
     known = () if _other_front_end(teacher, config) else teacher.conv_dim
     for layer, (mine, theirs) in enumerate(zip(config.conv_dim, known, strict=False)):
         if mine > theirs:
             raise ConfigError(f"the student's conv_dim[{layer}] {mine} is larger than the teacher's {theirs}")
     return config
+
+
+def _check_fixed_sizes(teacher: ModelConfig, config: ModelConfig, chosen: tuple[int, ...]) -> None:
+    """Raise ConfigError for a layer that the teacher lacks, or of a size that no student can change."""
+    if config.projects and not teacher.projects and not _other_front_end(teacher, config):
+        raise ConfigError(
+            f"the student cannot have hidden_size {config.hidden_size}: its teacher has no projection, "
+            "so its features are as wide as its blocks"
+        )
+    theirs = inventory(teacher)
+    for layer in inventory(config):
+        if layer.part in (Part.FRONT_END, Part.PROJECTION) or not layer.tensors:
+            continue
+        place = in_block(layer.name)
+        name = layer.name if place is None else f"{block_name(chosen[place[0]])}.{place[1]}"
+        fixed = [size for size in layer.dimensions if isinstance(size, int)]
+        if name not in theirs or fixed != [
+            size for size in theirs.layers[name].dimensions if isinstance(size, int)
+        ]:
+            raise ConfigError(
+                f"the student cannot have hidden_size {config.hidden_size}: {layer.name} of a "
+                f"{config.model_type} model fits its teacher's {teacher.hidden_size} only"
+            )
 
 
 def _share(name: str, value: Any, teacher: ModelConfig) -> Any:
@@ -299,6 +315,9 @@ def kept_indices(
     if not _other_front_end(teacher, student):
         for layer, width in enumerate(student.conv_dim[: len(teacher.conv_dim)]):
             narrow(f"conv{layer}", width)
+    for axis in known.values():
+        if axis.kind is AxisKind.ADAPTER_UNITS:
+            narrow(axis.name, student.intermediate_size)
     for number, layer in enumerate(chosen):
         if teacher.block(layer) != layer:  # it has another's, and a shared model keeps its geometry
             continue

@@ -54,7 +54,7 @@ class Targets:
     frames: Tensor
     """(B,)"""
     hidden_states: list[Tensor] | None
-    """(B, F, D) before the first layer and after each; None from a cache."""
+    """(B, F, D) before the first layer and after each, on the blocks' frames; None from a cache."""
     features: Tensor | None
     """(B, F, C), what the front end made of the batch; None from a cache without them."""
 
@@ -106,7 +106,9 @@ class LiveTeacher:
         settings = [[getattr(model.config, name) for name in _OF_FRONT_END] for model in models]
         mine, theirs = (dict(model.named_parameters()) for model in models)
         return (
-            ways[0] == ways[1]
+            student.config.one_frame_rate
+            and self.config.one_frame_rate
+            and ways[0] == ways[1]
             and settings[0] == settings[1]
             and all(
                 torch.equal(value, theirs[name].to(value.device))

@@ -3,38 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, overload
+from dataclasses import dataclass
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
-from annotated_types import Ge, Gt, Le
 
 from littlefoot.audio import SAMPLE_RATE
 from littlefoot.errors import ConfigError
 from littlefoot.network import mel
 from littlefoot.network.activations import ACTIVATIONS
 from littlefoot.network.families import FAMILIES, Family
-from littlefoot.network.provenance import Provenance
+from littlefoot.network.settings import MAX_WINDOW, ModelSettings
 from littlefoot.system import checks
-from littlefoot.system.checks import Checked
-
-MAX_LAYERS = 1000
-"""Largest number of layers. A larger one is a damaged file, and would exhaust the memory."""
-
-MAX_POSITIONS = 1500
-"""Number of frames with different sinusoids, 30 s in Whisper. Later frames have the sinusoid of the last."""
-
-MAX_WINDOW = 4096
-"""Largest number of samples in a spectrogram's window. The filters' memory grows with its square."""
-
-_LARGEST_INTEGER = 1 << 20
-"""Largest size in a configuration. A larger one is a damaged file, and would overflow products of sizes."""
-
-Size = Annotated[int, Gt(0), Le(_LARGEST_INTEGER)]
-Count = Annotated[int, Ge(0), Le(_LARGEST_INTEGER)]
-Share = Annotated[float, Ge(0), Le(1)]
 
 # Keys that are not in transformers. They are written to config.json only if they differ from the default.
 _OWN = (
@@ -52,104 +35,31 @@ _OWN = (
     "left_context_frames",
     "right_context_frames",
 )
+# Keys that only some families of transformers know; config.json has them where they say something.
+_RARE = (
+    "conv_pos_batch_norm",
+    "add_adapter",
+    "adapter_kernel_size",
+    "adapter_stride",
+    "num_adapter_layers",
+    "output_hidden_size",
+    "position_embeddings_type",
+    "rotary_embedding_base",
+    "conv_depthwise_kernel_size",
+    "conformer_conv_dropout",
+    "squeeze_factor",
+    "position_buckets",
+    "max_position_embeddings",
+    "feature_layer_norm_eps",
+    "left_max_position_embeddings",
+    "right_max_position_embeddings",
+    "adapter_act",
+)
 
 
 @dataclass(frozen=True)
-class ModelConfig(Checked):
+class ModelConfig(ModelSettings):
     """Geometry of one CTC model. Lengths are counted in samples at 16 kHz or in frames."""
-
-    model_type: str = "wav2vec2"
-    """Key of ``littlefoot.network.families.FAMILIES``."""
-    vocab_size: Size = 32
-    pad_token_id: Count = 0
-    """The CTC blank."""
-
-    # Convolutional front end: waveform -> frames.
-    feat_extract_first: Literal["conv", "log_mel"] = "conv"
-    """First layer of the front end: a convolution (``conv``), or a log-mel spectrogram without weights, norm
-    or activation (``log_mel``), whose entries in ``conv_dim``, ``conv_kernel`` and ``conv_stride`` are the
-    number of bands, the window and the hop."""
-    conv_dim: tuple[Size, ...] = (512,) * 7
-    conv_kernel: tuple[Size, ...] = (10, 3, 3, 3, 3, 2, 2)
-    conv_stride: tuple[Size, ...] = (5, 2, 2, 2, 2, 2, 2)
-    conv_bias: bool = False
-    feat_extract_norm: Literal["group", "layer", "affine"] = "group"
-    """Norm of the front end: a group norm over time after the first layer (``group``), a layer norm after
-    each layer (``layer``), or a scale and a shift for each channel of the first layer, which do not depend on
-    other frames (``affine``)."""
-    waveform_gain: Annotated[float, Ge(1e-6), Le(1e6)] = 1.0
-    """Factor of the waveform, for models whose input is not normalised."""
-    feat_extract_activation: str = "gelu"
-    """One of ``littlefoot.network.activations.ACTIVATIONS``, as ``hidden_act``."""
-    feat_proj_layer_norm: bool = True
-    """Whether there is a norm before the projection. Some checkpoints have none."""
-
-    # Transformer.
-    hidden_size: Size = 768
-    num_hidden_layers: Annotated[int, Gt(0), Le(MAX_LAYERS)] = 12
-    num_attention_heads: Size = 12
-    intermediate_size: Size = 3072
-    layer_attention_heads: tuple[Size, ...] = ()
-    """Number of heads in each layer of a pruned model, each of width ``head_dim``; empty if all layers have
-    ``num_attention_heads``."""
-    layer_intermediate_size: tuple[Size, ...] = ()
-    """Number of feed-forward units in each layer of a pruned model; empty if all layers have
-    ``intermediate_size``."""
-    layer_blocks: tuple[Count, ...] = ()
-    """Layer whose weights each layer uses: itself, or an earlier one. Empty if no layers share weights."""
-    layer_maps: tuple[Count, ...] = ()
-    """Layer whose attention map each layer uses: itself, or an earlier one. Empty if each computes its
-    own."""
-    layer_norms: bool = False
-    """Whether layers that share weights have separate norms."""
-    layer_delta_rank: Count = 0
-    """Rank of the matrix that each layer adds to a shared one; 0 for none."""
-    layer_depth_embedding: bool = False
-    """Whether each layer adds a trained vector to its input."""
-    hidden_act: str = "gelu"
-    do_stable_layer_norm: bool = False
-    """Position of the norms: True before attention and feed-forward (pre-norm), False after (post-norm)."""
-    layer_norm_eps: Annotated[float, Ge(0), Le(0.1)] = 1e-5
-    adapter_attn_dim: Size | None = None
-    """Width of MMS's per-language adapters; None if there are none."""
-
-    # Positions.
-    num_conv_pos_embeddings: Size = 128
-    """Kernel size of the positional convolution. In families with a stack of them, their number."""
-    num_conv_pos_embedding_groups: Size = 16
-    conv_pos_batch_norm: bool = False
-    """Whether each channel is scaled and shifted before the positional convolution: HuBERT's batch norm,
-    whose statistics are folded."""
-    conv_pos_kernel_size: Size = 19
-    """Kernel size of each of a stack of positional convolutions."""
-    num_buckets: Count = 320
-    """Number of buckets of the relative position bias, in families that have one."""
-    max_bucket_distance: Count = 800
-    """Distance in frames beyond which all relative positions share a bucket."""
-    sinusoidal_positions: Annotated[float, Ge(0), Le(1e6)] = 0.0
-    """Factor of the sinusoids of the frame's number that are added to the first block's input: 1 in Whisper's
-    encoder, where they end at ``MAX_POSITIONS``; 0 for none."""
-
-    # Streaming.
-    chunk_frames: Count = 0
-    """Number of frames in a chunk of a streaming model. A frame attends to its own chunk and to
-    ``left_context_frames`` before it, and the positional convolution looks ``right_context_frames`` ahead. 0:
-    every frame attends to all others."""
-    left_context_frames: Count = 0
-    right_context_frames: Count = 0
-
-    # Training.
-    hidden_dropout: Share = 0.1
-    activation_dropout: Share = 0.1
-    attention_dropout: Share = 0.1
-    feat_proj_dropout: Share = 0.0
-    final_dropout: Share = 0.1
-    initializer_range: Annotated[float, Ge(0), Le(10)] = 0.02
-
-    littlefoot: Provenance = field(default_factory=Provenance, hash=False)
-    """The section that littlefoot adds: format version, recipe, teacher, quantization, measured figures."""
-    extra: dict[str, Any] = field(default_factory=dict, hash=False)
-    """Keys of ``config.json`` that the encoder does not read. They are written back unchanged."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -157,7 +67,7 @@ class ModelConfig(Checked):
             raise ConfigError(
                 f"model_type '{self.model_type}' is not supported: use one of {', '.join(FAMILIES)}"
             )
-        for setting in ("hidden_act", "feat_extract_activation"):
+        for setting in ("hidden_act", "feat_extract_activation", "adapter_act"):
             if (name := getattr(self, setting)) not in ACTIVATIONS:
                 raise ConfigError(f"{setting} '{name}' is not supported: use one of {', '.join(ACTIVATIONS)}")
         if not len(self.conv_dim) == len(self.conv_kernel) == len(self.conv_stride) > 0:
@@ -183,6 +93,7 @@ class ModelConfig(Checked):
                 "all heads, so each must have all heads"
             )
         self._check_sharing()
+        self._check_frames()
         if self.hidden_size % self.num_conv_pos_embedding_groups:
             raise ConfigError(
                 f"hidden_size {self.hidden_size} cannot be divided into "
@@ -224,6 +135,62 @@ class ModelConfig(Checked):
         ):
             raise ConfigError("layer_norms, layer_delta_rank and layer_depth_embedding need layer_blocks")
 
+    def _check_frames(self) -> None:
+        """Check what changes the number of frames behind the front end, and the convolutions of blocks."""
+        for key, value in self.family.requires.items():
+            found = self.extra.get(key, value)
+            found = tuple(sorted(found)) if isinstance(found, list | tuple) else found
+            if found != value:
+                raise ConfigError(
+                    f"{key} {found} of a {self.model_type} model is not supported, only {value}"
+                )
+        if self.family.disentangled and not 4 <= self.position_buckets <= self.max_position_embeddings:
+            raise ConfigError(
+                f"position_buckets {self.position_buckets} must be at least 4, and at most "
+                f"max_position_embeddings, which is {self.max_position_embeddings}"
+            )
+        if self.add_adapter and self.family.adapters == "none":
+            raise ConfigError(f"add_adapter: transformers has no adapters for {self.model_type} models")
+        if self.add_adapter and self.adapter_kernel_size != 3:
+            raise ConfigError(
+                f"adapter_kernel_size {self.adapter_kernel_size} is not supported: with any other than 3 "
+                "transformers counts other frames than it computes"
+            )
+        if self.add_adapter and self.family.adapters == "attention":
+            if self.adapter_stride not in (2, 3):
+                raise ConfigError(f"adapter_stride must be 2 or 3, not {self.adapter_stride}")
+            if self.adapter_channels % self.num_attention_heads:
+                raise ConfigError(
+                    f"output_hidden_size {self.adapter_channels} cannot be divided into "
+                    f"{self.num_attention_heads} heads"
+                )
+        if self.feat_extract_first == "fbank":
+            for setting, wanted in (
+                ("conv_dim", (80, 160)),
+                ("conv_kernel", (400, 2)),
+                ("conv_stride", (160, 2)),
+            ):
+                if getattr(self, setting) != wanted:
+                    raise ConfigError(f"{setting} must be {list(wanted)} where feat_extract_first is fbank")
+        if self.squeeze_factor != (2 if self.family.squeezed else 1):
+            raise ConfigError(
+                f"squeeze_factor {self.squeeze_factor} is not supported: it is 2 in published SEW models, "
+                "and 1 in others"
+            )
+        if self.family.squeezed and self.num_conv_pos_embeddings < 4:
+            raise ConfigError(
+                f"num_conv_pos_embeddings {self.num_conv_pos_embeddings}: a squeezed model needs at least 4"
+            )
+        if self.family.block == "conformer" and self.conv_depthwise_kernel_size % 2 == 0:
+            raise ConfigError(
+                f"conv_depthwise_kernel_size must be odd, not {self.conv_depthwise_kernel_size}"
+            )
+        if self.position_embeddings_type is not None and self.head_dim % 2:
+            raise ConfigError(
+                f"position_embeddings_type {self.position_embeddings_type} needs heads of an even width, "
+                f"not {self.head_dim}"
+            )
+
     def _check_streaming(self) -> None:
         if not self.chunk_frames:
             if self.left_context_frames or self.right_context_frames:
@@ -231,6 +198,11 @@ class ModelConfig(Checked):
             return
         if reason := self.family.cannot_stream:
             raise ConfigError(f"chunk_frames: a {self.model_type} model cannot stream: {reason}")
+        if self.add_adapter:
+            raise ConfigError(
+                "chunk_frames: the adapters behind the blocks (add_adapter) look ahead, and have no state "
+                "between chunks"
+            )
         if self.conv_pos_batch_norm:
             raise ConfigError(
                 "chunk_frames: the batch norm before the positional convolution (conv_pos_batch_norm) would"
@@ -311,6 +283,8 @@ class ModelConfig(Checked):
             if f.name in _OWN and f.name not in self.own_settings:
                 continue
             value = getattr(self, f.name)
+            if f.name in _RARE and value == f.default and f.name not in self.family.defaults:
+                continue
             values[f.name] = list(value) if isinstance(value, tuple) else value
         values["num_feat_extract_layers"] = len(self.conv_dim)
         if noted := self.littlefoot.to_dict():
@@ -331,12 +305,40 @@ class ModelConfig(Checked):
         return FAMILIES[self.model_type]
 
     @property
+    def feature_stride(self) -> int:
+        """Return the samples from one frame of the front end to the next."""
+        return math.prod(self.conv_stride)
+
+    @property
     def stride(self) -> int:
-        """Return the samples from one frame to the next."""
-        product = 1
-        for stride in self.conv_stride:
-            product *= stride
-        return product
+        """Return the samples from one frame of the logits to the next."""
+        adapters = self.adapter_stride**self.num_adapter_layers if self.add_adapter else 1
+        return self.feature_stride * adapters
+
+    @property
+    def norm_over_time(self) -> bool:
+        """Return True if the front end needs the whole recording."""
+        return self.feat_extract_norm == "group" or self.feat_extract_first == "fbank"
+
+    @property
+    def one_frame_rate(self) -> bool:
+        """Return True if front end, blocks and logits have the same frames."""
+        return not self.add_adapter and self.squeeze_factor == 1
+
+    @property
+    def shortest(self) -> int:
+        """Return the samples of the shortest recording that has frames."""
+        return self.receptive_field + (self.squeeze_factor - 1) * self.feature_stride
+
+    @property
+    def projects(self) -> bool:
+        """Return True if a projection is between the front end and the blocks."""
+        return not self.family.squeezed or self.conv_dim[-1] != self.hidden_size
+
+    @property
+    def adapter_channels(self) -> int:
+        """Return the channels of the adapters behind the blocks."""
+        return self.output_hidden_size or self.hidden_size
 
     @property
     def receptive_field(self) -> int:
@@ -403,14 +405,31 @@ class ModelConfig(Checked):
     @property
     def own_settings(self) -> dict[str, Any]:
         """Return the settings, by key, that prevent transformers from loading the model."""
-        return {name: value for name in _OWN if (value := getattr(self, name)) != getattr(ModelConfig, name)}
+        usual = {**self.family.always, **self.family.defaults}
+        return {
+            name: value
+            for name in _OWN
+            if (value := getattr(self, name)) != usual.get(name, getattr(ModelConfig, name))
+        }
 
     @overload
     def frames(self, samples: int) -> int: ...
     @overload
     def frames(self, samples: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]: ...
     def frames(self, samples: int | npt.NDArray[np.int64]) -> int | npt.NDArray[np.int64]:
-        """Return the number of frames for a number of samples; 0 below the receptive field."""
+        """Return the frames of the logits for a number of samples; 0 for too few."""
+        frames = np.asarray(self.feature_frames(samples))
+        frames = np.where(frames < self.squeeze_factor, 0, frames)
+        if self.add_adapter:
+            frames = -(-frames // self.adapter_stride**self.num_adapter_layers)
+        return frames if frames.ndim else int(frames)
+
+    @overload
+    def feature_frames(self, samples: int) -> int: ...
+    @overload
+    def feature_frames(self, samples: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]: ...
+    def feature_frames(self, samples: int | npt.NDArray[np.int64]) -> int | npt.NDArray[np.int64]:
+        """Return the frames of the front end for a number of samples; 0 below the receptive field."""
         frames = np.asarray(samples)
         for kernel, stride in zip(self.conv_kernel, self.conv_stride, strict=True):
             frames = np.maximum((frames - kernel) // stride + 1, 0)

@@ -94,7 +94,7 @@ class Judge:
         self._threads = threads
         self._clips: list[npt.NDArray[np.float32]] = []
         self._texts: list[str] = []
-        shortest = first.config.receptive_field
+        shortest = first.config.shortest
         for utterance in utterances:
             if not utterance.text.strip():
                 continue

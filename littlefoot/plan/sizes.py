@@ -8,7 +8,8 @@ from typing import Any
 
 from littlefoot.artifact.packing import WeightCode, layer_bytes, symmetric
 from littlefoot.network.config import ModelConfig
-from littlefoot.network.inventory import WAVEFORM_LAYER, Part, inventory
+from littlefoot.network.inventory import inventory
+from littlefoot.network.layers import WAVEFORM_LAYER, Part
 from littlefoot.network.weights import expected_weights, packable
 
 MethodCall = tuple[str, Mapping[str, Any]]

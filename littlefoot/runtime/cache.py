@@ -33,8 +33,7 @@ time to unmap it. Pages that are not read cost no memory, and two engines of one
 """
 
 _GRAPH_SOURCES = (
-    "network/encoder.py",
-    "network/mel.py",
+    "network/*.py",
     "runtime/onnx_ops.py",
     "runtime/graph.py",
     "runtime/saturation.py",
@@ -62,14 +61,19 @@ def key(artifact: Artifact, engine: str, **settings: Any) -> str:
     """
     digest = hashlib.sha256()
     package = Path(__file__).parent.parent
-    for source in _GRAPH_SOURCES:
-        digest.update((package / source).read_bytes())
+    for source in graph_sources(package):
+        digest.update(source.read_bytes())
     digest.update(version(engine).encode())
     architecture = {k: v for k, v in artifact.config.to_dict().items() if k != "littlefoot"}
     digest.update(json.dumps([architecture, settings], sort_keys=True, default=str).encode())
     weights = checksums(artifact.weights)
     digest.update(json.dumps(weights, sort_keys=True).encode())
     return digest.hexdigest()[:32]
+
+
+def graph_sources(package: Path) -> list[Path]:
+    """List the modules of the package that a graph depends on."""
+    return [source for pattern in _GRAPH_SOURCES for source in sorted(package.glob(pattern))]
 
 
 def load(name: str) -> npt.NDArray[np.uint8] | None:

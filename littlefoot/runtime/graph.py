@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from littlefoot.artifact import Artifact
 from littlefoot.errors import MissingExtraError
-from littlefoot.network.encoder import StreamState, embed, encode, encode_chunk, front_end, head, transform
+from littlefoot.network.encoder import StreamState, embed, encode, encode_chunk, head, transform
+from littlefoot.network.front_end import front_end
 from littlefoot.runtime.onnx_ops import IR_VERSION, OPSET, OnnxOps, Value
 from littlefoot.runtime.protocols import Part
 from littlefoot.runtime.stream_state import FEATURES, SEEN, VALID, WAVEFORM, stream_state
@@ -195,8 +196,11 @@ def build_padded(artifact: Artifact) -> Graph:
     features, frames = front_end(ops, config, waveform, length)
     assert frames is not None  # length was given
     x = embed(ops, config, features, ops.valid(frames, features, axis=1))
+    features = ops.node("Slice", features, ops.integers(0), frames, ops.integers(1), dtype=features.dtype)
+    if config.family.squeezed:
+        frames = frames // config.squeeze_factor
     x = ops.node("Slice", x, ops.integers(0), frames, ops.integers(1), dtype=x.dtype)
-    logits = head(ops, config, transform(ops, config, x)[-1])
+    logits = head(ops, config, transform(ops, config, x)[-1], features=features)
     outputs = [_output(ops, LOGITS, logits, [1, "frames", config.vocab_size])]
     return Graph(ops.nodes, inputs, outputs, ops.initializers, {}, ops.strides)
 

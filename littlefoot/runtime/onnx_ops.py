@@ -311,6 +311,40 @@ class OnnxOps:
             return self._elementwise("Gelu", x, approximate="tanh")
         return self._elementwise(kind.capitalize(), x)
 
+    def average_pool(self, x: Value, size: int) -> Value:
+        return self._image("AveragePool", self._as_image(x), kernel_shape=[1, size], strides=[1, size])
+
+    def pad_to(self, x: Value, like: Value) -> Value:
+        have, wanted = (self.node("Shape", value, start=1, end=2, dtype=np.int64) for value in (x, like))
+        ends = self.concat([self.integers(0, 0, 0, 0), wanted - have, self.integers(0)], axis=0)
+        return self.node("Pad", x, ends)
+
+    def standardize(self, x: Value, eps: float, valid: Value | None) -> Value:
+        x, axes = self._as_image(x), self.integers(3)
+        if valid is None:
+            counted = (
+                self._image("Slice", x, self.integers(0), self.integers(1), self.integers(1)) * 0.0 + 1.0
+            )
+        else:
+            counted = replace(self.reshape(valid, (0, 1, 1, -1)), image=True)
+        count = self._image("ReduceSum", counted, axes)
+        whole, free = (replace(self.clip(n, 1, 1 << 24), image=True) for n in (count, count - 1.0))
+        centred = x - self._image("Div", self._image("ReduceSum", x * counted, axes), whole)
+        powers = self._image("ReduceSum", centred * centred * counted, axes)
+        return self._image("Div", centred, self._image("Sqrt", self._image("Div", powers, free) + eps))
+
+    def sinusoids(self, positions: Value, rates: npt.NDArray[np.float32]) -> Value:
+        angles = self.node("Cast", self.reshape(positions, (-1, 1)), to=TensorProto.FLOAT)
+        angles = angles * self.constant(rates)
+        return self.concat([self.node("Sin", angles), self.node("Cos", angles)], axis=1)
+
+    def skew(self, x: Value) -> Value:
+        frames = self.node("Shape", x, start=2, end=3, dtype=np.int64)
+        rows = self.node("Slice", self.reshape(x, (0, 0, -1)), frames, self.integers(_END), self.integers(2))
+        shape = self.concat([self.integers(0, 0), frames, self.integers(-1)], axis=0)
+        rows = self.node("Reshape", rows, shape)  # each begins one column further left than the one above it
+        return self.node("Slice", rows, self.integers(0), frames, self.integers(3))
+
     def log(self, x: Value) -> Value:
         return self._elementwise("Log", x)
 

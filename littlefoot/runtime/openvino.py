@@ -122,14 +122,14 @@ class OpenVINOEngine(Engine):
         self._begun: set[int] = set()  # requests
 
     def run(self, waveform: Array) -> Array:
-        samples = self._config.receptive_field + self._config.stride
+        samples = self._config.shortest + self._config.squeeze_factor * self._config.stride
         two_frames = (2, *waveform.shape[1:]) if self._part == "embedding" else (samples,)
         with self._requests.one() as request:
             if id(request) not in self._begun and len(waveform) < two_frames[0]:
                 # When a model's first run has one frame, OpenVINO 2026.4 computes later, longer ones wrong.
                 request.infer(self._inputs(np.zeros(two_frames, np.float32)))
             self._begun.add(id(request))
-            if self._part == "features" and self._config.frames(len(waveform)) == 1:
+            if self._part == "features" and self._config.feature_frames(len(waveform)) == 1:
                 return self._one_frame(request, waveform)
             result = request.infer(self._inputs(waveform), share_inputs=True)[0]
             return np.array(result[0], dtype=np.float32)
@@ -139,14 +139,14 @@ class OpenVINOEngine(Engine):
 
         A norm over time would include the silence, so it is not added there.
         """
-        if self._config.feat_extract_norm != "group":
-            waveform = np.pad(waveform, (0, self._config.stride))
+        if not self._config.norm_over_time:
+            waveform = np.pad(waveform, (0, self._config.feature_stride))
         return np.array(request.infer(self._inputs(waveform))[0][0, :1], dtype=np.float32)
 
     def _inputs(self, waveform: Array) -> list[Array] | dict[str, npt.NDArray[Any]]:
         if self._part != "padded":
             return [waveform[None]]
-        two_frames = self._config.receptive_field + self._config.stride
+        two_frames = self._config.shortest + self._config.squeeze_factor * self._config.stride
         padded = np.zeros((1, padded_length(len(waveform), two_frames)), np.float32)
         padded[0, : len(waveform)] = waveform
         return {"waveform": padded, "lengths": np.array([len(waveform)], np.int64)}

@@ -352,10 +352,10 @@ class TrainingSet(Dataset[Batch]):
     ) -> Batch:
         train, lengths = self.train, [len(waveform) for waveform in waveforms]
         padded = pad(waveforms)
-        time_mask = np.zeros((len(lengths), self.model.frames(padded.shape[1])), dtype=np.bool_)
+        time_mask = np.zeros((len(lengths), self.model.feature_frames(padded.shape[1])), dtype=np.bool_)
         feature_mask = np.zeros((len(lengths), self.model.hidden_size), dtype=np.bool_)
         for row, (length, rng) in enumerate(zip(lengths, rngs, strict=True)):
-            frames = self.model.frames(length)
+            frames = self.model.feature_frames(length)
             time_mask[row, :frames] = mask_spans(
                 frames, train.time_mask_fraction, train.time_mask_frames, rng
             )

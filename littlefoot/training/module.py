@@ -19,7 +19,8 @@ from littlefoot.audio import SAMPLE_RATE
 from littlefoot.errors import ConfigError
 from littlefoot.network.config import ModelConfig
 from littlefoot.network.encoder import EncoderOutput, encode, encode_features, head
-from littlefoot.network.inventory import Kind, Part, inventory
+from littlefoot.network.inventory import inventory
+from littlefoot.network.layers import Kind, Part
 from littlefoot.network.weights import expected_weights
 from littlefoot.training.torch_ops import TorchOps
 

@@ -40,7 +40,13 @@ def counted(made: Artifact, samples: int) -> int:
     A last tap of zeros, which some engine needs, is no part of the network.
     """
     model = graph.build(made).proto()
-    products = [node for node in model.graph.node if node.op_type in ("Conv", "MatMul")]
+    reached = {value.name for value in model.graph.input}  # what depends on constants alone is computed once
+    for node in model.graph.node:
+        if reached & set(node.input):
+            reached |= set(node.output)
+    products = [
+        node for node in model.graph.node if node.op_type in ("Conv", "MatMul") and reached & set(node.input)
+    ]
     names = sorted({name for node in products for name in (*node.input[:2], *node.output)})
     kernels = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     initial = {

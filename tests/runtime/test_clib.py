@@ -373,7 +373,7 @@ def test_what_the_kernels_do_not_run_is_refused_by_name(tmp_path: Path, run: Run
     ],
 )
 def test_what_the_kernels_lack_is_refused(changes: dict[str, object], operation: str) -> None:
-    with pytest.raises(ConfigError, match=f"do not have {operation}. littlefoot export --to onnx"):
+    with pytest.raises(ConfigError, match=f"do not support {operation}. littlefoot export --to onnx"):
         model_file.encode(small(**changes), "model")
 
 

@@ -12,6 +12,10 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+from littlefoot.network import names
+from littlefoot.network.config import ModelConfig
+from littlefoot.network.weights import expected_weights
+
 TOKENS = ("<pad>", "<s>", "</s>", "<unk>", "|", "E", "T", "A", "O", "N", "I", "'")
 POSITIONAL = "encoder.pos_conv_embed.conv."
 
@@ -49,7 +53,17 @@ def write_tensors(directory: Path, content: Mapping[str, torch.Tensor]) -> None:
 
 
 def reference_weights(model: transformers.PreTrainedModel) -> dict[str, np.ndarray]:
-    """A model's weights by the encoder's names, the weight norm folded by PyTorch."""
+    """A model's weights by the encoder's names, the weight norm folded by PyTorch.
+
+    Of families with names of their own they are as the package reads them: logits show whether it is right.
+    """
+    config = ModelConfig.from_dict(model.config.to_dict())
+    if config.family.names:
+        found = names.from_checkpoint(
+            {name: value.numpy() for name, value in model.state_dict().items()}, config
+        )
+        wanted = {*expected_weights(config), "masked_spec_embed"}
+        return {name: weight for name, weight in found.items() if name in wanted}
     prefix = f"{model.base_model_prefix}."
     weights = {name.removeprefix(prefix): value for name, value in model.state_dict().items()}
     normed = [name for name in weights if name.startswith(f"{POSITIONAL}parametrizations")]

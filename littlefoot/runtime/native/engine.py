@@ -237,12 +237,11 @@ class SlicedFrontEnd(Engine):
 
     def __init__(self, features: Engine, config: ModelConfig) -> None:
         self.name, self._features, self._config = features.name, features, config
-        # A norm over time needs the whole recording.
-        self._slice = None if config.feat_extract_norm == "group" else max(1, round(SLICE / config.stride))
+        self._slice = None if config.norm_over_time else max(1, round(SLICE / config.feature_stride))
 
     def run(self, waveform: Array) -> Array:
         """Compute features (F, C) of a waveform (T,)."""
-        stride, frames = self._config.stride, self._config.frames(len(waveform))
+        stride, frames = self._config.feature_stride, self._config.feature_frames(len(waveform))
         if self._slice is None or frames <= self._slice:
             return self._features.run(waveform)
         slices = [

@@ -13,7 +13,7 @@ import numpy as np
 
 from littlefoot.artifact import Artifact, linear
 from littlefoot.errors import EngineError
-from littlefoot.network.encoder import front_end
+from littlefoot.network.front_end import front_end
 from littlefoot.runtime.native import layers
 from littlefoot.runtime.native.layers import Array, Arrays
 from littlefoot.runtime.native.program import Program

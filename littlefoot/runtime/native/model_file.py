@@ -33,7 +33,7 @@ from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.audio import SAMPLE_RATE
 from littlefoot.errors import ArtifactError, ConfigError
 from littlefoot.network.config import ModelConfig
-from littlefoot.network.encoder import MASKED_SCORE
+from littlefoot.network.operations import MASKED_SCORE
 from littlefoot.runtime.native import front_end, program
 from littlefoot.runtime.native.layers import Array
 from littlefoot.runtime.native.steps import Host

@@ -108,7 +108,7 @@ def total_bias(biases: tuple[Host, ...], frames: int) -> Array:
 def _steps(weights: Arrays, config: ModelConfig, embeds: bool) -> dict[int, Step]:
     ops = NativeOps(weights)
     x = embed(ops, config, ops.input()) if embeds else ops.input()
-    head(ops, config, transform(ops, config, x)[-1])
+    head(ops, config, transform(ops, config, x)[-1], features=ops.input())
 
     def mergeable(a: str, b: str) -> bool:
         one, other = read(a, weights), read(b, weights)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from littlefoot.errors import LittlefootError
-from littlefoot.network.encoder import Ops
+from littlefoot.network.operations import Ops
 
 ACTIVATIONS = ("gelu", "relu")
 """The kernels compute these of ``littlefoot.network.activations.PRIMITIVES``."""
@@ -61,6 +61,21 @@ class LimitedOps(Ops):
 
     def activation(self, x: Any, kind: str) -> Any:
         _refuse("activation")
+
+    def average_pool(self, x: Any, size: int) -> Any:
+        _refuse("average_pool")
+
+    def pad_to(self, x: Any, like: Any) -> Any:
+        _refuse("pad_to")
+
+    def standardize(self, x: Any, eps: float, valid: Any) -> Any:
+        _refuse("standardize")
+
+    def sinusoids(self, positions: Any, rates: npt.NDArray[np.float32]) -> Any:
+        _refuse("sinusoids")
+
+    def skew(self, x: Any) -> Any:
+        _refuse("skew")
 
     def log(self, x: Any) -> Any:
         _refuse("log")
