@@ -105,7 +105,7 @@ samples: .venv/stamp
 	touch $@
 
 # The native kernels, where there is a C++ compiler; their tests say why they are skipped where there is none.
-.venv/native: .venv/stamp $(wildcard native/*.* native/src/* native/littlefoot_native/*.py)
+.venv/native: .venv/stamp $(wildcard native/*.* native/include/* native/src/* native/src/lib/* native/littlefoot_native/*.py)
 	@if command -v c++ g++ clang++ > /dev/null; then \
 		.venv/$(BIN)/pip install --quiet ./native; \
 	else \

