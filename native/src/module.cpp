@@ -160,20 +160,13 @@ Rounding rounding(long columns, const std::vector<int32_t>& row_sums, const Quan
                                     std::to_string(largest));
     const long outputs = static_cast<long>(row_sums.size());
     Rounding made;
-    made.input_factor = 1.0f / of.input_scale;
     made.zero_point = of.zero_point;
     made.factors = copy(of.smoothing, columns, "smoothing");
     made.shift = copy(of.shift, columns, "the shift");
-    if (of.smoothing && !of.shift) made.shift.resize(static_cast<size_t>(columns), 0.0f);
-    if (of.shift && !of.smoothing) made.factors.resize(static_cast<size_t>(columns), 1.0f);
-    for (float& factor : made.factors) factor *= made.input_factor;
-    for (float& part : made.shift) part *= made.input_factor;
     made.scale = copy(of.weight_scale, outputs, "the weight's scale");
     made.offset = copy(of.bias, outputs, "the bias");
-    if (made.offset.empty()) made.offset.resize(static_cast<size_t>(outputs), 0.0f);
-    for (float& scale : made.scale) scale *= of.input_scale;
-    for (const int32_t sum : row_sums) made.correction.push_back(of.zero_point * sum);
     made.activation = activation(of.activation);
+    made.fold(of.input_scale, columns, row_sums);
     return made;
 }
 
@@ -251,11 +244,7 @@ int float_linear(Program& program, int source, Matrix weight, std::optional<Floa
     step.inputs = static_cast<long>(weight.shape(1));
     aligned(weight, "the weight");
     check(program, source, step.inputs, "the input");
-    const long padded = (step.outputs + 15) / 16 * 16;
-    step.weight = Bytes(static_cast<size_t>(step.inputs * padded) * sizeof(float));
-    float* out = reinterpret_cast<float*>(step.weight.data());
-    for (long o = 0; o < step.outputs; ++o)
-        for (long i = 0; i < step.inputs; ++i) out[i * padded + o] = weight.data()[o * step.inputs + i];
+    step.set_weight(weight.data());
     step.bias = copy(bias, step.outputs, "the bias");
     step.activation = activation(kind);
     if (residual >= 0) check(program, residual, step.outputs, "the residual");

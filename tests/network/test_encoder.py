@@ -11,7 +11,6 @@ from families import FULL_SIZE, speechlike
 from hypothesis import given
 from hypothesis import strategies as st
 from oracle import VARIANTS, Oracle, build, padded, tiny
-from transformers.models.wavlm.modeling_wavlm import WavLMAttention
 
 from littlefoot.network.encoder import EncoderOutput, encode, relative_buckets
 from littlefoot.training.module import CTCModel
@@ -144,6 +143,8 @@ def test_buckets_of_published_models(num_buckets: int, limit: int) -> None:
 
 
 def check_buckets(num_buckets: int, limit: int) -> None:
+    from transformers.models.wavlm.modeling_wavlm import WavLMAttention  # takes seconds to import
+
     attention = WavLMAttention(8, 2, num_buckets=num_buckets, max_distance=limit)
     distances = np.arange(-3 * limit, 3 * limit + 1)
     expected = attention._relative_positions_bucket(torch.from_numpy(distances)).numpy()

@@ -313,11 +313,7 @@ Step Loader::float_linear(const Network& network) {
     step.activation = activation();
     step.residual = residual(network, step.outputs);
     step.target = 0;
-    const long padded = (step.outputs + 15) / 16 * 16;
-    step.weight = Bytes(static_cast<size_t>(step.inputs * padded) * sizeof(float));
-    float* const out = reinterpret_cast<float*>(step.weight.data());
-    for (long o = 0; o < step.outputs; ++o)
-        for (long i = 0; i < step.inputs; ++i) out[i * padded + o] = weight[static_cast<size_t>(o * step.inputs + i)];
+    step.set_weight(weight.data());
     return step;
 }
 
@@ -390,22 +386,14 @@ std::shared_ptr<PackedMatrix> Loader::matrix(const char* what) {
 Rounding Loader::rounding(long columns, const std::vector<int32_t>& row_sums, int input_bits) {
     Rounding made;
     const float scale = positive("the scale of an input");
-    made.input_factor = 1.0f / scale;
     made.zero_point = static_cast<int>(reader_.whole("a zero point", 0, (1L << input_bits) - 1));
     made.scale = copy("the scale of a weight", row_sums.size());
-    for (float& each : made.scale) each *= scale;
-    const bool smoothed = reader_.whole("whether an input is smoothed", 0, 1) == 1;
-    if (smoothed) made.factors = copy("smoothing", static_cast<size_t>(columns));
-    const bool shifted = reader_.whole("whether an input is shifted", 0, 1) == 1;
-    if (shifted) made.shift = copy("a shift", static_cast<size_t>(columns));
-    if (smoothed || shifted) {
-        made.factors.resize(static_cast<size_t>(columns), 1.0f);
-        made.shift.resize(static_cast<size_t>(columns), 0.0f);
-    }
-    for (float& factor : made.factors) factor *= made.input_factor;
-    for (float& part : made.shift) part *= made.input_factor;
+    if (reader_.whole("whether an input is smoothed", 0, 1) == 1)
+        made.factors = copy("smoothing", static_cast<size_t>(columns));
+    if (reader_.whole("whether an input is shifted", 0, 1) == 1)
+        made.shift = copy("a shift", static_cast<size_t>(columns));
     made.offset = copy_or("a bias", row_sums.size(), 0.0f);
-    for (const int32_t sum : row_sums) made.correction.push_back(made.zero_point * sum);
+    made.fold(scale, columns, row_sums);
     return made;
 }
 
