@@ -153,7 +153,7 @@ def tune(recognizer: Recognizer, heard: list[Heard], words: Path, characters: Pa
 
 
 def times(recognizer: Recognizer, digits: list[Utterance]) -> str:
-    """How far word times of forced alignment and of the search are from the truth (medians)."""
+    """Compare the word times of forced alignment and of the search with the true ones (medians)."""
     frame = recognizer.config.frame_ms / 1000
     vocabulary = recognizer.vocabulary
     decoder = BeamDecoder(vocabulary, frame, lexicon=Lexicon({u.text for u in digits}, vocabulary))

@@ -111,7 +111,7 @@ def deaths(options: argparse.Namespace, folder: Path) -> None:
             process = start(options, out, on, 2)
             until(lambda out=out, rows=rows: done(out) >= rows / options.shard_rows / 2)
             if who == "a worker":
-                time.sleep(0.3)  # between two shards nobody would miss it
+                time.sleep(0.3)  # between two shards the worker would not be missed
                 workers_of(process)[0].kill()
                 found, again = result(process), "-"
             else:
@@ -133,7 +133,7 @@ def finished(out: Path) -> list[Path]:
 
 
 def done(out: Path) -> int:
-    """How many."""
+    """Return the number of finished shards."""
     return len(finished(out))
 
 

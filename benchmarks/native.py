@@ -91,7 +91,7 @@ def in_8_bits(full: Artifact) -> Artifact:
 
 
 def few_bits(quantized: Artifact, weight_bits: int, activation_bits: int) -> Artifact:
-    """An int8 artifact with fewer bits in its Transformer's linear layers. Says nothing about accuracy."""
+    """An int8 artifact with fewer bits in its Transformer's linear layers. Not for accuracy."""
     layers: dict[str, StoredLayer] = {}
     for name in packable(quantized.config):
         layer = read(name, quantized.weights)
@@ -125,7 +125,7 @@ def kernels(names: list[str], rounds: int) -> None:
     print("|---|---|---|---|" + "---|" * len(SHAPES))
     speeds: dict[tuple[Any, ...], list[str]] = {}
     for rows, columns, outputs in SHAPES:
-        contenders = {}
+        entries = {}
         out = np.zeros((rows, outputs), np.int32)
         for name in names:
             for bits, activation_bits, method in PRODUCTS:
@@ -134,10 +134,10 @@ def kernels(names: list[str], rounds: int) -> None:
                     packed, columns, bits, levels(bits), activation_bits, name, method
                 )
                 a = random.integers(0, 1 << activation_bits, (rows, columns)).astype(np.uint8)
-                contenders[name, bits, activation_bits, method] = (product, a)
-        times: dict[tuple[Any, ...], list[float]] = {key: [] for key in contenders}
+                entries[name, bits, activation_bits, method] = (product, a)
+        times: dict[tuple[Any, ...], list[float]] = {key: [] for key in entries}
         for _ in range(rounds):
-            for key, (product, a) in contenders.items():
+            for key, (product, a) in entries.items():
                 start = time.thread_time()
                 product.multiply(a, out)
                 times[key].append(time.thread_time() - start)
@@ -204,7 +204,7 @@ def resident() -> float:
 
 
 def load_and_measure(path: Path, threads: int) -> None:
-    """In a process of its own: print what loading, and a first and a second run of 10 s, add."""
+    """Print the memory that loading, and a first and a second run of 10 s, add to a new process."""
     import openvino
 
     opset = openvino.opset13

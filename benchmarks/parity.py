@@ -1,4 +1,4 @@
-"""How far our logits are from those of transformers, for every family: the parity table of RESULTS.md.
+"""Compare our logits with those of transformers, for every family: the parity table of RESULTS.md.
 
     python benchmarks/parity.py          # tiny and full-size random weights
 

@@ -110,7 +110,7 @@ def resident() -> float:
 
 
 def measured_memory(path: str) -> None:
-    """In a process of its own: prints what loading a model adds, and what is added after a run of 10 s."""
+    """Print the memory that loading a model, and a run of 10 s, add to a new process."""
     openvino_core().available_devices  # noqa: B018  loads the plugins
     before = resident()
     recognizer = create(checkpoint.load(path), "openvino", 2)

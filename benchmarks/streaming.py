@@ -83,7 +83,7 @@ def s3(name: str, quantized: bool) -> Artifact:
 
 
 def recognizer(artifact: Artifact, threads: int, parallel: int = 1) -> Recognizer:
-    """With its stream engine."""
+    """Load a recogniser with its stream engine."""
     engine = create_stream(artifact, "openvino", threads, parallel=parallel)
     return Recognizer(artifact, create(artifact, "openvino", threads), lambda: engine)
 
@@ -176,7 +176,7 @@ def errors(artifact: Artifact, options: argparse.Namespace) -> None:
 
 
 def delays(artifact: Artifact, options: argparse.Namespace) -> None:
-    """How long after somebody begins to speak there is text, and after they end it is final.
+    """Measure the delays from the beginning of speech to the first text, and from its end to the final text.
 
     Recordings are followed by silence. Blocks come when a sound card would give them, and wait while the one
     before is computed. Begin and end are those of the segment's first and last word.

@@ -67,8 +67,8 @@ def main() -> None:
         artifacts[f"every k-th of {layers} layers, untrained"] = truncated(teacher, layers, "every_k")
     engines = {name: registry.create(a, threads=1) for name, a in artifacts.items()}
     waveform = noise(SECONDS)
-    contenders = {name: lambda e=e: e.run(waveform) for name, e in engines.items()}
-    times = clock(contenders, options.rounds)
+    entries = {name: lambda e=e: e.run(waveform) for name, e in engines.items()}
+    times = clock(entries, options.rounds)
     rows = [
         Row(name, a, evaluate(a, options.data, options.split), times[name]) for name, a in artifacts.items()
     ]

@@ -7,7 +7,7 @@
 
 The models are made one after the other; each training runs in ``--processes`` processes. An interrupted
 command continues where it was. A model that begins with the steps of another takes that one's results. After
-each model a line shows its bytes and its errors on speakers that nobody was trained on, beside the teacher's.
+each model a line shows its bytes and its errors on speakers outside the training data, beside the teacher's.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ FAMILY = {
     "1bit": "1 bit",
     "tiny": "pruned, 1 bit",
 }
-"""The models, in the order in which they are made, and what README.md says of them."""
+"""The models, in the order in which they are made, and their descriptions in README.md."""
 
 
 def main() -> None:
@@ -80,8 +80,9 @@ def make(name: str, recipe: Recipe, options: argparse.Namespace) -> None:
     command = [*launcher(options.processes), "shrink", options.teacher, "-o", str(out), "--resume"]
     command += ["--recipe", f"littlefoot-en-{name}", "--data", str(options.data)]
     for number, step in enumerate(recipe.steps, 1):
-        if options.rehearse and hasattr(step.config, "train"):
-            command += ["--set", f"{number}.train.steps={options.rehearse}"]
+        for setting in ("train.steps", "descent_steps") if options.rehearse else ():
+            if hasattr(step.config, setting.partition(".")[0]):
+                command += ["--set", f"{number}.{setting}={options.rehearse}"]
     run(command)
 
 

@@ -39,7 +39,18 @@ class Rule(NamedTuple):
 
 
 def _rule(pattern: str, advice: str) -> Rule:
-    return Rule(re.compile(pattern.replace(" ", r"\s+"), re.IGNORECASE), advice)  # also over line ends
+    return Rule(
+        re.compile(
+            re.sub(
+                r"(?<!there) "
+                r"",
+                r"\\s+",
+                pattern,
+            ),
+            re.IGNORECASE,
+        ),
+        advice,
+    )  # also over line ends
 
 
 RULES = (
@@ -48,6 +59,11 @@ RULES = (
     _rule(r"\blistens? along\b", "say that the teacher runs beside the student"),
     _rule(r"\b(?:models?|students?|teachers?|recogni[sz]ers?|networks?)\s+(?:says?|said)\b", "predicts"),
     _rule(r"\blearn(?:s|ed|ing)? to say\b", "is trained to predict"),
+    _rule(
+        r"\b(?:models?|students?|teachers?|recogni[sz]ers?|engines?|networks?|programs?|servers?|littlefoot|it)"
+        r" (?:(?:does|do|did) not )?(?:knows?|knew|wants?|believes?|thinks?)\b",
+        "a program does not know: contains, supports, is trained on",
+    ),
     _rule(r"\btaught\b", "trained, distilled"),
     _rule(r"\bwho teaches\b", "the teacher"),
     _rule(r"\band says so\b", "prints a warning, reports this"),
@@ -75,6 +91,17 @@ RULES = (
     _rule(r"\bwhat cannot be\b", "what is not supported"),
     _rule(r"\bto speak of\b", "say how much"),
     _rule(r"\bgo(?:es)? about it\b", "works"),
+    _rule(r"(?<!there )\bis no (?!longer|more|less|larger|other)\w+", "is not a ..."),
+    _rule(r"\bof yours\b", "of your own"),
+    _rule(r"\b(?-i:[Ss]ome|[Nn]o|[Ee]very)body\b", "say who: you, a user, a speaker, no one"),
+    _rule(r"\bdecides? about\b", "influences, determines"),
+    _rule(r"\bin vain\b", "without success"),
+    _rule(r"\btells? (?:which|what|how|why|no)\b", "shows, states, determines"),
+    _rule(r"\bsays? (?:which|what|how|so|where|why|nothing|of)\b", "states, defines, describes"),
+    _rule(r"\bof the kind that\b", "such as, similar to"),
+    _rule(r"\bgoes with(?:out)?\b", "needs, excludes"),
+    _rule(r"\bbe had\b", "be downloaded, be found"),
+    _rule(r"\blearns? (?:what|how|from)\b", "is trained on, determines"),
 )
 """The list, for documents and code."""
 
@@ -84,6 +111,10 @@ FIRST_WORDS = {
     "whether": "'True if ...' or a verb",
     "who": "begin with the noun",
     "those": "begin with the noun",
+    **dict.fromkeys(
+        ("as", "by", "for", "how", "in", "its", "none", "where", "which", "whom", "why", "with"),
+        "begin with a verb or the noun",
+    ),
 }
 """First words that a docstring must not have. A field's docstring may begin with "Whether"."""
 

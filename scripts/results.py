@@ -42,7 +42,7 @@ class Strict(BaseModel):
 
 
 class Source(Strict):
-    """Where figures come from."""
+    """Origin of figures."""
 
     command: str
     """The command that measures them again."""
@@ -91,12 +91,12 @@ class Model(Source):
     """A bundled model: a file ``results/models/NAME.json``. Its bytes are those of its files on the disk."""
 
     made_by: str
-    """For README.md."""
+    """Description of the methods, for README.md."""
     eval: Scores
 
 
 class Sets(Strict):
-    """How test sets are shown: the file ``results/sets.json``."""
+    """Presentation of test sets: the file ``results/sets.json``."""
 
     unseen: list[str]
     """Sets whose speakers no model was trained on: the headline."""
@@ -301,7 +301,7 @@ def shown(cell: Cell, digits: int) -> str:
 
 
 def source(found: Source) -> str:
-    """How figures were measured, where and when."""
+    """Format the command, commit, date and machine of figures."""
     seeds = f", seed{'s' * (len(found.seeds) > 1)} {', '.join(map(str, found.seeds))}" if found.seeds else ""
     return f"`{found.command}`; commit {found.commit}, {found.date}, machine *{found.machine}*{seeds}."
 

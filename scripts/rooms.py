@@ -68,7 +68,7 @@ def imports(source: str, known: Mapping[str, object]) -> Iterator[str]:
 
     Imports for types count: a module that needs another's types cannot be understood without it.
     ``from package import name`` imports the module ``package.name`` where there is one, else ``package``.
-    That Python runs the ``__init__`` of every package on the way is no import of the module that asks.
+    That Python runs the ``__init__`` of every package on the way is not an import of the module that asks.
     """
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):

@@ -75,7 +75,7 @@ class _Level(NamedTuple):
 
 def _trie(data: bytes) -> tuple[list[_Level], list[str]]:
     """The levels, and the words."""
-    assert data.startswith(MAGIC), "this is no trie language model"
+    assert data.startswith(MAGIC), "this is not a trie language model"
     place = len(MAGIC)
     order = data[place]
     counts = struct.unpack_from(f"<{order}I", data, place + 1)

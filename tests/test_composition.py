@@ -173,14 +173,14 @@ def test_pairs_work(
 
     monkeypatch.setattr(lowbit, "learn", learn)
     steps = pair(first, second)
-    outline = chain.outline(given.config, steps)
+    inferred = chain.infer_shape(given.config, steps)
     made = chain.run(given, steps, corpus, work / first, "given", resume=True, untrained=True)
     assert_has(made, first, given.config)
     assert_has(made, second, given.config)
-    assert (outline.littlefoot.quantization is not None) == (made.config.littlefoot.quantization is not None)
+    assert (inferred.littlefoot.quantization is not None) == (made.config.littlefoot.quantization is not None)
     if "prune" not in (first, second):  # training decides what goes
         unknown = {"waveform_gain": made.config.waveform_gain, "littlefoot": {}}  # without speech and weights
-        assert outline.replace(**unknown).to_dict() == made.config.replace(**unknown).to_dict()
+        assert inferred.replace(**unknown).to_dict() == made.config.replace(**unknown).to_dict()
     assert [list(step) for step in made.config.littlefoot.recipe] == [[first], [second]]
     assert_is_an_artifact(made, work / f"{first}-{second}")
     trained = learned[-1] if second == "lowbit" else None

@@ -31,7 +31,7 @@ METHODS: dict[str, dict[str, Any]] = {
 def answer(config: ModelConfig, method: str) -> str:
     """Empty if a method can work on a model, else why it cannot."""
     try:
-        chain.outline(config, Recipe((make_step(method, METHODS[method]),)))
+        chain.infer_shape(config, Recipe((make_step(method, METHODS[method]),)))
     except ConfigError as error:
         return str(error).split(": ", 1)[-1]
     return ""

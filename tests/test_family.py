@@ -10,7 +10,7 @@ import pytest
 
 from littlefoot.artifact import checkpoint
 from littlefoot.compress import load_recipe
-from littlefoot.compress.chain import outline
+from littlefoot.compress.chain import infer_shape
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -27,7 +27,7 @@ def test_every_bundled_model_is_made_by_it() -> None:
 def test_its_recipe_works_on_the_teacher(name: str) -> None:
     recipe = load_recipe(f"littlefoot-en-{name}")
     teacher = checkpoint.load("littlefoot-en")
-    assert outline(teacher.config, recipe).hidden_size == teacher.config.hidden_size
+    assert infer_shape(teacher.config, recipe).hidden_size == teacher.config.hidden_size
     assert recipe.card.startswith(f"# littlefoot-en-{name}\n")
     assert family.seconds(recipe, rehearse=2) < family.seconds(recipe, rehearse=None)
 
@@ -53,6 +53,8 @@ def test_a_rehearsal_shortens_every_training(tmp_path: Path, monkeypatch: pytest
     assert [value for value in command if value.endswith("train.steps=3")] == [
         "1.train.steps=3", "2.train.steps=3", "3.train.steps=3",
     ]  # fmt: skip
+    family.make("1bit", load_recipe("littlefoot-en-1bit"), options)
+    assert {"1.train.steps=3", "1.descent_steps=3"} < set(commands.pop())
     (tmp_path / "live").mkdir()
     family.make("live", load_recipe("littlefoot-en-live"), options)
     assert len(commands) == 1

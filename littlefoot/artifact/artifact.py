@@ -46,7 +46,7 @@ PREPROCESSOR, CARD = "preprocessor_config.json", "README.md"
 _PROCESSOR = "processor_config.json"
 
 _TEXT_FILES = (CONFIG, *tokenizer.FILES, PREPROCESSOR, _PROCESSOR)
-"""Files that are read beside the weights and decide about a model's text."""
+"""Files that are read beside the weights and influence a model's text."""
 
 FILES = (CONFIG, WEIGHTS, tokenizer.VOCABULARY, tokenizer.SETTINGS, PREPROCESSOR, CARD)
 """Files that ``save`` writes, besides the list of their checksums."""
@@ -161,7 +161,9 @@ def check_output(directory: str | Path, overwrite: bool = False) -> None:
             if not overwrite:
                 raise ArtifactError(f"{directory} is a littlefoot artifact already: choose another output")
         elif target.exists() and (not target.is_dir() or any(target.iterdir())):
-            raise ArtifactError(f"{directory} exists and is no artifact: choose another output, or remove it")
+            raise ArtifactError(
+                f"{directory} exists and is not an artifact: choose another output, or remove it"
+            )
 
 
 def _write(artifact: Artifact, directory: Path) -> None:
@@ -230,7 +232,7 @@ def _write_text(path: Path, text: str) -> None:
 
 
 def fingerprint(artifact: Artifact) -> str:
-    """Compute a SHA-256 over everything that decides about a model's text."""
+    """Compute a SHA-256 over everything that influences a model's text."""
     digest = hashlib.sha256(json.dumps(safetensors_io.checksums(artifact.weights), sort_keys=True).encode())
     settings = {**artifact.config.to_dict(), "littlefoot": None, "preprocessor": artifact.preprocessor}
     digest.update(json.dumps([settings, artifact.vocabulary.tokens], sort_keys=True).encode())
@@ -297,7 +299,7 @@ def _read_config(directory: Path, listed: bool) -> ModelConfig:
         values["littlefoot"] = {key: value for key, value in section.items() if key != "extra_keys"}
         if unknown := sorted(ModelConfig.unknown_keys(values) - ALWAYS_EXTRA - set(map(str, extra))):
             raise ArtifactError(
-                f"{CONFIG} has keys that this littlefoot does not know: {_some(unknown)}: install a newer one"
+                f"{CONFIG} has keys that this version does not support: {_some(unknown)}: install a newer one"
             )
     return ModelConfig.from_dict(values)
 

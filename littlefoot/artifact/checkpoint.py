@@ -83,7 +83,7 @@ def load(source: str | Path, language: str | None = None) -> Artifact:
     if artifact.is_artifact(directory):
         if language is not None:
             raise CheckpointError(
-                f"{source}: language '{language}' cannot be chosen: an artifact knows one language only"
+                f"{source}: language '{language}' cannot be chosen: an artifact has one language only"
             )
         return _with_origin(artifact.load(directory), origin)
     try:
@@ -177,7 +177,8 @@ def _download(repository: str, revision: str | None, language: str | None) -> Pa
     except Exception as error:  # the Hub and the network raise many kinds of errors
         reason = next(iter(str(error).strip().splitlines()), "")
         raise CheckpointError(
-            f"{repository}{f'@{revision}' if revision else ''}: no such directory, and it cannot be had from "
+            f"{repository}{f'@{revision}' if revision else ''}: no such directory, and it cannot be "
+            "downloaded from "
             f"the Hub ({type(error).__name__}: "
             f"{reason}). Check the name and the network, or download it elsewhere and give its directory"
         ) from error
@@ -223,7 +224,7 @@ def _load_checkpoint(directory: Path, language: str | None) -> Artifact:
 def _load_foreign(path: Path, language: str | None) -> Artifact:
     """Load a file of fairseq or torchaudio."""
     if language is not None:
-        raise CheckpointError(f"language '{language}' cannot be chosen: the model knows one language only")
+        raise CheckpointError(f"language '{language}' cannot be chosen: the model has one language only")
     values, tensors, vocabulary, do_normalize = foreign.read(path)
     config = ModelConfig.from_dict({**values, "pad_token_id": vocabulary.blank})
     weights = _only_needed(names.from_checkpoint(tensors, config), config)
@@ -274,7 +275,8 @@ def _adapter(directory: Path, language: str | None, tensors: Arrays) -> Arrays:
         raise CheckpointError(f"{path.name} is missing: the checkpoint has no adapter for '{language}'")
     if saved is None and len(content) > 1:
         raise CheckpointError(
-            f"nothing says for which of its {len(content)} languages the checkpoint was saved: name it with "
+            f"no file states for which of its {len(content)} languages the checkpoint was saved: name it "
+            "with "
             f"--language, such as {', '.join(sorted(content)[:8])}, or write target_lang into "
             f"{tokenizer.SETTINGS}"
         )
@@ -310,7 +312,7 @@ def _only_needed(weights: Arrays, config: ModelConfig) -> Arrays:
     if unknown := spare.get(False):
         more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
         log.warning(
-            "left out, as a %s CTC model has no place for them: %s%s",
+            "left out, which a %s CTC model does not have: %s%s",
             *(config.model_type, ", ".join(unknown[:8]), more),
         )
     kept = {
@@ -319,7 +321,8 @@ def _only_needed(weights: Arrays, config: ModelConfig) -> Arrays:
     for name, weight in kept.items():
         if not np.issubdtype(weight.dtype, np.floating):
             raise CheckpointError(
-                f"the weight {name} is {weight.dtype} without scales that littlefoot knows: another program "
+                f"the weight {name} is {weight.dtype} without scales that littlefoot supports: another "
+                "program "
                 "quantized it: give the checkpoint in full precision, and use littlefoot quantize"
             )
     return {

@@ -87,6 +87,6 @@ def _download(repository: str) -> Path:
     except Exception as error:  # the Hub and the network raise many kinds of errors
         reason = next(iter(str(error).strip().splitlines()), "")
         raise LittlefootError(
-            f"{repository}: no such file or directory, and no language model can be had from the Hub "
+            f"{repository}: no such file or directory, and no language model can be downloaded from the Hub "
             f"({type(error).__name__}: {reason}): check the name and the network"
         ) from error

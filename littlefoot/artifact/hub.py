@@ -54,7 +54,7 @@ def push(
     directory = _directory(model)
     loaded = artifact.load(directory)
     if _REPOSITORY.fullmatch(repository) is None:
-        raise ConfigError(f"{repository}: is no repository of the Hub: give USER/NAME")
+        raise ConfigError(f"{repository}: is not a repository of the Hub: give USER/NAME")
     if _FRONT_MATTER.match(loaded.card) and (licence or languages):
         raise ConfigError(
             f"{directory / artifact.CARD} has metadata of its own, which is not overwritten: write"
@@ -103,13 +103,12 @@ def _directory(model: str | Path) -> Path:
     path = Path(model)
     if not path.is_dir():
         if str(model) in checkpoint.bundled():
-            raise CheckpointError(
-                f"{model}: comes with littlefoot, everyone has it: push the directory of a model of yours"
-            )
+            raise CheckpointError(f"{model}: comes with littlefoot: push the directory of your own model")
         raise CheckpointError(f"{model}: no such directory: give that of an artifact")
     if not artifact.is_artifact(path):
         raise CheckpointError(
-            f"{model}: is no littlefoot artifact: make one with littlefoot shrink, quantize or train; other"
+            f"{model}: is not a littlefoot artifact: make one with littlefoot shrink, quantize or train; "
+            "other"
             " checkpoints are pushed with 'hf upload'"
         )
     return path
@@ -207,7 +206,7 @@ def _reason(error: Exception) -> str:
     if isinstance(cause, OfflineModeIsEnabled):
         return "the Hub cannot be reached, as HF_HUB_OFFLINE is set: unset it"
     if isinstance(cause, HFValidationError):
-        return f"is no name for a repository ({said}): choose another"
+        return f"is not a name for a repository ({said}): choose another"
     if not isinstance(cause, HfHubHTTPError):
         if isinstance(cause, ValueError):  # for example unknown metadata
             return f"the Hub does not accept it ({' '.join(lines)}): mend what it names"
@@ -221,6 +220,6 @@ def _reason(error: Exception) -> str:
         401: f"the token is not valid: {_GET_TOKEN}",
         403: "the token may not write there: take one with write access, of a user who may",
         404: "there is no such repository or branch that this token may see: check the name",
-        409: "somebody is writing to it: try again",
+        409: "another upload is in progress: try again",
     }.get(status, "try again later" if status >= 500 or status == 429 else "see what it says")
     return f"the Hub refuses it ({status}: {said}): {remedy}"

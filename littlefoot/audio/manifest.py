@@ -187,7 +187,9 @@ def _rows(path: Path) -> Iterator[Row]:
         repeated, counts = np.unique(np.array(hashes, np.int64), return_counts=True)
         _refuse_repeated_ids(path, set(repeated[counts > 1].tolist()))
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
-        raise ManifestError(f"{path}: cannot be read ({error}): check the path and its rights") from error
+        raise ManifestError(
+            f"{path}: cannot be read ({error}): check the path and its permissions"
+        ) from error
     if not hashes:
         raise ManifestError(f"{path}: holds no utterances: add at least one line after the header")
 

@@ -55,7 +55,7 @@ __all__ = [
 log = logging.getLogger("littlefoot")
 
 _RATES = range(1000, 768_001)  # hertz; with more, a damaged header would demand absurd amounts of memory
-_HEAD = 1 << 15  # bytes that decide about a pipe: one second of bare samples
+_HEAD = 1 << 15  # bytes by which a pipe's format is detected: one second of bare samples
 
 
 def read(source: Source) -> Waveform:
@@ -205,7 +205,7 @@ def _open(source: File) -> Iterator[Opened]:
             raise AudioError(f"{name}: there is no such file: check the path") from error
         except (OSError, ValueError) as error:  # ValueError: a zero byte or a lone surrogate in the path
             raise AudioError(
-                f"{name!a}: cannot be opened ({error}): check the path and its rights"
+                f"{name!a}: cannot be opened ({error}): check the path and its permissions"
             ) from error
         pieces = _with_warnings(recording, name, in_place)
         yield recording._replace(pieces=unchanged(pieces, stream, before, name))

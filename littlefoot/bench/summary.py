@@ -131,18 +131,18 @@ def _models(
     alive = [row for row in measured.rows if row.error is None]
     baseline = alive[0] if alive else None
     scores = [Scored(row, references, measured.utterances) for row in alive] if references else []
-    fields = {row.contender.name: _described(row) for row in measured.rows}
+    fields = {row.entry.name: _described(row) for row in measured.rows}
     for row in alive:
-        own = fields[row.contender.name]
+        own = fields[row.entry.name]
         own |= _costs(row, measured, settings, g_co2_per_kwh)
         own["speed"] = [_speed(row, baseline, key) for key in row.times]
         _headline(own, settings)
     for row, score in zip(alive, scores, strict=False):  # no scores without references
-        fields[row.contender.name] |= score.fields(scores[0])
+        fields[row.entry.name] |= score.fields(scores[0])
     for row in measured.rows:
-        fields[row.contender.name]["hypotheses"] = _hypotheses(row, references)
+        fields[row.entry.name]["hypotheses"] = _hypotheses(row, references)
     _rank(alive, scores, fields, settings)
-    return [report.Model(**fields[row.contender.name]) for row in measured.rows], _name(baseline)
+    return [report.Model(**fields[row.entry.name]) for row in measured.rows], _name(baseline)
 
 
 def _unsettled(models: Sequence[report.Model], baseline: str | None) -> list[str]:
@@ -166,16 +166,16 @@ def _width(speed: report.Speed) -> float:
 
 
 def _name(row: Row | None) -> str | None:
-    return row.contender.name if row else None
+    return row.entry.name if row else None
 
 
 def _described(row: Row) -> dict[str, Any]:
     """Return the fields that are known even if a model fails later."""
     described = {key: value for key, value in row.description.items() if key != "macs"}
     return {
-        "name": row.contender.name,
-        "kind": row.contender.kind,
-        "source": row.contender.source,
+        "name": row.entry.name,
+        "kind": row.entry.kind,
+        "source": row.entry.source,
         "error": row.error,
         "engine": row.engine,
         "precision": _precision(row),
@@ -321,7 +321,7 @@ def _rank(alive: list[Row], scores: list[Scored], fields: dict[str, Any], settin
         measures["wer"] = fewer_errors
     found = {name: ranks(len(alive), better) for name, better in measures.items()}
     for index, row in enumerate(alive):
-        fields[row.contender.name]["ranks"] = {
+        fields[row.entry.name]["ranks"] = {
             name: places[index]
             for name, places in found.items()
             if name != "bytes" or row.description.get("bytes") is not None

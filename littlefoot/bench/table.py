@@ -215,7 +215,7 @@ def around(path: Path) -> tuple[str, str]:
     if not begin or not end:
         raise LittlefootError(
             f"{path}: has no lines {MARKS[0].strip()} and {MARKS[1].strip()}: "
-            "add them where the table is to stand, or name a new file"
+            "add them where the table should be, or name a new file"
         )
     return before, after
 

@@ -52,22 +52,22 @@ class Worker:
     def __init__(self) -> None:
         self._subject: Any = None
 
-    def prepare(self, contender: dict[str, Any], folder: str, samples: int) -> dict[str, Any]:
-        """Prepare the model (``contenders.Kind.prepare``)."""
-        from littlefoot.bench.contenders import Contender
+    def prepare(self, entry: dict[str, Any], folder: str, samples: int) -> dict[str, Any]:
+        """Prepare the model (``entries.Kind.prepare``)."""
+        from littlefoot.bench.entries import Entry
         from littlefoot.bench.kinds import kind
 
-        found = Contender(**contender)
+        found = Entry(**entry)
         return kind(found.kind).prepare(found, Path(folder), samples)
 
-    def load(self, contender: dict[str, Any], folder: str, threads: int) -> dict[str, Any]:
+    def load(self, entry: dict[str, Any], folder: str, threads: int) -> dict[str, Any]:
         """Load the model; return the seconds, which include its imports the first time."""
         start = time.perf_counter()
-        from littlefoot.bench.contenders import Contender
+        from littlefoot.bench.entries import Entry
         from littlefoot.bench.kinds import kind
 
         self._subject = None
-        found = Contender(**contender)
+        found = Entry(**entry)
         self._subject = kind(found.kind).load(found, Path(folder), threads)
         seconds = time.perf_counter() - start
         subject = self._subject

@@ -23,7 +23,7 @@ _TEXT_SUFFIXES = (".txt", ".text", ".md", ".lab", ".trn")
 
 @dataclass(frozen=True)
 class Reading:
-    """How the text is read."""
+    """Options of reading the text."""
 
     stars: Annotated[
         str,
@@ -42,7 +42,7 @@ class Reading:
 def align(
     model: options.Model,
     audio: Annotated[str, typer.Argument(help="A recording of any length; - reads standard input.")],
-    text: Annotated[str, typer.Argument(help="What is spoken in it, or a file of that in UTF-8.")],
+    text: Annotated[str, typer.Argument(help="The text, or a file of it in UTF-8.")],
     form: Annotated[
         str, typer.Option("--format", help="Format: json, srt, vtt, textgrid, ctm or tsv.")
     ] = "json",

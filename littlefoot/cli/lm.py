@@ -77,7 +77,7 @@ def mix(
     ] = None,
     tune: Annotated[
         list[Path] | None,
-        typer.Option("--tune", help="Text whose best weights to find; of manifests the rows of split dev."),
+        typer.Option("--tune", help="Text to optimise the weights for; of manifests the rows of split dev."),
     ] = None,
     max_mb: MaxMB = None,
     as_json: options.Json = False,
@@ -129,14 +129,14 @@ def _thresholds(prune: str) -> list[int]:
     try:
         return [int(number) for number in prune.split(",")]
     except ValueError as error:
-        raise ConfigError(f"--prune {prune} is no list of numbers such as 0,0,1") from error
+        raise ConfigError(f"--prune {prune} is not a list of numbers such as 0,0,1") from error
 
 
 def _numbers(option: str, text: str) -> list[float]:
     try:
         return [float(number) for number in text.split(",")]
     except ValueError as error:
-        raise ConfigError(f"{option} {text} is no list of numbers such as 0.7,0.3") from error
+        raise ConfigError(f"{option} {text} is not a list of numbers such as 0.7,0.3") from error
 
 
 def _counted(sentences: Iterable[list[str]], seen: Counter[str]) -> Iterator[list[str]]:
@@ -161,7 +161,7 @@ def _sentences(paths: Iterable[Path], split: str = "train") -> Iterator[list[str
             for mark in SPECIAL:
                 if mark in text.lower():
                     raise LittlefootError(
-                        f"{where}: holds {mark}, which has a meaning of its own in language models: remove it"
+                        f"{where}: holds {mark}, which has a special meaning in language models: remove it"
                     )
             if words := normalize_text(text).split():
                 empty = False
@@ -185,7 +185,7 @@ def _texts(path: Path, split: str) -> Iterator[tuple[str, str]]:
                 yield from _lines(file, _name(path))
         except OSError as error:
             raise LittlefootError(
-                f"{path}: cannot be read ({error}): check the path and its rights"
+                f"{path}: cannot be read ({error}): check the path and its permissions"
             ) from error
 
 

@@ -25,19 +25,21 @@ def serve(
         list[str], typer.Argument(help="Models; the first is the default. NAME=MODEL gives another name.")
     ],
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any that is free.")] = 8000,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 for any free one.")] = 8000,
     parallel: Annotated[
         int | None,
-        typer.Option("--parallel", min=1, help="Recordings at once, which share the threads; one a core."),
+        typer.Option(
+            "--parallel", min=1, help="Recordings at once, sharing the threads; default: one per core."
+        ),
     ] = None,
-    max_mb: Annotated[float, typer.Option("--max-mb", help="Of a request, in megabytes.")] = 200,
+    max_mb: Annotated[float, typer.Option("--max-mb", help="Largest request, in megabytes.")] = 200,
     allow_origin: Annotated[
         list[str] | None,
-        typer.Option("--allow-origin", help="A site whose pages may use this server. Repeatable."),
+        typer.Option("--allow-origin", help="A site whose pages may use this server; may be repeated."),
     ] = None,
     allow_host: Annotated[
         list[str] | None,
-        typer.Option("--allow-host", help="A name under which the server is asked. Repeatable."),
+        typer.Option("--allow-host", help="A host name that the server accepts; may be repeated."),
     ] = None,
     *,
     limits: Limits,

@@ -89,7 +89,7 @@ def shrink(
     from littlefoot.errors import ConfigError
 
     if (recipe is None) == (target is None):
-        raise ConfigError("say how, with --recipe, or what for, with --target; one of the two")
+        raise ConfigError("give either --recipe or --target")
     if recipe is not None:
         from littlefoot.artifact import checkpoint
         from littlefoot.compress import load_recipe
@@ -132,7 +132,7 @@ def _for_target(
 
     wanted = parse(target)
     if "RANK" in os.environ:
-        raise ConfigError("a search starts its own processes: leave out torchrun, and say --processes")
+        raise ConfigError("a search starts its own processes: leave out torchrun, and give --processes")
     artifact.check_output(out, overwrite)
     folder = out.with_name(out.name + "-plan")
     refuse_begun(folder, resume)
@@ -143,7 +143,9 @@ def _for_target(
     typer.echo(report.proposal(plans), err=True)
     if not search.yes:
         if not sys.stdin.isatty():
-            raise ConfigError("nobody is there to ask: add --yes and --resume to carry out the first plan")
+            raise ConfigError(
+                "there is no terminal to ask on: add --yes and --resume to carry out the first plan"
+            )
         typer.confirm("Carry out the first plan?", abort=True, err=True)
     outcome = planner.best(plans)
     record = report.to_dict(wanted, outcome)

@@ -19,16 +19,16 @@ from torch import Tensor, nn
 from littlefoot import artifact as artifacts
 from littlefoot.artifact import Artifact
 from littlefoot.compress import losses
-from littlefoot.compress.frames import interpolate, peaks, same_frames
-from littlefoot.compress.lattices import teacher_lattices
-from littlefoot.compress.lesson import (
+from littlefoot.compress.distillation_settings import (
     HIDDEN_LOSSES,
     PATH_LOSSES,
     PROJECTED_LOSSES,
+    DistillationSettings,
     LayerPairs,
-    Lesson,
     LossConfig,
 )
+from littlefoot.compress.frames import interpolate, peaks, same_frames
+from littlefoot.compress.lattices import teacher_lattices
 from littlefoot.compress.methods import StepContext
 from littlefoot.compress.student import StudentConfig, chosen_layers, geometry, make_student
 from littlefoot.compress.teacher import Targets, Teacher, make_teacher
@@ -44,13 +44,13 @@ from littlefoot.training.objective import Objective, ctc_loss, ctc_losses
 
 
 @dataclass(frozen=True)
-class DistillConfig(Lesson):
+class DistillConfig(DistillationSettings):
     """Settings of one distillation."""
 
     student: StudentConfig = field(default_factory=StudentConfig)
 
 
-def outline(model: ModelConfig, config: DistillConfig) -> ModelConfig:
+def infer_shape(model: ModelConfig, config: DistillConfig) -> ModelConfig:
     """The student's configuration. Raises ConfigError where it cannot be made of the model."""
     student = config.student.sized(model)
     return geometry(model, student, chosen_layers(model.num_hidden_layers, student))
@@ -77,7 +77,7 @@ def learn(objective: Distillation, data: TrainingSet, step: StepContext) -> Arti
     if step.untrained:
         return objective.model.to_artifact()
     out = step.directory / "model"
-    trainer.train(objective, step.speech(), objective.lesson.train, out, step.resume, data)
+    trainer.train(objective, step.speech(), objective.settings.train, out, step.resume, data)
     return artifacts.load(out)
 
 
@@ -87,11 +87,15 @@ class Distillation(Objective):
     method = "distillation"
 
     def __init__(
-        self, student: CTCModel, teacher: Teacher, lesson: Lesson, denominator: Denominator | None = None
+        self,
+        student: CTCModel,
+        teacher: Teacher,
+        settings: DistillationSettings,
+        denominator: Denominator | None = None,
     ) -> None:
         """``denominator`` is for ``loss.sequence_kl``."""
         super().__init__(student)
-        self.lesson, self.loss, self.denominator = lesson, lesson.loss, denominator
+        self.settings, self.loss, self.denominator = settings, settings.loss, denominator
         loss = self.loss
         self.needs_text = loss.ctc > 0
         self._teacher, self._theirs = teacher, teacher.config
@@ -141,11 +145,11 @@ class Distillation(Objective):
     @cached_property
     def shares_front_end(self) -> bool:
         """True if the student keeps its teacher's front end, which is then not computed."""
-        train = self.lesson.train
+        train = self.settings.train
         frozen = train.freeze_front_end and not train.shard  # shards cannot be compared
-        return frozen and self._hears_as_its_teacher()
+        return frozen and self._same_features_as_teacher()
 
-    def _hears_as_its_teacher(self) -> bool:
+    def _same_features_as_teacher(self) -> bool:
         return self._teacher.has_features_of(self.model)
 
     @property
@@ -176,7 +180,7 @@ class Distillation(Objective):
         if self.denominator is None:  # its maker gives one where it is needed
             return {}
         terms: dict[str, Tensor] = {}
-        scales = self.lesson.train.lfmmi_acoustic_scale, self.lesson.train.lfmmi_l2
+        scales = self.settings.train.lfmmi_acoustic_scale, self.settings.train.lfmmi_l2
         if self.loss.sequence_kl:
             terms["sequence_kl"] = sequence_kl(logits, theirs, frames, self.denominator, *scales)
         if self.loss.lattice_mmi:
@@ -232,21 +236,23 @@ class Distillation(Objective):
         return losses.utterance_weights((entropy * heard).sum(1) / targets.frames.clamp(min=1))
 
     def inspect(self, row: dict[str, Any]) -> None:
-        """Raises TrainingError when the student has said nothing but blank for ``collapse_steps`` steps."""
+        """Raises TrainingError when the student has predicted only blanks for ``collapse_steps`` steps."""
         if row["blank"] < 0.9999:
             self._collapsed_since = None
             return
         if self._collapsed_since is None:
             self._collapsed_since = row["step"]
-        if row["step"] - self._collapsed_since >= self.lesson.collapse_steps:
+        if row["step"] - self._collapsed_since >= self.settings.collapse_steps:
             raise TrainingError(
-                f"the student has said nothing but blank from step {self._collapsed_since} to {row['step']}: "
+                f"the student has predicted only blanks from step {self._collapsed_since} to {row['step']}: "
                 "lower train.lr, keep more layers, or give loss.ctc some weight"
             )
 
 
 def _projection(student: int, teacher: int) -> nn.Linear:
-    """From the student's width to the teacher's; the identity to begin with, as far as they have it."""
+    """Project the student's width to the teacher's. It is initialised as the identity, where both have the
+    index.
+    """
     projection = nn.Linear(student, teacher)
     nn.init.eye_(projection.weight)
     nn.init.zeros_(projection.bias)
@@ -268,20 +274,22 @@ def layer_pairs(mine: int, theirs: int, loss: LossConfig) -> LayerPairs:
     return loss.layers
 
 
-def denominator_of(step: StepContext, student: CTCModel, lesson: Lesson) -> Denominator | None:
+def denominator_of(
+    step: StepContext, student: CTCModel, settings: DistillationSettings
+) -> Denominator | None:
     """The n-gram of the training texts that losses on paths need; None where they count nothing."""
-    if step.untrained or not any(getattr(lesson.loss, name) for name in PATH_LOSSES):
+    if step.untrained or not any(getattr(settings.loss, name) for name in PATH_LOSSES):
         return None
-    return make_denominator(step.speech().of_split("train"), student.vocabulary, lesson.train)
+    return make_denominator(step.speech().of_split("train"), student.vocabulary, settings.train)
 
 
-def training_set(student: CTCModel, lesson: Lesson, step: StepContext) -> TrainingSet:
-    """The speech that the student will learn from.
+def training_set(student: CTCModel, settings: DistillationSettings, step: StepContext) -> TrainingSet:
+    """Prepare the speech for the training of the student.
 
     Raises TrainingError where texts are needed and most of them are outside of the teacher's alphabet.
     """
     rows = step.speech().of_split("train")
-    data = trainer.training_set(student, rows, lesson.train, needs_text=lesson.loss.ctc > 0)
+    data = trainer.training_set(student, rows, settings.train, needs_text=settings.loss.ctc > 0)
     outside = data.left_out[f"text outside the {data.outside}"]
     if 2 * outside > len(rows):
         found = ", ".join(repr(character) for character, _ in data.unknown.most_common(10))

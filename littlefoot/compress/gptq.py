@@ -35,7 +35,9 @@ def round_to_bits(
 def round_groups(
     weight: Array, rows: Array, bits: int, table: Table = (), group: int = 0
 ) -> tuple[npt.NDArray[np.int8], Array]:
-    """As ``round_to_bits`` with a scale for each ``group`` columns of a row, (C', G); 0: for all of them."""
+    """Round like ``round_to_bits``, with a scale for each ``group`` columns of a row, (C', G); 0 for one per
+    row.
+    """
     known = levels_of(bits, table)
     count = group or weight.shape[1]
     moments = rows.T.astype(np.float64) @ rows.astype(np.float64) / max(len(rows), 1)

@@ -59,7 +59,7 @@ class FrontEndConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
 
 
-def outline(model: ModelConfig, config: FrontEndConfig) -> ModelConfig:
+def infer_shape(model: ModelConfig, config: FrontEndConfig) -> ModelConfig:
     """Return the configuration unchanged. Raises ConfigError for a model that ``begin`` did not make."""
     if (model.conv_kernel, model.conv_stride) != (KERNELS, STRIDES):
         raise ConfigError(
@@ -136,7 +136,7 @@ def graft_front_end(model: Artifact, config: FrontEndConfig, step: StepContext) 
 
     Raises ConfigError for another Whisper than the model's, and what ``training.train.train`` raises.
     """
-    outline(model.config, config)
+    infer_shape(model.config, config)
     if step.untrained:
         return model
     whisper = whispers.read(Path(config.whisper))

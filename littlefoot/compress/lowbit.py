@@ -33,8 +33,8 @@ from littlefoot.artifact.packing import (
 )
 from littlefoot.compress.calibration import LayerInput, collect, load_clips, some
 from littlefoot.compress.distill import Distillation, denominator_of, learn, training_set
+from littlefoot.compress.distillation_settings import DistillationSettings
 from littlefoot.compress.fake_quant import FakeQuantOps, RoundingPlan
-from littlefoot.compress.lesson import Lesson
 from littlefoot.compress.lowbit_layers import (
     near_gptq,
     nearest_scales,
@@ -72,7 +72,7 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class LowbitConfig(Lesson):
+class LowbitConfig(DistillationSettings):
     """Settings of quantization-aware training."""
 
     bits: Width = 2
@@ -88,9 +88,9 @@ class LowbitConfig(Lesson):
     budget_mb: PositiveFloat | None = None
     """Largest size of the artifact's weights, in units of 10^6 bytes. The bits of each of these layers are
     chosen by its sensitivity (``littlefoot.compress.mixed``)."""
-    max_harm: PositiveFloat | None = None
-    """Largest KL divergence of the posteriors before training, in nats per frame, by which the bits of each
-    of these layers are chosen. With ``budget_mb`` too, the smallest model that meets both."""
+    max_sensitivity: PositiveFloat | None = field(default=None, metadata={"was": "max_harm"})
+    """Largest sum of the sensitivities of these layers before training, in nats per frame, by which their
+    bits are chosen. With ``budget_mb`` too, the smallest model that meets both."""
     activations: Literal[2, 4, 8] | None = 8
     """Bits of these layers' inputs: 8, 4 or 2, or None, which does not round them."""
     shift: bool = True
@@ -108,46 +108,52 @@ class LowbitConfig(Lesson):
     """Larger numbers of bits to train with first, such as [8, 4]; each result initialises the next."""
     descent_steps: PositiveInt = 500
     """Training steps with each number of bits in ``descent``."""
-    companions: tuple[Width, ...] = ()
+    nested_precisions: tuple[Width, ...] = field(default=(), metadata={"was": "companions"})
     """Nested precisions: fewer bits that the same weights are trained for in turn with ``bits``. The artifact
     runs with any of them, because their codes are the first bits of the stored ones
     (``littlefoot.artifact.precisions``)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.companions:
-            if any(fewer >= self.bits for fewer in self.companions) or self.bits == 8:
+        if self.nested_precisions:
+            if any(fewer >= self.bits for fewer in self.nested_precisions) or self.bits == 8:
                 raise ConfigError(
-                    f"nested precisions {list(self.companions)} of {self.bits} bits: they must have fewer "
-                    "bits than the artifact, and the artifact at most 4, because they are read from the same "
-                    "codes"
+                    f"nested precisions {list(self.nested_precisions)} of {self.bits} bits: they must have "
+                    "fewer bits than the artifact, and the artifact at most 4, because they are read from "
+                    "the same codes"
                 )
             if self.levels != "symmetric" or self.group_size:
                 raise ConfigError("nested precisions need levels: symmetric and group_size: 0")
         if self.layer_bits and self.mixed:
-            raise ConfigError("budget_mb and max_harm choose the bits of all layers: leave out layer_bits")
+            raise ConfigError(
+                "budget_mb and max_sensitivity choose the bits of all layers: leave out layer_bits"
+            )
 
     @property
     def mixed(self) -> bool:
         """True if the bits of layers are chosen."""
-        return self.budget_mb is not None or self.max_harm is not None
+        return self.budget_mb is not None or self.max_sensitivity is not None
 
     def code(self, bits: int) -> WeightCode:
         """Return how a layer with this number of bits is stored."""
         tables = {"symmetric": symmetric(2), "zero": (), "ternary": TERNARY}
         table = tables[self.levels] if bits == 2 else ()
-        if self.companions and 1 < bits < 8:  # the upper bits of two's complement are not symmetric
+        if self.nested_precisions and 1 < bits < 8:  # the upper bits of two's complement are not symmetric
             table = symmetric(bits)
         return WeightCode(bits, table, self.group_size if bits < 8 else 0)
 
 
-def outline(model: ModelConfig, config: LowbitConfig) -> ModelConfig:
+def infer_shape(model: ModelConfig, config: LowbitConfig) -> ModelConfig:
     """Return the model's configuration, labelled as quantized.
 
     Raises ConfigError for layers that cannot have the requested bits. A budget chooses only possible ones.
     """
     shapes = {layer.name: layer.shape for layer in inventory(model) if layer.multiplies}
-    last = replace(config, bits=8, companions=(), budget_mb=None, max_harm=None) if config.mixed else config
+    last = (
+        replace(config, bits=8, nested_precisions=(), budget_mb=None, max_sensitivity=None)
+        if config.mixed
+        else config
+    )
     for settings in (*(_phase(last, bits) for bits in config.descent), last):
         layer_codes(shapes, settings, model)
     return model.replace(littlefoot={"quantization": {}})
@@ -172,7 +178,7 @@ def lowbit(model: Artifact, config: LowbitConfig, step: StepContext) -> Artifact
     clips = load_clips(paths, model)
     if config.mixed:
         config = replace(
-            config, budget_mb=None, max_harm=None, layer_bits=mixed_bits(model, clips, config, step)
+            config, budget_mb=None, max_sensitivity=None, layer_bits=mixed_bits(model, clips, config, step)
         )
     phases = [
         (_phase(config, bits), replace(step, directory=step.directory / f"{bits}-bit"))
@@ -205,13 +211,13 @@ def mixed_bits(
             options = sensitivity(model, clips, inputs, WIDTHS, config.code, step.progress)
             left = None
             if config.budget_mb is not None:
-                bytewise = replace(config, budget_mb=None, max_harm=None, bits=8, companions=())
+                bytewise = replace(config, budget_mb=None, max_sensitivity=None, bits=8, nested_precisions=())
                 plan = make_plan(model, inputs, bytewise)
                 made = convert(prepare(model, inputs, plan, bytewise).to_artifact(), plan, bytewise)
                 left = linear_budget(made, config.budget_mb, options)
                 rows = (len(model.weights[f"{name}.weight"]) for name in options)
-                left -= sum(4 * len(config.companions) * count for count in rows)
-            chosen = choose_bits(options, left, config.max_harm)
+                left -= sum(4 * len(config.nested_precisions) * count for count in rows)
+            chosen = choose_bits(options, left, config.max_sensitivity)
             with atomic.file(path) as temporary:
                 temporary.write_text(json.dumps(chosen, indent=1), encoding="utf-8")
     bits: dict[str, Width] = json.loads(path.read_text(encoding="utf-8"))
@@ -225,7 +231,7 @@ def _phase(config: LowbitConfig, bits: Width) -> LowbitConfig:
         config,
         bits=bits,
         layer_bits={pattern: max(bits, fewer) for pattern, fewer in config.layer_bits.items()},
-        companions=(),
+        nested_precisions=(),
         train=replace(config.train, steps=config.descent_steps),
     )
 
@@ -243,16 +249,20 @@ class LowbitDistillation(Distillation):
         config: LowbitConfig,
         plan: RoundingPlan,
         denominator: Denominator | None = None,
-        hears_as_its_teacher: bool = False,
+        same_features_as_teacher: bool = False,
     ) -> None:
         super().__init__(student, teacher, config, denominator)
-        self._same, self._plan, self._precisions = hears_as_its_teacher, plan, 1 + len(config.companions)
+        self._same, self._plan, self._precisions = (
+            same_features_as_teacher,
+            plan,
+            1 + len(config.nested_precisions),
+        )
 
     def make_ops(self, *arguments: Any) -> TorchOps:
         """Round to the precision of this step."""
         return FakeQuantOps(self._plan, self.step % self._precisions, *arguments)
 
-    def _hears_as_its_teacher(self) -> bool:
+    def _same_features_as_teacher(self) -> bool:
         return self._same
 
 
@@ -299,7 +309,7 @@ def layer_codes(
         if name == WAVEFORM_LAYER:
             continue
         if name in bits:
-            fewer = () if bits[name] == 8 else config.companions
+            fewer = () if bits[name] == 8 else config.nested_precisions
             precisions = [bits[name], *(min(bits[name], b) for b in fewer)]
             codes[name] = tuple(config.code(b) for b in precisions)
         else:
@@ -368,7 +378,7 @@ def convert(model: Artifact, plan: RoundingPlan, config: LowbitConfig) -> Artifa
     inputs = {owner: stored_rounding(model, owner, bits) for owner, bits in plan.input_bits.items()}
     for name, codes in plan.weights.items():
         rounding = inputs[plan.inputs[name]] if name in plan.inputs else None
-        weight = stored_weight(model, name, codes, config.companions)
+        weight = stored_weight(model, name, codes, config.nested_precisions)
         unrounded = rounding is None and not isinstance(weight, FloatWeight)
         layers[name] = StoredLayer(weight, rounding, unrounded)
         if rounding is not None and rounding.shift is not None and not isinstance(weight, FloatWeight):
@@ -388,6 +398,6 @@ def convert(model: Artifact, plan: RoundingPlan, config: LowbitConfig) -> Artifa
         "kept": [WAVEFORM_LAYER, *kept] if f"{WAVEFORM_LAYER}.weight" in weights else kept,
         "trained": True,
         "activations": config.activations,
-        **({"precisions": [config.bits, *config.companions]} if config.companions else {}),
+        **({"precisions": [config.bits, *config.nested_precisions]} if config.nested_precisions else {}),
     }
     return replace(model, weights=weights, config=model.config.noting(quantization=quantization))

@@ -53,7 +53,7 @@ def near_gptq(weight: Array, rows: Array, code: WeightCode) -> tuple[Array, Arra
 
 
 def stored_weight(
-    model: Artifact, name: str, codes: Sequence[WeightCode], companions: Sequence[int]
+    model: Artifact, name: str, codes: Sequence[WeightCode], nested_precisions: Sequence[int]
 ) -> FloatWeight | EightBitWeight | PackedWeight:
     """Return the stored weight of a trained layer."""
     code, weight = codes[0], model.weights[f"{name}.weight"]
@@ -67,7 +67,7 @@ def stored_weight(
     levels, multipliers, scale = (value.numpy() for value in found)
     groups = np.rint(multipliers).astype(np.uint8) if multipliers.shape[1] > 1 else None
     whole = np.rint(levels).astype(np.int8).reshape(weight.shape)
-    fewer = {bits: np.exp(log[:, 0]) for bits, log in zip(companions, log_scales[1:], strict=True)}
+    fewer = {bits: np.exp(log[:, 0]) for bits, log in zip(nested_precisions, log_scales[1:], strict=True)}
     return PackedWeight.pack(whole, scale, code.bits, code.table, groups, fewer)
 
 

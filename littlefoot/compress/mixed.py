@@ -44,7 +44,7 @@ class Option:
     bits: int
     bytes: int
     """Bytes of the weight and its scales."""
-    harm: float
+    sensitivity: float
     """KL divergence of the posteriors from the full-precision model's, in nats per frame."""
 
 
@@ -132,28 +132,31 @@ def front(options: Mapping[str, Sequence[Option]]) -> list[tuple[int, float, dic
     kept: list[tuple[int, float, tuple[int, ...]]] = [(0, 0.0, ())]
     for choices in options.values():
         sums = sorted(
-            (size + o.bytes, harm + o.harm, (*bits, o.bits)) for size, harm, bits in kept for o in choices
+            (size + o.bytes, total + o.sensitivity, (*bits, o.bits))
+            for size, total, bits in kept
+            for o in choices
         )
         kept = []
         for candidate in sums:
             if not kept or candidate[1] < kept[-1][1]:
                 kept.append(candidate)
-    return [(size, harm, dict(zip(options, bits, strict=True))) for size, harm, bits in kept]
+    return [(size, total, dict(zip(options, bits, strict=True))) for size, total, bits in kept]
 
 
 def choose_bits(
     options: Mapping[str, Sequence[Option]],
     budget_bytes: float | None = None,
-    max_harm: float | None = None,
+    max_sensitivity: float | None = None,
 ) -> dict[str, int]:
     """Choose the bits of each layer under a budget.
 
-    The choice is the least sensitive of those that are small enough, or the smallest of those that move the
-    posteriors little enough.
+    The choice is the one with the lowest summed sensitivity among those that fit the budget, or the smallest
+    one among those whose sum is within the limit.
 
     Args:
         budget_bytes: budget of these layers together.
-        max_harm: limit in nats per frame; applied to those that are small enough, if there is a budget too.
+        max_sensitivity: limit of the summed sensitivity, in nats per frame. With both limits, the smallest
+            choice that meets both.
 
     Raises ConfigError if even the fewest, or the most, bits miss the limits.
     """
@@ -165,16 +168,16 @@ def choose_bits(
                 f"the budget leaves {budget_bytes / 1e6:.2f} MB for the Transformer's linear layers, which "
                 f"take {choices[0][0] / 1e6:.2f} MB with the fewest bits: raise it"
             )
-        if max_harm is None:
+        if max_sensitivity is None:
             return small[-1][2]
         choices = small
-    assert max_harm is not None  # one of the two is given
-    for _, harm, bits in choices:
-        if harm <= max_harm:
+    assert max_sensitivity is not None  # one of the two is given
+    for _, total, bits in choices:
+        if total <= max_sensitivity:
             return bits
     raise ConfigError(
-        f"max_harm of {max_harm:g} nats per frame is less than the {choices[-1][1]:.2g} of the most bits "
-        "that are small enough: raise it"
+        f"max_sensitivity of {max_sensitivity:g} nats per frame is less than the {choices[-1][1]:.2g} of the "
+        "most bits that are small enough: raise it"
     )
 
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from littlefoot.artifact import Artifact
 from littlefoot.compress.distill import Distillation, denominator_of, learn, training_set
-from littlefoot.compress.lesson import Lesson
+from littlefoot.compress.distillation_settings import DistillationSettings
 from littlefoot.compress.methods import StepContext
 from littlefoot.compress.student import dimensions, importance, select
 from littlefoot.compress.teacher import Teacher, make_teacher
@@ -43,7 +43,7 @@ PACE = 20.0
 """Factor of the learning rate of gates over that of weights."""
 
 FIRST_SPARSITY = 0.02
-"""With none at all, no gate would ever be closed to see what it is good for."""
+"""Sparsity at the start. Without any, no gate would be closed, and training could not measure its effect."""
 
 MULTIPLE = 8
 """Units and channels remain in multiples of this, which is what processors compute."""
@@ -54,7 +54,7 @@ PARTS: tuple[PrunedPart, ...] = get_args(PrunedPart)
 
 
 @dataclass(frozen=True)
-class PruneConfig(Lesson):
+class PruneConfig(DistillationSettings):
     """Settings of one pruning."""
 
     sparsity: Annotated[float, Gt(0), Lt(1)] = 0.5
@@ -64,14 +64,14 @@ class PruneConfig(Lesson):
     second of speech), or ``bytes``, as stored when the Transformer's linear layers have ``bits`` and all else
     has 8."""
     bits: Annotated[int, Gt(0), Le(8)] = 8
-    """Which ``bytes`` are counted with."""
+    """Bits of a weight, by which ``bytes`` are counted."""
     parts: Annotated[tuple[PrunedPart, ...], Len(1)] = PARTS
     """Parts to prune: attention ``heads``, feed-forward units ``ffn``, the front end's channels ``conv``."""
     ramp: Share = 0.5
     """The share of the steps over which the goal rises to ``sparsity``."""
 
 
-def outline(model: ModelConfig, config: PruneConfig) -> ModelConfig:
+def infer_shape(model: ModelConfig, config: PruneConfig) -> ModelConfig:
     """The model's configuration as it is, as training decides what goes.
 
     Raises ConfigError for a model that cannot be pruned so far.
@@ -105,13 +105,13 @@ def prunable(model: ModelConfig, parts: tuple[str, ...]) -> dict[str, int]:
 
 
 def prune(model: Artifact, config: PruneConfig, step: StepContext) -> Artifact:
-    """Learn what can go, with the model itself as the teacher, and remove it.
+    """Train gates with the model itself as the teacher, and remove the closed parts.
 
     Raises:
         ConfigError: a sparsity that what may go cannot give, or parts that the model cannot lose any of.
         TrainingError: as ``littlefoot.compress.distill.distill``.
     """
-    outline(model.config, config)
+    infer_shape(model.config, config)
     student = CTCModel.from_artifact(model)
     gates = Gates(student, config.parts, config.measure, config.bits)
     data = training_set(student, config, step)
@@ -141,7 +141,8 @@ class Gates(nn.Module):
         )
 
     def log_odds(self, goal: float) -> dict[str, Tensor]:
-        """By axis: what was learned, and the offset at which the expected size is the goal's.
+        """Return the log odds by axis: the learned values, with the offset at which the expected size is the
+        goal.
 
         The offset d solves size(a + d) = goal for the learned a, so its derivative by a_i is minus the share
         of a_i in how the size changes with all of them.
@@ -205,7 +206,7 @@ def draw(log_odds: Tensor) -> Tensor:
 
 
 def _whole_counts(log_odds: Mapping[str, Tensor]) -> dict[str, int]:
-    """How many of each axis stay: as many as expected, in multiples that processors like."""
+    """Return the number that stays of each axis: the expected number, in multiples that processors need."""
     counts = {}
     for axis, stay in expected(log_odds).items():
         there = len(log_odds[axis])
@@ -215,7 +216,7 @@ def _whole_counts(log_odds: Mapping[str, Tensor]) -> dict[str, int]:
 
 
 def expected(log_odds: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """How many of each axis are expected to stay: the sum of P(gate > 0)."""
+    """Return the expected number that stays of each axis: the sum of P(gate > 0)."""
     shift = BETA * math.log(-LOW / HIGH)
     return {axis: torch.sigmoid(value - shift).sum() for axis, value in log_odds.items()}
 
@@ -319,7 +320,7 @@ class Pruning(Distillation):
         risen = min(self.step / max(self.config.ramp * self.config.train.steps, 1), 1.0)
         return FIRST_SPARSITY + risen * (self.config.sparsity - FIRST_SPARSITY)
 
-    def _hears_as_its_teacher(self) -> bool:
+    def _same_features_as_teacher(self) -> bool:
         return False  # gates change what its front end gives
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:

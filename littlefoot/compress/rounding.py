@@ -21,7 +21,7 @@ SMOOTHING_GAIN = 0.7
 
 @dataclass(frozen=True)
 class InputScale:
-    """How the input of a layer is rounded."""
+    """Rounding of a layer's input."""
 
     scale: np.float32
     zero_point: np.uint8 | np.int8

@@ -19,7 +19,7 @@ from torch import Tensor
 from littlefoot.artifact import Artifact
 from littlefoot.compress import losses
 from littlefoot.compress.distill import Distillation, denominator_of, learn, training_set
-from littlefoot.compress.lesson import Lesson, LossConfig
+from littlefoot.compress.distillation_settings import DistillationSettings, LossConfig
 from littlefoot.compress.methods import StepContext
 from littlefoot.compress.teacher import Teacher, make_teacher
 from littlefoot.errors import ConfigError
@@ -35,17 +35,17 @@ JUDGES = 8
 
 
 @dataclass(frozen=True)
-class ShareConfig(Lesson):
+class ShareConfig(DistillationSettings):
     """Settings of sharing."""
 
     group: Count = 0
-    """How many layers share a block; 1: none, 0: all of them, as in the paper."""
+    """Number of layers that share a block; 1 for none, 0 for all of them, as in the paper."""
     order: Literal["consecutive", "cyclic"] = "consecutive"
-    """Which: ``consecutive`` layers, or ``cyclic``: blocks come round in turn."""
+    """Layers that share a block: ``consecutive`` ones, or ``cyclic``, in which the blocks repeat in turn."""
     layer_blocks: tuple[int, ...] = ()
-    """Instead of ``group``: for each layer the one whose block it uses, itself or an earlier one."""
+    """Layer whose block each layer uses: itself, or an earlier one. Replaces ``group``."""
     map_group: Count = 1
-    """How many consecutive layers use the first one's attention map; 1: none, 0: all."""
+    """Number of consecutive layers that use the attention map of the first; 1 for none, 0 for all."""
     layer_maps: tuple[int, ...] = ()
     """Instead of ``map_group``: for each layer the one whose map it uses."""
     norms: bool = True
@@ -53,13 +53,13 @@ class ShareConfig(Lesson):
     delta_rank: Count = 0
     """Layers add to each shared matrix one of their own of this rank (LoRA, Hu et al. 2022)."""
     depth_embedding: bool = False
-    """Layers add a vector of their own to their input."""
+    """Whether each layer adds a trained vector to its input."""
     initialisation: Literal["mean", "middle", "best", "scratch"] = "mean"
     """Initial shared block: the ``mean`` of its group's, the ``middle`` one, the ``best`` one (whose
     sharing changes the model's posteriors least), or random weights (``scratch``)."""
     exits: tuple[PositiveInt, ...] = ()
     """Numbers of layers after which the model may stop, for more speed. In each step one of them is drawn,
-    and what the model would say there learns from the teacher too."""
+    and the model's output after this layer is trained on the teacher too."""
     loss: LossConfig = field(default_factory=lambda: LossConfig(kl=1.0, hidden_mse=0.1), kw_only=True)
     seed: int = 0
 
@@ -107,13 +107,13 @@ def share(model: Artifact, config: ShareConfig, step: StepContext) -> Artifact:
     return replace(made, config=made.config.noting(exits=exits))
 
 
-def outline(model: ModelConfig, config: ShareConfig) -> ModelConfig:
+def infer_shape(model: ModelConfig, config: ShareConfig) -> ModelConfig:
     """The shared model's configuration. Raises ConfigError where layers cannot share."""
     return shared_geometry(model, config)
 
 
 def sources(depth: int, group: int, order: str = "consecutive") -> tuple[int, ...]:
-    """For each layer the first one of its group."""
+    """Return for each layer the first layer of its group."""
     size = group or depth
     if order == "consecutive":
         return tuple(layer - layer % size for layer in range(depth))
@@ -159,7 +159,7 @@ def _sharing(model: ModelConfig, **changes: Any) -> ModelConfig:
 
 
 def _widest(sizes: tuple[int, ...], *groups: tuple[int, ...]) -> tuple[int, ...]:
-    """For each layer the largest size among those that it shares with, through others too."""
+    """Return for each layer the largest size among those that share with it, directly or through others."""
     widest = list(sizes)
     for _ in sizes:
         for shared in groups:

@@ -1,9 +1,9 @@
 """Convert a model of whole recordings to a streaming model.
 
-DistillW2V2's second stage (Fu et al. 2023): attention by chunks with limited history, and what else looks
-ahead in wav2vec 2.0 replaced: the positional convolution looks back, a group norm over time becomes a fixed
-scale per channel, measured on speech, and so does the normalization of the waveform. The streaming student
-learns from the model that it was, or from the recipe's first.
+DistillW2V2's second stage (Fu et al. 2023): attention is computed by chunks with a limited left context.
+The positional convolution is shifted back, and a group norm over time and the normalization of the waveform
+are replaced by fixed scales, which are measured on speech. The teacher of the streaming student is the
+original model or the first model of the recipe.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from littlefoot.artifact import Artifact
 from littlefoot.audio import reading
 from littlefoot.audio.manifest import Corpus
 from littlefoot.compress.distill import Distillation, denominator_of, learn, training_set
-from littlefoot.compress.lesson import Lesson
+from littlefoot.compress.distillation_settings import DistillationSettings
 from littlefoot.compress.methods import StepContext
 from littlefoot.compress.teacher import Teacher, make_teacher
 from littlefoot.errors import ConfigError, LittlefootError
@@ -34,7 +34,7 @@ MEASURED_RECORDINGS = 64
 
 
 @dataclass(frozen=True)
-class StreamingConfig(Lesson):
+class StreamingConfig(DistillationSettings):
     """Settings of the conversion to a streaming model."""
 
     chunk_frames: PositiveInt = 24
@@ -48,7 +48,7 @@ class StreamingConfig(Lesson):
     0 is a chunk of the whole recording."""
 
 
-def outline(model: ModelConfig, config: StreamingConfig) -> ModelConfig:
+def infer_shape(model: ModelConfig, config: StreamingConfig) -> ModelConfig:
     """The streaming model's configuration, but for ``waveform_gain``, which speech tells.
 
     Raises ConfigError for a model that cannot stream.
@@ -94,17 +94,17 @@ class StreamingDistillation(Distillation):
         self._chunks = [config.chunk_frames, *config.other_chunks]
 
     def geometry(self, batch: Batch) -> ModelConfig:
-        """The student's, with the chunks of this step."""
+        """Return the student's configuration with the chunks of this step."""
         longest = batch.time_mask.shape[1]
         return self.model.config.replace(chunk_frames=self.drawn(self._chunks) or longest)
 
 
 def convert(model: CTCModel, config: StreamingConfig, corpus: Corpus) -> CTCModel:
-    """A model that can stream, with the weights of one that cannot; not yet trained for it.
+    """Make an untrained streaming model from the weights of a model that cannot stream.
 
-    ``corpus`` tells how loud speech is, and what the first convolution makes of it.
+    The loudness of ``corpus``, and the statistics of the first convolution on it, set the fixed scales.
     """
-    theirs, mine = model.config, outline(model.config, config)
+    theirs, mine = model.config, infer_shape(model.config, config)
     clips = [clip for clip in _recordings(corpus) if len(clip) >= theirs.receptive_field]
     if not clips:
         raise ConfigError("none of the recordings can be read: check the manifests")

@@ -56,14 +56,15 @@ channels for LARGE), and the convolutions of S5: 416 of 512 channels make 21.9 m
 
 @dataclass(frozen=True)
 class StudentConfig(Checked):
-    """How a student differs from its teacher. What is None stays."""
+    """Differences between a student and its teacher. None keeps the teacher's value."""
 
     layers: int | float | tuple[int, ...] | None = None
-    """How many Transformer layers, which share of the teacher's (0.5; rounded up), or which ones (from 0)."""
+    """Transformer layers: their number, a share of the teacher's (such as 0.5; rounded up), or a list (from
+    0)."""
     initialisation: Literal["every_k", "spread", "first_k", "last_k"] = "every_k"
-    """Which layers a number takes: ``every_k`` (0, k, 2k, ... with k the depths' integer ratio, so the first
-    ones where they are more than half), ``spread`` (as evenly as possible, with the first and the last),
-    ``first_k`` or ``last_k``."""
+    """Teacher layers for a number of layers: ``every_k`` (0, k, 2k, ... with k the integer ratio of the
+    depths, so the first ones if they are more than half), ``spread`` (as evenly as possible, with the first
+    and the last), ``first_k`` or ``last_k``."""
     size: Literal["S1", "S2", "S3", "S4", "S5"] | None = None
     """One of SIZES, which gives what is None of ``layers``, widths, heads and ``conv_dim``."""
     hidden_size: int | float | None = None
@@ -72,8 +73,9 @@ class StudentConfig(Checked):
     """Heads of a layer; pruned layers that have fewer keep them. The same holds for ``intermediate_size``."""
     intermediate_size: int | float | None = None
     feat_extract_first: Literal["conv", "log_mel"] | None = None
-    """Where it is not the teacher's, and where the number of mel bands changes, all of the front end and the
-    projection begin random and may be of any size. ``log_mel`` brings layer norms with it."""
+    """First layer of the front end. If it is not the teacher's, or if the number of mel bands changes, the
+    front end and the projection are initialised at random, and their sizes are free. ``log_mel`` implies
+    layer norms."""
     conv_dim: tuple[int, ...] | None = None
     conv_kernel: tuple[int, ...] | None = None
     """Convolutions whose kernel differs from the teacher's begin random, and so do those it lacks."""
@@ -87,7 +89,7 @@ class StudentConfig(Checked):
     seed: int = 0
 
     def sized(self, teacher: ModelConfig) -> StudentConfig:
-        """With the sizes that ``size`` gives it for this teacher."""
+        """Return the settings with the sizes of ``size`` for this teacher."""
         if self.size is None:
             return self
         size, own = SIZES[self.size], self
@@ -144,7 +146,7 @@ def _stays_random(name: str, teacher: ModelConfig, student: ModelConfig, faithfu
         return faithful
     if layer.part not in (Part.FRONT_END, Part.PROJECTION) or layer.optional:
         return False
-    if _hears_otherwise(teacher, student):
+    if _other_front_end(teacher, student):
         return True
     if (number := convolution_of(name)) is None:
         return len(student.conv_dim) != len(teacher.conv_dim)
@@ -152,7 +154,7 @@ def _stays_random(name: str, teacher: ModelConfig, student: ModelConfig, faithfu
     return mine != theirs
 
 
-def _hears_otherwise(teacher: ModelConfig, student: ModelConfig) -> bool:
+def _other_front_end(teacher: ModelConfig, student: ModelConfig) -> bool:
     """True if no later convolution of the teacher fits the outputs of the student's first layer."""
     bands = [config.conv_dim[0] for config in (teacher, student) if config.feat_extract_first == "log_mel"]
     return len(bands) == 1 or len(set(bands)) == 2
@@ -247,7 +249,7 @@ def geometry(teacher: ModelConfig, student: StudentConfig, chosen: tuple[int, ..
             f"a {config.model_type} student keeps its teacher's hidden_size and heads: all its layers share "
             "their positions"
         )
-    known = () if _hears_otherwise(teacher, config) else teacher.conv_dim
+    known = () if _other_front_end(teacher, config) else teacher.conv_dim
     for layer, (mine, theirs) in enumerate(zip(config.conv_dim, known, strict=False)):
         if mine > theirs:
             raise ConfigError(f"the student's conv_dim[{layer}] {mine} is larger than the teacher's {theirs}")
@@ -255,7 +257,7 @@ def geometry(teacher: ModelConfig, student: StudentConfig, chosen: tuple[int, ..
 
 
 def _share(name: str, value: Any, teacher: ModelConfig) -> Any:
-    """A size; of a share, what it is of the teacher's. Raises ConfigError where that is no whole number."""
+    """Return a size, or a share of the teacher's size. Raises ConfigError if that is not a whole number."""
     if not isinstance(value, float):
         return value
     size = value * getattr(teacher, name)
@@ -281,7 +283,7 @@ def _at_most(size: int, sizes: tuple[int, ...], chosen: tuple[int, ...]) -> tupl
 def kept_indices(
     weights: Mapping[str, Tensor], teacher: ModelConfig, student: ModelConfig, chosen: tuple[int, ...]
 ) -> dict[str, Tensor]:
-    """Which indices of the teacher's axes the student keeps, ascending, for each axis that gets narrower."""
+    """Return the indices that the student keeps, ascending, of each axis of the teacher that shrinks."""
     kept: dict[str, Tensor] = {}
     known = inventory(teacher).axes
 
@@ -294,7 +296,7 @@ def kept_indices(
             kept[axis] = (best + torch.arange(groups)[:, None] * parts.shape[1]).flatten()
 
     narrow("hidden", student.hidden_size, student.num_conv_pos_embedding_groups)
-    if not _hears_otherwise(teacher, student):
+    if not _other_front_end(teacher, student):
         for layer, width in enumerate(student.conv_dim[: len(teacher.conv_dim)]):
             narrow(f"conv{layer}", width)
     for number, layer in enumerate(chosen):
@@ -312,7 +314,7 @@ def kept_indices(
 
 
 def importance(weights: Mapping[str, Tensor], config: ModelConfig, axis: str) -> Tensor:
-    """For each index of an axis, the log of its weights' norm, summed over all matrices that have it."""
+    """Compute for each index of an axis the log norm of its weights, summed over all matrices."""
     scores = []
     for name, weight in weights.items():
         for dimension, found in enumerate(dimensions(name, config)):

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from littlefoot.artifact import Artifact, fingerprint
 from littlefoot.audio import SAMPLE_RATE, reading
-from littlefoot.compress.lesson import Lesson
+from littlefoot.compress.distillation_settings import DistillationSettings
 from littlefoot.compress.methods import StepContext
 from littlefoot.compress.teacher_records import pack, record_width, unpack
 from littlefoot.errors import LittlefootError, TrainingError
@@ -115,26 +115,34 @@ class LiveTeacher:
 
 
 def make_teacher(
-    model: Artifact, lesson: Lesson, step: StepContext, data: TrainingSet, student: CTCModel | None = None
+    model: Artifact,
+    settings: DistillationSettings,
+    step: StepContext,
+    data: TrainingSet,
+    student: CTCModel | None = None,
 ) -> Teacher:
-    """Whom a method learns from.
+    """Make the teacher of a method.
 
     Args:
-        model: what the step begins with.
-        student: what will learn; None where rounding or gates change what its front end hears.
+        model: the model that the step begins with.
+        student: the model to train; None if rounding or gates change the features of its front end.
 
     Raises TrainingError as ``cached`` does.
     """
-    teacher = step.teacher(lesson.teacher, model)
+    teacher = step.teacher(settings.teacher, model)
     live = LiveTeacher(CTCModel.from_artifact(teacher))
-    if lesson.cache_top_k is None or step.untrained:
+    if settings.cache_top_k is None or step.untrained:
         return live
-    same = student is not None and hears_the_same(student, lesson.train) and live.has_features_of(student)
+    same = (
+        student is not None
+        and features_are_constant(student, settings.train)
+        and live.has_features_of(student)
+    )
     there = step.directory / "teacher"
-    return cached(there, teacher, data, lesson.cache_top_k, processes(), step.progress, same)
+    return cached(there, teacher, data, settings.cache_top_k, processes(), step.progress, same)
 
 
-def hears_the_same(student: CTCModel, train: TrainConfig) -> bool:
+def features_are_constant(student: CTCModel, train: TrainConfig) -> bool:
     """True if a student's frozen front end gives the same features in every epoch, at speed 1."""
     changed = train.noise_probability, train.room_probability, train.telephone_probability
     louder = 0.0 if student.preprocessor.get("do_normalize", True) else train.gain_db
@@ -365,7 +373,7 @@ def _heard(
 
 
 def _nothing_heard(config: ModelConfig) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """A frame that says nothing."""
+    """Return a frame without information."""
     return np.zeros((1, config.vocab_size), np.float32), np.zeros((1, config.conv_dim[-1]), np.float32)
 
 

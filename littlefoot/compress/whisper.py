@@ -112,7 +112,7 @@ def read(directory: Path) -> Whisper:
     def size(key: str) -> int:
         value: Any = config.get(key)
         if not isinstance(value, int) or value < 1:
-            raise CheckpointError(f"{directory}: config.json has no size {key}: it is no Whisper's")
+            raise CheckpointError(f"{directory}: config.json has no size {key}: it is not a Whisper's")
         return value
 
     weights = {}

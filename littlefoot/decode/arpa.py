@@ -59,7 +59,9 @@ def read_arpa(path: str | Path) -> NGram:
                 tables.append(table)
             lines.expect("\\end\\")
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-        raise LittlefootError(f"{path}: cannot be read ({error}): check the path and its rights") from error
+        raise LittlefootError(
+            f"{path}: cannot be read ({error}): check the path and its permissions"
+        ) from error
     return NGram(tuple(tokens), tuple(tables))
 
 
@@ -138,7 +140,7 @@ class _Lines:
         return self._number
 
     def damaged(self, number: int, what: str) -> LittlefootError:
-        return LittlefootError(f"{self._path}, line {number}: {what}: this is no complete ARPA file")
+        return LittlefootError(f"{self._path}, line {number}: {what}: this is not a complete ARPA file")
 
 
 class _Section(NamedTuple):
@@ -245,7 +247,7 @@ def _longer(
     prefix, last = prefix[sorting], last[sorting]
     repeated = np.zeros(len(last), np.bool_)
     repeated[1:] = (prefix[1:] == prefix[:-1]) & (last[1:] == last[:-1])
-    _refuse(lines, section, repeated[np.argsort(sorting)], "the n-gram stands in the file twice")
+    _refuse(lines, section, repeated[np.argsort(sorting)], "the n-gram occurs in the file twice")
     log_prob, log_backoff = (
         np.array(column)[sorting] * math.log(10) for column in (section.log_prob, section.log_backoff)
     )

@@ -141,7 +141,7 @@ class BeamSearch:
     def __init__(self, decoder: BeamDecoder) -> None:
         self._decoder = decoder
         self.words: list[Word] = []
-        """Those that all hypotheses share and that will not change any more."""
+        """Words that all hypotheses share and that will not change any more."""
         self._frames = 0  # before the first row
         self.rows: list[Floats] = []  # (V,) log posteriors of each frame behind the words
         self._blank = np.zeros(1)  # (B,) log probability of all paths to a prefix that end in a blank

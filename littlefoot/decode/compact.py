@@ -43,7 +43,7 @@ _ALIGNMENT = 8
 _VALUES = 256
 
 State = tuple[int, ...]
-"""For 1, 2, ... of the last tokens, oldest first, which history they are, -1 where they are none."""
+"""Numbers of the histories that the last 1, 2, ... tokens are, oldest first; -1 if they are none."""
 
 Arrays = dict[str, NDArray[np.generic]]
 
@@ -151,7 +151,7 @@ class CompactNGram:
         return self._trimmed([self._as_history(1, SPECIAL.index(BEGIN))] if self.order > 1 else [])
 
     def step(self, state: State, token: str) -> tuple[float, State]:
-        """As ``NGram.step``."""
+        """Score a token like ``NGram.step``."""
         number = self._number.get(token, 0)
         log_prob = float(self._single[number])
         following = [self._as_history(1, number)] if self.order > 1 else []
@@ -188,7 +188,7 @@ class CompactNGram:
         return scores
 
     def words(self) -> Iterator[tuple[str, float]]:
-        """As ``NGram.words``."""
+        """Return the words like ``NGram.words``."""
         return zip(self.tokens, self._single.tolist(), strict=True)
 
     def __contains__(self, token: str) -> bool:
@@ -214,7 +214,7 @@ class CompactNGram:
         return found if found < len(histories) and histories[found] == ngram else -1
 
     def _trimmed(self, state: list[int]) -> State:
-        """Without lengths at the end of which there is no history, so that equal histories are equal."""
+        """Drop trailing lengths without a history, so that equal histories compare as equal."""
         while state and state[-1] < 0:
             state.pop()
         return tuple(state)
@@ -226,7 +226,9 @@ def _read(path: str | Path) -> tuple[int, Arrays]:
     try:
         data = np.memmap(path, np.uint8, "r")
     except (OSError, ValueError) as error:  # ValueError: it is empty
-        raise LittlefootError(f"{path}: cannot be read ({error}): check the path and its rights") from error
+        raise LittlefootError(
+            f"{path}: cannot be read ({error}): check the path and its permissions"
+        ) from error
     rest = data[_HEAD.size :]
     try:
         magic, size, checksum = _HEAD.unpack(bytes(data[: _HEAD.size]))

@@ -24,7 +24,7 @@ class WordFusion:
     Contexts contain the letters of the open word.
     """
 
-    ALPHA, BETA = 0.7, 3.0
+    ALPHA, BETA = 0.7, 2.0
     """Defaults, the best on dev for the model of open English (RESULTS.md, section Open English)."""
 
     def __init__(
@@ -67,7 +67,7 @@ class WordFusion:
         return gain + self._alpha * self.lm.step(state, END)[0]
 
     def _lookahead(self) -> Lookahead:
-        """Without gains where the model does not list its words."""
+        """If the model does not list its words, there are no gains."""
         log_probs = dict(self.lm.words())
         if UNKNOWN not in log_probs:
             return Lookahead({}, 0.0)

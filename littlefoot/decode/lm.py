@@ -28,7 +28,7 @@ DELIMITER = "|"
 
 BUNDLED = Path(__file__).parents[1] / "bundled" / "lm"
 NAMES = ("en",)
-"""Models that have a name; docs/lm.md tells what they are made of."""
+"""Models that have a name; docs/lm.md describes their sources."""
 
 _KENLM = b"mmap lm http://kheafield.com/code"
 _LN_10 = 2.302585092994046
@@ -143,7 +143,9 @@ def load(source: str | Path, vocabulary: Vocabulary, words: str | Path | None = 
         with path.open("rb") as file:
             start = file.read(len(_KENLM))
     except OSError as error:
-        raise LittlefootError(f"{path}: cannot be read ({error}): check the path and its rights") from error
+        raise LittlefootError(
+            f"{path}: cannot be read ({error}): check the path and its permissions"
+        ) from error
     if is_compact(start):
         model: NGram | CompactNGram = CompactNGram(path)
     elif start == _KENLM:
@@ -170,7 +172,7 @@ def locate(source: str | Path) -> Path:
         path = BUNDLED / f"{source}{SUFFIX}"
         if not path.exists():
             raise LittlefootError(
-                f"the language model '{source}' does not come with this installation: make it with"
+                f"the language model '{source}' is not part of this installation: make it with"
                 f" scripts/english_lm.py (docs/lm.md) as {path}, or give another file"
             )
     elif not path.exists():
@@ -213,7 +215,7 @@ class Foreign:
         return None if missing else tokens
 
     def check(self, path: str | Path) -> None:
-        """Say how many words were left out.
+        """Report the number of words that were left out.
 
         Raises:
             ConfigError: more than half of them, so that the file was a mistake; the message names the

@@ -125,7 +125,7 @@ def _left(table: Table, lower: Floats, histories: int) -> tuple[Floats, Floats]:
 
 
 def _histories(model: NGram) -> list[Floats]:
-    """For each order, (N,) log probabilities of its n-grams as histories: the product over their tokens."""
+    """Return for each order the log probabilities (N,) of its n-grams as histories."""
     single = model.tables[0].log_prob.copy()
     single[SPECIAL.index(BEGIN)] = single[SPECIAL.index(END)]  # as many sentences begin as end
     found = [single]
@@ -149,7 +149,7 @@ def _worth(model: NGram, order: int, histories: Floats) -> Floats:
 
 
 def _worths(model: NGram) -> list[Floats]:
-    """For each order, (N,) what its n-grams are worth; single tokens always stay."""
+    """Return for each order the worth (N,) of its n-grams; single tokens always stay."""
     single = np.full(len(model.tokens), np.inf)
     histories = _histories(model)
     return [single, *(_worth(model, order, histories[order - 2]) for order in range(2, model.order + 1))]

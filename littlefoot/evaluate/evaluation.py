@@ -74,7 +74,7 @@ class Evaluation:
         }
 
 
-def hear(
+def transcribe_all(
     recognizer: Recognizer,
     utterances: Sequence[Utterance],
     progress: Callable[[int], None] = lambda done: None,
@@ -118,7 +118,7 @@ def evaluate_recognizer(
     """
     form = normalizer(normalize)
     slots = [slot_words(utterance.slots) if utterance.slots else None for utterance in utterances]
-    said, failed = hear(recognizer, utterances, progress, decoder)
+    said, failed = transcribe_all(recognizer, utterances, progress, decoder)
     compared: list[UtteranceErrors] = []
     heard: dict[str, list[tuple[Utterance, str, str]]] = {}  # by set: with reference and hypothesis
     meant: dict[str, tuple[list[Counter[str]], list[str]]] = {}  # set -> words of slots, hypotheses

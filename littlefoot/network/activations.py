@@ -84,4 +84,4 @@ ACTIVATIONS: Mapping[str, Activation] = {
     "tanh": _primitive("tanh"),
     "linear": lambda ops, x: x,
 }
-"""By their names in ``config.json``."""
+"""Activations by their names in ``config.json``."""

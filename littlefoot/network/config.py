@@ -96,11 +96,10 @@ class ModelConfig(Checked):
     """Number of feed-forward units in each layer of a pruned model; empty if all layers have
     ``intermediate_size``."""
     layer_blocks: tuple[Count, ...] = ()
-    """For each layer the layer whose weights it uses: itself, or an earlier one. Empty if no layers share
-    weights."""
+    """Layer whose weights each layer uses: itself, or an earlier one. Empty if no layers share weights."""
     layer_maps: tuple[Count, ...] = ()
-    """For each layer the layer whose attention map it uses: itself, or an earlier one. Empty if each layer
-    computes its own."""
+    """Layer whose attention map each layer uses: itself, or an earlier one. Empty if each computes its
+    own."""
     layer_norms: bool = False
     """Whether layers that share weights have separate norms."""
     layer_delta_rank: Count = 0

@@ -28,7 +28,7 @@ class Family:
     """Whether attention has a gated bias by bucketed distance, which all blocks take from the first one's
     table: so all have the same heads."""
     cannot_stream: str = ""
-    """Why chunks cannot be computed as they come; empty where they can."""
+    """Reason why models of the family cannot stream; empty if they can."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """Settings whose default in ``config.json`` is not wav2vec 2.0's."""
     always: Mapping[str, Any] = field(default_factory=dict)
@@ -56,4 +56,4 @@ FAMILIES: Mapping[str, Family] = {
         always={"feat_extract_norm": "layer", "do_stable_layer_norm": False},
     ),
 }
-"""By ``model_type``."""
+"""Families by ``model_type``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ from littlefoot.audio.manifest import Corpus, Utterance
 from littlefoot.compress.mixed import kl_divergence
 from littlefoot.decode.greedy import greedy
 from littlefoot.errors import ConfigError, LittlefootError
-from littlefoot.evaluate.evaluation import hear
+from littlefoot.evaluate.evaluation import transcribe_all
 from littlefoot.evaluate.metrics import word_errors
 from littlefoot.evaluate.statistics import Compare, clusters_of, paired_statistic
 from littlefoot.plan.build import silent_engine
@@ -59,12 +59,12 @@ class Errors:
         return paired_statistic(mine, theirs, words, speakers, compare)
 
 
-def listen(artifact: Artifact, utterances: Sequence[Utterance], threads: int | None = None) -> Errors:
+def count_errors(artifact: Artifact, utterances: Sequence[Utterance], threads: int | None = None) -> Errors:
     """Count the errors of a model as ``littlefoot eval`` does.
 
     Raises LittlefootError if none of the utterances can be read.
     """
-    texts, _ = hear(Recognizer(artifact, silent_engine(artifact, threads)), utterances)
+    texts, _ = transcribe_all(Recognizer(artifact, silent_engine(artifact, threads)), utterances)
     counts = np.array(
         [
             (-1, -1) if text is None else word_errors(utterance.text, text)
@@ -81,7 +81,7 @@ class Score:
 
     wer: float
     """Word error rate, a fraction. It does not distinguish models that are hardly trained."""
-    harm: float
+    divergence: float = field(metadata={"was": "harm"})
     """KL divergence of the posteriors from the first model's, in nats per frame. It distinguishes models from
     the start of training."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from littlefoot.artifact import Artifact
 from littlefoot.audio.manifest import Corpus
-from littlefoot.plan.judge import Errors, listen, some
+from littlefoot.plan.judge import Errors, count_errors, some
 from littlefoot.plan.survey import Option
 from littlefoot.plan.target import Figures, Target
 
@@ -99,7 +99,7 @@ def verified(
         split, utterances = "dev", some(corpus, "dev", TEST_UTTERANCES)
         tell("there is no test split: errors are counted on dev, on which the plan was chosen")
     tell(f"counting errors on {len(utterances)} {split} utterances")
-    theirs, mine = (listen(model, utterances, cores) for model in (first, made.model))
+    theirs, mine = (count_errors(model, utterances, cores) for model in (first, made.model))
     measured, before = replace(made.measured, wer=mine.wer), replace(made.first, wer=theirs.wer)
     return Outcome(
         made.plan,

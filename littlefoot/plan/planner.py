@@ -37,6 +37,7 @@ from littlefoot.plan.survey import Option, survey
 from littlefoot.plan.target import Figures, Target
 from littlefoot.plan.trainings import MODEL, RECIPE, Training, run_all
 from littlefoot.system import atomic
+from littlefoot.system import settings as settings_file
 
 DEV_UTTERANCES = 240
 ENOUGH_SECONDS = 600.0
@@ -153,7 +154,7 @@ class Planner:
         judged = self.folder / "judged.json"
         if judged.exists():
             rows = json.loads(judged.read_text(encoding="utf-8"))
-            self._judged = {name: Score(**row) for name, row in rows.items()}
+            self._judged = {name: settings_file.read(Score, row, "") for name, row in rows.items()}
 
     def _write(self, name: str, content: object) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -213,19 +214,19 @@ class Planner:
         kinds = [option.candidate.steps[0][0] for option in to_try]
         tried = halve(to_try, kinds, self.settings.steps, self._try)
         # without the plans that were carried out, so that a resumed search finds the same plans
-        known = [(s.harm, s.wer) for key, s in self._judged.items() if key.startswith(TRIALS)]
+        known = [(s.divergence, s.wer) for key, s in self._judged.items() if key.startswith(TRIALS)]
         plans = []
         for place, results in tried.items():
             option, steps = to_try[place], max(results)
-            harm = extrapolate(results, self.settings.steps)
-            if not math.isfinite(harm):
+            divergence = extrapolate(results, self.settings.steps)
+            if not math.isfinite(divergence):
                 continue
             training = self._training(TRIALS, option.candidate, steps, False)
             # training decides which parts pruning removes, and with them the number of bytes
             size = weights_file_bytes(artifacts.load(training.folder / MODEL))
             option = replace(option, figures=replace(option.figures, bytes=size))
             hours = training.seconds / 3600 * self.settings.steps / steps
-            plans.append(self._planned(option, wer_of(harm, known, floor), hours, floor))
+            plans.append(self._planned(option, wer_of(divergence, known, floor), hours, floor))
         return plans
 
     def _survey(self) -> list[Option]:
@@ -258,15 +259,15 @@ class Planner:
         )
         trainings = [self._training(TRIALS, option.candidate, steps, False) for option in options]
         failed = run_all(trainings, self.settings.processes, self.settings.ray)
-        harms = []
+        divergences = []
         for option, training, error in zip(options, trainings, failed, strict=True):
             if error is not None:
                 self.tell(f"{option.candidate.name} failed: {error}")
-                harms.append(math.inf)
+                divergences.append(math.inf)
                 continue
-            harms.append(self._heard(option, training).harm)
+            divergences.append(self._heard(option, training).divergence)
             shutil.rmtree(training.folder / f"{MODEL}-steps", ignore_errors=True)
-        return harms
+        return divergences
 
     def _training(self, kind: str, candidate: Candidate, steps: int, final: bool) -> Training:
         """Describe a training, and write its recipe if it is absent."""
@@ -292,7 +293,7 @@ class Planner:
         score = self._judged[key]
         self.tell(
             f"{option.candidate.name}: {100 * score.wer:.1f} % of words wrong, a KL divergence of "
-            f"{score.harm:.3f} nats per frame from the original model"
+            f"{score.divergence:.3f} nats per frame from the original model"
         )
         return score
 

@@ -37,7 +37,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Target:
-    """Limits of a model's figures. None is no limit."""
+    """Limits of a model's figures; None is unlimited."""
 
     bytes: float | None = None
     """Largest number of bytes of the weights."""

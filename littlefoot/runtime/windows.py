@@ -12,7 +12,7 @@ import numpy as np
 from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.audio import SAMPLE_RATE, reading
 from littlefoot.audio.vad.detector import Detector
-from littlefoot.audio.vad.stretches import stretches
+from littlefoot.audio.vad.segments import speech_segments
 from littlefoot.network.config import ModelConfig
 from littlefoot.runtime.protocols import Array, Engine
 from littlefoot.transcript.results import Word
@@ -72,11 +72,11 @@ class WindowedLogits:
             yield from self.whole(blocks)
             return
         stride, frame = self.config.stride, 0
-        pieces = stretches(blocks, detector, stride)
-        for begin, stretch in itertools.groupby(pieces, key=lambda piece: piece.start):
+        pieces = speech_segments(blocks, detector, stride)
+        for begin, segment in itertools.groupby(pieces, key=lambda piece: piece.start):
             yield from self._silence(begin // stride - frame)
             frame = begin // stride
-            for logits in self.whole(piece.samples for piece in stretch):
+            for logits in self.whole(piece.samples for piece in segment):
                 frame += len(logits)
                 yield logits
 

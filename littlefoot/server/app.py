@@ -156,7 +156,7 @@ async def _gone(request: Request, error: Exception) -> Response:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    return ApiError(500, "the server failed: its log says how", "server_error").response()
+    return ApiError(500, "the server failed: see its log", "server_error").response()
 
 
 class _UnderItsName:

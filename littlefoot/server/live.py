@@ -53,7 +53,7 @@ async def live(websocket: WebSocket) -> None:
     except (WebSocketDisconnect, TimeoutError):
         pass  # the client is gone, or does not read
     except Exception:
-        await connection.refuse(ApiError(500, "the server failed: its log says how", "server_error"))
+        await connection.refuse(ApiError(500, "the server failed: see its log", "server_error"))
         raise
 
 
@@ -78,7 +78,7 @@ class _Connection:
         finally:
             message.cancel()
             ending.cancel()
-        raise ApiError(408, f"nothing came for {self._idle:g} s", "idle_timeout")
+        raise ApiError(408, f"nothing was received for {self._idle:g} s", "idle_timeout")
 
     async def send(self, **content: Any) -> None:
         """Send a JSON message. Raises TimeoutError, WebSocketDisconnect."""

@@ -138,7 +138,7 @@ class Models:
             loaded = await loop.run_in_executor(self._loader, self._load_now, model)
         except LittlefootError as error:
             log.error("the model %s cannot be loaded: %s", model.name, error)
-            message = f"the model '{model.name}' cannot be loaded: the server's log says why"
+            message = f"the model '{model.name}' cannot be loaded: see the server's log"
             raise ApiError(503, message, "model_unavailable", "model") from error
         finally:
             model.loading = None

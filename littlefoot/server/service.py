@@ -81,7 +81,7 @@ class Service:
         if name not in self._hosts and not is_loopback(name):
             raise ApiError(
                 403,
-                f"this server is not asked as {host[:100]!a}: start it with --allow-host",
+                f"this server does not accept the host name {host[:100]!a}: start it with --allow-host",
                 "host_not_allowed",
             )
 

@@ -18,7 +18,7 @@ def refuse_existing(path: Path) -> None:
 def refuse_begun(directory: Path, resume: bool) -> None:
     """Raise ConfigError if a directory has the files of an earlier run, which ``resume`` would continue."""
     if not resume and directory.exists() and any(directory.iterdir()):
-        raise ConfigError(f"{directory} is there already: continue with --resume, or choose another output")
+        raise ConfigError(f"{directory} exists already: continue with --resume, or choose another output")
 
 
 @contextmanager

@@ -20,7 +20,7 @@ CODECS = (("WAV", "ULAW"), ("WAV", "GSM610"), ("OGG", "VORBIS"), ("OGG", "OPUS")
 
 
 MAX_NOISE_START = 120.0
-"""Excerpts of noise begin within its first seconds, up to here: what lies before is decoded in vain."""
+"""Excerpts of noise begin within its first seconds, up to here: earlier samples are decoded but not used."""
 
 
 class Augmenter:

@@ -34,7 +34,7 @@ from littlefoot.training.pronunciations import spelling
 from littlefoot.training.train_config import TrainConfig
 
 LENGTH_TOLERANCE = 1.1
-"""How much longer than its manifest says a recording may be."""
+"""Largest ratio of a recording's length to the length in its manifest."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class SetSize:
-    """How much of a set is trained on."""
+    """Amount of a set's training speech."""
 
     utterances: int
     seconds: float
@@ -159,7 +159,7 @@ class TrainingSet(Dataset[Batch]):
         return made
 
     def _unusable(self, utterance: Utterance, unknown: set[str], seconds: float) -> str | None:
-        """Why an utterance cannot be trained on, whatever the model's frames; None if it can."""
+        """Return the reason why an utterance cannot be used, for any number of frames; None if it can."""
         if self.needs_text and not utterance.text.strip():
             return "empty text"
         if unknown:
@@ -284,7 +284,7 @@ class TrainingSet(Dataset[Batch]):
         return self.spelling.encode(utterance.text)
 
     def audio(self, index: int, utterance: Utterance) -> npt.NDArray[np.float32]:
-        """(T,) samples of an utterance; silence of its length where nobody listens."""
+        """(T,) samples of an utterance; silence of its length if the audio is not needed."""
         if not self.needs_audio:
             return np.zeros(round(float(self.seconds[index]) * SAMPLE_RATE), np.float32)
         if index in self._cache:

@@ -15,7 +15,7 @@ class Draw:
     """One utterance's turn in an epoch."""
 
     index: int
-    """Which utterance of the training set."""
+    """Index of the utterance in the training set."""
     turn: int
     """Counts the turns of the same utterance in the same epoch."""
     speed: float

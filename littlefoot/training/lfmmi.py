@@ -138,7 +138,7 @@ def sequence_kl(
     acoustic_scale: float = 1.0,
     l2: float = 0.0,
 ) -> Tensor:
-    """How far a student's distribution over the denominator's paths is from its teacher's.
+    """Compute the divergence of a student's distribution over the denominator's paths from its teacher's.
 
     The Kullback-Leibler divergence KL(T || S) in nats per frame: the batch's sum over its number of frames.
     It is log_score(S) - log_score(T) + sum gamma (T - S), with gamma the posteriors of the teacher's labels,
@@ -190,5 +190,5 @@ def l2_penalty(logits: Tensor, frames: Tensor, l2: float) -> Tensor:
 
 
 def in_single(values: Tensor) -> Tensor:
-    """In float32, or better where they are."""
+    """Convert values to float32, unless they have a higher precision."""
     return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -139,11 +139,11 @@ class CTCModel(nn.Module):
         make_ops: MakeOps = TorchOps,
         config: ModelConfig | None = None,
     ) -> EncoderOutput:
-        """As ``forward``, with the hidden states and the front end's features.
+        """Compute logits like ``forward``, and also hidden states and the front end's features.
 
-        Args:
-            config: to compute by instead of the model's own, for the same weights: other chunks, or other
-                strengths of positions.
+        Args: config: configuration to use with the same weights instead of the model's own, with other chunks
+            or
+                other strengths of positions.
         """
         ops = make_ops(Parameters(self), self.training, time_mask, feature_mask, self._run)
         return encode(ops, self._computed(config), waveforms, lengths)
@@ -157,7 +157,9 @@ class CTCModel(nn.Module):
         make_ops: MakeOps = TorchOps,
         config: ModelConfig | None = None,
     ) -> EncoderOutput:
-        """As ``encode``, of what the front end made of a padded batch: (B, F, C), and their lengths (B,)."""
+        """Compute like ``encode``, from the front end's features (B, F, C) of a padded batch and their
+        lengths (B,).
+        """
         ops = make_ops(Parameters(self), self.training, time_mask, feature_mask, self._run)
         return encode_features(ops, self._computed(config), features, frame_lengths)
 

@@ -52,7 +52,7 @@ from littlefoot.training.validation import DevSet
 
 @dataclass
 class Position:
-    """Where a run stands."""
+    """Position of a run in its training."""
 
     step: int = 0
     """Optimizer steps taken."""
@@ -178,7 +178,7 @@ def prepare(
     store = CheckpointStore(work, config.keep_checkpoints)
     if not resume and (store.steps() or out.exists()):
         there = work if store.steps() else out
-        raise TrainingError(f"{there} is there already: continue with --resume, or choose another output")
+        raise TrainingError(f"{there} exists already: continue with --resume, or choose another output")
 
     model = objective.model
     if data is None:

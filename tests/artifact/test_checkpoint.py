@@ -307,7 +307,7 @@ def test_weights_that_belong_to_nothing_are_named_in_one_line(
     write_tensors(directory, {**tensors(directory), **spare, "step": torch.tensor(7)})
     assert_same_weights(checkpoint.load(directory).weights, expected)
     (record,) = caplog.records
-    assert "no place for them: encoder.gate.0, encoder.gate.1," in record.message
+    assert "CTC model does not have: encoder.gate.0, encoder.gate.1," in record.message
     assert record.message.endswith("and 13 more")
 
 

@@ -80,5 +80,5 @@ def test_a_hub_id_is_downloaded(directory: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     assert locate("someone/some-model").alpha == 0.5
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *a, **k: 1 / 0)
-    with pytest.raises(LittlefootError, match=r"someone/some-model: .*no language model can be had"):
+    with pytest.raises(LittlefootError, match=r"someone/some-model: .*no language model can be downloaded"):
         locate("someone/some-model")

@@ -221,7 +221,7 @@ def test_outputs_without_a_token_write_nothing(tmp_path: Path, caplog: pytest.Lo
         found = tokenizer.read(saved(tmp_path, {"<pad>": 0, "a": 2}), 4, 0)
     assert found.tokens == ("<pad>", "<unused-1>", "a", "<unused-3>")
     assert found.decode([1, 2, 3]) == "a"
-    assert "outputs without a token, which write nothing: 1, 3" in caplog.text
+    assert "outputs without a token, which add no text: 1, 3" in caplog.text
 
 
 def test_special_tokens_beyond_the_outputs_do_no_harm_but_letters_do(tmp_path: Path) -> None:

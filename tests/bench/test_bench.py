@@ -22,8 +22,8 @@ from families import speechlike
 from littlefoot import artifact
 from littlefoot.artifact import Artifact
 from littlefoot.bench import compare, energy, macs, report, table, worker
-from littlefoot.bench.contenders import Contender
-from littlefoot.bench.process import ContenderError, Process
+from littlefoot.bench.entries import Entry
+from littlefoot.bench.process import EntryError, Process
 from littlefoot.bench.runner import BenchSettings, Row
 from littlefoot.bench.summary import roofline_share
 from littlefoot.errors import ConfigError, LittlefootError
@@ -190,7 +190,7 @@ def test_pairs_tell_what_separate_intervals_would_not() -> None:
 
 
 def test_the_share_of_the_peak_is_that_of_the_same_operations_only(tmp_path: Path) -> None:
-    row = Row(Contender("littlefoot", "x", "x"), tmp_path, precision="f32", times={(10.0, 1): [[0.5]]})
+    row = Row(Entry("littlefoot", "x", "x"), tmp_path, precision="f32", times={(10.0, 1): [[0.5]]})
     counts, peaks = {"int8": 10**9, "rest": 10**9}, {"int8": 1e11, "f32": 2e10}
     share = roofline_share(row, counts, peaks, BenchSettings())
     assert share == pytest.approx((2e9 / 1e11 + 2e9 / 2e10) / 0.5)
@@ -228,21 +228,21 @@ def model(tmp_path: Path) -> Path:
     return artifact.save(artifacts.tiny(), tmp_path / "model")
 
 
-def contender(source: Path) -> dict[str, Any]:
+def entry(source: Path) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from littlefoot.bench.contenders import Contender
+    from littlefoot.bench.entries import Entry
 
-    return asdict(Contender("one", "littlefoot", str(source)))
+    return asdict(Entry("one", "littlefoot", str(source)))
 
 
 def test_a_model_answers_from_a_process_of_its_own(model: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "clip.npy", speechlike(0.5))
     with Process(tmp_path / "cache") as process:
-        found = process.ask("prepare", contender=contender(model), folder=str(tmp_path), samples=16_000)
+        found = process.ask("prepare", entry=entry(model), folder=str(tmp_path), samples=16_000)
         assert found["parameters"] == artifacts.tiny().parameters
         assert found["bytes"] == sum(found["bytes_by_part"].values())
-        loaded = process.ask("load", contender=contender(model), folder=str(tmp_path), threads=1)
+        loaded = process.ask("load", entry=entry(model), folder=str(tmp_path), threads=1)
         assert loaded["seconds"] > 0
         said = process.ask("transcribe", path=str(tmp_path / "clip.npy"))
         assert set(said) == {"text", "seconds", "cpu_seconds"}
@@ -250,16 +250,16 @@ def test_a_model_answers_from_a_process_of_its_own(model: Path, tmp_path: Path) 
         assert process.ask("stream", path=str(tmp_path / "clip.npy")) is None  # not made for it
         # A hundred megabytes at least: an interpreter with numpy and an engine, and none of this process's.
         assert 5e7 < process.ask("peak_rss") < 1e9
-        with pytest.raises(ContenderError, match=r"FileNotFoundError.*missing\.npy"):
+        with pytest.raises(EntryError, match=r"FileNotFoundError.*missing\.npy"):
             process.ask("turn", path=str(tmp_path / "missing.npy"))
         assert process.ask("turn", path=str(tmp_path / "clip.npy"))["seconds"] > 0  # and it goes on
         os.kill(process.pid, signal.SIGSEGV)
-        with pytest.raises(ContenderError, match=r"ended during 'turn' \(SIGSEGV\)"):
+        with pytest.raises(EntryError, match=r"ended during 'turn' \(SIGSEGV\)"):
             process.ask("turn", path=str(tmp_path / "clip.npy"))
 
 
 def test_a_model_that_never_answers_is_given_up(tmp_path: Path) -> None:
-    with Process(tmp_path, timeout=0.05) as process, pytest.raises(ContenderError, match="no answer"):
+    with Process(tmp_path, timeout=0.05) as process, pytest.raises(EntryError, match="no answer"):
         process.ask("peaks", threads=1)
 
 

@@ -194,7 +194,7 @@ def test_a_full_disk_ends_the_work_and_leaves_no_half_files(
         (("--skip-existing",), "--skip-existing needs --output-dir"),
         (("--vad", "webrtc"), "voice activity detection 'webrtc' is unknown"),
         (("--format", "srt", "--lines", "0"), "all must be positive"),
-        (("--stream", "--jobs", "2"), "--stream goes without"),
+        (("--stream", "--jobs", "2"), "--stream excludes"),
         (("-", "--jobs", "2"), "one process only reads standard input"),
     ],
 )

@@ -141,7 +141,7 @@ def test_a_crash_half_way_leaves_the_others_alone_and_texts_are_not_needed(
     other = artifact.save(artifacts.tiny(seed=2), tmp_path / "other")
 
     def start(row: runner.Row) -> Process:
-        return (Dying if row.contender.name == "model" else Process)(row.folder / "cache")
+        return (Dying if row.entry.name == "model" else Process)(row.folder / "cache")
 
     def joules(work: Callable[[], None]) -> float:
         work()
@@ -196,8 +196,8 @@ def test_what_became_worse_is_said_and_ends_with_1(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("--peer", "kaldi"), "--peer kaldi is unknown"),
-        (("--peer", "faster-whisper"), "needs a model of its own"),
+        (("--baseline", "kaldi"), "--baseline kaldi is unknown"),
+        (("--baseline", "faster-whisper"), "needs a model of its own"),
         (("--lengths", "2,two"), "--lengths '2,two'"),
         (("--lengths", "2,2"), "--lengths '2,2'"),
         (("--threads", "1.5"), "whole numbers"),
@@ -232,19 +232,19 @@ def test_peers_say_the_same_and_those_not_installed_are_left_out(
     path = tmp_path / "r.json"
     data = manifest(tmp_path / "set", ["ONE TWO", "THREE", "FOUR FIVE SIX"])
     result = run(
-        *("bench", model, "--data", data, "--peer", "all", *QUICK, "--launches", "1", "--json", path)
+        *("bench", model, "--data", data, "--baseline", "all", *QUICK, "--launches", "1", "--json", path)
     )
     assert result.code == 0
     assert "openvino-nncf is left out: not installed: nncf" in result.err
     assert "ctranslate2 is left out: not installed: ctranslate2" in result.err
-    ours, *peers = report.load(path).models
-    assert [row.kind for row in peers] == ["transformers", "transformers-bf16", "onnxruntime-int8"]
-    texts = [[hypothesis.text for hypothesis in row.hypotheses] for row in (ours, peers[0])]
+    ours, *baselines = report.load(path).models
+    assert [row.kind for row in baselines] == ["transformers", "transformers-bf16", "onnxruntime-int8"]
+    texts = [[hypothesis.text for hypothesis in row.hypotheses] for row in (ours, baselines[0])]
     assert texts[0] == texts[1]
     assert any(texts[0])
-    assert all(row.x_realtime and row.bytes and row.load_s for row in peers)
-    assert peers[0].roofline_share is not None
-    assert ours.macs_per_audio_s == peers[0].macs_per_audio_s
+    assert all(row.x_realtime and row.bytes and row.load_s for row in baselines)
+    assert baselines[0].roofline_share is not None
+    assert ours.macs_per_audio_s == baselines[0].macs_per_audio_s
 
 
 BROWSER = next((path for name in ("chromium", "google-chrome") if (path := shutil.which(name))), None)

@@ -233,7 +233,10 @@ def test_most_commands_are_carried_out() -> None:
     [
         ("littlefoot lm build TEXT... -o FILE [--order 3] [--max-mb N]", "littlefoot lm build TEXT -o FILE"),
         ("littlefoot x MODEL [--lm en|FILE [--alpha A]] [--beam N]", "littlefoot x MODEL"),
-        ("littlefoot x --set lowbit.companions=[1]", "littlefoot x --set lowbit.companions=[1]"),
+        (
+            "littlefoot x --set lowbit.nested_precisions=[1]",
+            "littlefoot x --set lowbit.nested_precisions=[1]",
+        ),
     ],
 )
 def test_optional_parts_of_a_synopsis_are_left_out(line: str, plain: str) -> None:

@@ -39,7 +39,7 @@ from littlefoot.runtime import graph, registry
 CLIPS = [speechlike(0.8, seed) for seed in range(3)]
 STATIC = QuantizeConfig()
 DYNAMIC = QuantizeConfig(mode="dynamic")
-HARMFUL = "feature_extractor.conv_layers.1.conv"
+SENSITIVE = "feature_extractor.conv_layers.1.conv"
 
 
 @pytest.fixture(autouse=True)
@@ -503,7 +503,7 @@ def test_a_model_that_passes_the_gate_is_quantized_throughout(base: Calibrated) 
     messages: list[str] = []
     made, report = quantize(base.artifact, CLIPS, QuantizeConfig(max_disagreement=0.5), messages.append)
     assert report.kept == (WAVEFORM_LAYER,)
-    assert report.harm == {}
+    assert report.part_errors == {}
     assert 0 < report.comparison.logit_error < 0.1
     assert report.speedup > 0
     section = made.config.littlefoot.quantization.to_dict()
@@ -520,13 +520,13 @@ def test_the_gate_finds_the_part_that_hurts_and_restores_it_alone(
     messages: list[str] = []
     made, report = quantize(fragile, CLIPS, QuantizeConfig(max_disagreement=0.1), messages.append)
     assert "looking for the parts that hurt" in messages[-1]
-    assert report.kept == (WAVEFORM_LAYER, HARMFUL)
-    assert next(iter(report.harm)) == HARMFUL
-    assert report.harm[HARMFUL] > 10 * sorted(report.harm.values())[-2]
+    assert report.kept == (WAVEFORM_LAYER, SENSITIVE)
+    assert next(iter(report.part_errors)) == SENSITIVE
+    assert report.part_errors[SENSITIVE] > 10 * sorted(report.part_errors.values())[-2]
     assert not report.comparison.exceeds(0.1)
-    assert made.weights[f"{HARMFUL}.weight"].dtype == np.float32
+    assert made.weights[f"{SENSITIVE}.weight"].dtype == np.float32
     assert made.weights["lm_head.weight"].dtype == np.int8
-    assert HARMFUL in made.card
+    assert SENSITIVE in made.card
     # Of all that were tried, the original and the result, which are timed.
     assert len(list(cache_directory.glob("*.blob"))) == 2
 
@@ -534,8 +534,8 @@ def test_the_gate_finds_the_part_that_hurts_and_restores_it_alone(
 def test_the_gate_measures_parts_of_a_block_and_none_that_are_kept(fragile: Artifact) -> None:
     config = QuantizeConfig(keep=("encoder.layers.0.*",), max_disagreement=0.1)
     _, report = quantize(fragile, CLIPS, config)
-    assert set(report.harm) == {
-        HARMFUL,
+    assert set(report.part_errors) == {
+        SENSITIVE,
         "feature_extractor.conv_layers.2.conv",
         "feature_projection.projection",
         "encoder.pos_conv_embed.conv",
@@ -543,15 +543,15 @@ def test_the_gate_measures_parts_of_a_block_and_none_that_are_kept(fragile: Arti
         "encoder.layers.1.feed_forward",
         "lm_head",
     }
-    assert HARMFUL in report.kept
+    assert SENSITIVE in report.kept
     assert "encoder.layers.0.attention.q_proj" in report.kept
 
 
 def test_a_strict_gate_restores_as_much_as_it_takes(base: Calibrated) -> None:
     made, report = quantize(base.artifact, CLIPS, QuantizeConfig(mode="dynamic", max_disagreement=0.002))
     assert not report.comparison.exceeds(0.002)
-    assert 0 < len(report.kept) < len(report.harm) * 3
-    assert list(report.harm.values()) == sorted(report.harm.values(), reverse=True)
+    assert 0 < len(report.kept) < len(report.part_errors) * 3
+    assert list(report.part_errors.values()) == sorted(report.part_errors.values(), reverse=True)
     assert quantized_layers(made.weights)
 
 

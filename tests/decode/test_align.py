@@ -356,7 +356,7 @@ def test_unknown_settings_are_refused() -> None:
     [
         ("h\u00e9".encode("utf-16"), "UTF-16: save it as UTF-8"),
         ("a\ncaf\u00e9".encode("latin-1"), "line 2: is not UTF-8 text, perhaps Latin-1"),
-        (b"RIFF\0\0\0\0WAVE", "is no text file"),
+        (b"RIFF\0\0\0\0WAVE", "is not a text file"),
     ],
 )
 def test_files_in_other_encodings_are_refused(data: bytes, message: str, tmp_path: Path) -> None:

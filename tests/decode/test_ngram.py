@@ -316,7 +316,7 @@ def test_impossible_settings_are_refused(order: int, prune: Sequence[int], messa
     [
         ([], "nothing to estimate from"),
         ([[], []], "nothing to estimate from"),
-        ([["a", "<s>"]], "'<s>', which has a meaning of its own"),
+        ([["a", "<s>"]], "'<s>', which has a special meaning"),
         ([["</s>"]], "'</s>'"),
         ([["<unk>"]], "'<unk>'"),
         ([["a b"]], "'a b' is empty or holds white space"),
@@ -395,7 +395,7 @@ def test_manifests_standard_input_and_text_are_read_together_and_normalized(
         (b"", r"text\.txt holds no words"),
         (b"\n ... \n", r"text\.txt holds no words"),
         (b"fine\nr\xe9sum\xe9\n", r"text\.txt, line 2: is not UTF-8"),
-        (b"fine\n\n<s> never </s>\n", r"text\.txt, line 3: holds <s>, which has a meaning of its own"),
+        (b"fine\n\n<s> never </s>\n", r"text\.txt, line 3: holds <s>, which has a special meaning"),
         (b"a <UNK> b\n", r"text\.txt, line 1: holds <unk>"),
     ],
 )
@@ -425,7 +425,7 @@ def test_missing_input_and_existing_output_are_named(run: Run, text: Path, tmp_p
     ("arguments", "message"),
     [
         (("--order", "0"), "order 0 is impossible"),
-        (("--prune", "0,few"), "--prune 0,few is no list of numbers"),
+        (("--prune", "0,few"), "--prune 0,few is not a list of numbers"),
         (("--prune", "1"), "begin with 0"),
     ],
 )

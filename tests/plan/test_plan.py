@@ -27,7 +27,7 @@ from littlefoot.plan import build, trainings
 from littlefoot.plan import planner as planning
 from littlefoot.plan.build import Builder, speeds
 from littlefoot.plan.candidates import TRAINED, Candidate, candidates, frames_of, written
-from littlefoot.plan.judge import Errors, Judge, listen, some
+from littlefoot.plan.judge import Errors, Judge, count_errors, some
 from littlefoot.plan.outcome import Made, Plan, excess_of, verified
 from littlefoot.plan.planner import Planner, SearchSettings, ranked
 from littlefoot.plan.search import RUNGS, extrapolate, halve, wer_of
@@ -220,11 +220,11 @@ class TestSearch:
         count = RUNGS[0][1] + 3
         asked: list[tuple[list[int], int]] = []
 
-        def harm(items: Any, steps: int) -> list[float]:
+        def divergence(items: Any, steps: int) -> list[float]:
             asked.append((list(items), steps))
             return [1 / (1 + item) for item in items]  # higher numbers are better
 
-        results = halve(list(range(count)), ["one kind"] * count, 4000, harm)
+        results = halve(list(range(count)), ["one kind"] * count, 4000, divergence)
         assert [(len(items), steps) for items, steps in asked] == [
             (number, round(4000 * share)) for share, number in RUNGS
         ]
@@ -238,11 +238,11 @@ class TestSearch:
         kinds = ["slow", "slow", "fast", "fast", "fast", "fast", "fast"]
         asked: list[list[int]] = []
 
-        def harm(items: Any, steps: int) -> list[float]:
+        def divergence(items: Any, steps: int) -> list[float]:
             asked.append(list(items))
             return [1 + item / 10 if kinds[item] == "slow" else 0.1 + item / 100 for item in items]
 
-        halve(list(range(7)), kinds, 4000, harm)
+        halve(list(range(7)), kinds, 4000, divergence)
         assert asked[0] == [0, 2, 1, 3, 4, 5]
         assert [kinds[item] for item in asked[1]].count("slow") >= 1
         assert {0, 2} == set(asked[2])
@@ -250,17 +250,17 @@ class TestSearch:
     def test_what_cannot_be_trained_is_not_tried_again(self) -> None:
         asked: list[list[int]] = []
 
-        def harm(items: Any, steps: int) -> list[float]:
+        def divergence(items: Any, steps: int) -> list[float]:
             asked.append(list(items))
             return [float("inf") if item == 0 else 1.0 for item in items]
 
-        results = halve([0, 1], ["a", "b"], 1000, harm)
+        results = halve([0, 1], ["a", "b"], 1000, divergence)
         assert asked[1:] == [[1], [1]]
         assert len(results[0]) == 1
 
     def test_a_power_law_is_found_again(self) -> None:
-        harms = {steps: 3 * steps**-0.5 for steps in (100, 200, 400)}
-        assert extrapolate(harms, 4000) == pytest.approx(3 * 4000**-0.5)
+        divergences = {steps: 3 * steps**-0.5 for steps in (100, 200, 400)}
+        assert extrapolate(divergences, 4000) == pytest.approx(3 * 4000**-0.5)
 
     def test_extrapolation_does_not_run_away(self) -> None:
         assert extrapolate({100: 0.9, 200: 0.1}, 4000) >= 0.1 * 200 / 4000
@@ -269,7 +269,7 @@ class TestSearch:
         assert 0 < extrapolate({100: 0.5}, 4000) < 0.5
 
     def test_errors_by_harm_are_fitted_to_those_that_are_known(self) -> None:
-        known = [(harm, 0.2 + 0.5 * harm**1.1) for harm in (0.05, 0.1, 0.3, 0.6)]
+        known = [(divergence, 0.2 + 0.5 * divergence**1.1) for divergence in (0.05, 0.1, 0.3, 0.6)]
         assert wer_of(0.2, known, 0.2) == pytest.approx(0.2 + 0.5 * 0.2**1.1, rel=1e-3)
         deaf = [(2.0, 1.0), (1.5, 0.99)]
         assert wer_of(0.2, [*known, *deaf], 0.2) == pytest.approx(wer_of(0.2, known, 0.2))
@@ -284,16 +284,16 @@ class TestJudge:
         judge = Judge(teacher, utterances, 1)
         assert len(judge) == 4
         assert judge.first.wer < 0.3
-        assert judge.first.harm == 0.0
+        assert judge.first.divergence == 0.0
         weights = {
             n: w + 0.05 * np.random.default_rng(0).standard_normal(w.shape).astype(w.dtype)
             for n, w in teacher.weights.items()
         }
         hurt = judge.score(replace(teacher, weights=weights))
-        assert hurt.harm > 0.0
+        assert hurt.divergence > 0.0
 
     def test_errors_and_their_difference(self, teacher: Artifact, tones: Path) -> None:
-        heard = listen(teacher, some(manifest.index(tones), "dev", 100))
+        heard = count_errors(teacher, some(manifest.index(tones), "dev", 100))
         assert heard.wer < 0.3
         deaf = replace(heard, errors=heard.words.copy())
         difference, low, high = deaf.more_than(heard)

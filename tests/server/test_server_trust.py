@@ -281,7 +281,7 @@ def test_half_a_character_as_a_file_s_name_is_left_out(server: Running) -> None:
     body, kind = multipart(b"no audio", name=r"a\ud83db.wav")
     kind += "; charset=raw_unicode_escape"
     refused = server.request("POST", "/v1/audio/transcriptions", body, {"Content-Type": kind})
-    assert refused.error["message"].startswith("ab.wav: is no audio")
+    assert refused.error["message"].startswith("ab.wav: is not readable audio")
 
 
 def test_a_full_disk_is_507_and_the_next_small_recording_is_served(
