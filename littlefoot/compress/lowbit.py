@@ -19,18 +19,8 @@ import numpy.typing as npt
 import torch
 
 from littlefoot.artifact import Artifact
-from littlefoot.artifact.linear import (
-    TRAINING_PARTS,
-    FloatWeight,
-    StoredLayer,
-    put,
-)
-from littlefoot.artifact.packing import (
-    TERNARY,
-    WeightCode,
-    layer_bytes,
-    symmetric,
-)
+from littlefoot.artifact.linear import TRAINING_PARTS, FloatWeight, StoredLayer, put
+from littlefoot.artifact.packing import TERNARY, WeightCode, layer_bytes, symmetric
 from littlefoot.compress.calibration import LayerInput, collect, load_clips, some
 from littlefoot.compress.distill import Distillation, denominator_of, learn, training_set
 from littlefoot.compress.distillation_settings import DistillationSettings
