@@ -4,7 +4,7 @@ SETUP = pyproject.toml constraints.txt Makefile
 # Where venv puts programs.
 BIN = $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
-.PHONY: test test-all attack attack-long attack-kills attack-api endurance lint docs demo bench family speed results samples clean
+.PHONY: test test-all attack attack-long attack-kills attack-api endurance lint docs demo web-demo wasm fuzz bench family speed results samples clean
 
 # A worker for each core. The tests of a file stay together, since they share what is slow to make; libraries that
 # would start a thread for each core start one.
@@ -51,6 +51,22 @@ docs: .venv/stamp
 demo: .venv-demo/stamp
 	.venv-demo/$(BIN)/littlefoot demo
 
+# The page that recognises in the browser, with the bundled streaming model, at http://127.0.0.1:8000.
+web-demo: .venv-demo/stamp
+	rm -rf build/web-demo
+	.venv-demo/$(BIN)/littlefoot export littlefoot-en-live -o build/web-demo --to web
+	.venv-demo/$(BIN)/python -m http.server 8000 --bind 127.0.0.1 --directory build/web-demo
+
+# The C library for that page; needs Debian's emscripten. Commit what it writes.
+wasm:
+	$(PYTHON) scripts/build_wasm.py
+
+# Damaged model files for the C library's reader and streams, under the sanitizers; needs clang. A fault ends it, and
+# leaves the file that shows it in build/fuzz.
+FUZZ_SECONDS ?= 600
+fuzz: .venv/stamp
+	PYTHONPATH=tests/support .venv/$(BIN)/python tests/attack/fuzz.py --seconds $(FUZZ_SECONDS)
+
 # All bundled models in one table, on the test sets where they are at hand.
 DATA ?= ../shared/data
 SETS = $(wildcard $(DATA)/*/manifest.tsv)
@@ -85,7 +101,7 @@ samples: .venv/stamp
 
 .venv/stamp: $(SETUP)
 	$(PYTHON) -m venv --clear .venv
-	.venv/$(BIN)/pip install --quiet -c constraints.txt -e ".[train,onnxruntime,bench,media,vad,serve,scale,normalize,docs,dev]"
+	.venv/$(BIN)/pip install --quiet -c constraints.txt -e ".[standard,train,onnxruntime,bench,media,vad,serve,wyoming,scale,normalize,docs,dev]"
 	touch $@
 
 # The native kernels, where there is a C++ compiler; their tests say why they are skipped where there is none.
@@ -108,7 +124,7 @@ samples: .venv/stamp
 
 .venv-demo/stamp: $(SETUP)
 	$(PYTHON) -m venv --clear .venv-demo
-	.venv-demo/$(BIN)/pip install --quiet -c constraints.txt -e .
+	.venv-demo/$(BIN)/pip install --quiet -c constraints.txt -e ".[standard]"
 	touch $@
 
 clean:

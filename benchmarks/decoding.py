@@ -108,7 +108,7 @@ def decode(recognizer: Recognizer, logits: np.ndarray, decoder: BeamDecoder | No
 
 
 def errors(recognizer: Recognizer, heard: list[Heard], decoders: dict[str, BeamDecoder | None]) -> str:
-    """A row for each decoder: WER on each set, slot words, times real time of decoding alone."""
+    """Return a row for each decoder: WER on each set, slot words, times real time of decoding alone."""
     sets = sorted({h.utterance.set_name for h in heard})
     others = f"all but {SLOTS}"
     lines = [

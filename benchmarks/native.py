@@ -73,7 +73,7 @@ def levels(bits: int) -> list[int]:
 
 
 def in_8_bits(full: Artifact) -> Artifact:
-    """A full-precision artifact in 8 bits, without calibration."""
+    """Convert a full-precision artifact to 8 bits, without calibration."""
     layers: dict[str, StoredLayer] = {}
     factors: dict[str, Any] = {}
     scale = np.array(0.04, np.float32)
@@ -91,7 +91,7 @@ def in_8_bits(full: Artifact) -> Artifact:
 
 
 def few_bits(quantized: Artifact, weight_bits: int, activation_bits: int) -> Artifact:
-    """An int8 artifact with fewer bits in its Transformer's linear layers. Not for accuracy."""
+    """Return an int8 artifact with fewer bits in its Transformer's linear layers. Not for accuracy."""
     layers: dict[str, StoredLayer] = {}
     for name in packable(quantized.config):
         layer = read(name, quantized.weights)

@@ -26,7 +26,7 @@ SECONDS = (0.1, 1.0, 10.0)
 
 
 def differences(family: str, **changes: object) -> dict[str, float]:
-    """The largest absolute difference for each way of running the model."""
+    """Return the largest absolute difference for each way of running the model."""
     oracle = build(family, **changes)
     model = CTCModel.from_artifact(oracle.artifact).eval()
 

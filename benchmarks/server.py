@@ -88,7 +88,7 @@ class Server:
 
 @contextmanager
 def server(model: str, *arguments: str) -> Iterator[Server]:
-    """A server whose model is loaded."""
+    """Start a server, and yield it when its model is loaded."""
     started = Server(model, *arguments)
     try:
         _ask(started, [_form(_clip(0, 1.0))])
@@ -197,7 +197,7 @@ async def _stream(running: Server, number: int, seconds: float) -> list[float]:
 
 
 def _speech(start: int, seconds: float) -> np.ndarray:
-    """The bundled clips after another, over and over."""
+    """Join the bundled clips one after another, repeatedly."""
     clips = np.concatenate([read(path) for path in sorted(SAMPLES.glob("*.ogg"))])
     return np.roll(np.resize(clips, round(seconds * SAMPLE_RATE)), -start)
 

@@ -64,21 +64,21 @@ Entry = Callable[[], object]
 
 
 def geometry(student: StudentConfig) -> ModelConfig:
-    """The geometry of a student of LARGE."""
+    """Return the geometry of a student of LARGE."""
     return infer_shape(
         ModelConfig.from_dict({"model_type": "wav2vec2", **LARGE}), DistillConfig(student=student)
     )
 
 
 def settings_of(student: StudentConfig) -> dict[str, Any]:
-    """The same, as transformers takes it."""
+    """Return the same geometry as a configuration of transformers."""
     made = geometry(student)
     names = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size", "conv_dim")
     return {**LARGE, **{name: getattr(made, name) for name in names}}
 
 
 def random_checkpoint(settings: dict[str, Any], directory: Path) -> Any:
-    """A random wav2vec 2.0 model in transformers, and saved where littlefoot can load it."""
+    """Make a random wav2vec 2.0 model in transformers, and save it for littlefoot."""
     import torch
     import transformers
 
@@ -173,7 +173,7 @@ def prepare(what: str, seconds: float, threads: int) -> dict[str, Entry]:
 
 
 def prepare_student(what: str, seconds: float, threads: int) -> dict[str, Entry]:
-    """The LARGE architecture against a student of it."""
+    """Prepare the LARGE architecture and a student of it."""
     import torch
 
     torch.set_num_threads(threads)
@@ -216,7 +216,7 @@ def measure(entries: dict[str, Entry], rounds: int) -> dict[str, list[float]]:
 
 
 def report(times: dict[str, list[float]], seconds: float) -> str:
-    """A table; the ratio is time over the first row's time, so above 1 is slower than it."""
+    """Return a table. The ratio is the time divided by the first row's time; above 1 is slower."""
     first = next(iter(times.values()))
     lines = [
         "| model | seconds, median (min - max) | ratio to the first | x real time |",

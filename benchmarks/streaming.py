@@ -215,7 +215,7 @@ def delays_of(
 
 
 def latency(shared: Recognizer, chunk: int) -> str:
-    """A row's name."""
+    """Return a row's name."""
     return f"{1000 * shared.stream(chunk).latency_seconds:.0f} ms ({chunk} frames)"
 
 

@@ -78,7 +78,7 @@ def main() -> None:
 
 
 def truncated(teacher: Artifact, layers: int, initialisation: str) -> Artifact:
-    """The teacher with some of its layers, otherwise as it is."""
+    """Return the teacher with some of its layers, otherwise unchanged."""
     from littlefoot.compress.student import StudentConfig, make_student
     from littlefoot.training.module import CTCModel
 
@@ -87,7 +87,7 @@ def truncated(teacher: Artifact, layers: int, initialisation: str) -> Artifact:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """A row for each model, in Markdown."""
+    """Return a row for each model, in Markdown."""
     teacher = rows[0]
     lines = [
         "| model | layers | parameters | MB | WER % | points lost | CER % | x real time, one thread "

@@ -21,8 +21,11 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 
-DOCUMENTS = ("README.md", "SECURITY.md", "CODE_OF_CONDUCT.md", "CHANGELOG.md", "docs/*.md")
-"""Patterns of checked documents. CONTRIBUTING.md is not one: its glossary lists the words to avoid."""
+DOCUMENTS = (
+    *("README.md", "RESULTS.md", "CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md", "CHANGELOG.md"),
+    *("docs/*.md", "docs/log/README.md", "results/*.md", "native/README.md"),
+)
+"""Patterns of checked documents. The pages of the log are kept as they were written."""
 
 _PROGRAMS = (
     r"(?:models?|students?|teachers?|recogni[sz]ers?|engines?|networks?|encoders?|kernels?|detectors?|layers?|"
@@ -119,6 +122,10 @@ FIRST_WORDS = {
 """First words that a docstring must not have. A field's docstring may begin with "Whether"."""
 
 
+ARTICLES = ("the", "a", "an")
+"""First words that the docstring of a function must not have: it begins with a verb."""
+
+
 class Finding(NamedTuple):
     """A phrase, and the line on which it begins."""
 
@@ -136,8 +143,12 @@ def check_text(text: str, first_line: int = 1) -> Iterator[Finding]:
 
 
 def check_markdown(text: str) -> Iterator[Finding]:
-    """Findings in a document, without fenced blocks, inline code, names of the API and targets of links."""
-    yield from check_text(_blank(r"^```.*?^```|`[^`\n]+`|^::: \S+|\]\([^)\s]+\)", text))
+    """Yield findings in a document.
+
+    Fenced blocks, inline code, names of the API, targets of links and the glossary, which lists the words to
+    avoid, are not checked.
+    """
+    yield from check_text(_blank(r"^```.*?^```|`[^`\n]+`|^::: \S+|\]\([^)\s]+\)|^## Glossary$.*", text))
 
 
 def check_python(source: str) -> Iterator[Finding]:
@@ -157,6 +168,11 @@ def check_python(source: str) -> Iterator[Finding]:
         for node in ast.walk(tree)
         if isinstance(node, documented) and ast.get_docstring(node) is not None
     }
+    functions = {
+        node.body[0].value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and isinstance(node.body[0], ast.Expr)
+    }
     for node in ast.walk(tree):
         if not (isinstance(node, ast.Constant) and isinstance(node.value, str)):
             continue
@@ -164,8 +180,11 @@ def check_python(source: str) -> Iterator[Finding]:
             yield from check_text(_blank(r"``[^`]+``", node.value), node.lineno)
         if node in docstrings or node in fields:
             word = (re.match(r"\s*(\w+)", node.value) or ["", ""])[1].lower()
+            begin = node.value.strip().split("\n")[0][:40]
             if word in FIRST_WORDS and not (word == "whether" and node in fields):
-                yield Finding(node.lineno, node.value.strip().split("\n")[0][:40], FIRST_WORDS[word])
+                yield Finding(node.lineno, begin, FIRST_WORDS[word])
+            if word in ARTICLES and node in functions:
+                yield Finding(node.lineno, begin, "begin with a verb in the imperative")
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
             yield from check_text(_blank(r"``[^`]+``", token.string), token.start[0])
@@ -198,7 +217,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _blank(pattern: str, text: str) -> str:
-    """The text with what matches replaced by spaces; line numbers stay."""
+    """Replace the matches in a text by zero bytes; line numbers stay."""
     return re.sub(
         pattern, lambda match: re.sub(r"[^\n]", "\0", match[0]), text, flags=re.MULTILINE | re.DOTALL
     )

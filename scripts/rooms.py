@@ -30,6 +30,7 @@ ROOMS = (
     "label",
     "bench",
     "server",
+    "web",
     "cli",
     "__main__",
 )

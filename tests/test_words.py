@@ -74,6 +74,11 @@ def test_code_in_documents_is_left_alone_and_lines_are_counted_over_it(lint: Mod
     assert (finding.line, finding.phrase) == (5, "harm")
 
 
+def test_the_glossary_may_list_the_words_to_avoid(lint: ModuleType) -> None:
+    text = "The model hears.\n\n## Glossary\n\n| encoder | what a model hears |\n"
+    assert [finding.line for finding in lint.check_markdown(text)] == [1]
+
+
 def test_names_in_code_pass_and_prose_in_code_does_not(lint: ModuleType) -> None:
     source = (
         "max_harm = 1\n"
@@ -97,6 +102,8 @@ def test_names_in_code_pass_and_prose_in_code_does_not(lint: ModuleType) -> None
         ('class A:\n    """A kind."""\n    x: bool\n    """Whether it is closed."""', False),
         ('def f():\n    """Whether it is closed."""', True),
         ('def f():\n    """How files are read."""', True),
+        ('def f():\n    """The bytes of a file."""', True),
+        ('class A:\n    """A kind."""', False),
         ('class A:\n    """A kind."""\n    x: int\n    """By name."""', True),
         ('x = "What a day"', False),
     ],

@@ -32,6 +32,7 @@ from littlefoot.network import names
 from littlefoot.network.config import ModelConfig
 from littlefoot.network.families import FAMILIES
 from littlefoot.network.weights import expected_weights
+from littlefoot.system.extras import imported
 from littlefoot.system.suggestions import suggestion
 
 log = logging.getLogger("littlefoot")
@@ -70,7 +71,7 @@ def load(source: str | Path, language: str | None = None) -> Artifact:
     Raises:
         ArtifactError: a damaged artifact.
         CheckpointError: a missing, damaged or unsupported checkpoint.
-        MissingExtraError: a pickled checkpoint without PyTorch.
+        MissingExtraError: a pickled checkpoint without PyTorch, or a Hub id without huggingface-hub.
     """
     if _kind(Path(source)) == "file" and foreign.is_foreign(Path(source)):
         try:
@@ -141,9 +142,11 @@ def _say_if_on_the_hub_too(source: str) -> None:
     """Warn if a directory has the name of a cached model of the Hub: the directory is used."""
     if source.count("/") != 1 or source.startswith((".", "/", "~")):
         return
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
+    try:
+        from huggingface_hub import try_to_load_from_cache
+        from huggingface_hub.errors import HFValidationError
+    except ModuleNotFoundError:  # without the extra hub nothing is taken from there
+        return
     with suppress(HFValidationError):
         if isinstance(try_to_load_from_cache(source, artifact.CONFIG), str):
             log.warning("%s: the directory of this name is used, not the model from the Hub", source)
@@ -163,8 +166,8 @@ def _with_origin(loaded: Artifact, origin: dict[str, str] | None) -> Artifact:
 
 
 def _download(repository: str, revision: str | None, language: str | None) -> Path:
-    from huggingface_hub import snapshot_download
-
+    feature = f"{repository}: there is no such directory, and fetching a model from the Hub"
+    snapshot_download = imported("huggingface_hub", feature, "hub").snapshot_download
     wanted = [
         *("*.json", "model*.safetensors", f"adapter.{language or 'eng'}.safetensors"),
         *("README.md", checksums.NAME),

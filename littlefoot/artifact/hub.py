@@ -12,6 +12,7 @@ from littlefoot.artifact import artifact, checkpoint, checksums, side_files
 from littlefoot.artifact.artifact import Artifact, weights_file_bytes
 from littlefoot.errors import CheckpointError, ConfigError, LittlefootError
 from littlefoot.network.provenance import Plan, Teacher
+from littlefoot.system.extras import imported
 
 TASK = "automatic-speech-recognition"
 _FRONT_MATTER = re.compile(r"\s*---[ \t]*\r?\n(.*?\n)?---[ \t]*(\r?\n|$)", re.DOTALL)
@@ -60,12 +61,11 @@ def push(
             f"{directory / artifact.CARD} has metadata of its own, which is not overwritten: write"
             " licence and language there"
         )
-    from huggingface_hub import CommitOperationAdd, HfApi, get_token
-
-    token = get_token()
+    huggingface_hub = imported("huggingface_hub", "the Hub", "hub")
+    token = huggingface_hub.get_token()
     if token is None:
         raise LittlefootError(f"there is no token for the Hub: {_GET_TOKEN}")
-    api = HfApi(token=token, library_name="littlefoot")
+    api = huggingface_hub.HfApi(token=token, library_name="littlefoot")
     try:
         origin = _base_model(loaded, api)
         name = repository.partition("/")[2]
@@ -76,7 +76,7 @@ def push(
         api.create_commit(
             repository,
             [
-                CommitOperationAdd(file, source if isinstance(source, bytes) else str(source))
+                huggingface_hub.CommitOperationAdd(file, source if isinstance(source, bytes) else str(source))
                 for file, source in _content(directory, card.encode()).items()
             ],
             commit_message=message or f"{name}, by littlefoot",
@@ -126,8 +126,7 @@ def metadata(
     Word errors are those that ``shrink --target`` measured for this model, and those of the dev sets in
     training unless the weights were rounded later.
     """
-    from huggingface_hub import EvalResult, ModelCardData
-
+    huggingface_hub = imported("huggingface_hub", "a card's metadata", "hub")
     config, section = model.config, model.config.littlefoot
     quantization = section.quantization
     tags = ["speech", "ctc", config.model_type]
@@ -137,7 +136,7 @@ def metadata(
     if config.chunk_frames:
         tags.append("streaming")
     results = [
-        EvalResult(
+        huggingface_hub.EvalResult(
             task_type=TASK,
             dataset_type=dataset,
             dataset_name=dataset,
@@ -148,7 +147,7 @@ def metadata(
         )
         for dataset, split, rate in _word_errors(model)
     ]
-    data: Any = ModelCardData(
+    data = huggingface_hub.ModelCardData(
         license=licence,
         language=list(languages) or None,
         library_name="littlefoot",
@@ -221,5 +220,5 @@ def _reason(error: Exception) -> str:
         403: "the token may not write there: take one with write access, of a user who may",
         404: "there is no such repository or branch that this token may see: check the name",
         409: "another upload is in progress: try again",
-    }.get(status, "try again later" if status >= 500 or status == 429 else "see what it says")
+    }.get(status, "try again later" if status >= 500 or status == 429 else "see the Hub's message")
     return f"the Hub refuses it ({status}: {said}): {remedy}"

@@ -194,7 +194,7 @@ class Vocabulary:
         return self._alphabet.spell(between.join(text.split()))
 
     def pieces(self, word: str) -> list[tuple[str, list[int]]]:
-        """The characters of a word, or groups of them, with the tokens of each; none where it is missing."""
+        """Return the characters of a word, or groups of them, with their tokens; none if one is missing."""
         return self._alphabet.pieces(word)
 
     @cached_property

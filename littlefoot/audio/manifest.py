@@ -351,7 +351,7 @@ def _utterance(row: Mapping[str, object], file: _File, where: str) -> Utterance:
             raise ManifestError(f"{where}: {name} is empty: every utterance needs one")
     seconds = _number(row, "seconds", where)
     if seconds == 0:
-        raise ManifestError(f"{where}: seconds is 0: leave it empty where the length is not known")
+        raise ManifestError(f"{where}: seconds is 0: leave it empty if the length is not known")
     slots = row.get("slots")
     return Utterance(
         id=text("id"),

@@ -1,4 +1,4 @@
-"""Wait for a quiet machine, because a speed that is measured beside other programs says little."""
+"""Wait for a quiet machine, because speeds measured beside other programs are not meaningful."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class BusyError(LittlefootError):
 def wait() -> float | None:
     """Wait until other programs leave the processor alone.
 
-    Returns the share of the processor threads that they used in the last window, in 0 ... 1; None where the
+    Returns the share of the processor threads that they used in the last window, in 0 ... 1; None if the
     system does not tell. Raises BusyError after ``PATIENCE`` seconds.
     """
     end = time.monotonic() + PATIENCE

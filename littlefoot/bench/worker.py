@@ -172,7 +172,7 @@ def delays(stream: Any, waveform: Any) -> dict[str, Any]:
 
 
 def peak_rss_bytes() -> int | None:
-    """Return this process's peak of resident memory, or None where the system does not give it (Windows)."""
+    """Return this process's peak of resident memory, or None if the system does not give it (Windows)."""
     status = Path("/proc/self/status")
     if status.exists():
         lines = status.read_text().splitlines()

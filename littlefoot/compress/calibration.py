@@ -49,7 +49,7 @@ def collect(
 ) -> list[LayerInput]:
     """Run prepared clips, (T,) float32 each, through the full-precision model and sample every layer's input.
 
-    Long work reports its progress.     Raises ConfigError where there is no audio, or only silence.
+    Long work reports its progress. Raises ConfigError if there is no audio, or only silence.
     """
     network = graph.build(artifact, observe=True)
     groups = _groups(network.observed)

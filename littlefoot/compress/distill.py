@@ -51,7 +51,7 @@ class DistillConfig(DistillationSettings):
 
 
 def infer_shape(model: ModelConfig, config: DistillConfig) -> ModelConfig:
-    """The student's configuration. Raises ConfigError where it cannot be made of the model."""
+    """Return the student's configuration. Raises ConfigError if the model cannot have such a student."""
     student = config.student.sized(model)
     return geometry(model, student, chosen_layers(model.num_hidden_layers, student))
 
@@ -61,15 +61,15 @@ def distill(model: Artifact, config: DistillConfig, step: StepContext) -> Artifa
 
     Raises:
         ConfigError: a geometry or losses that are impossible, before anything is trained.
-        TrainingError: a student that says the same to everything, at the start or for too long, data in
+        TrainingError: the student's output is constant, at the start or for too long, data in
             another alphabet, and what ``littlefoot.training.train.train`` raises.
     """
     student = make_student(CTCModel.from_artifact(model), config.student)
     student.card = model.card
     data = training_set(student, config, step)
     check_alive(student, data)
-    says = make_teacher(model, config, step, data, student)
-    return learn(Distillation(student, says, config, denominator_of(step, student, config)), data, step)
+    teacher = make_teacher(model, config, step, data, student)
+    return learn(Distillation(student, teacher, config, denominator_of(step, student, config)), data, step)
 
 
 def learn(objective: Distillation, data: TrainingSet, step: StepContext) -> Artifact:
@@ -110,7 +110,9 @@ class Distillation(Objective):
             )
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """The weighted sum and each of its terms, unweighted; and ``blank``, the share of blank frames."""
+        """Return the weighted sum and each of its terms, unweighted; and ``blank``, the share of blank
+        frames.
+        """
         model, loss = self.model, self.loss
         targets = self._teacher(batch)
         output = self._encode(batch, targets)
@@ -144,7 +146,7 @@ class Distillation(Objective):
 
     @cached_property
     def shares_front_end(self) -> bool:
-        """True if the student keeps its teacher's front end, which is then not computed."""
+        """Return True if the student keeps its teacher's front end, which is then not computed."""
         train = self.settings.train
         frozen = train.freeze_front_end and not train.shard  # shards cannot be compared
         return frozen and self._same_features_as_teacher()
@@ -154,7 +156,7 @@ class Distillation(Objective):
 
     @property
     def needs_audio(self) -> bool:  # type: ignore[override]
-        return self._teacher.listens or not self.shares_front_end
+        return self._teacher.needs_audio or not self.shares_front_end
 
     def _encode(self, batch: Batch, targets: Targets) -> EncoderOutput:
         """Run the student on a batch, or on the teacher's features if its own would be the same."""
@@ -170,7 +172,7 @@ class Distillation(Objective):
         )
 
     def geometry(self, batch: Batch) -> ModelConfig:
-        """The configuration by which the student computes a batch."""
+        """Return the configuration by which the student computes a batch."""
         return self.model.config
 
     def _path_terms(
@@ -201,7 +203,7 @@ class Distillation(Objective):
     def _hidden_terms(
         self, hidden_states: list[Tensor], targets: Targets, valid: Tensor
     ) -> dict[str, Tensor]:
-        """The mean of each loss on hidden states over all pairs of layers, or their sum."""
+        """Return the mean of each loss on hidden states over all pairs of layers, or their sum."""
         sums: dict[str, list[Tensor]] = {name: [] for name in HIDDEN_LOSSES if getattr(self.loss, name)}
         for number, (mine, theirs) in enumerate(self.pairs):
             assert targets.hidden_states is not None  # a cache, which has none, is refused
@@ -216,7 +218,7 @@ class Distillation(Objective):
         return {name: torch.stack(values).sum() / pairs for name, values in sums.items()}
 
     def _at_my_frames(self, values: Tensor, targets: Targets, frames: int, how: str) -> Tensor:
-        """A teacher's (B, F', D) at the student's frames, (B, frames, D)."""
+        """Interpolate a teacher's states (B, F', D) at the student's frames, (B, frames, D)."""
         if same_frames(self._theirs, self.model.config) and values.shape[1] == frames:
             return values
         if how == "interpolate":
@@ -260,7 +262,7 @@ def _projection(student: int, teacher: int) -> nn.Linear:
 
 
 def layer_pairs(mine: int, theirs: int, loss: LossConfig) -> LayerPairs:
-    """The [student's, teacher's] hidden states that are compared.
+    """Return the pairs [student's, teacher's] of hidden states that are compared.
 
     Raises ConfigError for layers that one of them does not have.
     """
@@ -277,7 +279,7 @@ def layer_pairs(mine: int, theirs: int, loss: LossConfig) -> LayerPairs:
 def denominator_of(
     step: StepContext, student: CTCModel, settings: DistillationSettings
 ) -> Denominator | None:
-    """The n-gram of the training texts that losses on paths need; None where they count nothing."""
+    """Make the n-gram of the training texts for the losses on paths; None if they have no weight."""
     if step.untrained or not any(getattr(settings.loss, name) for name in PATH_LOSSES):
         return None
     return make_denominator(step.speech().of_split("train"), student.vocabulary, settings.train)
@@ -286,7 +288,7 @@ def denominator_of(
 def training_set(student: CTCModel, settings: DistillationSettings, step: StepContext) -> TrainingSet:
     """Prepare the speech for the training of the student.
 
-    Raises TrainingError where texts are needed and most of them are outside of the teacher's alphabet.
+    Raises TrainingError if texts are needed and most of them are outside of the teacher's alphabet.
     """
     rows = step.speech().of_split("train")
     data = trainer.training_set(student, rows, settings.train, needs_text=settings.loss.ctc > 0)

@@ -59,7 +59,7 @@ class LossConfig(Checked):
             raise ConfigError("loss has no term to minimise: give one of them a weight, such as loss.kl=1")
 
     def hidden(self) -> bool:
-        """True if hidden states are compared."""
+        """Return True if hidden states are compared."""
         return any(getattr(self, name) for name in HIDDEN_LOSSES)
 
 

@@ -153,8 +153,9 @@ def round_to_upper_bits(
 
 
 def weight_levels(weight: Tensor, log_scale: Tensor, code: WeightCode) -> tuple[Tensor, Tensor, Tensor]:
-    """The integers that make up ``round_weight``: a weight's levels (C', C), groups' multipliers (C', G); and
-    rows' scales (C',)."""
+    """Return the integers that make up ``round_weight``: a weight's levels (C', C), groups' multipliers (C',
+    G); and rows' scales (C',).
+    """
     centred, (low, step, last) = _centred(weight, code), _ladder(code)
     multipliers, row_scale = _group_scales(log_scale, code)
     scale = (multipliers * row_scale[:, None])[:, :, None] * step
@@ -168,7 +169,7 @@ def _centred(weight: Tensor, code: WeightCode) -> Tensor:
 
 
 def _ladder(code: WeightCode) -> tuple[int, int, int]:
-    """The lowest level, the step from level to level, and how many steps there are."""
+    """Return the lowest level, the step between levels, and the number of steps."""
     return code.levels[0], code.levels[1] - code.levels[0], len(code.levels) - 1
 
 
@@ -210,7 +211,7 @@ def round_input(x: Tensor, log_scale: Tensor, zero: Tensor | None, shift: Tensor
 
 
 def input_range(zero: Tensor | None, bits: int) -> tuple[int, int, Tensor | float]:
-    """The lowest and the highest level of an input, and its zero point."""
+    """Return the lowest and the highest level of an input, and its zero point."""
     most = (1 << bits) - 1
     if zero is None:
         return -(1 << (bits - 1)), (1 << (bits - 1)) - 1, 0.0
@@ -290,5 +291,5 @@ def _fake_round(
 
 
 def _damped(parameter: Tensor, factor: float) -> Tensor:
-    """A parameter whose gradient is scaled down."""
+    """Scale the gradient of a parameter down; return the parameter unchanged."""
     return parameter * factor + (parameter * (1 - factor)).detach()

@@ -19,7 +19,7 @@ BLOCK = 128
 def round_to_bits(
     weight: Array, rows: Array, bits: int, table: Table = ()
 ) -> tuple[npt.NDArray[np.int8], Array]:
-    """A linear layer's weight (C', C) -> levels int8 of the same shape, and the scale (C',) of each row.
+    """Round a linear layer's weight (C', C) to int8 levels of the same shape, and a scale (C',) for each row.
 
     Column by column: what rounding one leaves as an error in the output is taken up by the columns that are
     not rounded yet, by the inverse of the inputs' second moments.

@@ -121,7 +121,7 @@ class LowbitConfig(DistillationSettings):
 
     @property
     def mixed(self) -> bool:
-        """True if the bits of layers are chosen."""
+        """Return True if the bits of layers are chosen."""
         return self.budget_mb is not None or self.max_sensitivity is not None
 
     def code(self, bits: int) -> WeightCode:
@@ -160,9 +160,9 @@ def lowbit(model: Artifact, config: LowbitConfig, step: StepContext) -> Artifact
     unrounded = CTCModel.from_artifact(model)
     data = training_set(unrounded, config, step)
     # Eight bits of a front end that is not trained change its features too little to matter in training.
-    hearing = unrounded if config.front_end >= 8 else None
-    says = make_teacher(model, config, step, data, hearing)
-    same = hearing is not None and says.has_features_of(hearing)
+    front_end = unrounded if config.front_end >= 8 else None
+    teacher = make_teacher(model, config, step, data, front_end)
+    same = front_end is not None and teacher.has_features_of(front_end)
     paths = [utterance.path for utterance in some(step.speech().of_split("train"))]
     step.progress("collecting the inputs of the layers")
     clips = load_clips(paths, model)
@@ -181,7 +181,7 @@ def lowbit(model: Artifact, config: LowbitConfig, step: StepContext) -> Artifact
         step.progress(f"rounding to {settings.bits} bits")
         student = prepare(model, inputs, plan, settings)
         denominator = denominator_of(where, student, settings)
-        objective = LowbitDistillation(student, says, settings, plan, denominator, same)
+        objective = LowbitDistillation(student, teacher, settings, plan, denominator, same)
         model = learn(objective, data.under(settings.train), where)
     return convert(model, plan, config)
 

@@ -19,8 +19,8 @@ import numpy.typing as npt
 from littlefoot.artifact import Artifact
 from littlefoot.artifact.packing import WeightCode, layer_bytes
 from littlefoot.audio import SAMPLE_RATE
+from littlefoot.compress.acceptance import run
 from littlefoot.compress.calibration import Array, LayerInput
-from littlefoot.compress.gate import run
 from littlefoot.compress.gptq import round_groups
 from littlefoot.compress.rounding import round_weight
 from littlefoot.decode.spans import log_softmax

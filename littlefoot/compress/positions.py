@@ -70,8 +70,8 @@ def change_positions(model: Artifact, config: PositionsConfig, step: StepContext
     if config.kind == "scaffold":
         return student.to_artifact()
     data = training_set(student, config, step)
-    says = make_teacher(model, config, step, data, student)
-    return learn(Fading(student, says, config, denominator_of(step, student, config)), data, step)
+    teacher = make_teacher(model, config, step, data, student)
+    return learn(Fading(student, teacher, config, denominator_of(step, student, config)), data, step)
 
 
 def convert(model: CTCModel, config: PositionsConfig) -> CTCModel:

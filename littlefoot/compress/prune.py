@@ -72,7 +72,7 @@ class PruneConfig(DistillationSettings):
 
 
 def infer_shape(model: ModelConfig, config: PruneConfig) -> ModelConfig:
-    """The model's configuration as it is, as training decides what goes.
+    """Return the model's configuration unchanged, because training determines what is removed.
 
     Raises ConfigError for a model that cannot be pruned so far.
     """
@@ -91,7 +91,7 @@ def infer_shape(model: ModelConfig, config: PruneConfig) -> ModelConfig:
 
 
 def prunable(model: ModelConfig, parts: tuple[str, ...]) -> dict[str, int]:
-    """The axes that may get smaller and their sizes: ``heads3``, ``ffn3``, ``conv3``.
+    """Return the axes that may be pruned and their sizes: ``heads3``, ``ffn3``, ``conv3``.
 
     Raises ConfigError for parts that the model cannot lose any of.
     """
@@ -115,8 +115,8 @@ def prune(model: Artifact, config: PruneConfig, step: StepContext) -> Artifact:
     student = CTCModel.from_artifact(model)
     gates = Gates(student, config.parts, config.measure, config.bits)
     data = training_set(student, config, step)
-    says = make_teacher(model, config, step, data)
-    gated = learn(Pruning(student, says, gates, config, denominator_of(step, student, config)), data, step)
+    teacher = make_teacher(model, config, step, data)
+    gated = learn(Pruning(student, teacher, gates, config, denominator_of(step, student, config)), data, step)
     made = remove(CTCModel.from_artifact(gated), gates, config.sparsity).to_artifact()
     after, before = (size(m.config, {}, config.measure, config.bits) for m in (made, model))
     step.progress(f"{100 * (1 - after / before):.1f} % of the {config.measure} went")
@@ -163,7 +163,9 @@ class Gates(nn.Module):
         return self._solved(goal, lambda offset: expected({a: v + offset for a, v in learned.items()}))
 
     def _solved(self, goal: float, kept: Callable[[float], Mapping[str, Any]]) -> float:
-        """The offset at which what ``kept`` gives has the goal's size, by bisection, as it grows with it."""
+        """Find by bisection the offset at which the expected size is the goal; the size grows with the
+        offset.
+        """
         wanted = (1 - goal) * float(self._size({}))
 
         def miss(offset: float) -> float:
@@ -275,13 +277,13 @@ class GatedOps(TorchOps):
 
 
 def _axis(layer: Layer, dimension: int) -> str:
-    """The name of what a dimension of a layer's weight counts; else an empty text."""
+    """Return the name of the axis of a dimension of a layer's weight; an empty text if it has none."""
     axis = layer.axes[dimension]
     return "" if axis is None else axis.name
 
 
 def _inputs(layer: Layer) -> str:
-    """The axis of a linear layer's inputs that is gated there, before it; else an empty text.
+    """Return the axis that is gated at a linear layer's inputs; an empty text if there is none.
 
     Channels of the front end are gated where a convolution gives them.
     """
@@ -290,7 +292,7 @@ def _inputs(layer: Layer) -> str:
 
 
 def _norm_of(convolution: str) -> str:
-    """The name that the norm after a convolution of the front end has, if there is one."""
+    """Return the name of the norm after a convolution of the front end, if there is one."""
     return f"{convolution.removesuffix('.conv')}.layer_norm"
 
 
@@ -324,7 +326,7 @@ class Pruning(Distillation):
         return False  # gates change what its front end gives
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """The distillation's terms, and ``sparsity``, the share of the model that is closed, as expected."""
+        """Return the distillation's terms and ``sparsity``, the expected share that is removed."""
         return {**super().forward(batch), "sparsity": torch.tensor(self.goal())}
 
 
@@ -344,8 +346,7 @@ def size(config: ModelConfig, kept: Mapping[str, Any], measure: str, bits: int =
 
 @lru_cache(maxsize=64)
 def _terms(config: ModelConfig, measure: str, bits: int) -> Mapping[tuple[str, ...], float]:
-    """A model's size as a sum of products: by the axes that are multiplied, what each of their indices
-    costs."""
+    """Return a model's size as a sum of products: the cost of one index for each set of multiplied axes."""
     terms: defaultdict[tuple[str, ...], float] = defaultdict(float)
     for layer in inventory(config):
         if layer.multiplies:
@@ -362,7 +363,7 @@ def _terms(config: ModelConfig, measure: str, bits: int) -> Mapping[tuple[str, .
 
 @torch.no_grad()
 def remove(model: CTCModel, gates: Gates, goal: float) -> CTCModel:
-    """The model without what has a closed gate; the values of open gates go into the weights."""
+    """Remove the parts with closed gates, and multiply the other weights by the values of their gates."""
     settled = gates.settled(goal)
     config, axes = model.config, inventory(model.config).axes
     kept: dict[str, Tensor] = {}
@@ -394,7 +395,7 @@ def remove(model: CTCModel, gates: Gates, goal: float) -> CTCModel:
 
 
 def _scaled(name: str, config: ModelConfig) -> str:
-    """The axis whose gates multiply a weight, along its last dimension or a kernel's first; or none."""
+    """Return the axis whose gates multiply a weight's last dimension, or a kernel's first; or none."""
     layers = inventory(config)
     layer = layers.owner(name)
     if layer.part is not Part.FRONT_END:

@@ -33,8 +33,8 @@ from littlefoot.artifact.linear import (
 )
 from littlefoot.artifact.packing import WeightCode, layer_bytes
 from littlefoot.audio import SAMPLE_RATE
+from littlefoot.compress.acceptance import Comparison, compare, run, speedup
 from littlefoot.compress.calibration import Array, LayerInput, collect, load_clips, recordings, some
-from littlefoot.compress.gate import Comparison, compare, run, speedup
 from littlefoot.compress.gptq import round_to_bits
 from littlefoot.compress.methods import StepContext
 from littlefoot.compress.mixed import (
@@ -93,7 +93,7 @@ class QuantizeConfig(Checked):
 
     @property
     def mixed(self) -> bool:
-        """True if the bits of layers are chosen."""
+        """Return True if the bits of layers are chosen."""
         return self.budget_mb is not None or self.max_sensitivity is not None
 
 

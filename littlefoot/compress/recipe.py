@@ -57,7 +57,7 @@ class Recipe:
 
     @property
     def train(self) -> Any:
-        """The settings of a recipe that is one training (``TrainConfig``); None for others."""
+        """Return the settings (``TrainConfig``) of a recipe that is a single training; None for others."""
         return self.steps[0].config if [step.method for step in self.steps] == [TRAIN] else None
 
 

@@ -98,8 +98,8 @@ def share(model: Artifact, config: ShareConfig, step: StepContext) -> Artifact:
     geometry = shared_geometry(original.config, config)
     data = training_set(original, config, step)
     student = make_shared(original, geometry, config, data)
-    says = make_teacher(model, config, step, data, student)
-    objective = SharedDistillation(student, says, config, denominator_of(step, student, config))
+    teacher = make_teacher(model, config, step, data, student)
+    objective = SharedDistillation(student, teacher, config, denominator_of(step, student, config))
     made = learn(objective, data, step)
     if not config.exits:
         return made
@@ -108,7 +108,7 @@ def share(model: Artifact, config: ShareConfig, step: StepContext) -> Artifact:
 
 
 def infer_shape(model: ModelConfig, config: ShareConfig) -> ModelConfig:
-    """The shared model's configuration. Raises ConfigError where layers cannot share."""
+    """Return the shared model's configuration. Raises ConfigError if the layers cannot share."""
     return shared_geometry(model, config)
 
 
@@ -121,7 +121,7 @@ def sources(depth: int, group: int, order: str = "consecutive") -> tuple[int, ..
 
 
 def shared_geometry(theirs: ModelConfig, config: ShareConfig) -> ModelConfig:
-    """The configuration of the shared model. Raises ConfigError where layers cannot share."""
+    """Return the configuration of the shared model. Raises ConfigError if the layers cannot share."""
     if theirs.layer_blocks or theirs.layer_maps:
         raise ConfigError(
             "the model's layers share already: share blocks and maps in one step, "
@@ -150,7 +150,7 @@ def shared_geometry(theirs: ModelConfig, config: ShareConfig) -> ModelConfig:
 
 
 def _sharing(model: ModelConfig, **changes: Any) -> ModelConfig:
-    """A configuration whose layers share; where pruning left some narrower, all get what the widest has."""
+    """Return a configuration whose layers share. Pruned layers of a group get the width of the widest."""
     shared = model.replace(layer_attention_heads=(), layer_intermediate_size=(), **changes)
     return shared.replace(
         layer_attention_heads=_widest(model.layer_attention_heads, shared.layer_blocks, shared.layer_maps),
@@ -169,7 +169,7 @@ def _widest(sizes: tuple[int, ...], *groups: tuple[int, ...]) -> tuple[int, ...]
 
 
 def make_shared(model: CTCModel, geometry: ModelConfig, config: ShareConfig, data: TrainingSet) -> CTCModel:
-    """A model with the geometry of ``shared_geometry``, its blocks initialised from those of ``model``."""
+    """Make a model with the geometry of ``shared_geometry`` and blocks initialised from ``model``."""
     groups: dict[int, list[int]] = {}
     for layer in range(geometry.num_hidden_layers):
         groups.setdefault(geometry.block(layer), []).append(layer)
@@ -197,7 +197,7 @@ def _initial(
     config: ShareConfig,
     geometry: ModelConfig,
 ) -> Tensor | None:
-    """A weight of the shared model; None leaves it ``random``, or zero where a layer only adds."""
+    """Return a weight of the shared model; None leaves it ``random``, or zero if it is a layer's delta."""
     layers = inventory(geometry)
     owner, place = layers.owner(name), in_block(name)
     if place is None or owner.kind is Kind.TABLE:  # a table of positions is that of all layers
@@ -225,7 +225,8 @@ def _initial(
 def _mean(
     part: str, layer: Layer, random: Tensor, weights: Mapping[str, Tensor], blocks: Sequence[int]
 ) -> Tensor:
-    """The mean of a tensor of ``layer``, called ``part`` in each of some blocks, of ``random``'s shape.
+    """Return the mean of a tensor of ``layer``, called ``part`` in each of some blocks, of ``random``'s
+    shape.
 
     Where pruned layers are narrower, it is the mean of the others. What none of them has is random, but
     nothing reads it: so it changes nothing to begin with, and can be trained.
@@ -242,7 +243,9 @@ def _mean(
 
 
 def low_rank(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """The two factors, (C', rank) and (rank, C), of the closest matrix of that rank (Eckart & Young 1936)."""
+    """Return the two factors, (C', rank) and (rank, C), of the closest matrix of that rank (Eckart & Young
+    1936).
+    """
     left, values, right = torch.linalg.svd(matrix.double(), full_matrices=False)
     rank_there = min(rank, len(values))
     root = values[:rank_there].sqrt()
@@ -255,7 +258,9 @@ def low_rank(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def best_layer(model: CTCModel, layers: Sequence[int], data: TrainingSet) -> int:
-    """The layer of a group whose weights, used by all of the group, change the model's posteriors least."""
+    """Return the layer of a group whose weights, used by all of the group, change the model's posteriors
+    least.
+    """
     if len(layers) == 1:
         return layers[0]
     clips = list(_clips(data))
@@ -287,7 +292,7 @@ def best_layer(model: CTCModel, layers: Sequence[int], data: TrainingSet) -> int
 
 
 def _clips(data: TrainingSet) -> list[Tensor]:
-    """A few recordings, prepared, (1, T) each."""
+    """Return a few recordings, prepared, (1, T) each."""
     places = np.random.default_rng(0).permutation(len(data)).tolist()
     usable = (w for w in data.recordings(places) if data.model.frames(len(w)) > 0)
     return [torch.from_numpy(waveform)[None] for waveform in itertools.islice(usable, JUDGES)]

@@ -49,7 +49,7 @@ class StreamingConfig(DistillationSettings):
 
 
 def infer_shape(model: ModelConfig, config: StreamingConfig) -> ModelConfig:
-    """The streaming model's configuration, but for ``waveform_gain``, which speech tells.
+    """Return the streaming model's configuration without ``waveform_gain``, which is measured on speech.
 
     Raises ConfigError for a model that cannot stream.
     """
@@ -71,8 +71,8 @@ def stream(model: Artifact, config: StreamingConfig, step: StepContext) -> Artif
     """
     student = convert(CTCModel.from_artifact(model), config, step.speech())
     data = training_set(student, config, step)
-    says = make_teacher(model, config, step, data, student)
-    objective = StreamingDistillation(student, says, config, denominator_of(step, student, config))
+    teacher = make_teacher(model, config, step, data, student)
+    objective = StreamingDistillation(student, teacher, config, denominator_of(step, student, config))
     made = learn(objective, data, step)
     chunks = sorted({config.chunk_frames, *(chunk for chunk in config.other_chunks if chunk)})
     return replace(made, config=made.config.noting(streaming={"trained_chunk_frames": chunks}))
@@ -122,7 +122,7 @@ def convert(model: CTCModel, config: StreamingConfig, corpus: Corpus) -> CTCMode
 
 
 def looking_back(kernel: Tensor, behind: int, further: int) -> Tensor:
-    """A kernel (D, D / G, K) that began ``behind`` frames before its own, beginning further back.
+    """Shift a kernel (D, D / G, K), which began ``behind`` frames before its own, further back.
 
     What it did to each of the frames that it still sees stays the same; what it now sees anew counts nothing.
     """

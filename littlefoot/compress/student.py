@@ -112,7 +112,7 @@ class StudentConfig(Checked):
 
 
 def make_student(teacher: CTCModel, student: StudentConfig) -> CTCModel:
-    """A new model with the student's geometry and as much of the teacher as fits into it.
+    """Make a model with the student's geometry and the weights of the teacher that fit into it.
 
     Raises ConfigError for a geometry that is impossible or larger than the teacher's.
     """
@@ -132,7 +132,7 @@ def make_student(teacher: CTCModel, student: StudentConfig) -> CTCModel:
 
 
 def _with_head_of(teacher: CTCModel, student: CTCModel, kept: Mapping[str, Tensor]) -> CTCModel:
-    """The student with its teacher's head, behind a projection that chooses the channels it keeps."""
+    """Give the student its teacher's head, after a projection that selects the channels it keeps."""
     projection = torch.zeros(teacher.config.hidden_size, student.config.hidden_size)
     projection[kept["hidden"], torch.arange(student.config.hidden_size)] = 1.0
     weights = {name: value.detach() for name, value in student.named_parameters()}
@@ -155,13 +155,13 @@ def _stays_random(name: str, teacher: ModelConfig, student: ModelConfig, faithfu
 
 
 def _other_front_end(teacher: ModelConfig, student: ModelConfig) -> bool:
-    """True if no later convolution of the teacher fits the outputs of the student's first layer."""
+    """Return True if no later convolution of the teacher fits the outputs of the student's first layer."""
     bands = [config.conv_dim[0] for config in (teacher, student) if config.feat_extract_first == "log_mel"]
     return len(bands) == 1 or len(set(bands)) == 2
 
 
 def _of_teacher(name: str, student: ModelConfig, chosen: tuple[int, ...]) -> str:
-    """The teacher's name of a student's weight."""
+    """Return the teacher's name of a student's weight."""
     place = in_block(name)
     if place is None or inventory(student).owner(name).kind is Kind.TABLE:  # which is that of all layers
         return name
@@ -169,7 +169,7 @@ def _of_teacher(name: str, student: ModelConfig, chosen: tuple[int, ...]) -> str
 
 
 def select(weight: Tensor, axes: tuple[Axis | int, ...], kept: Mapping[str, Tensor]) -> Tensor:
-    """The part of a teacher's weight that its student keeps, by the names of axes."""
+    """Return the part of a teacher's weight that the student keeps, by the names of the axes."""
     for dimension, axis in enumerate(axes):
         if isinstance(axis, int):
             continue
@@ -186,7 +186,7 @@ def select(weight: Tensor, axes: tuple[Axis | int, ...], kept: Mapping[str, Tens
 
 
 def chosen_layers(depth: int, student: StudentConfig) -> tuple[int, ...]:
-    """The teacher's layers that the student's begin as."""
+    """Return the teacher's layers that initialise the student's."""
     if student.layers is None:
         return tuple(range(depth))
     if isinstance(student.layers, tuple):
@@ -209,7 +209,7 @@ def chosen_layers(depth: int, student: StudentConfig) -> tuple[int, ...]:
 
 
 def geometry(teacher: ModelConfig, student: StudentConfig, chosen: tuple[int, ...]) -> ModelConfig:
-    """The student's configuration; raises ConfigError where it cannot be made from the teacher's."""
+    """Return the student's configuration. Raises ConfigError if the teacher's does not allow it."""
     student = student.sized(teacher)
     names = (
         "hidden_size",
@@ -270,13 +270,13 @@ def _share(name: str, value: Any, teacher: ModelConfig) -> Any:
 
 
 def _fewest_heads(hidden_size: int, teacher: ModelConfig) -> int:
-    """The fewest heads that divide a width and are no wider than the teacher's."""
+    """Return the fewest heads that divide a width and are no wider than the teacher's."""
     fitting = (heads for heads in range(1, hidden_size + 1) if hidden_size % heads == 0)
     return next(heads for heads in fitting if hidden_size // heads <= teacher.head_dim)
 
 
 def _at_most(size: int, sizes: tuple[int, ...], chosen: tuple[int, ...]) -> tuple[int, ...]:
-    """The chosen layers' own sizes, none above ``size``; nothing where the teacher's layers have none."""
+    """Return the sizes of the chosen layers, at most ``size``; empty if the teacher has none per layer."""
     return tuple(min(size, sizes[layer]) for layer in chosen) if sizes else ()
 
 

@@ -63,14 +63,14 @@ class Teacher(Protocol):
     """Interface of a source of the teacher's outputs."""
 
     config: ModelConfig
-    """The teacher's."""
-    listens: bool
-    """Whether it needs the batch's waveforms."""
+    """The teacher's configuration."""
+    needs_audio: bool
+    """Whether the teacher needs the batch's waveforms."""
 
     def __call__(self, batch: Batch) -> Targets: ...
 
     def has_features_of(self, student: CTCModel) -> bool:
-        """True if ``Targets.features`` equal those of the student's own front end for the batch."""
+        """Return True if ``Targets.features`` equal those of the student's own front end for the batch."""
 
 
 class LiveTeacher:
@@ -78,11 +78,11 @@ class LiveTeacher:
 
     If it needs normalized waveforms it normalizes them itself, because its student may not use normalization.
 
-    No module of the student's objective: its weights are neither trained, averaged nor saved, and every
-    process has all of them.
+    The teacher is not a module of the student's objective: its weights are neither trained, averaged nor
+    saved, and every process has all of them.
     """
 
-    listens = True
+    needs_audio = True
 
     def __init__(self, model: CTCModel) -> None:
         self.model, self.config = model.eval().requires_grad_(False), model.config
@@ -98,7 +98,9 @@ class LiveTeacher:
         return Targets(output.logits, output.frame_lengths, output.hidden_states, output.features)
 
     def has_features_of(self, student: CTCModel) -> bool:
-        """True if a student's front end is this one, unrounded, with waveforms prepared in the same way."""
+        """Return True if a student's front end is this one, unrounded, with waveforms prepared in the same
+        way.
+        """
         models = self.model, student
         ways = [model.preprocessor.get("do_normalize", True) for model in models]
         settings = [[getattr(model.config, name) for name in _OF_FRONT_END] for model in models]
@@ -143,7 +145,7 @@ def make_teacher(
 
 
 def features_are_constant(student: CTCModel, train: TrainConfig) -> bool:
-    """True if a student's frozen front end gives the same features in every epoch, at speed 1."""
+    """Return True if a student's frozen front end gives the same features in every epoch, at speed 1."""
     changed = train.noise_probability, train.room_probability, train.telephone_probability
     louder = 0.0 if student.preprocessor.get("do_normalize", True) else train.gain_db
     return train.freeze_front_end and not any((*changed, train.codec_probability, louder))
@@ -165,7 +167,7 @@ class CachedTeacher:
     for students that share it.
     """
 
-    listens = False
+    needs_audio = False
 
     def __init__(self, directory: Path, config: ModelConfig, keys: npt.NDArray[np.int64]) -> None:
         """``keys`` (N,) are those of the utterances, for an older cache, which has them in the same order."""
@@ -213,7 +215,7 @@ class CachedTeacher:
         return np.where(keys < 0, -1, self._places[at]).tolist()  # type: ignore[no-any-return]
 
     def has_features_of(self, student: CTCModel) -> bool:
-        """True if features were kept, which the caller of ``cached`` decides."""
+        """Return True if features are stored; the caller of ``cached`` selects this."""
         return self._features is not None
 
     def _features_of(self, row: int) -> npt.NDArray[np.float32]:
@@ -240,12 +242,12 @@ def cached(
     progress: Callable[[str], None],
     features: bool = False,
 ) -> CachedTeacher:
-    """The cache in a directory, made first if there is none, by all processes together.
+    """Open the cache in a directory; if there is none, all processes make it together.
 
     Args:
         top_k: tokens kept of each frame; 0 for all.
         features: whether the front end's are kept, for a student that would make the same of all utterances.
-        progress: told its size before it is made.
+        progress: called with the size of the cache before it is made.
 
     Raises:
         TrainingError: a cache that another teacher, other audio or other settings made, or too small a disk.
@@ -386,7 +388,7 @@ def _padded(rows: Sequence[npt.NDArray[np.float32]], frames: int) -> Tensor:
 
 
 def audio_fingerprint(data: TrainingSet) -> str:
-    """A SHA-256 of the recordings' names and sizes, in their order."""
+    """Compute a SHA-256 of the recordings' names and sizes, in order."""
     digest = hashlib.sha256()
     for row in data.rows:
         utterance = data.utterances[int(row)]

@@ -5,7 +5,7 @@
     ngram 2=3
 
     \\1-grams:
-    -0.6 word -0.3          logarithm of the probability, tokens, logarithm of the backoff (0 where missing)
+    -0.6 word -0.3          logarithm of the probability, tokens, logarithm of the backoff (0 if missing)
     ...
     \\end\\
 """

@@ -59,12 +59,12 @@ def write_compact(model: NGram, path: str | Path) -> None:
 
 
 def is_compact(start: bytes) -> bool:
-    """True if a file with these first bytes is a compact file."""
+    """Return True if a file with these first bytes is a compact file."""
     return start.startswith(MAGIC)
 
 
 def compact_bytes(model: NGram) -> int:
-    """A size that the file of a normalised model does not exceed; it is less than 10 kB smaller."""
+    """Return an upper bound for the size of a normalised model's file, which is at most 10 kB too large."""
     total = 1000 + 2 * 1100 * model.order + 4 * len(model.tokens) + len("\n".join(model.tokens).encode())
     for table, longer in pairwise(model.tables):
         histories = int(np.count_nonzero(np.bincount(longer.prefix, minlength=len(table.last))))
@@ -108,7 +108,7 @@ def _arrays(model: NGram) -> Arrays:
 
 
 def _number(model: NGram) -> np.dtype[np.unsignedinteger]:
-    """The type of numbers of tokens."""
+    """Return the type of numbers of tokens."""
     return np.dtype("<u2" if len(model.tokens) <= 1 << 16 else "<u4")
 
 
@@ -147,7 +147,7 @@ class CompactNGram:
         self._lasts = [last.data for last in self._last]
 
     def begin(self) -> State:
-        """The state before the first token of a sentence."""
+        """Return the state before the first token of a sentence."""
         return self._trimmed([self._as_history(1, SPECIAL.index(BEGIN))] if self.order > 1 else [])
 
     def step(self, state: State, token: str) -> tuple[float, State]:
@@ -221,7 +221,7 @@ class CompactNGram:
 
 
 def _read(path: str | Path) -> tuple[int, Arrays]:
-    """The order and the arrays of a file, mapped."""
+    """Map a file into memory; return its order and arrays."""
     damaged = LittlefootError(f"{path}: is damaged or no compact language model: get the file again")
     try:
         data = np.memmap(path, np.uint8, "r")

@@ -125,7 +125,7 @@ def token_model(model: NGram, size: int, blank: int) -> TokenModel:
     after = np.zeros((len(target), size), np.int64)
     after[:, known] = target[:, len(SPECIAL) :]
     final = log_prob[:, SPECIAL.index(END)]
-    total = np.logaddexp(np.logaddexp.reduce(of_tokens, axis=1), final)  # below 0 where no token is unknown
+    total = np.logaddexp(np.logaddexp.reduce(of_tokens, axis=1), final)  # below 0 if no token is unknown
     return TokenModel(after, of_tokens - total[:, None], final - total, start)
 
 

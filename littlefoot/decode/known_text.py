@@ -109,7 +109,7 @@ class KnownText:
 
     @property
     def text(self) -> str:
-        """The text, with single spaces and without stars."""
+        """Return the text, with single spaces and without stars."""
         return "".join(unit.before + unit.text for unit in self._words)[len(self._words[0].before) :]
 
     def _word(self, unit: _Unit, spans: Spans, frame_seconds: float) -> Word:

@@ -162,7 +162,7 @@ def load(source: str | Path, vocabulary: Vocabulary, words: str | Path | None = 
 
 
 def locate(source: str | Path) -> Path:
-    """The file of one of ``NAMES``, or the file itself.
+    """Return the file of one of ``NAMES``, or the file itself.
 
     Raises:
         LittlefootError: there is no such file.
@@ -208,7 +208,7 @@ class Foreign:
         self._good = self._bad = 0
 
     def spell(self, word: str) -> list[int] | None:
-        """The tokens of a word, None where some are missing."""
+        """Return the tokens of a word; None if some are missing."""
         tokens, missing = self._vocabulary.spell(word)
         self._characters.update(sorted(set(missing)))
         self._good, self._bad = self._good + (not missing), self._bad + bool(missing)

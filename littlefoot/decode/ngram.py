@@ -171,7 +171,7 @@ class NGram:
         return [self._number.get(token, 0) for token in tokens]
 
     def _find(self, numbers: Sequence[int]) -> int | None:
-        """The index of an n-gram in the table of its order; None where the model does not have it."""
+        """Return the index of an n-gram in the table of its order; None if the model does not contain it."""
         if not numbers:
             return 0
         found = numbers[0]

@@ -101,7 +101,7 @@ def keep_likeliest(model: NGram, count: int, unknown: float) -> NGram:
 
 
 def normalize(tokens: Sequence[str], tables: Sequence[Table]) -> NGram:
-    """The model of these probabilities whose backoffs make the sum over all tokens 1 after every history."""
+    """Compute the backoffs with which these probabilities sum to 1 over all tokens, after every history."""
     done = [replace(tables[0], log_backoff=np.zeros(len(tokens)))]
     for table in tables[1:]:
         shorter = NGram(tuple(tokens), tuple(done))
@@ -156,7 +156,7 @@ def _worths(model: NGram) -> list[Floats]:
 
 
 def _above(model: NGram, worths: Sequence[Floats], threshold: float) -> NGram:
-    """The n-grams that are worth more than a threshold or begin one that is, without backoffs."""
+    """Keep the n-grams that are worth more than a threshold or are the beginning of one, without backoffs."""
     kept = [worth > threshold for worth in worths]
     for order in range(model.order, 1, -1):
         begins = model.tables[order - 1].prefix[kept[order - 1]]

@@ -105,7 +105,7 @@ class _Text:
     labels: NDArray[np.intp]
     """(N + 1,) columns of the tokens; that of the last cell is minus infinity."""
     skip: Floats
-    """(N + 1,) 0 where a token may follow the one before it without a blank, else minus infinity."""
+    """(N + 1,) 0 if a token may follow the one before it without a blank, else minus infinity."""
     needed: Integers
     """(N + 1,) frames that the tokens of this cell and those after it need at least."""
 

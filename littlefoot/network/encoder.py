@@ -89,7 +89,7 @@ class Ops(Protocol):
         """Take the last ``count`` entries along an axis."""
 
     def less(self, a: Tensor, b: Tensor) -> Tensor:
-        """Return 1.0 where integers a < b, else 0.0."""
+        """Return 1.0 if integers a < b, else 0.0."""
 
     def gather(self, table: Tensor, indices: Tensor) -> Tensor:
         """Look up rows of ``table``."""
@@ -268,7 +268,7 @@ def head(ops: Ops, config: ModelConfig, x: Tensor) -> Tensor:
 
 
 def _chunk_mask(ops: Ops, config: ModelConfig, x: Tensor) -> Tensor:
-    """Return (F, F): 0 where a frame (row) attends to another (column), and MASKED_SCORE elsewhere."""
+    """Return (F, F): 0 if a frame (row) attends to another (column), and MASKED_SCORE elsewhere."""
     frame = ops.positions(x, axis=1)
     begin = ops.reshape(frame // config.chunk_frames * config.chunk_frames, (-1, 1))
     other = ops.reshape(frame, (1, -1))

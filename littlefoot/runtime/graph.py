@@ -9,14 +9,19 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
-from onnx import TensorProto, helper
 
 from littlefoot.artifact import Artifact
+from littlefoot.errors import MissingExtraError
 from littlefoot.network.encoder import StreamState, embed, encode, encode_chunk, front_end, head, transform
 from littlefoot.runtime.onnx_ops import IR_VERSION, OPSET, OnnxOps, Value
 from littlefoot.runtime.protocols import Part
 from littlefoot.runtime.stream_state import FEATURES, SEEN, VALID, WAVEFORM, stream_state
+
+try:
+    import onnx
+    from onnx import TensorProto, helper
+except ModuleNotFoundError as missing:
+    raise MissingExtraError("an engine's graph of the network", "onnx", "openvino") from missing
 
 LENGTHS, LOGITS, EMBEDDING = "lengths", "logits", "embedding"
 

@@ -21,10 +21,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
-from onnx import TensorProto, helper
 
 from littlefoot.artifact.linear import FloatWeight, Product, read, read_rounding, read_weight
+from littlefoot.errors import MissingExtraError
+
+try:
+    import onnx
+    from onnx import TensorProto, helper
+except ModuleNotFoundError as missing:
+    raise MissingExtraError("an engine's graph of the network", "onnx", "openvino") from missing
 
 OPSET = 20
 IR_VERSION = 10

@@ -15,12 +15,13 @@ import numpy.typing as npt
 
 from littlefoot.artifact import Artifact
 from littlefoot.audio import SAMPLE_RATE
-from littlefoot.errors import EngineError
+from littlefoot.errors import EngineError, MissingExtraError
 from littlefoot.runtime import cache
 from littlefoot.runtime.protocols import Array, Backend, Engine, EngineSettings, Part, StreamEngine
 from littlefoot.runtime.saturation import may_saturate, narrowed
 from littlefoot.runtime.stream_state import VALID, WAVEFORM
 from littlefoot.system import machine
+from littlefoot.system.extras import imported
 
 if TYPE_CHECKING:
     from littlefoot.runtime.graph import Graph
@@ -59,9 +60,7 @@ class OpenVINO(Backend):
     def _compiled(self, artifact: Artifact, settings: EngineSettings, part: Part) -> tuple[str, Any]:
         """Return the precision and the compiled model, from the cache if it is there."""
         if not self.installed():
-            raise EngineError(
-                "the engine openvino is not installed: run pip install openvino, or use another engine"
-            )
+            raise MissingExtraError("the engine openvino", "openvino", "openvino")
         core = openvino_core()
         capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         options = _options(artifact, settings, "BF16" in capabilities)
@@ -195,9 +194,7 @@ def openvino_core() -> Any:
     If two cores overlap and end in the order in which they began, the second restores the stack of the first,
     which is freed: the next signal, such as Ctrl-C, is then a segmentation fault.
     """
-    import openvino
-
-    return openvino.Core()
+    return imported("openvino", "running a network in OpenVINO", "openvino").Core()
 
 
 def _from_cache(artifact: Artifact, options: dict[str, Any], part: Part, entry: str) -> Any:

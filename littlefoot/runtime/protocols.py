@@ -57,6 +57,8 @@ class EngineSettings:
     """True stores the compiled model on disk, if the engine compiles."""
     parallel: int = 1
     """Runs that are computed at the same time; they share the threads."""
+    device: str = "cpu"
+    """One of the ``devices`` of the backend."""
 
 
 class Backend:
@@ -66,6 +68,7 @@ class Backend:
     package: str
     """The Python package that the engine needs."""
     precisions: tuple[str, ...] = ("auto", "f32")
+    devices: tuple[str, ...] = ("cpu",)
 
     def installed(self) -> bool:
         """Return True if the package is installed."""

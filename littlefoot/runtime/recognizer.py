@@ -31,6 +31,7 @@ from littlefoot.errors import ConfigError, EngineError, TextError
 from littlefoot.network.config import ModelConfig
 from littlefoot.runtime import windows
 from littlefoot.runtime.frames import ChunkedFrames, Frames, WindowedFrames
+from littlefoot.runtime.native.engine import NativeStreams
 from littlefoot.runtime.protocols import Engine, StreamEngine
 from littlefoot.runtime.registry import create, create_stream
 from littlefoot.runtime.specification import LoadOptions, Specification
@@ -56,7 +57,10 @@ class Recognizer:
     """
 
     def __init__(
-        self, artifact: Artifact, engine: Engine, chunks: Callable[[], StreamEngine] | None = None
+        self,
+        artifact: Artifact,
+        engine: Engine,
+        chunks: Callable[[], StreamEngine | NativeStreams] | None = None,
     ) -> None:
         """``chunks`` creates the engine for a streaming model's chunks. Without it, streams use windows."""
         self.config = artifact.config
@@ -304,7 +308,11 @@ class Recognizer:
             if chunk_frames is not None:
                 _warn_untrained(config, chunk_frames)
                 config = config.replace(chunk_frames=chunk_frames)
-            frames = ChunkedFrames(config, self._chunks())
+            chunks = self._chunks()
+            if isinstance(chunks, NativeStreams):
+                frames = chunks.frames(config.chunk_frames)
+            else:
+                frames = ChunkedFrames(config, chunks)
         elif chunk_frames is not None:
             raise ConfigError("this model was not trained for streaming: leave chunk_frames out")
         else:
@@ -356,6 +364,7 @@ def load(
     parallel: int = 1,
     kernels: str | None = None,
     bits: int | None = None,
+    device: str = "cpu",
 ) -> Recognizer:
     """Load a model for recognition.
 
@@ -372,12 +381,13 @@ def load(
             ``avx2``, ``neon``, ``scalar``, or ``off``, which expands the weights to 8 bits. The default is
             ``$LITTLEFOOT_KERNELS``, or else ``auto``.
         bits: precision to run of a model with nested precisions; None for the one with the most bits.
+        device: ``cpu``, or ``cuda`` with the engine ``onnxruntime`` and the package onnxruntime-gpu.
 
     Raises:
         ConfigError: the model has fewer layers, does not have the precision, or a setting is impossible.
         LittlefootError: as ``artifact.checkpoint.load`` and ``runtime.registry.create``.
     """
-    options = LoadOptions(engine, threads, precision, language, layers, bits, parallel, kernels)
+    options = LoadOptions(engine, threads, precision, language, layers, bits, parallel, kernels, device)
     return load_with(Specification(str(model), options))
 
 
@@ -395,8 +405,10 @@ def load_with(specification: Specification) -> Recognizer:
     if options.bits is not None:
         artifact = at_bits(artifact, options.bits)
     settings = (options.engine, options.threads, options.precision)
-    whole = create(artifact, *settings, parallel=options.parallel, kernels=options.kernels)
-    chunks = functools.partial(create_stream, artifact, *settings, options.parallel)
+    whole = create(
+        artifact, *settings, parallel=options.parallel, kernels=options.kernels, device=options.device
+    )
+    chunks = functools.partial(create_stream, artifact, *settings, options.parallel, device=options.device)
     made = Recognizer(artifact, whole, chunks if artifact.config.chunk_frames else None)
     made.specification = specification
     return made

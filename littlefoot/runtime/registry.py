@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import NoReturn
 
 from littlefoot.artifact import Artifact
 from littlefoot.errors import ConfigError, EngineError
@@ -24,6 +25,7 @@ def create(
     cached: bool = True,
     parallel: int = 1,
     kernels: str | None = None,
+    device: str = "cpu",
 ) -> Engine:
     """Load an artifact into an engine.
 
@@ -40,15 +42,20 @@ def create(
         kernels: kernels for a Transformer whose weights are packed (``littlefoot.runtime.native``): ``auto``,
             a set of kernels by name, or ``off``, which expands the weights to 8 bits. The default is
             ``$LITTLEFOOT_KERNELS``, or else ``auto``.
+        device: ``cpu``, or another of the ``devices`` of the engine; the kernels run on the processor only.
 
     Raises:
-        ConfigError: the precision is unknown, or the number of threads is below 1.
+        ConfigError: the precision is unknown, the engine does not have the device, or the number of threads
+            is below 1.
         EngineError: the name is unknown, the engine or processor does not have the precision, the kernels
-            cannot run here, OpenVINO is not installed, or the engine refused the model.
-        MissingExtraError: ONNX Runtime is not installed.
+            cannot run here, the engine refused the model, or neither an engine nor kernels that could run it
+            are installed.
+        MissingExtraError: the engine of this name is not installed.
     """
-    settings = _checked(name, threads, precision, cached, parallel)
+    settings = _checked(name, threads, precision, cached, parallel, device)
     load = partial(_load, artifact, name, settings)
+    if device != "cpu":
+        return load("whole")
     return native.create(artifact, name, settings, native.chosen(kernels), load) or load("whole")
 
 
@@ -59,9 +66,15 @@ def create_stream(
     precision: str = "auto",
     parallel: int = 1,
     cached: bool = True,
-) -> StreamEngine:
-    """Load a streaming model, which runs chunk by chunk. Arguments and errors are those of ``create``."""
-    settings = _checked(name, threads, precision, cached, parallel)
+    device: str = "cpu",
+) -> StreamEngine | native.NativeStreams:
+    """Load a streaming model, which runs chunk by chunk. Arguments and errors are those of ``create``.
+
+    If no engine is installed, the native kernels run it.
+    """
+    settings = _checked(name, threads, precision, cached, parallel, device)
+    if name == "auto" and not installed():
+        return native.create_stream(artifact) or _without_engine(artifact)
     return _backend(artifact, name, settings).create_stream(artifact, settings)
 
 
@@ -70,7 +83,9 @@ def installed() -> list[str]:
     return [name for name, backend in BACKENDS.items() if backend.installed()]
 
 
-def _checked(name: str, threads: int | None, precision: str, cached: bool, parallel: int) -> EngineSettings:
+def _checked(
+    name: str, threads: int | None, precision: str, cached: bool, parallel: int, device: str
+) -> EngineSettings:
     known = list(dict.fromkeys(entry for backend in BACKENDS.values() for entry in backend.precisions))
     if precision not in known:
         raise ConfigError(f"precision '{precision}' is unknown: use one of {', '.join(known)}")
@@ -79,7 +94,13 @@ def _checked(name: str, threads: int | None, precision: str, cached: bool, paral
         raise EngineError(f"engine '{name}' is unknown: use {', '.join(names)} or {last}")
     if threads is not None and threads < 1:
         raise ConfigError(f"threads must be at least 1, not {threads}: leave the option out to use all")
-    return EngineSettings(threads or machine.threads(), precision, cached, parallel)
+    able = [each for each, backend in BACKENDS.items() if device in backend.devices]
+    if not able:
+        devices = list(dict.fromkeys(each for backend in BACKENDS.values() for each in backend.devices))
+        raise ConfigError(f"device '{device}' is unknown: use {' or '.join(devices)}")
+    if device != "cpu" and name not in able:
+        raise ConfigError(f"device {device}: the engine {name} does not use it, take {' or '.join(able)}")
+    return EngineSettings(threads or machine.threads(), precision, cached, parallel, device)
 
 
 def _backend(artifact: Artifact, name: str, settings: EngineSettings) -> Backend:
@@ -95,12 +116,18 @@ def _backend(artifact: Artifact, name: str, settings: EngineSettings) -> Backend
 
 
 def _best(artifact: Artifact) -> str:
-    """Return the installed engine of the highest rank.
+    """Return the installed engine of the highest rank."""
+    return max(installed(), key=lambda name: BACKENDS[name].rank(artifact))
 
-    If none is installed, return the first; its error message names the remedy.
-    """
-    return max(installed(), key=lambda name: BACKENDS[name].rank(artifact), default=next(iter(BACKENDS)))
+
+def _without_engine(artifact: Artifact) -> NoReturn:
+    raise EngineError(
+        f"no engine is installed, and {native.obstacle(artifact)}: install one with: "
+        "pip install 'littlefoot[openvino]'"
+    )
 
 
 def _load(artifact: Artifact, name: str, settings: EngineSettings, part: Part) -> Engine:
+    if name == "auto" and not installed():
+        _without_engine(artifact)
     return _backend(artifact, name, settings).create(artifact, settings, part)

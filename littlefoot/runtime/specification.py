@@ -19,6 +19,7 @@ class LoadOptions:
     bits: int | None = None
     parallel: int = 1
     kernels: str | None = None
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         for setting, count in (("threads", self.threads), ("parallel", self.parallel)):

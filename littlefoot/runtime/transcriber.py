@@ -52,7 +52,7 @@ class DecodingOptions:
 
     @property
     def searches(self) -> bool:
-        """True if an option needs a beam search."""
+        """Return True if an option needs a beam search."""
         return any(option is not None for option in (self.beam, self.lm, self.hotwords, self.lexicon))
 
     def decoder(self, recognizer: Recognizer) -> BeamDecoder | None:

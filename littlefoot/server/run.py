@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from functools import partial
 
 import uvicorn
 
@@ -26,8 +27,10 @@ _BACKLOG = 4096
 class Server(uvicorn.Server):
     """A uvicorn server that ends live streams first, and then all other requests."""
 
-    def __init__(self, service: Service) -> None:
-        self.service = service
+    def __init__(self, service: Service, wyoming: socket.socket | None = None) -> None:
+        """``wyoming`` is a listening socket for the Wyoming protocol, or None."""
+        self.service, self._wyoming = service, wyoming
+        self._door: asyncio.Server | None = None
         limits = service.limits
         super().__init__(
             uvicorn.Config(
@@ -52,11 +55,20 @@ class Server(uvicorn.Server):
         for listener in sockets or []:
             listener.listen(_BACKLOG)
             log.info("listening on %s", address(listener))
+        if self._wyoming is not None:
+            from littlefoot.server.wyoming import LINE_BYTES, serve
+
+            self._door = await asyncio.start_server(
+                partial(serve, service=self.service), sock=self._wyoming, limit=LINE_BYTES
+            )
+            log.info("Wyoming on %s", address(self._wyoming).replace("http", "tcp"))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept nothing new, let streams send their last text, then finish requests."""
         for server in self.servers:
             server.close()
+        if self._door is not None:
+            self._door.close()
         self.service.ending.set()
         end = asyncio.get_running_loop().time() + self.service.limits.grace_seconds
         while self.service.streams and not self.force_exit and asyncio.get_running_loop().time() < end:

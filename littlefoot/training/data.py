@@ -153,7 +153,7 @@ class TrainingSet(Dataset[Batch]):
         return len(self.rows)
 
     def under(self, train: TrainConfig) -> TrainingSet:
-        """The same utterances for a training with other settings, which must not concern their choice."""
+        """Return the same utterances for other settings, which must not affect the selection."""
         made = copy.copy(self)
         made.train, made.augment = train, Augmenter(train)
         return made
@@ -172,7 +172,7 @@ class TrainingSet(Dataset[Batch]):
         return None
 
     def epoch(self, number: int) -> Epoch:
-        """The batches of an epoch, in order.
+        """Return the batches of an epoch, in order.
 
         Utterances with the same ``bucket_length`` share a batch, and batches of about the same length share a
         step, so that no process waits for another. With ``short_first`` the first epoch goes from short to
@@ -256,7 +256,7 @@ class TrainingSet(Dataset[Batch]):
     def batches(self, turns: Iterable[Turn]) -> Iterator[Batch]:
         """Load batches in their order, ahead of their use, in ``train.loaders`` processes.
 
-        Raises TrainingError where more files than ``train.max_unreadable`` cannot be used.
+        Raises TrainingError if more files than ``train.max_unreadable`` cannot be used.
         """
         loaders = self.train.loaders
         loader: DataLoader[Batch] = DataLoader(
@@ -334,7 +334,7 @@ class TrainingSet(Dataset[Batch]):
 
 
 def utterance_key(utterance: Utterance) -> int:
-    """A number of 63 bits that tells an utterance from others: by its set, its id and its file's name."""
+    """Compute a 63-bit number that identifies an utterance by its set, its id and the name of its file."""
     name = f"{utterance.set_name}\t{utterance.id}\t{utterance.path.name}"
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big") >> 1
 
@@ -350,7 +350,7 @@ def _leave_signals_to_the_trainer(worker: int) -> None:
 
 
 def bucket_length(samples: npt.ArrayLike) -> npt.NDArray[np.int64]:
-    """The lengths to which waveforms are padded: six of them per octave.
+    """Return the lengths to which waveforms are padded: six of them per octave.
 
     Kernels are compiled anew for every shape they meet (by oneDNN on the CPU, which took half of the time of
     training). With few lengths they are all there after the first batches; 6 % of the samples are padding.

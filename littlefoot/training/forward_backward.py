@@ -75,7 +75,7 @@ class Denominator:
         return "{} histories, {} states, {} arcs".format(*counts)
 
     def matrices(self, like: Tensor) -> Matrices:
-        """The graph on a tensor's device, in its precision."""
+        """Move the graph to a tensor's device and precision."""
         key = like.device, like.dtype
         if key not in self._matrices:
             self._matrices[key] = matrices(self.graph, self.leak, like)
@@ -93,7 +93,7 @@ class Rows(NamedTuple):
     """(N,)"""
 
     def times(self, dense: Tensor) -> Tensor:
-        """The product (R, B) with a matrix (C, B)."""
+        """Multiply a matrix (C, B); return the product (R, B)."""
         return F.embedding_bag(self.column, dense, self.begins, mode="sum", per_sample_weights=self.value)
 
 
@@ -169,7 +169,7 @@ def one_thread() -> Iterator[None]:
 def denominator_posteriors(
     log_probs: Tensor, frames: Tensor, denominator: Denominator
 ) -> tuple[Tensor, Tensor]:
-    """The log score of each utterance and the posteriors of its labels.
+    """Compute the log score of each utterance and the posteriors of its labels.
 
     Of the states at F frames the square root is kept, from which the others are computed again when the
     backward pass needs them: less memory, and no more time where memory is slow to get.

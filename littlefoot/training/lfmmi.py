@@ -1,4 +1,4 @@
-"""Lattice-free MMI: texts against everything else that could have been said.
+"""Compute lattice-free MMI, which compares a text with all other token sequences.
 
 Povey et al., "Purely sequence-trained neural networks for ASR based on lattice-free MMI", Interspeech 2016;
 with CTC's topology and all alignments of the text instead of one, as in Hadian et al., "End-to-end speech
@@ -70,9 +70,9 @@ class LFMMI(Objective):
 def make_denominator(
     utterances: Iterable[Utterance], vocabulary: Vocabulary, config: TrainConfig
 ) -> Denominator:
-    """The denominator of the texts that are trained on, which are read once.
+    """Make the denominator from the training texts, which are read once.
 
-    Raises TrainingError where there are none.
+    Raises TrainingError if there are none.
     """
     spelled = spelling(vocabulary, config.lexicon)
     texts = (
@@ -108,7 +108,7 @@ def lfmmi(
         frames: (B,)
         targets: (sum of target_lengths,)
         target_lengths: (B,)
-        denominator: what the texts are told from.
+        denominator: the model of all token sequences.
         acoustic_scale: factor of the logits, against the weights of the n-gram model.
         l2: half of it times the sum of the logits' squares is added to each utterance's loss.
     """

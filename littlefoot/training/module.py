@@ -201,7 +201,7 @@ class CTCModel(nn.Module):
     def from_config(
         cls, config: ModelConfig, vocabulary: Vocabulary, do_normalize: bool = True, seed: int = 0
     ) -> CTCModel:
-        """A model with random weights, initialised as wav2vec 2.0 is."""
+        """Make a model with random weights, initialised like wav2vec 2.0."""
         generator = torch.Generator().manual_seed(seed)
         shapes = {**expected_weights(config), "masked_spec_embed": (config.hidden_size,)}
         weights = {name: _initial(name, shape, config, generator) for name, shape in shapes.items()}
@@ -209,7 +209,7 @@ class CTCModel(nn.Module):
         return cls(config, vocabulary, preprocessor, weights)
 
     def with_weights(self, weights: dict[str, Tensor]) -> CTCModel:
-        """The same model with other weights, by the names of its own; it shares their memory."""
+        """Make the same model with other weights of the same names; it shares their memory."""
         return CTCModel(self.config, self.vocabulary, self.preprocessor, weights, self.card)
 
     def to_artifact(self) -> Artifact:
@@ -223,7 +223,7 @@ class CTCModel(nn.Module):
 
 
 def from_pretrained(path_or_id: str | Path, language: str | None = None) -> CTCModel:
-    """A trainable model from a bundled name, an artifact or checkpoint directory, or a Hub id."""
+    """Load a trainable model by a bundled name, an artifact or checkpoint directory, or a Hub id."""
     return CTCModel.from_artifact(checkpoint.load(path_or_id, language=language))
 
 

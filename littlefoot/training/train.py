@@ -98,9 +98,9 @@ def train(
 def training_set(
     model: CTCModel, rows: Sequence[Utterance], config: TrainConfig, needs_text: bool = True
 ) -> TrainingSet:
-    """The utterances to train a model on, in batches for the processes that train together.
+    """Prepare the utterances to train a model on, in batches for the processes that train together.
 
-    Raises TrainingError where none can be used.
+    Raises TrainingError if none can be used.
     """
     do_normalize = bool(model.preprocessor.get("do_normalize", True))
     parts = processes().num_processes * config.accumulate
@@ -132,7 +132,7 @@ class Run:
 
     @property
     def main(self) -> bool:
-        """True in the process that writes."""
+        """Return True in the process that writes files."""
         return bool(self.accelerator.is_main_process)
 
     def checkpoint(self) -> None:
@@ -309,7 +309,7 @@ def finish(run: Run, out: Path) -> float | None:
 
 
 def steps(data: TrainingSet, config: TrainConfig, at: Position, process: int) -> Iterator[list[Batch]]:
-    """The batches of each remaining step on this process, epoch after epoch; counts ``at.epoch`` on."""
+    """Yield the batches of each remaining step on this process, epoch after epoch, and count ``at.epoch``."""
 
     def turns() -> Iterator[Turn]:
         epoch, done = at.epoch, at.batch

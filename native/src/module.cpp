@@ -18,6 +18,7 @@
 #include <type_traits>
 
 #include "front_end.h"
+#include "module.h"
 #include "program.h"
 
 namespace nb = nanobind;
@@ -47,20 +48,6 @@ std::vector<std::string> available() {
     for (const char* name : {"avx512bf16", "avx512", "avx2", "neon", "scalar"})
         if (find(name)) names.emplace_back(name);
     return names;
-}
-
-const Kernels& select(const std::string& name) {
-    const Kernels* found = find(name == "auto" ? available().front() : name);
-    if (!found) throw std::invalid_argument("kernels '" + name + "': this processor does not have the instructions");
-    return *found;
-}
-
-// The kernels read whole numbers at once, as arrays of numpy need not allow.
-template <typename Array>
-void aligned(const Array& array, const char* what) {
-    using Number = std::remove_pointer_t<decltype(array.data())>;
-    if (reinterpret_cast<uintptr_t>(array.data()) % alignof(Number))
-        throw std::invalid_argument(std::string(what) + " must be aligned: give a copy of it");
 }
 
 std::vector<float> copy(const Floats& array, long count, const char* what) {
@@ -160,13 +147,20 @@ Rounding rounding(long columns, const std::vector<int32_t>& row_sums, const Quan
                                     std::to_string(largest));
     const long outputs = static_cast<long>(row_sums.size());
     Rounding made;
+    made.input_factor = 1.0f / of.input_scale;
     made.zero_point = of.zero_point;
     made.factors = copy(of.smoothing, columns, "smoothing");
     made.shift = copy(of.shift, columns, "the shift");
+    if (of.smoothing && !of.shift) made.shift.resize(static_cast<size_t>(columns), 0.0f);
+    if (of.shift && !of.smoothing) made.factors.resize(static_cast<size_t>(columns), 1.0f);
+    for (float& factor : made.factors) factor *= made.input_factor;
+    for (float& part : made.shift) part *= made.input_factor;
     made.scale = copy(of.weight_scale, outputs, "the weight's scale");
     made.offset = copy(of.bias, outputs, "the bias");
+    if (made.offset.empty()) made.offset.resize(static_cast<size_t>(outputs), 0.0f);
+    for (float& scale : made.scale) scale *= of.input_scale;
+    for (const int32_t sum : row_sums) made.correction.push_back(of.zero_point * sum);
     made.activation = activation(of.activation);
-    made.fold(of.input_scale, columns, row_sums);
     return made;
 }
 
@@ -244,7 +238,11 @@ int float_linear(Program& program, int source, Matrix weight, std::optional<Floa
     step.inputs = static_cast<long>(weight.shape(1));
     aligned(weight, "the weight");
     check(program, source, step.inputs, "the input");
-    step.set_weight(weight.data());
+    const long padded = (step.outputs + 15) / 16 * 16;
+    step.weight = Bytes(static_cast<size_t>(step.inputs * padded) * sizeof(float));
+    float* out = reinterpret_cast<float*>(step.weight.data());
+    for (long o = 0; o < step.outputs; ++o)
+        for (long i = 0; i < step.inputs; ++i) out[i * padded + o] = weight.data()[o * step.inputs + i];
     step.bias = copy(bias, step.outputs, "the bias");
     step.activation = activation(kind);
     if (residual >= 0) check(program, residual, step.outputs, "the residual");
@@ -407,12 +405,19 @@ nb::ndarray<nb::numpy, float> run(Program& program, Matrix x, const std::vector<
 
 }  // namespace
 
+const Kernels& littlefoot::select(const std::string& name) {
+    const Kernels* found = find(name == "auto" ? available().front() : name);
+    if (!found) throw std::invalid_argument("kernels '" + name + "': this processor does not have the instructions");
+    return *found;
+}
+
 // Python gives the fields of these structs by name, all side by side.
 using Vector = std::optional<Floats>;
 using Text = const std::string&;
 using Levels = const std::vector<int>&;
 
 NB_MODULE(_core, m) {
+    add_streams(m);
     m.def("available", &available, "The sets of kernels that this processor can run, the fastest first.");
     m.def("has_bfloat16", [](const std::string& name) { return select(name).bfloat16; }, "kernels"_a);
 

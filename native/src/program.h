@@ -50,15 +50,6 @@ struct FloatLinear {
     Activation activation;
     int residual;
     int target;
-
-    // From (outputs, inputs), where these are known.
-    void set_weight(const float* from) {
-        const long padded = (outputs + 15) / 16 * 16;
-        weight = Bytes(static_cast<size_t>(inputs * padded) * sizeof(float));
-        float* const out = reinterpret_cast<float*>(weight.data());
-        for (long o = 0; o < outputs; ++o)
-            for (long i = 0; i < inputs; ++i) out[i * padded + o] = from[o * inputs + i];
-    }
 };
 
 struct LayerNorm {
@@ -97,6 +88,8 @@ template <typename... Cases>
 struct For : Cases... {
     using Cases::operator()...;
 };
+template <typename... Cases>
+For(Cases...) -> For<Cases...>;
 
 // Added to the scores of attention: (1 or heads, frames, frames).
 struct Bias {

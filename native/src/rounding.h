@@ -16,21 +16,6 @@ struct Rounding {
     std::vector<float> scale, offset;   // of the outputs
     std::vector<int32_t> correction;
     Activation activation = Activation::none;
-
-    // Fold the scale of the inputs into the rest. Before, factors and shift are as they are stored, where a layer has
-    // them, the scale is that of the weights, and an offset may be missing. ``row_sums`` has a number for each output.
-    void fold(float input_scale, long columns, const std::vector<int32_t>& row_sums) {
-        input_factor = 1.0f / input_scale;
-        if (!factors.empty() || !shift.empty()) {
-            factors.resize(static_cast<size_t>(columns), 1.0f);
-            shift.resize(static_cast<size_t>(columns), 0.0f);
-        }
-        for (float& factor : factors) factor *= input_factor;
-        for (float& part : shift) part *= input_factor;
-        for (float& each : scale) each *= input_scale;
-        offset.resize(row_sums.size(), 0.0f);
-        for (const int32_t sum : row_sums) correction.push_back(zero_point * sum);
-    }
 };
 
 // Columns of a row, first ... first + count, to integers of so many bits; returns their sum.

@@ -1,6 +1,6 @@
 // Compares a set of kernels with the portable ones, on random matrices and a small program:
 //
-//     compare avx2|avx512|avx512bf16|neon
+//     compare avx2|avx512|avx512bf16|neon|wasm
 //
 // Integers must be the same, floating point within a tolerance. For processors that Python does not run on here,
 // and for sanitizers and valgrind. Exit code 77: this processor does not have the instructions.
@@ -239,6 +239,7 @@ int main(int count, char** arguments) {
                              : name == "avx512"   ? avx512_kernels()
                              : name == "avx2"     ? avx2_kernels()
                              : name == "neon"     ? neon_kernels()
+                             : name == "wasm"     ? wasm_kernels()
                                                   : scalar_kernels();
     if (!kernels) return 77;
     compare_products(*kernels);

@@ -438,7 +438,7 @@ def test_what_is_no_report_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LittlefootError, match="cannot be read"):
         report.load(path)
     path.write_text('{"schema_version": 1}')
-    with pytest.raises(LittlefootError, match="no report of littlefoot bench"):
+    with pytest.raises(LittlefootError, match="not a report of littlefoot bench"):
         report.load(path)
     made(row("a")).model_copy(update={"schema_version": 99}).save(path)
     with pytest.raises(LittlefootError, match="schema version 99"):

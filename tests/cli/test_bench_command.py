@@ -215,7 +215,7 @@ def test_an_old_report_that_is_none_is_told_before_the_work(run: Run, model: Pat
     (tmp_path / "old.json").write_text("{}")
     result = run("bench", model, "--compare", tmp_path / "old.json")
     assert result.code == 1
-    assert "no report of littlefoot bench" in result.err
+    assert "not a report of littlefoot bench" in result.err
 
 
 @pytest.mark.slow
@@ -284,7 +284,7 @@ def test_a_busy_machine_is_refused(
     arguments = [option for option in QUICK if option != "--busy"]
     result = run("bench", model, *arguments, "--launches", "1", "--json", tmp_path / "b.json")
     assert result.code == 1
-    assert "measure all the same with --busy" in result.err
+    assert "measure nevertheless, with --busy" in result.err
     assert not (tmp_path / "b.json").exists()
     result = run("bench", model, *arguments, "--launches", "1", "--busy", "--json", tmp_path / "b.json")
     assert result.code == 0

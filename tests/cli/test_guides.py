@@ -40,6 +40,7 @@ SLOW = ("README.md", "bench.md", "lowbit.md", "target.md")
 NOT_RUN = {
     r"littlefoot transcribe \S+ mic\b": "there is no microphone; test_stream.py feeds streams",
     r"littlefoot serve\b": "a server does not end; test_server.py starts it",
+    r"python -m http\.server\b": "a server does not end; test_web_page.py has one of its own",
     r"littlefoot push\b": "it needs the Hub; test_push.py has one of its own",
     r"littlefoot graft\b": "its recipe is made for real Whispers; test_graft.py carries out smaller ones",
     r"littlefoot shrink mine -o mine-live\b": "it continues from the command graft",

@@ -22,9 +22,9 @@ from hypothesis.extra import numpy as arrays
 from littlefoot import artifact as artifact_files
 from littlefoot.artifact import Artifact
 from littlefoot.artifact.linear import quantized_layers
-from littlefoot.compress import calibration, gate, rounding
+from littlefoot.compress import acceptance, calibration, rounding
+from littlefoot.compress.acceptance import Comparison, compare
 from littlefoot.compress.calibration import LayerInput, collect, load_clips, recordings
-from littlefoot.compress.gate import Comparison, compare
 from littlefoot.compress.quantize import (
     QuantizeConfig,
     quantize,
@@ -67,7 +67,7 @@ def calibrated(family: str) -> Calibrated:
     artifact = artifacts.talkative(oracle.tiny(family).artifact, CLIPS[0])
     inputs = collect(artifact, CLIPS)
     scales = {each.layers: fit(each, artifact.weights) for each in inputs}
-    return Calibrated(artifact, inputs, scales, gate.run(artifact, CLIPS, "f32"))
+    return Calibrated(artifact, inputs, scales, acceptance.run(artifact, CLIPS, "f32"))
 
 
 @pytest.fixture
@@ -382,7 +382,7 @@ def test_smoothing_changes_nothing_but_the_rounding() -> None:
             keep=tuple(each for each in quantized_layers(model.quantized().weights) if each != name)
         ),
     )
-    logits = gate.run(made, CLIPS, "f32")
+    logits = acceptance.run(made, CLIPS, "f32")
     assert compare(model.logits, logits, made.vocabulary).logit_error < 0.02
 
 
@@ -396,7 +396,7 @@ def test_a_saved_model_comes_back_whole(mode: str, base: Calibrated, tmp_path: P
         assert found.weights[name].dtype == weight.dtype, name
         np.testing.assert_array_equal(found.weights[name], weight, err_msg=name)
     assert found.config.littlefoot.quantization == made.config.littlefoot.quantization
-    for a, b in zip(gate.run(found, CLIPS, "f32"), gate.run(made, CLIPS, "f32"), strict=True):
+    for a, b in zip(acceptance.run(found, CLIPS, "f32"), acceptance.run(made, CLIPS, "f32"), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
@@ -477,7 +477,7 @@ def test_an_unknown_mode_is_refused() -> None:
         QuantizeConfig(mode="weights")
 
 
-# The gate
+# The acceptance check
 
 
 def test_models_are_compared_by_logits_and_text(base: Calibrated) -> None:
@@ -499,7 +499,7 @@ def test_few_changed_letters_are_no_evidence_and_many_are() -> None:
     assert not Comparison(0.0, 0.0, 0).exceeds(0.0)
 
 
-def test_a_model_that_passes_the_gate_is_quantized_throughout(base: Calibrated) -> None:
+def test_a_model_that_passes_the_check_is_quantized_throughout(base: Calibrated) -> None:
     messages: list[str] = []
     made, report = quantize(base.artifact, CLIPS, QuantizeConfig(max_disagreement=0.5), messages.append)
     assert report.kept == (WAVEFORM_LAYER,)
@@ -514,7 +514,7 @@ def test_a_model_that_passes_the_gate_is_quantized_throughout(base: Calibrated) 
     assert messages == ["running the original model", "fitting the ranges of all layers"]
 
 
-def test_the_gate_finds_the_part_that_hurts_and_restores_it_alone(
+def test_the_check_finds_the_part_that_hurts_and_restores_it_alone(
     fragile: Artifact, cache_directory: Path
 ) -> None:
     messages: list[str] = []
@@ -531,7 +531,7 @@ def test_the_gate_finds_the_part_that_hurts_and_restores_it_alone(
     assert len(list(cache_directory.glob("*.blob"))) == 2
 
 
-def test_the_gate_measures_parts_of_a_block_and_none_that_are_kept(fragile: Artifact) -> None:
+def test_the_check_measures_parts_of_a_block_and_none_that_are_kept(fragile: Artifact) -> None:
     config = QuantizeConfig(keep=("encoder.layers.0.*",), max_disagreement=0.1)
     _, report = quantize(fragile, CLIPS, config)
     assert set(report.part_errors) == {
@@ -547,7 +547,7 @@ def test_the_gate_measures_parts_of_a_block_and_none_that_are_kept(fragile: Arti
     assert "encoder.layers.0.attention.q_proj" in report.kept
 
 
-def test_a_strict_gate_restores_as_much_as_it_takes(base: Calibrated) -> None:
+def test_a_strict_check_restores_as_much_as_it_takes(base: Calibrated) -> None:
     made, report = quantize(base.artifact, CLIPS, QuantizeConfig(mode="dynamic", max_disagreement=0.002))
     assert not report.comparison.exceeds(0.002)
     assert 0 < len(report.kept) < len(report.part_errors) * 3

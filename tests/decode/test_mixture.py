@@ -255,7 +255,7 @@ def test_wrong_options_are_named(
 
 def test_a_name_is_the_model_that_comes_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(language_models, "BUNDLED", tmp_path)
-    with pytest.raises(LittlefootError, match=r"'en' does not come with this .*scripts/english_lm\.py"):
+    with pytest.raises(LittlefootError, match=r"'en' is not part of this .*scripts/english_lm\.py"):
         load("en", LETTERS)
     with pytest.raises(LittlefootError, match=r"de: neither a file nor the name of a language model \(en\)"):
         load("de", LETTERS)

@@ -114,6 +114,7 @@ def serving(
     origins: Sequence[str] = (),
     decoder: Callable[[Recognizer], BeamDecoder] | None = None,
     hosts: Sequence[str] | None = None,
+    wyoming: socket.socket | None = None,
     **limits: Any,
 ) -> Iterator[Running]:
     """A server in a thread, on a free port."""
@@ -121,7 +122,7 @@ def serving(
     served = Models([str(model) for model in models], load, decoder)
     names = None if hosts is None else frozenset(hosts)
     service = Service(served, Limits(**limits), api_key, frozenset(origins), names)
-    server, listener = Server(service), listen("127.0.0.1", 0)
+    server, listener = Server(service, wyoming), listen("127.0.0.1", 0)
     port = listener.getsockname()[1]
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()

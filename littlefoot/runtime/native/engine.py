@@ -9,13 +9,14 @@ import logging
 import os
 from collections.abc import Callable
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 
 from littlefoot.artifact import Artifact
 from littlefoot.artifact.linear import packed_layers
 from littlefoot.audio import SAMPLE_RATE
-from littlefoot.errors import EngineError
+from littlefoot.errors import ConfigError, EngineError
 from littlefoot.network.config import ModelConfig
 from littlefoot.runtime.native.front_end import FrontEnd
 from littlefoot.runtime.native.program import Program
@@ -26,6 +27,9 @@ from littlefoot.runtime.saturation import may_saturate
 log = logging.getLogger("littlefoot")
 
 KERNELS = ("auto", "off", "avx512bf16", "avx512", "avx2", "neon", "scalar")
+
+ENGINES = ("openvino", "onnxruntime")
+"""The packages of engines: without them the kernels run whatever they can."""
 
 SLICE = SAMPLE_RATE // 2
 """Samples of a slice, for a front end that an engine runs."""
@@ -133,7 +137,7 @@ def eight_bits(artifact: Artifact, threads: int) -> NativeEngine | None:
     quantization = artifact.config.littlefoot.quantization
     static = quantization is not None and quantization.mode == "static"
     faster = may_saturate() and found[:1] != ["scalar"]
-    alone = not (find_spec("openvino") or find_spec("onnxruntime"))
+    alone = not any(map(find_spec, ENGINES))
     if not (static and found and (faster or alone)):
         return None
     try:
@@ -142,6 +146,31 @@ def eight_bits(artifact: Artifact, threads: int) -> NativeEngine | None:
         return None
     features = front_end(artifact, program) if program.embeds else None
     return None if features is None else NativeEngine(features, None, program)
+
+
+def obstacle(artifact: Artifact) -> str:
+    """Return the reason for which the kernels alone do not run an artifact."""
+    found = available()
+    if not found:
+        return (
+            "neither are the native kernels, which run models of 8 bits or fewer (pip install"
+            " 'littlefoot[native]')"
+        )
+    try:
+        FrontEnd(artifact, Program(artifact, found[0], 1))
+    except UnsupportedError as error:
+        return f"the native kernels do not have {error}"
+    return "the native kernels are not used with these settings"
+
+
+def create_stream(artifact: Artifact) -> NativeStreams | None:
+    """Load a streaming model for its chunks; None if the kernels cannot run it."""
+    from littlefoot.runtime.native import model_file
+
+    try:
+        return NativeStreams(model_file.encode(artifact, "stream")) if available() else None
+    except ConfigError:
+        return None
 
 
 def front_end(artifact: Artifact, program: Program) -> FrontEnd | None:
@@ -169,6 +198,35 @@ class NativeEngine(Engine):
         if self.embedding is not None:
             x = self.embedding.run(x)
         return self._program.run(x)
+
+
+class NativeStreams:
+    """A streaming model whose chunks the kernels compute, a thread for each stream; liblittlefoot's code."""
+
+    def __init__(self, content: bytes) -> None:
+        """Take a model file's content (``littlefoot.runtime.native.model_file``)."""
+        import littlefoot_native
+
+        self._model = littlefoot_native.LiveModel(content)
+
+    def frames(self, chunk_frames: int) -> NativeFrames:
+        """Begin a stream that decides ``chunk_frames`` frames at once."""
+        return NativeFrames(self._model.frames(chunk_frames))
+
+
+class NativeFrames:
+    """Frames of a stream (``littlefoot.runtime.frames.Frames``)."""
+
+    def __init__(self, frames: Any) -> None:
+        self._frames, self.latency_seconds = frames, float(frames.latency)
+
+    def feed(self, samples: Array) -> Array:
+        logits: Array = self._frames.feed(np.require(samples, np.float32, ("C", "ALIGNED")))
+        return logits
+
+    def finish(self) -> Array:
+        logits: Array = self._frames.finish()
+        return logits
 
 
 class SlicedFrontEnd(Engine):
