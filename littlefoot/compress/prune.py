@@ -133,7 +133,7 @@ class Gates(nn.Module):
         super().__init__()
         self._config, self._measure, self._bits = model.config, measure, bits
         config, weights = model.config, dict(model.named_parameters())
-        self.scaled = nn.ParameterDict(
+        self._scaled = nn.ParameterDict(
             {
                 axis: nn.Parameter(_standing(weights, config, axis, count) / PACE)
                 for axis, count in prunable(config, parts).items()
@@ -147,7 +147,7 @@ class Gates(nn.Module):
         The offset d solves size(a + d) = goal for the learned a, so its derivative by a_i is minus the share
         of a_i in how the size changes with all of them.
         """
-        learned = {axis: PACE * value for axis, value in self.scaled.items()}
+        learned = {axis: PACE * value for axis, value in self._scaled.items()}
         offset = self._offset({axis: value.detach() for axis, value in learned.items()}, goal)
         slopes = {axis: (value.detach() + offset).requires_grad_() for axis, value in learned.items()}
         with torch.enable_grad():
