@@ -11,8 +11,10 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /source
 COPY . .
+# serve,wyoming alone make an image without an engine, for models of 8 bits or fewer.
+ARG EXTRAS=openvino,hub,media,serve,wyoming
 RUN python -m venv /opt/littlefoot \
-    && /opt/littlefoot/bin/pip install --no-cache-dir -c constraints.txt ".[openvino,hub,media,serve,wyoming]" ./native \
+    && /opt/littlefoot/bin/pip install --no-cache-dir -c constraints.txt ".[${EXTRAS}]" ./native \
     && /opt/littlefoot/bin/pip uninstall --yes pip
 
 FROM python:3.13-slim

@@ -22,19 +22,19 @@ ROOT = Path(__file__).resolve().parents[1]
 NATIVE = ROOT / "native"
 WASM = ROOT / "littlefoot" / "web" / "littlefoot.wasm"
 RECORD = WASM.with_name("littlefoot.wasm.json")
-OTHERS = ("src/module.cpp", "src/command/")
+OTHERS = ("src/module", "src/command/")
 """Sources of the Python extension and of the command, which the file does not contain."""
 
 
 def sources_digest(native: Path = NATIVE) -> str:
     """SHA-256 of the sources, without comments, empty lines and indentation, which change no instruction."""
-    names = ["CMakeLists.txt", "web.cmake", "include/littlefoot.h"]
+    names = ["web.cmake", "include/littlefoot.h"]
     names += sorted(path.relative_to(native).as_posix() for path in (native / "src").rglob("*.*"))
     digest = hashlib.sha256()
     for name in names:
         if name.startswith(OTHERS):
             continue
-        comment = "#" if name.endswith(("txt", "cmake")) else "//"
+        comment = "#" if name.endswith("cmake") else "//"
         text = re.sub(r"/\*.*?\*/", "", (native / name).read_text(encoding="utf-8"), flags=re.DOTALL)
         lines = (line.partition(comment)[0].strip() for line in text.splitlines())
         digest.update("\n".join([name, *filter(None, lines)]).encode())

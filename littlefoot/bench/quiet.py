@@ -60,6 +60,8 @@ def _busy_seconds() -> float | None:
         lines = STATISTICS.read_text(encoding="ascii").splitlines()
     except OSError:
         return None
+    if not hasattr(os, "sched_getaffinity"):
+        return None
     usable = {f"cpu{number}" for number in os.sched_getaffinity(0)}
     ticks = 0
     for name, *values in (line.split() for line in lines if line.startswith("cpu")):

@@ -110,7 +110,7 @@ class Models:
         """
         Args:
             sources: bundled names, directories or Hub ids; ``NAME=SOURCE`` gives another name.
-            load: function that loads a recognizer from a source, and for a language where a request names it.
+            load: function that loads a recognizer from a source, for a ``language`` if a request names one.
             decoder: function that makes the decoder of a recognizer; greedy by default.
 
         Raises:
@@ -213,7 +213,8 @@ class Models:
         computing.
         """
         began = time.monotonic()
-        recognizer = self._load(model.source, *([model.language] if model.language else []))
+        named = {"language": model.language} if model.language else {}
+        recognizer = self._load(model.source, **named)
         decoder = None if self._decoder is None else self._decoder(recognizer)
         noise = 0.01 * np.random.default_rng(0).standard_normal(round(_WARM_UP_SECONDS * SAMPLE_RATE))
         recognizer.transcribe(noise.astype(np.float32), decoder)

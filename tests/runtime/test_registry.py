@@ -61,7 +61,7 @@ def test_a_new_engine_is_known_by_its_name(ones: OnesBackend) -> None:
 def test_a_new_engine_does_not_stream_and_has_f32_by_default(ones: OnesBackend) -> None:
     with pytest.raises(EngineError, match="the engine ones does not run streams"):
         create_stream(tiny(), "ones")
-    with pytest.raises(EngineError, match="ones computes in f32, use that or the engine openvino"):
+    with pytest.raises(EngineError, match="ones computes in f32: use that precision, or the engine openvino"):
         create(tiny(), "ones", precision="bf16")
 
 

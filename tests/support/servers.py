@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,7 @@ class Response:
 @contextmanager
 def serving(
     models: Sequence[str | Path],
-    load: Callable[[str], Recognizer] | None = None,
+    load: Callable[..., Recognizer] | None = None,
     api_key: str | None = None,
     origins: Sequence[str] = (),
     decoder: Callable[[Recognizer], BeamDecoder] | None = None,
@@ -118,7 +119,7 @@ def serving(
     **limits: Any,
 ) -> Iterator[Running]:
     """A server in a thread, on a free port."""
-    load = load or (lambda source: recognizer.load(source, threads=2, parallel=2))
+    load = load or partial(recognizer.load, threads=2, parallel=2)
     served = Models([str(model) for model in models], load, decoder)
     names = None if hosts is None else frozenset(hosts)
     service = Service(served, Limits(**limits), api_key, frozenset(origins), names)

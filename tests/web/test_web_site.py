@@ -152,7 +152,7 @@ def test_the_command_writes_the_folder(tmp_path: Path, run: Run) -> None:
     assert "exists" in run(*arguments).err
     result = run("export", "littlefoot-en", "-o", tmp_path / "none", "--to", "web")
     assert result.code == 2
-    assert "littlefoot-en cannot become one file" in result.err
+    assert "littlefoot-en cannot be exported as one file" in result.err
     assert not (tmp_path / "none").exists()
 
 
