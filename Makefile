@@ -65,7 +65,7 @@ wasm:
 # leaves the file that shows it in build/fuzz.
 FUZZ_SECONDS ?= 600
 fuzz: .venv/stamp
-	PYTHONPATH=tests/support .venv/$(BIN)/python tests/attack/fuzz.py --seconds $(FUZZ_SECONDS)
+	PYTHONPATH=tests/support .venv/$(BIN)/python tests/attack/fuzz.py build/fuzz --seconds $(FUZZ_SECONDS)
 
 # All bundled models in one table, on the test sets where they are at hand.
 DATA ?= ../shared/data

@@ -195,7 +195,7 @@ def test_a_full_disk_ends_the_work_and_leaves_no_half_files(
         (("--vad", "webrtc"), "voice activity detection 'webrtc' is unknown"),
         (("--format", "srt", "--lines", "0"), "all must be positive"),
         (("--stream", "--jobs", "2"), "--stream excludes"),
-        (("-", "--jobs", "2"), "one process only reads standard input"),
+        (("-", "--jobs", "2"), "only one process can read standard input"),
     ],
 )
 def test_impossible_options_are_exit_code_2(

@@ -519,7 +519,8 @@ def test_the_check_finds_the_part_that_hurts_and_restores_it_alone(
 ) -> None:
     messages: list[str] = []
     made, report = quantize(fragile, CLIPS, QuantizeConfig(max_disagreement=0.1), messages.append)
-    assert "looking for the parts that hurt" in messages[-1]
+    # The progress of a slow machine may follow it.
+    assert any("looking for the parts that hurt" in message for message in messages)
     assert report.kept == (WAVEFORM_LAYER, SENSITIVE)
     assert next(iter(report.part_errors)) == SENSITIVE
     assert report.part_errors[SENSITIVE] > 10 * sorted(report.part_errors.values())[-2]

@@ -639,6 +639,18 @@ def test_neon_under_emulation(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_wasm_under_node(tmp_path: Path) -> None:
+    for tool, package in (("cmake", "cmake"), ("emcc", "emscripten"), ("node", "nodejs")):
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed: apt-get install {package}")
+    root = subprocess.run(["em-config", "EMSCRIPTEN_ROOT"], capture_output=True, text=True, check=True)
+    toolchain = Path(root.stdout.strip()) / "cmake" / "Modules" / "Platform" / "Emscripten.cmake"
+    program = build_compare(tmp_path, f"-DCMAKE_TOOLCHAIN_FILE={toolchain}").with_suffix(".js")
+    done = subprocess.run(["node", program, "wasm"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "wasm: 0 wrong\n")
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="sanitizers are tried on Linux")
 def test_sanitizers_find_nothing(tmp_path: Path) -> None:
     if shutil.which("cmake") is None or shutil.which("g++") is None:

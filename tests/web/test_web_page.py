@@ -110,7 +110,7 @@ def test_bundled_models_give_the_text_of_python(name: str, page: Page, address: 
     recognizer = on_kernels(checkpoint.load(name))
     page.goto(f"{address}{name}/")
     ready(page)
-    expect(page.locator("#model")).to_contain_text(name)
+    expect(page.locator("#about")).to_contain_text(name)
     for clip in SAMPLES:
         # as wav: browsers decode Opus at 48 kHz, which gives other samples
         samples = reading.read(clip)
@@ -176,7 +176,7 @@ def test_the_page_works_without_its_server_and_takes_a_new_version(
     site.save(tiny_live(), "second", tmp_path / "site")
     with offering(tmp_path / "site", port):
         page.goto(address)  # the first, while the second is fetched
-        expect(page.locator("#model")).to_contain_text("first", timeout=60_000)
+        expect(page.locator("#about")).to_contain_text("first", timeout=60_000)
         page.evaluate(
             "async () => { const r = await navigator.serviceWorker.ready; await r.update();"
             " while (r.installing) await new Promise((go) => setTimeout(go, 50)); }"
@@ -184,7 +184,7 @@ def test_the_page_works_without_its_server_and_takes_a_new_version(
         page.goto("about:blank")
         page.wait_for_timeout(500)
         page.goto(address)
-        expect(page.locator("#model")).to_contain_text("second", timeout=60_000)
+        expect(page.locator("#about")).to_contain_text("second", timeout=60_000)
         names = page.evaluate("() => caches.keys()")
         assert len(names) == 1, names
 

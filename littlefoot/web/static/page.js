@@ -21,13 +21,13 @@ const recognizer = window.problem
   : new Recognizer({
       ready({ description, streaming, bytes }) {
         const part = (text, tag = "span") => Object.assign(document.createElement(tag), { textContent: text });
-        at("model").replaceChildren(
+        at("about").replaceChildren(
           part(description.name, "strong"),
           part(`${((bytes.model + bytes.wasm) / 1e6).toFixed(1)} MB`),
           part(streaming ? `live, ${(description.latency_ms / 1000).toFixed(1)} s behind` : "live by windows of 8 s"),
           ...(description.licence ? [part(`licence ${description.licence}`)] : []),
         );
-        at("model").hidden = false;
+        at("about").hidden = false;
         setBusy(false);
         say("Ready.");
         keepOffline();
@@ -49,7 +49,7 @@ const recognizer = window.problem
       async failed({ message, code }) {
         await closeMicrophone();
         at("partial").textContent = "";
-        setBusy(at("model").hidden); // without a model nothing can be done
+        setBusy(at("about").hidden); // without a model nothing can be done
         // the library's sentences begin with a small letter, the names of files stay as they are
         fail(new Error(code ? message[0].toUpperCase() + message.slice(1) : message));
       },
@@ -154,7 +154,7 @@ function addSegment(segment) {
     Object.assign(document.createElement("time"), {
       textContent: `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`,
     }),
-    Object.assign(document.createElement("span"), { textContent: segment.text }),
+    Object.assign(document.createElement("span"), { className: "line", textContent: segment.text }),
   );
   at("segments").append(item);
   at("empty").hidden = true;
