@@ -169,7 +169,7 @@ def model(folder: Path, rounds: int, seconds: float, threads: int) -> None:
     for weight_bits, activation_bits in MODELS:
         made = create(few_bits(quantized, weight_bits, activation_bits), "openvino", threads, cached=False)
         engines[f"W{weight_bits}A{activation_bits}, {made.kernels}"] = made
-    engines["of these, the front end"] = made._features  # type: ignore[attr-defined]
+    engines["of these, the front end"] = made.features  # type: ignore[attr-defined]
     _, quantized = prepared(REDUCED, folder / "reduced")
     for weight_bits, activation_bits in MODELS[:2]:
         made = create(few_bits(quantized, weight_bits, activation_bits), "openvino", threads, cached=False)

@@ -36,6 +36,7 @@ from littlefoot.network.inventory import inventory
 from littlefoot.network.layers import in_block
 from littlefoot.network.weights import expected_weights
 from littlefoot.system import atomic
+from littlefoot.system.outputs import writing
 
 FORMAT_VERSION = 2
 """Version of the format. Version 1, which is read too, has no list of checksums: only its tensors are
@@ -156,16 +157,14 @@ def save(artifact: Artifact, directory: str | Path, overwrite: bool = False) -> 
 def check_output(directory: str | Path, overwrite: bool = False) -> None:
     """Refuse a path that ``save`` would refuse, before long work begins. Raises ArtifactError."""
     target = Path(directory)
-    try:
+    with writing(directory, kind=ArtifactError):
         if is_artifact(target):
             if not overwrite:
                 raise ArtifactError(f"{directory} is a littlefoot artifact already: choose another output")
         elif target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise ArtifactError(
-                f"{directory} exists and is not an artifact:  choose another output, or remove it"
+                f"{directory} exists and is not an artifact: choose another output, or remove it"
             )
-    except OSError as error:
-        raise ArtifactError(f"{directory} cannot be written ({error}): choose another output") from error
 
 
 def _write(artifact: Artifact, directory: Path) -> None:

@@ -32,7 +32,7 @@ _CTC, _PHONES = "Wav2Vec2CTCTokenizer", "Wav2Vec2PhonemeCTCTokenizer"
 
 _DEFAULTS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
 _NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-_NEVER_TEXT = {
+NEVER_TEXT = {
     *("<s>", "</s>", "<pad>", "<unk>", "<mask>", "<blank>", "<bos>", "<eos>"),
     *("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[BOS]", "[EOS]", "[BLANK]"),
 }
@@ -270,5 +270,5 @@ def _special(tokens: list[str], settings: Settings) -> frozenset[str]:
     """Return the tokens without text; if no file names them, those of the usual form."""
     placeholders = {f"<unused-{place}>" for place in range(len(tokens))}
     if settings.declared:
-        return frozenset((settings.special | _NEVER_TEXT | placeholders) & set(tokens))
+        return frozenset((settings.special | NEVER_TEXT | placeholders) & set(tokens))
     return frozenset(token for token in tokens if looks_special(token))

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from littlefoot.audio import SAMPLE_RATE, decoding, formats, isolation
 from littlefoot.audio.channels import Choice
 from littlefoot.audio.libsndfile import NotReadError
-from littlefoot.audio.opened import Opened, Waveform, check_finite
+from littlefoot.audio.opened import Opened, Waveform, check_finite, in_blocks
 from littlefoot.audio.pcm import Pcm
 from littlefoot.audio.sources import (
     File,
@@ -98,18 +98,7 @@ def blocks(source: Source, seconds: float = 30.0) -> Iterator[Waveform]:
         array = _checked_array(source)
         yield from (array[start : start + size] for start in range(0, len(array), size))
         return
-    pending: list[Waveform] = []
-    waiting = 0
-    for piece in _decode(source):
-        pending.append(piece)
-        waiting += len(piece)
-        if waiting >= size:
-            joined = np.concatenate(pending)
-            whole = waiting - waiting % size
-            yield from (joined[start : start + size] for start in range(0, whole, size))
-            pending, waiting = [joined[whole:]], waiting - whole
-    if waiting:
-        yield np.concatenate(pending)
+    yield from in_blocks(_decode(source), size)
 
 
 def duration(source: Source, exact: bool = True, limit: float | None = None) -> float:

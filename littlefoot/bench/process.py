@@ -38,6 +38,7 @@ class Process:
             stderr=self._errors,
             env={**os.environ, "LITTLEFOOT_CACHE": str(cache)},
         )
+        self.pid = self._process.pid
         self._received = b""
 
     def __enter__(self) -> Self:

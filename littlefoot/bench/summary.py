@@ -12,15 +12,12 @@ from math import inf
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from littlefoot.audio.manifest import Utterance
 from littlefoot.bench import energy, report
 from littlefoot.bench.runner import BenchSettings, Measured, Row
-from littlefoot.evaluate.metrics import Score, evaluate, normalize_text, word_errors
+from littlefoot.bench.scores import Scored
+from littlefoot.evaluate.metrics import normalize_text, word_errors
 from littlefoot.evaluate.statistics import (
-    cluster_sums,
-    clusters_of,
     is_settled,
     median_interval,
     paired_difference,
@@ -133,7 +130,7 @@ def _models(
     """Summarise the rows; return them with the name of the baseline."""
     alive = [row for row in measured.rows if row.error is None]
     baseline = alive[0] if alive else None
-    scores = [_Scored(row, references, measured.utterances) for row in alive] if references else []
+    scores = [Scored(row, references, measured.utterances) for row in alive] if references else []
     fields = {row.entry.name: _described(row) for row in measured.rows}
     for row in alive:
         own = fields[row.entry.name]
@@ -214,7 +211,7 @@ def _costs(
         "latency_ms": _percentiles([1000 * text["seconds"] for text in texts]),
         "cpu_s_per_audio_s": cpu,
         "macs_per_audio_s": sum(counts.values()) / settings.headline if counts else None,
-        "roofline_share": _roofline_share(row, counts, measured.peaks, settings),
+        "roofline_share": roofline_share(row, counts, measured.peaks, settings),
         "energy_j_per_audio_s": joules,
         "energy_source": report.UNAVAILABLE if joules is None else measured.source.kind,
         "co2_g_per_audio_h": carbon,
@@ -227,7 +224,7 @@ def _percentiles(values: Sequence[float]) -> report.Percentiles:
     return report.Percentiles(p50=p50, p95=p95, p99=p99)
 
 
-def _roofline_share(
+def roofline_share(
     row: Row, counts: dict[str, int], peaks: dict[str, float], settings: BenchSettings
 ) -> float | None:
     """Compute the ratio of the products' time at the measured peak to the time taken.
@@ -302,59 +299,7 @@ def _references(measured: Measured) -> list[str] | None:
     return texts if any(normalize_text(text) for text in texts) else None
 
 
-class _Scored:
-    """A model's texts, scored against the references."""
-
-    def __init__(self, row: Row, references: Sequence[str], utterances: Sequence[Utterance]) -> None:
-        self.row, self.references = row, references
-        self.texts = [text["text"] if text else "" for text in row.texts]
-        self.utterances = utterances
-        true = [not utterance.pseudo_labelled for utterance in utterances]
-        self.scored = [place for place, one in enumerate(true) if one or not any(true)]
-        """Indices of the utterances that are scored: those with true transcripts, or all if there are
-        none."""
-        counts = [word_errors(self.references[place], self.texts[place]) for place in self.scored]
-        sums = cluster_sums(np.array(counts, np.int64), self.clusters(self.scored))
-        self.errors, self.words = sums.T
-        """Word errors and words of each speaker, or of each utterance."""
-
-    def clusters(self, places: Sequence[int]) -> npt.NDArray[np.int64]:
-        rows = [self.utterances[place] for place in places]
-        return clusters_of([(row.set_name, row.speaker) for row in rows])
-
-    def score(self, places: Sequence[int]) -> Score:
-        references, texts = ([rows[place] for place in places] for rows in (self.references, self.texts))
-        return evaluate(references, texts, clusters=self.clusters(places))
-
-    def fields(self, baseline: _Scored) -> dict[str, Any]:
-        score = self.score(self.scored)
-        names = [utterance.set_name for utterance in self.utterances]
-        per_set = {
-            name: _rates(self.score([place for place, other in enumerate(names) if other == name]))
-            for name in dict.fromkeys(names)
-        }
-        found: dict[str, Any] = {
-            **{key: getattr(score, key) for key in ("wer", "wer_interval", "cer", "cer_interval")},
-            "per_set": per_set,
-        }
-        if baseline is not self:
-            wer, low, high, p_value = paired_difference(baseline.errors, self.errors, self.words)
-            found["wer_difference"] = report.Difference(wer=wer, interval=(low, high), p_value=p_value)
-        return found
-
-
-def _rates(score: Score) -> report.Rates:
-    return report.Rates(
-        wer=score.wer,
-        wer_interval=score.wer_interval,
-        cer=score.cer,
-        cer_interval=score.cer_interval,
-        words=score.words,
-        utterances=score.utterances,
-    )
-
-
-def _rank(alive: list[Row], scores: list[_Scored], fields: dict[str, Any], settings: BenchSettings) -> None:
+def _rank(alive: list[Row], scores: list[Scored], fields: dict[str, Any], settings: BenchSettings) -> None:
     """Rank the models by each measure. Only a significant difference makes a model better than another."""
     key = (settings.headline, settings.threads[0])
 

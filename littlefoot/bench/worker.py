@@ -117,7 +117,7 @@ class Worker:
         return {
             "latency": stream.latency_seconds,
             "chunks": chunks[1:],  # the first one also waits for the right context
-            **_delays(recognizer.stream(), waveform),
+            **delays(recognizer.stream(), waveform),
         }
 
     def peaks(self, threads: int) -> dict[str, float]:
@@ -149,7 +149,7 @@ def clocked(run: Callable[[], object], least: float = LEAST_SECONDS) -> list[flo
     return times[1:]
 
 
-def _delays(stream: Any, waveform: Any) -> dict[str, Any]:
+def delays(stream: Any, waveform: Any) -> dict[str, Any]:
     """Return the times of the first text and of the first word, in seconds of the recording plus
     computing.
     """

@@ -11,9 +11,10 @@ from typing import Annotated
 import typer
 
 from littlefoot.cli import options
-from littlefoot.errors import ConfigError, LittlefootError
+from littlefoot.errors import ConfigError
 from littlefoot.runtime.specification import LoadOptions, Specification
 from littlefoot.runtime.transcriber import STANDARD_INPUT
+from littlefoot.system.outputs import writing
 from littlefoot.transcript.subtitles import Layout
 
 FORMATS = ("json", "srt", "vtt", "textgrid", "ctm", "tsv")
@@ -89,13 +90,8 @@ def align(
     if output is None:
         typer.echo(written, nl=False)
         return
-    try:
-        with atomic.file(output) as temporary:
-            temporary.write_text(written, encoding="utf-8")
-    except OSError as error:
-        raise LittlefootError(
-            f"{output}: cannot be written ({error.strerror}): choose another --output"
-        ) from error
+    with writing(output, "choose another --output"), atomic.file(output) as temporary:
+        temporary.write_text(written, encoding="utf-8")
 
 
 def _text(argument: str) -> str:

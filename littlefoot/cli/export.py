@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from littlefoot.cli import options
-from littlefoot.errors import ArtifactError, ConfigError
+from littlefoot.errors import ConfigError
+from littlefoot.system.outputs import refuse_existing
 
 if TYPE_CHECKING:
     from littlefoot.artifact import Artifact
@@ -61,8 +62,7 @@ def export(
     if licence and to not in ("file", "web"):
         raise ConfigError("--license is for --to file and --to web: the other formats do not record it")
     out = out.with_suffix(".xml") if to == "openvino" else out
-    if out.exists():
-        raise ArtifactError(f"{out} exists: choose another output, or remove it")
+    refuse_existing(out)
     from littlefoot import artifact
     from littlefoot.artifact import checkpoint, linear
 

@@ -13,6 +13,7 @@ import typer
 
 from littlefoot.cli import options
 from littlefoot.errors import ConfigError, LittlefootError
+from littlefoot.system.outputs import refuse_existing
 
 if TYPE_CHECKING:
     from littlefoot.decode.ngram import NGram
@@ -61,7 +62,7 @@ def build(
     """
     from littlefoot.decode import ngram
 
-    _refuse_existing(out)
+    refuse_existing(out)
     seen: Counter[str] = Counter()
     model = ngram.estimate(_counted(_sentences(texts), seen), order, _thresholds(prune))
     _save(model, out, max_mb, seen, as_json)
@@ -89,7 +90,7 @@ def mix(
     """
     from littlefoot.decode import arpa, mixture
 
-    _refuse_existing(out)
+    refuse_existing(out)
     if weights is not None and tune:
         raise ConfigError("--weights and --tune exclude each other: give one")
     parts = [arpa.read_arpa(path) for path in models]
@@ -100,11 +101,6 @@ def mix(
     mixed = mixture.mix(parts, shares)
     shares = [round(share / sum(shares), 4) for share in shares]
     _save(mixed, out, max_mb, {"weights": shares}, as_json)
-
-
-def _refuse_existing(out: Path) -> None:
-    if out.exists():
-        raise LittlefootError(f"{out} exists: choose another output, or remove it")
 
 
 def _save(model: NGram, out: Path, max_mb: float | None, told: Mapping[str, object], as_json: bool) -> None:

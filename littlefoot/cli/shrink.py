@@ -13,6 +13,7 @@ import typer
 
 from littlefoot.cli import options
 from littlefoot.cli.recipes import carry_out, save, tell
+from littlefoot.system.outputs import refuse_begun
 
 if TYPE_CHECKING:
     from littlefoot.plan.planner import SearchSettings
@@ -134,8 +135,7 @@ def _for_target(
         raise ConfigError("a search starts its own processes: leave out torchrun, and give --processes")
     artifact.check_output(out, overwrite)
     folder = out.with_name(out.name + "-plan")
-    if folder.exists() and any(folder.iterdir()) and not resume:
-        raise ConfigError(f"{folder} exists already: continue with --resume, or choose another output")
+    refuse_begun(folder, resume)
     loaded = checkpoint.load(model)
     corpus = manifest.index(data) if data else None
     planner = Planner(loaded, model, wanted, corpus, data, folder, settings, tell)

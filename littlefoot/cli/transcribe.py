@@ -15,6 +15,7 @@ from littlefoot.cli import inputs, options
 from littlefoot.errors import ConfigError, LittlefootError
 from littlefoot.runtime.specification import LoadOptions, Specification
 from littlefoot.runtime.transcriber import STANDARD_INPUT, DecodingOptions, RecordingOptions, Transcriber
+from littlefoot.system.outputs import writing
 from littlefoot.transcript.subtitles import Layout
 
 if TYPE_CHECKING:
@@ -238,14 +239,12 @@ class _Writer:
             )
             return
         target = self._target(recording)
-        try:
-            with atomic.file(target) as temporary:
-                temporary.write_text(written, encoding="utf-8")
-        except OSError as error:
-            raise LittlefootError(
-                f"{target}: cannot be written ({error.strerror}): what was done before is there; make room"
-                " or choose another --output-dir, and continue with --skip-existing"
-            ) from error
+        remedy = (
+            "what was done before is there; make room or choose another --output-dir, and continue with"
+            " --skip-existing"
+        )
+        with writing(target, remedy), atomic.file(target) as temporary:
+            temporary.write_text(written, encoding="utf-8")
 
     def _target(self, recording: inputs.Recording) -> Path:
         assert self.output.directory is not None

@@ -14,6 +14,7 @@ from littlefoot.compress.methods import StepContext, is_main_process, method
 from littlefoot.compress.recipe import Recipe
 from littlefoot.errors import ConfigError
 from littlefoot.network.config import ModelConfig
+from littlefoot.system.outputs import refuse_begun
 
 
 def run(
@@ -44,8 +45,8 @@ def run(
     """
     main = is_main_process()
     infer_shape(model.config, recipe)
-    if main and directory.exists() and any(directory.iterdir()) and not resume:
-        raise ConfigError(f"{directory} exists already: continue with --resume, or choose another output")
+    if main:
+        refuse_begun(directory, resume)
     first = model
     known: dict[str, Any] = {"name": teacher, "parameters": model.parameters, "sha256": fingerprint(model)}
     if (origin := model.config.littlefoot.origin) is not None:

@@ -8,10 +8,13 @@ layer alone is quantized. The smallest sum for each size is then found exactly.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatch
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from littlefoot.artifact import Artifact
 from littlefoot.artifact.packing import WeightCode, layer_bytes
@@ -176,6 +179,39 @@ def choose_bits(
         f"max_sensitivity of {max_sensitivity:g} nats per frame is less than the {choices[-1][1]:.2g} of the "
         "most bits that are small enough: raise it"
     )
+
+
+def bits_of_layers(names: Iterable[str], bits: int, layer_bits: Mapping[str, int]) -> dict[str, int]:
+    """Return the bits of each of the Transformer's linear layers.
+
+    Raises ConfigError for a pattern that matches none of them.
+    """
+    chosen = dict.fromkeys(names, bits)
+    for pattern, width in layer_bits.items():
+        matched = [name for name in chosen if fnmatch(name, pattern)]
+        if not matched:
+            raise ConfigError(
+                f"layer_bits: no linear layer of the Transformer is called '{pattern}': "
+                f"they are {next(iter(chosen))} ... {list(chosen)[-1]}"
+            )
+        chosen.update(dict.fromkeys(matched, width))
+    return chosen
+
+
+def mean_bits(weights: Mapping[str, npt.NDArray[Any]], bits: Mapping[str, int]) -> float:
+    """Return the bits per weight of the layers of ``bits``; a whole number if all have the same."""
+    if len(set(bits.values())) == 1:
+        return next(iter(bits.values()))
+    stored = {name: weights[f"{name}.weight"].nbytes for name in bits}
+    counts = {name: size * 8 / bits[name] for name, size in stored.items()}
+    return round(8 * sum(stored.values()) / sum(counts.values()), 2)
+
+
+def linear_budget(in_8_bits: Artifact, budget_mb: float, layers: Iterable[str]) -> float:
+    """Return the bytes that a budget for all weights leaves for some of the layers."""
+    weights = in_8_bits.weights
+    linear = sum(layer_bytes(weights[f"{name}.weight"].shape, WeightCode(8)) for name in layers)
+    return 1e6 * budget_mb - sum(array.nbytes for array in weights.values()) + linear
 
 
 def _first_seconds(clips: Sequence[Array], shortest: int) -> list[Array]:

@@ -37,7 +37,15 @@ from littlefoot.compress.acceptance import Comparison, compare, run, speedup
 from littlefoot.compress.calibration import Array, LayerInput, collect, load_clips, recordings, some
 from littlefoot.compress.gptq import round_to_bits
 from littlefoot.compress.methods import StepContext
-from littlefoot.compress.mixed import Option, by_size, choose_bits, sensitivity
+from littlefoot.compress.mixed import (
+    Option,
+    bits_of_layers,
+    by_size,
+    choose_bits,
+    linear_budget,
+    mean_bits,
+    sensitivity,
+)
 from littlefoot.compress.rounding import InputScale, fit, round_weight
 from littlefoot.errors import ConfigError
 from littlefoot.network.config import ModelConfig
@@ -322,32 +330,6 @@ def quantize_static(
     return _labelled(artifact, weights, label)
 
 
-def bits_of_layers(names: Iterable[str], bits: int, layer_bits: Mapping[str, int]) -> dict[str, int]:
-    """Return the bits of each of the Transformer's linear layers.
-
-    Raises ConfigError for a pattern that matches none of them.
-    """
-    chosen = dict.fromkeys(names, bits)
-    for pattern, width in layer_bits.items():
-        matched = [name for name in chosen if fnmatch(name, pattern)]
-        if not matched:
-            raise ConfigError(
-                f"layer_bits: no linear layer of the Transformer is called '{pattern}': "
-                f"they are {next(iter(chosen))} ... {list(chosen)[-1]}"
-            )
-        chosen.update(dict.fromkeys(matched, width))
-    return chosen
-
-
-def mean_bits(weights: Mapping[str, npt.NDArray[Any]], bits: Mapping[str, int]) -> float:
-    """Return the bits per weight of the layers of ``bits``; a whole number if all have the same."""
-    if len(set(bits.values())) == 1:
-        return next(iter(bits.values()))
-    stored = {name: weights[f"{name}.weight"].nbytes for name in bits}
-    counts = {name: size * 8 / bits[name] for name, size in stored.items()}
-    return round(8 * sum(stored.values()) / sum(counts.values()), 2)
-
-
 def mixed_bits(
     artifact: Artifact,
     clips: Sequence[Array],
@@ -373,13 +355,6 @@ def budget_bits(
     whole = quantize_static(artifact, inputs, scales, in_8_bits)
     budget = None if config.budget_mb is None else linear_budget(whole, config.budget_mb, options)
     return choose_bits(options, budget, config.max_sensitivity)
-
-
-def linear_budget(in_8_bits: Artifact, budget_mb: float, layers: Iterable[str]) -> float:
-    """Return the bytes that a budget for all weights leaves for some of the layers."""
-    weights = in_8_bits.weights
-    linear = sum(layer_bytes(weights[f"{name}.weight"].shape, WeightCode(8)) for name in layers)
-    return 1e6 * budget_mb - sum(array.nbytes for array in weights.values()) + linear
 
 
 def quantize_dynamic(artifact: Artifact, config: QuantizeConfig) -> Artifact:

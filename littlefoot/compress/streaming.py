@@ -116,13 +116,13 @@ def convert(model: CTCModel, config: StreamingConfig, corpus: Corpus) -> CTCMode
     if theirs.feat_extract_norm == "group":
         _settle_group_norm(weights, theirs, mine.waveform_gain, clips)
     name = "encoder.pos_conv_embed.conv.weight"
-    weights[name] = _looking_back(weights[name], position_padding(theirs)[0], position_padding(mine)[0])
+    weights[name] = looking_back(weights[name], position_padding(theirs)[0], position_padding(mine)[0])
     made = CTCModel(mine, model.vocabulary, {}, weights, model.card)
     made.preprocessor = {**model.preprocessor, "do_normalize": False}
     return made
 
 
-def _looking_back(kernel: Tensor, behind: int, further: int) -> Tensor:
+def looking_back(kernel: Tensor, behind: int, further: int) -> Tensor:
     """Shift a kernel (D, D / G, K), which began ``behind`` frames before its own, further back.
 
     What it did to each of the frames that it still sees stays the same; what it now sees anew counts nothing.

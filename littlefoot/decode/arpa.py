@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from littlefoot.decode.ngram import SPECIAL, UNKNOWN, NGram, Table
 from littlefoot.errors import LittlefootError
 from littlefoot.system import atomic
+from littlefoot.system.outputs import writing
 
 _COMPRESSED: dict[bytes, Callable[[Path], Any]] = {
     b"\x1f\x8b": gzip.open,
@@ -80,14 +81,12 @@ def write_arpa(model: NGram, path: str | Path) -> None:
     Raises:
         LittlefootError: the file cannot be written.
     """
-    try:
-        with (
-            atomic.file(Path(path).resolve()) as temporary,
-            temporary.open("w", encoding="utf-8", newline="\n") as file,
-        ):
-            file.writelines(_arpa(model))
-    except OSError as error:
-        raise LittlefootError(f"{path} cannot be written ({error}): choose another output") from error
+    with (
+        writing(path),
+        atomic.file(Path(path).resolve()) as temporary,
+        temporary.open("w", encoding="utf-8", newline="\n") as file,
+    ):
+        file.writelines(_arpa(model))
 
 
 def _arpa(model: NGram) -> Iterator[str]:

@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 from littlefoot.decode.ngram import BEGIN, SPECIAL, NGram
 from littlefoot.errors import LittlefootError
 from littlefoot.system import atomic
+from littlefoot.system.outputs import writing
 
 SUFFIX = ".lflm"
 MAGIC = b"LFNGRAM1"
@@ -53,11 +54,8 @@ def write_compact(model: NGram, path: str | Path) -> None:
     Raises:
         LittlefootError: it cannot be written.
     """
-    try:
-        with atomic.file(Path(path).resolve()) as temporary:
-            temporary.write_bytes(_encode(model))
-    except OSError as error:
-        raise LittlefootError(f"{path} cannot be written ({error}): choose another output") from error
+    with writing(path), atomic.file(Path(path).resolve()) as temporary:
+        temporary.write_bytes(_encode(model))
 
 
 def is_compact(start: bytes) -> bool:

@@ -179,7 +179,7 @@ class Planner:
         found += self._tried(self._to_try(options, found, floor), floor)
         if not found:
             raise TrainingError(f"all candidates failed: see the logs in {self.folder}")
-        return self._first_plans(found)
+        return ranked(found, self.target)[:PLANS]
 
     def _made(self, options: Sequence[Option], floor: float) -> list[Plan]:
         """Make and score the candidates that need no training."""
@@ -315,19 +315,6 @@ class Planner:
         shortfall = self.target.shortfall(predicted, floor)
         return Plan(option, predicted, tuple(self.target.misses(predicted, floor)), shortfall, hours)
 
-    def _first_plans(self, plans: Sequence[Plan]) -> list[Plan]:
-        """Sort plans: first those that meet the target, then those that miss it, the nearest first.
-
-        Plans that meet the target are sorted by size if it limits errors, otherwise by errors.
-        """
-
-        def key(plan: Plan) -> tuple[float, float]:
-            wer = plan.predicted.wer if plan.predicted.wer is not None else 1.0
-            smallest = self.target.limits_errors and not plan.misses
-            return plan.shortfall, plan.predicted.bytes if smallest else wer
-
-        return sorted(plans, key=key)[:PLANS]
-
     def best(self, plans: Sequence[Plan]) -> Outcome:
         """Carry out plans until one meets the target on the dev split, and measure it on the test split.
 
@@ -377,3 +364,17 @@ class Planner:
         measured = Figures(weights_file_bytes(model), speed, model.config.algorithmic_latency_ms, wer)
         misses = tuple(self.target.misses(measured, floor))
         return Made(plan, model, measured, first, misses, self.target.shortfall(measured, floor))
+
+
+def ranked(plans: Sequence[Plan], target: Target) -> list[Plan]:
+    """Sort plans: first those that meet the target, then those that miss it, the nearest first.
+
+    Plans that meet the target are sorted by size if it limits errors, otherwise by errors.
+    """
+
+    def key(plan: Plan) -> tuple[float, float]:
+        wer = plan.predicted.wer if plan.predicted.wer is not None else 1.0
+        smallest = target.limits_errors and not plan.misses
+        return plan.shortfall, plan.predicted.bytes if smallest else wer
+
+    return sorted(plans, key=key)

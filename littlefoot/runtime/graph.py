@@ -28,7 +28,7 @@ LENGTHS, LOGITS, EMBEDDING = "lengths", "logits", "embedding"
 
 _LARGE = 1 << 14
 """Bytes from which an array stays outside of the protobuf, because copying all weights takes seconds."""
-_PROTOBUF_LIMIT = 1_900_000_000
+PROTOBUF_LIMIT = 1_900_000_000
 
 
 @dataclass
@@ -83,7 +83,7 @@ class Graph:
 
     def save(self, path: Path) -> None:
         """Write an ONNX file. Weights of more than 2 GB are written to ``<name>.data`` beside it."""
-        if sum(array.nbytes for array in self.constants.values()) < _PROTOBUF_LIMIT:
+        if sum(array.nbytes for array in self.constants.values()) < PROTOBUF_LIMIT:
             onnx.save(spell_out_zero_points(self.proto()), path)
             return
         data = path.with_name(f"{path.name}.data")

@@ -119,7 +119,7 @@ class Models:
         """
         self._load, self._decoder = load, decoder
         self._models: dict[str, Model] = {}
-        self._in_languages: dict[tuple[str, str], Model] = {}
+        self.in_languages: dict[tuple[str, str], Model] = {}
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="littlefoot-load")
         for given in sources:
             model = _find(given)
@@ -157,7 +157,7 @@ class Models:
                 "invalid_value",
                 "language",
             )
-        loaded, key = self._in_languages, (model.name, language)
+        loaded, key = self.in_languages, (model.name, language)
         if key not in loaded:
             if len(loaded) >= _MOST_LANGUAGES:
                 free = [each for each, other in loaded.items() if not other.users and other.loading is None]
@@ -185,7 +185,7 @@ class Models:
 
     def unload_idle(self, seconds: float) -> None:
         """Release the memory of models that were not used for a time; the next request loads them."""
-        for model in [*self.all(), *self._in_languages.values()]:
+        for model in [*self.all(), *self.in_languages.values()]:
             if model.recognizer is None or model.users or time.monotonic() - model.used < seconds:
                 continue
             model.recognizer = model.decoder = None

@@ -18,7 +18,7 @@ log = logging.getLogger("littlefoot.server")
 
 _RESERVED_FILES = 256
 """File descriptors that are reserved for everything but connections and their uploads."""
-_ACCEPTED_AT_ONCE = 32
+ACCEPTED_AT_ONCE = 32
 """Connections that are accepted before excess ones are closed and others are read."""
 _BACKLOG = 4096
 """Connections that the system holds until they are accepted."""
@@ -45,7 +45,7 @@ class Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                backlog=_ACCEPTED_AT_ONCE,  # asyncio takes this for both
+                backlog=ACCEPTED_AT_ONCE,  # asyncio takes this for both
                 timeout_graceful_shutdown=max(1, round(limits.grace_seconds)),
             )
         )

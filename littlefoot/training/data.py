@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import operator
 import signal
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,25 +25,16 @@ from torch.utils.data import DataLoader, Dataset
 from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.audio import SAMPLE_RATE, pcm, reading
 from littlefoot.audio.manifest import Utterance
+from littlefoot.decode.align import frames_needed
 from littlefoot.errors import LittlefootError, TrainingError
 from littlefoot.network.config import ModelConfig
 from littlefoot.training.augment import Augmenter, mask_spans
+from littlefoot.training.epochs import Draw, Epoch, Turn, fill, shuffled
 from littlefoot.training.pronunciations import spelling
 from littlefoot.training.train_config import TrainConfig
 
 LENGTH_TOLERANCE = 1.1
 """Largest ratio of a recording's length to the length in its manifest."""
-
-
-@dataclass(frozen=True)
-class Draw:
-    """One utterance's turn in an epoch."""
-
-    index: int
-    """Index of the utterance in the training set."""
-    turn: int
-    """Counts the turns of the same utterance in the same epoch."""
-    speed: float
 
 
 @dataclass(frozen=True)
@@ -72,40 +62,6 @@ class Batch:
     epoch: int
     unreadable: dict[str, str]
     """The paths of files that were left out of it, and what was wrong with them."""
-
-
-Turn = tuple[int, Sequence[Draw]]
-"""An epoch's number, and one of its batches."""
-
-
-class Epoch(Sequence[list[Draw]]):
-    """The batches of an epoch, kept as arrays: ``begins`` (N + 1,) has the index of their first draws."""
-
-    def __init__(
-        self,
-        index: npt.NDArray[np.int64],
-        turn: npt.NDArray[np.int64],
-        speed: npt.NDArray[np.float64],
-        begins: npt.NDArray[np.int64],
-        order: npt.NDArray[np.int64],
-    ) -> None:
-        self._index, self._turn, self._speed = index, turn, speed
-        self._begins, self._order = begins, order
-
-    def __len__(self) -> int:
-        return len(self._order)
-
-    @overload
-    def __getitem__(self, number: int) -> list[Draw]: ...
-    @overload
-    def __getitem__(self, number: slice) -> Epoch: ...
-    def __getitem__(self, number: int | slice) -> list[Draw] | Epoch:
-        if isinstance(number, slice):
-            return Epoch(self._index, self._turn, self._speed, self._begins, self._order[number])
-        batch = self._order[number]
-        draws = slice(self._begins[batch], self._begins[batch + 1])
-        columns = self._index[draws].tolist(), self._turn[draws].tolist(), self._speed[draws].tolist()
-        return [Draw(*values) for values in zip(*columns, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -238,10 +194,10 @@ class TrainingSet(Dataset[Batch]):
         in_order = number == 0 and self.train.short_first
         padded = bucket_length(np.ceil(seconds * SAMPLE_RATE)) / SAMPLE_RATE
         draws = np.lexsort((seconds if in_order else rng.random(len(seconds)), padded))
-        begins = _fill(padded[draws].tolist(), self.train.batch_seconds / self.parts)
+        begins = fill(padded[draws].tolist(), self.train.batch_seconds / self.parts)
         order = np.arange(len(begins) - 1)
         if not in_order:
-            order = _shuffled(order, self.parts, rng)
+            order = shuffled(order, self.parts, rng)
         return Epoch(index[draws], turn[draws], speed[draws], begins, order)
 
     def load(self, epoch: int, draws: Sequence[Draw]) -> Batch:
@@ -261,7 +217,7 @@ class TrainingSet(Dataset[Batch]):
             path = str(utterance.path)
             rng = np.random.default_rng((self.train.seed, epoch, draw.index, draw.turn))
             try:
-                samples = self._audio(draw.index, utterance)
+                samples = self.audio(draw.index, utterance)
             except LittlefootError as error:
                 unreadable[path] = str(error)
                 continue
@@ -327,7 +283,7 @@ class TrainingSet(Dataset[Batch]):
             return []
         return self.spelling.encode(utterance.text)
 
-    def _audio(self, index: int, utterance: Utterance) -> npt.NDArray[np.float32]:
+    def audio(self, index: int, utterance: Utterance) -> npt.NDArray[np.float32]:
         """(T,) samples of an utterance; silence of its length if the audio is not needed."""
         if not self.needs_audio:
             return np.zeros(round(float(self.seconds[index]) * SAMPLE_RATE), np.float32)
@@ -383,26 +339,6 @@ def utterance_key(utterance: Utterance) -> int:
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big") >> 1
 
 
-def _fill(padded: list[float], limit: float) -> npt.NDArray[np.int64]:
-    """Return the begins of batches of ascending lengths, and the end. A batch is as large as ``limit``
-    allows.
-    """
-    begins = [0]
-    for i, length in enumerate(padded):
-        if i > begins[-1] and length * (i - begins[-1] + 1) > limit:
-            begins.append(i)
-    return np.array([*begins, len(padded)])
-
-
-def _shuffled(batches: npt.NDArray[np.int64], parts: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-    """Batches in the random order of their steps of ``parts`` neighbours; last the few that fill no step."""
-    left = len(batches) % parts
-    begin = rng.integers(len(batches) - left + 1)
-    steps = np.delete(batches, slice(begin, begin + left)).reshape(-1, parts)
-    rng.shuffle(steps)
-    return np.concatenate([steps.ravel(), batches[begin : begin + left]])
-
-
 def _as_it_is(batch: Any) -> Any:
     return batch
 
@@ -430,8 +366,3 @@ def pad(waveforms: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]
     for row, waveform in zip(padded, waveforms, strict=True):
         row[: len(waveform)] = waveform
     return padded
-
-
-def frames_needed(targets: Sequence[int]) -> int:
-    """Frames that CTC needs at least: one per token, and a blank between two equal ones."""
-    return len(targets) + int(sum(map(operator.eq, targets, targets[1:])))

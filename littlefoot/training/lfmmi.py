@@ -24,9 +24,10 @@ from torch import Tensor
 from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.audio.manifest import Corpus, Utterance
 from littlefoot.decode import ngram
+from littlefoot.decode.align import frames_needed
 from littlefoot.decode.graph import FrameGraph, compose, ctc_graph, token_model
 from littlefoot.errors import LittlefootError, TrainingError
-from littlefoot.training.data import Batch, frames_needed
+from littlefoot.training.data import Batch
 from littlefoot.training.forward_backward import (
     Denominator,
     denominator_posteriors,

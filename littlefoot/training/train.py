@@ -25,7 +25,7 @@ from littlefoot import artifact
 from littlefoot.audio.manifest import Corpus, Utterance
 from littlefoot.errors import ConfigError, TrainingError
 from littlefoot.training.average import MovingAverage
-from littlefoot.training.data import Batch, TrainingSet, Turn
+from littlefoot.training.data import Batch, TrainingSet
 from littlefoot.training.devices import (
     agreed,
     end_process_group_at_exit,
@@ -35,6 +35,7 @@ from littlefoot.training.devices import (
     seed_dropout,
     to_device,
 )
+from littlefoot.training.epochs import Turn
 from littlefoot.training.interrupts import interrupts
 from littlefoot.training.local_sgd import average_processes
 from littlefoot.training.module import CTCModel

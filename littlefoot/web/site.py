@@ -10,6 +10,7 @@ from littlefoot.artifact import Artifact
 from littlefoot.errors import ArtifactError
 from littlefoot.runtime.native import model_file
 from littlefoot.system import atomic
+from littlefoot.system.outputs import writing
 
 WASM = Path(__file__).parent / "littlefoot.wasm"
 _STATIC = Path(__file__).parent / "static"
@@ -34,12 +35,9 @@ def save(artifact: Artifact, name: str, target: Path, licence: str | None = None
     files |= {shared: (_SERVER / shared).read_bytes() for shared in _SHARED}
     files |= {WASM.name: WASM.read_bytes(), "model.lf": model_file.encode(artifact, name, licence)}
     files[_SERVICE_WORKER] = _service_worker(files)
-    try:
-        with atomic.directory(target) as folder:
-            for file, content in files.items():
-                (folder / file).write_bytes(content)
-    except OSError as error:
-        raise ArtifactError(f"{target} cannot be written ({error}): choose another output") from error
+    with writing(target, kind=ArtifactError), atomic.directory(target) as folder:
+        for file, content in files.items():
+            (folder / file).write_bytes(content)
 
 
 def _service_worker(files: dict[str, bytes]) -> bytes:

@@ -56,7 +56,7 @@ def test_a_recogniser_decodes_with_the_directory(directory: Path) -> None:
     decoder = recognizer.decoder(lm=directory)
     assert decoder.config.alpha == 0.5
     assert decoder.fusion is not None
-    assert "TEA" in decoder.fusion._lm
+    assert "TEA" in decoder.fusion.lm
 
 
 def test_a_checkpoint_without_one_names_none(directory: Path, tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def added_token(content: str, mark: bool = True) -> dict[str, Any]:
 def by_transformers(oracle: Any, delimiter: str | None, ids: list[int], count: int) -> str:
     """The text that transformers decodes, in which special tokens write nothing, as blanks do."""
     oracle._word_delimiter_token = delimiter  # which version 5.23 forgets when it loads the files
-    special = (set(oracle.all_special_tokens) | tokenizer._NEVER_TEXT) - {oracle._word_delimiter_token}
+    special = (set(oracle.all_special_tokens) | tokenizer.NEVER_TEXT) - {oracle._word_delimiter_token}
     blank = oracle.convert_tokens_to_ids(oracle.pad_token)
     silent = [
         blank if index >= count or oracle.convert_ids_to_tokens(index) in special else index for index in ids

@@ -25,7 +25,7 @@ from littlefoot.bench import compare, energy, macs, report, table, worker
 from littlefoot.bench.entries import Entry
 from littlefoot.bench.process import EntryError, Process
 from littlefoot.bench.runner import BenchSettings, Row
-from littlefoot.bench.summary import _roofline_share
+from littlefoot.bench.summary import roofline_share
 from littlefoot.errors import ConfigError, LittlefootError
 from littlefoot.evaluate import statistics
 from littlefoot.runtime import graph
@@ -198,10 +198,10 @@ def test_pairs_tell_what_separate_intervals_would_not() -> None:
 def test_the_share_of_the_peak_is_that_of_the_same_operations_only(tmp_path: Path) -> None:
     row = Row(Entry("littlefoot", "x", "x"), tmp_path, precision="f32", times={(10.0, 1): [[0.5]]})
     counts, peaks = {"int8": 10**9, "rest": 10**9}, {"int8": 1e11, "f32": 2e10}
-    share = _roofline_share(row, counts, peaks, BenchSettings())
+    share = roofline_share(row, counts, peaks, BenchSettings())
     assert share == pytest.approx((2e9 / 1e11 + 2e9 / 2e10) / 0.5)
     tables = replace(row, kernels="avx2", times={(10.0, 1): [[0.05]]})  # twice as fast as any multiplication
-    assert _roofline_share(tables, counts, peaks, BenchSettings()) is None
+    assert roofline_share(tables, counts, peaks, BenchSettings()) is None
 
 
 # The worker and its process
@@ -259,7 +259,7 @@ def test_a_model_answers_from_a_process_of_its_own(model: Path, tmp_path: Path) 
         with pytest.raises(EntryError, match=r"FileNotFoundError.*missing\.npy"):
             process.ask("turn", path=str(tmp_path / "missing.npy"))
         assert process.ask("turn", path=str(tmp_path / "clip.npy"))["seconds"] > 0  # and it goes on
-        os.kill(process._process.pid, signal.SIGSEGV)
+        os.kill(process.pid, signal.SIGSEGV)
         with pytest.raises(EntryError, match=r"ended during 'turn' \(SIGSEGV\)"):
             process.ask("turn", path=str(tmp_path / "clip.npy"))
 
@@ -282,7 +282,7 @@ def test_delays_of_a_stream_are_counted_from_the_first_word(monkeypatch: pytest.
         def finish(self) -> SimpleNamespace:
             return SimpleNamespace(text="", final=[SimpleNamespace(start=0.2, text="A")])
 
-    found = worker._delays(Stream(), np.zeros(16_000, np.float32))
+    found = worker.delays(Stream(), np.zeros(16_000, np.float32))
     assert found["first_partial"] == pytest.approx(0.3, abs=0.05)
     assert 0 <= found["finalisation"] < 0.05
 
@@ -292,7 +292,7 @@ def test_delays_of_a_stream_are_counted_from_the_first_word(monkeypatch: pytest.
 
 @pytest.fixture
 def no_rapl(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(energy, "_has_rapl", lambda: False)
+    monkeypatch.setattr(energy, "has_rapl", lambda: False)
 
 
 @pytest.mark.usefixtures("no_rapl")
@@ -316,7 +316,7 @@ def test_energy_is_estimated_only_where_the_power_is_known(
     pytest.importorskip("codecarbon")
     monkeypatch.setattr(machine, "threads", lambda: 4)
     monkeypatch.setattr(energy, "is_virtual", lambda: virtual)
-    monkeypatch.setattr(energy, "_tdp_of_table", lambda: in_table)
+    monkeypatch.setattr(energy, "tdp_of_table", lambda: in_table)
     source = energy.find(tdp)
     assert source.kind == kind
     assert says in source.detail
@@ -334,9 +334,9 @@ def test_without_codecarbon_energy_is_unavailable(monkeypatch: pytest.MonkeyPatc
 def test_an_unknown_processor_has_no_power(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("codecarbon")
     monkeypatch.setattr(machine, "processor", lambda: "Nobody's Processor 1")
-    assert energy._tdp_of_table() is None
+    assert energy.tdp_of_table() is None
     monkeypatch.setattr(machine, "processor", lambda: "AMD EPYC 7763")
-    assert energy._tdp_of_table() == 280
+    assert energy.tdp_of_table() == 280
 
 
 def test_measured_energy_is_the_processors(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -430,7 +430,7 @@ def test_with_features_in_a_cache_no_recording_is_read(
     teacher: Artifact, tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[Path] = []
-    monkeypatch.setattr(TrainingSet, "_audio", listening(read, TrainingSet._audio))
+    monkeypatch.setattr(TrainingSet, "audio", listening(read, TrainingSet.audio))
     train = settings(steps=3, freeze_front_end=True, loaders=0)
     for cache_top_k in (None, 4):
         read.clear()

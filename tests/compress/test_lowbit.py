@@ -42,7 +42,8 @@ from littlefoot.compress.fake_quant import (
     weight_levels,
 )
 from littlefoot.compress.gptq import round_groups
-from littlefoot.compress.lowbit import LowbitConfig, convert, lowbit, make_plan, near_gptq, prepare
+from littlefoot.compress.lowbit import LowbitConfig, convert, lowbit, make_plan, prepare
+from littlefoot.compress.lowbit_layers import near_gptq
 from littlefoot.compress.methods import StepContext
 from littlefoot.compress.mixed import kl_divergence
 from littlefoot.compress.rounding import input_scale

@@ -144,12 +144,9 @@ def seen(rows: np.ndarray) -> LayerInput:
 
 def plain(layer_input: LayerInput, weights: dict[str, np.ndarray]) -> float:
     """The error of the range that was seen, without cutting or smoothing."""
-    stacked = np.concatenate([weights[f"{name}.weight"] for name in layer_input.layers])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rounding, "CLIP_RATIOS", (1.0,))
-        return rounding._best_range(
-            layer_input.rows, stacked, float(layer_input.low.min()), float(layer_input.high.max()), None
-        ).error
+        return rounding.fit(layer_input, weights, smooth=False).error
 
 
 @given(seed=st.integers(0, 1000), outlier=st.sampled_from([1.0, 30.0, 1000.0]), linear=st.booleans())
@@ -209,7 +206,7 @@ def test_the_product_that_is_fitted_is_that_of_the_convolution(groups: int) -> N
     expected = torch.nn.functional.conv1d(
         torch.from_numpy(windows), torch.from_numpy(weight), groups=groups
     )  # (5, 12, 1)
-    found = rounding._product(windows, weight)  # (groups, 5, 12 / groups)
+    found = rounding.product(windows, weight)  # (groups, 5, 12 / groups)
     np.testing.assert_allclose(
         found.transpose(1, 0, 2).reshape(5, 12) if groups > 1 else found.reshape(5, 12),
         expected[:, :, 0].numpy(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import math
@@ -11,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import Run
@@ -18,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from littlefoot.decode.arpa import write_arpa
-from littlefoot.decode.ngram import BEGIN, END, SPECIAL, UNKNOWN, NGram, estimate
+from littlefoot.decode.ngram import BEGIN, END, SPECIAL, UNKNOWN, estimate
 from littlefoot.errors import ConfigError, LittlefootError
 
 Gram = tuple[str, ...]
@@ -274,19 +276,18 @@ def test_kenlm_reads_the_same_model(order: int, prune: Sequence[int], tmp_path: 
         assert scores == pytest.approx(expected, abs=1e-5)
 
 
-def test_a_file_that_cannot_be_finished_leaves_the_old_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_cannot_be_finished_leaves_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "model.arpa"
     write_arpa(estimate(SENTENCES, 1), path)
     old = path.read_bytes()
 
-    def full(model: NGram) -> list[str]:
-        raise OSError("no space left")
+    class Full(tuple[str, ...]):
+        def __getitem__(self, index: Any) -> Any:
+            raise OSError("no space left")
 
-    monkeypatch.setattr("littlefoot.decode.arpa._arpa", full)
+    model = estimate(SENTENCES, 2)
     with pytest.raises(LittlefootError, match=r"model\.arpa cannot be written"):
-        write_arpa(estimate(SENTENCES, 2), path)
+        write_arpa(dataclasses.replace(model, tokens=Full(model.tokens)), path)
     assert path.read_bytes() == old
     assert list(tmp_path.glob(".model.arpa*")) == []
 

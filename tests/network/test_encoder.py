@@ -11,8 +11,6 @@ from families import FULL_SIZE, speechlike
 from hypothesis import given
 from hypothesis import strategies as st
 from oracle import VARIANTS, Oracle, build, padded, tiny
-from transformers.models.sew_d.modeling_sew_d import make_log_bucket_position
-from transformers.models.wavlm.modeling_wavlm import WavLMAttention
 
 from littlefoot.network.distances import distance_rows, relative_buckets
 from littlefoot.network.encoder import EncoderOutput, encode
@@ -154,6 +152,8 @@ def test_buckets_of_published_models(num_buckets: int, limit: int) -> None:
 
 
 def check_buckets(num_buckets: int, limit: int) -> None:
+    from transformers.models.wavlm.modeling_wavlm import WavLMAttention  # takes seconds to import
+
     attention = WavLMAttention(8, 2, num_buckets=num_buckets, max_distance=limit)
     distances = np.arange(-3 * limit, 3 * limit + 1)
     expected = attention._relative_positions_bucket(torch.from_numpy(distances)).numpy()
@@ -164,6 +164,8 @@ def check_buckets(num_buckets: int, limit: int) -> None:
 
 @pytest.mark.parametrize(("buckets", "limit"), [(256, 512), (8, 24), (16, 16), (32, 512)])
 def test_rows_of_distances_are_those_of_transformers(buckets: int, limit: int) -> None:
+    from transformers.models.sew_d.modeling_sew_d import make_log_bucket_position  # takes seconds to import
+
     distances = np.arange(-3 * limit, 3 * limit + 1)
     found = make_log_bucket_position(torch.from_numpy(distances), buckets, limit).long()
     expected = (found + buckets).clamp(0, 2 * buckets - 1).numpy()

@@ -29,7 +29,7 @@ from littlefoot.plan.build import Builder, speeds
 from littlefoot.plan.candidates import TRAINED, Candidate, candidates, frames_of, written
 from littlefoot.plan.judge import Errors, Judge, count_errors, some
 from littlefoot.plan.outcome import Made, Plan, excess_of, verified
-from littlefoot.plan.planner import Planner, SearchSettings
+from littlefoot.plan.planner import Planner, SearchSettings, ranked
 from littlefoot.plan.search import RUNGS, extrapolate, halve, wer_of
 from littlefoot.plan.sizes import SLACK, rough_bytes
 from littlefoot.plan.survey import Option, survey
@@ -328,13 +328,12 @@ class TestChoice:
             teacher, "x", replace(target, wer=None), None, [], tmp_path / "plan", SearchSettings(), print
         )
 
-    def test_the_nearest_is_that_which_misses_least(self, teacher: Artifact, tmp_path: Path) -> None:
+    def test_the_nearest_is_that_which_misses_least(self) -> None:
         target = parse("1.5MB")
-        planner = self.planner(teacher, target, tmp_path)
         large = self.plan("large", target, 9_000_000, 0.11)
         near = self.plan("near", target, 1_600_000, 0.3)
         fits = self.plan("fits", target, 1_400_000, 0.5)
-        assert [p.option.candidate.precision for p in planner._first_plans([large, near, fits])] == [
+        assert [p.option.candidate.precision for p in ranked([large, near, fits], target)] == [
             "fits",
             "near",
             "large",
@@ -444,9 +443,7 @@ class TestSurvey:
         target = parse("80kB, 5x")
         told: list[str] = []
         builder = Builder(deep_teacher, manifest.index(tones))
-        few = [
-            c for c in candidates(deep_teacher.config) if c.shape in ("", "2 of 4 layers", "1 of 4 layers")
-        ]
+        few = [c for c in candidates(deep_teacher.config) if c.shape in ("", "2 of 4 layers")]
         options = survey(builder, few, target, 1, told.append)
         sizes = [option.figures.bytes for option in options]
         assert sizes == sorted(sizes, reverse=True)
@@ -558,6 +555,21 @@ def enough(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planning, "ENOUGH_SECONDS", 1.0)
 
 
+def only(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Leave these of the candidates."""
+
+    def left(*arguments: Any) -> list[Candidate]:
+        return [candidate for candidate in candidates(*arguments) if candidate.name in names]
+
+    monkeypatch.setattr(planning, "candidates", left)
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One candidate that needs no training, and one that does."""
+    only(monkeypatch, "all of it, int8", "2 of 4 layers, int8")
+
+
 class TestCommand:
     def test_a_target_without_training(self, run: Run, saved: Path, tones: Path, tmp_path: Path) -> None:
         out = tmp_path / "out"
@@ -571,6 +583,7 @@ class TestCommand:
         assert made.config.littlefoot.plan.to_dict() == record
         assert "## Made for 300kB" in made.card
 
+    @pytest.mark.usefixtures("few")
     def test_it_needs_no_speech_where_errors_are_no_matter(
         self, run: Run, saved: Path, tmp_path: Path
     ) -> None:
@@ -580,7 +593,7 @@ class TestCommand:
         assert refused.code == 2
         assert "--data" in refused.err
 
-    @pytest.mark.usefixtures("enough")
+    @pytest.mark.usefixtures("enough", "few")
     def test_nothing_is_trained_where_what_needs_no_training_is_as_good(
         self, run: Run, saved: Path, tones: Path, tmp_path: Path
     ) -> None:
@@ -589,7 +602,7 @@ class TestCommand:
         assert "of words wrong" in result.err
         assert "trials" not in result.err
 
-    @pytest.mark.usefixtures("enough")
+    @pytest.mark.usefixtures("enough", "few")
     def test_without_pytorch_only_what_needs_no_training(
         self, run: Run, saved: Path, tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -679,6 +692,7 @@ class TestCommand:
     def test_a_full_disk_is_noticed_before(
         self, teacher: Artifact, tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        only(monkeypatch, "1 of 2 layers, int8")
         usage = shutil.disk_usage(tmp_path)
         monkeypatch.setattr(planning.shutil, "disk_usage", lambda path: usage._replace(free=1000))
         planner = Planner(

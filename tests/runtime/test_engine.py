@@ -44,13 +44,13 @@ def artifact() -> Artifact:
 def compiled(monkeypatch: pytest.MonkeyPatch) -> list[Artifact]:
     """The artifacts that were compiled rather than taken from the cache."""
     seen: list[Artifact] = []
-    original = openvino._compile
+    original = graph.build_part
 
-    def counted(artifact: Artifact, options: dict[str, Any], part: Part) -> Any:
+    def counted(artifact: Artifact, part: Part) -> graph.Graph:
         seen.append(artifact)
-        return original(artifact, options, part)
+        return original(artifact, part)
 
-    monkeypatch.setattr(openvino, "_compile", counted)
+    monkeypatch.setattr(graph, "build_part", counted)
     return seen
 
 

@@ -174,7 +174,7 @@ def test_weights_beyond_the_limit_of_protobuf_go_to_a_file_beside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     oracle, path = wide(), tmp_path / "model.onnx"
-    monkeypatch.setattr(graph, "_PROTOBUF_LIMIT", 1000)
+    monkeypatch.setattr(graph, "PROTOBUF_LIMIT", 1000)
     graph.build(oracle.artifact).save(path)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["model.onnx", "model.onnx.data"]
     assert path.stat().st_size < (tmp_path / "model.onnx.data").stat().st_size

@@ -443,7 +443,7 @@ def test_models_give_the_logits_of_their_expansion(settings: dict[str, Any]) -> 
             engine = create(model, "openvino", 2, "f32", cached=False, kernels=kernels)
             assert isinstance(engine, native.NativeEngine)
             assert engine.kernels == kernels
-            assert (engine._embedding is None) == (positions < 32)
+            assert (engine.embedding is None) == (positions < 32)
             assert (engine.name == "native") == (max(positions, front_end) < 32)
             assert difference(engine.run(waveform), expected) < (0.02 if half else 0.001)
 

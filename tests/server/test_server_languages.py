@@ -53,8 +53,8 @@ def test_few_languages_stay_loaded(mms: Path) -> None:
     fifth = models.find("mms", "nld")
     assert models.find("mms", "eng") is first  # in use
     assert models.find("mms", "nld") is fifth
-    assert others[0] not in models._in_languages.values()
-    for model in models._in_languages.values():
+    assert others[0] not in models.in_languages.values()
+    for model in models.in_languages.values():
         model.users += 1
     with pytest.raises(ApiError) as refused:
         models.find("mms", "swe")

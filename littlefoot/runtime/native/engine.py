@@ -191,12 +191,12 @@ class NativeEngine(Engine):
 
     def __init__(self, features: Engine, embedding: Engine | None, program: Program) -> None:
         self.name, self.kernels = (embedding or features).name, program.kernels
-        self._features, self._embedding, self._program = features, embedding, program
+        self.features, self.embedding, self._program = features, embedding, program
 
     def run(self, waveform: Array) -> Array:
-        x = self._features.run(waveform)
-        if self._embedding is not None:
-            x = self._embedding.run(x)
+        x = self.features.run(waveform)
+        if self.embedding is not None:
+            x = self.embedding.run(x)
         return self._program.run(x)
 
 
@@ -236,14 +236,14 @@ class SlicedFrontEnd(Engine):
     """
 
     def __init__(self, features: Engine, config: ModelConfig) -> None:
-        self.name, self._features, self._config = features.name, features, config
+        self.name, self.features, self._config = features.name, features, config
         self._slice = None if config.norm_over_time else max(1, round(SLICE / config.feature_stride))
 
     def run(self, waveform: Array) -> Array:
         """Compute features (F, C) of a waveform (T,)."""
         stride, frames = self._config.feature_stride, self._config.feature_frames(len(waveform))
         if self._slice is None or frames <= self._slice:
-            return self._features.run(waveform)
+            return self.features.run(waveform)
         slices = [
             waveform[
                 first * stride : (min(first + self._slice, frames) - 1) * stride
@@ -251,4 +251,4 @@ class SlicedFrontEnd(Engine):
             ]
             for first in range(0, frames, self._slice)
         ]
-        return np.concatenate([self._features.run(part) for part in slices])
+        return np.concatenate([self.features.run(part) for part in slices])

@@ -39,6 +39,7 @@ from littlefoot.runtime.native.layers import Array
 from littlefoot.runtime.native.steps import Host
 from littlefoot.runtime.native.unsupported import UnsupportedError
 from littlefoot.system import atomic
+from littlefoot.system.outputs import writing
 
 MAGIC = b"\x89LFM\r\n\x1a\n"
 VERSION = 1
@@ -63,11 +64,8 @@ def save(artifact: Artifact, name: str, target: Path, licence: str | None = None
         ArtifactError: the file cannot be written.
     """
     content = encode(artifact, name, licence)
-    try:
-        with atomic.file(target) as path:
-            path.write_bytes(content)
-    except OSError as error:
-        raise ArtifactError(f"{target} cannot be written ({error}): choose another output") from error
+    with writing(target, kind=ArtifactError), atomic.file(target) as path:
+        path.write_bytes(content)
 
 
 def encode(artifact: Artifact, name: str, licence: str | None = None) -> bytes:
