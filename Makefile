@@ -4,7 +4,7 @@ SETUP = pyproject.toml constraints.txt Makefile
 # Where venv puts programs.
 BIN = $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
-.PHONY: test test-all attack attack-long attack-kills attack-api endurance lint docs demo bench speed results samples clean
+.PHONY: test test-all attack attack-long attack-kills attack-api endurance lint docs demo web-demo wasm fuzz bench family speed results samples clean
 
 # A worker for each core. The tests of a file stay together, since they share what is slow to make; libraries that
 # would start a thread for each core start one.
@@ -51,11 +51,32 @@ docs: .venv/stamp
 demo: .venv-demo/stamp
 	.venv-demo/$(BIN)/littlefoot demo
 
+# The page that recognises in the browser, with the bundled streaming model, at http://127.0.0.1:8000.
+web-demo: .venv-demo/stamp
+	rm -rf build/web-demo
+	.venv-demo/$(BIN)/littlefoot export littlefoot-en-live -o build/web-demo --to web
+	.venv-demo/$(BIN)/python -m http.server 8000 --bind 127.0.0.1 --directory build/web-demo
+
+# The C library for that page; needs Debian's emscripten. Commit what it writes.
+wasm:
+	$(PYTHON) scripts/build_wasm.py
+
+# Damaged model files for the C library's reader and streams, under the sanitizers; needs clang. A fault ends it, and
+# leaves the file that shows it in build/fuzz.
+FUZZ_SECONDS ?= 600
+fuzz: .venv/stamp
+	PYTHONPATH=tests/support .venv/$(BIN)/python tests/attack/fuzz.py build/fuzz --seconds $(FUZZ_SECONDS)
+
 # All bundled models in one table, on the test sets where they are at hand.
 DATA ?= ../shared/data
 SETS = $(wildcard $(DATA)/*/manifest.tsv)
 bench: .venv/native
 	.venv/$(BIN)/littlefoot bench $(SETS:%=--data %) --json runs/bench.json --html runs/bench.html
+
+# The bundled models again from littlefoot-en, and their errors: about 380 hours of speech to train on, half a day on
+# two processor cores. What is there already is not made again; scripts/family.py has options.
+family: .venv/native
+	.venv/$(BIN)/python scripts/family.py --data $(DATA)
 
 # Our engines against others, on random weights of known sizes.
 speed: .venv/native
@@ -80,11 +101,11 @@ samples: .venv/stamp
 
 .venv/stamp: $(SETUP)
 	$(PYTHON) -m venv --clear .venv
-	.venv/$(BIN)/pip install --quiet -c constraints.txt -e ".[train,onnxruntime,bench,media,vad,serve,scale,normalize,docs,dev]"
+	.venv/$(BIN)/pip install --quiet -c constraints.txt -e ".[standard,train,onnxruntime,bench,media,vad,serve,wyoming,scale,normalize,docs,dev]"
 	touch $@
 
 # The native kernels, where there is a C++ compiler; their tests say why they are skipped where there is none.
-.venv/native: .venv/stamp $(wildcard native/*.* native/src/* native/littlefoot_native/*.py)
+.venv/native: .venv/stamp $(wildcard native/*.* native/include/* native/src/* native/src/lib/* native/littlefoot_native/*.py)
 	@if command -v c++ g++ clang++ > /dev/null; then \
 		.venv/$(BIN)/pip install --quiet ./native; \
 	else \
@@ -103,7 +124,7 @@ samples: .venv/stamp
 
 .venv-demo/stamp: $(SETUP)
 	$(PYTHON) -m venv --clear .venv-demo
-	.venv-demo/$(BIN)/pip install --quiet -c constraints.txt -e .
+	.venv-demo/$(BIN)/pip install --quiet -c constraints.txt -e ".[standard]"
 	touch $@
 
 clean:

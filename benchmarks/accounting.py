@@ -12,7 +12,8 @@ from __future__ import annotations
 import math
 
 from littlefoot.network.config import ModelConfig
-from littlefoot.network.inventory import Part, inventory
+from littlefoot.network.inventory import inventory
+from littlefoot.network.layers import Part
 from littlefoot.network.weights import expected_weights, packable
 
 PAPER_PARAMETERS = 92_210_000

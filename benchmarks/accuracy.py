@@ -47,7 +47,7 @@ def measure(model: Artifact, data: Path, split: str) -> Evaluation:
 
 
 def table(results: list[Evaluation], split: str) -> str:
-    """A row for each set: rates with 95 % intervals in full precision and in 8 bits."""
+    """Return a row for each set: rates with 95 % intervals in full precision and in 8 bits."""
     full, small = results
     lines = [
         f"| {split} set | words | WER %, full | WER %, int8 | CER %, full | CER %, int8 |",

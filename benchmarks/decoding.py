@@ -28,13 +28,14 @@ from accuracy import percent, wer
 import littlefoot
 from littlefoot.audio import SAMPLE_RATE, manifest, reading
 from littlefoot.audio.manifest import Utterance
-from littlefoot.decode.align import word_times
+from littlefoot.decode.align import align
 from littlefoot.decode.arpa import write_arpa
 from littlefoot.decode.beam import BeamConfig, BeamDecoder
 from littlefoot.decode.greedy import greedy
 from littlefoot.decode.hotwords import DEFAULT_WEIGHT
 from littlefoot.decode.lexicon import Lexicon
 from littlefoot.decode.ngram import estimate
+from littlefoot.decode.spans import words
 from littlefoot.evaluate.metrics import evaluate, normalize_text, slot_word_recall, slot_words
 from littlefoot.runtime.recognizer import Recognizer
 
@@ -107,7 +108,7 @@ def decode(recognizer: Recognizer, logits: np.ndarray, decoder: BeamDecoder | No
 
 
 def errors(recognizer: Recognizer, heard: list[Heard], decoders: dict[str, BeamDecoder | None]) -> str:
-    """A row for each decoder: WER on each set, slot words, times real time of decoding alone."""
+    """Return a row for each decoder: WER on each set, slot words, times real time of decoding alone."""
     sets = sorted({h.utterance.set_name for h in heard})
     others = f"all but {SLOTS}"
     lines = [
@@ -152,7 +153,7 @@ def tune(recognizer: Recognizer, heard: list[Heard], words: Path, characters: Pa
 
 
 def times(recognizer: Recognizer, digits: list[Utterance]) -> str:
-    """How far word times of forced alignment and of the search are from the truth (medians)."""
+    """Compare the word times of forced alignment and of the search with the true ones (medians)."""
     frame = recognizer.config.frame_ms / 1000
     vocabulary = recognizer.vocabulary
     decoder = BeamDecoder(vocabulary, frame, lexicon=Lexicon({u.text for u in digits}, vocabulary))
@@ -164,7 +165,7 @@ def times(recognizer: Recognizer, digits: list[Utterance]) -> str:
         forced, found, between = [], [], []
         for waveform, text, true in in_a_row(digits, pauses):
             logits = recognizer.logits(waveform)
-            aligned = word_times(logits, vocabulary.encode(text), vocabulary, frame)
+            aligned = words(align(logits, vocabulary.encode(text), vocabulary), vocabulary, frame)
             forced += [(a.start - start, a.end - end) for a, (start, end) in zip(aligned, true, strict=True)]
             search = decoder.start()
             search.feed(logits)

@@ -1,4 +1,4 @@
-"""How many seconds of speech distillation takes per second, by what a student shares with its teacher.
+"""Measure the seconds of speech per second of distillation, for students that share parts of their teacher.
 
     python benchmarks/distilling.py littlefoot-en ../shared/data/coffee --layers 3 --rounds 3
 

@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def start(options: argparse.Namespace, out: Path, on: str, workers: int) -> subprocess.Popen[str]:
-    """The command, its results on a pipe."""
+    """Start the command with its results on a pipe."""
     command = [sys.executable, "-m", "littlefoot", "label", options.model, *options.manifests, "-o", str(out)]
     command += ["--json", "--workers", str(workers), "--shard-rows", str(options.shard_rows)]
     command += ["--split", options.split] if options.split else []
@@ -99,7 +99,7 @@ def speed(options: argparse.Namespace, folder: Path) -> None:
 
 
 def deaths(options: argparse.Namespace, folder: Path) -> None:
-    """A worker that is killed, a driver that is killed: what is heard again, and whether anything differs."""
+    """Kill a worker and a driver; count the recordings that are transcribed again, and the differences."""
     whole = folder / "whole"
     rows = result(start(options, whole, "processes", 2))["rows"]
     print(f"{rows} recordings, shards of {options.shard_rows}, 2 workers; killed when half of them were done")
@@ -111,7 +111,7 @@ def deaths(options: argparse.Namespace, folder: Path) -> None:
             process = start(options, out, on, 2)
             until(lambda out=out, rows=rows: done(out) >= rows / options.shard_rows / 2)
             if who == "a worker":
-                time.sleep(0.3)  # between two shards nobody would miss it
+                time.sleep(0.3)  # between two shards the worker would not be missed
                 workers_of(process)[0].kill()
                 found, again = result(process), "-"
             else:
@@ -133,7 +133,7 @@ def finished(out: Path) -> list[Path]:
 
 
 def done(out: Path) -> int:
-    """How many."""
+    """Return the number of finished shards."""
     return len(finished(out))
 
 

@@ -34,7 +34,7 @@ from process import run
 import littlefoot
 from littlefoot.audio import SAMPLE_RATE, manifest, reading, vad
 from littlefoot.audio.manifest import Utterance
-from littlefoot.audio.vad.stretches import StretchConfig, stretches
+from littlefoot.audio.vad.segments import SegmentConfig, speech_segments
 from littlefoot.evaluate.metrics import evaluate
 from littlefoot.runtime import recognizer as recognition
 
@@ -52,7 +52,7 @@ class Recording(NamedTuple):
     """(T,)"""
     text: str
     digits: dict[int, tuple[float, float]]
-    """Which words of the text are digits -> begin and end in seconds."""
+    """Begin and end, in seconds, of the words that are digits, by their index in the text."""
 
 
 def main() -> None:
@@ -133,7 +133,7 @@ def pink(length: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def a_sound(rng: np.random.Generator) -> np.ndarray:
-    """A knock, a hum or a chord that is no speech, about as loud as speech."""
+    """Return a knock, a hum or a chord, about as loud as speech."""
     kind = rng.integers(3)
     seconds = (0.15, 3.0, 2.0)[kind]
     clock = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
@@ -196,12 +196,12 @@ def detectors(recognizer: recognition.Recognizer, data: Path, split: str) -> str
     return table
 
 
-def heard(made: list[Recording], name: str, stride: int, config: StretchConfig | None = None) -> float:
+def heard(made: list[Recording], name: str, stride: int, config: SegmentConfig | None = None) -> float:
     """Seconds that a detector passes on."""
     return sum(
         len(piece.samples) / SAMPLE_RATE
         for recording in made
-        for piece in stretches([recording.waveform], vad.create(name), stride, config)
+        for piece in speech_segments([recording.waveform], vad.create(name), stride, config)
     )
 
 
@@ -241,8 +241,8 @@ def tune(recognizer: recognition.Recognizer, data: Path, split: str) -> None:
             (0.5, 1.1),
             (0.5, 2.0),
         ):
-            config = StretchConfig(pad, pause)
-            recognition.stretches = functools.partial(stretches, config=config)
+            config = SegmentConfig(pad, pause)
+            recognition.speech_segments = functools.partial(speech_segments, config=config)
             found = [recognizer.transcribe(each.waveform, vad=name).text for each in made]
             share = heard(made, name, recognizer.config.stride, config) / total
             print(

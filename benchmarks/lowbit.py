@@ -2,7 +2,7 @@
 
     python benchmarks/lowbit.py [--seconds 10] [--rounds 9] [--threads 1] [--sizes-only]
 
-Weights are random, which is right for sizes and speed and says nothing of accuracy. Files are those of a
+Weights are random, which is sufficient for sizes and speed, but not for accuracy. Files are those of a
 whole artifact with its front end in 8 bits and its positional convolution in 4. Every round runs every
 model once; ratios are medians round by round. Needs the extra train.
 """
@@ -43,7 +43,7 @@ def base() -> Artifact:
 
 
 def lowbit(model: Artifact, inputs: list[LayerInput], bits: int) -> Artifact:
-    """As training would leave it."""
+    """Convert a model as after training."""
     config = LowbitConfig(bits=bits, positions=4, initialisation="nearest")
     plan = make_plan(model, inputs, config)
     return convert(prepare(model, inputs, plan, config).to_artifact(), plan, config)

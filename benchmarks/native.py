@@ -34,8 +34,9 @@ from speed import BASE, LARGE, noise, random_checkpoint
 from littlefoot import artifact as artifacts
 from littlefoot.artifact import Artifact, checkpoint
 from littlefoot.artifact.linear import EightBitWeight, PackedWeight, Rounding, StoredLayer, put, read
+from littlefoot.bench import quiet
 from littlefoot.compress.rounding import round_weight
-from littlefoot.network.inventory import WAVEFORM_LAYER
+from littlefoot.network.layers import WAVEFORM_LAYER
 from littlefoot.network.weights import packable
 from littlefoot.runtime import graph
 from littlefoot.runtime.openvino import openvino_core
@@ -72,7 +73,7 @@ def levels(bits: int) -> list[int]:
 
 
 def in_8_bits(full: Artifact) -> Artifact:
-    """A full-precision artifact in 8 bits, without calibration."""
+    """Convert a full-precision artifact to 8 bits, without calibration."""
     layers: dict[str, StoredLayer] = {}
     factors: dict[str, Any] = {}
     scale = np.array(0.04, np.float32)
@@ -90,7 +91,7 @@ def in_8_bits(full: Artifact) -> Artifact:
 
 
 def few_bits(quantized: Artifact, weight_bits: int, activation_bits: int) -> Artifact:
-    """An int8 artifact with fewer bits in its Transformer's linear layers. Says nothing about accuracy."""
+    """Return an int8 artifact with fewer bits in its Transformer's linear layers. Not for accuracy."""
     layers: dict[str, StoredLayer] = {}
     for name in packable(quantized.config):
         layer = read(name, quantized.weights)
@@ -124,7 +125,7 @@ def kernels(names: list[str], rounds: int) -> None:
     print("|---|---|---|---|" + "---|" * len(SHAPES))
     speeds: dict[tuple[Any, ...], list[str]] = {}
     for rows, columns, outputs in SHAPES:
-        contenders = {}
+        entries = {}
         out = np.zeros((rows, outputs), np.int32)
         for name in names:
             for bits, activation_bits, method in PRODUCTS:
@@ -133,10 +134,10 @@ def kernels(names: list[str], rounds: int) -> None:
                     packed, columns, bits, levels(bits), activation_bits, name, method
                 )
                 a = random.integers(0, 1 << activation_bits, (rows, columns)).astype(np.uint8)
-                contenders[name, bits, activation_bits, method] = (product, a)
-        times: dict[tuple[Any, ...], list[float]] = {key: [] for key in contenders}
+                entries[name, bits, activation_bits, method] = (product, a)
+        times: dict[tuple[Any, ...], list[float]] = {key: [] for key in entries}
         for _ in range(rounds):
-            for key, (product, a) in contenders.items():
+            for key, (product, a) in entries.items():
                 start = time.thread_time()
                 product.multiply(a, out)
                 times[key].append(time.thread_time() - start)
@@ -168,7 +169,7 @@ def model(folder: Path, rounds: int, seconds: float, threads: int) -> None:
     for weight_bits, activation_bits in MODELS:
         made = create(few_bits(quantized, weight_bits, activation_bits), "openvino", threads, cached=False)
         engines[f"W{weight_bits}A{activation_bits}, {made.kernels}"] = made
-    engines["of these, the front end"] = made._features  # type: ignore[attr-defined]
+    engines["of these, the front end"] = made.features  # type: ignore[attr-defined]
     _, quantized = prepared(REDUCED, folder / "reduced")
     for weight_bits, activation_bits in MODELS[:2]:
         made = create(few_bits(quantized, weight_bits, activation_bits), "openvino", threads, cached=False)
@@ -203,7 +204,7 @@ def resident() -> float:
 
 
 def load_and_measure(path: Path, threads: int) -> None:
-    """In a process of its own: print what loading, and a first and a second run of 10 s, add."""
+    """Print the memory that loading, and a first and a second run of 10 s, add to a new process."""
     import openvino
 
     opset = openvino.opset13
@@ -252,7 +253,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--busy", action="store_true", help="measure beside other programs too")
     arguments = parser.parse_args()
+    if not arguments.busy and arguments.what in ("kernels", "model"):
+        quiet.wait()
     if arguments.what == "kernels":
         kernels(arguments.kernels, arguments.rounds)
         return

@@ -1,4 +1,4 @@
-"""How far our logits are from those of transformers, for every family: the parity table of RESULTS.md.
+"""Compare our logits with those of transformers, for every family: the parity table of RESULTS.md.
 
     python benchmarks/parity.py          # tiny and full-size random weights
 
@@ -26,7 +26,7 @@ SECONDS = (0.1, 1.0, 10.0)
 
 
 def differences(family: str, **changes: object) -> dict[str, float]:
-    """The largest absolute difference for each way of running the model."""
+    """Return the largest absolute difference for each way of running the model."""
     oracle = build(family, **changes)
     model = CTCModel.from_artifact(oracle.artifact).eval()
 

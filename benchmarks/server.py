@@ -71,7 +71,7 @@ class Server:
         threading.Thread(target=self.process.stderr.read, daemon=True).start()
 
     def metrics(self) -> dict[str, float]:
-        """By name, summed over labels."""
+        """Read the metrics by name, summed over their labels."""
         connection = http.client.HTTPConnection(self.host, self.port)
         connection.request("GET", "/metrics")
         families = text_string_to_metric_families(connection.getresponse().read().decode())
@@ -88,7 +88,7 @@ class Server:
 
 @contextmanager
 def server(model: str, *arguments: str) -> Iterator[Server]:
-    """A server whose model is loaded."""
+    """Start a server, and yield it when its model is loaded."""
     started = Server(model, *arguments)
     try:
         _ask(started, [_form(_clip(0, 1.0))])
@@ -152,7 +152,7 @@ def memory(options: argparse.Namespace) -> None:
 
 
 def streams(options: argparse.Namespace) -> None:
-    """Live streams fed in real time: how late each message comes after the audio that it knows of."""
+    """Live streams fed in real time: the delay of each message after the audio that it covers."""
     with server(options.model) as running:
         cpu, began = running.cpu(), time.perf_counter()
         late = asyncio.run(_all_streams(running, options.count, options.seconds))
@@ -197,7 +197,7 @@ async def _stream(running: Server, number: int, seconds: float) -> list[float]:
 
 
 def _speech(start: int, seconds: float) -> np.ndarray:
-    """The bundled clips after another, over and over."""
+    """Join the bundled clips one after another, repeatedly."""
     clips = np.concatenate([read(path) for path in sorted(SAMPLES.glob("*.ogg"))])
     return np.roll(np.resize(clips, round(seconds * SAMPLE_RATE)), -start)
 

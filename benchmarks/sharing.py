@@ -30,6 +30,7 @@ from speed import LARGE, int8, noise
 from littlefoot import artifact as artifacts
 from littlefoot.artifact import Artifact, checkpoint
 from littlefoot.artifact.vocabulary import Vocabulary
+from littlefoot.bench import quiet
 from littlefoot.network.config import ModelConfig
 from littlefoot.network.weights import expected_weights
 from littlefoot.runtime.openvino import openvino_core
@@ -109,7 +110,7 @@ def resident() -> float:
 
 
 def measured_memory(path: str) -> None:
-    """In a process of its own: prints what loading a model adds, and what is added after a run of 10 s."""
+    """Print the memory that loading a model, and a run of 10 s, add to a new process."""
     openvino_core().available_devices  # noqa: B018  loads the plugins
     before = resident()
     recognizer = create(checkpoint.load(path), "openvino", 2)
@@ -145,7 +146,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--int8", action="store_true")
     parser.add_argument("--model", help="of depth; memory has its own processes measure one")
+    parser.add_argument("--busy", action="store_true", help="measure beside other programs too")
     arguments = parser.parse_args()
+    if not arguments.busy and arguments.what != "memory" and not arguments.model:
+        quiet.wait()
     if arguments.what == "depth":
         depth(arguments.model or "littlefoot-en", arguments.seconds, arguments.rounds, arguments.threads)
     elif arguments.model:

@@ -12,7 +12,7 @@ The last three are LARGE against students of it: Shrinking Bigfoot's four layers
 
 Every round runs every model once; a row shows the median time and the median of the ratios round by round
 against the first row. Other libraries take part if they are installed: pip install torch transformers nncf.
-Random weights are right for speed, which does not depend on them, and say nothing about accuracy.
+Random weights suffice for speed, which does not depend on them, but not for accuracy.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ import numpy as np
 
 from littlefoot.artifact import Artifact, checkpoint
 from littlefoot.audio import SAMPLE_RATE
+from littlefoot.bench import quiet
 from littlefoot.compress.calibration import collect
-from littlefoot.compress.distill import DistillConfig, outline
+from littlefoot.compress.distill import DistillConfig, infer_shape
 from littlefoot.compress.quantize import QuantizeConfig, quantize_static
 from littlefoot.compress.rounding import fit
 from littlefoot.compress.student import StudentConfig
@@ -59,23 +60,25 @@ STUB = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4, "in
 GROUP_FRONT = {**STUB, "num_conv_pos_embeddings": 4}
 LAYER_FRONT = {**GROUP_FRONT, "feat_extract_norm": "layer", "conv_bias": True}
 
-Contender = Callable[[], object]
+Entry = Callable[[], object]
 
 
 def geometry(student: StudentConfig) -> ModelConfig:
-    """The geometry of a student of LARGE."""
-    return outline(ModelConfig.from_dict({"model_type": "wav2vec2", **LARGE}), DistillConfig(student=student))
+    """Return the geometry of a student of LARGE."""
+    return infer_shape(
+        ModelConfig.from_dict({"model_type": "wav2vec2", **LARGE}), DistillConfig(student=student)
+    )
 
 
 def settings_of(student: StudentConfig) -> dict[str, Any]:
-    """The same, as transformers takes it."""
+    """Return the same geometry as a configuration of transformers."""
     made = geometry(student)
     names = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size", "conv_dim")
     return {**LARGE, **{name: getattr(made, name) for name in names}}
 
 
 def random_checkpoint(settings: dict[str, Any], directory: Path) -> Any:
-    """A random wav2vec 2.0 model in transformers, and saved where littlefoot can load it."""
+    """Make a random wav2vec 2.0 model in transformers, and save it for littlefoot."""
     import torch
     import transformers
 
@@ -99,9 +102,9 @@ def int8(artifact: Artifact) -> Artifact:
     return quantize_static(artifact, inputs, scales, QuantizeConfig())
 
 
-def ours(artifact: Artifact, quantized: Artifact, waveform: np.ndarray, threads: int) -> dict[str, Contender]:
+def ours(artifact: Artifact, quantized: Artifact, waveform: np.ndarray, threads: int) -> dict[str, Entry]:
     """Our engine in three precisions."""
-    contenders: dict[str, Contender] = {}
+    entries: dict[str, Entry] = {}
     for name, model, precision in (
         ("littlefoot int8, rest bf16", quantized, "bf16"),
         ("littlefoot int8, rest f32", quantized, "f32"),
@@ -109,11 +112,11 @@ def ours(artifact: Artifact, quantized: Artifact, waveform: np.ndarray, threads:
         ("littlefoot f32", artifact, "f32"),
     ):
         engine = create(model, "openvino", threads, precision)
-        contenders[name] = lambda engine=engine: engine.run(waveform)
-    return contenders
+        entries[name] = lambda engine=engine: engine.run(waveform)
+    return entries
 
 
-def peers(model: Any, waveform: np.ndarray, threads: int) -> dict[str, Contender]:
+def baselines(model: Any, waveform: np.ndarray, threads: int) -> dict[str, Entry]:
     """transformers on torch, OpenVINO with a traced export, and that quantized by NNCF."""
     import openvino
     import torch
@@ -125,7 +128,7 @@ def peers(model: Any, waveform: np.ndarray, threads: int) -> dict[str, Contender
         with torch.inference_mode():
             return model(batch).logits
 
-    contenders: dict[str, Contender] = {"transformers, torch f32": run_torch}
+    entries: dict[str, Entry] = {"transformers, torch f32": run_torch}
     core = openvino.Core()
     traced = openvino.convert_model(model, example_input=batch)
     traced.reshape({traced.input(0): list(batch.shape)})  # fixed shapes are its fastest form
@@ -145,32 +148,32 @@ def peers(model: Any, waveform: np.ndarray, threads: int) -> dict[str, Contender
             "INFERENCE_NUM_THREADS": threads,
         }
         request = core.compile_model(network, "CPU", settings).create_infer_request()
-        contenders[name] = lambda request=request: request.infer([waveform[None]], share_inputs=True)
-    return contenders
+        entries[name] = lambda request=request: request.infer([waveform[None]], share_inputs=True)
+    return entries
 
 
-def prepare(what: str, seconds: float, threads: int) -> dict[str, Contender]:
+def prepare(what: str, seconds: float, threads: int) -> dict[str, Entry]:
     """Prepare all models of a comparison, by name."""
     waveform = noise(seconds)
-    contenders: dict[str, Contender] = {}
+    entries: dict[str, Entry] = {}
     with tempfile.TemporaryDirectory() as directory:
         if what == "front-end":
             for name, settings in (("group norm", GROUP_FRONT), ("layer norm", LAYER_FRONT)):
                 random_checkpoint(settings, Path(directory) / name)
                 artifact = checkpoint.load(Path(directory) / name)
                 for kind, run in ours(artifact, int8(artifact), waveform, threads).items():
-                    contenders[f"{name}: {kind}"] = run
-            return contenders
+                    entries[f"{name}: {kind}"] = run
+            return entries
         model = random_checkpoint(LARGE if what == "large" else BASE, Path(directory) / what)
         artifact = checkpoint.load(Path(directory) / what)
         quantized = int8(artifact)
         before, after = (sum(w.nbytes for w in a.weights.values()) / 1e6 for a in (artifact, quantized))
         print(f"weights: {before:.1f} MB in float32, {after:.1f} MB in int8, {before / after:.2f}x smaller\n")
-        return {**ours(artifact, quantized, waveform, threads), **peers(model, waveform, threads)}
+        return {**ours(artifact, quantized, waveform, threads), **baselines(model, waveform, threads)}
 
 
-def prepare_student(what: str, seconds: float, threads: int) -> dict[str, Contender]:
-    """The LARGE architecture against a student of it."""
+def prepare_student(what: str, seconds: float, threads: int) -> dict[str, Entry]:
+    """Prepare the LARGE architecture and a student of it."""
     import torch
 
     torch.set_num_threads(threads)
@@ -180,12 +183,12 @@ def prepare_student(what: str, seconds: float, threads: int) -> dict[str, Conten
         teacher = checkpoint.load(Path(directory) / "teacher")
         random_checkpoint(settings_of(STUDENTS[what]), Path(directory) / "student")
         student = checkpoint.load(Path(directory) / "student")
-        contenders: dict[str, Contender] = {}
+        entries: dict[str, Entry] = {}
         sizes = {}
         for name, artifact in (("student", student), ("teacher", teacher)):
             quantized = int8(artifact)
             found = ours(artifact, quantized, waveform, threads)
-            contenders |= {f"{name}: {kind}": run for kind, run in found.items()}
+            entries |= {f"{name}: {kind}": run for kind, run in found.items()}
             sizes[name] = sum(w.nbytes for w in artifact.weights.values())
             sizes[f"{name}, int8"] = sum(w.nbytes for w in quantized.weights.values())
         for name, size in sizes.items():
@@ -197,14 +200,14 @@ def prepare_student(what: str, seconds: float, threads: int) -> dict[str, Conten
             with torch.inference_mode():
                 return model(batch).logits
 
-        return {**contenders, "teacher: transformers, torch f32": run_torch}
+        return {**entries, "teacher: transformers, torch f32": run_torch}
 
 
-def measure(contenders: dict[str, Contender], rounds: int) -> dict[str, list[float]]:
+def measure(entries: dict[str, Entry], rounds: int) -> dict[str, list[float]]:
     """Time each model in each round, after one round that does not count."""
-    times: dict[str, list[float]] = {name: [] for name in contenders}
+    times: dict[str, list[float]] = {name: [] for name in entries}
     for number in range(rounds + 1):
-        for name, run in contenders.items():
+        for name, run in entries.items():
             start = time.perf_counter()
             run()
             if number:
@@ -213,7 +216,7 @@ def measure(contenders: dict[str, Contender], rounds: int) -> dict[str, list[flo
 
 
 def report(times: dict[str, list[float]], seconds: float) -> str:
-    """A table; the ratio is time over the first row's time, so above 1 is slower than it."""
+    """Return a table. The ratio is the time divided by the first row's time; above 1 is slower."""
     first = next(iter(times.values()))
     lines = [
         "| model | seconds, median (min - max) | ratio to the first | x real time |",
@@ -233,12 +236,15 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--busy", action="store_true", help="measure beside other programs too")
     arguments = parser.parse_args()
+    if not arguments.busy:
+        quiet.wait()
     if arguments.what in STUDENTS:
-        contenders = prepare_student(arguments.what, arguments.seconds, arguments.threads)
+        entries = prepare_student(arguments.what, arguments.seconds, arguments.threads)
     else:
-        contenders = prepare(arguments.what, arguments.seconds, arguments.threads)
-    print(report(measure(contenders, arguments.rounds), arguments.seconds))
+        entries = prepare(arguments.what, arguments.seconds, arguments.threads)
+    print(report(measure(entries, arguments.rounds), arguments.seconds))
 
 
 if __name__ == "__main__":

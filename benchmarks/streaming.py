@@ -27,6 +27,7 @@ from speed import geometry, int8, noise
 from littlefoot.artifact import Artifact, checkpoint
 from littlefoot.audio import SAMPLE_RATE, manifest
 from littlefoot.audio.reading import read
+from littlefoot.bench import quiet
 from littlefoot.evaluate.metrics import evaluate
 from littlefoot.runtime.frames import ChunkedFrames
 from littlefoot.runtime.recognizer import Recognizer
@@ -56,7 +57,10 @@ def main() -> None:
     parser.add_argument("--chunks", type=int, nargs="*", default=[], help="frames decided at once")
     parser.add_argument("--split", default="test")
     parser.add_argument("--limit", type=int, help="recordings for delays")
+    parser.add_argument("--busy", action="store_true", help="measure beside other programs too")
     options = parser.parse_args()
+    if not options.busy and options.what in ("speed", "streams", "delays"):
+        quiet.wait()
     artifact = (
         s3(options.model, options.int8) if options.model.startswith("s3") else checkpoint.load(options.model)
     )
@@ -79,7 +83,7 @@ def s3(name: str, quantized: bool) -> Artifact:
 
 
 def recognizer(artifact: Artifact, threads: int, parallel: int = 1) -> Recognizer:
-    """With its stream engine."""
+    """Load a recogniser with its stream engine."""
     engine = create_stream(artifact, "openvino", threads, parallel=parallel)
     return Recognizer(artifact, create(artifact, "openvino", threads), lambda: engine)
 
@@ -172,7 +176,7 @@ def errors(artifact: Artifact, options: argparse.Namespace) -> None:
 
 
 def delays(artifact: Artifact, options: argparse.Namespace) -> None:
-    """How long after somebody begins to speak there is text, and after they end it is final.
+    """Measure the delays from the beginning of speech to the first text, and from its end to the final text.
 
     Recordings are followed by silence. Blocks come when a sound card would give them, and wait while the one
     before is computed. Begin and end are those of the segment's first and last word.
@@ -211,7 +215,7 @@ def delays_of(
 
 
 def latency(shared: Recognizer, chunk: int) -> str:
-    """A row's name."""
+    """Return a row's name."""
     return f"{1000 * shared.stream(chunk).latency_seconds:.0f} ms ({chunk} frames)"
 
 

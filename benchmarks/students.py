@@ -67,8 +67,8 @@ def main() -> None:
         artifacts[f"every k-th of {layers} layers, untrained"] = truncated(teacher, layers, "every_k")
     engines = {name: registry.create(a, threads=1) for name, a in artifacts.items()}
     waveform = noise(SECONDS)
-    contenders = {name: lambda e=e: e.run(waveform) for name, e in engines.items()}
-    times = clock(contenders, options.rounds)
+    entries = {name: lambda e=e: e.run(waveform) for name, e in engines.items()}
+    times = clock(entries, options.rounds)
     rows = [
         Row(name, a, evaluate(a, options.data, options.split), times[name]) for name, a in artifacts.items()
     ]
@@ -78,7 +78,7 @@ def main() -> None:
 
 
 def truncated(teacher: Artifact, layers: int, initialisation: str) -> Artifact:
-    """The teacher with some of its layers, otherwise as it is."""
+    """Return the teacher with some of its layers, otherwise unchanged."""
     from littlefoot.compress.student import StudentConfig, make_student
     from littlefoot.training.module import CTCModel
 
@@ -87,7 +87,7 @@ def truncated(teacher: Artifact, layers: int, initialisation: str) -> Artifact:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """A row for each model, in Markdown."""
+    """Return a row for each model, in Markdown."""
     teacher = rows[0]
     lines = [
         "| model | layers | parameters | MB | WER % | points lost | CER % | x real time, one thread "

@@ -1,4 +1,4 @@
-"""How many seconds of speech training takes per second, and how that grows with processes.
+"""Measure the seconds of speech per second of training, with one and several processes.
 
     python benchmarks/training.py recipes/littlefoot-en-first.yaml --rounds 3
 

@@ -1,7 +1,7 @@
 """Every error littlefoot raises on purpose.
 
 One tree, so that ``except LittlefootError`` catches all of them and nothing else. A message names
-the file or value, says what is wrong with it and what to do.
+the file or value, states what is wrong with it and what to do.
 """
 
 

@@ -8,9 +8,6 @@ option(FUZZ "The libFuzzer target for model files; needs Clang" OFF)
 
 set(CMAKE_CXX_VISIBILITY_PRESET hidden)
 set(CMAKE_VISIBILITY_INLINES_HIDDEN ON)
-set(lib_sources
-  src/lib/api.cpp src/lib/chunk_player.cpp src/lib/crc32.cpp src/lib/live.cpp src/lib/live_frames.cpp
-  src/lib/load.cpp src/lib/mapping.cpp src/lib/model.cpp src/lib/recording.cpp src/lib/vocabulary.cpp)
 
 function(configure_lib name)
   configure_target(${name})

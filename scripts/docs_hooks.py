@@ -94,7 +94,7 @@ def commands_reference() -> str:
     from littlefoot import cli
 
     sections = []
-    for name, command in _commands(typer.main.get_command(cli.app), "littlefoot"):
+    for name, command in commands(typer.main.get_command(cli.app), "littlefoot"):
         description, examples = _help(command)
         usage = " ".join([name, *filter(None, map(_usage, command.params)), "[OPTIONS]"])
         sections.append(f"## {name}\n\n{description}\n\n```text\n{usage}\n```\n")
@@ -107,10 +107,10 @@ def commands_reference() -> str:
     return "\n".join(sections)
 
 
-def _commands(group: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+def commands(group: Any, prefix: str) -> Iterator[tuple[str, Any]]:
     for name, command in group.commands.items():
         if hasattr(command, "commands"):
-            yield from _commands(command, f"{prefix} {name}")
+            yield from commands(command, f"{prefix} {name}")
         else:
             yield f"{prefix} {name}", command
 

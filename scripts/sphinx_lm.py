@@ -32,7 +32,7 @@ UNKNOWN = 1e-6
 
 
 def read(wheel: Path) -> NGram:
-    """The model of the words that are spelled with A to Z and apostrophes, in upper case.
+    """Read the model of the words that are spelled with A to Z and apostrophes, in upper case.
 
     N-grams of other words are left out, and what they had goes to shorter histories.
     """
@@ -74,8 +74,8 @@ class _Level(NamedTuple):
 
 
 def _trie(data: bytes) -> tuple[list[_Level], list[str]]:
-    """The levels, and the words."""
-    assert data.startswith(MAGIC), "this is no trie language model"
+    """Return the levels, and the words."""
+    assert data.startswith(MAGIC), "this is not a trie language model"
     place = len(MAGIC)
     order = data[place]
     counts = struct.unpack_from(f"<{order}I", data, place + 1)
@@ -117,7 +117,7 @@ def _unpack(data: bytes, widths: list[int], count: int) -> list[Integers]:
 
 
 def _tokens(words: list[str]) -> tuple[tuple[str, ...], Integers]:
-    """The tokens that are kept, and (W,) the number of each word among them, -1 where it is not kept."""
+    """Return the tokens that are kept, and the number of each word among them (W,), -1 if it is not kept."""
     replaced = set(SPOKEN.values())
     tokens = dict.fromkeys(SPECIAL, 0) | {token: number for number, token in enumerate(SPECIAL)}
     numbers = []

@@ -69,7 +69,7 @@ def main() -> None:
     (options.out / "audio").mkdir(parents=True, exist_ok=True)
     held_out = set(held_out_texts(options.exclude)) if options.exclude else set()
     lines = [line for line in options.texts.read_text(encoding="utf-8").splitlines() if line.strip()]
-    # A single word, such as a digit, is no secret.
+    # A single word, such as a digit, may occur in test texts too.
     texts = [line for line in lines if normalize_text(line) not in held_out or len(line.split()) == 1]
     if len(texts) < len(lines):
         print(f"{len(lines) - len(texts)} texts left out: they are in dev or test splits")

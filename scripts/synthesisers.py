@@ -29,7 +29,7 @@ class Voice:
     install: str
 
     def speak(self, text: str, speed: float = 1.0) -> Waveform:
-        """The text (any case) as (T,) float32 at 16 kHz; ``speed`` 1.25 is a quarter faster."""
+        """Speak a text (any case); return (T,) float32 at 16 kHz. ``speed`` 1.25 is a quarter faster."""
         return _SPEAK[self.program](self.name, text, speed)
 
 
@@ -66,7 +66,7 @@ def _espeak(voice: str, text: str, speed: float) -> Waveform:
 
 
 def _run(*command: str) -> Waveform:
-    """The sound file that a command writes to the path in its last argument."""
+    """Read the sound file that a command writes to the path in its last argument."""
     with tempfile.TemporaryDirectory() as directory:
         wave = str(Path(directory) / "speech.wav")
         subprocess.run([*command, wave], check=True)

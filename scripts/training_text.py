@@ -102,7 +102,7 @@ def split(text: str) -> Iterator[str]:
 
 
 def order(generator: random.Random) -> str:
-    """A coffee order."""
+    """Make up a coffee order."""
 
     def sometimes(words: tuple[str, ...], probability: float) -> list[str]:
         return [generator.choice(words)] if generator.random() < probability else []

@@ -53,7 +53,7 @@ def variables(data: bytes) -> dict[str, np.ndarray]:
 
 
 def encoder(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The encoder's tensors under the names of Hugging Face checkpoints."""
+    """Return the encoder's tensors under the names of Hugging Face checkpoints."""
     made = {}
 
     def put(name: str, source: str) -> None:

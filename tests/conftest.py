@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import pytest
+from filelock import FileLock
 from tones import learned, write_set
 
-from littlefoot import cli
+from littlefoot import artifact, cli
 from littlefoot.artifact import Artifact
 
 
@@ -23,13 +25,26 @@ def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def teacher(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     """A model that knows the tones."""
-    return learned(tones, tmp_path_factory.mktemp("teacher"))
+    return learned_once("teacher", tones, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def deep_teacher(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     """One of four layers."""
-    return learned(tones, tmp_path_factory.mktemp("teacher"), num_hidden_layers=4)
+    return learned_once("deep", tones, tmp_path_factory, num_hidden_layers=4)
+
+
+def learned_once(
+    name: str, tones: Path, tmp_path_factory: pytest.TempPathFactory, **changes: int
+) -> Artifact:
+    """Train a model, or load what another worker of pytest-xdist has trained."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # which the workers share
+    with FileLock(folder / f"{name}.lock"):
+        if (folder / name / "model").exists():
+            return artifact.load(folder / name / "model")
+        return learned(tones, folder / name, **changes)
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import typer
+import yaml
 
 from littlefoot import cli
 
@@ -79,6 +81,25 @@ def test_every_help_has_an_example_that_is_right(name: str, command: Any) -> Non
 def test_wrong_commands_are_found(command: str) -> None:
     with pytest.raises(Exception, match=r"No such option|valid integer|ear"):
         parse(command)
+
+
+def test_containers_run_commands_that_are_right() -> None:
+    image = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    (start,) = re.findall(r"^CMD (\[.*\])$", image, re.MULTILINE)
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))["services"]
+    commands = [json.loads(start), *(service["command"] for service in services.values())]
+    assert len(commands) == 3
+    for command in commands:
+        parse(shlex.join(["littlefoot", *command]))
+
+
+def test_containers_have_few_rights() -> None:
+    image = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    assert re.findall(r"^USER (.*)$", image, re.MULTILINE) == ["10001"]
+    assert "/healthz" in image.partition("HEALTHCHECK")[2]
+    for service in yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))["services"].values():
+        assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])
+        assert service["volumes"] == ["models:/models"]
 
 
 def test_links_lead_to_files_and_headings() -> None:

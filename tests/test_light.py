@@ -24,7 +24,7 @@ WITH_TORCH = (
     "littlefoot.compress.graft",
     "littlefoot.compress.head",
     "littlefoot.compress.lattices",
-    "littlefoot.compress.lesson",
+    "littlefoot.compress.distillation_settings",
     "littlefoot.compress.losses",
     "littlefoot.compress.lowbit",
     "littlefoot.compress.positions",

@@ -3,72 +3,16 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[1] / "littlefoot"
-
-ROOMS = (
-    "errors",
-    "system",
-    "audio",
-    "corpora",
-    "network",
-    "artifact",
-    "transcript",
-    "decode",
-    "runtime",
-    "",  # littlefoot itself, which gives users load
-    "evaluate",
-    "training",
-    "compress",
-    "plan",
-    "label",
-    "bench",
-    "server",
-    "cli",
-    "__main__",
-)
-"""From the lowest to the highest: each may import itself and those before it."""
-
-
-def modules(package: Path) -> dict[str, Path]:
-    """Every module by its dotted name; a package by that of its ``__init__``."""
-    found = {}
-    for path in sorted(package.rglob("*.py")):
-        parts = path.relative_to(package.parent).with_suffix("").parts
-        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
-
-
-def imports(source: str, known: Mapping[str, object]) -> Iterator[str]:
-    """The modules that a module's text imports: at its top, inside of functions, and for types only.
-
-    Imports for types count: a module that needs another's types cannot be understood without it.
-    ``from package import name`` imports the module ``package.name`` where there is one, else ``package``.
-    That Python runs the ``__init__`` of every package on the way is no import of the module that asks.
-    """
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            assert not node.level, "imports are absolute"
-            names = [
-                inner if (inner := f"{node.module}.{alias.name}") in known else f"{node.module}"
-                for alias in node.names
-            ]
-        else:
-            continue
-        yield from (name for name in names if name in known)
-
-
-def graph(package: Path) -> dict[str, set[str]]:
-    """Module -> the modules that it imports."""
-    found = modules(package)
-    return {name: set(imports(path.read_text(encoding="utf-8"), found)) for name, path in found.items()}
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+import rooms
+from rooms import PACKAGE, ROOMS, graph, modules, room
 
 
 def circle(edges: Mapping[str, set[str]]) -> list[str]:
@@ -78,10 +22,6 @@ def circle(edges: Mapping[str, set[str]]) -> list[str]:
     except CycleError as error:
         return list(error.args[1])
     return []
-
-
-def room(module: str) -> str:
-    return module.split(".")[1] if "." in module else ""
 
 
 @pytest.fixture(scope="module")
@@ -145,3 +85,13 @@ def test_the_sample_rate_is_written_once() -> None:
         if isinstance(node, ast.Constant) and node.value == 16_000
     ]
     assert places == ["audio/__init__.py"]
+
+
+def test_the_picture_is_that_of_the_imports() -> None:
+    assert rooms.PICTURE.read_text(encoding="utf-8") == rooms.picture(), "run: python scripts/rooms.py"
+
+
+def test_the_picture_leaves_out_what_follows() -> None:
+    edges = {"errors": set(), "system": {"errors"}, "audio": {"errors", "system"}}
+    assert rooms.direct(edges) == {"errors": set(), "system": {"errors"}, "audio": {"system"}}
+    assert rooms.draw(rooms.direct(edges)).count('class="import"') == 2

@@ -46,7 +46,7 @@ def test_every_page_is_in_the_navigation_once() -> None:
 def test_every_command_and_option_is_in_the_reference(hooks: ModuleType) -> None:
     reference = hooks.commands_reference()
     app: Any = typer.main.get_command(cli.app)
-    for name, command in hooks._commands(app, "littlefoot"):
+    for name, command in hooks.commands(app, "littlefoot"):
         _, _, after = reference.partition(f"## {name}\n")
         section = after.partition("\n## ")[0]
         for parameter in command.params:

@@ -32,9 +32,11 @@ from littlefoot.audio import SAMPLE_RATE
 from littlefoot.errors import ArtifactError, ConfigError, LittlefootError
 from littlefoot.network import names
 from littlefoot.network.config import ModelConfig
-from littlefoot.network.inventory import in_block, inventory
+from littlefoot.network.inventory import inventory
+from littlefoot.network.layers import in_block
 from littlefoot.network.weights import expected_weights
 from littlefoot.system import atomic
+from littlefoot.system.outputs import writing
 
 FORMAT_VERSION = 2
 """Version of the format. Version 1, which is read too, has no list of checksums: only its tensors are
@@ -45,7 +47,7 @@ PREPROCESSOR, CARD = "preprocessor_config.json", "README.md"
 _PROCESSOR = "processor_config.json"
 
 _TEXT_FILES = (CONFIG, *tokenizer.FILES, PREPROCESSOR, _PROCESSOR)
-"""Files that are read beside the weights and decide about a model's text."""
+"""Files that are read beside the weights and influence a model's text."""
 
 FILES = (CONFIG, WEIGHTS, tokenizer.VOCABULARY, tokenizer.SETTINGS, PREPROCESSOR, CARD)
 """Files that ``save`` writes, besides the list of their checksums."""
@@ -155,14 +157,14 @@ def save(artifact: Artifact, directory: str | Path, overwrite: bool = False) -> 
 def check_output(directory: str | Path, overwrite: bool = False) -> None:
     """Refuse a path that ``save`` would refuse, before long work begins. Raises ArtifactError."""
     target = Path(directory)
-    try:
+    with writing(directory, kind=ArtifactError):
         if is_artifact(target):
             if not overwrite:
                 raise ArtifactError(f"{directory} is a littlefoot artifact already: choose another output")
         elif target.exists() and (not target.is_dir() or any(target.iterdir())):
-            raise ArtifactError(f"{directory} exists and is no artifact: choose another output, or remove it")
-    except OSError as error:
-        raise ArtifactError(f"{directory} cannot be written ({error}): choose another output") from error
+            raise ArtifactError(
+                f"{directory} exists and is not an artifact: choose another output, or remove it"
+            )
 
 
 def _write(artifact: Artifact, directory: Path) -> None:
@@ -231,7 +233,7 @@ def _write_text(path: Path, text: str) -> None:
 
 
 def fingerprint(artifact: Artifact) -> str:
-    """Compute a SHA-256 over everything that decides about a model's text."""
+    """Compute a SHA-256 over everything that influences a model's text."""
     digest = hashlib.sha256(json.dumps(safetensors_io.checksums(artifact.weights), sort_keys=True).encode())
     settings = {**artifact.config.to_dict(), "littlefoot": None, "preprocessor": artifact.preprocessor}
     digest.update(json.dumps([settings, artifact.vocabulary.tokens], sort_keys=True).encode())
@@ -298,7 +300,7 @@ def _read_config(directory: Path, listed: bool) -> ModelConfig:
         values["littlefoot"] = {key: value for key, value in section.items() if key != "extra_keys"}
         if unknown := sorted(ModelConfig.unknown_keys(values) - ALWAYS_EXTRA - set(map(str, extra))):
             raise ArtifactError(
-                f"{CONFIG} has keys that this littlefoot does not know: {_some(unknown)}: install a newer one"
+                f"{CONFIG} has keys that this version does not support: {_some(unknown)}: install a newer one"
             )
     return ModelConfig.from_dict(values)
 

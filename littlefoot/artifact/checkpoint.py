@@ -32,6 +32,7 @@ from littlefoot.network import names
 from littlefoot.network.config import ModelConfig
 from littlefoot.network.families import FAMILIES
 from littlefoot.network.weights import expected_weights
+from littlefoot.system.extras import imported
 from littlefoot.system.suggestions import suggestion
 
 log = logging.getLogger("littlefoot")
@@ -70,7 +71,7 @@ def load(source: str | Path, language: str | None = None) -> Artifact:
     Raises:
         ArtifactError: a damaged artifact.
         CheckpointError: a missing, damaged or unsupported checkpoint.
-        MissingExtraError: a pickled checkpoint without PyTorch.
+        MissingExtraError: a pickled checkpoint without PyTorch, or a Hub id without huggingface-hub.
     """
     if _kind(Path(source)) == "file" and foreign.is_foreign(Path(source)):
         try:
@@ -83,7 +84,7 @@ def load(source: str | Path, language: str | None = None) -> Artifact:
     if artifact.is_artifact(directory):
         if language is not None:
             raise CheckpointError(
-                f"{source}: language '{language}' cannot be chosen: an artifact knows one language only"
+                f"{source}: language '{language}' cannot be chosen: an artifact has one language only"
             )
         return _with_origin(artifact.load(directory), origin)
     try:
@@ -141,9 +142,11 @@ def _say_if_on_the_hub_too(source: str) -> None:
     """Warn if a directory has the name of a cached model of the Hub: the directory is used."""
     if source.count("/") != 1 or source.startswith((".", "/", "~")):
         return
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
+    try:
+        from huggingface_hub import try_to_load_from_cache
+        from huggingface_hub.errors import HFValidationError
+    except ModuleNotFoundError:  # without the extra hub nothing is taken from there
+        return
     with suppress(HFValidationError):
         if isinstance(try_to_load_from_cache(source, artifact.CONFIG), str):
             log.warning("%s: the directory of this name is used, not the model from the Hub", source)
@@ -163,8 +166,8 @@ def _with_origin(loaded: Artifact, origin: dict[str, str] | None) -> Artifact:
 
 
 def _download(repository: str, revision: str | None, language: str | None) -> Path:
-    from huggingface_hub import snapshot_download
-
+    feature = f"{repository}: there is no such directory, and fetching a model from the Hub"
+    snapshot_download = imported("huggingface_hub", feature, "hub").snapshot_download
     wanted = [
         *("*.json", "model*.safetensors", f"adapter.{language or 'eng'}.safetensors"),
         *("README.md", checksums.NAME),
@@ -177,7 +180,8 @@ def _download(repository: str, revision: str | None, language: str | None) -> Pa
     except Exception as error:  # the Hub and the network raise many kinds of errors
         reason = next(iter(str(error).strip().splitlines()), "")
         raise CheckpointError(
-            f"{repository}{f'@{revision}' if revision else ''}: no such directory, and it cannot be had from "
+            f"{repository}{f'@{revision}' if revision else ''}: no such directory, and it cannot be "
+            "downloaded from "
             f"the Hub ({type(error).__name__}: "
             f"{reason}). Check the name and the network, or download it elsewhere and give its directory"
         ) from error
@@ -191,12 +195,6 @@ def _load_checkpoint(directory: Path, language: str | None) -> Artifact:
             f"model_type '{values.get('model_type')}' is not supported: "
             f"littlefoot reads {', '.join(FAMILIES)} checkpoints fine-tuned with CTC"
         )
-    for setting, meaning in (
-        ("add_adapter", "a convolutional adapter"),
-        ("conv_pos_batch_norm", "a batch norm"),
-    ):
-        if values.get(setting):
-            raise CheckpointError(f"{setting}: models with {meaning} are not supported")
     values.pop("littlefoot", None)
     values |= FAMILIES[values["model_type"]].always
     blank = values.pop("pad_token_id", None)
@@ -221,13 +219,15 @@ def _load_checkpoint(directory: Path, language: str | None) -> Artifact:
     )
     config = config.replace(pad_token_id=vocabulary.blank)
     preprocessor = artifact.read_preprocessor(directory)
+    if config.feat_extract_first == "fbank":  # whose bands are normalized, not the waveform
+        preprocessor["do_normalize"] = False
     return Artifact(config, weights, vocabulary, preprocessor, companion=companions.beside(directory))
 
 
 def _load_foreign(path: Path, language: str | None) -> Artifact:
     """Load a file of fairseq or torchaudio."""
     if language is not None:
-        raise CheckpointError(f"language '{language}' cannot be chosen: the model knows one language only")
+        raise CheckpointError(f"language '{language}' cannot be chosen: the model has one language only")
     values, tensors, vocabulary, do_normalize = foreign.read(path)
     config = ModelConfig.from_dict({**values, "pad_token_id": vocabulary.blank})
     weights = _only_needed(names.from_checkpoint(tensors, config), config)
@@ -278,7 +278,8 @@ def _adapter(directory: Path, language: str | None, tensors: Arrays) -> Arrays:
         raise CheckpointError(f"{path.name} is missing: the checkpoint has no adapter for '{language}'")
     if saved is None and len(content) > 1:
         raise CheckpointError(
-            f"nothing says for which of its {len(content)} languages the checkpoint was saved: name it with "
+            f"no file states for which of its {len(content)} languages the checkpoint was saved: name it "
+            "with "
             f"--language, such as {', '.join(sorted(content)[:8])}, or write target_lang into "
             f"{tokenizer.SETTINGS}"
         )
@@ -308,13 +309,13 @@ def _only_needed(weights: Arrays, config: ModelConfig) -> Arrays:
     expected = expected_weights(config)
     spare: dict[bool, list[str]] = {}
     for name in sorted(set(weights) - set(expected) - {"masked_spec_embed"}):
-        spare.setdefault(name.startswith(_HARMLESS), []).append(name)
+        spare.setdefault(name.startswith((*_HARMLESS, *config.family.unused)), []).append(name)
     if known := spare.get(True):
-        log.info("left out, used in pre-training only: %s", ", ".join(known))
+        log.info("left out, used in pre-training only or never: %s", ", ".join(known))
     if unknown := spare.get(False):
         more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
         log.warning(
-            "left out, as a %s CTC model has no place for them: %s%s",
+            "left out, which a %s CTC model does not have: %s%s",
             *(config.model_type, ", ".join(unknown[:8]), more),
         )
     kept = {
@@ -323,7 +324,8 @@ def _only_needed(weights: Arrays, config: ModelConfig) -> Arrays:
     for name, weight in kept.items():
         if not np.issubdtype(weight.dtype, np.floating):
             raise CheckpointError(
-                f"the weight {name} is {weight.dtype} without scales that littlefoot knows: another program "
+                f"the weight {name} is {weight.dtype} without scales that littlefoot supports: another "
+                "program "
                 "quantized it: give the checkpoint in full precision, and use littlefoot quantize"
             )
     return {

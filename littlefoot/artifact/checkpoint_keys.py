@@ -8,14 +8,11 @@ architecture that would be computed wrongly. Loading a checkpoint therefore name
 UNUSED = frozenset(
     (
         # Keys of the families.
-        *(
-            "adapter_kernel_size",
-            "adapter_stride",
-            "add_adapter",
-            "apply_spec_augment",
-            "classifier_proj_size",
-        ),
-        *("codevector_dim", "contrastive_logits_temperature", "conv_pos_batch_norm", "ctc_loss_reduction"),
+        *("apply_spec_augment", "classifier_proj_size", "max_source_positions"),
+        # Checked by ``Family.requires``.
+        *("conv_kernel_size", "max_relative_positions", "norm_rel_ebd", "pos_att_type", "relative_attention"),
+        *("share_att_key", "feature_projection_input_dim", "use_intermediate_ffn_before_adapter"),
+        *("codevector_dim", "contrastive_logits_temperature", "ctc_loss_reduction"),
         *("ctc_zero_infinity", "diversity_loss_weight", "feat_extract_dropout", "feat_quantizer_dropout"),
         *(
             "layerdrop",
@@ -32,8 +29,13 @@ UNUSED = frozenset(
             "mask_time_other",
             "mask_time_prob",
         ),
-        *("mask_time_selection", "num_adapter_layers", "num_codevector_groups", "num_codevectors_per_group"),
-        *("num_ctc_classes", "num_feat_extract_layers", "num_negatives", "output_hidden_size"),
+        *("mask_time_selection", "num_codevector_groups", "num_codevectors_per_group"),
+        *(
+            "num_clusters",
+            "num_ctc_classes",
+            "num_feat_extract_layers",
+            "num_negatives",
+        ),
         *("proj_codevector_dim", "replace_prob", "tdnn_dilation", "tdnn_dim", "tdnn_kernel"),
         *("use_weighted_layer_sum", "xvector_output_dim"),
         # Keys of every configuration of transformers, older versions included.

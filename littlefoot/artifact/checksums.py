@@ -60,9 +60,7 @@ def verify(directory: Path, digests: Mapping[str, str], names: Iterable[str]) ->
         there = (directory / name).exists()
         if name not in digests:
             if there:
-                raise ArtifactError(
-                    f"{name} does not stand in {NAME}: it was added, or the list is damaged: {AGAIN}"
-                )
+                raise ArtifactError(f"{name} is not in {NAME}: it was added, or the list is damaged: {AGAIN}")
             continue
         if not there:
             raise ArtifactError(f"{name} is missing, though {NAME} names it: {AGAIN}")

@@ -14,6 +14,7 @@ from pathlib import Path
 from littlefoot.artifact import side_files
 from littlefoot.artifact.json_files import read_optional
 from littlefoot.errors import ConfigError, LittlefootError
+from littlefoot.system.extras import imported
 
 FOLDER = "language_model"
 _WORDS = "unigrams.txt"
@@ -80,13 +81,13 @@ def _in(directory: Path) -> Companion:
 
 
 def _download(repository: str) -> Path:
-    from huggingface_hub import snapshot_download
-
+    feature = f"{repository}: there is no such file or directory, and fetching one from the Hub"
+    snapshot_download = imported("huggingface_hub", feature, "hub").snapshot_download
     try:
         return Path(snapshot_download(repository, allow_patterns=[f"{FOLDER}/*"]))
     except Exception as error:  # the Hub and the network raise many kinds of errors
         reason = next(iter(str(error).strip().splitlines()), "")
         raise LittlefootError(
-            f"{repository}: no such file or directory, and no language model can be had from the Hub "
+            f"{repository}: no such file or directory, and no language model can be downloaded from the Hub "
             f"({type(error).__name__}: {reason}): check the name and the network"
         ) from error

@@ -69,7 +69,7 @@ def read(path: Path) -> tuple[dict[str, Any], Arrays, Vocabulary, bool]:
     fairseq = "w2v_encoder.proj.weight" in tensors
     if not fairseq and "aux.weight" not in tensors:
         raise CheckpointError(
-            f"{path.name} is no CTC model of fairseq (w2v_encoder.proj) or torchaudio (aux): models of "
+            f"{path.name} is not a CTC model of fairseq (w2v_encoder.proj) or torchaudio (aux): models of "
             "transformers are directories with config.json"
         )
     weights = _renamed(tensors, _FAIRSEQ if fairseq else _TORCHAUDIO)

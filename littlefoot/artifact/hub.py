@@ -12,6 +12,7 @@ from littlefoot.artifact import artifact, checkpoint, checksums, side_files
 from littlefoot.artifact.artifact import Artifact, weights_file_bytes
 from littlefoot.errors import CheckpointError, ConfigError, LittlefootError
 from littlefoot.network.provenance import Plan, Teacher
+from littlefoot.system.extras import imported
 
 TASK = "automatic-speech-recognition"
 _FRONT_MATTER = re.compile(r"\s*---[ \t]*\r?\n(.*?\n)?---[ \t]*(\r?\n|$)", re.DOTALL)
@@ -54,18 +55,17 @@ def push(
     directory = _directory(model)
     loaded = artifact.load(directory)
     if _REPOSITORY.fullmatch(repository) is None:
-        raise ConfigError(f"{repository}: is no repository of the Hub: give USER/NAME")
+        raise ConfigError(f"{repository}: is not a repository of the Hub: give USER/NAME")
     if _FRONT_MATTER.match(loaded.card) and (licence or languages):
         raise ConfigError(
             f"{directory / artifact.CARD} has metadata of its own, which is not overwritten: write"
             " licence and language there"
         )
-    from huggingface_hub import CommitOperationAdd, HfApi, get_token
-
-    token = get_token()
+    huggingface_hub = imported("huggingface_hub", "the Hub", "hub")
+    token = huggingface_hub.get_token()
     if token is None:
         raise LittlefootError(f"there is no token for the Hub: {_GET_TOKEN}")
-    api = HfApi(token=token, library_name="littlefoot")
+    api = huggingface_hub.HfApi(token=token, library_name="littlefoot")
     try:
         origin = _base_model(loaded, api)
         name = repository.partition("/")[2]
@@ -76,7 +76,7 @@ def push(
         api.create_commit(
             repository,
             [
-                CommitOperationAdd(file, source if isinstance(source, bytes) else str(source))
+                huggingface_hub.CommitOperationAdd(file, source if isinstance(source, bytes) else str(source))
                 for file, source in _content(directory, card.encode()).items()
             ],
             commit_message=message or f"{name}, by littlefoot",
@@ -103,13 +103,12 @@ def _directory(model: str | Path) -> Path:
     path = Path(model)
     if not path.is_dir():
         if str(model) in checkpoint.bundled():
-            raise CheckpointError(
-                f"{model}: comes with littlefoot, everyone has it: push the directory of a model of yours"
-            )
+            raise CheckpointError(f"{model}: comes with littlefoot: push the directory of your own model")
         raise CheckpointError(f"{model}: no such directory: give that of an artifact")
     if not artifact.is_artifact(path):
         raise CheckpointError(
-            f"{model}: is no littlefoot artifact: make one with littlefoot shrink, quantize or train; other"
+            f"{model}: is not a littlefoot artifact: make one with littlefoot shrink, quantize or train; "
+            "other"
             " checkpoints are pushed with 'hf upload'"
         )
     return path
@@ -127,8 +126,7 @@ def metadata(
     Word errors are those that ``shrink --target`` measured for this model, and those of the dev sets in
     training unless the weights were rounded later.
     """
-    from huggingface_hub import EvalResult, ModelCardData
-
+    huggingface_hub = imported("huggingface_hub", "a card's metadata", "hub")
     config, section = model.config, model.config.littlefoot
     quantization = section.quantization
     tags = ["speech", "ctc", config.model_type]
@@ -138,7 +136,7 @@ def metadata(
     if config.chunk_frames:
         tags.append("streaming")
     results = [
-        EvalResult(
+        huggingface_hub.EvalResult(
             task_type=TASK,
             dataset_type=dataset,
             dataset_name=dataset,
@@ -149,7 +147,7 @@ def metadata(
         )
         for dataset, split, rate in _word_errors(model)
     ]
-    data: Any = ModelCardData(
+    data = huggingface_hub.ModelCardData(
         license=licence,
         language=list(languages) or None,
         library_name="littlefoot",
@@ -207,7 +205,7 @@ def _reason(error: Exception) -> str:
     if isinstance(cause, OfflineModeIsEnabled):
         return "the Hub cannot be reached, as HF_HUB_OFFLINE is set: unset it"
     if isinstance(cause, HFValidationError):
-        return f"is no name for a repository ({said}): choose another"
+        return f"is not a name for a repository ({said}): choose another"
     if not isinstance(cause, HfHubHTTPError):
         if isinstance(cause, ValueError):  # for example unknown metadata
             return f"the Hub does not accept it ({' '.join(lines)}): mend what it names"
@@ -221,6 +219,6 @@ def _reason(error: Exception) -> str:
         401: f"the token is not valid: {_GET_TOKEN}",
         403: "the token may not write there: take one with write access, of a user who may",
         404: "there is no such repository or branch that this token may see: check the name",
-        409: "somebody is writing to it: try again",
-    }.get(status, "try again later" if status >= 500 or status == 429 else "see what it says")
+        409: "another upload is in progress: try again",
+    }.get(status, "try again later" if status >= 500 or status == 429 else "see the Hub's message")
     return f"the Hub refuses it ({status}: {said}): {remedy}"

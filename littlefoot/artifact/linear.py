@@ -209,13 +209,13 @@ class Product(StrEnum):
     """The way in which a layer's product is computed."""
 
     FLOAT = "float"
-    """In floating point."""
+    """Product in floating point."""
     STATIC = "static"
-    """In 8 bits, with an input that is rounded by a fixed scale."""
+    """Product in 8 bits, with an input that is rounded by a fixed scale."""
     DYNAMIC = "dynamic"
-    """In 8 bits, with an input that is rounded by its own range at run time."""
+    """Product in 8 bits, with an input that is rounded by its own range at run time."""
     WEIGHT_ONLY = "weight only"
-    """In floating point, with a weight that is expanded to floating point."""
+    """Product in floating point, with a weight that is expanded to floating point."""
 
 
 @dataclass(frozen=True, eq=False)

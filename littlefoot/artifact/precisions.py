@@ -43,7 +43,7 @@ def at_bits(artifact: Artifact, bits: int) -> Artifact:
             f"the model cannot run with {bits} bits: it has {' and '.join(map(str, known))}"
             if known
             else f"the model cannot run with {bits} bits: it was not trained for several precisions "
-            "(lowbit's companions)"
+            "(nested precisions)"
         )
     stored, biases = artifact.weights, {}
     layers: dict[str, StoredLayer] = {}

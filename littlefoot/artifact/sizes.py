@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from littlefoot.artifact.artifact import Artifact
-from littlefoot.network.inventory import Part, inventory
+from littlefoot.network.inventory import inventory
+from littlefoot.network.layers import Part
 
-_PARTS = {Part.PROJECTION: "front_end", Part.POSITIONS: "transformer"}
+_PARTS = {Part.PROJECTION: "front_end", Part.POSITIONS: "transformer", Part.ADAPTER: "head"}
 """Parts of a network that count as another part."""
 
 
 def bytes_by_part(artifact: Artifact) -> dict[str, int]:
     """Return the bytes of the weights as stored: ``front_end`` (with its projection), ``transformer``,
-    ``head``.
+    ``head`` (with the layers of ``add_adapter``).
     """
     parts = {"front_end": 0, "transformer": 0, "head": 0}
     layers = inventory(artifact.config)

@@ -165,7 +165,7 @@ def merged(tensors: Arrays, directory: Path) -> Arrays:
     for layer, sides in adapters.items():
         weight = result.get(f"{layer}.weight")
         if set(sides) != {"A", "B"} or weight is None or sides["A"].ndim != 2:
-            raise CheckpointError(f"{named}: {layer} lacks one of its parts, or is no linear layer")
+            raise CheckpointError(f"{named}: {layer} lacks one of its parts, or is not a linear layer")
         up, down = sides["B"].astype(np.float32), sides["A"].astype(np.float32)
         if weight.shape != (len(up), down.shape[1]):
             raise CheckpointError(f"{named}: its shapes do not fit {layer}.weight {weight.shape}")

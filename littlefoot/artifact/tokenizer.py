@@ -1,4 +1,4 @@
-"""Read the files of a tokenizer, which decide about text: tokens, blank, word delimiter, case, phones.
+"""Read the files of a tokenizer, which determine the text: tokens, blank, word delimiter, case, phones.
 
 ``vocab.json``, ``tokenizer_config.json``, ``special_tokens_map.json`` and ``added_tokens.json`` are read as
 ``Wav2Vec2CTCTokenizer`` and ``Wav2Vec2PhonemeCTCTokenizer`` of transformers read them. If two of them, or one
@@ -32,7 +32,7 @@ _CTC, _PHONES = "Wav2Vec2CTCTokenizer", "Wav2Vec2PhonemeCTCTokenizer"
 
 _DEFAULTS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
 _NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-_NEVER_TEXT = {
+NEVER_TEXT = {
     *("<s>", "</s>", "<pad>", "<unk>", "<mask>", "<blank>", "<bos>", "<eos>"),
     *("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[BOS]", "[EOS]", "[BLANK]"),
 }
@@ -134,7 +134,7 @@ def _where(directory: Path) -> str:
         if (place / VOCABULARY).exists():
             return f"copy it from {place}, with {SETTINGS} and preprocessor_config.json"
     return (
-        "it is no part of a training checkpoint: save the tokenizer that the model was trained with there, "
+        "it is not part of a training checkpoint: save the tokenizer that the model was trained with there, "
         f"by processor.save_pretrained('{directory}'), or copy {VOCABULARY}, {SETTINGS} and "
         "preprocessor_config.json of the training's output directory or of the model that it began with"
     )
@@ -229,7 +229,7 @@ def _tokens(table: Mapping[str, int], settings: Settings, outputs: int) -> tuple
         token = by_index.get(place, "")
         tokens.append(token if token and token not in tokens else f"<unused-{place}>")
     if missing := [place for place in range(outputs) if place not in by_index]:
-        log.info("outputs without a token, which write nothing: %s", ", ".join(map(str, missing)))
+        log.info("outputs without a token, which add no text: %s", ", ".join(map(str, missing)))
     return tokens, index
 
 
@@ -260,7 +260,7 @@ def _blank(
         )
     if likely is None:
         raise CheckpointError(
-            "nothing says which token is the CTC blank: config.json has no pad_token_id within the "
+            "no file states which token is the CTC blank: config.json has no pad_token_id within the "
             f"{outputs} outputs, and {SETTINGS} no pad_token that {VOCABULARY} has: add one of them"
         )
     return likely
@@ -270,5 +270,5 @@ def _special(tokens: list[str], settings: Settings) -> frozenset[str]:
     """Return the tokens without text; if no file names them, those of the usual form."""
     placeholders = {f"<unused-{place}>" for place in range(len(tokens))}
     if settings.declared:
-        return frozenset((settings.special | _NEVER_TEXT | placeholders) & set(tokens))
+        return frozenset((settings.special | NEVER_TEXT | placeholders) & set(tokens))
     return frozenset(token for token in tokens if looks_special(token))

@@ -41,7 +41,7 @@ class Vocabulary:
     def __post_init__(self) -> None:
         if len(set(self.tokens)) != len(self.tokens):
             twice = [token for token, count in Counter(self.tokens).items() if count > 1]
-            raise CheckpointError(f"vocabulary: tokens stand in it twice: {', '.join(map(repr, twice))}")
+            raise CheckpointError(f"vocabulary: it contains tokens twice: {', '.join(map(repr, twice))}")
         if not 0 <= self.blank < len(self.tokens):
             raise CheckpointError(
                 f"vocabulary: the blank {self.blank} is outside its {len(self.tokens)} tokens"
@@ -194,7 +194,7 @@ class Vocabulary:
         return self._alphabet.spell(between.join(text.split()))
 
     def pieces(self, word: str) -> list[tuple[str, list[int]]]:
-        """The characters of a word, or groups of them, with the tokens of each; none where it is missing."""
+        """Return the characters of a word, or groups of them, with their tokens; none if one is missing."""
         return self._alphabet.pieces(word)
 
     @cached_property
@@ -209,7 +209,7 @@ def looks_special(token: str) -> bool:
 
 
 def checked_table(vocabulary: Mapping[str, Any]) -> Mapping[str, int]:
-    """Check the content of ``vocab.json`` for one language. Raises CheckpointError if it is no such table."""
+    """Check the content of ``vocab.json`` for one language. Raises CheckpointError if it is not valid."""
     for token, index in vocabulary.items():
         if not isinstance(index, int) or isinstance(index, bool):
             raise CheckpointError(f"vocabulary: the index of {token!r} must be an integer, not {index!r}")
@@ -233,9 +233,7 @@ def choose_language(
     """
     if not is_nested(vocabulary):
         if language not in (None, saved):
-            raise CheckpointError(
-                f"language '{language}' cannot be chosen: the model knows one language only"
-            )
+            raise CheckpointError(f"language '{language}' cannot be chosen: the model has one language only")
         return None
     if language is None:
         language = saved or ("eng" if "eng" in vocabulary else next(iter(vocabulary)))

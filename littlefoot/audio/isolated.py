@@ -6,12 +6,10 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from littlefoot.audio import decoding
 from littlefoot.audio.channels import Choice
@@ -28,6 +26,7 @@ from littlefoot.audio.isolation import (
     receive,
     send,
 )
+from littlefoot.audio.opened import in_blocks
 from littlefoot.errors import AudioError
 
 
@@ -66,29 +65,13 @@ def _decode(connection: socket.socket, descriptor: int, wanted: dict[str, Any]) 
             **{"is_exact": recording.is_exact, "channels": recording.channels},
         }
         send(connection, OPENED, json.dumps(found).encode())
-        pieces = _joined(recording.pieces)
+        pieces = in_blocks(recording.pieces, PIECE_SAMPLES)
         while receive(connection)[0] == NEXT:
             piece = next(pieces, None)
             if piece is None:
                 send(connection, END, json.dumps(recording.warnings).encode())
             else:
                 send(connection, PIECE, piece.astype(np.float32, copy=False).tobytes())
-
-
-def _joined(pieces: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
-    """Join samples (T,) to pieces of PIECE_SAMPLES, and the rest."""
-    held: list[NDArray[np.float32]] = []
-    count = 0
-    for piece in pieces:
-        held.append(piece)
-        count += len(piece)
-        if count >= PIECE_SAMPLES:
-            joined = np.concatenate(held)
-            whole = count - count % PIECE_SAMPLES
-            yield from (joined[start : start + PIECE_SAMPLES] for start in range(0, whole, PIECE_SAMPLES))
-            held, count = [joined[whole:]], count - whole
-    if count:
-        yield np.concatenate(held)
 
 
 def _answer(connection: socket.socket, kind: bytes, text: str) -> None:

@@ -55,7 +55,7 @@ def opened(stream: BinaryIO, name: str, choice: Choice) -> Iterator[Opened]:
     except soundfile.SoundFileError as error:
         reason = str(error).rpartition(": ")[2].rstrip(".")
         raise NotReadError(
-            f"is no audio that can be read ({reason}). {formats.READABLE}: {formats.CONVERT}"
+            f"is not readable audio ({reason}). {formats.READABLE}: {formats.CONVERT}"
         ) from error
     with file:
         form = formats.of_libsndfile(file.format)

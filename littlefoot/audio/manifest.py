@@ -187,7 +187,9 @@ def _rows(path: Path) -> Iterator[Row]:
         repeated, counts = np.unique(np.array(hashes, np.int64), return_counts=True)
         _refuse_repeated_ids(path, set(repeated[counts > 1].tolist()))
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
-        raise ManifestError(f"{path}: cannot be read ({error}): check the path and its rights") from error
+        raise ManifestError(
+            f"{path}: cannot be read ({error}): check the path and its permissions"
+        ) from error
     if not hashes:
         raise ManifestError(f"{path}: holds no utterances: add at least one line after the header")
 
@@ -349,7 +351,7 @@ def _utterance(row: Mapping[str, object], file: _File, where: str) -> Utterance:
             raise ManifestError(f"{where}: {name} is empty: every utterance needs one")
     seconds = _number(row, "seconds", where)
     if seconds == 0:
-        raise ManifestError(f"{where}: seconds is 0: leave it empty where the length is not known")
+        raise ManifestError(f"{where}: seconds is 0: leave it empty if the length is not known")
     slots = row.get("slots")
     return Utterance(
         id=text("id"),

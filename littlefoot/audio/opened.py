@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -44,3 +44,19 @@ def named(error: AudioError, name: str) -> AudioError:
     """Return an error whose message begins with the recording's name."""
     message = str(error)
     return AudioError(message if message.startswith(name) else f"{name}: {message}")
+
+
+def in_blocks(pieces: Iterable[Waveform], size: int) -> Iterator[Waveform]:
+    """Cut pieces (T,) of a recording anew: into blocks of ``size`` samples, and the rest."""
+    held: list[Waveform] = []
+    count = 0
+    for piece in pieces:
+        held.append(piece)
+        count += len(piece)
+        if count >= size:
+            joined = np.concatenate(held)
+            whole = count - count % size
+            yield from (joined[start : start + size] for start in range(0, whole, size))
+            held, count = [joined[whole:]], count - whole
+    if count:
+        yield np.concatenate(held)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from littlefoot.audio import SAMPLE_RATE, decoding, formats, isolation
 from littlefoot.audio.channels import Choice
 from littlefoot.audio.libsndfile import NotReadError
-from littlefoot.audio.opened import Opened, Waveform, check_finite
+from littlefoot.audio.opened import Opened, Waveform, check_finite, in_blocks
 from littlefoot.audio.pcm import Pcm
 from littlefoot.audio.sources import (
     File,
@@ -55,7 +55,7 @@ __all__ = [
 log = logging.getLogger("littlefoot")
 
 _RATES = range(1000, 768_001)  # hertz; with more, a damaged header would demand absurd amounts of memory
-_HEAD = 1 << 15  # bytes that decide about a pipe: one second of bare samples
+_HEAD = 1 << 15  # bytes by which a pipe's format is detected: one second of bare samples
 
 
 def read(source: Source) -> Waveform:
@@ -98,18 +98,7 @@ def blocks(source: Source, seconds: float = 30.0) -> Iterator[Waveform]:
         array = _checked_array(source)
         yield from (array[start : start + size] for start in range(0, len(array), size))
         return
-    pending: list[Waveform] = []
-    waiting = 0
-    for piece in _decode(source):
-        pending.append(piece)
-        waiting += len(piece)
-        if waiting >= size:
-            joined = np.concatenate(pending)
-            whole = waiting - waiting % size
-            yield from (joined[start : start + size] for start in range(0, whole, size))
-            pending, waiting = [joined[whole:]], waiting - whole
-    if waiting:
-        yield np.concatenate(pending)
+    yield from in_blocks(_decode(source), size)
 
 
 def duration(source: Source, exact: bool = True, limit: float | None = None) -> float:
@@ -216,7 +205,7 @@ def _open(source: File) -> Iterator[Opened]:
             raise AudioError(f"{name}: there is no such file: check the path") from error
         except (OSError, ValueError) as error:  # ValueError: a zero byte or a lone surrogate in the path
             raise AudioError(
-                f"{name!a}: cannot be opened ({error}): check the path and its rights"
+                f"{name!a}: cannot be opened ({error}): check the path and its permissions"
             ) from error
         pieces = _with_warnings(recording, name, in_place)
         yield recording._replace(pieces=unchanged(pieces, stream, before, name))

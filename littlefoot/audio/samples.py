@@ -56,7 +56,9 @@ def recording(source: Any, sampling_rate: int | None = None) -> reading.Source:
         source, "read"
     ):
         if sampling_rate is not None:
-            raise ConfigError(f"{reading.name_of(source)}: says its own sampling rate: leave yours out")
+            raise ConfigError(
+                f"{reading.name_of(source)}: contains its own sampling rate: leave sampling_rate out"
+            )
         return source  # type: ignore[no-any-return]
     return _mono(source, sampling_rate)
 

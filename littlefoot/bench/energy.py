@@ -40,7 +40,7 @@ def find(tdp: float | None = None) -> Source:
         tdp: watts of this machine's processor threads, if they are known.
     """
     installed = find_spec("codecarbon") is not None
-    if installed and _has_rapl():
+    if installed and has_rapl():
         return Source(MEASURED, "all that the processor's package used meanwhile, by codecarbon")
     threads = machine.threads()
     if tdp is not None:
@@ -56,7 +56,7 @@ def find(tdp: float | None = None) -> Source:
         return Source(
             UNAVAILABLE, f"{why}, and of a virtual machine's processor the share is unknown; {remedy}"
         )
-    watts = _tdp_of_table()
+    watts = tdp_of_table()
     if watts is None:
         return Source(UNAVAILABLE, f"{why}, and the processor is in no table; {remedy}")
     return Source(
@@ -108,14 +108,14 @@ def carbon(country: str | None) -> tuple[float | None, str]:
     return float(entry["carbon_intensity"]), f"{entry['country_name']} {entry['year']}, codecarbon's table"
 
 
-def _has_rapl() -> bool:
+def has_rapl() -> bool:
     from codecarbon.core.cpu import is_rapl_available
 
     _quiet()
     return bool(is_rapl_available())
 
 
-def _tdp_of_table() -> float | None:
+def tdp_of_table() -> float | None:
     """Return the watts of the whole processor; None if the table lacks it (codecarbon would guess)."""
     from codecarbon.core.cpu import TDP
 

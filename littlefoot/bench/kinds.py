@@ -8,27 +8,27 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from littlefoot.bench.contenders import Contender, Kind, Waveform
+from littlefoot.bench.entries import Entry, Kind, Waveform
 
 
 def kind(name: str) -> Kind:
     """Return the kind of this name."""
     if name == "littlefoot":
         return Littlefoot()
-    from littlefoot.bench import peers
+    from littlefoot.bench import baselines
 
-    return peers.PEERS[name].kind
+    return baselines.BASELINES[name].kind
 
 
 class Littlefoot:
     """Models that ``littlefoot.load`` runs."""
 
-    def prepare(self, contender: Contender, folder: Path, samples: int) -> dict[str, Any]:
+    def prepare(self, entry: Entry, folder: Path, samples: int) -> dict[str, Any]:
         from littlefoot.artifact import checkpoint
         from littlefoot.artifact.sizes import bytes_by_part
         from littlefoot.bench.macs import macs_by_width
 
-        artifact = checkpoint.load(contender.source, contender.language)
+        artifact = checkpoint.load(entry.source, entry.language)
         narrow, wide = macs_by_width(artifact, samples)
         parts = bytes_by_part(artifact)
         return {
@@ -39,16 +39,16 @@ class Littlefoot:
             "macs": {"int8": narrow, "rest": wide},
         }
 
-    def load(self, contender: Contender, folder: Path, threads: int) -> LittlefootSubject:
-        return LittlefootSubject(contender, threads)
+    def load(self, entry: Entry, folder: Path, threads: int) -> LittlefootSubject:
+        return LittlefootSubject(entry, threads)
 
 
 class LittlefootSubject:
-    def __init__(self, contender: Contender, threads: int) -> None:
+    def __init__(self, entry: Entry, threads: int) -> None:
         from littlefoot.runtime import recognizer
 
         self.recognizer = recognizer.load(
-            contender.source, contender.engine, threads, contender.precision, contender.language
+            entry.source, entry.engine, threads, entry.precision, entry.language
         )
         self.engine = self.recognizer.engine.name
         self.precision = self.recognizer.engine.precision

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from littlefoot.artifact import Artifact, linear
 from littlefoot.network.config import ModelConfig
-from littlefoot.network.inventory import Layer, inventory
+from littlefoot.network.inventory import inventory
+from littlefoot.network.layers import Layer
 
 
 def macs(config: ModelConfig, samples: int) -> dict[str, int]:

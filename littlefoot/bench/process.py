@@ -20,7 +20,7 @@ TIMEOUT_SECONDS = 900.0
 """Seconds without an answer after which a model counts as dead."""
 
 
-class ContenderError(LittlefootError):
+class EntryError(LittlefootError):
     """Raised if a model fails to load, crashes or does not answer."""
 
 
@@ -38,6 +38,7 @@ class Process:
             stderr=self._errors,
             env={**os.environ, "LITTLEFOOT_CACHE": str(cache)},
         )
+        self.pid = self._process.pid
         self._received = b""
 
     def __enter__(self) -> Self:
@@ -58,7 +59,7 @@ class Process:
     def ask(self, do: str, **arguments: Any) -> Any:
         """Call a method of the worker and return its result.
 
-        Raises ContenderError if it fails, or if the process ends or does not answer in time.
+        Raises EntryError if it fails, or if the process ends or does not answer in time.
         """
         assert self._process.stdin is not None
         try:
@@ -68,7 +69,7 @@ class Process:
             raise self._ended(do) from None
         answer = json.loads(self._line(do))
         if "error" in answer:
-            raise ContenderError(answer["error"])
+            raise EntryError(answer["error"])
         return answer["result"]
 
     def _line(self, do: str) -> bytes:
@@ -81,7 +82,7 @@ class Process:
             while b"\n" not in self._received:
                 if not selector.select(max(0.0, end - time.monotonic())):
                     self._process.kill()
-                    raise ContenderError(f"no answer to '{do}' within {self._timeout:g} s")
+                    raise EntryError(f"no answer to '{do}' within {self._timeout:g} s")
                 data = os.read(descriptor, 1 << 16)
                 if not data:
                     raise self._ended(do)
@@ -89,10 +90,10 @@ class Process:
         line, _, self._received = self._received.partition(b"\n")
         return line
 
-    def _ended(self, do: str) -> ContenderError:
+    def _ended(self, do: str) -> EntryError:
         code = self._process.wait()
         size = self._errors.seek(0, os.SEEK_END)
         self._errors.seek(max(0, size - 2000))
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
         said = f": {lines[-1].strip()}" if lines else ""
-        return ContenderError(f"its process ended during '{do}' ({how_it_ended(code)}){said}")
+        return EntryError(f"its process ended during '{do}' ({how_it_ended(code)}){said}")

@@ -43,6 +43,8 @@ class Machine(Part):
     platform: str
     versions: dict[str, str]
     """Versions of littlefoot, Python, and the installed packages that compute."""
+    other_programs: float | None = None
+    """Largest share of the processor threads that other programs used before a launch, in 0 ... 1."""
     load_before: float | None
     """Load average of the minute before: 0 on a quiet machine."""
     load_after: float | None
@@ -168,8 +170,8 @@ class Model(Part):
     """Bytes of front_end, transformer and head."""
     layers: int | None = None
     load_s: float | None = None
-    """In a fresh process, compiled models being cached: imports and loading, until the first recording can be
-    given. Median over launches."""
+    """Seconds of imports and loading in a fresh process, with a warm cache of compiled models. Median over
+    launches."""
     load_spread_s: Interval | None = None
     """Least and most of these seconds."""
     load_cold_s: float | None = None
@@ -206,8 +208,8 @@ class Model(Part):
     energy_source: str = UNAVAILABLE
     co2_g_per_audio_h: float | None = None
     ranks: dict[str, int] = {}
-    """By wer, x_realtime, bytes and peak_rss_bytes: 1 + how many models are better beyond the spread, so
-    models that cannot be told apart share a rank."""
+    """Ranks by wer, x_realtime, bytes and peak_rss_bytes: 1 + the number of models that are significantly
+    better, so models without a significant difference share a rank."""
     hypotheses: list[Hypothesis | None] = []
     """Results in the order of the report's utterances."""
 
@@ -269,7 +271,8 @@ def load(path: Path) -> Report:
         first: dict[str, Any] = dict(error.errors()[0])
         where = ".".join(map(str, first["loc"])) or "the file"
         raise LittlefootError(
-            f"{path}: is no report of littlefoot bench ({where}: {first['msg']}): give a file of bench --json"
+            f"{path}: is not a report of littlefoot bench ({where}: {first['msg']}): give a file of bench "
+            "--json"
         ) from error
     if report.schema_version != SCHEMA_VERSION:
         raise LittlefootError(

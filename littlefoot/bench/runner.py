@@ -21,9 +21,9 @@ import numpy as np
 
 from littlefoot.audio import SAMPLE_RATE, reading
 from littlefoot.audio.manifest import Utterance
-from littlefoot.bench import energy
-from littlefoot.bench.contenders import Contender, Waveform
-from littlefoot.bench.process import ContenderError, Process
+from littlefoot.bench import energy, quiet
+from littlefoot.bench.entries import Entry, Waveform
+from littlefoot.bench.process import EntryError, Process
 from littlefoot.bench.report import MEASURED
 from littlefoot.errors import AudioError, LittlefootError
 
@@ -47,6 +47,8 @@ class BenchSettings:
     rounds: int = 4
     tdp: float | None = None
     country: str | None = None
+    busy: bool = False
+    """Measure beside other programs too."""
 
     @property
     def headline(self) -> float:
@@ -62,7 +64,7 @@ Configuration = tuple[float, int]
 class Row:
     """The raw measurements of a model."""
 
-    contender: Contender
+    entry: Entry
     folder: Path
     """Folder of the converted model and of its cache of compiled models."""
     error: str | None = None
@@ -89,9 +91,7 @@ class Row:
 
     def load(self, process: Process, threads: int) -> float:
         """Load the model in the worker; return the seconds."""
-        found = process.ask(
-            "load", contender=asdict(self.contender), folder=str(self.folder), threads=threads
-        )
+        found = process.ask("load", entry=asdict(self.entry), folder=str(self.folder), threads=threads)
         self.engine, self.precision, self.kernels = (found[k] for k in ("engine", "precision", "kernels"))
         return float(found["seconds"])
 
@@ -109,16 +109,18 @@ class Measured:
     """Recordings that could not be read, with the reasons."""
     peaks: dict[str, float]
     source: energy.Source
+    others: float | None = None
+    """Largest share of the processor threads that other programs used before a launch; None if unknown."""
 
 
-def steps(contenders: Sequence[Contender], utterances: Sequence[Utterance], settings: BenchSettings) -> int:
+def steps(entries: Sequence[Entry], utterances: Sequence[Utterance], settings: BenchSettings) -> int:
     """Count the steps of a measurement."""
     turns = len(settings.lengths) * len(settings.threads) * settings.rounds
-    return len(contenders) * (2 + settings.launches * (1 + turns)) + len(utterances)
+    return len(entries) * (2 + settings.launches * (1 + turns)) + len(utterances)
 
 
 def measure(
-    contenders: Sequence[Contender],
+    entries: Sequence[Entry],
     utterances: Sequence[Utterance],
     settings: BenchSettings,
     progress: Callable[[int], None] = lambda done: None,
@@ -128,16 +130,16 @@ def measure(
     ``progress`` gets the number of ``steps`` that are done. A model that fails keeps its error and is not
     measured further.
 
-    Raises LittlefootError if no recording can be read.
+    Raises LittlefootError if no recording can be read, and BusyError if other programs use the processor.
     """
     with tempfile.TemporaryDirectory(prefix="littlefoot-bench-") as name:
-        return _Bench(contenders, utterances, settings, Path(name), progress).run()
+        return _Bench(entries, utterances, settings, Path(name), progress).run()
 
 
 class _Bench:
     def __init__(
         self,
-        contenders: Sequence[Contender],
+        entries: Sequence[Entry],
         utterances: Sequence[Utterance],
         settings: BenchSettings,
         folder: Path,
@@ -149,10 +151,10 @@ class _Bench:
         self._failed: dict[int, str] = {}
         self._seconds = [0.0] * len(self._utterances)
         self._rows = []
-        for number, contender in enumerate(contenders):
+        for number, entry in enumerate(entries):
             place = folder / str(number)
             place.mkdir()
-            self._rows.append(Row(contender, place, texts=[None] * len(self._utterances)))
+            self._rows.append(Row(entry, place, texts=[None] * len(self._utterances)))
         self._done = 0
 
     def run(self) -> Measured:
@@ -160,12 +162,13 @@ class _Bench:
         self._clips = self._write_clips()
         source = energy.find(settings.tdp)
         peaks: dict[str, float] = {}
+        others = [self._others()]
         for row in self._rows:
             with self._failing(row), row.start() as process:
                 self._step()
                 row.description = process.ask(
                     "prepare",
-                    contender=asdict(row.contender),
+                    entry=asdict(row.entry),
                     folder=str(row.folder),
                     samples=round(settings.headline * SAMPLE_RATE),
                 )
@@ -174,6 +177,7 @@ class _Bench:
                     self._step()
                     row.load_cold, row.rss_cold = self._load_and_run(row, process)
         for launch in range(settings.launches):
+            others.append(self._others())
             for precision, peak in self._peaks().items():
                 peaks[precision] = max(peak, peaks.get(precision, 0.0))
             self._launch(launch, source)
@@ -187,7 +191,11 @@ class _Bench:
             list(self._failed.values()),
             peaks,
             source,
+            max((share for share in others if share is not None), default=None),
         )
+
+    def _others(self) -> float | None:
+        return quiet.others() if self._settings.busy else quiet.wait()
 
     def _step(self, count: int = 1) -> None:
         self._done += count
@@ -198,7 +206,7 @@ class _Bench:
         """Turn a model's failure into the error of its row."""
         try:
             yield
-        except ContenderError as error:
+        except EntryError as error:
             row.error = str(error)
 
     def _write_clips(self) -> dict[float, Path]:

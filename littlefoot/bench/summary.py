@@ -1,4 +1,4 @@
-"""From what was measured to the report: medians, intervals, error rates, ranks."""
+"""Summarise measurements in a report: medians, intervals, error rates and ranks."""
 
 from __future__ import annotations
 
@@ -12,15 +12,12 @@ from math import inf
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from littlefoot.audio.manifest import Utterance
 from littlefoot.bench import energy, report
 from littlefoot.bench.runner import BenchSettings, Measured, Row
-from littlefoot.evaluate.metrics import Score, evaluate, normalize_text, word_errors
+from littlefoot.bench.scores import Scored
+from littlefoot.evaluate.metrics import normalize_text, word_errors
 from littlefoot.evaluate.statistics import (
-    cluster_sums,
-    clusters_of,
     is_settled,
     median_interval,
     paired_difference,
@@ -47,11 +44,11 @@ def summarise(
     seconds_taken: float = 0.0,
     load_before: float | None = None,
 ) -> report.Report:
-    """The report of a run.
+    """Make the report of a run.
 
     Args:
-        scored: whether the references are to be used.
-        notes: what a reader must know besides.
+        scored: True compares texts with the references.
+        notes: remarks for the reader of the report.
         load_before: ``load_average`` at the beginning.
 
     Raises ConfigError for an unknown country.
@@ -76,7 +73,7 @@ def summarise(
         rounds=settings.rounds,
         measuring_overhead=max(overheads, default=None),
         notes=[*notes, *_unsettled(models, baseline)],
-        machine=_machine(load_before, measured.peaks),
+        machine=_machine(load_before, measured),
         energy=report.Energy(
             source=measured.source.kind,
             detail=measured.source.detail,
@@ -98,7 +95,7 @@ def summarise(
     )
 
 
-def _machine(before: float | None, peaks: dict[str, float]) -> report.Machine:
+def _machine(before: float | None, measured: Measured) -> report.Machine:
     versions = {name: found for name in PACKAGES if (found := machine.package_version(name))}
     return report.Machine(
         processor=machine.processor(),
@@ -108,14 +105,15 @@ def _machine(before: float | None, peaks: dict[str, float]) -> report.Machine:
         memory_bytes=_memory(),
         platform=platform.platform(),
         versions={"python": platform.python_version(), **versions},
+        other_programs=measured.others,
         load_before=before,
         load_after=load_average(),
-        peak_ops_per_s=peaks,
+        peak_ops_per_s=measured.peaks,
     )
 
 
 def load_average() -> float | None:
-    """Processes that wanted to run in the last minute, where the system counts them."""
+    """Return the average number of runnable processes in the last minute, if the system counts them."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 
@@ -129,26 +127,26 @@ def _memory() -> int | None:
 def _models(
     measured: Measured, settings: BenchSettings, g_co2_per_kwh: float | None, references: list[str] | None
 ) -> tuple[list[report.Model], str | None]:
-    """The rows, and the name of the baseline."""
+    """Summarise the rows; return them with the name of the baseline."""
     alive = [row for row in measured.rows if row.error is None]
     baseline = alive[0] if alive else None
-    scores = [_Scored(row, references, measured.utterances) for row in alive] if references else []
-    fields = {row.contender.name: _described(row) for row in measured.rows}
+    scores = [Scored(row, references, measured.utterances) for row in alive] if references else []
+    fields = {row.entry.name: _described(row) for row in measured.rows}
     for row in alive:
-        own = fields[row.contender.name]
+        own = fields[row.entry.name]
         own |= _costs(row, measured, settings, g_co2_per_kwh)
         own["speed"] = [_speed(row, baseline, key) for key in row.times]
         _headline(own, settings)
     for row, score in zip(alive, scores, strict=False):  # no scores without references
-        fields[row.contender.name] |= score.fields(scores[0])
+        fields[row.entry.name] |= score.fields(scores[0])
     for row in measured.rows:
-        fields[row.contender.name]["hypotheses"] = _hypotheses(row, references)
+        fields[row.entry.name]["hypotheses"] = _hypotheses(row, references)
     _rank(alive, scores, fields, settings)
-    return [report.Model(**fields[row.contender.name]) for row in measured.rows], _name(baseline)
+    return [report.Model(**fields[row.entry.name]) for row in measured.rows], _name(baseline)
 
 
 def _unsettled(models: Sequence[report.Model], baseline: str | None) -> list[str]:
-    """A line about the ratios that another run may not find again."""
+    """Describe the ratios that may differ in another run, in one line or none."""
     ratios = [(m.name, s) for m in models if m.name != baseline for s in m.speed]
     unsure = [(name, speed) for name, speed in ratios if not speed.settled]
     if not unsure:
@@ -168,16 +166,16 @@ def _width(speed: report.Speed) -> float:
 
 
 def _name(row: Row | None) -> str | None:
-    return row.contender.name if row else None
+    return row.entry.name if row else None
 
 
 def _described(row: Row) -> dict[str, Any]:
-    """What is known of a model even if it fails later."""
+    """Return the fields that are known even if a model fails later."""
     described = {key: value for key, value in row.description.items() if key != "macs"}
     return {
-        "name": row.contender.name,
-        "kind": row.contender.kind,
-        "source": row.contender.source,
+        "name": row.entry.name,
+        "kind": row.entry.kind,
+        "source": row.entry.source,
         "error": row.error,
         "engine": row.engine,
         "precision": _precision(row),
@@ -195,7 +193,7 @@ def _precision(row: Row) -> str | None:
 def _costs(
     row: Row, measured: Measured, settings: BenchSettings, g_co2_per_kwh: float | None
 ) -> dict[str, Any]:
-    """Load, memory, latency, processor time, operations and energy."""
+    """Return load time, memory, latency, processor time, operations and energy."""
     texts = [text for text in row.texts if text]
     cpu = sum(text["cpu_seconds"] for text in texts) / sum(measured.seconds)
     joules = None
@@ -213,7 +211,7 @@ def _costs(
         "latency_ms": _percentiles([1000 * text["seconds"] for text in texts]),
         "cpu_s_per_audio_s": cpu,
         "macs_per_audio_s": sum(counts.values()) / settings.headline if counts else None,
-        "roofline_share": _roofline_share(row, counts, measured.peaks, settings),
+        "roofline_share": roofline_share(row, counts, measured.peaks, settings),
         "energy_j_per_audio_s": joules,
         "energy_source": report.UNAVAILABLE if joules is None else measured.source.kind,
         "co2_g_per_audio_h": carbon,
@@ -226,13 +224,13 @@ def _percentiles(values: Sequence[float]) -> report.Percentiles:
     return report.Percentiles(p50=p50, p95=p95, p99=p99)
 
 
-def _roofline_share(
+def roofline_share(
     row: Row, counts: dict[str, int], peaks: dict[str, float], settings: BenchSettings
 ) -> float | None:
-    """Of the time that the products take at the measured peak to the time taken.
+    """Compute the ratio of the products' time at the measured peak to the time taken.
 
-    None where the products are others than those whose peak was measured: the native kernels look sums up in
-    tables, and may exceed the peak of an engine's multiplications.
+    Return None if the peak of the products was not measured. The native kernels look up sums in tables, so
+    they may exceed the peak of an engine's multiplications.
     """
     if row.kernels != "none":
         return None
@@ -296,64 +294,13 @@ def _headline(own: dict[str, Any], settings: BenchSettings) -> None:
 
 
 def _references(measured: Measured) -> list[str] | None:
-    """None if no utterance has one."""
+    """Return the references; None if no utterance has one."""
     texts = [utterance.text for utterance in measured.utterances]
     return texts if any(normalize_text(text) for text in texts) else None
 
 
-class _Scored:
-    """A model's texts against the references."""
-
-    def __init__(self, row: Row, references: Sequence[str], utterances: Sequence[Utterance]) -> None:
-        self.row, self.references = row, references
-        self.texts = [text["text"] if text else "" for text in row.texts]
-        self.utterances = utterances
-        true = [not utterance.pseudo_labelled for utterance in utterances]
-        self.scored = [place for place, one in enumerate(true) if one or not any(true)]
-        """Places of the utterances that count: those of true transcripts where there are any."""
-        counts = [word_errors(self.references[place], self.texts[place]) for place in self.scored]
-        sums = cluster_sums(np.array(counts, np.int64), self.clusters(self.scored))
-        self.errors, self.words = sums.T
-        """Word errors and words of each speaker, or of each utterance."""
-
-    def clusters(self, places: Sequence[int]) -> npt.NDArray[np.int64]:
-        rows = [self.utterances[place] for place in places]
-        return clusters_of([(row.set_name, row.speaker) for row in rows])
-
-    def score(self, places: Sequence[int]) -> Score:
-        references, texts = ([rows[place] for place in places] for rows in (self.references, self.texts))
-        return evaluate(references, texts, clusters=self.clusters(places))
-
-    def fields(self, baseline: _Scored) -> dict[str, Any]:
-        score = self.score(self.scored)
-        names = [utterance.set_name for utterance in self.utterances]
-        per_set = {
-            name: _rates(self.score([place for place, other in enumerate(names) if other == name]))
-            for name in dict.fromkeys(names)
-        }
-        found: dict[str, Any] = {
-            **{key: getattr(score, key) for key in ("wer", "wer_interval", "cer", "cer_interval")},
-            "per_set": per_set,
-        }
-        if baseline is not self:
-            wer, low, high, p_value = paired_difference(baseline.errors, self.errors, self.words)
-            found["wer_difference"] = report.Difference(wer=wer, interval=(low, high), p_value=p_value)
-        return found
-
-
-def _rates(score: Score) -> report.Rates:
-    return report.Rates(
-        wer=score.wer,
-        wer_interval=score.wer_interval,
-        cer=score.cer,
-        cer_interval=score.cer_interval,
-        words=score.words,
-        utterances=score.utterances,
-    )
-
-
-def _rank(alive: list[Row], scores: list[_Scored], fields: dict[str, Any], settings: BenchSettings) -> None:
-    """Ranks by each measure; one is better than another only beyond what may be chance."""
+def _rank(alive: list[Row], scores: list[Scored], fields: dict[str, Any], settings: BenchSettings) -> None:
+    """Rank the models by each measure. Only a significant difference makes a model better than another."""
     key = (settings.headline, settings.threads[0])
 
     def fewer_errors(one: int, other: int) -> bool:
@@ -374,7 +321,7 @@ def _rank(alive: list[Row], scores: list[_Scored], fields: dict[str, Any], setti
         measures["wer"] = fewer_errors
     found = {name: ranks(len(alive), better) for name, better in measures.items()}
     for index, row in enumerate(alive):
-        fields[row.contender.name]["ranks"] = {
+        fields[row.entry.name]["ranks"] = {
             name: places[index]
             for name, places in found.items()
             if name != "bytes" or row.description.get("bytes") is not None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from littlefoot.bench.quiet import THRESHOLD
 from littlefoot.bench.report import UNAVAILABLE, Model, Report
 from littlefoot.errors import LittlefootError
 
@@ -125,8 +126,9 @@ def footnotes(report: Report) -> list[str]:
     """Write the notes that explain the table."""
     machine, data = report.machine, report.data
     busy = ""
-    if machine.load_before is not None and machine.load_before > 0.5:
-        busy = f" The machine was busy: {machine.load_before:.1f} other processes wanted to run before it."
+    if machine.other_programs is not None and machine.other_programs > THRESHOLD:
+        used = machine.other_programs * machine.threads
+        busy = f" The machine was busy: other programs used {used:.1f} threads of it."
     notes = [
         f"{machine.processor}, {machine.threads} threads{', virtual' if machine.virtual else ''}"
         f" ({', '.join(machine.instructions) or 'no special instructions'});"
@@ -213,7 +215,7 @@ def around(path: Path) -> tuple[str, str]:
     if not begin or not end:
         raise LittlefootError(
             f"{path}: has no lines {MARKS[0].strip()} and {MARKS[1].strip()}: "
-            "add them where the table is to stand, or name a new file"
+            "add them where the table should be, or name a new file"
         )
     return before, after
 

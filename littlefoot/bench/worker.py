@@ -52,22 +52,22 @@ class Worker:
     def __init__(self) -> None:
         self._subject: Any = None
 
-    def prepare(self, contender: dict[str, Any], folder: str, samples: int) -> dict[str, Any]:
-        """Prepare the model (``contenders.Kind.prepare``)."""
-        from littlefoot.bench.contenders import Contender
+    def prepare(self, entry: dict[str, Any], folder: str, samples: int) -> dict[str, Any]:
+        """Prepare the model (``entries.Kind.prepare``)."""
+        from littlefoot.bench.entries import Entry
         from littlefoot.bench.kinds import kind
 
-        found = Contender(**contender)
+        found = Entry(**entry)
         return kind(found.kind).prepare(found, Path(folder), samples)
 
-    def load(self, contender: dict[str, Any], folder: str, threads: int) -> dict[str, Any]:
+    def load(self, entry: dict[str, Any], folder: str, threads: int) -> dict[str, Any]:
         """Load the model; return the seconds, which include its imports the first time."""
         start = time.perf_counter()
-        from littlefoot.bench.contenders import Contender
+        from littlefoot.bench.entries import Entry
         from littlefoot.bench.kinds import kind
 
         self._subject = None
-        found = Contender(**contender)
+        found = Entry(**entry)
         self._subject = kind(found.kind).load(found, Path(folder), threads)
         seconds = time.perf_counter() - start
         subject = self._subject
@@ -117,7 +117,7 @@ class Worker:
         return {
             "latency": stream.latency_seconds,
             "chunks": chunks[1:],  # the first one also waits for the right context
-            **_delays(recognizer.stream(), waveform),
+            **delays(recognizer.stream(), waveform),
         }
 
     def peaks(self, threads: int) -> dict[str, float]:
@@ -149,7 +149,7 @@ def clocked(run: Callable[[], object], least: float = LEAST_SECONDS) -> list[flo
     return times[1:]
 
 
-def _delays(stream: Any, waveform: Any) -> dict[str, Any]:
+def delays(stream: Any, waveform: Any) -> dict[str, Any]:
     """Return the times of the first text and of the first word, in seconds of the recording plus
     computing.
     """
@@ -172,7 +172,7 @@ def _delays(stream: Any, waveform: Any) -> dict[str, Any]:
 
 
 def peak_rss_bytes() -> int | None:
-    """Return this process's peak of resident memory, or None where the system does not give it (Windows)."""
+    """Return this process's peak of resident memory, or None if the system does not give it (Windows)."""
     status = Path("/proc/self/status")
     if status.exists():
         lines = status.read_text().splitlines()

@@ -65,7 +65,7 @@ def root(
 
 
 def main() -> None:
-    """The entry point of the command ``littlefoot``."""
+    """Run the command ``littlefoot``."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     logging.basicConfig(level=logging.INFO if debug else logging.WARNING, format="littlefoot: %(message)s")

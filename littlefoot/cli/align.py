@@ -11,9 +11,10 @@ from typing import Annotated
 import typer
 
 from littlefoot.cli import options
-from littlefoot.errors import ConfigError, LittlefootError
+from littlefoot.errors import ConfigError
 from littlefoot.runtime.specification import LoadOptions, Specification
 from littlefoot.runtime.transcriber import STANDARD_INPUT
+from littlefoot.system.outputs import writing
 from littlefoot.transcript.subtitles import Layout
 
 FORMATS = ("json", "srt", "vtt", "textgrid", "ctm", "tsv")
@@ -22,7 +23,7 @@ _TEXT_SUFFIXES = (".txt", ".text", ".md", ".lab", ".trn")
 
 @dataclass(frozen=True)
 class Reading:
-    """How the text is read."""
+    """Options of reading the text."""
 
     stars: Annotated[
         str,
@@ -41,7 +42,7 @@ class Reading:
 def align(
     model: options.Model,
     audio: Annotated[str, typer.Argument(help="A recording of any length; - reads standard input.")],
-    text: Annotated[str, typer.Argument(help="What is spoken in it, or a file of that in UTF-8.")],
+    text: Annotated[str, typer.Argument(help="The text, or a file of it in UTF-8.")],
     form: Annotated[
         str, typer.Option("--format", help="Format: json, srt, vtt, textgrid, ctm or tsv.")
     ] = "json",
@@ -89,13 +90,8 @@ def align(
     if output is None:
         typer.echo(written, nl=False)
         return
-    try:
-        with atomic.file(output) as temporary:
-            temporary.write_text(written, encoding="utf-8")
-    except OSError as error:
-        raise LittlefootError(
-            f"{output}: cannot be written ({error.strerror}): choose another --output"
-        ) from error
+    with writing(output, "choose another --output"), atomic.file(output) as temporary:
+        temporary.write_text(written, encoding="utf-8")
 
 
 def _text(argument: str) -> str:

@@ -24,12 +24,12 @@ def analyze(
         bool,
         typer.Option(
             "--sensitivity",
-            help="Also each linear layer's sensitivity to 1, 2, 3, 4 and 8 bits; takes minutes.",
+            help="Also show each linear layer's sensitivity to 1, 2, 3, 4 and 8 bits; takes minutes.",
         ),
     ] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Show how far each layer moves its input, and how alike the layers are.
+    """Show how much each layer changes its input, and how similar the layers are.
 
     \b
     Example:
@@ -42,14 +42,14 @@ def analyze(
 
     if len(set(models)) < len(models):
         raise ConfigError("a model is named twice: name each once")
-    found, harms = {}, {}
+    found, sensitivities = {}, {}
     paths = recordings(data or [checkpoint.SAMPLES])
     for name in models:
         loaded = checkpoint.load(name)
         clips = load_clips(paths, loaded)
         found[name] = analysis.analyze(loaded, clips)
         if with_sensitivity:
-            harms[name] = sensitivity(
+            sensitivities[name] = sensitivity(
                 loaded,
                 clips,
                 collect(loaded, clips),
@@ -69,9 +69,10 @@ def analyze(
         for name, result in found.items()
     ]
     for row in rows:
-        if options_of := harms.get(row["name"]):
+        if options_of := sensitivities.get(row["name"]):
             row["sensitivity"] = {
-                layer: {str(option.bits): option.harm for option in options_of[layer]} for layer in options_of
+                layer: {str(option.bits): option.sensitivity for option in options_of[layer]}
+                for layer in options_of
             }
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
@@ -88,15 +89,15 @@ def analyze(
             typer.echo(_sensitivities(row["sensitivity"]))
 
 
-def _sensitivities(harms: dict[str, dict[str, float]]) -> str:
-    """A table of layers and widths; columns that do not fill whole bytes have none."""
+def _sensitivities(sensitivities: dict[str, dict[str, float]]) -> str:
+    """Format a table of layers and widths. Layers whose columns do not fill whole bytes have no value."""
     from littlefoot.compress.mixed import WIDTHS
 
-    longest = max(len(layer) for layer in harms)
-    lines = ["KL divergence of the posteriors with one layer in so few bits, 10^-3 nats per frame"]
+    longest = max(len(layer) for layer in sensitivities)
+    lines = ["KL divergence of the posteriors with one layer in this number of bits, 10^-3 nats per frame"]
     lines.append("layer".ljust(longest) + "".join(f"{bits:>11}" for bits in WIDTHS))
-    for layer, by_width in harms.items():
+    for layer, by_width in sensitivities.items():
         cells = (by_width.get(str(bits)) for bits in WIDTHS)
-        shown = (f"{'-':>11}" if harm is None else f"{1000 * harm:11.3f}" for harm in cells)
+        shown = (f"{'-':>11}" if value is None else f"{1000 * value:11.3f}" for value in cells)
         lines.append(layer.ljust(longest) + "".join(shown))
     return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,9 +14,11 @@ from littlefoot.errors import ConfigError
 
 if TYPE_CHECKING:
     from littlefoot.audio.manifest import Utterance
-    from littlefoot.bench.contenders import Contender
+    from littlefoot.bench.entries import Entry
     from littlefoot.bench.report import Report
     from littlefoot.bench.runner import BenchSettings
+
+log = logging.getLogger("littlefoot")
 
 ALL = "all"
 UNFOLDED = 10_000
@@ -53,7 +56,7 @@ class Speech:
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is measured, as the command line gives it."""
+    """Options that determine the amount of measuring."""
 
     lengths: Annotated[str, typer.Option("--lengths", help="Lengths of the timed clips, in seconds.")] = (
         "2,10,30"
@@ -79,6 +82,10 @@ class Effort:
         ),
     ] = None
 
+    busy: Annotated[
+        bool, typer.Option("--busy", help="Measure even while other programs use the processor.")
+    ] = False
+
     def settings(self) -> BenchSettings:
         """Read the lists of numbers. Raises ConfigError."""
         from littlefoot.bench import energy
@@ -92,7 +99,7 @@ class Effort:
             energy.carbon(self.country)  # is it known?
         lengths = tuple(_numbers(self.lengths, "--lengths"))
         threads = tuple(map(int, counts))
-        return BenchSettings(lengths, threads, self.launches, self.rounds, self.tdp, self.country)
+        return BenchSettings(lengths, threads, self.launches, self.rounds, self.tdp, self.country, self.busy)
 
 
 @dataclass(frozen=True)
@@ -122,15 +129,16 @@ def bench(
         list[str] | None,
         typer.Argument(help="Models, the baseline first. Default: all bundled models."),
     ] = None,
-    peer: Annotated[
+    baseline: Annotated[
         list[str] | None,
         typer.Option(
-            "--peer",
+            "--baseline",
             metavar="NAME[=MODEL]",
-            help="Also run the first model, or MODEL, by transformers, transformers-bf16, onnxruntime-int8, "
+            help="Also run the first model, or MODEL, in transformers, transformers-bf16, onnxruntime-int8, "
             "openvino-nncf, ctranslate2 or faster-whisper; 'all' for those that are installed.",
         ),
     ] = None,
+    peer: Annotated[list[str] | None, typer.Option("--peer", hidden=True)] = None,
     engine: options.Engine = "auto",
     precision: options.Precision = "auto",
     language: options.Language = None,
@@ -148,7 +156,7 @@ def bench(
     from littlefoot.artifact import checkpoint
     from littlefoot.bench import page, table
     from littlefoot.bench import report as reports
-    from littlefoot.bench.contenders import Contender
+    from littlefoot.bench.entries import Entry
 
     # Fail before the work, if at all.
     old = reports.load(files.compare) if files.compare else None
@@ -160,12 +168,14 @@ def bench(
     names = models or checkpoint.bundled()
     if not names:
         raise ConfigError("no model is bundled with this installation: name one")
-    contenders = [
-        Contender(name, "littlefoot", source, engine, precision, language)
+    entries = [
+        Entry(name, "littlefoot", source, engine, precision, language)
         for name, source in zip(_names(names), names, strict=True)
     ]
-    found, notes = _peers(peer or [], names[0], language)
-    report = _measure([*contenders, *found], speech, effort.settings(), notes)
+    if peer:
+        log.warning("the option --peer is now called --baseline")
+    found, notes = _baselines([*(baseline or []), *(peer or [])], names[0], language)
+    report = _measure([*entries, *found], speech, effort.settings(), notes)
     _show(report)
     if files.json_file:
         report.save(files.json_file)
@@ -191,29 +201,29 @@ def _names(sources: list[str]) -> list[str]:
     return names
 
 
-def _peers(asked: list[str], first: str, language: str | None) -> tuple[list[Contender], list[str]]:
+def _baselines(asked: list[str], first: str, language: str | None) -> tuple[list[Entry], list[str]]:
     """Return the rows of baselines, and a note about each that is not installed."""
     if not asked:
         return [], []
     from importlib.util import find_spec
 
-    from littlefoot.bench.contenders import Contender
-    from littlefoot.bench.peers import OF_THE_SAME_MODEL, PEERS
+    from littlefoot.bench.baselines import BASELINES, OF_THE_SAME_MODEL
+    from littlefoot.bench.entries import Entry
 
     wanted = [name for entry in asked for name in (OF_THE_SAME_MODEL if entry == ALL else (entry,))]
     rows, notes = [], []
     for entry in dict.fromkeys(wanted):
         name, _, model = entry.partition("=")
-        if name not in PEERS:
-            raise ConfigError(f"--peer {name} is unknown: use {ALL}, {', '.join(PEERS)}")
+        if name not in BASELINES:
+            raise ConfigError(f"--baseline {name} is unknown: use {ALL}, {', '.join(BASELINES)}")
         if not model and name not in OF_THE_SAME_MODEL:
-            raise ConfigError(f"--peer {name} needs a model of its own: --peer {name}=DIRECTORY")
-        missing = [package for package in PEERS[name].packages if find_spec(package) is None]
+            raise ConfigError(f"--baseline {name} needs a model of its own: --baseline {name}=DIRECTORY")
+        missing = [package for package in BASELINES[name].packages if find_spec(package) is None]
         if missing:
             notes.append(f"{name} is left out: not installed: {', '.join(missing)}")
             continue
         title = f"{name}: {Path(model or first).name}"
-        rows.append(Contender(title, name, model or first, language=language))
+        rows.append(Entry(title, name, model or first, language=language))
     return rows, notes
 
 
@@ -228,9 +238,7 @@ def _numbers(text: str, option: str) -> list[float]:
     return numbers
 
 
-def _measure(
-    contenders: list[Contender], speech: Speech, settings: BenchSettings, notes: list[str]
-) -> Report:
+def _measure(entries: list[Entry], speech: Speech, settings: BenchSettings, notes: list[str]) -> Report:
     import sys
     import time
 
@@ -240,8 +248,8 @@ def _measure(
 
     utterances = speech.utterances()
     before, start = load_average(), time.perf_counter()
-    with bar("measuring", runner.steps(contenders, utterances, settings)) as advance:
-        measured = runner.measure(contenders, utterances, settings, advance)
+    with bar("measuring", runner.steps(entries, utterances, settings)) as advance:
+        measured = runner.measure(entries, utterances, settings, advance)
     return summarise(
         measured,
         settings,

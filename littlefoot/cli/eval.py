@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @options.grouped
 def evaluate(
     model: options.Model,
-    manifest: Annotated[list[Path], typer.Argument(help="Manifests, or folders that hold one.")],
+    manifest: Annotated[list[Path], typer.Argument(help="Manifests, or folders that contain one.")],
     split: Annotated[str, typer.Option("--split", help="Split of the manifests.")] = "test",
     normalize: Annotated[
         str,

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from littlefoot.cli import options
-from littlefoot.errors import ArtifactError, ConfigError
+from littlefoot.errors import ConfigError
+from littlefoot.system.outputs import refuse_existing
 
 if TYPE_CHECKING:
     from littlefoot.artifact import Artifact
 
-FORMATS = ("onnx", "openvino", "hf", "file")
+FORMATS = ("onnx", "openvino", "hf", "file", "web")
 WITHOUT_VNNI = {
     "onnx": "on x86 processors without VNNI, give ONNX Runtime's session the option "
     "session.x64quantprecision=1, or large sums of 8-bit products are cut off",
@@ -25,39 +26,43 @@ WITHOUT_VNNI = {
 
 def export(
     model: options.Model,
-    out: Annotated[Path, typer.Option("-o", "--out", help="File, or directory (hf).")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="File, or directory (hf, web).")],
     to: Annotated[
         str,
         typer.Option(
-            "--to", help="Format: onnx, openvino (an .xml with its .bin), hf, or file for the C library."
+            "--to",
+            help="Format: onnx, openvino (an .xml with its .bin), hf, file for the C library, or web for "
+            "browsers.",
         ),
     ] = "onnx",
     half: Annotated[bool, typer.Option("--half", help="With --to hf: store the weights as float16.")] = False,
     language: options.Language = None,
     licence: Annotated[
-        str | None, typer.Option("--license", help="With --to file: the model's licence, such as apache-2.0.")
+        str | None,
+        typer.Option("--license", help="With --to file or web: the model's licence, such as apache-2.0."),
     ] = None,
 ) -> None:
     """Write exactly the network that littlefoot runs, or a checkpoint that transformers loads.
 
     The ONNX and OpenVINO networks take `waveform` (batch, samples), 16 kHz float32, with zero mean and unit
     variance if the model's preprocessor_config.json says do_normalize, and give `logits` (batch, frames,
-    vocabulary). Both lengths are free. `--to file` writes one file for liblittlefoot and littlefoot-run.
+    vocabulary). Both lengths are free. `--to file` writes one file for liblittlefoot and littlefoot-run, and
+    `--to web` a folder for any web server, whose page recognises files and the microphone in the browser.
 
     \b
     Examples:
       littlefoot export MODEL -o mine.onnx --to onnx
       littlefoot export MODEL -o mine.lf --to file
+      littlefoot export MODEL -o site/ --to web
     """
     if to not in FORMATS:
         raise ConfigError(f"--to {to} is unknown: use one of {', '.join(FORMATS)}")
     if half and to != "hf":
         raise ConfigError("--half is for --to hf: engines choose their own precision")
-    if licence and to != "file":
-        raise ConfigError("--license is for --to file: the other formats do not record it")
+    if licence and to not in ("file", "web"):
+        raise ConfigError("--license is for --to file and --to web: the other formats do not record it")
     out = out.with_suffix(".xml") if to == "openvino" else out
-    if out.exists():
-        raise ArtifactError(f"{out} exists: choose another output, or remove it")
+    refuse_existing(out)
     from littlefoot import artifact
     from littlefoot.artifact import checkpoint, linear
 
@@ -70,6 +75,10 @@ def export(
         from littlefoot.runtime.native import model_file
 
         model_file.save(loaded, Path(model).name, out, licence)
+    elif to == "web":
+        from littlefoot.web import site
+
+        site.save(loaded, Path(model).name, out, licence)
     else:
         from littlefoot.runtime import graph
 
@@ -77,10 +86,10 @@ def export(
         if to == "onnx":
             network.save(out)
         else:
-            import openvino
-
             from littlefoot.runtime.openvino import openvino_model
+            from littlefoot.system.extras import imported
 
+            openvino = imported("openvino", "--to openvino", "openvino")
             openvino.save_model(openvino_model(network), out, compress_to_fp16=False)
         if linear.rounded_inputs(loaded.weights):
             typer.echo(f"littlefoot: {WITHOUT_VNNI[to]}", err=True)

@@ -56,6 +56,6 @@ def graft(
     texts = (utterance.text for utterance in manifest.index(data).of_split("train"))
     letters = list(alphabet) if alphabet is not None else grafting.alphabet(texts)
     if not letters:
-        raise ConfigError("the training texts have no letters: a graft learns from transcribed speech")
+        raise ConfigError("the training texts have no letters: a graft is trained on transcribed speech")
     begun = grafting.begin(whispers.read(directory), letters)
     carry_out(steps, begun, whisper, out, data, resume, overwrite)

@@ -23,16 +23,16 @@ class Pool:
     """The workers of a job."""
 
     workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="Processes; as many as fit by default.")
+        int | None, typer.Option("--workers", min=1, help="Number of processes; as many as fit by default.")
     ] = None
     threads: Annotated[int, typer.Option("--threads", min=1, help="Processor threads of each worker.")] = 1
     retries: Annotated[
         int,
-        typer.Option("--retries", min=0, help="Workers that may die at a recording until it is given up."),
+        typer.Option("--retries", min=0, help="Workers that may die at a recording before it is given up."),
     ] = 2
     ray: Annotated[
         str | None,
-        typer.Option("--ray", help="Work on Ray: local, auto (one that runs), or its address."),
+        typer.Option("--ray", help="Use Ray: local, auto (a running one), or its address."),
     ] = None
 
 
@@ -41,7 +41,7 @@ def label(
     model: options.Model,
     manifest: Annotated[
         list[Path],
-        typer.Argument(help="Manifests, folders that hold one, LibriSpeech, folders of recordings."),
+        typer.Argument(help="Manifests, folders that contain one, LibriSpeech, folders of recordings."),
     ],
     out: Annotated[
         Path, typer.Option("-o", "--out", help="Directory for the labels; an unfinished job is resumed.")

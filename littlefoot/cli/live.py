@@ -82,7 +82,7 @@ def _standard_input() -> Iterator[Any]:
     while data := os.read(sys.stdin.fileno(), size):
         data = left + data
         if first and formats.is_file(data):
-            raise AudioError(f"standard input is no raw PCM: {formats.CONVERT_TO_PCM}")
+            raise AudioError(f"standard input is not raw PCM: {formats.CONVERT_TO_PCM}")
         first = False
         whole = len(data) - len(data) % 2
         left = data[whole:]

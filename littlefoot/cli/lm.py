@@ -13,6 +13,7 @@ import typer
 
 from littlefoot.cli import options
 from littlefoot.errors import ConfigError, LittlefootError
+from littlefoot.system.outputs import refuse_existing
 
 if TYPE_CHECKING:
     from littlefoot.decode.ngram import NGram
@@ -61,7 +62,7 @@ def build(
     """
     from littlefoot.decode import ngram
 
-    _refuse_existing(out)
+    refuse_existing(out)
     seen: Counter[str] = Counter()
     model = ngram.estimate(_counted(_sentences(texts), seen), order, _thresholds(prune))
     _save(model, out, max_mb, seen, as_json)
@@ -76,7 +77,7 @@ def mix(
     ] = None,
     tune: Annotated[
         list[Path] | None,
-        typer.Option("--tune", help="Text whose best weights to find; of manifests the rows of split dev."),
+        typer.Option("--tune", help="Text to optimise the weights for; of manifests the rows of split dev."),
     ] = None,
     max_mb: MaxMB = None,
     as_json: options.Json = False,
@@ -89,7 +90,7 @@ def mix(
     """
     from littlefoot.decode import arpa, mixture
 
-    _refuse_existing(out)
+    refuse_existing(out)
     if weights is not None and tune:
         raise ConfigError("--weights and --tune exclude each other: give one")
     parts = [arpa.read_arpa(path) for path in models]
@@ -100,11 +101,6 @@ def mix(
     mixed = mixture.mix(parts, shares)
     shares = [round(share / sum(shares), 4) for share in shares]
     _save(mixed, out, max_mb, {"weights": shares}, as_json)
-
-
-def _refuse_existing(out: Path) -> None:
-    if out.exists():
-        raise LittlefootError(f"{out} exists: choose another output, or remove it")
 
 
 def _save(model: NGram, out: Path, max_mb: float | None, told: Mapping[str, object], as_json: bool) -> None:
@@ -133,14 +129,14 @@ def _thresholds(prune: str) -> list[int]:
     try:
         return [int(number) for number in prune.split(",")]
     except ValueError as error:
-        raise ConfigError(f"--prune {prune} is no list of numbers such as 0,0,1") from error
+        raise ConfigError(f"--prune {prune} is not a list of numbers such as 0,0,1") from error
 
 
 def _numbers(option: str, text: str) -> list[float]:
     try:
         return [float(number) for number in text.split(",")]
     except ValueError as error:
-        raise ConfigError(f"{option} {text} is no list of numbers such as 0.7,0.3") from error
+        raise ConfigError(f"{option} {text} is not a list of numbers such as 0.7,0.3") from error
 
 
 def _counted(sentences: Iterable[list[str]], seen: Counter[str]) -> Iterator[list[str]]:
@@ -165,7 +161,7 @@ def _sentences(paths: Iterable[Path], split: str = "train") -> Iterator[list[str
             for mark in SPECIAL:
                 if mark in text.lower():
                     raise LittlefootError(
-                        f"{where}: holds {mark}, which has a meaning of its own in language models: remove it"
+                        f"{where}: holds {mark}, which has a special meaning in language models: remove it"
                     )
             if words := normalize_text(text).split():
                 empty = False
@@ -189,7 +185,7 @@ def _texts(path: Path, split: str) -> Iterator[tuple[str, str]]:
                 yield from _lines(file, _name(path))
         except OSError as error:
             raise LittlefootError(
-                f"{path}: cannot be read ({error}): check the path and its rights"
+                f"{path}: cannot be read ({error}): check the path and its permissions"
             ) from error
 
 

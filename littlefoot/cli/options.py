@@ -18,6 +18,7 @@ from typer.models import OptionInfo
 from littlefoot.label.options import LabelOptions
 from littlefoot.runtime.specification import LoadOptions
 from littlefoot.runtime.transcriber import DecodingOptions, RecordingOptions
+from littlefoot.server.address import Address
 from littlefoot.server.limits import Limits
 from littlefoot.transcript.subtitles import Layout
 
@@ -51,6 +52,9 @@ FLAGS: dict[type, dict[str, Any]] = {
         "language": _LANGUAGE,
         "layers": typer.Option(
             "--layers", help="Stop after this many layers, for models trained with exits: faster."
+        ),
+        "device": typer.Option(
+            "--device", help="cpu, or cuda with --engine onnxruntime and onnxruntime-gpu."
         ),
         "bits": typer.Option("--bits", help="Bits of the weights, for models with nested precisions."),
     },
@@ -94,19 +98,34 @@ FLAGS: dict[type, dict[str, Any]] = {
     LabelOptions: {
         "split": typer.Option("--split", help="Rows of this split only."),
         "min_confidence": typer.Option(
-            "--min-confidence", help="Leave rows below it out of the manifest; 0 to 1."
+            "--min-confidence", help="Least confidence (0 to 1) of rows in the manifest."
         ),
-        "shard_rows": typer.Option("--shard-rows", min=1, help="Recordings written at once; 100 by default."),
+        "shard_rows": typer.Option(
+            "--shard-rows", min=1, help="Recordings that are saved together; 100 by default."
+        ),
         "retry_failed": typer.Option("--retry-failed", help="Try recordings again that failed before."),
     },
+    Address: {
+        "host": typer.Option("--host", help="Address to listen on."),
+        "port": typer.Option("--port", min=0, max=65535, help="Port; 0 for any free one."),
+        "wyoming": typer.Option(
+            "--wyoming", min=0, max=65535, help="Port for Home Assistant's Wyoming protocol."
+        ),
+        "wyoming_language": typer.Option(
+            "--wyoming-language", help="Language of the models for Wyoming, such as en; may be repeated."
+        ),
+    },
     Limits: {
-        "queue": typer.Option("--queue", min=0, help="Recordings that may wait besides."),
-        "streams": typer.Option("--streams", min=1, help="Live streams at once."),
-        "connections": typer.Option("--connections", min=1, help="Open at once."),
-        "audio_seconds": typer.Option("--max-seconds", help="Of a recording or live stream."),
-        "idle_seconds": typer.Option("--idle", help="Seconds that a client may do nothing."),
-        "total_seconds": typer.Option("--timeout", help="Seconds for a request in all."),
-        "grace_seconds": typer.Option("--grace", help="Seconds for what runs when stopping."),
+        "queue": typer.Option("--queue", min=0, help="Largest number of waiting recordings."),
+        "streams": typer.Option("--streams", min=1, help="Largest number of live streams at once."),
+        "connections": typer.Option("--connections", min=1, help="Largest number of open connections."),
+        "audio_seconds": typer.Option("--max-seconds", help="Longest recording or live stream, in seconds."),
+        "idle_seconds": typer.Option("--idle", help="Seconds that a client may be idle."),
+        "total_seconds": typer.Option("--timeout", help="Longest time for a request, in seconds."),
+        "idle_minutes": typer.Option(
+            "--idle-minutes", help="Minutes without use after which a model is unloaded."
+        ),
+        "grace_seconds": typer.Option("--grace", help="Seconds for running work when the server stops."),
     },
 }
 """Options for the fields of groups that other rooms define. Fields that are not listed keep their default."""

@@ -23,7 +23,7 @@ def push(
         typer.Option("--language", help="Language for the card, such as en; may be repeated."),
     ] = None,
 ) -> None:
-    """Put a model and its card on the Hugging Face Hub, and print its address.
+    """Upload a model and its card to the Hugging Face Hub, and print its address.
 
     The token is that of 'hf auth login', or HF_TOKEN.
 

@@ -27,13 +27,16 @@ class Widths:
             help="Choose the bits of each layer so that the weights take no more than this (10^6 bytes).",
         ),
     ] = None
-    max_harm: Annotated[
+    max_sensitivity: Annotated[
         float | None,
         typer.Option(
-            "--max-harm",
-            help="Or choose them so that the posteriors move by at most this, in nats per frame.",
+            "--max-sensitivity",
+            help="Choose the bits of each layer so that the sum of the layers' sensitivities is at most this "
+            "(nats per frame).",
         ),
     ] = None
+    max_harm: Annotated[float | None, typer.Option("--max-harm", hidden=True)] = None
+    """The old name of ``--max-sensitivity``."""
 
 
 @options.grouped
@@ -56,7 +59,7 @@ def quantize(
     max_disagreement: Annotated[
         float,
         typer.Option(
-            help="Share of the calibration text that may change; beyond it sensitive layers are kept."
+            help="Share of the calibration text that may change; if more changes, sensitive layers are kept."
         ),
     ] = 0.02,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing artifact.")] = False,
@@ -81,7 +84,8 @@ def quantize(
     from littlefoot.system import settings
 
     artifact.check_output(out, overwrite)  # before minutes of work
-    values = {"mode": mode, "keep": keep or (), "max_disagreement": max_disagreement, **asdict(widths)}
+    chosen = {name: value for name, value in asdict(widths).items() if value is not None}
+    values = {"mode": mode, "keep": keep or (), "max_disagreement": max_disagreement, **chosen}
     config = settings.read(QuantizeConfig, values, "")
     original = checkpoint.load(model, language)
     clips = load_clips(recordings(calibrate or [checkpoint.SAMPLES]), original)

@@ -13,8 +13,10 @@ from littlefoot.cli import options
 from littlefoot.errors import ConfigError, MissingExtraError
 from littlefoot.runtime.specification import LoadOptions, Specification
 from littlefoot.runtime.transcriber import DecodingOptions
+from littlefoot.server.address import Address
 from littlefoot.server.limits import Limits
 from littlefoot.system import machine
+from littlefoot.system.extras import imported
 
 API_KEY = "LITTLEFOOT_API_KEY"
 
@@ -24,22 +26,23 @@ def serve(
     models: Annotated[
         list[str], typer.Argument(help="Models; the first is the default. NAME=MODEL gives another name.")
     ],
-    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any that is free.")] = 8000,
     parallel: Annotated[
         int | None,
-        typer.Option("--parallel", min=1, help="Recordings at once, which share the threads; one a core."),
+        typer.Option(
+            "--parallel", min=1, help="Recordings at once, sharing the threads; default: one per core."
+        ),
     ] = None,
-    max_mb: Annotated[float, typer.Option("--max-mb", help="Of a request, in megabytes.")] = 200,
+    max_mb: Annotated[float, typer.Option("--max-mb", help="Largest request, in megabytes.")] = 200,
     allow_origin: Annotated[
         list[str] | None,
-        typer.Option("--allow-origin", help="A site whose pages may use this server. Repeatable."),
+        typer.Option("--allow-origin", help="A site whose pages may use this server; may be repeated."),
     ] = None,
     allow_host: Annotated[
         list[str] | None,
-        typer.Option("--allow-host", help="A name under which the server is asked. Repeatable."),
+        typer.Option("--allow-host", help="A host name that the server accepts; may be repeated."),
     ] = None,
     *,
+    address: Address,
     limits: Limits,
     loading: LoadOptions,
     decoding: DecodingOptions,
@@ -65,7 +68,15 @@ def serve(
     if key is not None and not key.strip():
         raise ConfigError(f"{API_KEY} is empty: set it to a key, or unset it")
     _log_to_stderr()
+    host = address.host
     loopback = is_loopback(host)
+    if address.wyoming is not None:
+        imported("wyoming", "--wyoming", "wyoming")
+        if key is not None and not loopback:
+            raise ConfigError(
+                f"--wyoming: the Wyoming protocol has no keys, and {host} can be reached from elsewhere:"
+                f" start a server of its own for it, without {API_KEY}"
+            )
     if key is None and not loopback:
         typer.echo(
             f"littlefoot: {host} can be reached from elsewhere, and no key is needed: set {API_KEY}", err=True
@@ -83,13 +94,16 @@ def serve(
     )
     loading = replace(loading, parallel=parallel)
 
-    def load(source: str) -> recognizer.Recognizer:
-        return recognizer.load_with(Specification(source, loading))
+    def load(source: str, language: str | None = None) -> recognizer.Recognizer:
+        chosen = replace(loading, language=language) if language else loading
+        return recognizer.load_with(Specification(source, chosen))
 
     origins = frozenset(origin.rstrip("/") for origin in allow_origin or [])
     hosts = _names(allow_host or []) if loopback or allow_host else None
-    service = Service(Models(models, load, decoding.decoder), limits, key, origins, hosts)
-    Server(service).run([listen(host, port)])
+    languages = tuple(address.wyoming_language or ["en"])
+    service = Service(Models(models, load, decoding.decoder), limits, key, origins, hosts, languages)
+    door = None if address.wyoming is None else listen(host, address.wyoming)
+    Server(service, door).run([listen(host, address.port)])
 
 
 def _names(given: list[str]) -> frozenset[str]:
@@ -100,5 +114,5 @@ def _names(given: list[str]) -> frozenset[str]:
 
 
 def _log_to_stderr() -> None:
-    """A line for each request, and what happens besides."""
+    """Log a line for each request and other events."""
     logging.getLogger("littlefoot.server").setLevel(logging.INFO)

@@ -13,6 +13,7 @@ import typer
 
 from littlefoot.cli import options
 from littlefoot.cli.recipes import carry_out, save, tell
+from littlefoot.system.outputs import refuse_begun
 
 if TYPE_CHECKING:
     from littlefoot.plan.planner import SearchSettings
@@ -88,7 +89,7 @@ def shrink(
     from littlefoot.errors import ConfigError
 
     if (recipe is None) == (target is None):
-        raise ConfigError("say how, with --recipe, or what for, with --target; one of the two")
+        raise ConfigError("give either --recipe or --target")
     if recipe is not None:
         from littlefoot.artifact import checkpoint
         from littlefoot.compress import load_recipe
@@ -131,11 +132,10 @@ def _for_target(
 
     wanted = parse(target)
     if "RANK" in os.environ:
-        raise ConfigError("a search starts its own processes: leave out torchrun, and say --processes")
+        raise ConfigError("a search starts its own processes: leave out torchrun, and give --processes")
     artifact.check_output(out, overwrite)
     folder = out.with_name(out.name + "-plan")
-    if folder.exists() and any(folder.iterdir()) and not resume:
-        raise ConfigError(f"{folder} is there already: continue with --resume, or choose another output")
+    refuse_begun(folder, resume)
     loaded = checkpoint.load(model)
     corpus = manifest.index(data) if data else None
     planner = Planner(loaded, model, wanted, corpus, data, folder, settings, tell)
@@ -143,7 +143,9 @@ def _for_target(
     typer.echo(report.proposal(plans), err=True)
     if not search.yes:
         if not sys.stdin.isatty():
-            raise ConfigError("nobody is there to ask: add --yes and --resume to carry out the first plan")
+            raise ConfigError(
+                "there is no terminal to ask on: add --yes and --resume to carry out the first plan"
+            )
         typer.confirm("Carry out the first plan?", abort=True, err=True)
     outcome = planner.best(plans)
     record = report.to_dict(wanted, outcome)

@@ -15,6 +15,7 @@ from littlefoot.cli import inputs, options
 from littlefoot.errors import ConfigError, LittlefootError
 from littlefoot.runtime.specification import LoadOptions, Specification
 from littlefoot.runtime.transcriber import STANDARD_INPUT, DecodingOptions, RecordingOptions, Transcriber
+from littlefoot.system.outputs import writing
 from littlefoot.transcript.subtitles import Layout
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Output:
     directory: Annotated[
         Path | None, typer.Option("--output-dir", "-o", help="Write one file per recording to this folder.")
     ] = None
-    """None: standard output."""
+    """Folder of the output; None for standard output."""
     skip_existing: Annotated[
         bool, typer.Option("--skip-existing", help="Skip recordings whose output is newer than they are.")
     ] = False
@@ -89,18 +90,18 @@ def transcribe(
     specification = Specification(model, loading)
     form = output.form
     if chunk_ms is not None and not stream:
-        raise ConfigError("--chunk-ms goes with --stream")
+        raise ConfigError("--chunk-ms needs --stream")
     if chunk_ms is not None and chunk_ms <= 0:
         raise ConfigError(f"--chunk-ms must be greater than 0, not {chunk_ms:g}")
     if stream and (reading.case is not None or reading.punctuate is not None):
-        raise ConfigError("--stream goes without --case and --punctuate: they need the whole recording")
+        raise ConfigError("--stream excludes --case and --punctuate: they need the whole recording")
     if stream:
         if len(audio) > 1 or output.directory is not None or form not in ("text", "json"):
             raise ConfigError("--stream takes one recording, and prints it as text or json")
         if reading.alternatives:
             raise ConfigError("--stream has no place for --alternatives: leave it out")
         if reading != RecordingOptions() or jobs > 1 or output.skip_existing:
-            raise ConfigError("--stream goes without --vad, --jobs, --skip-existing, --channel and --track")
+            raise ConfigError("--stream excludes --vad, --jobs, --skip-existing, --channel and --track")
         from littlefoot.cli import live
         from littlefoot.runtime import recognizer
 
@@ -110,9 +111,9 @@ def transcribe(
     if form not in EXTENSIONS:
         raise ConfigError(f"--format {form} is unknown: use one of {', '.join(EXTENSIONS)}")
     if reading.alternatives and form != "json":
-        raise ConfigError(f"--alternatives needs --format json: {form} has no place for them")
+        raise ConfigError(f"--alternatives needs --format json: {form} cannot contain them")
     if output.skip_existing and output.directory is None:
-        raise ConfigError("--skip-existing needs --output-dir: nothing else shows what is done")
+        raise ConfigError("--skip-existing needs --output-dir: without it, finished recordings are not known")
     check(reading.case, reading.punctuate is not None)
     Choice("auto" if reading.channel == EACH else reading.channel, reading.track)  # refused now, not later
     if reading.channel == EACH and reading.alternatives:
@@ -121,7 +122,7 @@ def transcribe(
     if len(recordings) > 1 and form in ONE_EACH and output.directory is None:
         raise ConfigError(f"several recordings as {form} need --output-dir: each makes a file of its own")
     if jobs > 1 and len(recordings) > 1 and any(each.name == STANDARD_INPUT for each in recordings):
-        raise ConfigError("- goes without --jobs: one process only reads standard input")
+        raise ConfigError("- excludes --jobs: only one process can read standard input")
     if output.directory is not None:
         inputs.refuse_collisions(recordings, EXTENSIONS[form])
     if reading.alternatives and decoding.beam is None:
@@ -238,14 +239,12 @@ class _Writer:
             )
             return
         target = self._target(recording)
-        try:
-            with atomic.file(target) as temporary:
-                temporary.write_text(written, encoding="utf-8")
-        except OSError as error:
-            raise LittlefootError(
-                f"{target}: cannot be written ({error.strerror}): what was done before is there; make room"
-                " or choose another --output-dir, and continue with --skip-existing"
-            ) from error
+        remedy = (
+            "what was done before is there; make room or choose another --output-dir, and continue with"
+            " --skip-existing"
+        )
+        with writing(target, remedy), atomic.file(target) as temporary:
+            temporary.write_text(written, encoding="utf-8")
 
     def _target(self, recording: inputs.Recording) -> Path:
         assert self.output.directory is not None

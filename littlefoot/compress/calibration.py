@@ -49,7 +49,7 @@ def collect(
 ) -> list[LayerInput]:
     """Run prepared clips, (T,) float32 each, through the full-precision model and sample every layer's input.
 
-    Long work reports its progress.     Raises ConfigError where there is no audio, or only silence.
+    Long work reports its progress. Raises ConfigError if there is no audio, or only silence.
     """
     network = graph.build(artifact, observe=True)
     groups = _groups(network.observed)
@@ -59,7 +59,7 @@ def collect(
         for name in names
     }
     generator = np.random.default_rng(seed)
-    shortest = artifact.config.receptive_field
+    shortest = artifact.config.shortest
     usable = [clip for clip in clips if len(clip) >= shortest and np.ptp(clip) > 0]
     if not usable:
         raise ConfigError("the calibration audio is empty or silent: give recordings of speech")

@@ -14,6 +14,7 @@ from littlefoot.compress.methods import StepContext, is_main_process, method
 from littlefoot.compress.recipe import Recipe
 from littlefoot.errors import ConfigError
 from littlefoot.network.config import ModelConfig
+from littlefoot.system.outputs import refuse_begun
 
 
 def run(
@@ -43,9 +44,9 @@ def run(
         LittlefootError: an error of a method.
     """
     main = is_main_process()
-    outline(model.config, recipe)
-    if main and directory.exists() and any(directory.iterdir()) and not resume:
-        raise ConfigError(f"{directory} is there already: continue with --resume, or choose another output")
+    infer_shape(model.config, recipe)
+    if main:
+        refuse_begun(directory, resume)
     first = model
     known: dict[str, Any] = {"name": teacher, "parameters": model.parameters, "sha256": fingerprint(model)}
     if (origin := model.config.littlefoot.origin) is not None:
@@ -70,8 +71,9 @@ def run(
     return replace(model, card=model.card.rstrip() + "\n" + heading + first.card) if first.card else model
 
 
-def outline(config: ModelConfig, recipe: Recipe) -> ModelConfig:
-    """Infer the configuration of a recipe's result, as far as it is known beforehand (``Method.outline``).
+def infer_shape(config: ModelConfig, recipe: Recipe) -> ModelConfig:
+    """Infer the configuration of a recipe's result, as far as it is known beforehand
+    (``Method.infer_shape``).
 
     Raises ConfigError, which names the step that cannot work with the result of those before it.
     """
@@ -84,7 +86,7 @@ def outline(config: ModelConfig, recipe: Recipe) -> ModelConfig:
                 "start with the full-precision model, and let only the last step quantize"
             )
         try:
-            config = method(step.method).outline(config, step.config)
+            config = method(step.method).infer_shape(config, step.config)
         except ConfigError as error:
             raise ConfigError(f"{name}: {error}") from error
         rounded_by = f"{name}, quantizes the model"

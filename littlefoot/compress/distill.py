@@ -19,16 +19,16 @@ from torch import Tensor, nn
 from littlefoot import artifact as artifacts
 from littlefoot.artifact import Artifact
 from littlefoot.compress import losses
-from littlefoot.compress.frames import interpolate, peaks, same_frames
-from littlefoot.compress.lattices import teacher_lattices
-from littlefoot.compress.lesson import (
+from littlefoot.compress.distillation_settings import (
     HIDDEN_LOSSES,
     PATH_LOSSES,
     PROJECTED_LOSSES,
+    DistillationSettings,
     LayerPairs,
-    Lesson,
     LossConfig,
 )
+from littlefoot.compress.frames import interpolate, peaks, same_frames
+from littlefoot.compress.lattices import teacher_lattices
 from littlefoot.compress.methods import StepContext
 from littlefoot.compress.student import StudentConfig, chosen_layers, geometry, make_student
 from littlefoot.compress.teacher import Targets, Teacher, make_teacher
@@ -44,14 +44,14 @@ from littlefoot.training.objective import Objective, ctc_loss, ctc_losses
 
 
 @dataclass(frozen=True)
-class DistillConfig(Lesson):
+class DistillConfig(DistillationSettings):
     """Settings of one distillation."""
 
     student: StudentConfig = field(default_factory=StudentConfig)
 
 
-def outline(model: ModelConfig, config: DistillConfig) -> ModelConfig:
-    """The student's configuration. Raises ConfigError where it cannot be made of the model."""
+def infer_shape(model: ModelConfig, config: DistillConfig) -> ModelConfig:
+    """Return the student's configuration. Raises ConfigError if the model cannot have such a student."""
     student = config.student.sized(model)
     return geometry(model, student, chosen_layers(model.num_hidden_layers, student))
 
@@ -61,15 +61,15 @@ def distill(model: Artifact, config: DistillConfig, step: StepContext) -> Artifa
 
     Raises:
         ConfigError: a geometry or losses that are impossible, before anything is trained.
-        TrainingError: a student that says the same to everything, at the start or for too long, data in
+        TrainingError: the student's output is constant, at the start or for too long, data in
             another alphabet, and what ``littlefoot.training.train.train`` raises.
     """
     student = make_student(CTCModel.from_artifact(model), config.student)
     student.card = model.card
     data = training_set(student, config, step)
     check_alive(student, data)
-    says = make_teacher(model, config, step, data, student)
-    return learn(Distillation(student, says, config, denominator_of(step, student, config)), data, step)
+    teacher = make_teacher(model, config, step, data, student)
+    return learn(Distillation(student, teacher, config, denominator_of(step, student, config)), data, step)
 
 
 def learn(objective: Distillation, data: TrainingSet, step: StepContext) -> Artifact:
@@ -77,7 +77,7 @@ def learn(objective: Distillation, data: TrainingSet, step: StepContext) -> Arti
     if step.untrained:
         return objective.model.to_artifact()
     out = step.directory / "model"
-    trainer.train(objective, step.speech(), objective.lesson.train, out, step.resume, data)
+    trainer.train(objective, step.speech(), objective.settings.train, out, step.resume, data)
     return artifacts.load(out)
 
 
@@ -87,11 +87,15 @@ class Distillation(Objective):
     method = "distillation"
 
     def __init__(
-        self, student: CTCModel, teacher: Teacher, lesson: Lesson, denominator: Denominator | None = None
+        self,
+        student: CTCModel,
+        teacher: Teacher,
+        settings: DistillationSettings,
+        denominator: Denominator | None = None,
     ) -> None:
         """``denominator`` is for ``loss.sequence_kl``."""
         super().__init__(student)
-        self.lesson, self.loss, self.denominator = lesson, lesson.loss, denominator
+        self.settings, self.loss, self.denominator = settings, settings.loss, denominator
         loss = self.loss
         self.needs_text = loss.ctc > 0
         self._teacher, self._theirs = teacher, teacher.config
@@ -99,6 +103,11 @@ class Distillation(Objective):
         self.pairs: LayerPairs = ()
         if loss.hidden():
             self.pairs = layer_pairs(student.config.num_hidden_layers, self._theirs.num_hidden_layers, loss)
+            if not (student.config.one_frame_rate or same_frames(self._theirs, student.config)):
+                raise ConfigError(
+                    "hidden states cannot be compared: the blocks' frames are not those of the logits, and "
+                    "the student's front end has other frames than its teacher's: set hidden losses to 0"
+                )
         self.projections = nn.ModuleList()
         if any(getattr(loss, name) for name in PROJECTED_LOSSES):
             self.projections.extend(
@@ -106,14 +115,15 @@ class Distillation(Objective):
             )
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """The weighted sum and each of its terms, unweighted; and ``blank``, the share of blank frames."""
+        """Return the weighted sum and each of its terms, unweighted; and ``blank``, the share of blank
+        frames.
+        """
         model, loss = self.model, self.loss
         targets = self._teacher(batch)
         output = self._encode(batch, targets)
         assert output.frame_lengths is not None  # lengths were given
         logits, frames = output.logits, output.frame_lengths
-        positions = torch.arange(logits.shape[1], device=logits.device)
-        valid = (positions < frames[:, None]).float()  # (B, F)
+        valid = _valid(frames, logits)  # (B, F)
         theirs = self._at_my_frames(targets.logits, targets, logits.shape[1], loss.frames)
         weights = self._weights(batch, targets) if loss.adaptive else None
 
@@ -126,8 +136,10 @@ class Distillation(Objective):
             terms["logit_cosine"] = losses.logit_cosine(logits, theirs, valid, weights)
         terms.update(self._path_terms(logits, theirs, frames, targets))
         if loss.feature_penalty:
-            terms["feature_penalty"] = losses.feature_penalty(output.features, valid)
-        terms.update(self._hidden_terms(output.hidden_states, targets, valid))
+            assert output.feature_lengths is not None  # lengths were given
+            heard = _valid(output.feature_lengths, output.features)
+            terms["feature_penalty"] = losses.feature_penalty(output.features, heard)
+        terms.update(self._hidden_terms(output, targets))
         if loss.ctc:
             blank = model.vocabulary.blank
             terms["ctc"] = ctc_loss(logits, frames, batch.targets, batch.target_lengths, blank)
@@ -140,17 +152,17 @@ class Distillation(Objective):
 
     @cached_property
     def shares_front_end(self) -> bool:
-        """True if the student keeps its teacher's front end, which is then not computed."""
-        train = self.lesson.train
+        """Return True if the student keeps its teacher's front end, which is then not computed."""
+        train = self.settings.train
         frozen = train.freeze_front_end and not train.shard  # shards cannot be compared
-        return frozen and self._hears_as_its_teacher()
+        return frozen and self._same_features_as_teacher()
 
-    def _hears_as_its_teacher(self) -> bool:
+    def _same_features_as_teacher(self) -> bool:
         return self._teacher.has_features_of(self.model)
 
     @property
     def needs_audio(self) -> bool:  # type: ignore[override]
-        return self._teacher.listens or not self.shares_front_end
+        return self._teacher.needs_audio or not self.shares_front_end
 
     def _encode(self, batch: Batch, targets: Targets) -> EncoderOutput:
         """Run the student on a batch, or on the teacher's features if its own would be the same."""
@@ -166,7 +178,7 @@ class Distillation(Objective):
         )
 
     def geometry(self, batch: Batch) -> ModelConfig:
-        """The configuration by which the student computes a batch."""
+        """Return the configuration by which the student computes a batch."""
         return self.model.config
 
     def _path_terms(
@@ -176,7 +188,7 @@ class Distillation(Objective):
         if self.denominator is None:  # its maker gives one where it is needed
             return {}
         terms: dict[str, Tensor] = {}
-        scales = self.lesson.train.lfmmi_acoustic_scale, self.lesson.train.lfmmi_l2
+        scales = self.settings.train.lfmmi_acoustic_scale, self.settings.train.lfmmi_l2
         if self.loss.sequence_kl:
             terms["sequence_kl"] = sequence_kl(logits, theirs, frames, self.denominator, *scales)
         if self.loss.lattice_mmi:
@@ -194,15 +206,15 @@ class Distillation(Objective):
         """Return further losses of a method by name; ``theirs`` (B, F, V) are the teacher's logits."""
         return {}
 
-    def _hidden_terms(
-        self, hidden_states: list[Tensor], targets: Targets, valid: Tensor
-    ) -> dict[str, Tensor]:
-        """The mean of each loss on hidden states over all pairs of layers, or their sum."""
+    def _hidden_terms(self, output: EncoderOutput, targets: Targets) -> dict[str, Tensor]:
+        """Return the mean of each loss on hidden states over all pairs of layers, or their sum."""
+        assert output.hidden_lengths is not None  # lengths were given
+        valid = _valid(output.hidden_lengths, output.hidden_states[0])
         sums: dict[str, list[Tensor]] = {name: [] for name in HIDDEN_LOSSES if getattr(self.loss, name)}
         for number, (mine, theirs) in enumerate(self.pairs):
             assert targets.hidden_states is not None  # a cache, which has none, is refused
-            state = hidden_states[mine]
-            wanted = self._at_my_frames(targets.hidden_states[theirs], targets, state.shape[1], "interpolate")
+            state, wanted = output.hidden_states[mine], targets.hidden_states[theirs]
+            wanted = self._at_my_frames(wanted, targets, state.shape[1], "interpolate")
             projected = self.projections[number](state) if self.projections else state
             for name, values in sums.items():
                 values.append(
@@ -212,7 +224,7 @@ class Distillation(Objective):
         return {name: torch.stack(values).sum() / pairs for name, values in sums.items()}
 
     def _at_my_frames(self, values: Tensor, targets: Targets, frames: int, how: str) -> Tensor:
-        """A teacher's (B, F', D) at the student's frames, (B, frames, D)."""
+        """Interpolate a teacher's states (B, F', D) at the student's frames, (B, frames, D)."""
         if same_frames(self._theirs, self.model.config) and values.shape[1] == frames:
             return values
         if how == "interpolate":
@@ -232,21 +244,28 @@ class Distillation(Objective):
         return losses.utterance_weights((entropy * heard).sum(1) / targets.frames.clamp(min=1))
 
     def inspect(self, row: dict[str, Any]) -> None:
-        """Raises TrainingError when the student has said nothing but blank for ``collapse_steps`` steps."""
+        """Raises TrainingError when the student has predicted only blanks for ``collapse_steps`` steps."""
         if row["blank"] < 0.9999:
             self._collapsed_since = None
             return
         if self._collapsed_since is None:
             self._collapsed_since = row["step"]
-        if row["step"] - self._collapsed_since >= self.lesson.collapse_steps:
+        if row["step"] - self._collapsed_since >= self.settings.collapse_steps:
             raise TrainingError(
-                f"the student has said nothing but blank from step {self._collapsed_since} to {row['step']}: "
+                f"the student has predicted only blanks from step {self._collapsed_since} to {row['step']}: "
                 "lower train.lr, keep more layers, or give loss.ctc some weight"
             )
 
 
+def _valid(lengths: Tensor, values: Tensor) -> Tensor:
+    """(B, F): 1 for the frames of (B, F, D) that lie within the lengths (B,), 0 for others."""
+    return (torch.arange(values.shape[1], device=values.device) < lengths[:, None]).float()
+
+
 def _projection(student: int, teacher: int) -> nn.Linear:
-    """From the student's width to the teacher's; the identity to begin with, as far as they have it."""
+    """Project the student's width to the teacher's. It is initialised as the identity, where both have the
+    index.
+    """
     projection = nn.Linear(student, teacher)
     nn.init.eye_(projection.weight)
     nn.init.zeros_(projection.bias)
@@ -254,7 +273,7 @@ def _projection(student: int, teacher: int) -> nn.Linear:
 
 
 def layer_pairs(mine: int, theirs: int, loss: LossConfig) -> LayerPairs:
-    """The [student's, teacher's] hidden states that are compared.
+    """Return the pairs [student's, teacher's] of hidden states that are compared.
 
     Raises ConfigError for layers that one of them does not have.
     """
@@ -268,20 +287,22 @@ def layer_pairs(mine: int, theirs: int, loss: LossConfig) -> LayerPairs:
     return loss.layers
 
 
-def denominator_of(step: StepContext, student: CTCModel, lesson: Lesson) -> Denominator | None:
-    """The n-gram of the training texts that losses on paths need; None where they count nothing."""
-    if step.untrained or not any(getattr(lesson.loss, name) for name in PATH_LOSSES):
+def denominator_of(
+    step: StepContext, student: CTCModel, settings: DistillationSettings
+) -> Denominator | None:
+    """Make the n-gram of the training texts for the losses on paths; None if they have no weight."""
+    if step.untrained or not any(getattr(settings.loss, name) for name in PATH_LOSSES):
         return None
-    return make_denominator(step.speech().of_split("train"), student.vocabulary, lesson.train)
+    return make_denominator(step.speech().of_split("train"), student.vocabulary, settings.train)
 
 
-def training_set(student: CTCModel, lesson: Lesson, step: StepContext) -> TrainingSet:
-    """The speech that the student will learn from.
+def training_set(student: CTCModel, settings: DistillationSettings, step: StepContext) -> TrainingSet:
+    """Prepare the speech for the training of the student.
 
-    Raises TrainingError where texts are needed and most of them are outside of the teacher's alphabet.
+    Raises TrainingError if texts are needed and most of them are outside of the teacher's alphabet.
     """
     rows = step.speech().of_split("train")
-    data = trainer.training_set(student, rows, lesson.train, needs_text=lesson.loss.ctc > 0)
+    data = trainer.training_set(student, rows, settings.train, needs_text=settings.loss.ctc > 0)
     outside = data.left_out[f"text outside the {data.outside}"]
     if 2 * outside > len(rows):
         found = ", ".join(repr(character) for character, _ in data.unknown.most_common(10))

@@ -6,10 +6,10 @@ range of the levels (straight-through, Bengio et al. 2013). Scales are learned w
 
 While it is trained, a quantized layer NAME has beside its full-precision weight
 
-- ``NAME.log_weight_scale`` (K * C' * G,): the logarithms of the scales of each row's G groups of columns,
-  for each of the K precisions that are trained together; with 8 bits there is none, the row's largest
-  weight decides. The first precision's scales say where each level begins; levels of fewer bits are several
-  of them (``littlefoot.artifact.precisions``);
+- ``NAME.log_weight_scale`` (K * C' * G,): the logarithms of the scales of each row's G groups of columns, for
+  each of the K precisions that are trained together; with 8 bits there is none, the row's largest weight
+  decides. The first precision's scales define where each level begins; levels of fewer bits are several of
+  them (``littlefoot.artifact.precisions``);
 - ``NAME.log_input_scale`` (1,) and ``NAME.input_zero`` (1,), the zero point as a share of the range; a
   factor of a product has no zero point: its range is symmetric, in 8 bits;
 - ``NAME.input_shift`` (C,): subtracted from the input before it is rounded and added after.
@@ -35,21 +35,21 @@ from littlefoot.training.torch_ops import TorchOps
 
 @dataclass(frozen=True)
 class RoundingPlan:
-    """Which layers are rounded, and how."""
+    """Rounding of the weights and inputs of each layer."""
 
     weights: Mapping[str, tuple[WeightCode, ...]]
-    """By layer: the code of each precision that is trained together, the artifact's first, those with fewer
-    bits after it. A precision that a layer does not have is that of its first."""
+    """Codes of each layer's weight: that of the artifact, then those of the nested precisions. A layer
+    without a nested precision repeats its first code."""
     inputs: Mapping[str, str] = field(default_factory=dict)
-    """By layer or factor of a product: whose input parameters it uses."""
+    """Name of the layer whose input parameters each layer or factor of a product uses."""
     input_bits: Mapping[str, int] = field(default_factory=dict)
-    """By layer with input parameters of its own."""
+    """Input bits of each layer with input parameters of its own."""
 
 
 class FakeQuantOps(TorchOps):
     """The encoder's operations with rounded weights and inputs.
 
-    ``choice`` says which of the precisions a forward pass in training uses; otherwise it is the artifact's.
+    ``choice`` selects the precision of a forward pass in training; otherwise it is the artifact's.
     """
 
     def __init__(self, plan: RoundingPlan, choice: int, *arguments: Any) -> None:
@@ -153,8 +153,9 @@ def round_to_upper_bits(
 
 
 def weight_levels(weight: Tensor, log_scale: Tensor, code: WeightCode) -> tuple[Tensor, Tensor, Tensor]:
-    """The integers that make up ``round_weight``: a weight's levels (C', C), groups' multipliers (C', G); and
-    rows' scales (C',)."""
+    """Return the integers that make up ``round_weight``: a weight's levels (C', C), groups' multipliers (C',
+    G); and rows' scales (C',).
+    """
     centred, (low, step, last) = _centred(weight, code), _ladder(code)
     multipliers, row_scale = _group_scales(log_scale, code)
     scale = (multipliers * row_scale[:, None])[:, :, None] * step
@@ -168,7 +169,7 @@ def _centred(weight: Tensor, code: WeightCode) -> Tensor:
 
 
 def _ladder(code: WeightCode) -> tuple[int, int, int]:
-    """The lowest level, the step from level to level, and how many steps there are."""
+    """Return the lowest level, the step between levels, and the number of steps."""
     return code.levels[0], code.levels[1] - code.levels[0], len(code.levels) - 1
 
 
@@ -210,7 +211,7 @@ def round_input(x: Tensor, log_scale: Tensor, zero: Tensor | None, shift: Tensor
 
 
 def input_range(zero: Tensor | None, bits: int) -> tuple[int, int, Tensor | float]:
-    """The lowest and the highest level of an input, and its zero point."""
+    """Return the lowest and the highest level of an input, and its zero point."""
     most = (1 << bits) - 1
     if zero is None:
         return -(1 << (bits - 1)), (1 << (bits - 1)) - 1, 0.0
@@ -290,5 +291,5 @@ def _fake_round(
 
 
 def _damped(parameter: Tensor, factor: float) -> Tensor:
-    """A parameter whose gradient is scaled down."""
+    """Scale the gradient of a parameter down; return the parameter unchanged."""
     return parameter * factor + (parameter * (1 - factor)).detach()

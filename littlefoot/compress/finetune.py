@@ -15,7 +15,7 @@ from littlefoot.training.module import CTCModel, from_pretrained
 from littlefoot.training.train_config import TrainConfig
 
 
-def outline(model: ModelConfig, config: TrainConfig) -> ModelConfig:
+def infer_shape(model: ModelConfig, config: TrainConfig) -> ModelConfig:
     """Return the configuration unchanged: training changes no geometry."""
     return model
 
@@ -39,7 +39,8 @@ def begin(recipe: Recipe) -> CTCModel:
     """
     if recipe.model is None:
         raise ConfigError(
-            "the recipe does not say what it begins with: add 'model', or use shrink MODEL --recipe"
+            "the recipe does not name the model that it begins with: add 'model', or use shrink MODEL "
+            "--recipe"
         )
     if isinstance(recipe.model, str):
         model = from_pretrained(recipe.model)

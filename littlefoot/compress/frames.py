@@ -42,10 +42,10 @@ def interpolate(
 def peaks(
     logits: Tensor, teacher: ModelConfig, student: ModelConfig, frames: int, lengths: Tensor, blank: int
 ) -> Tensor:
-    """For each frame of a student the logits of one of its teacher's, (B, F, V) -> (B, frames, V).
+    """Select the logits of one teacher frame for each student frame, (B, F, V) -> (B, frames, V).
 
-    Of those teacher's frames that are nearest to the student's frame it is the one where blank is least
-    likely; where there is none, the nearest. CTC's posteriors are spikes of one frame: a mean or an
+    Of the teacher frames that are nearest to a student frame, the one with the least likely blank is
+    selected; if there is none, the nearest frame. CTC's posteriors are spikes of one frame: a mean or an
     interpolation of a spike and its blank neighbour would be neither.
     """
     theirs = frame_times(teacher, logits.shape[1], logits.device)

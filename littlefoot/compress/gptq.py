@@ -19,7 +19,7 @@ BLOCK = 128
 def round_to_bits(
     weight: Array, rows: Array, bits: int, table: Table = ()
 ) -> tuple[npt.NDArray[np.int8], Array]:
-    """A linear layer's weight (C', C) -> levels int8 of the same shape, and the scale (C',) of each row.
+    """Round a linear layer's weight (C', C) to int8 levels of the same shape, and a scale (C',) for each row.
 
     Column by column: what rounding one leaves as an error in the output is taken up by the columns that are
     not rounded yet, by the inverse of the inputs' second moments.
@@ -35,7 +35,9 @@ def round_to_bits(
 def round_groups(
     weight: Array, rows: Array, bits: int, table: Table = (), group: int = 0
 ) -> tuple[npt.NDArray[np.int8], Array]:
-    """As ``round_to_bits`` with a scale for each ``group`` columns of a row, (C', G); 0: for all of them."""
+    """Round like ``round_to_bits``, with a scale for each ``group`` columns of a row, (C', G); 0 for one per
+    row.
+    """
     known = levels_of(bits, table)
     count = group or weight.shape[1]
     moments = rows.T.astype(np.float64) @ rows.astype(np.float64) / max(len(rows), 1)

@@ -26,7 +26,8 @@ from littlefoot.compress.whisper import HOP, WINDOW, Whisper
 from littlefoot.errors import ConfigError
 from littlefoot.network import mel
 from littlefoot.network.config import ModelConfig
-from littlefoot.network.encoder import front_end, project
+from littlefoot.network.encoder import project
+from littlefoot.network.front_end import front_end
 from littlefoot.training import train as trainer
 from littlefoot.training.data import Batch
 from littlefoot.training.module import CTCModel, Parameters
@@ -59,7 +60,7 @@ class FrontEndConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
 
 
-def outline(model: ModelConfig, config: FrontEndConfig) -> ModelConfig:
+def infer_shape(model: ModelConfig, config: FrontEndConfig) -> ModelConfig:
     """Return the configuration unchanged. Raises ConfigError for a model that ``begin`` did not make."""
     if (model.conv_kernel, model.conv_stride) != (KERNELS, STRIDES):
         raise ConfigError(
@@ -136,7 +137,7 @@ def graft_front_end(model: Artifact, config: FrontEndConfig, step: StepContext) 
 
     Raises ConfigError for another Whisper than the model's, and what ``training.train.train`` raises.
     """
-    outline(model.config, config)
+    infer_shape(model.config, config)
     if step.untrained:
         return model
     whisper = whispers.read(Path(config.whisper))

@@ -37,7 +37,7 @@ class HeadConfig(Checked):
     seed: int = 0
 
 
-def outline(model: ModelConfig, config: HeadConfig) -> ModelConfig:
+def infer_shape(model: ModelConfig, config: HeadConfig) -> ModelConfig:
     """Return the configuration unchanged."""
     return model
 

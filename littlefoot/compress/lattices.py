@@ -20,9 +20,9 @@ BEAM = 16
 def teacher_lattices(
     logits: Tensor, frames: Tensor, vocabulary: Vocabulary, model: TokenModel
 ) -> list[FrameGraph]:
-    """The alignments of the best texts of each utterance, found by a beam search without a language model.
+    """Find the alignments of the best texts of each utterance by a beam search without a language model.
 
-    A text weighs its probability by ``model`` times how far the teacher believes it: its probability given
+    A text weighs its probability by ``model`` times the teacher's confidence in it: its probability given
     the speech, as a share of those of all texts of the lattice. All token sequences that the search counts
     as the text are in the lattice (``spellings``), so the teacher's own paths are, but for those through
     special tokens that it gives less than the search's ``token_floor`` in every frame.

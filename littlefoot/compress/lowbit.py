@@ -19,35 +19,34 @@ import numpy.typing as npt
 import torch
 
 from littlefoot.artifact import Artifact
-from littlefoot.artifact.linear import (
-    TRAINING_PARTS,
-    EightBitWeight,
-    FloatWeight,
-    PackedWeight,
-    Rounding,
-    StoredLayer,
-    put,
-)
-from littlefoot.artifact.packing import (
-    TERNARY,
-    WeightCode,
-    layer_bytes,
-    symmetric,
-)
-from littlefoot.artifact.precisions import upper_bits
-from littlefoot.compress.calibration import Array, LayerInput, collect, load_clips, some
+from littlefoot.artifact.linear import TRAINING_PARTS, FloatWeight, StoredLayer, put
+from littlefoot.artifact.packing import TERNARY, WeightCode, layer_bytes, symmetric
+from littlefoot.compress.calibration import LayerInput, collect, load_clips, some
 from littlefoot.compress.distill import Distillation, denominator_of, learn, training_set
-from littlefoot.compress.fake_quant import FakeQuantOps, RoundingPlan, input_range, weight_levels
-from littlefoot.compress.gptq import best_scales, round_groups
-from littlefoot.compress.lesson import Lesson
+from littlefoot.compress.distillation_settings import DistillationSettings
+from littlefoot.compress.fake_quant import FakeQuantOps, RoundingPlan
+from littlefoot.compress.lowbit_layers import (
+    near_gptq,
+    nearest_scales,
+    stored_rounding,
+    stored_weight,
+    upper_scales,
+)
 from littlefoot.compress.methods import StepContext
-from littlefoot.compress.mixed import WIDTHS, choose_bits, sensitivity
-from littlefoot.compress.quantize import bits_of_layers, linear_budget, mean_bits
-from littlefoot.compress.rounding import fit, round_weight
+from littlefoot.compress.mixed import (
+    WIDTHS,
+    bits_of_layers,
+    choose_bits,
+    linear_budget,
+    mean_bits,
+    sensitivity,
+)
+from littlefoot.compress.rounding import fit
 from littlefoot.compress.teacher import Teacher, make_teacher
 from littlefoot.errors import ConfigError
 from littlefoot.network.config import ModelConfig
-from littlefoot.network.inventory import WAVEFORM_LAYER, Part, inventory
+from littlefoot.network.inventory import inventory
+from littlefoot.network.layers import WAVEFORM_LAYER, Part
 from littlefoot.network.weights import packable
 from littlefoot.system import atomic
 from littlefoot.system.checks import Count, PositiveFloat, PositiveInt
@@ -64,7 +63,7 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class LowbitConfig(Lesson):
+class LowbitConfig(DistillationSettings):
     """Settings of quantization-aware training."""
 
     bits: Width = 2
@@ -73,22 +72,23 @@ class LowbitConfig(Lesson):
     """Codebook of 2 bits: ``symmetric``, -3 -1 1 3; ``zero``, -2 -1 0 1; or ``ternary``, -1 0 1, five to a
     byte."""
     group_size: Count = 0
-    """Number of columns that share a scale; 0: all of a row. A group scale is a multiple of its row's."""
+    """Number of columns that share a scale; 0 for one scale per row. A group scale is a multiple of its row's
+    scale."""
     layer_bits: dict[str, Width] = field(default_factory=dict)
     """Other bits for some of these layers, by patterns of their names; the last match counts."""
     budget_mb: PositiveFloat | None = None
-    """Choose the bits of each of these layers by its sensitivity, so that the artifact's weights take no more
-    than this, in units of 10^6 bytes (``littlefoot.compress.mixed``)."""
-    max_harm: PositiveFloat | None = None
-    """Or choose them so that the posteriors move by at most this before training, in nats per frame. With
-    both settings, the smallest model that meets both."""
+    """Largest size of the artifact's weights, in units of 10^6 bytes. The bits of each of these layers are
+    chosen by its sensitivity (``littlefoot.compress.mixed``)."""
+    max_sensitivity: PositiveFloat | None = field(default=None, metadata={"was": "max_harm"})
+    """Largest sum of the sensitivities of these layers before training, in nats per frame, by which their
+    bits are chosen. With ``budget_mb`` too, the smallest model that meets both."""
     activations: Literal[2, 4, 8] | None = 8
-    """Bits of these layers' inputs: 8, 4 or 2, or None, which leaves them as they are."""
+    """Bits of these layers' inputs: 8, 4 or 2, or None, which does not round them."""
     shift: bool = True
-    """Subtract a learned activation offset before the input of queries, keys and values is rounded; not in
-    pre-norm models, where the norm's bias can do that."""
+    """Subtract a learned activation offset before the input of queries, keys and values is rounded. Pre-norm
+    models do not need it, because the bias of the norm has the same effect."""
     front_end: OtherWidth = 8
-    """Bits of the convolutions but the first, and of the feature projection: 4, 8, 16 or 32."""
+    """Bits of the convolutions except the first, and of the feature projection: 4, 8, 16 or 32."""
     positions: OtherWidth = 8
     """Bits of the positional convolution: 4, 8, 16 or 32."""
     head: OtherWidth = 8
@@ -98,46 +98,53 @@ class LowbitConfig(Lesson):
     descent: tuple[Width, ...] = ()
     """Larger numbers of bits to train with first, such as [8, 4]; each result initialises the next."""
     descent_steps: PositiveInt = 500
-    """Number of steps with each of them."""
-    companions: tuple[Width, ...] = ()
+    """Training steps with each number of bits in ``descent``."""
+    nested_precisions: tuple[Width, ...] = field(default=(), metadata={"was": "companions"})
     """Nested precisions: fewer bits that the same weights are trained for in turn with ``bits``. The artifact
-    runs with any of them, because their codes are the first bits of its own
+    runs with any of them, because their codes are the first bits of the stored ones
     (``littlefoot.artifact.precisions``)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.companions:
-            if any(fewer >= self.bits for fewer in self.companions) or self.bits == 8:
+        if self.nested_precisions:
+            if any(fewer >= self.bits for fewer in self.nested_precisions) or self.bits == 8:
                 raise ConfigError(
-                    f"companions {list(self.companions)} of {self.bits} bits: they must have fewer bits than "
-                    "the artifact, which has 4 at most, as they are read from the same codes"
+                    f"nested precisions {list(self.nested_precisions)} of {self.bits} bits: they must have "
+                    "fewer bits than the artifact, and the artifact at most 4, because they are read from "
+                    "the same codes"
                 )
             if self.levels != "symmetric" or self.group_size:
-                raise ConfigError("companions need levels: symmetric and group_size: 0")
+                raise ConfigError("nested precisions need levels: symmetric and group_size: 0")
         if self.layer_bits and self.mixed:
-            raise ConfigError("budget_mb and max_harm choose the bits of all layers: leave out layer_bits")
+            raise ConfigError(
+                "budget_mb and max_sensitivity choose the bits of all layers: leave out layer_bits"
+            )
 
     @property
     def mixed(self) -> bool:
-        """True if the bits of layers are chosen."""
-        return self.budget_mb is not None or self.max_harm is not None
+        """Return True if the bits of layers are chosen."""
+        return self.budget_mb is not None or self.max_sensitivity is not None
 
     def code(self, bits: int) -> WeightCode:
         """Return how a layer with this number of bits is stored."""
         tables = {"symmetric": symmetric(2), "zero": (), "ternary": TERNARY}
         table = tables[self.levels] if bits == 2 else ()
-        if self.companions and 1 < bits < 8:  # of two's complement's the upper bits are not symmetric
+        if self.nested_precisions and 1 < bits < 8:  # the upper bits of two's complement are not symmetric
             table = symmetric(bits)
         return WeightCode(bits, table, self.group_size if bits < 8 else 0)
 
 
-def outline(model: ModelConfig, config: LowbitConfig) -> ModelConfig:
+def infer_shape(model: ModelConfig, config: LowbitConfig) -> ModelConfig:
     """Return the model's configuration, labelled as quantized.
 
     Raises ConfigError for layers that cannot have the requested bits. A budget chooses only possible ones.
     """
     shapes = {layer.name: layer.shape for layer in inventory(model) if layer.multiplies}
-    last = replace(config, bits=8, companions=(), budget_mb=None, max_harm=None) if config.mixed else config
+    last = (
+        replace(config, bits=8, nested_precisions=(), budget_mb=None, max_sensitivity=None)
+        if config.mixed
+        else config
+    )
     for settings in (*(_phase(last, bits) for bits in config.descent), last):
         layer_codes(shapes, settings, model)
     return model.replace(littlefoot={"quantization": {}})
@@ -154,15 +161,15 @@ def lowbit(model: Artifact, config: LowbitConfig, step: StepContext) -> Artifact
     unrounded = CTCModel.from_artifact(model)
     data = training_set(unrounded, config, step)
     # Eight bits of a front end that is not trained change its features too little to matter in training.
-    hearing = unrounded if config.front_end >= 8 else None
-    says = make_teacher(model, config, step, data, hearing)
-    same = hearing is not None and says.has_features_of(hearing)
+    front_end = unrounded if config.front_end >= 8 else None
+    teacher = make_teacher(model, config, step, data, front_end)
+    same = front_end is not None and teacher.has_features_of(front_end)
     paths = [utterance.path for utterance in some(step.speech().of_split("train"))]
-    step.progress("looking at what enters the layers")
+    step.progress("collecting the inputs of the layers")
     clips = load_clips(paths, model)
     if config.mixed:
         config = replace(
-            config, budget_mb=None, max_harm=None, layer_bits=mixed_bits(model, clips, config, step)
+            config, budget_mb=None, max_sensitivity=None, layer_bits=mixed_bits(model, clips, config, step)
         )
     phases = [
         (_phase(config, bits), replace(step, directory=step.directory / f"{bits}-bit"))
@@ -175,7 +182,7 @@ def lowbit(model: Artifact, config: LowbitConfig, step: StepContext) -> Artifact
         step.progress(f"rounding to {settings.bits} bits")
         student = prepare(model, inputs, plan, settings)
         denominator = denominator_of(where, student, settings)
-        objective = LowbitDistillation(student, says, settings, plan, denominator, same)
+        objective = LowbitDistillation(student, teacher, settings, plan, denominator, same)
         model = learn(objective, data.under(settings.train), where)
     return convert(model, plan, config)
 
@@ -195,13 +202,13 @@ def mixed_bits(
             options = sensitivity(model, clips, inputs, WIDTHS, config.code, step.progress)
             left = None
             if config.budget_mb is not None:
-                bytewise = replace(config, budget_mb=None, max_harm=None, bits=8, companions=())
+                bytewise = replace(config, budget_mb=None, max_sensitivity=None, bits=8, nested_precisions=())
                 plan = make_plan(model, inputs, bytewise)
                 made = convert(prepare(model, inputs, plan, bytewise).to_artifact(), plan, bytewise)
                 left = linear_budget(made, config.budget_mb, options)
                 rows = (len(model.weights[f"{name}.weight"]) for name in options)
-                left -= sum(4 * len(config.companions) * count for count in rows)
-            chosen = choose_bits(options, left, config.max_harm)
+                left -= sum(4 * len(config.nested_precisions) * count for count in rows)
+            chosen = choose_bits(options, left, config.max_sensitivity)
             with atomic.file(path) as temporary:
                 temporary.write_text(json.dumps(chosen, indent=1), encoding="utf-8")
     bits: dict[str, Width] = json.loads(path.read_text(encoding="utf-8"))
@@ -215,7 +222,7 @@ def _phase(config: LowbitConfig, bits: Width) -> LowbitConfig:
         config,
         bits=bits,
         layer_bits={pattern: max(bits, fewer) for pattern, fewer in config.layer_bits.items()},
-        companions=(),
+        nested_precisions=(),
         train=replace(config.train, steps=config.descent_steps),
     )
 
@@ -233,16 +240,20 @@ class LowbitDistillation(Distillation):
         config: LowbitConfig,
         plan: RoundingPlan,
         denominator: Denominator | None = None,
-        hears_as_its_teacher: bool = False,
+        same_features_as_teacher: bool = False,
     ) -> None:
         super().__init__(student, teacher, config, denominator)
-        self._same, self._plan, self._precisions = hears_as_its_teacher, plan, 1 + len(config.companions)
+        self._same, self._plan, self._precisions = (
+            same_features_as_teacher,
+            plan,
+            1 + len(config.nested_precisions),
+        )
 
     def make_ops(self, *arguments: Any) -> TorchOps:
         """Round to the precision of this step."""
         return FakeQuantOps(self._plan, self.step % self._precisions, *arguments)
 
-    def _hears_as_its_teacher(self) -> bool:
+    def _same_features_as_teacher(self) -> bool:
         return self._same
 
 
@@ -289,7 +300,7 @@ def layer_codes(
         if name == WAVEFORM_LAYER:
             continue
         if name in bits:
-            fewer = () if bits[name] == 8 else config.companions
+            fewer = () if bits[name] == 8 else config.nested_precisions
             precisions = [bits[name], *(min(bits[name], b) for b in fewer)]
             codes[name] = tuple(config.code(b) for b in precisions)
         else:
@@ -312,9 +323,7 @@ def _other_bits(part: Part, config: LowbitConfig) -> int:
 def prepare(
     model: Artifact, inputs: Sequence[LayerInput], plan: RoundingPlan, config: LowbitConfig
 ) -> CTCModel:
-    """Add to a model the parameters that training learns besides the weights
-    (``littlefoot.compress.fake_quant``).
-    """
+    """Add the trained parameters other than the weights to a model (``littlefoot.compress.fake_quant``)."""
     weights: Arrays = {name: np.array(value, np.float32) for name, value in model.weights.items()}
     few = packable(model.config)
     for group in inputs:
@@ -326,7 +335,7 @@ def prepare(
                 zero = float(found.zero_point) / ((1 << bits) - 1)
                 weights[f"{owner}.input_zero"] = np.array([zero], np.float32)
                 biased = all(f"{name}.bias" in model.weights for name in group.layers)  # which takes it up
-                # Where blocks begin with a norm, its bias can do all that a shift could.
+                # In pre-norm blocks, the bias of the norm makes an offset superfluous.
                 shifted = config.shift and biased and not model.config.do_stable_layer_norm
                 if shifted and owner.endswith(("q_proj", "k_proj", "v_proj")):
                     weights[f"{owner}.input_shift"] = np.zeros(group.rows.shape[1], np.float32)
@@ -334,7 +343,7 @@ def prepare(
             codes = plan.weights.get(name, ())
             if codes and codes[0].bits < 8:
                 weight = weights[f"{name}.weight"]
-                # Windows of a convolution are not columns: its weights count the same.
+                # The inputs of a convolution are not columns: all its weights have the same importance.
                 rows = group.rows if weight.ndim == 2 else np.ones((1, weight[0].size), np.float32)
                 weight = weight.reshape(len(weight), -1)
                 if config.initialisation == "gptq" and name in few:
@@ -352,81 +361,15 @@ def prepare(
     )
 
 
-def nearest_scales(weight: Array, rows: Array, code: WeightCode) -> Array:
-    """Find the scales (C', G) with which rounding to the nearest value changes the output least."""
-    if code.bits == 1:
-        weight = weight - weight.mean(1, keepdims=True)
-    return best_scales(weight, np.square(rows, dtype=np.float64).mean(0), code.bits, code.table, code.group)
-
-
-def upper_scales(weight: Array, rows: Array, scales: Array, stored: WeightCode, code: WeightCode) -> Array:
-    """Find the scales (C', 1) of the upper bits of codes that change the output least, for uncorrelated
-    inputs.
-    """
-    log_scale = torch.from_numpy(np.log(scales).astype(np.float32))
-    levels = weight_levels(torch.from_numpy(weight), log_scale, stored)[0].numpy()
-    levels = upper_bits(levels, stored.bits, code.bits)
-    wanted = weight - weight.mean(1, keepdims=True) if stored.bits == 1 else weight
-    counts = np.square(rows, dtype=np.float64).mean(0)
-    found: Array = (levels * wanted) @ counts / np.maximum(np.square(levels) @ counts, 1e-30)
-    return found.clip(1e-12)[:, None].astype(np.float32)
-
-
-def near_gptq(weight: Array, rows: Array, code: WeightCode) -> tuple[Array, Array]:
-    """Move weights (C', C), as little as possible, to values that round to GPTQ's result. Returns them with
-    the scales.
-    """
-    if code.bits == 1:
-        weight = weight - weight.mean(1, keepdims=True)
-    levels, scales = round_groups(weight, rows, code.bits, code.table, code.group)
-    scale = np.repeat(scales, weight.shape[1] // scales.shape[1], axis=1)
-    known = code.levels
-    margin = 0.48 * (known[1] - known[0])
-    low = np.where(levels == known[0], -np.inf, levels - margin) * scale
-    high = np.where(levels == known[-1], np.inf, levels + margin) * scale
-    return np.clip(weight, low, high).astype(np.float32), scales
-
-
-def _stored(
-    model: Artifact, name: str, codes: Sequence[WeightCode], companions: Sequence[int]
-) -> FloatWeight | EightBitWeight | PackedWeight:
-    """Return the stored weight of a trained layer."""
-    code, weight = codes[0], model.weights[f"{name}.weight"]
-    if code.bits >= 16:
-        return FloatWeight(weight.astype(np.float16 if code.bits == 16 else np.float32))
-    if code.bits == 8:
-        return EightBitWeight(*round_weight(weight))
-    log_scales = model.weights[f"{name}.log_weight_scale"].reshape(len(codes), len(weight), -1)
-    flat = torch.from_numpy(weight.reshape(len(weight), -1))
-    found = weight_levels(flat, torch.from_numpy(log_scales[0]), code)
-    levels, multipliers, scale = (value.numpy() for value in found)
-    groups = np.rint(multipliers).astype(np.uint8) if multipliers.shape[1] > 1 else None
-    whole = np.rint(levels).astype(np.int8).reshape(weight.shape)
-    fewer = {bits: np.exp(log[:, 0]) for bits, log in zip(companions, log_scales[1:], strict=True)}
-    return PackedWeight.pack(whole, scale, code.bits, code.table, groups, fewer)
-
-
-def _rounding(model: Artifact, owner: str, bits: int) -> Rounding:
-    """Return the rounding of an input, which was trained under the name of one of its layers."""
-    zero = model.weights.get(f"{owner}.input_zero")
-    offset = input_range(None if zero is None else torch.from_numpy(zero), bits)[2]
-    return Rounding(
-        np.exp(model.weights[f"{owner}.log_input_scale"])[0],
-        np.array(float(offset), np.int8 if zero is None else np.uint8),
-        bits,
-        shift=model.weights.get(f"{owner}.input_shift"),
-    )
-
-
 @torch.no_grad()
 def convert(model: Artifact, plan: RoundingPlan, config: LowbitConfig) -> Artifact:
     """Convert a trained model to a packed artifact, which computes the same in integers."""
     layers: dict[str, StoredLayer] = {}
     others: Arrays = {}
-    inputs = {owner: _rounding(model, owner, bits) for owner, bits in plan.input_bits.items()}
+    inputs = {owner: stored_rounding(model, owner, bits) for owner, bits in plan.input_bits.items()}
     for name, codes in plan.weights.items():
         rounding = inputs[plan.inputs[name]] if name in plan.inputs else None
-        weight = _stored(model, name, codes, config.companions)
+        weight = stored_weight(model, name, codes, config.nested_precisions)
         unrounded = rounding is None and not isinstance(weight, FloatWeight)
         layers[name] = StoredLayer(weight, rounding, unrounded)
         if rounding is not None and rounding.shift is not None and not isinstance(weight, FloatWeight):
@@ -446,6 +389,6 @@ def convert(model: Artifact, plan: RoundingPlan, config: LowbitConfig) -> Artifa
         "kept": [WAVEFORM_LAYER, *kept] if f"{WAVEFORM_LAYER}.weight" in weights else kept,
         "trained": True,
         "activations": config.activations,
-        **({"precisions": [config.bits, *config.companions]} if config.companions else {}),
+        **({"precisions": [config.bits, *config.nested_precisions]} if config.nested_precisions else {}),
     }
     return replace(model, weights=weights, config=model.config.noting(quantization=quantization))

@@ -1,9 +1,9 @@
 """The registry of compression methods, and the context of a step.
 
-A method is a config class and a function ``(artifact, config, step) -> artifact``. It knows nothing of the
-others: a recipe chains them. Its module also has a function ``outline`` for shape inference, which derives
-the configuration of the result from the configuration of a model alone, or raises an error. A chain that
-cannot work is therefore refused before its first step.
+A method is a config class and a function ``(artifact, config, step) -> artifact``. It does not depend on
+other methods: a recipe chains them. Its module also has a function ``infer_shape`` for shape inference, which
+derives the configuration of the result from the configuration of a model alone, or raises an error. A chain
+that cannot work is therefore refused before its first step.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Method:
 
     config: type[Any]
     run: Callable[[Artifact, Any, StepContext], Artifact]
-    outline: Callable[[ModelConfig, Any], ModelConfig]
+    infer_shape: Callable[[ModelConfig, Any], ModelConfig]
     """Derive the configuration of the result from that of a model, as far as it is known without weights and
     speech. Raises ConfigError for a model that the method does not support."""
 
@@ -94,4 +94,4 @@ def method(name: str) -> Method:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"the method {name}", str(error.name), "train") from error
-    return Method(getattr(module, config), getattr(module, function), module.outline)
+    return Method(getattr(module, config), getattr(module, function), module.infer_shape)

@@ -8,16 +8,19 @@ layer alone is quantized. The smallest sum for each size is then found exactly.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatch
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from littlefoot.artifact import Artifact
 from littlefoot.artifact.packing import WeightCode, layer_bytes
 from littlefoot.audio import SAMPLE_RATE
+from littlefoot.compress.acceptance import run
 from littlefoot.compress.calibration import Array, LayerInput
-from littlefoot.compress.gate import run
 from littlefoot.compress.gptq import round_groups
 from littlefoot.compress.rounding import round_weight
 from littlefoot.decode.spans import log_softmax
@@ -41,7 +44,7 @@ class Option:
     bits: int
     bytes: int
     """Bytes of the weight and its scales."""
-    harm: float
+    sensitivity: float
     """KL divergence of the posteriors from the full-precision model's, in nats per frame."""
 
 
@@ -64,7 +67,7 @@ def sensitivity(
         clips: prepared recordings (T,), of which the first AUDIO_SECONDS are used.
         inputs: from ``littlefoot.compress.calibration.collect``.
     """
-    heard = _first_seconds(clips, artifact.config.receptive_field)
+    heard = _first_seconds(clips, artifact.config.shortest)
     expected = run(artifact, heard, "f32")
     found: dict[str, list[Option]] = {}
     few = packable(artifact.config)
@@ -129,28 +132,31 @@ def front(options: Mapping[str, Sequence[Option]]) -> list[tuple[int, float, dic
     kept: list[tuple[int, float, tuple[int, ...]]] = [(0, 0.0, ())]
     for choices in options.values():
         sums = sorted(
-            (size + o.bytes, harm + o.harm, (*bits, o.bits)) for size, harm, bits in kept for o in choices
+            (size + o.bytes, total + o.sensitivity, (*bits, o.bits))
+            for size, total, bits in kept
+            for o in choices
         )
         kept = []
         for candidate in sums:
             if not kept or candidate[1] < kept[-1][1]:
                 kept.append(candidate)
-    return [(size, harm, dict(zip(options, bits, strict=True))) for size, harm, bits in kept]
+    return [(size, total, dict(zip(options, bits, strict=True))) for size, total, bits in kept]
 
 
 def choose_bits(
     options: Mapping[str, Sequence[Option]],
     budget_bytes: float | None = None,
-    max_harm: float | None = None,
+    max_sensitivity: float | None = None,
 ) -> dict[str, int]:
     """Choose the bits of each layer under a budget.
 
-    The choice is the least sensitive of those that are small enough, or the smallest of those that move the
-    posteriors little enough.
+    The choice is the one with the lowest summed sensitivity among those that fit the budget, or the smallest
+    one among those whose sum is within the limit.
 
     Args:
         budget_bytes: budget of these layers together.
-        max_harm: limit in nats per frame; applied to those that are small enough, if there is a budget too.
+        max_sensitivity: limit of the summed sensitivity, in nats per frame. With both limits, the smallest
+            choice that meets both.
 
     Raises ConfigError if even the fewest, or the most, bits miss the limits.
     """
@@ -162,17 +168,50 @@ def choose_bits(
                 f"the budget leaves {budget_bytes / 1e6:.2f} MB for the Transformer's linear layers, which "
                 f"take {choices[0][0] / 1e6:.2f} MB with the fewest bits: raise it"
             )
-        if max_harm is None:
+        if max_sensitivity is None:
             return small[-1][2]
         choices = small
-    assert max_harm is not None  # one of the two is given
-    for _, harm, bits in choices:
-        if harm <= max_harm:
+    assert max_sensitivity is not None  # one of the two is given
+    for _, total, bits in choices:
+        if total <= max_sensitivity:
             return bits
     raise ConfigError(
-        f"max_harm of {max_harm:g} nats per frame is less than the {choices[-1][1]:.2g} of the most bits "
-        "that are small enough: raise it"
+        f"max_sensitivity of {max_sensitivity:g} nats per frame is less than the {choices[-1][1]:.2g} of the "
+        "most bits that are small enough: raise it"
     )
+
+
+def bits_of_layers(names: Iterable[str], bits: int, layer_bits: Mapping[str, int]) -> dict[str, int]:
+    """Return the bits of each of the Transformer's linear layers.
+
+    Raises ConfigError for a pattern that matches none of them.
+    """
+    chosen = dict.fromkeys(names, bits)
+    for pattern, width in layer_bits.items():
+        matched = [name for name in chosen if fnmatch(name, pattern)]
+        if not matched:
+            raise ConfigError(
+                f"layer_bits: no linear layer of the Transformer is called '{pattern}': "
+                f"they are {next(iter(chosen))} ... {list(chosen)[-1]}"
+            )
+        chosen.update(dict.fromkeys(matched, width))
+    return chosen
+
+
+def mean_bits(weights: Mapping[str, npt.NDArray[Any]], bits: Mapping[str, int]) -> float:
+    """Return the bits per weight of the layers of ``bits``; a whole number if all have the same."""
+    if len(set(bits.values())) == 1:
+        return next(iter(bits.values()))
+    stored = {name: weights[f"{name}.weight"].nbytes for name in bits}
+    counts = {name: size * 8 / bits[name] for name, size in stored.items()}
+    return round(8 * sum(stored.values()) / sum(counts.values()), 2)
+
+
+def linear_budget(in_8_bits: Artifact, budget_mb: float, layers: Iterable[str]) -> float:
+    """Return the bytes that a budget for all weights leaves for some of the layers."""
+    weights = in_8_bits.weights
+    linear = sum(layer_bytes(weights[f"{name}.weight"].shape, WeightCode(8)) for name in layers)
+    return 1e6 * budget_mb - sum(array.nbytes for array in weights.values()) + linear
 
 
 def _first_seconds(clips: Sequence[Array], shortest: int) -> list[Array]:

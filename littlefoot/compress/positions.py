@@ -16,7 +16,7 @@ from torch import Tensor
 
 from littlefoot.artifact import Artifact
 from littlefoot.compress.distill import Distillation, denominator_of, learn, training_set
-from littlefoot.compress.lesson import Lesson
+from littlefoot.compress.distillation_settings import DistillationSettings
 from littlefoot.compress.methods import StepContext
 from littlefoot.compress.teacher import Teacher, make_teacher
 from littlefoot.errors import ConfigError
@@ -34,7 +34,7 @@ _CONVOLUTION = "encoder.pos_conv_embed.conv.weight"
 
 
 @dataclass(frozen=True)
-class PositionsConfig(Lesson):
+class PositionsConfig(DistillationSettings):
     """Settings of the change of positions."""
 
     kind: Literal["grouped", "scaffold"] = "grouped"
@@ -47,7 +47,7 @@ class PositionsConfig(Lesson):
     """Steps in which the sinusoids fade out linearly."""
 
 
-def outline(model: ModelConfig, config: PositionsConfig) -> ModelConfig:
+def infer_shape(model: ModelConfig, config: PositionsConfig) -> ModelConfig:
     """Return the configuration without sinusoids. Raises ConfigError for a model that has none."""
     if not model.sinusoidal_positions:
         raise ConfigError("positions: the model has no sinusoids that it could learn to do without")
@@ -70,15 +70,15 @@ def change_positions(model: Artifact, config: PositionsConfig, step: StepContext
     if config.kind == "scaffold":
         return student.to_artifact()
     data = training_set(student, config, step)
-    says = make_teacher(model, config, step, data, student)
-    return learn(Fading(student, says, config, denominator_of(step, student, config)), data, step)
+    teacher = make_teacher(model, config, step, data, student)
+    return learn(Fading(student, teacher, config, denominator_of(step, student, config)), data, step)
 
 
 def convert(model: CTCModel, config: PositionsConfig) -> CTCModel:
     """Return the model without sinusoids; a positional convolution of another geometry is initialised to
     zero.
     """
-    mine = outline(model.config, config)
+    mine = infer_shape(model.config, config)
     weights = {name: value.detach().clone() for name, value in model.named_parameters()}
     if config.kind == "scaffold":
         _add_up(weights, model.config.sinusoidal_positions)

@@ -23,13 +23,14 @@ from torch import Tensor, nn
 
 from littlefoot.artifact import Artifact
 from littlefoot.compress.distill import Distillation, denominator_of, learn, training_set
-from littlefoot.compress.lesson import Lesson
+from littlefoot.compress.distillation_settings import DistillationSettings
 from littlefoot.compress.methods import StepContext
 from littlefoot.compress.student import dimensions, importance, select
 from littlefoot.compress.teacher import Teacher, make_teacher
 from littlefoot.errors import ConfigError
 from littlefoot.network.config import ModelConfig
-from littlefoot.network.inventory import AxisKind, Kind, Layer, Part, inventory
+from littlefoot.network.inventory import inventory
+from littlefoot.network.layers import AxisKind, Kind, Layer, Part
 from littlefoot.system.checks import Share
 from littlefoot.training.data import Batch
 from littlefoot.training.forward_backward import Denominator
@@ -43,7 +44,7 @@ PACE = 20.0
 """Factor of the learning rate of gates over that of weights."""
 
 FIRST_SPARSITY = 0.02
-"""With none at all, no gate would ever be closed to see what it is good for."""
+"""Sparsity at the start. Without any, no gate would be closed, and training could not measure its effect."""
 
 MULTIPLE = 8
 """Units and channels remain in multiples of this, which is what processors compute."""
@@ -54,7 +55,7 @@ PARTS: tuple[PrunedPart, ...] = get_args(PrunedPart)
 
 
 @dataclass(frozen=True)
-class PruneConfig(Lesson):
+class PruneConfig(DistillationSettings):
     """Settings of one pruning."""
 
     sparsity: Annotated[float, Gt(0), Lt(1)] = 0.5
@@ -64,15 +65,15 @@ class PruneConfig(Lesson):
     second of speech), or ``bytes``, as stored when the Transformer's linear layers have ``bits`` and all else
     has 8."""
     bits: Annotated[int, Gt(0), Le(8)] = 8
-    """Which ``bytes`` are counted with."""
+    """Bits of a weight, by which ``bytes`` are counted."""
     parts: Annotated[tuple[PrunedPart, ...], Len(1)] = PARTS
     """Parts to prune: attention ``heads``, feed-forward units ``ffn``, the front end's channels ``conv``."""
     ramp: Share = 0.5
     """The share of the steps over which the goal rises to ``sparsity``."""
 
 
-def outline(model: ModelConfig, config: PruneConfig) -> ModelConfig:
-    """The model's configuration as it is, as training decides what goes.
+def infer_shape(model: ModelConfig, config: PruneConfig) -> ModelConfig:
+    """Return the model's configuration unchanged, because training determines what is removed.
 
     Raises ConfigError for a model that cannot be pruned so far.
     """
@@ -91,7 +92,7 @@ def outline(model: ModelConfig, config: PruneConfig) -> ModelConfig:
 
 
 def prunable(model: ModelConfig, parts: tuple[str, ...]) -> dict[str, int]:
-    """The axes that may get smaller and their sizes: ``heads3``, ``ffn3``, ``conv3``.
+    """Return the axes that may be pruned and their sizes: ``heads3``, ``ffn3``, ``conv3``.
 
     Raises ConfigError for parts that the model cannot lose any of.
     """
@@ -105,18 +106,18 @@ def prunable(model: ModelConfig, parts: tuple[str, ...]) -> dict[str, int]:
 
 
 def prune(model: Artifact, config: PruneConfig, step: StepContext) -> Artifact:
-    """Learn what can go, with the model itself as the teacher, and remove it.
+    """Train gates with the model itself as the teacher, and remove the closed parts.
 
     Raises:
         ConfigError: a sparsity that what may go cannot give, or parts that the model cannot lose any of.
         TrainingError: as ``littlefoot.compress.distill.distill``.
     """
-    outline(model.config, config)
+    infer_shape(model.config, config)
     student = CTCModel.from_artifact(model)
     gates = Gates(student, config.parts, config.measure, config.bits)
     data = training_set(student, config, step)
-    says = make_teacher(model, config, step, data)
-    gated = learn(Pruning(student, says, gates, config, denominator_of(step, student, config)), data, step)
+    teacher = make_teacher(model, config, step, data)
+    gated = learn(Pruning(student, teacher, gates, config, denominator_of(step, student, config)), data, step)
     made = remove(CTCModel.from_artifact(gated), gates, config.sparsity).to_artifact()
     after, before = (size(m.config, {}, config.measure, config.bits) for m in (made, model))
     step.progress(f"{100 * (1 - after / before):.1f} % of the {config.measure} went")
@@ -141,7 +142,8 @@ class Gates(nn.Module):
         )
 
     def log_odds(self, goal: float) -> dict[str, Tensor]:
-        """By axis: what was learned, and the offset at which the expected size is the goal's.
+        """Return the log odds by axis: the learned values, with the offset at which the expected size is the
+        goal.
 
         The offset d solves size(a + d) = goal for the learned a, so its derivative by a_i is minus the share
         of a_i in how the size changes with all of them.
@@ -162,7 +164,9 @@ class Gates(nn.Module):
         return self._solved(goal, lambda offset: expected({a: v + offset for a, v in learned.items()}))
 
     def _solved(self, goal: float, kept: Callable[[float], Mapping[str, Any]]) -> float:
-        """The offset at which what ``kept`` gives has the goal's size, by bisection, as it grows with it."""
+        """Find by bisection the offset at which the expected size is the goal; the size grows with the
+        offset.
+        """
         wanted = (1 - goal) * float(self._size({}))
 
         def miss(offset: float) -> float:
@@ -205,7 +209,7 @@ def draw(log_odds: Tensor) -> Tensor:
 
 
 def _whole_counts(log_odds: Mapping[str, Tensor]) -> dict[str, int]:
-    """How many of each axis stay: as many as expected, in multiples that processors like."""
+    """Return the number that stays of each axis: the expected number, in multiples that processors need."""
     counts = {}
     for axis, stay in expected(log_odds).items():
         there = len(log_odds[axis])
@@ -215,7 +219,7 @@ def _whole_counts(log_odds: Mapping[str, Tensor]) -> dict[str, int]:
 
 
 def expected(log_odds: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """How many of each axis are expected to stay: the sum of P(gate > 0)."""
+    """Return the expected number that stays of each axis: the sum of P(gate > 0)."""
     shift = BETA * math.log(-LOW / HIGH)
     return {axis: torch.sigmoid(value - shift).sum() for axis, value in log_odds.items()}
 
@@ -274,13 +278,13 @@ class GatedOps(TorchOps):
 
 
 def _axis(layer: Layer, dimension: int) -> str:
-    """The name of what a dimension of a layer's weight counts; else an empty text."""
+    """Return the name of the axis of a dimension of a layer's weight; an empty text if it has none."""
     axis = layer.axes[dimension]
     return "" if axis is None else axis.name
 
 
 def _inputs(layer: Layer) -> str:
-    """The axis of a linear layer's inputs that is gated there, before it; else an empty text.
+    """Return the axis that is gated at a linear layer's inputs; an empty text if there is none.
 
     Channels of the front end are gated where a convolution gives them.
     """
@@ -289,7 +293,7 @@ def _inputs(layer: Layer) -> str:
 
 
 def _norm_of(convolution: str) -> str:
-    """The name that the norm after a convolution of the front end has, if there is one."""
+    """Return the name of the norm after a convolution of the front end, if there is one."""
     return f"{convolution.removesuffix('.conv')}.layer_norm"
 
 
@@ -319,11 +323,11 @@ class Pruning(Distillation):
         risen = min(self.step / max(self.config.ramp * self.config.train.steps, 1), 1.0)
         return FIRST_SPARSITY + risen * (self.config.sparsity - FIRST_SPARSITY)
 
-    def _hears_as_its_teacher(self) -> bool:
+    def _same_features_as_teacher(self) -> bool:
         return False  # gates change what its front end gives
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """The distillation's terms, and ``sparsity``, the share of the model that is closed, as expected."""
+        """Return the distillation's terms and ``sparsity``, the expected share that is removed."""
         return {**super().forward(batch), "sparsity": torch.tensor(self.goal())}
 
 
@@ -343,8 +347,7 @@ def size(config: ModelConfig, kept: Mapping[str, Any], measure: str, bits: int =
 
 @lru_cache(maxsize=64)
 def _terms(config: ModelConfig, measure: str, bits: int) -> Mapping[tuple[str, ...], float]:
-    """A model's size as a sum of products: by the axes that are multiplied, what each of their indices
-    costs."""
+    """Return a model's size as a sum of products: the cost of one index for each set of multiplied axes."""
     terms: defaultdict[tuple[str, ...], float] = defaultdict(float)
     for layer in inventory(config):
         if layer.multiplies:
@@ -361,7 +364,7 @@ def _terms(config: ModelConfig, measure: str, bits: int) -> Mapping[tuple[str, .
 
 @torch.no_grad()
 def remove(model: CTCModel, gates: Gates, goal: float) -> CTCModel:
-    """The model without what has a closed gate; the values of open gates go into the weights."""
+    """Remove the parts with closed gates, and multiply the other weights by the values of their gates."""
     settled = gates.settled(goal)
     config, axes = model.config, inventory(model.config).axes
     kept: dict[str, Tensor] = {}
@@ -393,7 +396,7 @@ def remove(model: CTCModel, gates: Gates, goal: float) -> CTCModel:
 
 
 def _scaled(name: str, config: ModelConfig) -> str:
-    """The axis whose gates multiply a weight, along its last dimension or a kernel's first; or none."""
+    """Return the axis whose gates multiply a weight's last dimension, or a kernel's first; or none."""
     layers = inventory(config)
     layer = layers.owner(name)
     if layer.part is not Part.FRONT_END:

@@ -4,7 +4,7 @@ Weights are symmetric with one scale for each output channel. Inputs of a layer 
 and zero point: found on calibration audio (``static``), or anew for every recording (``dynamic``, the scheme
 of Shrinking Bigfoot, Peng et al. 2021: linear layers only). With fewer bits the weights of the Transformer's
 linear layers are packed; the engine unpacks them when it loads and computes in 8 bits.
-``littlefoot.artifact.linear`` says what an artifact holds.
+``littlefoot.artifact.linear`` defines the tensors of an artifact.
 
 The first convolution stays as it is: its input is the waveform, of which 8 bits leave quiet speech only a
 few steps, and it is cheap. So does a log-mel spectrogram in its place.
@@ -33,15 +33,23 @@ from littlefoot.artifact.linear import (
 )
 from littlefoot.artifact.packing import WeightCode, layer_bytes
 from littlefoot.audio import SAMPLE_RATE
+from littlefoot.compress.acceptance import Comparison, compare, run, speedup
 from littlefoot.compress.calibration import Array, LayerInput, collect, load_clips, recordings, some
-from littlefoot.compress.gate import Comparison, compare, run, speedup
 from littlefoot.compress.gptq import round_to_bits
 from littlefoot.compress.methods import StepContext
-from littlefoot.compress.mixed import Option, by_size, choose_bits, sensitivity
+from littlefoot.compress.mixed import (
+    Option,
+    bits_of_layers,
+    by_size,
+    choose_bits,
+    linear_budget,
+    mean_bits,
+    sensitivity,
+)
 from littlefoot.compress.rounding import InputScale, fit, round_weight
 from littlefoot.errors import ConfigError
 from littlefoot.network.config import ModelConfig
-from littlefoot.network.inventory import WAVEFORM_LAYER, in_block
+from littlefoot.network.layers import WAVEFORM_LAYER, in_block
 from littlefoot.network.weights import packable
 from littlefoot.runtime import graph
 from littlefoot.system.checks import Checked, PositiveFloat
@@ -65,12 +73,11 @@ class QuantizeConfig(Checked):
     layer_bits: dict[str, Width] = field(default_factory=dict)
     """Other bits for some of these layers, by patterns of their names; the last match counts."""
     budget_mb: PositiveFloat | None = None
-    """Choose the bits of each of these layers by its sensitivity, so that the artifact's weights take no more
-    than this, in units of 10^6 bytes (``littlefoot.compress.mixed``). No layer then returns to higher
-    precision."""
-    max_harm: PositiveFloat | None = None
-    """Or choose them so that the posteriors move by at most this, in nats per frame. With both settings, the
-    smallest model that meets both."""
+    """Largest size of the artifact's weights, in units of 10^6 bytes. The bits of each of these layers are
+    chosen by its sensitivity (``littlefoot.compress.mixed``), and no layer returns to higher precision."""
+    max_sensitivity: PositiveFloat | None = field(default=None, metadata={"was": "max_harm"})
+    """Largest sum of the sensitivities of these layers, in nats per frame, by which their bits are chosen.
+    With ``budget_mb`` too, the smallest model that meets both."""
     max_disagreement: float = 0.02
     """Acceptance check: share of the text that may change on the calibration audio. If clearly more changes,
     the most sensitive parts are left in higher precision."""
@@ -78,14 +85,16 @@ class QuantizeConfig(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.layer_bits and self.mixed:
-            raise ConfigError("budget_mb and max_harm choose the bits of all layers: leave out layer_bits")
+            raise ConfigError(
+                "budget_mb and max_sensitivity choose the bits of all layers: leave out layer_bits"
+            )
         if (self.bits < 8 or self.layer_bits or self.mixed) and self.mode == "dynamic":
             raise ConfigError("fewer than 8 bits need mode static")
 
     @property
     def mixed(self) -> bool:
-        """True if the bits of layers are chosen."""
-        return self.budget_mb is not None or self.max_harm is not None
+        """Return True if the bits of layers are chosen."""
+        return self.budget_mb is not None or self.max_sensitivity is not None
 
 
 @dataclass(frozen=True)
@@ -98,7 +107,7 @@ class Report:
     """Time of the original over time of the quantized model, on this processor."""
     kept: tuple[str, ...]
     """Layers left in higher precision, by the settings or by the acceptance check."""
-    harm: dict[str, float]
+    part_errors: dict[str, float]
     """Logit error of the model with only this part quantized; measured if the acceptance check fails."""
 
 
@@ -124,7 +133,7 @@ def quantize(
     if artifact.config.littlefoot.quantization is not None:
         raise ConfigError("the model is quantized already: quantize its full-precision original")
     progress("running the original model")
-    clips = [clip for clip in clips if len(clip) >= artifact.config.receptive_field]
+    clips = [clip for clip in clips if len(clip) >= artifact.config.shortest]
     inputs = collect(artifact, clips, progress=progress)
     reference = run(artifact, clips, progress=progress)
 
@@ -136,17 +145,17 @@ def quantize(
     scales = fitted(artifact, inputs, config, progress)
     if mixed := config.mixed:
         bits: dict[str, Any] = mixed_bits(artifact, clips, inputs, scales, config, progress)
-        config = replace(config, layer_bits=bits, budget_mb=None, max_harm=None)
+        config = replace(config, layer_bits=bits, budget_mb=None, max_sensitivity=None)
     candidate, comparison = attempt(config.keep)
-    harm: dict[str, float] = {}
+    part_errors: dict[str, float] = {}
     if comparison.exceeds(config.max_disagreement) and not mixed:
         progress(
             f"{100 * comparison.disagreement:.1f} % of the text changed, more than "
             f"{100 * config.max_disagreement:g} %: looking for the parts that hurt"
         )
         names = quantized_layers(candidate.weights)
-        harm = _harm(attempt, config, names, progress)
-        candidate, comparison = _restore(attempt, config, harm, names)
+        part_errors = _part_errors(attempt, config, names, progress)
+        candidate, comparison = _restore(attempt, config, part_errors, names)
     noted = candidate.config.littlefoot.quantization
     assert noted is not None
     assert noted.bits is not None, "the candidate is quantized"
@@ -156,7 +165,7 @@ def quantize(
         "disagreement": round(comparison.disagreement, 5),
         "speedup": round(ratio, 2),
     }
-    report = Report(comparison, ratio, tuple(noted.kept), harm)
+    report = Report(comparison, ratio, tuple(noted.kept), part_errors)
     return replace(
         candidate,
         config=candidate.config.noting(quantization={**noted.to_dict(), **figures}),
@@ -164,7 +173,7 @@ def quantize(
     ), report
 
 
-def outline(model: ModelConfig, config: QuantizeConfig) -> ModelConfig:
+def infer_shape(model: ModelConfig, config: QuantizeConfig) -> ModelConfig:
     """Return the model's configuration, marked as quantized.
 
     Raises ConfigError for layers that cannot have the requested bits.
@@ -191,7 +200,7 @@ def quantize_step(artifact: Artifact, config: QuantizeConfig, step: StepContext)
         scales = fitted(artifact, inputs, config)
         if config.mixed:
             bits: dict[str, Any] = budget_bits(artifact, inputs, scales, config, by_size(artifact))
-            config = replace(config, layer_bits=bits, budget_mb=None, max_harm=None)
+            config = replace(config, layer_bits=bits, budget_mb=None, max_sensitivity=None)
         return rounded(artifact, inputs, scales, config)
     return quantize(artifact, clips, config, step.progress)[0]
 
@@ -236,7 +245,7 @@ def _card(config: QuantizeConfig, bits: float, report: Report) -> str:
 Attempt = Callable[[tuple[str, ...]], tuple[Artifact, Comparison]]
 
 
-def _harm(
+def _part_errors(
     attempt: Attempt, config: QuantizeConfig, names: Sequence[str], progress: Callable[[str], None]
 ) -> dict[str, float]:
     """Measure the logit error of quantizing each part alone: a convolution, or one half of a Transformer
@@ -246,24 +255,24 @@ def _harm(
         ".".join(name.split(".")[:4]) if in_block(name) else name  # as in encoder.layers.0.attention
         for name in names
     }
-    harm = {}
+    part_errors = {}
     for part in tracked(sorted(parts), len(parts), "sensitivity of parts", progress):
         others = tuple(name for name in names if not _in_part(name, part))
-        harm[part] = attempt(config.keep + others)[1].logit_error
-    return dict(sorted(harm.items(), key=lambda item: -item[1]))
+        part_errors[part] = attempt(config.keep + others)[1].logit_error
+    return dict(sorted(part_errors.items(), key=lambda item: -item[1]))
 
 
 def _restore(
-    attempt: Attempt, config: QuantizeConfig, harm: dict[str, float], names: Sequence[str]
+    attempt: Attempt, config: QuantizeConfig, part_errors: dict[str, float], names: Sequence[str]
 ) -> tuple[Artifact, Comparison]:
     """Keep the fewest of the most sensitive parts in higher precision with which the check passes."""
 
     def keeping(count: int) -> tuple[Artifact, Comparison]:
-        parts = list(harm)[:count]
+        parts = list(part_errors)[:count]
         kept = tuple(name for name in names if any(_in_part(name, part) for part in parts))
         return attempt(config.keep + kept)
 
-    low, high = 0, len(harm)  # the check fails with ``low`` parts, and passes with all
+    low, high = 0, len(part_errors)  # the check fails with ``low`` parts, and passes with all
     while high - low > 1:
         middle = (low + high) // 2
         if keeping(middle)[1].exceeds(config.max_disagreement):
@@ -321,32 +330,6 @@ def quantize_static(
     return _labelled(artifact, weights, label)
 
 
-def bits_of_layers(names: Iterable[str], bits: int, layer_bits: Mapping[str, int]) -> dict[str, int]:
-    """Return the bits of each of the Transformer's linear layers.
-
-    Raises ConfigError for a pattern that matches none of them.
-    """
-    chosen = dict.fromkeys(names, bits)
-    for pattern, width in layer_bits.items():
-        matched = [name for name in chosen if fnmatch(name, pattern)]
-        if not matched:
-            raise ConfigError(
-                f"layer_bits: no linear layer of the Transformer is called '{pattern}': "
-                f"they are {next(iter(chosen))} ... {list(chosen)[-1]}"
-            )
-        chosen.update(dict.fromkeys(matched, width))
-    return chosen
-
-
-def mean_bits(weights: Mapping[str, npt.NDArray[Any]], bits: Mapping[str, int]) -> float:
-    """Return the bits per weight of the layers of ``bits``; a whole number if all have the same."""
-    if len(set(bits.values())) == 1:
-        return next(iter(bits.values()))
-    stored = {name: weights[f"{name}.weight"].nbytes for name in bits}
-    counts = {name: size * 8 / bits[name] for name, size in stored.items()}
-    return round(8 * sum(stored.values()) / sum(counts.values()), 2)
-
-
 def mixed_bits(
     artifact: Artifact,
     clips: Sequence[Array],
@@ -368,17 +351,10 @@ def budget_bits(
     options: Mapping[str, Sequence[Option]],
 ) -> dict[str, int]:
     """Choose the bits of each layer among its options, under the budget of the whole model."""
-    in_8_bits = replace(config, bits=8, budget_mb=None, max_harm=None)
+    in_8_bits = replace(config, bits=8, budget_mb=None, max_sensitivity=None)
     whole = quantize_static(artifact, inputs, scales, in_8_bits)
     budget = None if config.budget_mb is None else linear_budget(whole, config.budget_mb, options)
-    return choose_bits(options, budget, config.max_harm)
-
-
-def linear_budget(in_8_bits: Artifact, budget_mb: float, layers: Iterable[str]) -> float:
-    """Return the bytes that a budget for all weights leaves for some of the layers."""
-    weights = in_8_bits.weights
-    linear = sum(layer_bytes(weights[f"{name}.weight"].shape, WeightCode(8)) for name in layers)
-    return 1e6 * budget_mb - sum(array.nbytes for array in weights.values()) + linear
+    return choose_bits(options, budget, config.max_sensitivity)
 
 
 def quantize_dynamic(artifact: Artifact, config: QuantizeConfig) -> Artifact:

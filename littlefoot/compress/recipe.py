@@ -1,4 +1,4 @@
-"""Read recipes, which say which methods make a model, in which order, with which settings.
+"""Read recipes, which list the methods that make a model, in order, with their settings.
 
 A recipe is a YAML file with ``steps``, a list of ``method: settings``; ``train: settings`` is short for one
 step of this method. Further sections are optional: ``model``, what the steps begin with, as a name or as the
@@ -38,7 +38,7 @@ class RecipeStep:
     """Settings as an instance of the config class."""
 
     def written(self) -> dict[str, Any]:
-        """As in the file."""
+        """Return the step as written in the file."""
         return {self.method: self.values}
 
 
@@ -57,7 +57,7 @@ class Recipe:
 
     @property
     def train(self) -> Any:
-        """The settings of a recipe that is one training (``TrainConfig``); None for others."""
+        """Return the settings (``TrainConfig``) of a recipe that is a single training; None for others."""
         return self.steps[0].config if [step.method for step in self.steps] == [TRAIN] else None
 
 

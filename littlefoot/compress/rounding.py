@@ -21,7 +21,7 @@ SMOOTHING_GAIN = 0.7
 
 @dataclass(frozen=True)
 class InputScale:
-    """How the input of a layer is rounded."""
+    """Rounding of a layer's input."""
 
     scale: np.float32
     zero_point: np.uint8 | np.int8
@@ -69,14 +69,14 @@ def fit(
 def _best_range(
     rows: Array, weight: Array, low: float, high: float, smoothing: Array | None, bits: int = 8
 ) -> InputScale:
-    exact = _product(rows, weight)
+    exact = product(rows, weight)
     energy = float(np.square(exact).sum()) or 1.0
     stored, weight_scale = round_weight(weight)
     rounded_weight = stored * weight_scale.reshape(-1, *[1] * (weight.ndim - 1))
     best = None
     for ratio in (*CLIP_RATIOS, *(FEW_BITS_RATIOS if bits < 8 else ())):
         scale, zero_point = input_scale(low * ratio, high * ratio, bits)
-        difference = exact - _product(round_input(rows, scale, zero_point, bits), rounded_weight)
+        difference = exact - product(round_input(rows, scale, zero_point, bits), rounded_weight)
         error = float(np.square(difference).sum()) / energy
         if best is None or error < best.error:
             best = InputScale(scale, zero_point, smoothing, error)
@@ -111,7 +111,7 @@ def round_input(rows: Array, scale: np.float32, zero_point: np.uint8, bits: int 
     return rounded
 
 
-def _product(rows: Array, weight: Array) -> Array:
+def product(rows: Array, weight: Array) -> Array:
     """Apply a layer to sampled rows: (N, C) x (C', C), or windows (N, C, K) x (C', C / groups, K)."""
     if weight.ndim == 2:
         return rows @ weight.T

@@ -19,12 +19,13 @@ from torch import Tensor
 from littlefoot.artifact import Artifact
 from littlefoot.compress import losses
 from littlefoot.compress.distill import Distillation, denominator_of, learn, training_set
-from littlefoot.compress.lesson import Lesson, LossConfig
+from littlefoot.compress.distillation_settings import DistillationSettings, LossConfig
 from littlefoot.compress.methods import StepContext
 from littlefoot.compress.teacher import Teacher, make_teacher
 from littlefoot.errors import ConfigError
 from littlefoot.network.config import ModelConfig
-from littlefoot.network.inventory import AxisKind, Kind, Layer, block_name, in_block, inventory
+from littlefoot.network.inventory import inventory
+from littlefoot.network.layers import AxisKind, Kind, Layer, block_name, in_block
 from littlefoot.system.checks import Count, PositiveInt
 from littlefoot.training.data import TrainingSet
 from littlefoot.training.forward_backward import Denominator
@@ -35,17 +36,17 @@ JUDGES = 8
 
 
 @dataclass(frozen=True)
-class ShareConfig(Lesson):
+class ShareConfig(DistillationSettings):
     """Settings of sharing."""
 
     group: Count = 0
-    """How many layers share a block; 1: none, 0: all of them, as in the paper."""
+    """Number of layers that share a block; 1 for none, 0 for all of them, as in the paper."""
     order: Literal["consecutive", "cyclic"] = "consecutive"
-    """Which: ``consecutive`` layers, or ``cyclic``: blocks come round in turn."""
+    """Layers that share a block: ``consecutive`` ones, or ``cyclic``, in which the blocks repeat in turn."""
     layer_blocks: tuple[int, ...] = ()
-    """Instead of ``group``: for each layer the one whose block it uses, itself or an earlier one."""
+    """Layer whose block each layer uses: itself, or an earlier one. Replaces ``group``."""
     map_group: Count = 1
-    """How many consecutive layers use the first one's attention map; 1: none, 0: all."""
+    """Number of consecutive layers that use the attention map of the first; 1 for none, 0 for all."""
     layer_maps: tuple[int, ...] = ()
     """Instead of ``map_group``: for each layer the one whose map it uses."""
     norms: bool = True
@@ -53,13 +54,13 @@ class ShareConfig(Lesson):
     delta_rank: Count = 0
     """Layers add to each shared matrix one of their own of this rank (LoRA, Hu et al. 2022)."""
     depth_embedding: bool = False
-    """Layers add a vector of their own to their input."""
+    """Whether each layer adds a trained vector to its input."""
     initialisation: Literal["mean", "middle", "best", "scratch"] = "mean"
     """Initial shared block: the ``mean`` of its group's, the ``middle`` one, the ``best`` one (whose
     sharing changes the model's posteriors least), or random weights (``scratch``)."""
     exits: tuple[PositiveInt, ...] = ()
     """Numbers of layers after which the model may stop, for more speed. In each step one of them is drawn,
-    and what the model would say there learns from the teacher too."""
+    and the model's output after this layer is trained on the teacher too."""
     loss: LossConfig = field(default_factory=lambda: LossConfig(kl=1.0, hidden_mse=0.1), kw_only=True)
     seed: int = 0
 
@@ -98,8 +99,8 @@ def share(model: Artifact, config: ShareConfig, step: StepContext) -> Artifact:
     geometry = shared_geometry(original.config, config)
     data = training_set(original, config, step)
     student = make_shared(original, geometry, config, data)
-    says = make_teacher(model, config, step, data, student)
-    objective = SharedDistillation(student, says, config, denominator_of(step, student, config))
+    teacher = make_teacher(model, config, step, data, student)
+    objective = SharedDistillation(student, teacher, config, denominator_of(step, student, config))
     made = learn(objective, data, step)
     if not config.exits:
         return made
@@ -107,13 +108,13 @@ def share(model: Artifact, config: ShareConfig, step: StepContext) -> Artifact:
     return replace(made, config=made.config.noting(exits=exits))
 
 
-def outline(model: ModelConfig, config: ShareConfig) -> ModelConfig:
-    """The shared model's configuration. Raises ConfigError where layers cannot share."""
+def infer_shape(model: ModelConfig, config: ShareConfig) -> ModelConfig:
+    """Return the shared model's configuration. Raises ConfigError if the layers cannot share."""
     return shared_geometry(model, config)
 
 
 def sources(depth: int, group: int, order: str = "consecutive") -> tuple[int, ...]:
-    """For each layer the first one of its group."""
+    """Return for each layer the first layer of its group."""
     size = group or depth
     if order == "consecutive":
         return tuple(layer - layer % size for layer in range(depth))
@@ -121,7 +122,7 @@ def sources(depth: int, group: int, order: str = "consecutive") -> tuple[int, ..
 
 
 def shared_geometry(theirs: ModelConfig, config: ShareConfig) -> ModelConfig:
-    """The configuration of the shared model. Raises ConfigError where layers cannot share."""
+    """Return the configuration of the shared model. Raises ConfigError if the layers cannot share."""
     if theirs.layer_blocks or theirs.layer_maps:
         raise ConfigError(
             "the model's layers share already: share blocks and maps in one step, "
@@ -137,6 +138,8 @@ def shared_geometry(theirs: ModelConfig, config: ShareConfig) -> ModelConfig:
         raise ConfigError(
             f"exits {list(config.exits)}: a model of {depth} layers may stop after 1 to {depth - 1}"
         )
+    if config.exits and not theirs.one_frame_rate:
+        raise ConfigError("exits: a model may stop early only if its blocks have the frames of its logits")
     shares = blocks != alone
     return _sharing(
         theirs,
@@ -150,7 +153,7 @@ def shared_geometry(theirs: ModelConfig, config: ShareConfig) -> ModelConfig:
 
 
 def _sharing(model: ModelConfig, **changes: Any) -> ModelConfig:
-    """A configuration whose layers share; where pruning left some narrower, all get what the widest has."""
+    """Return a configuration whose layers share. Pruned layers of a group get the width of the widest."""
     shared = model.replace(layer_attention_heads=(), layer_intermediate_size=(), **changes)
     return shared.replace(
         layer_attention_heads=_widest(model.layer_attention_heads, shared.layer_blocks, shared.layer_maps),
@@ -159,7 +162,7 @@ def _sharing(model: ModelConfig, **changes: Any) -> ModelConfig:
 
 
 def _widest(sizes: tuple[int, ...], *groups: tuple[int, ...]) -> tuple[int, ...]:
-    """For each layer the largest size among those that it shares with, through others too."""
+    """Return for each layer the largest size among those that share with it, directly or through others."""
     widest = list(sizes)
     for _ in sizes:
         for shared in groups:
@@ -169,7 +172,7 @@ def _widest(sizes: tuple[int, ...], *groups: tuple[int, ...]) -> tuple[int, ...]
 
 
 def make_shared(model: CTCModel, geometry: ModelConfig, config: ShareConfig, data: TrainingSet) -> CTCModel:
-    """A model with the geometry of ``shared_geometry``, its blocks initialised from those of ``model``."""
+    """Make a model with the geometry of ``shared_geometry`` and blocks initialised from ``model``."""
     groups: dict[int, list[int]] = {}
     for layer in range(geometry.num_hidden_layers):
         groups.setdefault(geometry.block(layer), []).append(layer)
@@ -197,7 +200,7 @@ def _initial(
     config: ShareConfig,
     geometry: ModelConfig,
 ) -> Tensor | None:
-    """A weight of the shared model; None leaves it ``random``, or zero where a layer only adds."""
+    """Return a weight of the shared model; None leaves it ``random``, or zero if it is a layer's delta."""
     layers = inventory(geometry)
     owner, place = layers.owner(name), in_block(name)
     if place is None or owner.kind is Kind.TABLE:  # a table of positions is that of all layers
@@ -225,7 +228,8 @@ def _initial(
 def _mean(
     part: str, layer: Layer, random: Tensor, weights: Mapping[str, Tensor], blocks: Sequence[int]
 ) -> Tensor:
-    """The mean of a tensor of ``layer``, called ``part`` in each of some blocks, of ``random``'s shape.
+    """Return the mean of a tensor of ``layer``, called ``part`` in each of some blocks, of ``random``'s
+    shape.
 
     Where pruned layers are narrower, it is the mean of the others. What none of them has is random, but
     nothing reads it: so it changes nothing to begin with, and can be trained.
@@ -242,7 +246,9 @@ def _mean(
 
 
 def low_rank(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """The two factors, (C', rank) and (rank, C), of the closest matrix of that rank (Eckart & Young 1936)."""
+    """Return the two factors, (C', rank) and (rank, C), of the closest matrix of that rank (Eckart & Young
+    1936).
+    """
     left, values, right = torch.linalg.svd(matrix.double(), full_matrices=False)
     rank_there = min(rank, len(values))
     root = values[:rank_there].sqrt()
@@ -255,7 +261,9 @@ def low_rank(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def best_layer(model: CTCModel, layers: Sequence[int], data: TrainingSet) -> int:
-    """The layer of a group whose weights, used by all of the group, change the model's posteriors least."""
+    """Return the layer of a group whose weights, used by all of the group, change the model's posteriors
+    least.
+    """
     if len(layers) == 1:
         return layers[0]
     clips = list(_clips(data))
@@ -287,7 +295,7 @@ def best_layer(model: CTCModel, layers: Sequence[int], data: TrainingSet) -> int
 
 
 def _clips(data: TrainingSet) -> list[Tensor]:
-    """A few recordings, prepared, (1, T) each."""
+    """Return a few recordings, prepared, (1, T) each."""
     places = np.random.default_rng(0).permutation(len(data)).tolist()
     usable = (w for w in data.recordings(places) if data.model.frames(len(w)) > 0)
     return [torch.from_numpy(waveform)[None] for waveform in itertools.islice(usable, JUDGES)]

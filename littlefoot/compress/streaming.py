@@ -1,9 +1,9 @@
 """Convert a model of whole recordings to a streaming model.
 
-DistillW2V2's second stage (Fu et al. 2023): attention by chunks with limited history, and what else looks
-ahead in wav2vec 2.0 replaced: the positional convolution looks back, a group norm over time becomes a fixed
-scale per channel, measured on speech, and so does the normalization of the waveform. The streaming student
-learns from the model that it was, or from the recipe's first.
+DistillW2V2's second stage (Fu et al. 2023): attention is computed by chunks with a limited left context.
+The positional convolution is shifted back, and a group norm over time and the normalization of the waveform
+are replaced by fixed scales, which are measured on speech. The teacher of the streaming student is the
+original model or the first model of the recipe.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from littlefoot.artifact import Artifact
 from littlefoot.audio import reading
 from littlefoot.audio.manifest import Corpus
 from littlefoot.compress.distill import Distillation, denominator_of, learn, training_set
-from littlefoot.compress.lesson import Lesson
+from littlefoot.compress.distillation_settings import DistillationSettings
 from littlefoot.compress.methods import StepContext
 from littlefoot.compress.teacher import Teacher, make_teacher
 from littlefoot.errors import ConfigError, LittlefootError
 from littlefoot.network.config import ModelConfig
-from littlefoot.network.encoder import CNN_NORM_EPS, position_padding
+from littlefoot.network.encoder import position_padding
+from littlefoot.network.operations import CNN_NORM_EPS
 from littlefoot.system.checks import Count, PositiveInt
 from littlefoot.training.data import Batch
 from littlefoot.training.forward_backward import Denominator
@@ -34,7 +35,7 @@ MEASURED_RECORDINGS = 64
 
 
 @dataclass(frozen=True)
-class StreamingConfig(Lesson):
+class StreamingConfig(DistillationSettings):
     """Settings of the conversion to a streaming model."""
 
     chunk_frames: PositiveInt = 24
@@ -48,8 +49,8 @@ class StreamingConfig(Lesson):
     0 is a chunk of the whole recording."""
 
 
-def outline(model: ModelConfig, config: StreamingConfig) -> ModelConfig:
-    """The streaming model's configuration, but for ``waveform_gain``, which speech tells.
+def infer_shape(model: ModelConfig, config: StreamingConfig) -> ModelConfig:
+    """Return the streaming model's configuration without ``waveform_gain``, which is measured on speech.
 
     Raises ConfigError for a model that cannot stream.
     """
@@ -71,8 +72,8 @@ def stream(model: Artifact, config: StreamingConfig, step: StepContext) -> Artif
     """
     student = convert(CTCModel.from_artifact(model), config, step.speech())
     data = training_set(student, config, step)
-    says = make_teacher(model, config, step, data, student)
-    objective = StreamingDistillation(student, says, config, denominator_of(step, student, config))
+    teacher = make_teacher(model, config, step, data, student)
+    objective = StreamingDistillation(student, teacher, config, denominator_of(step, student, config))
     made = learn(objective, data, step)
     chunks = sorted({config.chunk_frames, *(chunk for chunk in config.other_chunks if chunk)})
     return replace(made, config=made.config.noting(streaming={"trained_chunk_frames": chunks}))
@@ -94,17 +95,17 @@ class StreamingDistillation(Distillation):
         self._chunks = [config.chunk_frames, *config.other_chunks]
 
     def geometry(self, batch: Batch) -> ModelConfig:
-        """The student's, with the chunks of this step."""
+        """Return the student's configuration with the chunks of this step."""
         longest = batch.time_mask.shape[1]
         return self.model.config.replace(chunk_frames=self.drawn(self._chunks) or longest)
 
 
 def convert(model: CTCModel, config: StreamingConfig, corpus: Corpus) -> CTCModel:
-    """A model that can stream, with the weights of one that cannot; not yet trained for it.
+    """Make an untrained streaming model from the weights of a model that cannot stream.
 
-    ``corpus`` tells how loud speech is, and what the first convolution makes of it.
+    The loudness of ``corpus``, and the statistics of the first convolution on it, set the fixed scales.
     """
-    theirs, mine = model.config, outline(model.config, config)
+    theirs, mine = model.config, infer_shape(model.config, config)
     clips = [clip for clip in _recordings(corpus) if len(clip) >= theirs.receptive_field]
     if not clips:
         raise ConfigError("none of the recordings can be read: check the manifests")
@@ -115,14 +116,14 @@ def convert(model: CTCModel, config: StreamingConfig, corpus: Corpus) -> CTCMode
     if theirs.feat_extract_norm == "group":
         _settle_group_norm(weights, theirs, mine.waveform_gain, clips)
     name = "encoder.pos_conv_embed.conv.weight"
-    weights[name] = _looking_back(weights[name], position_padding(theirs)[0], position_padding(mine)[0])
+    weights[name] = looking_back(weights[name], position_padding(theirs)[0], position_padding(mine)[0])
     made = CTCModel(mine, model.vocabulary, {}, weights, model.card)
     made.preprocessor = {**model.preprocessor, "do_normalize": False}
     return made
 
 
-def _looking_back(kernel: Tensor, behind: int, further: int) -> Tensor:
-    """A kernel (D, D / G, K) that began ``behind`` frames before its own, beginning further back.
+def looking_back(kernel: Tensor, behind: int, further: int) -> Tensor:
+    """Shift a kernel (D, D / G, K), which began ``behind`` frames before its own, further back.
 
     What it did to each of the frames that it still sees stays the same; what it now sees anew counts nothing.
     """

@@ -17,16 +17,8 @@ from torch import Tensor
 
 from littlefoot.errors import ConfigError
 from littlefoot.network.config import ModelConfig
-from littlefoot.network.inventory import (
-    Axis,
-    AxisKind,
-    Kind,
-    Part,
-    block_name,
-    convolution_of,
-    in_block,
-    inventory,
-)
+from littlefoot.network.inventory import inventory
+from littlefoot.network.layers import Axis, AxisKind, Kind, Part, block_name, convolution_of, in_block
 from littlefoot.system.checks import Checked
 from littlefoot.training.module import HEAD, HEAD_PROJECTION, CTCModel
 
@@ -56,14 +48,15 @@ channels for LARGE), and the convolutions of S5: 416 of 512 channels make 21.9 m
 
 @dataclass(frozen=True)
 class StudentConfig(Checked):
-    """How a student differs from its teacher. What is None stays."""
+    """Differences between a student and its teacher. None keeps the teacher's value."""
 
     layers: int | float | tuple[int, ...] | None = None
-    """How many Transformer layers, which share of the teacher's (0.5; rounded up), or which ones (from 0)."""
+    """Transformer layers: their number, a share of the teacher's (such as 0.5; rounded up), or a list (from
+    0)."""
     initialisation: Literal["every_k", "spread", "first_k", "last_k"] = "every_k"
-    """Which layers a number takes: ``every_k`` (0, k, 2k, ... with k the depths' integer ratio, so the first
-    ones where they are more than half), ``spread`` (as evenly as possible, with the first and the last),
-    ``first_k`` or ``last_k``."""
+    """Teacher layers for a number of layers: ``every_k`` (0, k, 2k, ... with k the integer ratio of the
+    depths, so the first ones if they are more than half), ``spread`` (as evenly as possible, with the first
+    and the last), ``first_k`` or ``last_k``."""
     size: Literal["S1", "S2", "S3", "S4", "S5"] | None = None
     """One of SIZES, which gives what is None of ``layers``, widths, heads and ``conv_dim``."""
     hidden_size: int | float | None = None
@@ -72,8 +65,9 @@ class StudentConfig(Checked):
     """Heads of a layer; pruned layers that have fewer keep them. The same holds for ``intermediate_size``."""
     intermediate_size: int | float | None = None
     feat_extract_first: Literal["conv", "log_mel"] | None = None
-    """Where it is not the teacher's, and where the number of mel bands changes, all of the front end and the
-    projection begin random and may be of any size. ``log_mel`` brings layer norms with it."""
+    """First layer of the front end. If it is not the teacher's, or if the number of mel bands changes, the
+    front end and the projection are initialised at random, and their sizes are free. ``log_mel`` implies
+    layer norms."""
     conv_dim: tuple[int, ...] | None = None
     conv_kernel: tuple[int, ...] | None = None
     """Convolutions whose kernel differs from the teacher's begin random, and so do those it lacks."""
@@ -87,7 +81,7 @@ class StudentConfig(Checked):
     seed: int = 0
 
     def sized(self, teacher: ModelConfig) -> StudentConfig:
-        """With the sizes that ``size`` gives it for this teacher."""
+        """Return the settings with the sizes of ``size`` for this teacher."""
         if self.size is None:
             return self
         size, own = SIZES[self.size], self
@@ -110,7 +104,7 @@ class StudentConfig(Checked):
 
 
 def make_student(teacher: CTCModel, student: StudentConfig) -> CTCModel:
-    """A new model with the student's geometry and as much of the teacher as fits into it.
+    """Make a model with the student's geometry and the weights of the teacher that fit into it.
 
     Raises ConfigError for a geometry that is impossible or larger than the teacher's.
     """
@@ -130,7 +124,7 @@ def make_student(teacher: CTCModel, student: StudentConfig) -> CTCModel:
 
 
 def _with_head_of(teacher: CTCModel, student: CTCModel, kept: Mapping[str, Tensor]) -> CTCModel:
-    """The student with its teacher's head, behind a projection that chooses the channels it keeps."""
+    """Give the student its teacher's head, after a projection that selects the channels it keeps."""
     projection = torch.zeros(teacher.config.hidden_size, student.config.hidden_size)
     projection[kept["hidden"], torch.arange(student.config.hidden_size)] = 1.0
     weights = {name: value.detach() for name, value in student.named_parameters()}
@@ -144,7 +138,7 @@ def _stays_random(name: str, teacher: ModelConfig, student: ModelConfig, faithfu
         return faithful
     if layer.part not in (Part.FRONT_END, Part.PROJECTION) or layer.optional:
         return False
-    if _hears_otherwise(teacher, student):
+    if _other_front_end(teacher, student):
         return True
     if (number := convolution_of(name)) is None:
         return len(student.conv_dim) != len(teacher.conv_dim)
@@ -152,14 +146,14 @@ def _stays_random(name: str, teacher: ModelConfig, student: ModelConfig, faithfu
     return mine != theirs
 
 
-def _hears_otherwise(teacher: ModelConfig, student: ModelConfig) -> bool:
-    """True if no later convolution of the teacher fits the outputs of the student's first layer."""
+def _other_front_end(teacher: ModelConfig, student: ModelConfig) -> bool:
+    """Return True if no later convolution of the teacher fits the outputs of the student's first layer."""
     bands = [config.conv_dim[0] for config in (teacher, student) if config.feat_extract_first == "log_mel"]
     return len(bands) == 1 or len(set(bands)) == 2
 
 
 def _of_teacher(name: str, student: ModelConfig, chosen: tuple[int, ...]) -> str:
-    """The teacher's name of a student's weight."""
+    """Return the teacher's name of a student's weight."""
     place = in_block(name)
     if place is None or inventory(student).owner(name).kind is Kind.TABLE:  # which is that of all layers
         return name
@@ -167,7 +161,7 @@ def _of_teacher(name: str, student: ModelConfig, chosen: tuple[int, ...]) -> str
 
 
 def select(weight: Tensor, axes: tuple[Axis | int, ...], kept: Mapping[str, Tensor]) -> Tensor:
-    """The part of a teacher's weight that its student keeps, by the names of axes."""
+    """Return the part of a teacher's weight that the student keeps, by the names of the axes."""
     for dimension, axis in enumerate(axes):
         if isinstance(axis, int):
             continue
@@ -184,7 +178,7 @@ def select(weight: Tensor, axes: tuple[Axis | int, ...], kept: Mapping[str, Tens
 
 
 def chosen_layers(depth: int, student: StudentConfig) -> tuple[int, ...]:
-    """The teacher's layers that the student's begin as."""
+    """Return the teacher's layers that initialise the student's."""
     if student.layers is None:
         return tuple(range(depth))
     if isinstance(student.layers, tuple):
@@ -207,7 +201,7 @@ def chosen_layers(depth: int, student: StudentConfig) -> tuple[int, ...]:
 
 
 def geometry(teacher: ModelConfig, student: StudentConfig, chosen: tuple[int, ...]) -> ModelConfig:
-    """The student's configuration; raises ConfigError where it cannot be made from the teacher's."""
+    """Return the student's configuration. Raises ConfigError if the teacher's does not allow it."""
     student = student.sized(teacher)
     names = (
         "hidden_size",
@@ -247,15 +241,39 @@ def geometry(teacher: ModelConfig, student: StudentConfig, chosen: tuple[int, ..
             f"a {config.model_type} student keeps its teacher's hidden_size and heads: all its layers share "
             "their positions"
         )
-    known = () if _hears_otherwise(teacher, config) else teacher.conv_dim
+    _check_fixed_sizes(teacher, config, chosen)
+    known = () if _other_front_end(teacher, config) else teacher.conv_dim
     for layer, (mine, theirs) in enumerate(zip(config.conv_dim, known, strict=False)):
         if mine > theirs:
             raise ConfigError(f"the student's conv_dim[{layer}] {mine} is larger than the teacher's {theirs}")
     return config
 
 
+def _check_fixed_sizes(teacher: ModelConfig, config: ModelConfig, chosen: tuple[int, ...]) -> None:
+    """Raise ConfigError for a layer that the teacher lacks, or of a size that no student can change."""
+    if config.projects and not teacher.projects and not _other_front_end(teacher, config):
+        raise ConfigError(
+            f"the student cannot have hidden_size {config.hidden_size}: its teacher has no projection, "
+            "so its features are as wide as its blocks"
+        )
+    theirs = inventory(teacher)
+    for layer in inventory(config):
+        if layer.part in (Part.FRONT_END, Part.PROJECTION) or not layer.tensors:
+            continue
+        place = in_block(layer.name)
+        name = layer.name if place is None else f"{block_name(chosen[place[0]])}.{place[1]}"
+        fixed = [size for size in layer.dimensions if isinstance(size, int)]
+        if name not in theirs or fixed != [
+            size for size in theirs.layers[name].dimensions if isinstance(size, int)
+        ]:
+            raise ConfigError(
+                f"the student cannot have hidden_size {config.hidden_size}: {layer.name} of a "
+                f"{config.model_type} model fits its teacher's {teacher.hidden_size} only"
+            )
+
+
 def _share(name: str, value: Any, teacher: ModelConfig) -> Any:
-    """A size; of a share, what it is of the teacher's. Raises ConfigError where that is no whole number."""
+    """Return a size, or a share of the teacher's size. Raises ConfigError if that is not a whole number."""
     if not isinstance(value, float):
         return value
     size = value * getattr(teacher, name)
@@ -268,20 +286,20 @@ def _share(name: str, value: Any, teacher: ModelConfig) -> Any:
 
 
 def _fewest_heads(hidden_size: int, teacher: ModelConfig) -> int:
-    """The fewest heads that divide a width and are no wider than the teacher's."""
+    """Return the fewest heads that divide a width and are no wider than the teacher's."""
     fitting = (heads for heads in range(1, hidden_size + 1) if hidden_size % heads == 0)
     return next(heads for heads in fitting if hidden_size // heads <= teacher.head_dim)
 
 
 def _at_most(size: int, sizes: tuple[int, ...], chosen: tuple[int, ...]) -> tuple[int, ...]:
-    """The chosen layers' own sizes, none above ``size``; nothing where the teacher's layers have none."""
+    """Return the sizes of the chosen layers, at most ``size``; empty if the teacher has none per layer."""
     return tuple(min(size, sizes[layer]) for layer in chosen) if sizes else ()
 
 
 def kept_indices(
     weights: Mapping[str, Tensor], teacher: ModelConfig, student: ModelConfig, chosen: tuple[int, ...]
 ) -> dict[str, Tensor]:
-    """Which indices of the teacher's axes the student keeps, ascending, for each axis that gets narrower."""
+    """Return the indices that the student keeps, ascending, of each axis of the teacher that shrinks."""
     kept: dict[str, Tensor] = {}
     known = inventory(teacher).axes
 
@@ -294,9 +312,12 @@ def kept_indices(
             kept[axis] = (best + torch.arange(groups)[:, None] * parts.shape[1]).flatten()
 
     narrow("hidden", student.hidden_size, student.num_conv_pos_embedding_groups)
-    if not _hears_otherwise(teacher, student):
+    if not _other_front_end(teacher, student):
         for layer, width in enumerate(student.conv_dim[: len(teacher.conv_dim)]):
             narrow(f"conv{layer}", width)
+    for axis in known.values():
+        if axis.kind is AxisKind.ADAPTER_UNITS:
+            narrow(axis.name, student.intermediate_size)
     for number, layer in enumerate(chosen):
         if teacher.block(layer) != layer:  # it has another's, and a shared model keeps its geometry
             continue
@@ -312,7 +333,7 @@ def kept_indices(
 
 
 def importance(weights: Mapping[str, Tensor], config: ModelConfig, axis: str) -> Tensor:
-    """For each index of an axis, the log of its weights' norm, summed over all matrices that have it."""
+    """Compute for each index of an axis the log norm of its weights, summed over all matrices."""
     scores = []
     for name, weight in weights.items():
         for dimension, found in enumerate(dimensions(name, config)):

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from littlefoot.artifact import Artifact, fingerprint
 from littlefoot.audio import SAMPLE_RATE, reading
-from littlefoot.compress.lesson import Lesson
+from littlefoot.compress.distillation_settings import DistillationSettings
 from littlefoot.compress.methods import StepContext
 from littlefoot.compress.teacher_records import pack, record_width, unpack
 from littlefoot.errors import LittlefootError, TrainingError
@@ -54,7 +54,7 @@ class Targets:
     frames: Tensor
     """(B,)"""
     hidden_states: list[Tensor] | None
-    """(B, F, D) before the first layer and after each; None from a cache."""
+    """(B, F, D) before the first layer and after each, on the blocks' frames; None from a cache."""
     features: Tensor | None
     """(B, F, C), what the front end made of the batch; None from a cache without them."""
 
@@ -63,14 +63,14 @@ class Teacher(Protocol):
     """Interface of a source of the teacher's outputs."""
 
     config: ModelConfig
-    """The teacher's."""
-    listens: bool
-    """Whether it needs the batch's waveforms."""
+    """The teacher's configuration."""
+    needs_audio: bool
+    """Whether the teacher needs the batch's waveforms."""
 
     def __call__(self, batch: Batch) -> Targets: ...
 
     def has_features_of(self, student: CTCModel) -> bool:
-        """True if ``Targets.features`` equal those of the student's own front end for the batch."""
+        """Return True if ``Targets.features`` equal those of the student's own front end for the batch."""
 
 
 class LiveTeacher:
@@ -78,11 +78,11 @@ class LiveTeacher:
 
     If it needs normalized waveforms it normalizes them itself, because its student may not use normalization.
 
-    No module of the student's objective: its weights are neither trained, averaged nor saved, and every
-    process has all of them.
+    The teacher is not a module of the student's objective: its weights are neither trained, averaged nor
+    saved, and every process has all of them.
     """
 
-    listens = True
+    needs_audio = True
 
     def __init__(self, model: CTCModel) -> None:
         self.model, self.config = model.eval().requires_grad_(False), model.config
@@ -98,13 +98,17 @@ class LiveTeacher:
         return Targets(output.logits, output.frame_lengths, output.hidden_states, output.features)
 
     def has_features_of(self, student: CTCModel) -> bool:
-        """True if a student's front end is this one, unrounded, with waveforms prepared in the same way."""
+        """Return True if a student's front end is this one, unrounded, with waveforms prepared in the same
+        way.
+        """
         models = self.model, student
         ways = [model.preprocessor.get("do_normalize", True) for model in models]
         settings = [[getattr(model.config, name) for name in _OF_FRONT_END] for model in models]
         mine, theirs = (dict(model.named_parameters()) for model in models)
         return (
-            ways[0] == ways[1]
+            student.config.one_frame_rate
+            and self.config.one_frame_rate
+            and ways[0] == ways[1]
             and settings[0] == settings[1]
             and all(
                 torch.equal(value, theirs[name].to(value.device))
@@ -115,27 +119,35 @@ class LiveTeacher:
 
 
 def make_teacher(
-    model: Artifact, lesson: Lesson, step: StepContext, data: TrainingSet, student: CTCModel | None = None
+    model: Artifact,
+    settings: DistillationSettings,
+    step: StepContext,
+    data: TrainingSet,
+    student: CTCModel | None = None,
 ) -> Teacher:
-    """Whom a method learns from.
+    """Make the teacher of a method.
 
     Args:
-        model: what the step begins with.
-        student: what will learn; None where rounding or gates change what its front end hears.
+        model: the model that the step begins with.
+        student: the model to train; None if rounding or gates change the features of its front end.
 
     Raises TrainingError as ``cached`` does.
     """
-    teacher = step.teacher(lesson.teacher, model)
+    teacher = step.teacher(settings.teacher, model)
     live = LiveTeacher(CTCModel.from_artifact(teacher))
-    if lesson.cache_top_k is None or step.untrained:
+    if settings.cache_top_k is None or step.untrained:
         return live
-    same = student is not None and hears_the_same(student, lesson.train) and live.has_features_of(student)
+    same = (
+        student is not None
+        and features_are_constant(student, settings.train)
+        and live.has_features_of(student)
+    )
     there = step.directory / "teacher"
-    return cached(there, teacher, data, lesson.cache_top_k, processes(), step.progress, same)
+    return cached(there, teacher, data, settings.cache_top_k, processes(), step.progress, same)
 
 
-def hears_the_same(student: CTCModel, train: TrainConfig) -> bool:
-    """True if a student's frozen front end gives the same features in every epoch, at speed 1."""
+def features_are_constant(student: CTCModel, train: TrainConfig) -> bool:
+    """Return True if a student's frozen front end gives the same features in every epoch, at speed 1."""
     changed = train.noise_probability, train.room_probability, train.telephone_probability
     louder = 0.0 if student.preprocessor.get("do_normalize", True) else train.gain_db
     return train.freeze_front_end and not any((*changed, train.codec_probability, louder))
@@ -157,7 +169,7 @@ class CachedTeacher:
     for students that share it.
     """
 
-    listens = False
+    needs_audio = False
 
     def __init__(self, directory: Path, config: ModelConfig, keys: npt.NDArray[np.int64]) -> None:
         """``keys`` (N,) are those of the utterances, for an older cache, which has them in the same order."""
@@ -205,7 +217,7 @@ class CachedTeacher:
         return np.where(keys < 0, -1, self._places[at]).tolist()  # type: ignore[no-any-return]
 
     def has_features_of(self, student: CTCModel) -> bool:
-        """True if features were kept, which the caller of ``cached`` decides."""
+        """Return True if features are stored; the caller of ``cached`` selects this."""
         return self._features is not None
 
     def _features_of(self, row: int) -> npt.NDArray[np.float32]:
@@ -232,12 +244,12 @@ def cached(
     progress: Callable[[str], None],
     features: bool = False,
 ) -> CachedTeacher:
-    """The cache in a directory, made first if there is none, by all processes together.
+    """Open the cache in a directory; if there is none, all processes make it together.
 
     Args:
         top_k: tokens kept of each frame; 0 for all.
         features: whether the front end's are kept, for a student that would make the same of all utterances.
-        progress: told its size before it is made.
+        progress: called with the size of the cache before it is made.
 
     Raises:
         TrainingError: a cache that another teacher, other audio or other settings made, or too small a disk.
@@ -365,7 +377,7 @@ def _heard(
 
 
 def _nothing_heard(config: ModelConfig) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """A frame that says nothing."""
+    """Return a frame without information."""
     return np.zeros((1, config.vocab_size), np.float32), np.zeros((1, config.conv_dim[-1]), np.float32)
 
 
@@ -378,7 +390,7 @@ def _padded(rows: Sequence[npt.NDArray[np.float32]], frames: int) -> Tensor:
 
 
 def audio_fingerprint(data: TrainingSet) -> str:
-    """A SHA-256 of the recordings' names and sizes, in their order."""
+    """Compute a SHA-256 of the recordings' names and sizes, in order."""
     digest = hashlib.sha256()
     for row in data.rows:
         utterance = data.utterances[int(row)]

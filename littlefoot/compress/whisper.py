@@ -96,11 +96,6 @@ class Whisper:
         return {name: torch.from_numpy(v) for name, v in self.weights.items() if name.startswith("conv")}
 
 
-def is_whisper(directory: Path) -> bool:
-    """Return True if a checkpoint directory contains a Whisper."""
-    return read_json(directory / "config.json").get("model_type") == "whisper"
-
-
 def read(directory: Path) -> Whisper:
     """Read the encoder of a Hugging Face checkpoint, with or without a decoder.
 
@@ -117,7 +112,7 @@ def read(directory: Path) -> Whisper:
     def size(key: str) -> int:
         value: Any = config.get(key)
         if not isinstance(value, int) or value < 1:
-            raise CheckpointError(f"{directory}: config.json has no size {key}: it is no Whisper's")
+            raise CheckpointError(f"{directory}: config.json has no size {key}: it is not a Whisper's")
         return value
 
     weights = {}

@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from littlefoot.artifact.vocabulary import Vocabulary
-from littlefoot.decode.spans import Spans, checked, log_softmax, words
+from littlefoot.decode.spans import Spans, checked, log_softmax
 from littlefoot.decode.viterbi import Scores, best_path
 from littlefoot.errors import EngineError, TextError
-from littlefoot.transcript.results import Word
 
 STAR = -2
 """A token that stands for any text: for what was said but not written down. It takes at least one frame.
@@ -94,14 +93,3 @@ def align_parts(
 def frames_needed(tokens: Sequence[int]) -> int:
     """Return the least number of frames for tokens: between equal neighbours CTC needs a blank."""
     return len(tokens) + sum(token == following for token, following in pairwise(tokens))
-
-
-def word_times(
-    logits: NDArray[np.floating],
-    tokens: Sequence[int],
-    vocabulary: Vocabulary,
-    frame_seconds: float,
-    offset: float = 0.0,
-) -> list[Word]:
-    """Return the words of a known text with their times; arguments as for ``align`` and ``greedy``."""
-    return words(align(logits, tokens, vocabulary), vocabulary, frame_seconds, offset)

@@ -5,7 +5,7 @@
     ngram 2=3
 
     \\1-grams:
-    -0.6 word -0.3          logarithm of the probability, tokens, logarithm of the backoff (0 where missing)
+    -0.6 word -0.3          logarithm of the probability, tokens, logarithm of the backoff (0 if missing)
     ...
     \\end\\
 """
@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from littlefoot.decode.ngram import SPECIAL, UNKNOWN, NGram, Table
 from littlefoot.errors import LittlefootError
 from littlefoot.system import atomic
+from littlefoot.system.outputs import writing
 
 _COMPRESSED: dict[bytes, Callable[[Path], Any]] = {
     b"\x1f\x8b": gzip.open,
@@ -58,7 +59,9 @@ def read_arpa(path: str | Path) -> NGram:
                 tables.append(table)
             lines.expect("\\end\\")
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-        raise LittlefootError(f"{path}: cannot be read ({error}): check the path and its rights") from error
+        raise LittlefootError(
+            f"{path}: cannot be read ({error}): check the path and its permissions"
+        ) from error
     return NGram(tuple(tokens), tuple(tables))
 
 
@@ -78,14 +81,12 @@ def write_arpa(model: NGram, path: str | Path) -> None:
     Raises:
         LittlefootError: the file cannot be written.
     """
-    try:
-        with (
-            atomic.file(Path(path).resolve()) as temporary,
-            temporary.open("w", encoding="utf-8", newline="\n") as file,
-        ):
-            file.writelines(_arpa(model))
-    except OSError as error:
-        raise LittlefootError(f"{path} cannot be written ({error}): choose another output") from error
+    with (
+        writing(path),
+        atomic.file(Path(path).resolve()) as temporary,
+        temporary.open("w", encoding="utf-8", newline="\n") as file,
+    ):
+        file.writelines(_arpa(model))
 
 
 def _arpa(model: NGram) -> Iterator[str]:
@@ -139,7 +140,7 @@ class _Lines:
         return self._number
 
     def damaged(self, number: int, what: str) -> LittlefootError:
-        return LittlefootError(f"{self._path}, line {number}: {what}: this is no complete ARPA file")
+        return LittlefootError(f"{self._path}, line {number}: {what}: this is not a complete ARPA file")
 
 
 class _Section(NamedTuple):
@@ -246,7 +247,7 @@ def _longer(
     prefix, last = prefix[sorting], last[sorting]
     repeated = np.zeros(len(last), np.bool_)
     repeated[1:] = (prefix[1:] == prefix[:-1]) & (last[1:] == last[:-1])
-    _refuse(lines, section, repeated[np.argsort(sorting)], "the n-gram stands in the file twice")
+    _refuse(lines, section, repeated[np.argsort(sorting)], "the n-gram occurs in the file twice")
     log_prob, log_backoff = (
         np.array(column)[sorting] * math.log(10) for column in (section.log_prob, section.log_backoff)
     )

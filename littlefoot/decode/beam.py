@@ -32,7 +32,7 @@ from littlefoot.transcript.results import Alternative, Word
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-_COMMIT_FRAMES = 250
+COMMIT_FRAMES = 250
 """Number of frames after which the words that all hypotheses share leave the search, to bound its memory."""
 _NO_BLANK = -100.0
 """Least log posterior of a blank, so that every hypothesis can continue at every frame."""
@@ -141,9 +141,9 @@ class BeamSearch:
     def __init__(self, decoder: BeamDecoder) -> None:
         self._decoder = decoder
         self.words: list[Word] = []
-        """Those that all hypotheses share and that will not change any more."""
+        """Words that all hypotheses share and that will not change any more."""
         self._frames = 0  # before the first row
-        self._rows: list[Floats] = []  # (V,) log posteriors of each frame behind the words
+        self.rows: list[Floats] = []  # (V,) log posteriors of each frame behind the words
         self._blank = np.zeros(1)  # (B,) log probability of all paths to a prefix that end in a blank
         self._spoken = np.full(1, -np.inf)  # log probability of those that end in the last token
         self._gained = np.zeros(1)  # scores of language model and hot words
@@ -173,9 +173,9 @@ class BeamSearch:
         open_tokens[:, self._decoder.special] = False
         open_tokens[:, self._decoder.vocabulary.blank] = False
         for row, is_open in zip(log_posteriors, open_tokens, strict=True):
-            self._rows.append(row)
+            self.rows.append(row)
             self._step(row, np.flatnonzero(is_open))
-            if (self._frames + len(self._rows)) % _COMMIT_FRAMES == 0:
+            if (self._frames + len(self.rows)) % COMMIT_FRAMES == 0:
                 self._commit()
 
     def partial(self) -> str:
@@ -313,19 +313,19 @@ class BeamSearch:
         for cut in range(shared, 0, -1):
             end = int(spans.ends[cut - 1])
             if decoder.delimiter in (-1, chains[best][cut - 1]) and all(
-                frames_needed(chain[cut:]) <= len(self._rows) - end for chain in chains
+                frames_needed(chain[cut:]) <= len(self.rows) - end for chain in chains
             ):
                 break
         else:
             return
         self.words += self._words(spans.first(cut))
-        self._rows = self._rows[end:]
+        self.rows = self.rows[end:]
         self._frames += end
         self._nodes = [_node(chain[cut:]) for chain in chains]
 
     def _align(self, tokens: Sequence[int]) -> Spans:
         size = len(self._decoder.vocabulary.tokens)
-        return align(np.array(self._rows).reshape(-1, size), tokens, self._decoder.vocabulary)
+        return align(np.array(self.rows).reshape(-1, size), tokens, self._decoder.vocabulary)
 
     def _words(self, spans: Spans) -> list[Word]:
         seconds = self._decoder.frame_seconds

@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 from littlefoot.decode.ngram import BEGIN, SPECIAL, NGram
 from littlefoot.errors import LittlefootError
 from littlefoot.system import atomic
+from littlefoot.system.outputs import writing
 
 SUFFIX = ".lflm"
 MAGIC = b"LFNGRAM1"
@@ -42,7 +43,7 @@ _ALIGNMENT = 8
 _VALUES = 256
 
 State = tuple[int, ...]
-"""For 1, 2, ... of the last tokens, oldest first, which history they are, -1 where they are none."""
+"""Numbers of the histories that the last 1, 2, ... tokens are, oldest first; -1 if they are none."""
 
 Arrays = dict[str, NDArray[np.generic]]
 
@@ -53,20 +54,17 @@ def write_compact(model: NGram, path: str | Path) -> None:
     Raises:
         LittlefootError: it cannot be written.
     """
-    try:
-        with atomic.file(Path(path).resolve()) as temporary:
-            temporary.write_bytes(_encode(model))
-    except OSError as error:
-        raise LittlefootError(f"{path} cannot be written ({error}): choose another output") from error
+    with writing(path), atomic.file(Path(path).resolve()) as temporary:
+        temporary.write_bytes(_encode(model))
 
 
 def is_compact(start: bytes) -> bool:
-    """True if a file with these first bytes is a compact file."""
+    """Return True if a file with these first bytes is a compact file."""
     return start.startswith(MAGIC)
 
 
 def compact_bytes(model: NGram) -> int:
-    """A size that the file of a normalised model does not exceed; it is less than 10 kB smaller."""
+    """Return an upper bound for the size of a normalised model's file, which is at most 10 kB too large."""
     total = 1000 + 2 * 1100 * model.order + 4 * len(model.tokens) + len("\n".join(model.tokens).encode())
     for table, longer in pairwise(model.tables):
         histories = int(np.count_nonzero(np.bincount(longer.prefix, minlength=len(table.last))))
@@ -110,7 +108,7 @@ def _arrays(model: NGram) -> Arrays:
 
 
 def _number(model: NGram) -> np.dtype[np.unsignedinteger]:
-    """The type of numbers of tokens."""
+    """Return the type of numbers of tokens."""
     return np.dtype("<u2" if len(model.tokens) <= 1 << 16 else "<u4")
 
 
@@ -149,11 +147,11 @@ class CompactNGram:
         self._lasts = [last.data for last in self._last]
 
     def begin(self) -> State:
-        """The state before the first token of a sentence."""
+        """Return the state before the first token of a sentence."""
         return self._trimmed([self._as_history(1, SPECIAL.index(BEGIN))] if self.order > 1 else [])
 
     def step(self, state: State, token: str) -> tuple[float, State]:
-        """As ``NGram.step``."""
+        """Score a token like ``NGram.step``."""
         number = self._number.get(token, 0)
         log_prob = float(self._single[number])
         following = [self._as_history(1, number)] if self.order > 1 else []
@@ -190,7 +188,7 @@ class CompactNGram:
         return scores
 
     def words(self) -> Iterator[tuple[str, float]]:
-        """As ``NGram.words``."""
+        """Return the words like ``NGram.words``."""
         return zip(self.tokens, self._single.tolist(), strict=True)
 
     def __contains__(self, token: str) -> bool:
@@ -216,19 +214,21 @@ class CompactNGram:
         return found if found < len(histories) and histories[found] == ngram else -1
 
     def _trimmed(self, state: list[int]) -> State:
-        """Without lengths at the end of which there is no history, so that equal histories are equal."""
+        """Drop trailing lengths without a history, so that equal histories compare as equal."""
         while state and state[-1] < 0:
             state.pop()
         return tuple(state)
 
 
 def _read(path: str | Path) -> tuple[int, Arrays]:
-    """The order and the arrays of a file, mapped."""
+    """Map a file into memory; return its order and arrays."""
     damaged = LittlefootError(f"{path}: is damaged or no compact language model: get the file again")
     try:
         data = np.memmap(path, np.uint8, "r")
     except (OSError, ValueError) as error:  # ValueError: it is empty
-        raise LittlefootError(f"{path}: cannot be read ({error}): check the path and its rights") from error
+        raise LittlefootError(
+            f"{path}: cannot be read ({error}): check the path and its permissions"
+        ) from error
     rest = data[_HEAD.size :]
     try:
         magic, size, checksum = _HEAD.unpack(bytes(data[: _HEAD.size]))

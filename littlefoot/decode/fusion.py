@@ -24,7 +24,7 @@ class WordFusion:
     Contexts contain the letters of the open word.
     """
 
-    ALPHA, BETA = 0.7, 3.0
+    ALPHA, BETA = 0.7, 2.0
     """Defaults, the best on dev for the model of open English (RESULTS.md, section Open English)."""
 
     def __init__(
@@ -36,7 +36,7 @@ class WordFusion:
         unknown: float,
     ) -> None:
         """Settings as in ``littlefoot.decode.beam.BeamConfig``; ``vocabulary`` has a word delimiter."""
-        self._lm, self._unknown = lm, unknown
+        self.lm, self._unknown = lm, unknown
         self._alpha = self.ALPHA if alpha is None else alpha
         self._beta = self.BETA if beta is None else beta
         self._tokens = vocabulary.tokens
@@ -46,7 +46,7 @@ class WordFusion:
         self._cache: dict[Context, tuple[float, Context]] = {}
 
     def begin(self) -> Context:
-        return self._lm.begin(), ""
+        return self.lm.begin(), ""
 
     def gains(self, contexts: Sequence[Context], tokens: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the scores (B, K) that each of K tokens adds after each of B contexts."""
@@ -64,11 +64,11 @@ class WordFusion:
     def finish(self, context: Context) -> float:
         """Return the score that is added where the text ends."""
         gain, (state, _) = self._end_word(context)
-        return gain + self._alpha * self._lm.step(state, END)[0]
+        return gain + self._alpha * self.lm.step(state, END)[0]
 
     def _lookahead(self) -> Lookahead:
-        """Without gains where the model does not list its words."""
-        log_probs = dict(self._lm.words())
+        """If the model does not list its words, there are no gains."""
+        log_probs = dict(self.lm.words())
         if UNKNOWN not in log_probs:
             return Lookahead({}, 0.0)
         unknown = self._alpha * log_probs[UNKNOWN] + self._beta + self._unknown
@@ -91,8 +91,8 @@ class WordFusion:
         state, word = context
         gain = 0.0
         if word:
-            log_prob, state = self._lm.step(state, word)
-            gain = self._alpha * log_prob + self._beta + (0.0 if word in self._lm else self._unknown)
+            log_prob, state = self.lm.step(state, word)
+            gain = self._alpha * log_prob + self._beta + (0.0 if word in self.lm else self._unknown)
             gain -= self._ahead(word)
         if len(self._cache) >= _CACHED:
             self._cache.clear()
@@ -122,7 +122,7 @@ class TokenFusion:
         unknown: float,
     ) -> None:
         """Settings as in ``littlefoot.decode.beam.BeamConfig``; without a delimiter every token is a word."""
-        self._lm, self._unknown = lm, unknown
+        self.lm, self._unknown = lm, unknown
         self._alpha = self.ALPHA if alpha is None else alpha
         self._beta = self.BETA if beta is None else beta
         self._tokens = vocabulary.tokens
@@ -133,7 +133,7 @@ class TokenFusion:
         self._following: dict[tuple[Context, int], Context] = {}
 
     def begin(self) -> Context:
-        return self._lm.begin(), self._FIRST
+        return self.lm.begin(), self._FIRST
 
     def gains(self, contexts: Sequence[Context], tokens: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the scores (B, K) that each of K tokens adds after each of B contexts."""
@@ -146,7 +146,7 @@ class TokenFusion:
         if token == self._delimiter:
             following = context[0], self._DELIMITED
         else:
-            _, state = self._lm.step(self._before(context)[0], self._tokens[token])
+            _, state = self.lm.step(self._before(context)[0], self._tokens[token])
             following = state, self._BEGUN if self._delimiter >= 0 else self._FIRST
         if len(self._following) >= _CACHED:
             self._following.clear()
@@ -155,14 +155,14 @@ class TokenFusion:
 
     def finish(self, context: Context) -> float:
         """Return the score that is added where the text ends."""
-        return self._alpha * self._lm.step(context[0], END)[0]
+        return self._alpha * self.lm.step(context[0], END)[0]
 
     def _row(self, context: Context) -> NDArray[np.float64]:
         """Return the scores (V,) that each token adds after a context."""
         if (known := self._gains.get(context)) is not None:
             return known
         state, gain = self._before(context)
-        row = gain + self._added + self._alpha * self._lm.log_probs(state, self._tokens)
+        row = gain + self._added + self._alpha * self.lm.log_probs(state, self._tokens)
         if context[1] != self._BEGUN:
             row += self._beta
         if self._delimiter >= 0:
@@ -177,5 +177,5 @@ class TokenFusion:
         state, place = context
         if place != self._DELIMITED:
             return state, 0.0
-        log_prob, state = self._lm.step(state, DELIMITER)
+        log_prob, state = self.lm.step(state, DELIMITER)
         return state, self._alpha * log_prob

@@ -125,7 +125,7 @@ def token_model(model: NGram, size: int, blank: int) -> TokenModel:
     after = np.zeros((len(target), size), np.int64)
     after[:, known] = target[:, len(SPECIAL) :]
     final = log_prob[:, SPECIAL.index(END)]
-    total = np.logaddexp(np.logaddexp.reduce(of_tokens, axis=1), final)  # below 0 where no token is unknown
+    total = np.logaddexp(np.logaddexp.reduce(of_tokens, axis=1), final)  # below 0 if no token is unknown
     return TokenModel(after, of_tokens - total[:, None], final - total, start)
 
 
@@ -239,7 +239,7 @@ def viterbi(logits: NDArray[np.floating], graph: FrameGraph) -> Integers:
         best[frame] = before + score
     state = int(np.argmax(best[-1] + graph.final)) if len(best) else 0
     if not len(best) or np.isneginf(best[-1, state] + graph.final[state]):
-        raise EngineError(f"nothing in the decoding graph has {len(best)} frames")
+        raise EngineError(f"no path of the decoding graph has {len(best)} frames")
     path = [state]
     for frame in range(len(best) - 1, 0, -1):
         entering = slice(begins[state], begins[state + 1])

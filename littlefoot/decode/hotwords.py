@@ -42,8 +42,8 @@ class HotWords:
             weights: weights of phrases, natural logarithms per character, above 0.
             vocabulary: the alphabet; phrases may be given in upper or lower case.
 
-        Raises:
-            ConfigError: a phrase is empty or holds characters outside of the alphabet, or a weight is no
+        Raises: ConfigError: a phrase is empty or contains characters outside of the alphabet, or a weight is
+            not a
                 positive number.
         """
         spelled = {_checked(phrase, weight, vocabulary): weight for phrase, weight in weights.items()}
@@ -118,9 +118,8 @@ def read_hotwords(
     Args:
         weight: weight of phrases that have none.
 
-    Raises:
-        LittlefootError: the file is missing, empty, or not UTF-8 text.
-        ConfigError: a weight is no positive number, or a phrase holds characters outside of the alphabet.
+    Raises: LittlefootError: the file is missing, empty, or not UTF-8 text. ConfigError: a weight is not a
+        positive number, or a phrase contains characters outside of the alphabet.
     """
     weights = {}
     for number, line in lines(path):
@@ -129,7 +128,7 @@ def read_hotwords(
             weights[phrase.strip()] = float(given) if tab else weight
             _checked(phrase, weights[phrase.strip()], vocabulary)
         except ValueError as error:
-            raise ConfigError(f"{path}, line {number}: the weight '{given}' is no number") from error
+            raise ConfigError(f"{path}, line {number}: the weight '{given}' is not a number") from error
         except ConfigError as error:
             raise ConfigError(f"{path}, line {number}: {error}") from error
     return weights
@@ -138,7 +137,7 @@ def read_hotwords(
 def _checked(phrase: str, weight: float, vocabulary: Vocabulary) -> tuple[int, ...]:
     """Return the tokens of a phrase. Raises ConfigError if the phrase or its weight is invalid."""
     if not (math.isfinite(weight) and weight > 0):
-        raise ConfigError(f"hot word '{phrase}': the weight {weight} is no number above 0")
+        raise ConfigError(f"hot word '{phrase}': the weight {weight} is not a number above 0")
     tokens = spell(phrase, vocabulary)
     if tokens is None:
         foreign = sorted(vocabulary.unknown(phrase))

@@ -26,7 +26,7 @@ from littlefoot.transcript.style import MARKS
 log = logging.getLogger("littlefoot")
 
 STARS = ("written", "ends", "sentences")
-"""Where stars stand: where the text has them, also before and after it, or also between its sentences."""
+"""Positions of stars: only those in the text, also before and after it, or also between its sentences."""
 SENTENCES = ("marks", "lines")
 """Ends of sentences besides blank lines: full stops, question and exclamation marks; or the ends of lines."""
 
@@ -109,7 +109,7 @@ class KnownText:
 
     @property
     def text(self) -> str:
-        """The text, with single spaces and without stars."""
+        """Return the text, with single spaces and without stars."""
         return "".join(unit.before + unit.text for unit in self._words)[len(self._words[0].before) :]
 
     def _word(self, unit: _Unit, spans: Spans, frame_seconds: float) -> Word:
@@ -264,18 +264,18 @@ def read_text(path: str | Path) -> str:
     """Read a text file in UTF-8, with or without a byte order mark.
 
     Raises:
-        TextError: the file cannot be read, is no text, or is in another encoding.
+        TextError: the file cannot be read, is not text, or is in another encoding.
     """
     try:
         data = Path(path).read_bytes()
     except OSError as error:
         raise TextError(
-            f"{path}: cannot be read ({error.strerror}): check the path and its rights"
+            f"{path}: cannot be read ({error.strerror}): check the path and its permissions"
         ) from error
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise TextError(f"{path}: is text in UTF-16: save it as UTF-8")
     if b"\0" in data:
-        raise TextError(f"{path}: is no text file: give the recording first, then the text")
+        raise TextError(f"{path}: is not a text file: give the recording first, then the text")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

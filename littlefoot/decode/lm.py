@@ -28,7 +28,7 @@ DELIMITER = "|"
 
 BUNDLED = Path(__file__).parents[1] / "bundled" / "lm"
 NAMES = ("en",)
-"""Models that have a name; docs/lm.md tells what they are made of."""
+"""Models that have a name; docs/lm.md describes their sources."""
 
 _KENLM = b"mmap lm http://kheafield.com/code"
 _LN_10 = 2.302585092994046
@@ -143,7 +143,9 @@ def load(source: str | Path, vocabulary: Vocabulary, words: str | Path | None = 
         with path.open("rb") as file:
             start = file.read(len(_KENLM))
     except OSError as error:
-        raise LittlefootError(f"{path}: cannot be read ({error}): check the path and its rights") from error
+        raise LittlefootError(
+            f"{path}: cannot be read ({error}): check the path and its permissions"
+        ) from error
     if is_compact(start):
         model: NGram | CompactNGram = CompactNGram(path)
     elif start == _KENLM:
@@ -160,7 +162,7 @@ def load(source: str | Path, vocabulary: Vocabulary, words: str | Path | None = 
 
 
 def locate(source: str | Path) -> Path:
-    """The file of one of ``NAMES``, or the file itself.
+    """Return the file of one of ``NAMES``, or the file itself.
 
     Raises:
         LittlefootError: there is no such file.
@@ -170,7 +172,7 @@ def locate(source: str | Path) -> Path:
         path = BUNDLED / f"{source}{SUFFIX}"
         if not path.exists():
             raise LittlefootError(
-                f"the language model '{source}' does not come with this installation: make it with"
+                f"the language model '{source}' is not part of this installation: make it with"
                 f" scripts/english_lm.py (docs/lm.md) as {path}, or give another file"
             )
     elif not path.exists():
@@ -206,14 +208,14 @@ class Foreign:
         self._good = self._bad = 0
 
     def spell(self, word: str) -> list[int] | None:
-        """The tokens of a word, None where some are missing."""
+        """Return the tokens of a word; None if some are missing."""
         tokens, missing = self._vocabulary.spell(word)
         self._characters.update(sorted(set(missing)))
         self._good, self._bad = self._good + (not missing), self._bad + bool(missing)
         return None if missing else tokens
 
     def check(self, path: str | Path) -> None:
-        """Say how many words were left out.
+        """Report the number of words that were left out.
 
         Raises:
             ConfigError: more than half of them, so that the file was a mistake; the message names the

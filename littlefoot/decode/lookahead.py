@@ -15,7 +15,7 @@ _BEHIND_ALL = "\U0010ffff"
 
 
 class Lookahead:
-    """The best gain of all words that begin with a prefix; the empty prefix is no word yet and gains 0."""
+    """Return the best gain of all words that begin with a prefix; 0 for the empty prefix."""
 
     def __init__(self, gains: Mapping[str, float], unknown: float) -> None:
         """

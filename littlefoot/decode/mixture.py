@@ -23,7 +23,7 @@ _ROUNDS = 100
 
 
 def mix(models: Sequence[NGram], weights: Sequence[float]) -> NGram:
-    """The model whose probabilities are the weighted means of those of several.
+    """Mix several models into one, whose probabilities are the weighted means of theirs.
 
     A token that a model does not have has the probability 0 in it.
 
@@ -54,7 +54,7 @@ def mix(models: Sequence[NGram], weights: Sequence[float]) -> NGram:
 
 
 def best_weights(models: Sequence[NGram], sentences: Iterable[Sequence[str]]) -> list[float]:
-    """The weights with which a mixture makes a text most likely; they sum to 1.
+    """Find the weights of the mixture that maximise the likelihood of a text; they sum to 1.
 
     Args:
         models: M of them.
@@ -93,7 +93,9 @@ def _scores(model: NGram, tokens: Sequence[str], grams: Integers) -> Floats:
 def _union(
     models: Sequence[NGram], tokens: tuple[str, ...], tables: Sequence[Table], order: int
 ) -> tuple[Integers, Integers]:
-    """The n-grams that a model has, each once: (N,) their prefixes in the tables so far, (N,) last tokens."""
+    """Return the n-grams that a model has, each once: (N,) their prefixes in the tables so far, (N,) last
+    tokens.
+    """
     if order == 1:
         return np.zeros(len(tokens), np.int64), np.arange(len(tokens))
     number = {token: index for index, token in enumerate(tokens)}

@@ -24,7 +24,7 @@ UNKNOWN, BEGIN, END = SPECIAL = ("<unk>", "<s>", "</s>")
 
 _BEGIN, _END = SPECIAL.index(BEGIN), SPECIAL.index(END)
 _NEVER = 1e-99
-"""Probability of ``<s>``, which stands in histories only; ARPA files customarily say so with -99."""
+"""Probability of ``<s>``, which occurs in histories only; ARPA files conventionally give it -99."""
 _FALLBACK = (0.0, 0.5, 1.0, 1.5)
 """Discounts of n-grams seen 0, 1, 2 and more times where a text is too small to tell (as in lmplz)."""
 
@@ -164,14 +164,14 @@ class NGram:
 
     @cached_property
     def _keys(self) -> list[NDArray[np.int64]]:
-        """For each order, a sorted (N,) array of numbers that stand for its n-grams."""
+        """Return for each order a sorted (N,) array of numbers that identify its n-grams."""
         return [table.prefix * len(self.tokens) + table.last for table in self.tables]
 
     def _numbers(self, tokens: Sequence[str]) -> list[int]:
         return [self._number.get(token, 0) for token in tokens]
 
     def _find(self, numbers: Sequence[int]) -> int | None:
-        """The index of an n-gram in the table of its order; None where the model does not have it."""
+        """Return the index of an n-gram in the table of its order; None if the model does not contain it."""
         if not numbers:
             return 0
         found = numbers[0]
@@ -277,7 +277,7 @@ def _encode(sentences: Iterable[Sequence[str]]) -> tuple[tuple[str, ...], NDArra
     for token in numbers:
         if token in SPECIAL:
             raise LittlefootError(
-                f"the text holds '{token}', which has a meaning of its own in language models: remove it"
+                f"the text holds '{token}', which has a special meaning in language models: remove it"
             )
         if token.split() != [token]:
             raise LittlefootError(f"the token {token!r} is empty or holds white space: split the text at it")

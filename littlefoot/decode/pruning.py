@@ -101,7 +101,7 @@ def keep_likeliest(model: NGram, count: int, unknown: float) -> NGram:
 
 
 def normalize(tokens: Sequence[str], tables: Sequence[Table]) -> NGram:
-    """The model of these probabilities whose backoffs make the sum over all tokens 1 after every history."""
+    """Compute the backoffs with which these probabilities sum to 1 over all tokens, after every history."""
     done = [replace(tables[0], log_backoff=np.zeros(len(tokens)))]
     for table in tables[1:]:
         shorter = NGram(tuple(tokens), tuple(done))
@@ -125,7 +125,7 @@ def _left(table: Table, lower: Floats, histories: int) -> tuple[Floats, Floats]:
 
 
 def _histories(model: NGram) -> list[Floats]:
-    """For each order, (N,) log probabilities of its n-grams as histories: the product over their tokens."""
+    """Return for each order the log probabilities (N,) of its n-grams as histories."""
     single = model.tables[0].log_prob.copy()
     single[SPECIAL.index(BEGIN)] = single[SPECIAL.index(END)]  # as many sentences begin as end
     found = [single]
@@ -149,14 +149,14 @@ def _worth(model: NGram, order: int, histories: Floats) -> Floats:
 
 
 def _worths(model: NGram) -> list[Floats]:
-    """For each order, (N,) what its n-grams are worth; single tokens always stay."""
+    """Return for each order the worth (N,) of its n-grams; single tokens always stay."""
     single = np.full(len(model.tokens), np.inf)
     histories = _histories(model)
     return [single, *(_worth(model, order, histories[order - 2]) for order in range(2, model.order + 1))]
 
 
 def _above(model: NGram, worths: Sequence[Floats], threshold: float) -> NGram:
-    """The n-grams that are worth more than a threshold or begin one that is, without backoffs."""
+    """Keep the n-grams that are worth more than a threshold or are the beginning of one, without backoffs."""
     kept = [worth > threshold for worth in worths]
     for order in range(model.order, 1, -1):
         begins = model.tables[order - 1].prefix[kept[order - 1]]

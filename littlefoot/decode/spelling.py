@@ -37,6 +37,8 @@ def lines(path: str | Path) -> Iterator[tuple[int, str]]:
                     empty = False
                     yield number, line
     except OSError as error:
-        raise LittlefootError(f"{path}: cannot be read ({error}): check the path and its rights") from error
+        raise LittlefootError(
+            f"{path}: cannot be read ({error}): check the path and its permissions"
+        ) from error
     if empty:
         raise LittlefootError(f"{path}: is empty: write one entry on each line")

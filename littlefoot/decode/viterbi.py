@@ -30,7 +30,7 @@ BAND = 8192
 """Cells of the first band: as many tokens as about eight minutes of speech have."""
 _STEP = 64
 """Frames between two movements of the band."""
-_IN_MEMORY = 64 * 10**6
+IN_MEMORY = 64 * 10**6
 """Bytes of log-posteriors beyond which they are kept in a temporary file."""
 
 Floats = NDArray[np.float64]
@@ -46,7 +46,7 @@ class Scores:
     def __init__(self, columns: int) -> None:
         self.frames = 0
         self._columns = columns
-        self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - by close
+        self._file = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 - by close
 
     def close(self) -> None:
         """Delete the file."""
@@ -105,7 +105,7 @@ class _Text:
     labels: NDArray[np.intp]
     """(N + 1,) columns of the tokens; that of the last cell is minus infinity."""
     skip: Floats
-    """(N + 1,) 0 where a token may follow the one before it without a blank, else minus infinity."""
+    """(N + 1,) 0 if a token may follow the one before it without a blank, else minus infinity."""
     needed: Integers
     """(N + 1,) frames that the tokens of this cell and those after it need at least."""
 

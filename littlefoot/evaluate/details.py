@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from littlefoot.evaluate.metrics import character_errors
+from littlefoot.evaluate.metrics import character_errors, jiwer_package
 from littlefoot.evaluate.normalizers import Normalize
 
 Key = TypeVar("Key", str, tuple[str, str])
@@ -60,7 +60,7 @@ def compare(
     id: str, speaker: str, set_name: str, reference: str, hypothesis: str, normalize: Normalize
 ) -> UtteranceErrors:
     """Count the errors of one utterance."""
-    import jiwer
+    jiwer = jiwer_package()
 
     reference, hypothesis = normalize(reference), normalize(hypothesis)
     counts = jiwer.process_words(reference, hypothesis)
@@ -96,7 +96,7 @@ def worst(utterances: Sequence[UtteranceErrors], count: int) -> list[UtteranceEr
 
 def confusions(utterances: Iterable[UtteranceErrors]) -> Confusions:
     """Count the substituted, deleted and inserted words, by the cheapest alignment of each utterance."""
-    import jiwer
+    jiwer = jiwer_package()
 
     substituted: Counter[tuple[str, str]] = Counter()
     deleted: Counter[str] = Counter()

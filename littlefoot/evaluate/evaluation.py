@@ -22,6 +22,7 @@ from littlefoot.evaluate.metrics import (
     Score,
     SlotRecall,
     evaluate,
+    jiwer_package,
     normalize_text,
     slot_word_recall,
     slot_words,
@@ -74,7 +75,7 @@ class Evaluation:
         }
 
 
-def hear(
+def transcribe_all(
     recognizer: Recognizer,
     utterances: Sequence[Utterance],
     progress: Callable[[int], None] = lambda done: None,
@@ -114,11 +115,12 @@ def evaluate_recognizer(
     (``littlefoot.evaluate.spellings``).
 
     Raises LittlefootError if no recording can be recognised, or if slots cannot be read; ConfigError or
-    MissingExtraError for the normalizer.
+    MissingExtraError for the normalizer, or without jiwer.
     """
     form = normalizer(normalize)
+    jiwer_package()  # missing, it should be so before hours of recognition
     slots = [slot_words(utterance.slots) if utterance.slots else None for utterance in utterances]
-    said, failed = hear(recognizer, utterances, progress, decoder)
+    said, failed = transcribe_all(recognizer, utterances, progress, decoder)
     compared: list[UtteranceErrors] = []
     heard: dict[str, list[tuple[Utterance, str, str]]] = {}  # by set: with reference and hypothesis
     meant: dict[str, tuple[list[Counter[str]], list[str]]] = {}  # set -> words of slots, hypotheses
@@ -153,7 +155,7 @@ def evaluate_recognizer(
 
 
 def _scored(rows: Sequence[tuple[Utterance, str, str]], form: Callable[[str], str]) -> Score:
-    """The error rates of hypotheses, with intervals over speakers where there are several."""
+    """Compute the error rates of hypotheses, with intervals over speakers if there are several."""
     clusters = clusters_of([(utterance.set_name, utterance.speaker) for utterance, _, _ in rows])
     references, hypotheses = [row[1] for row in rows], [row[2] for row in rows]
     return evaluate(references, hypotheses, normalize=form, clusters=clusters)

@@ -9,12 +9,14 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from littlefoot.errors import LittlefootError
 from littlefoot.evaluate.statistics import cluster_sums
+from littlefoot.system.extras import imported
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,16 @@ def _normalize_character(character: str) -> str:
     return "" if category[0] in "PSC" and not character.isspace() else character
 
 
+def jiwer_package() -> Any:
+    """Return the package that aligns texts. Raises MissingExtraError if it is not installed."""
+    return imported("jiwer", "counting word errors", "eval")
+
+
 def word_errors(
     reference: str, hypothesis: str, normalize: Callable[[str], str] = normalize_text
 ) -> tuple[int, int]:
     """Return (errors, words of the reference) of one utterance, after normalization."""
-    import jiwer
+    jiwer = jiwer_package()
 
     reference, hypothesis = normalize(reference), normalize(hypothesis)
     counts = jiwer.process_words(reference, hypothesis)
@@ -71,7 +78,7 @@ def character_errors(
     reference: str, hypothesis: str, normalize: Callable[[str], str] = normalize_text
 ) -> tuple[int, int]:
     """Return (errors, characters of the reference), with spaces, after normalization."""
-    import jiwer
+    jiwer = imported("jiwer", "error rates: counting errors", "eval")
 
     reference, hypothesis = normalize(reference), normalize(hypothesis)
     counts = jiwer.process_characters(reference, hypothesis)

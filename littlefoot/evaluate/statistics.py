@@ -12,7 +12,7 @@ Rounds = Sequence[Sequence[float]]
 
 RESAMPLES = 2000
 LEAST_SPEAKERS = 5
-"""With fewer, intervals are over utterances."""
+"""Number of speakers below which intervals are over utterances."""
 SETTLED = 0.05 / 2**0.5
 """Half-width of an interval, relative to its middle, at which two runs should agree within 5 %. The
 difference of two estimates scatters by the square root of two times as much as one."""

@@ -106,7 +106,7 @@ class Ledger:
         self._at.pop(shard, None)
 
     def lost(self) -> list[str]:
-        """Return the number of deaths."""
+        """Return a message for each worker that has died."""
         return self._lost
 
 

@@ -1,4 +1,4 @@
-"""What is to be labelled, by which model, in which parts."""
+"""Describe a job: the recordings to label, the model and its options, and the shards."""
 
 from __future__ import annotations
 
@@ -25,37 +25,37 @@ from littlefoot.runtime.transcriber import Transcriber
 _FITS_A_TABLE = re.compile(r"[^\t\r\n\ud800-\udfff]+").fullmatch
 
 SHARD_ROWS = 100
-"""Some minutes of a worker's time at most, so that little is lost when one dies."""
+"""Rows of a shard: a few minutes of work at most, so that little is lost when a worker dies."""
 
 
 @dataclass(frozen=True)
 class Label:
-    """What became of one recording."""
+    """The result for one recording: a text or an error."""
 
     row: int
-    """Its place in the corpus."""
+    """Index of the recording in the corpus."""
     id: str
     text: str = ""
     seconds: float | None = None
-    """Its length as heard."""
+    """Duration of the decoded audio."""
     confidence: float | None = None
-    """0..1 (``worker.confidence``); None where it has no text."""
+    """Confidence of the text, 0..1 (``worker.confidence``); None if there is no text."""
     error: str | None = None
-    """Why it has no text."""
+    """Reason why there is no text."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """The recordings of a shard that are still to be heard."""
+    """The recordings of a shard that still have to be transcribed."""
 
     shard: int
     rows: tuple[int, ...]
-    """Places in the corpus."""
+    """Indices in the corpus."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """All that a worker has to know; may be pickled."""
+    """Everything that a worker needs. It can be pickled."""
 
     corpus: Corpus
     transcriber: Transcriber
@@ -64,42 +64,42 @@ class Job:
 
     @property
     def shards(self) -> int:
-        """How many there are."""
+        """Return the number of shards."""
         return -(-len(self.corpus) // self.shard_rows)
 
     def rows(self, shard: int) -> range:
-        """The places in the corpus that are a shard's."""
+        """Return the indices in the corpus of a shard's rows."""
         begin = shard * self.shard_rows
         return range(begin, min(begin + self.shard_rows, len(self.corpus)))
 
     def utterances(self, shard: int) -> Corpus:
-        """What is to be labelled of a shard."""
+        """Return the recordings of a shard."""
         rows = self.rows(shard)
         return self.corpus[rows.start : rows.stop]
 
 
 @dataclass(frozen=True)
 class Archive:
-    """The rows of manifests, and what is known of them as a whole."""
+    """The rows of all manifests, and properties of them as a whole."""
 
     corpus: Corpus
     sha256: str
-    """Of ids and paths, in their order."""
+    """Checksum of the ids and paths, in order."""
     sets_in_ids: bool
-    """Whether ids occur in several manifests, so that the name of its set must stand before each."""
+    """Whether an id occurs in several manifests, so that every id is prefixed with the name of its set."""
     slots: bool
     """Whether any row has slots."""
 
     def new_id(self, utterance: Utterance) -> str:
-        """An id that is unique among all rows."""
+        """Return an id that is unique among all rows."""
         return f"{utterance.set_name}/{utterance.id}" if self.sets_in_ids else utterance.id
 
 
 def read_archive(manifests: Sequence[str | Path], split: str | None = None) -> Archive:
-    """The rows of manifests, of one split or of all; 32 bytes of memory for each.
+    """Read the rows of manifests, of one split or of all. Each row takes 32 bytes of memory.
 
-    Raises ManifestError: as ``manifest.index``; nothing is in the split; an id or path holds a tab or a line
-    break, or is there twice in sets of one name.
+    Raises ManifestError as ``manifest.index`` does, and also if the split is empty, if an id or path contains
+    a tab or a line break, or if an id occurs twice in sets of the same name.
     """
     corpus = manifest.index([os.path.abspath(path) for path in manifests])  # workers may be elsewhere
     names = ", ".join(map(str, manifests))
@@ -116,8 +116,8 @@ def read_archive(manifests: Sequence[str | Path], split: str | None = None) -> A
         for value in (utterance.id, str(utterance.path)):
             if not _FITS_A_TABLE(value):
                 raise ManifestError(
-                    f"{names}: {value!r} holds a tab, a line break or half of a character, for which a"
-                    " manifest of labels has no place: rename it"
+                    f"{names}: {value!r} contains a tab, a line break or half of a character, which a"
+                    " manifest of labels cannot contain: rename it"
                 )
         digest.update(f"{utterance.id}\t{utterance.path}\n".encode())
         ids.append(hash(utterance.id))
@@ -126,8 +126,8 @@ def read_archive(manifests: Sequence[str | Path], split: str | None = None) -> A
     sets_in_ids = _repeats(ids)
     if sets_in_ids and _repeats(with_sets):
         raise ManifestError(
-            f"{names}: ids occur twice in sets of the same name (their folders'): was a manifest given twice?"
-            " Rename a folder, or label them one by one"
+            f"{names}: ids occur twice in sets of the same name (the name of the manifest's folder): was a"
+            " manifest given twice? Otherwise rename a folder, or label the manifests one by one"
         )
     return Archive(corpus, digest.hexdigest(), sets_in_ids, slots)
 
@@ -138,23 +138,23 @@ def _repeats(hashes: array[int]) -> bool:
 
 @dataclass(frozen=True)
 class Model:
-    """Which model labels."""
+    """The identity of the model that labels."""
 
     sha256: str
-    """Of all that decides what it says."""
+    """Checksum of everything that influences the model's output."""
     origin: dict[str, str] | None
-    """Its repository on the Hub, and the commit, if it is from there."""
+    """Repository and commit on the Hub, if the model is from there."""
 
 
 def find_model(specification: Specification) -> Model:
-    """The model as it is here and now."""
+    """Identify the model that is installed on this machine now."""
     loaded = checkpoint.load(specification.model, language=specification.options.language)
     origin = loaded.config.littlefoot.origin
     return Model(artifact.fingerprint(loaded), None if origin is None else origin.to_dict())
 
 
 def file_fingerprint(path: Path) -> str:
-    """A SHA-256 of a file. Raises LittlefootError if it cannot be read."""
+    """Compute the SHA-256 of a file. Raises LittlefootError if it cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -163,7 +163,10 @@ def file_fingerprint(path: Path) -> str:
 
 
 def describe(archive: Archive, transcriber: Transcriber, model: Model, split: str | None) -> dict[str, Any]:
-    """What must be the same for a job to go on; of files that decide about the text the content counts."""
+    """Describe a job by everything that must be the same when it is resumed.
+
+    Files that influence the text, such as a language model, are described by their content, not their path.
+    """
     return {
         "model": transcriber.specification.model,
         "model_sha256": model.sha256,
@@ -176,7 +179,7 @@ def describe(archive: Archive, transcriber: Transcriber, model: Model, split: st
 
 
 def _decoding(transcriber: Transcriber) -> dict[str, Any]:
-    """The options that decide about the text."""
+    """Return the options that influence the text."""
     loading, decoding = transcriber.specification.options, transcriber.decoding
     known: dict[str, Any] = {
         "engine": loading.engine,

@@ -1,4 +1,4 @@
-"""What is labelled of manifests, and which labels are used."""
+"""Options of a labelling job."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ class LabelOptions:
     split: str | None = None
     """Label rows of this split only."""
     min_confidence: float = 0.0
-    """Rows below it are left out of the manifest; 0 to 1. Not part of the job: it may change later."""
+    """Leave rows with a lower confidence (0 to 1) out of the manifest. You may change this when you
+    resume."""
     shard_rows: int | None = None
-    """Recordings that are written at once; if None ``SHARD_ROWS``, or as the job was begun."""
+    """Recordings that are saved together. The default is ``SHARD_ROWS``, or the number that the job was begun
+    with."""
     retry_failed: bool = False
-    """Try those again that failed before."""
+    """Try the recordings again that failed before."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_confidence <= 1:

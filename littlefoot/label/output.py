@@ -84,7 +84,7 @@ class Output:
             self._remove_unfinished()
         except Timeout:
             raise LittlefootError(
-                f"{self.directory}: another process is labelling into it: wait, or choose another output"
+                f"{self.directory}: another process writes labels to it: wait, or choose another output"
             ) from None
         except OSError as error:
             raise self._refused(error) from error
@@ -121,19 +121,19 @@ class Output:
             place = name in ("model", "model_origin")  # it may change, the model's output may not
             if not place and there.get(name) != value:
                 raise LittlefootError(
-                    f"{self.directory} holds another job ({_difference(name, there, description)}): choose"
-                    " another output, or remove it"
+                    f"{self.directory} contains another job ({_difference(name, there, description)}): choose"
+                    " another output, or remove the directory"
                 )
         rows = int(there["shard_rows"])
         if shard_rows not in (None, rows):
             raise ConfigError(
-                f"--shard-rows {shard_rows}: the job in {self.directory} was begun with {rows}: leave it out"
-                " to continue"
+                f"--shard-rows {shard_rows}: the job in {self.directory} was begun with {rows}: leave the"
+                " option out to resume it"
             )
         return rows
 
     def _prepare(self) -> None:
-        """Make the directory, or refuse it."""
+        """Create the directory. Raises LittlefootError if it contains something other than a job."""
         if self.directory.exists() and not self.directory.is_dir():
             raise LittlefootError(f"{self.directory} is a file: choose another output")
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -141,7 +141,7 @@ class Output:
         shards = self.directory / SHARDS
         if JOB not in there and (there - {SHARDS, RECORDINGS} or (shards.is_dir() and any(shards.iterdir()))):
             raise LittlefootError(
-                f"{self.directory} is not empty, and holds no labelling that was begun: choose another output"
+                f"{self.directory} is not empty and contains no labelling job: choose another output"
             )
         shards.mkdir(exist_ok=True)
 
@@ -154,8 +154,8 @@ class Output:
 
     def _refused(self, error: OSError) -> LittlefootError:
         return LittlefootError(
-            f"{self.directory}: cannot be written to ({error.strerror or error}): what was done is kept; make"
-            " room or see to its rights, and give the same command again"
+            f"{self.directory}: cannot be written to ({error.strerror or error}): finished shards are kept;"
+            " free some space or correct the permissions, and run the same command again"
         )
 
     def list_recordings(self, folders: Sequence[Path]) -> Path:
@@ -226,7 +226,7 @@ class Output:
             labels = self.read(job, shard)
             if labels is None:
                 raise LittlefootError(
-                    f"{self._path(shard)} was damaged or removed since it was written: give the same command"
+                    f"{self._path(shard)} was damaged or removed since it was written: run the same command"
                     " again"
                 )
             for label, utterance in zip(labels, job.utterances(shard), strict=True):
@@ -280,7 +280,7 @@ def _difference(name: str, there: dict[str, Any], here: dict[str, Any]) -> str:
     if name == "decoding":
         before, now = there.get("decoding") or {}, here["decoding"]
         changed = [key for key in {**now, **before} if before.get(key) != now.get(key)]
-        return f"other decoding: {', '.join(changed)}"
+        return f"other decoding options: {', '.join(changed)}"
     if name == "model_sha256":
         return f"another model: {there.get('model')}, now {here['model']}"
     if name == "rows" or name == "split":

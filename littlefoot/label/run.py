@@ -1,4 +1,4 @@
-"""A job from beginning to end, or from where it was."""
+"""Run a labelling job, or resume it."""
 
 from __future__ import annotations
 
@@ -17,34 +17,35 @@ from littlefoot.label.output import MANIFEST, Counts, Output
 from littlefoot.runtime.transcriber import Transcriber
 
 Workers = Callable[[Job, Sequence[Task], Callable[[str], None]], Iterator[tuple[int, list[Label]]]]
-"""Labels tasks (``local.run``, ``cluster.run``); the last argument is told of workers that died."""
+"""Function that labels tasks (``local.run``, ``cluster.run``); it calls its last argument for each worker
+that dies."""
 
 Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What came of a job, and how fast this run was."""
+    """Counts of a job, and the speed of this run."""
 
     manifest: str
     model: dict[str, Any]
-    """Its name, checksum and origin, as ``describe`` has them."""
+    """Name, checksum and origin of the model, with the keys of ``describe``."""
     counts: Counts
     run_rows: int
-    """Recordings that this run heard, the others were done before."""
+    """Recordings that this run transcribed; earlier runs did the others."""
     run_audio_seconds: float
     run_seconds: float
-    """Of the clock, with the time that workers took to load the model."""
+    """Elapsed time, including the time in which workers load the model."""
     workers_lost: int
-    """That died in this run."""
+    """Workers that died in this run."""
 
     @property
     def x_realtime(self) -> float | None:
-        """Seconds of audio for each second of this run; None where there was nothing to hear."""
+        """Return the seconds of audio per second of this run; None if there was nothing to transcribe."""
         return round(self.run_audio_seconds / self.run_seconds, 1) if self.run_rows else None
 
     def to_dict(self) -> dict[str, Any]:
-        """The keys of ``littlefoot label --json``."""
+        """Return the object that ``littlefoot label --json`` prints."""
         counts = asdict(self.counts)
         hours = round(counts.pop("seconds") / 3600, 4)
         rest = {name: value for name, value in asdict(self).items() if name.startswith(("run", "workers"))}
@@ -67,27 +68,28 @@ def run(
     progress: Progress = lambda total: nullcontext(lambda done: None),
     say: Callable[[str], None] = lambda message: None,
 ) -> Summary:
-    """Label the recordings of manifests into a directory; what is there already is not heard again.
+    """Label the recordings of manifests. Recordings that have a label in the directory are skipped.
 
     Args:
-        manifests: as ``manifest.read`` takes them, or folders of recordings, whose split is ``train``.
-        transcriber: the model, and all options that decide about the text: the job is known by them.
-        directory: of the labels.
-        workers: who does the work.
-        options: what is labelled, and which labels are used.
-        progress: takes the number of rows; what it yields is told how many are done.
-        say: told of workers that died and of recordings that failed.
+        manifests: manifests as in ``manifest.read``, or folders of recordings, whose split is ``train``.
+        transcriber: the model, and all options that influence the text; they identify the job.
+        directory: the directory of the labels.
+        workers: the function that does the work.
+        options: which rows are labelled, and which labels are used.
+        progress: called with the number of rows; its context yields a function that is called with the number
+            of finished rows.
+        say: called with a message for each worker that dies and each recording that fails.
 
     Raises:
         ManifestError: as ``read_archive``.
-        LittlefootError: the directory holds something else, its disk is full, no worker can load the model,
-            or none of the recordings could be recognised.
+        LittlefootError: the directory contains something else, its disk is full, no worker can load the
+            model, or none of the recordings could be recognised.
     """
     output = Output(directory)
     folders = [Path(path) for path in manifests if manifest.is_bare(path)]
     listed = [path for path in manifests if Path(path) not in folders]
     if not folders:
-        archive = read_archive(listed, options.split)  # before anything is made
+        archive = read_archive(listed, options.split)  # refuse bad manifests before creating the directory
     model = find_model(transcriber.specification)
     with output.claimed():
         if folders:
@@ -100,7 +102,7 @@ def run(
         if done:
             say(f"{done} of {len(job.corpus)} recordings were done before")
         if tasks:
-            transcriber.load()  # whatever is wrong with it shows here, and workers find the model compiled
+            transcriber.load()  # errors appear here, and the workers find a compiled model in the cache
         lost, heard, begin = 0, 0.0, time.monotonic()
 
         def died(message: str) -> None:
@@ -127,13 +129,13 @@ def run(
         output.write_summary(summary.to_dict())
     if counts.failed == counts.rows:
         raise LittlefootError(
-            f"none of {counts.rows} recordings could be recognised; the first: {counts.failures[0]}"
+            f"none of {counts.rows} recordings could be recognised; the first error: {counts.failures[0]}"
         )
     return summary
 
 
 def _tasks(job: Job, output: Output, retry_failed: bool) -> Iterator[Task]:
-    """What is to be heard: shards that are not there or damaged, and failed rows to try again."""
+    """Yield the work that is left: absent or damaged shards, and failed rows that are tried again."""
     for shard in range(job.shards):
         labels = output.read(job, shard)
         if labels is None:

@@ -20,8 +20,8 @@ class Worker:
         self._recognise = job.transcriber.load()
         if find_model(specification).sha256 != job.model_sha256:
             raise LittlefootError(
-                f"{specification.model} is another model here ({platform.node()}) than where the job was"
-                " begun: put the same one in place on all machines, and leave it alone"
+                f"{specification.model} on {platform.node()} is not the model that the job was begun with:"
+                " install the same model on all machines, and do not change it while the job runs"
             )
         self._corpus = job.corpus
 

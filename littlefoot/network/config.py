@@ -1,42 +1,25 @@
-"""The architecture of a model, in the key names of Hugging Face's ``config.json``."""
+"""Describe the architecture of a model, with the key names of Hugging Face's ``config.json``."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, overload
+from dataclasses import dataclass
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
-from annotated_types import Ge, Gt, Le
 
 from littlefoot.audio import SAMPLE_RATE
 from littlefoot.errors import ConfigError
 from littlefoot.network import mel
+from littlefoot.network.activations import ACTIVATIONS
 from littlefoot.network.families import FAMILIES, Family
-from littlefoot.network.provenance import Provenance
+from littlefoot.network.settings import MAX_WINDOW, ModelSettings
 from littlefoot.system import checks
-from littlefoot.system.checks import Checked
 
-MAX_LAYERS = 1000
-"""More can only be damage, and would take all memory."""
-
-MAX_POSITIONS = 1500
-"""Frames that have sinusoids of their own, 30 s in Whisper; later ones have those of the last."""
-
-MAX_WINDOW = 4096
-"""Samples of a spectrogram's window; its filters take memory by the square of it."""
-
-_LARGEST_INTEGER = 1 << 20
-"""Of any size in a configuration: more can only be damage, and would overflow products of sizes."""
-
-Size = Annotated[int, Gt(0), Le(_LARGEST_INTEGER)]
-Count = Annotated[int, Ge(0), Le(_LARGEST_INTEGER)]
-Share = Annotated[float, Ge(0), Le(1)]
-Activation = Literal["gelu", "relu"]
-
-# Keys that transformers does not know; config.json has them only where they say something.
+# Keys that are not in transformers. They are written to config.json only if they differ from the default.
 _OWN = (
     "feat_extract_first",
     "waveform_gain",
@@ -52,94 +35,31 @@ _OWN = (
     "left_context_frames",
     "right_context_frames",
 )
+# Keys that only some families of transformers know; config.json has them where they say something.
+_RARE = (
+    "conv_pos_batch_norm",
+    "add_adapter",
+    "adapter_kernel_size",
+    "adapter_stride",
+    "num_adapter_layers",
+    "output_hidden_size",
+    "position_embeddings_type",
+    "rotary_embedding_base",
+    "conv_depthwise_kernel_size",
+    "conformer_conv_dropout",
+    "squeeze_factor",
+    "position_buckets",
+    "max_position_embeddings",
+    "feature_layer_norm_eps",
+    "left_max_position_embeddings",
+    "right_max_position_embeddings",
+    "adapter_act",
+)
 
 
 @dataclass(frozen=True)
-class ModelConfig(Checked):
+class ModelConfig(ModelSettings):
     """Geometry of one CTC model. Lengths are counted in samples at 16 kHz or in frames."""
-
-    model_type: str = "wav2vec2"
-    """One of ``littlefoot.network.families.FAMILIES``."""
-    vocab_size: Size = 32
-    pad_token_id: Count = 0
-    """The CTC blank."""
-
-    # Convolutional front end: waveform -> frames.
-    feat_extract_first: Literal["conv", "log_mel"] = "conv"
-    """``conv``: the first layer is a convolution as the others. ``log_mel``: it is a log-mel spectrogram,
-    without weights, norm or activation; its entries below are the number of bands, the window and the hop."""
-    conv_dim: tuple[Size, ...] = (512,) * 7
-    conv_kernel: tuple[Size, ...] = (10, 3, 3, 3, 3, 2, 2)
-    conv_stride: tuple[Size, ...] = (5, 2, 2, 2, 2, 2, 2)
-    conv_bias: bool = False
-    feat_extract_norm: Literal["group", "layer", "affine"] = "group"
-    """``group``: one group norm over time after the first layer. ``layer``: a layer norm after each.
-    ``affine``: each channel of the first layer is scaled and shifted, without a look at other times."""
-    waveform_gain: Annotated[float, Ge(1e-6), Le(1e6)] = 1.0
-    """The waveform is multiplied by it: for models that hear it as it comes, without normalization."""
-    feat_extract_activation: Activation = "gelu"
-    feat_proj_layer_norm: bool = True
-    """Whether there is a norm before the projection, which some checkpoints leave out."""
-
-    # Transformer.
-    hidden_size: Size = 768
-    num_hidden_layers: Annotated[int, Gt(0), Le(MAX_LAYERS)] = 12
-    num_attention_heads: Size = 12
-    intermediate_size: Size = 3072
-    layer_attention_heads: tuple[Size, ...] = ()
-    """Heads that pruning left in each layer, as wide as before; empty: ``num_attention_heads`` in all."""
-    layer_intermediate_size: tuple[Size, ...] = ()
-    """Feed-forward units that pruning left in each layer; empty: ``intermediate_size`` in all."""
-    layer_blocks: tuple[Count, ...] = ()
-    """The layer whose weights each layer uses: itself, or an earlier one; empty: every layer has its own."""
-    layer_maps: tuple[Count, ...] = ()
-    """The layer whose attention map each layer uses: itself, or an earlier one; empty: each its own."""
-    layer_norms: bool = False
-    """Layers that share weights have norms of their own."""
-    layer_delta_rank: Count = 0
-    """To each shared matrix every layer adds one of its own of this rank; 0: none."""
-    layer_depth_embedding: bool = False
-    """Every layer adds a vector of its own to its input."""
-    hidden_act: Activation = "gelu"
-    do_stable_layer_norm: bool = False
-    """True: norms before attention and feed-forward (pre-norm). False: after (post-norm)."""
-    layer_norm_eps: Annotated[float, Ge(0), Le(0.1)] = 1e-5
-    adapter_attn_dim: Size | None = None
-    """Width of MMS's per-language adapters, None without."""
-
-    # Positions.
-    num_conv_pos_embeddings: Size = 128
-    """Kernel of the positional convolution; of a stack of them their number."""
-    num_conv_pos_embedding_groups: Size = 16
-    conv_pos_kernel_size: Size = 19
-    """Kernel of each of a stack of positional convolutions."""
-    num_buckets: Count = 320
-    """Buckets of the bias by relative position, where the family has one."""
-    max_bucket_distance: Count = 800
-    """Distance in frames beyond which all relative positions share a bucket."""
-    sinusoidal_positions: Annotated[float, Ge(0), Le(1e6)] = 0.0
-    """Sinusoids of the frame's number are added to the first block's input, times this: 1 in Whisper's
-    encoder, where they end at ``MAX_POSITIONS``; 0 for none."""
-
-    # Streaming.
-    chunk_frames: Count = 0
-    """0: every frame attends to all others. Else to those of its own chunk of so many frames, and of
-    ``left_context_frames`` before it; and the positional convolution looks ``right_context_frames`` ahead."""
-    left_context_frames: Count = 0
-    right_context_frames: Count = 0
-
-    # Training.
-    hidden_dropout: Share = 0.1
-    activation_dropout: Share = 0.1
-    attention_dropout: Share = 0.1
-    feat_proj_dropout: Share = 0.0
-    final_dropout: Share = 0.1
-    initializer_range: Annotated[float, Ge(0), Le(10)] = 0.02
-
-    littlefoot: Provenance = field(default_factory=Provenance, hash=False)
-    """What littlefoot adds: format version, recipe, teacher, quantization, measured figures."""
-    extra: dict[str, Any] = field(default_factory=dict, hash=False)
-    """Keys of ``config.json`` that the encoder does not read; written back as they were."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -147,6 +67,9 @@ class ModelConfig(Checked):
             raise ConfigError(
                 f"model_type '{self.model_type}' is not supported: use one of {', '.join(FAMILIES)}"
             )
+        for setting in ("hidden_act", "feat_extract_activation", "adapter_act"):
+            if (name := getattr(self, setting)) not in ACTIVATIONS:
+                raise ConfigError(f"{setting} '{name}' is not supported: use one of {', '.join(ACTIVATIONS)}")
         if not len(self.conv_dim) == len(self.conv_kernel) == len(self.conv_stride) > 0:
             raise ConfigError(
                 f"conv_dim, conv_kernel and conv_stride must have one entry per layer, but have "
@@ -170,6 +93,7 @@ class ModelConfig(Checked):
                 "all heads, so each must have all heads"
             )
         self._check_sharing()
+        self._check_frames()
         if self.hidden_size % self.num_conv_pos_embedding_groups:
             raise ConfigError(
                 f"hidden_size {self.hidden_size} cannot be divided into "
@@ -199,7 +123,7 @@ class ModelConfig(Checked):
                 if self.attention_heads(layer) != self.attention_heads(source):
                     raise ConfigError(
                         f"{name}: layers {source} and {layer} have {self.attention_heads(source)} and "
-                        f"{self.attention_heads(layer)} heads, so they can share nothing"
+                        f"{self.attention_heads(layer)} heads, so they cannot share weights or maps"
                     )
                 same_units = self.feed_forward_units(layer) == self.feed_forward_units(source)
                 if name == "layer_blocks" and not same_units:
@@ -211,6 +135,62 @@ class ModelConfig(Checked):
         ):
             raise ConfigError("layer_norms, layer_delta_rank and layer_depth_embedding need layer_blocks")
 
+    def _check_frames(self) -> None:
+        """Check what changes the number of frames behind the front end, and the convolutions of blocks."""
+        for key, value in self.family.requires.items():
+            found = self.extra.get(key, value)
+            found = tuple(sorted(found)) if isinstance(found, list | tuple) else found
+            if found != value:
+                raise ConfigError(
+                    f"{key} {found} of a {self.model_type} model is not supported, only {value}"
+                )
+        if self.family.disentangled and not 4 <= self.position_buckets <= self.max_position_embeddings:
+            raise ConfigError(
+                f"position_buckets {self.position_buckets} must be at least 4, and at most "
+                f"max_position_embeddings, which is {self.max_position_embeddings}"
+            )
+        if self.add_adapter and self.family.adapters == "none":
+            raise ConfigError(f"add_adapter: transformers has no adapters for {self.model_type} models")
+        if self.add_adapter and self.adapter_kernel_size != 3:
+            raise ConfigError(
+                f"adapter_kernel_size {self.adapter_kernel_size} is not supported: with any other than 3 "
+                "transformers counts other frames than it computes"
+            )
+        if self.add_adapter and self.family.adapters == "attention":
+            if self.adapter_stride not in (2, 3):
+                raise ConfigError(f"adapter_stride must be 2 or 3, not {self.adapter_stride}")
+            if self.adapter_channels % self.num_attention_heads:
+                raise ConfigError(
+                    f"output_hidden_size {self.adapter_channels} cannot be divided into "
+                    f"{self.num_attention_heads} heads"
+                )
+        if self.feat_extract_first == "fbank":
+            for setting, wanted in (
+                ("conv_dim", (80, 160)),
+                ("conv_kernel", (400, 2)),
+                ("conv_stride", (160, 2)),
+            ):
+                if getattr(self, setting) != wanted:
+                    raise ConfigError(f"{setting} must be {list(wanted)} where feat_extract_first is fbank")
+        if self.squeeze_factor != (2 if self.family.squeezed else 1):
+            raise ConfigError(
+                f"squeeze_factor {self.squeeze_factor} is not supported: it is 2 in published SEW models, "
+                "and 1 in others"
+            )
+        if self.family.squeezed and self.num_conv_pos_embeddings < 4:
+            raise ConfigError(
+                f"num_conv_pos_embeddings {self.num_conv_pos_embeddings}: a squeezed model needs at least 4"
+            )
+        if self.family.block == "conformer" and self.conv_depthwise_kernel_size % 2 == 0:
+            raise ConfigError(
+                f"conv_depthwise_kernel_size must be odd, not {self.conv_depthwise_kernel_size}"
+            )
+        if self.position_embeddings_type is not None and self.head_dim % 2:
+            raise ConfigError(
+                f"position_embeddings_type {self.position_embeddings_type} needs heads of an even width, "
+                f"not {self.head_dim}"
+            )
+
     def _check_streaming(self) -> None:
         if not self.chunk_frames:
             if self.left_context_frames or self.right_context_frames:
@@ -218,14 +198,25 @@ class ModelConfig(Checked):
             return
         if reason := self.family.cannot_stream:
             raise ConfigError(f"chunk_frames: a {self.model_type} model cannot stream: {reason}")
+        if self.add_adapter:
+            raise ConfigError(
+                "chunk_frames: the adapters behind the blocks (add_adapter) look ahead, and have no state "
+                "between chunks"
+            )
+        if self.conv_pos_batch_norm:
+            raise ConfigError(
+                "chunk_frames: the batch norm before the positional convolution (conv_pos_batch_norm) would"
+                " shift the zeros before the beginning of a stream too"
+            )
         if self.sinusoidal_positions:
             raise ConfigError(
-                "chunk_frames: sinusoids of the frame's number end after 30 s: the step positions, which "
-                "teaches a model to do without them, must come first"
+                "chunk_frames: sinusoids of the frame's number end after 30 s: put the step positions, which "
+                "trains a model without them, first"
             )
         if self.feat_extract_norm == "group":
             raise ConfigError(
-                "chunk_frames: a group norm over time would wait for the end: set feat_extract_norm to affine"
+                "chunk_frames: a group norm over time needs the whole recording: set feat_extract_norm to "
+                "affine"
             )
         if not self.left_context_frames:
             raise ConfigError("chunk_frames needs left_context_frames, at least 1")
@@ -238,8 +229,8 @@ class ModelConfig(Checked):
     def _check_log_mel(self) -> None:
         if self.feat_extract_norm == "group":
             raise ConfigError(
-                "feat_extract_first log_mel needs feat_extract_norm 'layer': a group norm would follow the "
-                "first convolution, which it has not"
+                "feat_extract_first log_mel needs feat_extract_norm 'layer': a group norm follows the first "
+                "convolution, which a log-mel front end does not have"
             )
         count, window = self.conv_dim[0], self.conv_kernel[0]
         if not count < window <= MAX_WINDOW:
@@ -250,7 +241,7 @@ class ModelConfig(Checked):
         mel.bands(count, window, SAMPLE_RATE)
 
     def _check_layers(self, name: str, most: int) -> None:
-        """One entry for each Transformer layer, at most ``most``, or none at all."""
+        """Raise ConfigError unless there is one entry, at most ``most``, for each layer, or none at all."""
         sizes = getattr(self, name)
         if len(sizes) not in (0, self.num_hidden_layers):
             raise ConfigError(
@@ -262,7 +253,7 @@ class ModelConfig(Checked):
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
-        """Read a parsed ``config.json``. Raises ConfigError naming the key that is wrong."""
+        """Read a parsed ``config.json``. Raises ConfigError, which names the wrong key."""
         if "model_type" not in values:
             raise ConfigError("the configuration has no model_type: it is not a model's config.json")
         known = {f.name for f in dataclasses.fields(cls)} - {"extra"}
@@ -280,11 +271,11 @@ class ModelConfig(Checked):
 
     @classmethod
     def unknown_keys(cls, values: Mapping[str, Any]) -> set[str]:
-        """The keys of a parsed ``config.json`` that ``from_dict`` keeps in ``extra``."""
+        """Return the keys of a parsed ``config.json`` that ``from_dict`` keeps in ``extra``."""
         return set(values) - ({f.name for f in dataclasses.fields(cls)} - {"extra"})
 
     def to_dict(self) -> dict[str, Any]:
-        """The content of ``config.json``; ``from_dict`` of it gives an equal config."""
+        """Return the content of ``config.json``, from which ``from_dict`` makes an equal configuration."""
         values: dict[str, Any] = {"architectures": [self.family.transformers], **self.extra}
         for f in dataclasses.fields(self):
             if f.name in ("extra", "littlefoot"):
@@ -292,6 +283,8 @@ class ModelConfig(Checked):
             if f.name in _OWN and f.name not in self.own_settings:
                 continue
             value = getattr(self, f.name)
+            if f.name in _RARE and value == f.default and f.name not in self.family.defaults:
+                continue
             values[f.name] = list(value) if isinstance(value, tuple) else value
         values["num_feat_extract_layers"] = len(self.conv_dim)
         if noted := self.littlefoot.to_dict():
@@ -299,29 +292,57 @@ class ModelConfig(Checked):
         return values
 
     def replace(self, **changes: Any) -> ModelConfig:
-        """A copy with some fields changed, checked anew."""
+        """Return a copy with some fields changed, and check it."""
         return dataclasses.replace(self, **changes)
 
     def noting(self, **sections: Any) -> ModelConfig:
-        """A copy with some sections of ``littlefoot`` changed."""
+        """Return a copy with some sections of ``littlefoot`` changed."""
         return self.replace(littlefoot={**self.littlefoot.to_dict(), **sections})
 
     @property
     def family(self) -> Family:
-        """What the models of its type have of their own."""
+        """Return the row of the model's family."""
         return FAMILIES[self.model_type]
 
     @property
+    def feature_stride(self) -> int:
+        """Return the samples from one frame of the front end to the next."""
+        return math.prod(self.conv_stride)
+
+    @property
     def stride(self) -> int:
-        """Samples from one frame to the next."""
-        product = 1
-        for stride in self.conv_stride:
-            product *= stride
-        return product
+        """Return the samples from one frame of the logits to the next."""
+        adapters = self.adapter_stride**self.num_adapter_layers if self.add_adapter else 1
+        return self.feature_stride * adapters
+
+    @property
+    def norm_over_time(self) -> bool:
+        """Return True if the front end needs the whole recording."""
+        return self.feat_extract_norm == "group" or self.feat_extract_first == "fbank"
+
+    @property
+    def one_frame_rate(self) -> bool:
+        """Return True if front end, blocks and logits have the same frames."""
+        return not self.add_adapter and self.squeeze_factor == 1
+
+    @property
+    def shortest(self) -> int:
+        """Return the samples of the shortest recording that has frames."""
+        return self.receptive_field + (self.squeeze_factor - 1) * self.feature_stride
+
+    @property
+    def projects(self) -> bool:
+        """Return True if a projection is between the front end and the blocks."""
+        return not self.family.squeezed or self.conv_dim[-1] != self.hidden_size
+
+    @property
+    def adapter_channels(self) -> int:
+        """Return the channels of the adapters behind the blocks."""
+        return self.output_hidden_size or self.hidden_size
 
     @property
     def receptive_field(self) -> int:
-        """Samples that one frame of the front end looks at."""
+        """Return the number of samples that one frame of the front end depends on."""
         width, jump = 1, 1
         for kernel, stride in zip(self.conv_kernel, self.conv_stride, strict=True):
             width += (kernel - 1) * jump
@@ -330,21 +351,23 @@ class ModelConfig(Checked):
 
     @property
     def frame_ms(self) -> float:
-        """Milliseconds from one frame to the next."""
+        """Return the milliseconds from one frame to the next."""
         return 1000 * self.stride / SAMPLE_RATE
 
     @property
     def algorithmic_latency(self) -> int:
-        """Samples from the time of a streaming model's frame to the last sample that may change it.
+        """Return the samples from the time of a streaming model's frame to the last sample that may change
+        it.
 
-        Its chunk, what the positional convolution looks ahead, and how far the front end's frames reach.
+        They are those of the chunk, of the positional convolution's right context, and of the front end's
+        receptive field.
         """
         ahead = self.chunk_frames - 1 + self.right_context_frames
         return ahead * self.stride + self.receptive_field
 
     @property
     def algorithmic_latency_ms(self) -> float | None:
-        """``algorithmic_latency`` in milliseconds; None for a model that does not stream."""
+        """Return ``algorithmic_latency`` in milliseconds; None for a model that does not stream."""
         return 1000 * self.algorithmic_latency / SAMPLE_RATE if self.chunk_frames else None
 
     @property
@@ -352,25 +375,25 @@ class ModelConfig(Checked):
         return self.hidden_size // self.num_attention_heads
 
     def attention_heads(self, layer: int) -> int:
-        """Heads of one Transformer layer, ``head_dim`` channels each."""
+        """Return the number of heads of one Transformer layer, each with ``head_dim`` channels."""
         return self.layer_attention_heads[layer] if self.layer_attention_heads else self.num_attention_heads
 
     def feed_forward_units(self, layer: int) -> int:
-        """Units between the two feed-forward projections of one Transformer layer."""
+        """Return the number of units between the two feed-forward projections of one Transformer layer."""
         return self.layer_intermediate_size[layer] if self.layer_intermediate_size else self.intermediate_size
 
     def block(self, layer: int) -> int:
-        """The layer whose weights a Transformer layer uses."""
+        """Return the layer whose weights a Transformer layer uses."""
         return self.layer_blocks[layer] if self.layer_blocks else layer
 
     def map(self, layer: int) -> int:
-        """The layer whose attention map a Transformer layer uses."""
+        """Return the layer whose attention map a Transformer layer uses."""
         return self.layer_maps[layer] if self.layer_maps else layer
 
     def first_layers(self, count: int) -> ModelConfig:
-        """The configuration of a model that ends after ``count`` of these layers.
+        """Return the configuration of a model that ends after the first ``count`` layers.
 
-        Raises ConfigError for a count that it does not have.
+        Raises ConfigError if the model has fewer layers, or for a count below 1.
         """
         if not 1 <= count <= self.num_hidden_layers:
             raise ConfigError(f"layers {count}: the model has 1 to {self.num_hidden_layers}")
@@ -381,15 +404,32 @@ class ModelConfig(Checked):
 
     @property
     def own_settings(self) -> dict[str, Any]:
-        """The settings of this model, by key, for which transformers cannot load it."""
-        return {name: value for name in _OWN if (value := getattr(self, name)) != getattr(ModelConfig, name)}
+        """Return the settings, by key, that prevent transformers from loading the model."""
+        usual = {**self.family.always, **self.family.defaults}
+        return {
+            name: value
+            for name in _OWN
+            if (value := getattr(self, name)) != usual.get(name, getattr(ModelConfig, name))
+        }
 
     @overload
     def frames(self, samples: int) -> int: ...
     @overload
     def frames(self, samples: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]: ...
     def frames(self, samples: int | npt.NDArray[np.int64]) -> int | npt.NDArray[np.int64]:
-        """Frames that the front end makes of so many samples; 0 for less than the receptive field."""
+        """Return the frames of the logits for a number of samples; 0 for too few."""
+        frames = np.asarray(self.feature_frames(samples))
+        frames = np.where(frames < self.squeeze_factor, 0, frames)
+        if self.add_adapter:
+            frames = -(-frames // self.adapter_stride**self.num_adapter_layers)
+        return frames if frames.ndim else int(frames)
+
+    @overload
+    def feature_frames(self, samples: int) -> int: ...
+    @overload
+    def feature_frames(self, samples: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]: ...
+    def feature_frames(self, samples: int | npt.NDArray[np.int64]) -> int | npt.NDArray[np.int64]:
+        """Return the frames of the front end for a number of samples; 0 below the receptive field."""
         frames = np.asarray(samples)
         for kernel, stride in zip(self.conv_kernel, self.conv_stride, strict=True):
             frames = np.maximum((frames - kernel) // stride + 1, 0)

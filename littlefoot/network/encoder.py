@@ -1,10 +1,13 @@
 """Describe the network, once for training and inference.
 
 ``encode`` describes wav2vec 2.0 (Baevski et al. 2020; also XLS-R and MMS), HuBERT (Hsu et al. 2021),
-WavLM (Chen et al. 2021) and data2vec-audio (Baevski et al. 2022) with a CTC head, over a small set of
-operations. ``littlefoot.training.torch_ops`` carries these out on tensors with gradients, for training;
-``littlefoot.runtime.onnx_ops`` adds them to an ONNX graph, for inference. Weights are looked up by the
-names of Hugging Face checkpoints without the model's prefix.
+WavLM (Chen et al. 2021), UniSpeech (Wang et al. 2021), UniSpeech-SAT (Chen et al. 2022), data2vec-audio
+(Baevski et al. 2022), SEW and SEW-D (Wu et al. 2022), Wav2Vec2-Conformer (Wang et al. 2022) and w2v-BERT 2.0
+(Seamless Communication et al. 2023) with a CTC head, over the operations of
+``littlefoot.network.operations``. ``littlefoot.training.torch_ops`` carries these out on tensors with
+gradients, for training; ``littlefoot.runtime.onnx_ops`` adds them to an ONNX graph, for inference. Weights
+are looked up by the names of Hugging Face checkpoints without the model's prefix, or by wav2vec 2.0's
+(``littlefoot.network.names``).
 
 Shapes: B batch, T samples, C channels of the front end, F frames, D hidden size, H heads of K channels,
 V vocabulary.
@@ -13,99 +16,22 @@ V vocabulary.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from littlefoot.audio import SAMPLE_RATE
-from littlefoot.network import mel
-from littlefoot.network.config import MAX_POSITIONS, ModelConfig
-from littlefoot.network.inventory import block_name
-
-Tensor = Any
-"""A value of the backend in use. It supports + - * and //, with numpy's broadcasting."""
-
-CNN_NORM_EPS = 1e-5
-MASKED_SCORE = -1e9
-"""Summand of attention scores of padding: exp() of it is zero, and it is finite in bfloat16."""
-
-
-class Ops(Protocol):
-    """The operations of a backend. ``name`` is the weights' name without .weight / .bias."""
-
-    def segment(self, name: str, part: Callable[..., Any], *values: Any) -> Any:
-        """Compute ``part(*values)``, a part of the network that uses weights below ``name``."""
-
-    def conv1d(
-        self, x: Tensor, name: str, stride: int = 1, padding: tuple[int, int] = (0, 0), groups: int = 1
-    ) -> Tensor:
-        """Convolve (B, C, T) -> (B, C', T')."""
-
-    def fixed_conv1d(self, x: Tensor, kernel: npt.NDArray[np.float32], stride: int = 1) -> Tensor:
-        """Convolve (B, C, T) -> (B, C', T') with a constant kernel (C', C, K), which is never quantized."""
-
-    def linear(self, x: Tensor, name: str) -> Tensor:
-        """Apply a linear layer, (..., C) -> (..., C')."""
-
-    def layer_norm(self, x: Tensor, name: str | None, eps: float, axis: int = -1) -> Tensor:
-        """Normalise over ``axis``; without scale and shift if ``name`` is None."""
-
-    def group_norm(self, x: Tensor, name: str, eps: float, valid: Tensor | None) -> Tensor:
-        """Normalise each channel of (B, C, T) over time, counting only frames where ``valid`` (B, T) is 1."""
-
-    def affine(self, x: Tensor, name: str) -> Tensor:
-        """Scale and shift each channel of (B, C, T)."""
-
-    def activation(self, x: Tensor, kind: str) -> Tensor: ...
-    def log(self, x: Tensor) -> Tensor: ...
-    def sigmoid(self, x: Tensor) -> Tensor: ...
-    def softmax(self, x: Tensor) -> Tensor:
-        """Compute the softmax over the last axis."""
-
-    def matmul(self, a: Tensor, b: Tensor, name: str | None = None) -> Tensor:
-        """Multiply two values; a product with a name may be quantized."""
-
-    def sum(self, x: Tensor, axis: int) -> Tensor: ...
-    def clip(self, x: Tensor, low: int, high: int) -> Tensor: ...
-    def reshape(self, x: Tensor, shape: Sequence[int]) -> Tensor:
-        """Reshape; 0 keeps a dimension, and -1 takes the remaining entries."""
-
-    def transpose(self, x: Tensor, axes: Sequence[int]) -> Tensor: ...
-    def slice(self, x: Tensor, axis: int, start: int, end: int | None) -> Tensor:
-        """Take the entries up to ``end``, which counts from the end if it is negative; all of them if it is
-        None.
-        """
-
-    def concat(self, values: Sequence[Tensor], axis: int) -> Tensor: ...
-    def last(self, x: Tensor, axis: int, count: int) -> Tensor:
-        """Take the last ``count`` entries along an axis."""
-
-    def less(self, a: Tensor, b: Tensor) -> Tensor:
-        """Return 1.0 where integers a < b, else 0.0."""
-
-    def gather(self, table: Tensor, indices: Tensor) -> Tensor:
-        """Look up rows of ``table``."""
-
-    def positions(self, x: Tensor, axis: int) -> Tensor:
-        """Return the integers 0 ... n - 1 along an axis of x."""
-
-    def valid(self, lengths: Tensor, x: Tensor, axis: int) -> Tensor:
-        """Return (B, n), 1.0 before each length (B,) and 0.0 after it; n is the size of x along ``axis``."""
-
-    def weight(self, name: str) -> Tensor: ...
-    def constant(self, value: npt.NDArray[Any]) -> Tensor: ...
-    def dropout(self, x: Tensor, probability: float) -> Tensor:
-        """Apply dropout in training; do nothing otherwise."""
-
-    def mask_spans(self, x: Tensor) -> Tensor:
-        """Mask spans of the projected features (B, F, D) in training (SpecAugment); do nothing otherwise."""
-
-    def begin_anywhere(self, positions: Tensor, count: int) -> Tensor:
-        """Shift frame numbers (F,) at random below ``count`` in training; do nothing otherwise."""
+from littlefoot.network.activations import activate
+from littlefoot.network.adapters import adapters
+from littlefoot.network.attention import AttentionCache
+from littlefoot.network.block_weights import BlockNames
+from littlefoot.network.blocks import block
+from littlefoot.network.config import ModelConfig
+from littlefoot.network.distances import relative_positions
+from littlefoot.network.front_end import front_end
+from littlefoot.network.operations import CNN_NORM_EPS, MASKED_SCORE, Ops, Tensor, same_padding
+from littlefoot.network.settings import MAX_POSITIONS
 
 
 @dataclass
@@ -117,7 +43,11 @@ class EncoderOutput:
     features: Tensor
     """Output of the convolutional front end, (B, F, C)."""
     frame_lengths: Tensor | None
-    """Frames of each utterance (B,), None without ``lengths``."""
+    """Frames of the logits of each utterance (B,), None without ``lengths``."""
+    hidden_lengths: Tensor | None
+    """Frames of its hidden states (B,), likewise."""
+    feature_lengths: Tensor | None
+    """Frames of its features (B,), likewise."""
 
 
 def encode(ops: Ops, config: ModelConfig, waveform: Tensor, lengths: Tensor | None = None) -> EncoderOutput:
@@ -136,8 +66,22 @@ def encode_features(
     """Encode the front end's features (B, F, C), with lengths (B,) in frames, to logits (B, F, V)."""
     valid = None if lengths is None else ops.valid(lengths, features, axis=1)  # (B, F)
     x = embed(ops, config, features, valid)  # (B, F, D)
+    hidden_lengths = lengths
+    if lengths is not None and config.family.squeezed:
+        hidden_lengths = lengths // config.squeeze_factor
+        valid = ops.valid(hidden_lengths, x, axis=1)
     hidden_states = transform(ops, config, x, valid)
-    return EncoderOutput(head(ops, config, hidden_states[-1]), hidden_states, features, lengths)
+    logits = head(ops, config, hidden_states[-1], lengths, features)
+    logit_lengths = None if lengths is None else _output_lengths(config, lengths)
+    return EncoderOutput(logits, hidden_states, features, logit_lengths, hidden_lengths, lengths)
+
+
+def _output_lengths(config: ModelConfig, lengths: Tensor) -> Tensor:
+    """Return the frames of the logits for frames of the front end."""
+    if config.add_adapter:
+        for _ in range(config.num_adapter_layers):
+            lengths = (lengths + (config.adapter_stride - 1)) // config.adapter_stride
+    return lengths
 
 
 def embed(ops: Ops, config: ModelConfig, features: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -146,10 +90,13 @@ def embed(ops: Ops, config: ModelConfig, features: Tensor, valid: Tensor | None 
     frame_mask = None if valid is None else ops.reshape(valid, (0, -1, 1))  # (B, F, 1)
     if frame_mask is not None:
         x = x * frame_mask
-    x = x + _positions(ops, config, x, frame_mask)
+    if config.family.squeezed:
+        x = _squeezed(ops, config, x)
+    elif config.family.positional != "none":
+        x = x + _positions(ops, config, x, frame_mask)
     if config.sinusoidal_positions:
         x = x + _sinusoids(ops, config, x)
-    if not config.do_stable_layer_norm:
+    if config.family.encoder_norm and not config.do_stable_layer_norm:
         x = ops.layer_norm(x, "encoder.layer_norm", config.layer_norm_eps)
     dropped: Tensor = ops.dropout(x, config.hidden_dropout)
     return dropped
@@ -169,14 +116,17 @@ def transform(ops: Ops, config: ModelConfig, x: Tensor, valid: Tensor | None = N
     position_bias = None
     if config.family.relative_positions:
         name = "encoder.layers.0.attention.rel_attn_embed"
-        position_bias = ops.segment(name, partial(_relative_positions, ops, config, name), x)
+        position_bias = ops.segment(name, partial(relative_positions, ops, config, name), x)
+    if config.family.disentangled:
+        table = ops.reshape(ops.weight("encoder.rel_embeddings.weight"), (1, -1, config.hidden_size))
+        position_bias = ops.layer_norm(table, "encoder.rel_embeddings_norm", config.layer_norm_eps)
     hidden_states = [x]
     maps: dict[int, Tensor] = {}
     for number in range(config.num_hidden_layers):
         layer = BlockNames.of(config, number)
         reused = maps.get(config.map(number))
         x, maps[number], _ = ops.segment(
-            layer.block, partial(_block, ops, config, layer), x, mask, position_bias, reused
+            layer.block, partial(block, ops, config, layer), x, mask, position_bias, reused, valid
         )
         hidden_states.append(x)
     return hidden_states
@@ -227,7 +177,7 @@ def encode_chunk(
         reused = maps.get(config.map(number))
         cache = AttentionCache(state.keys.get(number), state.values[number], state.seen)
         x, maps[number], made = ops.segment(
-            layer.block, partial(_block, ops, config, layer), x, None, None, reused, cache
+            layer.block, partial(block, ops, config, layer), x, None, None, reused, None, cache
         )
         if made.keys is not None:
             after.keys[number] = made.keys
@@ -235,36 +185,62 @@ def encode_chunk(
     return head(ops, config, x), after
 
 
-@dataclass(frozen=True)
-class AttentionCache:
-    """Keys (B, H, K, L) and values (B, H, L, K) of one layer: of the frames before a chunk, or of its own.
-
-    They are multiplied separately, because joining them would copy all earlier frames for every chunk.
-    """
-
-    keys: Tensor | None
-    """Keys; None if the layer uses another's attention map."""
-    values: Tensor
-    seen: Tensor
-    """Number of real frames before the chunk, from the first: (B,)."""
-
-
 def project(ops: Ops, config: ModelConfig, features: Tensor) -> Tensor:
     """Project features (B, F, C) -> (B, F, D)."""
     if config.feat_proj_layer_norm:
-        features = ops.layer_norm(features, "feature_projection.layer_norm", config.layer_norm_eps)
-    return ops.dropout(ops.linear(features, "feature_projection.projection"), config.feat_proj_dropout)
+        eps = config.feature_layer_norm_eps or config.layer_norm_eps
+        features = ops.layer_norm(features, "feature_projection.layer_norm", eps)
+    if config.projects:
+        features = ops.linear(features, "feature_projection.projection")
+    return ops.dropout(features, config.feat_proj_dropout)
 
 
-def head(ops: Ops, config: ModelConfig, x: Tensor) -> Tensor:
-    """Turn the output of a Transformer layer, usually the last, into logits: (B, F, D) -> (B, F, V)."""
-    if config.do_stable_layer_norm:
+def head(
+    ops: Ops,
+    config: ModelConfig,
+    x: Tensor,
+    lengths: Tensor | None = None,
+    features: Tensor | None = None,
+) -> Tensor:
+    """Turn the output of a Transformer layer, usually the last, into logits: (B, F, D) -> (B, F, V).
+
+    Args:
+        lengths: frames of the front end of each utterance (B,), behind which nothing is read; without them,
+            all frames are.
+        features: those of the front end (B, F, C). A squeezed model has as many logits.
+    """
+    if config.family.encoder_norm and config.do_stable_layer_norm:
         x = ops.layer_norm(x, "encoder.layer_norm", config.layer_norm_eps)
+    if config.family.squeezed:
+        assert features is not None  # or the number of frames would be unknown
+        x = _unsqueezed(ops, config, x, lengths, features)
+    if config.add_adapter:
+        x = adapters(ops, config, x, lengths)
     return ops.linear(ops.dropout(x, config.final_dropout), "lm_head")
 
 
+def _squeezed(ops: Ops, config: ModelConfig, x: Tensor) -> Tensor:
+    """Make one frame of several, with its position (Wu et al. 2022): (B, F, D) -> (B, F // 2, D)."""
+    x, size = ops.transpose(x, (0, 2, 1)), config.squeeze_factor
+    before, after = same_padding(config.num_conv_pos_embeddings)
+    name, groups = "encoder.pos_conv_embed.conv", config.num_conv_pos_embedding_groups
+    y = ops.conv1d(x, name, size, padding=(before, after - size + 1), groups=groups)
+    x = ops.average_pool(x, size) + activate(ops, y, config.feat_extract_activation)
+    return ops.transpose(x, (0, 2, 1))
+
+
+def _unsqueezed(ops: Ops, config: ModelConfig, x: Tensor, lengths: Tensor | None, features: Tensor) -> Tensor:
+    """Make several frames of one: (B, F // 2, D) -> (B, F, D). An odd last frame is zero."""
+    size = config.squeeze_factor
+    x = ops.concat([ops.linear(x, f"encoder.upsample.{number}") for number in range(size)], axis=2)
+    x = ops.reshape(activate(ops, x, config.feat_extract_activation), (0, -1, config.hidden_size))
+    if lengths is not None:
+        x = x * ops.reshape(ops.valid(lengths // size * size, x, axis=1), (0, -1, 1))
+    return ops.pad_to(x, features)
+
+
 def _chunk_mask(ops: Ops, config: ModelConfig, x: Tensor) -> Tensor:
-    """Return (F, F): 0 where a frame (row) attends to another (column), and MASKED_SCORE elsewhere."""
+    """Return (F, F): 0 if a frame (row) attends to another (column), and MASKED_SCORE elsewhere."""
     frame = ops.positions(x, axis=1)
     begin = ops.reshape(frame // config.chunk_frames * config.chunk_frames, (-1, 1))
     other = ops.reshape(frame, (1, -1))
@@ -274,63 +250,22 @@ def _chunk_mask(ops: Ops, config: ModelConfig, x: Tensor) -> Tensor:
     return (inside - 1.0) * -MASKED_SCORE
 
 
-def front_end(
-    ops: Ops, config: ModelConfig, waveform: Tensor, lengths: Tensor | None
-) -> tuple[Tensor, Tensor | None]:
-    """Run the convolutions: waveform (B, T) -> features (B, F, C), and the lengths in frames."""
-    x = ops.reshape(waveform, (0, 1, -1))  # (B, 1, T)
-    if config.waveform_gain != 1.0:
-        x = x * config.waveform_gain
-    for layer, (kernel, stride) in enumerate(zip(config.conv_kernel, config.conv_stride, strict=True)):
-        if lengths is not None:
-            lengths = (lengths - kernel) // stride + 1
-        if layer == 0 and config.feat_extract_first == "log_mel":
-            x = _log_mel(ops, config, x)
-            continue
-        name = f"feature_extractor.conv_layers.{layer}"
-        x = ops.segment(name, partial(_convolution, ops, config, name, layer), x, lengths)
-    return ops.transpose(x, (0, 2, 1)), lengths
-
-
-def _log_mel(ops: Ops, config: ModelConfig, x: Tensor) -> Tensor:
-    """Compute the log-mel spectrogram, scaled to about unit range: (B, 1, T) -> (B, C, F).
-
-    There is no norm over the bands: it would remove the level of a frame, which distinguishes speech from
-    pauses.
-    """
-    window, hop = config.conv_kernel[0], config.conv_stride[0]
-    x = ops.fixed_conv1d(x, mel.sinusoids(window), hop)  # (B, 2 N, F): real and imaginary parts
-    x = ops.fixed_conv1d(x * x, mel.bands(config.conv_dim[0], window, SAMPLE_RATE))
-    return (ops.log(x + mel.FLOOR) - mel.MEAN) * (1 / mel.DEVIATION)
-
-
-def _convolution(
-    ops: Ops, config: ModelConfig, name: str, layer: int, x: Tensor, lengths: Tensor | None
-) -> Tensor:
-    """Run one layer of the front end: (B, C, T) -> (B, C', T'); ``lengths`` (B,) in its output's frames."""
-    x = ops.conv1d(x, f"{name}.conv", config.conv_stride[layer])
-    if config.feat_extract_norm == "layer":
-        x = ops.layer_norm(x, f"{name}.layer_norm", CNN_NORM_EPS, axis=1)
-    elif config.feat_extract_norm == "affine" and layer == 0:
-        x = ops.affine(x, f"{name}.layer_norm")
-    elif layer == 0:
-        valid = None if lengths is None else ops.valid(lengths, x, axis=2)
-        x = ops.group_norm(x, f"{name}.layer_norm", CNN_NORM_EPS, valid)
-    return ops.activation(x, config.feat_extract_activation)
-
-
 def _positions(ops: Ops, config: ModelConfig, x: Tensor, frame_mask: Tensor | None) -> Tensor:
     """Compute the convolutional position embedding: (B, F, D) -> (B, F, D)."""
     groups = config.num_conv_pos_embedding_groups
     if config.family.positional == "convolution":
+        if config.conv_pos_batch_norm:
+            x = ops.affine(ops.transpose(x, (0, 2, 1)), "encoder.pos_conv_embed.batch_norm")
+            x = ops.transpose(x, (0, 2, 1))
+            x = x if frame_mask is None else x * frame_mask  # the convolution pads with zeros
         return _position_convolution(ops, config, x, position_padding(config))
     for layer in range(config.num_conv_pos_embeddings):
         name = f"encoder.pos_conv_embed.layers.{layer}.conv"
         x = ops.transpose(x, (0, 2, 1))
-        x = ops.conv1d(x, name, padding=_same(config.conv_pos_kernel_size), groups=groups)
+        x = ops.conv1d(x, name, padding=same_padding(config.conv_pos_kernel_size), groups=groups)
         x = ops.transpose(x, (0, 2, 1))
         x = ops.layer_norm(x, None, CNN_NORM_EPS)
-        x = ops.activation(x, config.feat_extract_activation)
+        x = activate(ops, x, config.feat_extract_activation)
         if frame_mask is not None:  # otherwise padding would reach the next layer
             x = x * frame_mask
     return x
@@ -359,7 +294,7 @@ def _position_convolution(ops: Ops, config: ModelConfig, x: Tensor, padding: tup
     x = ops.transpose(x, (0, 2, 1))
     groups = config.num_conv_pos_embedding_groups
     x = ops.conv1d(x, "encoder.pos_conv_embed.conv", padding=padding, groups=groups)
-    x = ops.activation(x, config.feat_extract_activation)
+    x = activate(ops, x, config.feat_extract_activation)
     return ops.transpose(x, (0, 2, 1))
 
 
@@ -367,190 +302,5 @@ def position_padding(config: ModelConfig) -> tuple[int, int]:
     """Return the frames that the positional convolution reads before and after each frame."""
     kernel = config.num_conv_pos_embeddings
     if not config.chunk_frames:
-        return _same(kernel)
+        return same_padding(kernel)
     return kernel - 1 - config.right_context_frames, config.right_context_frames
-
-
-def _same(kernel: int) -> tuple[int, int]:
-    """Return the padding that keeps the length; an even kernel reads one frame less after each frame."""
-    return kernel // 2, (kernel - 1) // 2
-
-
-@dataclass(frozen=True)
-class BlockNames:
-    """The names of a Transformer layer's weights, which may be those of a shared block and some of its
-    own.
-    """
-
-    block: str
-    norms: str
-    own: str
-
-    @classmethod
-    def of(cls, config: ModelConfig, number: int) -> BlockNames:
-        own, block = block_name(number), block_name(config.block(number))
-        return cls(block, own if config.layer_norms else block, own)
-
-
-def _block(
-    ops: Ops,
-    config: ModelConfig,
-    layer: BlockNames,
-    x: Tensor,
-    mask: Tensor | None,
-    position_bias: Tensor | None,
-    reused: Tensor | None,
-    cache: AttentionCache | None = None,
-) -> tuple[Tensor, Tensor, AttentionCache | None]:
-    """Run one Transformer block, pre-norm or post-norm: (B, F, D) -> (B, F, D).
-
-    Args:
-        reused: the map (B, H, F, F) of another layer, which replaces the layer's own.
-        cache: keys and values of the frames before a chunk of a stream.
-
-    Returns the output, the attention map, and in a stream the keys and values of the chunk.
-    """
-    eps = config.layer_norm_eps
-    if config.layer_depth_embedding:
-        x = x + ops.weight(f"{layer.own}.depth_embedding")
-    if config.do_stable_layer_norm:
-        normed = ops.layer_norm(x, f"{layer.norms}.layer_norm", eps)
-        y, attention, made = _attention(ops, config, layer, normed, mask, position_bias, reused, cache)
-        x = x + y
-        normed = ops.layer_norm(x, f"{layer.norms}.final_layer_norm", eps)
-        x = x + _feed_forward(ops, config, layer, normed)
-        if config.adapter_attn_dim is not None:
-            x = x + _adapter(ops, f"{layer.block}.adapter_layer", x)
-        return x, attention, made
-    y, attention, made = _attention(ops, config, layer, x, mask, position_bias, reused, cache)
-    x = ops.layer_norm(x + y, f"{layer.norms}.layer_norm", eps)
-    x = x + _feed_forward(ops, config, layer, x)
-    return ops.layer_norm(x, f"{layer.norms}.final_layer_norm", eps), attention, made
-
-
-def _linear(ops: Ops, config: ModelConfig, layer: BlockNames, x: Tensor, part: str) -> Tensor:
-    """Apply a linear layer of the block, with the low-rank delta of this layer."""
-    y = ops.linear(x, f"{layer.block}.{part}")
-    if config.layer_delta_rank:
-        y = y + ops.linear(ops.linear(x, f"{layer.own}.delta.{part}.down"), f"{layer.own}.delta.{part}.up")
-    return y
-
-
-def _attention(
-    ops: Ops,
-    config: ModelConfig,
-    layer: BlockNames,
-    x: Tensor,
-    mask: Tensor | None,
-    position_bias: Tensor | None,
-    reused: Tensor | None,
-    cache: AttentionCache | None,
-) -> tuple[Tensor, Tensor, AttentionCache | None]:
-    """Compute multi-head self-attention: (B, F, D) -> (B, F, D), its map (B, H, F, F), and in a stream the
-    keys and values of the chunk.
-
-    A pruned layer's weights have fewer heads.
-    """
-    value = _linear(ops, config, layer, x, "attention.v_proj")
-    value = ops.transpose(ops.reshape(value, (0, 0, -1, config.head_dim)), (0, 2, 1, 3))  # (B, H, F, K)
-    attention, key = reused, None
-    if attention is None:
-        attention, key = _attention_map(ops, config, layer, x, mask, position_bias, cache)
-    made = None if cache is None else AttentionCache(key, value, cache.seen)
-    taken = ops.dropout(attention, config.attention_dropout)
-    if cache is None:
-        x = ops.matmul(taken, value)  # (B, H, F, K)
-    else:
-        left = config.left_context_frames
-        past = ops.matmul(ops.slice(taken, 3, 0, left), cache.values)
-        x = past + ops.matmul(ops.slice(taken, 3, left, None), value)
-    x = ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (0, 0, -1))  # (B, F, H * K)
-    y = ops.dropout(_linear(ops, config, layer, x, "attention.out_proj"), config.hidden_dropout)
-    return y, attention, made
-
-
-def _attention_map(
-    ops: Ops,
-    config: ModelConfig,
-    layer: BlockNames,
-    x: Tensor,
-    mask: Tensor | None,
-    position_bias: Tensor | None,
-    cache: AttentionCache | None,
-) -> tuple[Tensor, Tensor]:
-    """Compute the attention map, with a row for each frame: (B, H, F, F), in a stream (B, H, F, L + F); and
-    the keys (B, H, K, F)."""
-    split = (0, 0, -1, config.head_dim)  # (B, F, H, K)
-    query = _linear(ops, config, layer, x, "attention.q_proj") * config.head_dim**-0.5
-    key = _linear(ops, config, layer, x, "attention.k_proj")
-    query = ops.transpose(ops.reshape(query, split), (0, 2, 1, 3))  # (B, H, F, K)
-    key = ops.transpose(ops.reshape(key, split), (0, 2, 3, 1))  # (B, H, K, F)
-    scores = ops.matmul(query, key, f"{layer.block}.attention.scores")
-    if cache is not None:
-        past = ops.matmul(query, cache.keys, f"{layer.block}.attention.scores")
-        scores = ops.concat([past, scores], axis=3)  # (B, H, F, L + F)
-        # OpenVINO 2026.4 adds a mask wrongly to the product of one factor that is computed in 8 bits.
-        mask = _start_mask(ops, config, scores, cache.seen)
-    if position_bias is not None:
-        gate = _position_gate(ops, f"{layer.block}.attention", ops.reshape(x, split))  # (B, H, F, 1)
-        scores = scores + gate * position_bias
-    return ops.softmax(scores if mask is None else scores + mask), key
-
-
-def _start_mask(ops: Ops, config: ModelConfig, scores: Tensor, seen: Tensor) -> Tensor:
-    """Return (B, 1, 1, L + F): MASKED_SCORE for those of the L frames that the stream has not filled yet."""
-    place = ops.reshape(ops.positions(scores, axis=3), (1, -1))
-    past = ops.less(place, ops.constant(np.array([[config.left_context_frames]])))
-    filled = ops.less(place, ops.reshape(seen, (-1, 1)))  # (B, L + F)
-    return ops.reshape((past - filled) * MASKED_SCORE, (0, 1, 1, -1))
-
-
-def _feed_forward(ops: Ops, config: ModelConfig, layer: BlockNames, x: Tensor) -> Tensor:
-    """Apply the feed-forward layers, (B, F, D) -> (B, F, D)."""
-    x = ops.activation(_linear(ops, config, layer, x, "feed_forward.intermediate_dense"), config.hidden_act)
-    x = ops.dropout(x, config.activation_dropout)
-    return ops.dropout(_linear(ops, config, layer, x, "feed_forward.output_dense"), config.hidden_dropout)
-
-
-def _adapter(ops: Ops, name: str, x: Tensor) -> Tensor:
-    """Apply MMS's bottleneck of a language (Pratap et al. 2023, section 4.1)."""
-    x = ops.layer_norm(x, f"{name}.norm", 1e-5)
-    x = ops.activation(ops.linear(x, f"{name}.linear_1"), "relu")
-    return ops.linear(x, f"{name}.linear_2")
-
-
-def _relative_positions(ops: Ops, config: ModelConfig, name: str, x: Tensor) -> Tensor:
-    """Compute WavLM's bucketed bias by relative position, once for all blocks: (H, F, F)."""
-    limit = config.max_bucket_distance
-    buckets = ops.constant(relative_buckets(config.num_buckets, limit))  # (2 * limit + 1,)
-    table = ops.gather(ops.weight(f"{name}.weight"), buckets)
-    frame = ops.positions(x, axis=1)  # (F,)
-    distance = ops.reshape(frame, (1, -1)) - ops.reshape(frame, (-1, 1))  # (F, F)
-    bias = ops.gather(table, ops.clip(distance, -limit, limit) + limit)  # (F, F, H)
-    return ops.transpose(bias, (2, 0, 1))
-
-
-def relative_buckets(num_buckets: int, max_distance: int) -> npt.NDArray[np.int64]:
-    """Return the bucket of each distance from -max_distance to max_distance: (2 * max_distance + 1,).
-
-    As in T5 (Raffel et al. 2020): half of the buckets for each direction; near distances have one each,
-    far ones share logarithmically. All distances beyond the limit fall into the limit's bucket.
-    """
-    half = num_buckets // 2
-    exact = half // 2
-    distance = np.arange(-max_distance, max_distance + 1)
-    size = np.abs(distance)
-    # float32 step by step, as the checkpoints' training code does it: bucket borders depend on rounding.
-    ratio = np.log(np.maximum(size, 1).astype(np.float32) / np.float32(exact))
-    ratio = ratio / np.float32(math.log(max_distance / exact)) * np.float32(half - exact)
-    far = np.minimum((np.float32(exact) + ratio).astype(np.int64), half - 1)
-    buckets: npt.NDArray[np.int64] = np.where(size < exact, size, far) + half * (distance > 0)
-    return buckets
-
-
-def _position_gate(ops: Ops, name: str, x: Tensor) -> Tensor:
-    """Compute WavLM's gate on the relative position bias: (B, F, H, K) -> (B, H, F, 1)."""
-    x = ops.linear(ops.transpose(x, (0, 2, 1, 3)), f"{name}.gru_rel_pos_linear")  # (B, H, F, 8)
-    x = ops.sigmoid(ops.sum(ops.reshape(x, (0, 0, -1, 2, 4)), axis=4))  # (B, H, F, 2)
-    update, reset = ops.slice(x, 3, 0, 1), ops.slice(x, 3, 1, 2)
-    return update * (reset * ops.weight(f"{name}.gru_rel_pos_const") - 1.0) + 2.0

@@ -14,6 +14,21 @@ from typing import Any, Literal
 
 
 @dataclass(frozen=True)
+class Name:
+    """A layer or tensor whose name in a checkpoint's file is not the encoder's."""
+
+    theirs: str
+    """Name in a file, without the family's prefix; ``{}`` is the number of a layer."""
+    ours: str
+    parts: tuple[str, ...] = ()
+    """Names of the layers that stand below each other in the file's matrix; empty: it is one layer."""
+    pointwise: bool = False
+    """Whether the file has a convolution of one tap where the encoder has a linear layer."""
+    by_heads: bool = False
+    """Whether the file has a vector with a row for each head."""
+
+
+@dataclass(frozen=True)
 class Family:
     """One ``model_type`` of ``config.json``."""
 
@@ -21,30 +36,197 @@ class Family:
     """The class of transformers that loads a checkpoint."""
     prefix: str
     """Before the names of all weights but the head's in a checkpoint's file."""
-    positional: Literal["convolution", "stack"] = "convolution"
+    names: tuple[Name, ...] = ()
+    """Names that are not wav2vec 2.0's."""
+    unused: tuple[str, ...] = ()
+    """Beginnings of the names of weights that transformers saves, and does not use."""
+    block: Literal["transformer", "conformer"] = "transformer"
+    """``conformer``: Gulati et al. 2020, with a convolution and two feed-forward layers in each block."""
+    block_norm_eps: float | None = None
+    """Epsilon of the norms in a Conformer's blocks; None: the configuration's ``layer_norm_eps``."""
+    positional: Literal["convolution", "stack", "none"] = "convolution"
     """``convolution``: one over many frames. ``stack``: several short ones, one on the other, each with a
-    norm."""
+    norm. ``none``: blocks do without."""
+    squeezed: bool = False
+    """Whether blocks have a frame for each ``squeeze_factor`` frames of the front end (Wu et al. 2022), and
+    whether features as wide as the blocks enter these without a projection."""
+    disentangled: bool = False
+    """Whether attention compares queries and keys with a table of distances (He et al. 2021, section 3.1),
+    which all blocks share."""
+    encoder_norm: bool = True
+    """Whether there is a norm before or behind all blocks."""
+    convolution_norm: Literal["batch", "layer"] = "batch"
+    """Behind the convolution in a Conformer's block: a batch norm, which is folded into it, or a layer norm;
+    with a layer norm the convolution reads no later frames."""
+    requires: Mapping[str, Any] = field(default_factory=dict)
+    """Settings that are computed with these values only; others are refused."""
+    adapters: Literal["none", "convolution", "attention"] = "none"
+    """Kind of the layers behind the blocks with ``add_adapter``. ``convolution``: convolutions with strides.
+    ``attention``: Transformer blocks, which read such convolutions."""
     relative_positions: bool = False
     """Whether attention has a gated bias by bucketed distance, which all blocks take from the first one's
     table: so all have the same heads."""
     cannot_stream: str = ""
-    """Why chunks cannot be computed as they come; empty where they can."""
+    """Reason why models of the family cannot stream; empty if they can."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """Settings whose default in ``config.json`` is not wav2vec 2.0's."""
     always: Mapping[str, Any] = field(default_factory=dict)
     """Settings that its checkpoints may give, but which transformers does not read: it computes so."""
 
 
+def _in_blocks(theirs: str, ours: str, **kind: Any) -> Name:
+    return Name(f"encoder.layers.{{}}.{theirs}", f"encoder.layers.{{}}.{ours}", **kind)
+
+
+_CONFORMER_NAMES = (
+    _in_blocks("ffn1_layer_norm", "first_feed_forward_norm"),
+    _in_blocks("ffn1", "first_feed_forward"),
+    _in_blocks("self_attn_layer_norm", "layer_norm"),
+    *(_in_blocks(f"self_attn.linear_{part}", f"attention.{part}_proj") for part in ("q", "k", "v", "out")),
+    *(_in_blocks(f"self_attn.pos_bias_{part}", f"attention.pos_bias_{part}", by_heads=True) for part in "uv"),
+    _in_blocks("self_attn", "attention"),
+    _in_blocks(
+        "conv_module.pointwise_conv1",
+        "conv_module.pointwise_conv1",
+        parts=("value", "gate"),
+        pointwise=True,
+    ),
+    _in_blocks("conv_module.pointwise_conv2", "conv_module.pointwise_conv2", pointwise=True),
+    _in_blocks("ffn2_layer_norm", "feed_forward_norm"),
+    _in_blocks("ffn2", "feed_forward"),
+)
+
+_SEW_NAMES = (
+    Name("layer_norm", "feature_projection.layer_norm"),
+    Name("feature_projection", "feature_projection.projection"),
+    Name("encoder.upsample.projection", "encoder.upsample", parts=("0", "1")),
+)
+
+_SEW_DEFAULTS = {
+    "squeeze_factor": 2,
+    "conv_dim": (64, 128, 128, 128, 128, 256, 256, 256, 256, 512, 512, 512, 512),
+    "conv_stride": (5, 2, 1, 2, 1, 2, 1, 2, 1, 2, 1, 2, 1),
+    "conv_kernel": (10, 3, 1, 3, 1, 3, 1, 3, 1, 2, 1, 2, 1),
+}
+_DEBERTA_NAMES = tuple(
+    Name(f"encoder.encoder.layer.{{}}.{theirs}", f"encoder.layers.{{}}.{ours}")
+    for theirs, ours in {
+        "attention.self.query_proj": "attention.q_proj",
+        "attention.self.key_proj": "attention.k_proj",
+        "attention.self.value_proj": "attention.v_proj",
+        "attention.output.dense": "attention.out_proj",
+        "attention.output.LayerNorm": "layer_norm",
+        "intermediate.dense": "feed_forward.intermediate_dense",
+        "output.dense": "feed_forward.output_dense",
+        "output.LayerNorm": "final_layer_norm",
+    }.items()
+)
+
 FAMILIES: Mapping[str, Family] = {
     # Also XLS-R and MMS.
-    "wav2vec2": Family("Wav2Vec2ForCTC", "wav2vec2."),
+    "wav2vec2": Family("Wav2Vec2ForCTC", "wav2vec2.", adapters="convolution"),
     "hubert": Family("HubertForCTC", "hubert."),
     "wavlm": Family(
         "WavLMForCTC",
         "wavlm.",
         relative_positions=True,
+        adapters="convolution",
         cannot_stream="its relative positions reach over the whole recording",
     ),
+    "wav2vec2-conformer": Family(
+        "Wav2Vec2ConformerForCTC",
+        "wav2vec2_conformer.",
+        names=_CONFORMER_NAMES,
+        unused=("encoder.pos_conv_embed.", "encoder.embed_positions."),
+        block="conformer",
+        block_norm_eps=1e-5,
+        positional="none",
+        adapters="convolution",
+        cannot_stream="the convolution in each of its blocks looks ahead",
+        defaults={"position_embeddings_type": "relative"},
+        always={"do_stable_layer_norm": True},
+    ),
+    "sew": Family(
+        "SEWForCTC",
+        "sew.",
+        names=_SEW_NAMES,
+        squeezed=True,
+        cannot_stream="its blocks' frames are means of several, which no state keeps between chunks",
+        defaults=_SEW_DEFAULTS,
+        always={"do_stable_layer_norm": False},
+    ),
+    "sew-d": Family(
+        "SEWDForCTC",
+        "sew_d.",
+        names=(
+            *_SEW_NAMES,
+            *_DEBERTA_NAMES,
+            Name("encoder.encoder.rel_embeddings", "encoder.rel_embeddings"),
+            Name("encoder.encoder.LayerNorm", "encoder.rel_embeddings_norm"),
+        ),
+        squeezed=True,
+        disentangled=True,
+        encoder_norm=False,
+        cannot_stream="its blocks' frames are means of several, which no state keeps between chunks",
+        requires={
+            "relative_attention": True,
+            "share_att_key": True,
+            "pos_att_type": ("c2p", "p2c"),
+            "norm_rel_ebd": "layer_norm",
+            "max_relative_positions": -1,
+            "conv_kernel_size": 0,
+        },
+        defaults={
+            **_SEW_DEFAULTS,
+            "hidden_act": "gelu_python",
+            "layer_norm_eps": 1e-7,
+            "feature_layer_norm_eps": 1e-5,
+            "position_buckets": 256,
+            "max_position_embeddings": 512,
+        },
+        always={"do_stable_layer_norm": False},
+    ),
+    "wav2vec2-bert": Family(
+        "Wav2Vec2BertForCTC",
+        "wav2vec2_bert.",
+        names=(
+            *_CONFORMER_NAMES,
+            *(
+                Name(
+                    f"adapter.layers.{{}}.self_attn.linear_{part}",
+                    f"adapter.layers.{{}}.attention.{part}_proj",
+                )
+                for part in ("q", "k", "v", "out")
+            ),
+            Name("adapter.layers.{}.ffn", "adapter.layers.{}.feed_forward"),
+        ),
+        block="conformer",
+        positional="none",
+        encoder_norm=False,
+        convolution_norm="layer",
+        adapters="attention",
+        cannot_stream="its spectrogram is normalized over the whole recording",
+        requires={"feature_projection_input_dim": 160, "use_intermediate_ffn_before_adapter": False},
+        defaults={
+            "hidden_size": 1024,
+            "num_hidden_layers": 24,
+            "num_attention_heads": 16,
+            "intermediate_size": 4096,
+            "hidden_act": "swish",
+            "position_embeddings_type": "relative_key",
+            "num_adapter_layers": 1,
+        },
+        always={
+            "do_stable_layer_norm": True,
+            "feat_extract_first": "fbank",
+            "feat_extract_norm": "layer",
+            "conv_dim": (80, 160),
+            "conv_kernel": (400, 2),
+            "conv_stride": (160, 2),
+        },
+    ),
+    "unispeech": Family("UniSpeechForCTC", "unispeech."),
+    "unispeech-sat": Family("UniSpeechSatForCTC", "unispeech_sat."),
     "data2vec-audio": Family(
         "Data2VecAudioForCTC",
         "data2vec_audio.",
@@ -54,4 +236,4 @@ FAMILIES: Mapping[str, Family] = {
         always={"feat_extract_norm": "layer", "do_stable_layer_norm": False},
     ),
 }
-"""By ``model_type``."""
+"""Families by ``model_type``."""

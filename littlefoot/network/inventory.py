@@ -8,157 +8,12 @@ checkpoints without the model's prefix.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from enum import StrEnum
 from functools import lru_cache
-from math import prod
 
-from littlefoot.audio import SAMPLE_RATE
+from littlefoot.network import mel
 from littlefoot.network.config import ModelConfig
-
-Shape = tuple[int, ...]
-
-WAVEFORM_LAYER = "feature_extractor.conv_layers.0.conv"
-"""Name of the convolution that reads the waveform, unless a spectrogram replaces it."""
-
-
-class Kind(StrEnum):
-    """The operation of a layer."""
-
-    CONVOLUTION = "convolution"
-    LINEAR = "linear"
-    NORM = "norm"
-    TABLE = "table"
-    """A table whose rows are looked up."""
-    VECTOR = "vector"
-    """A summand or factor: one tensor with the layer's own name."""
-    FILTERS = "filters"
-    """A convolution without weights, whose kernel follows from the configuration."""
-    PRODUCT = "product"
-    """A product of two values for each pair of frames, without weights."""
-
-
-class Part(StrEnum):
-    """The part of the model that a layer belongs to."""
-
-    FRONT_END = "front_end"
-    PROJECTION = "projection"
-    POSITIONS = "positions"
-    TRANSFORMER = "transformer"
-    HEAD = "head"
-
-
-class AxisKind(StrEnum):
-    """The kind of entries along an axis."""
-
-    HIDDEN = "hidden"
-    """Channels between all blocks."""
-    GROUP = "group"
-    """Hidden channels that one group of a positional convolution reads; they change with ``HIDDEN``."""
-    HEADS = "heads"
-    UNITS = "ffn"
-    CHANNELS = "conv"
-    """Channels of one convolution of the front end."""
-
-
-@dataclass(frozen=True)
-class Axis:
-    """Indices of which a smaller model has fewer, the same ones in all layers that have the axis."""
-
-    name: str
-    """Name: ``hidden``, or with the layer's number ``heads3``, ``ffn3``, ``conv3``."""
-    kind: AxisKind
-    size: int
-    width: int = 1
-    """Rows or columns of a weight for each index, such as those of a head."""
-
-
-@dataclass(frozen=True)
-class Frames:
-    """The outputs of a layer in time."""
-
-    stride: int = 1
-    """Samples between the beginnings of two frames."""
-    receptive_field: int = 1
-    """Samples that a frame depends on."""
-
-    @property
-    def per_second(self) -> float:
-        return SAMPLE_RATE / self.stride
-
-    def count(self, samples: int) -> int:
-        """Return the number of frames of a recording, given its samples."""
-        return max((samples - self.receptive_field) // self.stride + 1, 0)
-
-    def after(self, kernel: int, stride: int) -> Frames:
-        """Return the frames of a convolution over these frames."""
-        return Frames(self.stride * stride, self.receptive_field + (kernel - 1) * self.stride)
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A layer with its kind, its weight and the number of its uses."""
-
-    name: str
-    kind: Kind
-    part: Part
-    dimensions: tuple[Axis | int, ...]
-    """Dimensions of the weight, outputs first: axes, or sizes that no smaller model changes."""
-    frames: Frames
-    uses: int = 1
-    """Uses in a pass on each frame: a layer of a shared block counts once for each layer that uses it."""
-    bias: bool = True
-    groups: int = 1
-    """Groups of a convolution, each of which reads its own share of the input's channels."""
-    packable: bool = False
-    """Whether the weight may have fewer than 8 bits, as linear layers of blocks do."""
-    factors: tuple[str, ...] = ()
-    """Factors of a product that may be rounded to 8 bits, by the names that quantization gives them."""
-    begins: str = "random"
-    """Initial values of training from scratch: ``random``, ``zeros`` or ``ones``."""
-    optional: bool = False
-    """Whether only training reads it, so that a model may lack it."""
-
-    @property
-    def shape(self) -> Shape:
-        """Return the shape of the weight."""
-        return tuple(d if isinstance(d, int) else d.size * d.width for d in self.dimensions)
-
-    @property
-    def axes(self) -> tuple[Axis | None, ...]:
-        """Return the axis of each dimension of the weight; None for sizes that no smaller model changes."""
-        return tuple(None if isinstance(d, int) else d for d in self.dimensions)
-
-    @property
-    def multiplies(self) -> bool:
-        """Return True if the weight is a matrix that multiplies inputs, and can be quantized."""
-        return self.kind in (Kind.CONVOLUTION, Kind.LINEAR)
-
-    @property
-    def inputs(self) -> int:
-        """Return the number of channels that a convolution or linear layer reads."""
-        return self.groups * self.shape[1]
-
-    @property
-    def tensors(self) -> dict[str, tuple[Axis | int, ...]]:
-        """Return the weights by their names, with their dimensions."""
-        if self.kind is Kind.VECTOR:
-            return {self.name: self.dimensions}
-        if self.kind in (Kind.FILTERS, Kind.PRODUCT):
-            return {}
-        weight = {f"{self.name}.weight": self.dimensions}
-        return {**weight, f"{self.name}.bias": self.dimensions[:1]} if self.bias else weight
-
-    def macs(self, samples: int) -> int:
-        """Count the multiply-accumulates of a pass over a number of samples, without those of norms."""
-        count = self.frames.count(samples)
-        if self.kind is Kind.PRODUCT:
-            return prod(self.shape) * self.uses * count * count
-        if self.multiplies or self.kind is Kind.FILTERS:
-            return prod(self.shape) * self.uses * count
-        return 0
+from littlefoot.network.layers import Axis, AxisKind, Frames, Kind, Layer, Part, block_name
 
 
 class Inventory:
@@ -199,27 +54,6 @@ def inventory(config: ModelConfig) -> Inventory:
     return Inventory(config)
 
 
-_BLOCK = re.compile(r"encoder\.layers\.(\d+)\.(.*)")
-_CONVOLUTION = re.compile(r"feature_extractor\.conv_layers\.(\d+)\..*")
-
-
-def block_name(number: int) -> str:
-    """Return the name of a Transformer layer, with which the names of its parts begin."""
-    return f"encoder.layers.{number}"
-
-
-def in_block(name: str) -> tuple[int, str] | None:
-    """Return the Transformer layer of a tensor or layer, and its name in it; None if it is in none."""
-    match = _BLOCK.fullmatch(name)
-    return (int(match[1]), match[2]) if match else None
-
-
-def convolution_of(name: str) -> int | None:
-    """Return the convolution of the front end that a tensor or layer belongs to, itself or as its norm."""
-    match = _CONVOLUTION.fullmatch(name)
-    return int(match[1]) if match else None
-
-
 # The functions below list the layers, in the order of the network.
 
 
@@ -231,26 +65,52 @@ def _layers(config: ModelConfig) -> Iterator[Layer]:
     hidden = Axis("hidden", AxisKind.HIDDEN, config.hidden_size)
     frames = Frames()
     channels: Axis | int = 1
-    for number, outputs in enumerate(config.conv_dim):
+    if config.feat_extract_first == "fbank":
+        frames, channels = Frames(config.feature_stride, config.receptive_field), config.conv_dim[-1]
+        yield from _fbank(config)
+    for number, outputs in enumerate(() if config.feat_extract_first == "fbank" else config.conv_dim):
         kernel, stride = config.conv_kernel[number], config.conv_stride[number]
         frames = frames.after(kernel, stride)
         if number == 0 and config.feat_extract_first == "log_mel":
             yield from _log_mel(frames, outputs, kernel)
             channels = outputs
         else:
-            made = Axis(f"conv{number}", AxisKind.CHANNELS, outputs)
+            last = number == len(config.conv_dim) - 1
+            made: Axis | int = Axis(f"conv{number}", AxisKind.CHANNELS, outputs)
+            if last and not config.projects:  # then they are the blocks' channels
+                made = outputs
             yield from _convolution(config, number, (made, channels, kernel), frames)
             channels = made
     part = Part.PROJECTION
     if config.feat_proj_layer_norm:
         yield _norm("feature_projection.layer_norm", part, channels, frames)
-    yield Layer("feature_projection.projection", Kind.LINEAR, part, (hidden, channels), frames)
+    if config.projects:
+        yield Layer("feature_projection.projection", Kind.LINEAR, part, (hidden, channels), frames)
     yield Layer("masked_spec_embed", Kind.VECTOR, part, (hidden,), frames, optional=True)
-    yield from _positions(config, hidden, frames)
-    yield _norm("encoder.layer_norm", Part.TRANSFORMER, hidden, frames)
+    features = frames
+    if config.family.squeezed:
+        frames = frames.after(config.squeeze_factor, config.squeeze_factor)
+    if config.family.positional != "none":
+        yield from _positions(config, hidden, frames)
+    if config.family.disentangled:
+        rows, part = 2 * config.position_buckets, Part.TRANSFORMER
+        yield Layer("encoder.rel_embeddings", Kind.TABLE, part, (rows, hidden), frames, bias=False)
+        yield _norm("encoder.rel_embeddings_norm", part, hidden, frames)
+    if config.family.encoder_norm:
+        yield _norm("encoder.layer_norm", Part.TRANSFORMER, hidden, frames)
     for number in range(config.num_hidden_layers):
         yield from _block(config, number, hidden, frames)
-    yield Layer("lm_head", Kind.LINEAR, Part.HEAD, (config.vocab_size, hidden), frames)
+    if config.family.squeezed:
+        for number in range(config.squeeze_factor):
+            yield Layer(f"encoder.upsample.{number}", Kind.LINEAR, Part.TRANSFORMER, (hidden, hidden), frames)
+        frames = features
+    ends: Axis | int = hidden
+    if config.add_adapter:
+        ends = hidden if config.adapter_channels == hidden.size else config.adapter_channels
+        yield from _adapters(config, hidden, ends, frames)
+        stride = config.adapter_stride**config.num_adapter_layers
+        frames = Frames(frames.stride * stride, frames.receptive_field)
+    yield Layer("lm_head", Kind.LINEAR, Part.HEAD, (config.vocab_size, ends), frames)
 
 
 def _norm(name: str, part: Part, channels: Axis | int, frames: Frames) -> Layer:
@@ -264,6 +124,18 @@ def _log_mel(frames: Frames, bands: int, window: int) -> Iterator[Layer]:
     waves = 2 * ((window - 1) // 2)
     yield Layer("feature_extractor.log_mel.sinusoids", Kind.FILTERS, Part.FRONT_END, (waves, window), frames)
     yield Layer("feature_extractor.log_mel.bands", Kind.FILTERS, Part.FRONT_END, (bands, waves), frames)
+
+
+def _fbank(config: ModelConfig) -> Iterator[Layer]:
+    """List Kaldi's spectrogram: waves, bands of their powers, and two frames beside each other."""
+    part, frames = Part.FRONT_END, Frames().after(mel.KALDI_WINDOW, config.conv_stride[0])
+    bands, outputs = config.conv_dim
+    waves = len(mel.kaldi_waves())
+    name = "feature_extractor.fbank"
+    yield Layer(f"{name}.waves", Kind.FILTERS, part, (waves, mel.KALDI_WINDOW), frames)
+    yield Layer(f"{name}.bands", Kind.FILTERS, part, (bands, waves), frames)
+    kernel, stride = config.conv_kernel[1], config.conv_stride[1]
+    yield Layer(f"{name}.beside", Kind.FILTERS, part, (outputs, bands, kernel), frames.after(kernel, stride))
 
 
 def _convolution(
@@ -286,9 +158,38 @@ def _positions(config: ModelConfig, hidden: Axis, frames: Frames) -> Iterator[La
         kernel = config.conv_pos_kernel_size
     else:
         names, kernel = [f"{name}.conv"], config.num_conv_pos_embeddings
+    if config.conv_pos_batch_norm:
+        yield _norm(f"{name}.batch_norm", Part.POSITIONS, hidden, frames)
     for layer in names:
         dimensions = (hidden, group, kernel)
         yield Layer(layer, Kind.CONVOLUTION, Part.POSITIONS, dimensions, frames, groups=groups)
+
+
+def _adapters(config: ModelConfig, hidden: Axis, channels: Axis | int, frames: Frames) -> Iterator[Layer]:
+    """List the convolutions with strides behind the blocks, and the projection to their channels."""
+    part, width = Part.ADAPTER, config.adapter_channels
+    if channels is not hidden:
+        yield Layer("adapter.proj", Kind.LINEAR, part, (width, hidden), frames)
+        yield _norm("adapter.proj_layer_norm", part, width, frames)
+    for number in range(config.num_adapter_layers):
+        if config.family.adapters == "attention":
+            yield _norm(f"adapter.layers.{number}.residual_layer_norm", part, width, frames)
+            yield _norm(f"adapter.layers.{number}.self_attn_layer_norm", part, width, frames)
+        frames = Frames(frames.stride * config.adapter_stride, frames.receptive_field)
+        dimensions = (2 * width, width, config.adapter_kernel_size)
+        if config.family.adapters == "convolution":
+            yield Layer(f"adapter.layers.{number}.conv", Kind.CONVOLUTION, part, dimensions, frames)
+            continue
+        name = f"adapter.layers.{number}"
+        for layer in ("residual_conv", "self_attn_conv"):
+            yield Layer(f"{name}.{layer}", Kind.CONVOLUTION, part, dimensions, frames)
+        for side in ("q", "k", "v", "out"):
+            yield Layer(f"{name}.attention.{side}_proj", Kind.LINEAR, part, (width, width), frames)
+        yield Layer(f"{name}.attention.products", Kind.PRODUCT, part, (width,), frames, 2)
+        yield _norm(f"{name}.ffn_layer_norm", part, width, frames)
+        units = Axis(f"adapter{number}", AxisKind.ADAPTER_UNITS, config.intermediate_size)
+        yield Layer(f"{name}.feed_forward.intermediate_dense", Kind.LINEAR, part, (units, width), frames)
+        yield Layer(f"{name}.feed_forward.output_dense", Kind.LINEAR, part, (width, units), frames)
 
 
 def _block(config: ModelConfig, number: int, hidden: Axis, frames: Frames) -> Iterator[Layer]:
@@ -299,7 +200,7 @@ def _block(config: ModelConfig, number: int, hidden: Axis, frames: Frames) -> It
     """
     name, part = block_name(number), Part.TRANSFORMER
     if config.layer_norms:
-        yield from _block_norms(name, hidden, frames)
+        yield from _block_norms(config, name, hidden, frames)
     if config.layer_depth_embedding:
         yield Layer(f"{name}.depth_embedding", Kind.VECTOR, part, (hidden,), frames, begins="zeros")
     if config.layer_delta_rank:
@@ -315,8 +216,11 @@ def _block(config: ModelConfig, number: int, hidden: Axis, frames: Frames) -> It
         heads = config.hidden_size
     units = Axis(f"ffn{number}", AxisKind.UNITS, config.feed_forward_units(number))
 
-    def linear(layer: str, outputs: Axis | int, inputs: Axis | int, uses: int = len(users)) -> Layer:
-        return Layer(f"{name}.{layer}", Kind.LINEAR, part, (outputs, inputs), frames, uses, packable=True)
+    def linear(
+        layer: str, outputs: Axis | int, inputs: Axis | int, uses: int = len(users), bias: bool = True
+    ) -> Layer:
+        dimensions = (outputs, inputs)
+        return Layer(f"{name}.{layer}", Kind.LINEAR, part, dimensions, frames, uses, bias, packable=True)
 
     if maps:
         yield linear("attention.q_proj", heads, hidden, maps)
@@ -329,8 +233,24 @@ def _block(config: ModelConfig, number: int, hidden: Axis, frames: Frames) -> It
     yield linear("attention.out_proj", hidden, heads)
     if config.family.relative_positions:
         yield from _relative_positions(config, number, maps, frames)
+    if maps and config.position_embeddings_type == "relative_key":
+        rows = config.left_max_position_embeddings + config.right_max_position_embeddings + 1
+        table = f"{name}.attention.distance_embedding.weight"  # of its block: not of all, as a table
+        yield Layer(table, Kind.VECTOR, part, (rows, config.head_dim), frames)
+        yield Layer(f"{name}.attention.distances", Kind.PRODUCT, part, (heads,), frames, 2 * maps)
+    if maps and config.position_embeddings_type == "relative":
+        yield from _distances(config, name, heads, maps, frames)
+    if maps and config.family.disentangled:
+        yield Layer(f"{name}.attention.distances", Kind.PRODUCT, part, (heads,), frames, 4 * maps)
     if not config.layer_norms:
-        yield from _block_norms(name, hidden, frames)
+        yield from _block_norms(config, name, hidden, frames)
+    if config.family.block == "conformer":
+        yield linear("first_feed_forward.intermediate_dense", units, hidden)
+        yield linear("first_feed_forward.output_dense", hidden, units)
+        yield linear("conv_module.pointwise_conv1.value", hidden, hidden, bias=False)
+        yield linear("conv_module.pointwise_conv1.gate", hidden, hidden, bias=False)
+        yield _depthwise(config, name, hidden, frames, len(users))
+        yield linear("conv_module.pointwise_conv2", hidden, hidden, bias=False)
     yield linear("feed_forward.intermediate_dense", units, hidden)
     yield linear("feed_forward.output_dense", hidden, units)
     if (width := config.adapter_attn_dim) is not None:
@@ -339,10 +259,35 @@ def _block(config: ModelConfig, number: int, hidden: Axis, frames: Frames) -> It
             yield Layer(f"{name}.adapter_layer.{layer}", Kind.LINEAR, part, dimensions, frames, len(users))
 
 
-def _block_norms(name: str, hidden: Axis, frames: Frames) -> Iterator[Layer]:
+def _block_norms(config: ModelConfig, name: str, hidden: Axis, frames: Frames) -> Iterator[Layer]:
     """List a block's norms, before or after (``do_stable_layer_norm``) attention and feed-forward layers."""
-    yield _norm(f"{name}.layer_norm", Part.TRANSFORMER, hidden, frames)
-    yield _norm(f"{name}.final_layer_norm", Part.TRANSFORMER, hidden, frames)
+    names = ["layer_norm", "final_layer_norm"]
+    if config.family.block == "conformer":
+        names += ["first_feed_forward_norm", "feed_forward_norm", "conv_module.layer_norm"]
+    if config.family.block == "conformer" and config.family.convolution_norm == "layer":
+        names.append("conv_module.depthwise_layer_norm")
+    for norm in names:
+        yield _norm(f"{name}.{norm}", Part.TRANSFORMER, hidden, frames)
+
+
+def _depthwise(config: ModelConfig, name: str, hidden: Axis, frames: Frames, uses: int) -> Layer:
+    """List the convolution of a Conformer's block, of each channel by itself; a batch norm is its bias."""
+    layer, kernel = f"{name}.conv_module.depthwise_conv", config.conv_depthwise_kernel_size
+    dimensions, groups = (hidden, 1, kernel), hidden.size
+    bias = config.family.convolution_norm == "batch"
+    return Layer(layer, Kind.CONVOLUTION, Part.TRANSFORMER, dimensions, frames, uses, bias, groups)
+
+
+def _distances(
+    config: ModelConfig, name: str, heads: Axis | int, maps: int, frames: Frames
+) -> Iterator[Layer]:
+    """List what attention needs to compare queries with sinusoids of the distance (Dai et al. 2019)."""
+    part, attention = Part.TRANSFORMER, f"{name}.attention"
+    dimensions = (heads, config.hidden_size)
+    yield Layer(f"{attention}.linear_pos", Kind.LINEAR, part, dimensions, frames, 2 * maps, bias=False)
+    for bias in ("pos_bias_u", "pos_bias_v"):
+        yield Layer(f"{attention}.{bias}", Kind.VECTOR, part, (heads,), frames)
+    yield Layer(f"{attention}.distances", Kind.PRODUCT, part, (heads,), frames, 2 * maps)
 
 
 def _deltas(config: ModelConfig, number: int, frames: Frames) -> Iterator[Layer]:
@@ -356,6 +301,11 @@ def _deltas(config: ModelConfig, number: int, frames: Frames) -> Iterator[Layer]
         "feed_forward.intermediate_dense": (units, width),
         "feed_forward.output_dense": (width, units),
     }
+    if config.family.block == "conformer":
+        matrices["first_feed_forward.intermediate_dense"] = (units, width)
+        matrices["first_feed_forward.output_dense"] = (width, units)
+        for layer in ("pointwise_conv1.value", "pointwise_conv1.gate", "pointwise_conv2"):
+            matrices[f"conv_module.{layer}"] = (width, width)
     for matrix, (outputs, inputs) in matrices.items():
         name, part = f"{block_name(number)}.delta.{matrix}", Part.TRANSFORMER
         yield Layer(f"{name}.down", Kind.LINEAR, part, (rank, inputs), frames, bias=False)

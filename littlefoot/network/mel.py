@@ -61,6 +61,56 @@ def bands(count: int, window: int, sample_rate: int) -> npt.NDArray[np.float32]:
     return np.concatenate([weights, weights], axis=1)[:, :, None].astype(np.float32)
 
 
+KALDI_WINDOW, KALDI_FOURIER = 400, 512
+"""Samples of the windows of ``kaldi_waves``, and of the Fourier transform that they are padded to."""
+KALDI_FLOOR = float(np.finfo(np.float32).eps)
+
+
+@cache
+def kaldi_waves() -> npt.NDArray[np.float32]:
+    """Return cosines, then sines, that compute Kaldi's spectrum of a waveform in -1 ... 1: (2 N, 1, 400).
+
+    Kaldi (Povey et al. 2011) reads 16-bit numbers, subtracts the mean of each window, emphasises high
+    frequencies by x[t] - 0.97 x[t - 1], and multiplies by a Hann window to the power 0.85. All of this is
+    linear in the samples. The N frequencies lie between zero and half of the sample rate.
+    """
+    time = np.arange(KALDI_WINDOW)
+    phase = 2 * np.pi * np.outer(np.arange(1, KALDI_FOURIER // 2), time) / KALDI_FOURIER  # (N, 400)
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * time / (KALDI_WINDOW - 1))
+    filters = np.concatenate([np.cos(phase), np.sin(phase)]) * hann**0.85
+    emphasised = filters.copy()
+    emphasised[:, :-1] -= 0.97 * filters[:, 1:]
+    emphasised[:, 0] -= 0.97 * filters[:, 0]  # the first sample has itself before it
+    emphasised -= emphasised.mean(axis=1, keepdims=True)
+    return (emphasised[:, None] * 2.0**15).astype(np.float32)
+
+
+@cache
+def kaldi_bands(count: int, sample_rate: int) -> npt.NDArray[np.float32]:
+    """Return Kaldi's bands over squared ``kaldi_waves``: (count, 2 N, 1).
+
+    They are triangles over its mel scale, from 20 Hz to half of the sample rate.
+    """
+    frequencies = np.arange(1, KALDI_FOURIER // 2) * sample_rate / KALDI_FOURIER
+    places = 1127 * np.log(1 + frequencies / 700)  # (N,)
+    first, last = (1127 * np.log(1 + hertz / 700) for hertz in (20.0, sample_rate / 2))
+    corners = np.linspace(first, last, count + 2)[:, None]
+    low, middle, high = corners[:-2], corners[1:-1], corners[2:]
+    weights = np.maximum(np.minimum((places - low) / (middle - low), (high - places) / (high - middle)), 0)
+    return np.concatenate([weights, weights], axis=1)[:, :, None].astype(np.float32)
+
+
+@cache
+def beside(count: int, frames: int) -> npt.NDArray[np.float32]:
+    """Return the kernel that puts frames of ``count`` channels beside each other: (frames * count, count,
+    frames).
+    """
+    kernel = np.zeros((frames, count, count, frames), np.float32)
+    for frame in range(frames):
+        kernel[frame, :, :, frame] = np.eye(count)
+    return kernel.reshape(frames * count, count, frames)
+
+
 @cache
 def triangles(count: int, window: int, sample_rate: int) -> npt.NDArray[np.float32]:
     """Return Whisper's bands over the powers of all frequencies from zero: (count, window // 2 + 1).

@@ -1,7 +1,7 @@
 """The section ``littlefoot`` of a ``config.json``: the origin of a model, its making, and its figures.
 
-Keys that a section does not know are kept, and a section is written as it was read: fields that nobody set
-are left out.
+Unknown keys of a section are kept, and a section is written as it was read: fields that were not set are
+left out.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ class Teacher(Section):
     name: str = ""
     parameters: int = 0
     sha256: str = ""
-    """Fingerprint of all that decides about its output (``artifact.fingerprint``)."""
+    """Fingerprint of everything that influences the output (``artifact.fingerprint``)."""
     origin: Origin | None = None
 
 
 class Quantization(Section):
-    """How the weights were rounded."""
+    """Rounding of the weights."""
 
     bits: int | float | None = None
     """Bits of the Transformer's linear layers; their mean where they differ."""
@@ -59,13 +59,13 @@ class Quantization(Section):
 
 
 class Streaming(Section):
-    """How a streaming model was trained."""
+    """Training of a streaming model."""
 
     trained_chunk_frames: list[int] = []
 
 
 class SetSize(Section):
-    """How much of a set was trained on."""
+    """Amount of a set's training speech."""
 
     utterances: int
     seconds: float

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from littlefoot.network.config import ModelConfig
-from littlefoot.network.inventory import Shape, inventory
+from littlefoot.network.inventory import inventory
+from littlefoot.network.layers import Shape
 
 
 def expected_weights(config: ModelConfig) -> dict[str, Shape]:

@@ -1,1 +1,1 @@
-"""Say what is needed, get the best model that fits: ``littlefoot shrink --target``."""
+"""Find the best model that meets a target: ``littlefoot shrink --target``."""

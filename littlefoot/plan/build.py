@@ -1,6 +1,6 @@
-"""What candidates would be like: built without training, and measured.
+"""Build candidates without training them, and measure their sizes and speeds.
 
-Neither bytes nor seconds depend on what a model knows.
+Neither bytes nor seconds depend on the values of trained weights.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from littlefoot.runtime.registry import create, create_stream
 CLIP_SECONDS = 10.0
 ROUNDS = 5
 SAMPLE_ROWS = 4
-"""Recordings that a model is built with: for the ranges of its layers, which do not matter."""
+"""Recordings for the calibration of a built model. Its ranges do not matter, because it is not trained."""
 
 
 class Builder:
-    """Builds candidates of one model, and remembers shapes that several of them have."""
+    """Builds candidates of one model, and keeps the shapes that several of them share."""
 
     def __init__(self, model: Artifact, corpus: Corpus | None) -> None:
         self.model = model
@@ -41,20 +41,20 @@ class Builder:
         self._shapes: dict[str, Artifact] = {}
 
     def shape(self, candidate: Candidate) -> Artifact:
-        """The candidate before its precision is lowered."""
+        """Build the candidate before its precision is lowered."""
         key = repr(candidate.shaping)
         if key not in self._shapes:
             self._shapes[key] = self._untrained(self.model, candidate.shaping)
         return self._shapes[key]
 
     def build(self, candidate: Candidate) -> Artifact:
-        """An artifact of the candidate's size and speed, that knows nothing."""
+        """Build an untrained artifact with the candidate's size and speed."""
         shape = self.shape(candidate)
         last = tuple(step for step in candidate.steps if step[0] in ROUNDING)
         return self._untrained(shape, last)
 
     def in_8_bits(self, candidate: Candidate) -> Artifact:
-        """The candidate's shape in 8 bits, nearly as fast as with fewer."""
+        """Build the candidate's shape in 8 bits, which is nearly as fast as fewer bits."""
         return self._untrained(self.shape(candidate), PRECISIONS["int8"])
 
     def _untrained(self, model: Artifact, steps: Sequence[MethodCall]) -> Artifact:
@@ -68,40 +68,42 @@ class Builder:
 def _sample(corpus: Corpus) -> Corpus:
     rows = corpus.of_split("train")
     if not len(rows):
-        raise ConfigError("the manifests have no rows of the split 'train': name speech to learn from")
+        raise ConfigError("the manifests have no rows of the split 'train': add training speech to --data")
     return rows[:SAMPLE_ROWS]
 
 
 class Stopwatch:
-    """Times models in turns with one of them, so that what else the machine does slows both.
+    """Times each model in alternation with a reference model, so that other load slows both of them.
 
-    Speeds are relative to that one's, times the median of what that one had whenever it was timed.
+    A speed is the ratio to the reference model's speed in the same rounds, multiplied by the median of all
+    speeds of the reference model.
     """
 
     def __init__(self, model: Artifact, threads: int, live: bool) -> None:
         """
         Args:
-            threads: of the processor.
-            live: streaming models are fed as speech comes; else all get recordings of CLIP_SECONDS.
+            threads: number of processor threads.
+            live: True feeds streaming models chunk by chunk; otherwise all models get whole recordings of
+                CLIP_SECONDS.
         """
         self.threads, self._live = threads, live
         self._run = _runner(model, threads, live)
         self._own: list[float] = []
 
     def speed(self, artifact: Artifact) -> float:
-        """Times real time of a model."""
+        """Measure the speed of a model, in times real time."""
         own, others = _taking_turns([self._run, _runner(artifact, self.threads, self._live)])
         self._own.append(own)
         return others / own * statistics.median(self._own)
 
 
 def speeds(artifacts: Sequence[Artifact], threads: int, live: bool) -> list[float]:
-    """Times real time of each model, as they are now; arguments as those of ``Stopwatch``."""
+    """Measure the speed of each model, in times real time. The arguments are those of ``Stopwatch``."""
     return _taking_turns([_runner(artifact, threads, live) for artifact in artifacts])
 
 
 def _taking_turns(runs: Sequence[Callable[[], object]]) -> list[float]:
-    """Times real time: medians over rounds."""
+    """Return the median speed of each run over the rounds, in times real time."""
     times: list[list[float]] = [[] for _ in runs]
     for turn in range(ROUNDS + 1):
         for run_, taken in zip(runs, times, strict=True):
@@ -113,7 +115,7 @@ def _taking_turns(runs: Sequence[Callable[[], object]]) -> list[float]:
 
 
 def silent_engine(artifact: Artifact, threads: int | None) -> Engine:
-    """For a model that is one of many: its compiled form is not kept, and nothing is said of kernels."""
+    """Create an engine for one of many models: without the cache, and without a hint about kernels."""
     return create(artifact, threads=threads, cached=False, kernels=None if native.available() else "off")
 
 

@@ -1,8 +1,8 @@
 """Chains of methods that may make a model small or fast enough.
 
-A candidate is a shape (fewer layers, pruned, shared), perhaps made to stream, in a precision. The numbers of
-its settings are those that did best where we compared them (RESULTS.md); which chain is best for a model, and
-how far to go, the search finds out.
+A candidate is a shape (fewer layers, pruned, shared), possibly streaming, in a precision. Its settings have
+the values that gave the best results in our comparisons (RESULTS.md). The search determines which chain is
+best for a model, and how small the model should become.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from littlefoot.plan.sizes import ROUNDING, MethodCall, header_bytes, mixed_mega
 
 TRAINED = ("distill", "prune", "share", "stream", "lowbit")
 WEIGHTS = {"prune": 1.0, "distill": 2.0, "share": 2.0, "stream": 2.0, "lowbit": 1.0}
-"""How the steps of training are divided among the methods of a chain."""
+"""Weights by which the training steps are divided among the methods of a chain."""
 LOOK_AHEAD = 3 / 8
-"""Share of its latency that a streaming model's positional convolution looks ahead (RESULTS.md, section
-Live), as far as it did before."""
+"""Share of a streaming model's latency that its positional convolution looks ahead (RESULTS.md, section
+Live), at most as far as in the original model."""
 DEPTHS = (0.75, 0.5, 1 / 3, 0.25)
 SPARSITIES = tuple(percent / 100 for percent in range(10, 90, 5))
 PRECISIONS: dict[str, tuple[MethodCall, ...]] = {
     "": (),
-    "int8": (("quantize", {"max_disagreement": 1.0}),),  # the judge sees what it costs
+    "int8": (("quantize", {"max_disagreement": 1.0}),),  # the judge measures the errors
     "4 bits": (("quantize", {"bits": 4, "max_disagreement": 1.0}),),
-    # The positional convolution would be a sixth of what is left.
+    # With 8 bits, the positional convolution would take a sixth of the file.
     "3 bits": (("lowbit", {"bits": 3, "positions": 4}),),
     "2 bits": (("lowbit", {"bits": 2, "positions": 4}),),
     "1 bit": (("lowbit", {"bits": 1, "positions": 4}),),
@@ -41,13 +41,13 @@ POST_TRAINING: dict[str, tuple[MethodCall, ...]] = {
     f"{bits} bits without training": (("quantize", {"bits": bits, "max_disagreement": 1.0}),)
     for bits in (3, 2)
 }
-"""For the model's own shape, which needs no training then. 8 and 4 bits are rounded in this way anyhow."""
+"""Precisions that need no training, for the model's own shape. 8 and 4 bits never need training."""
 MIXED_BITS = (6.0, 3.5, 2.5)
-"""Means of the bits that layers choose for themselves, where no size is asked for."""
+"""Mean bits per weight of models with mixed bits, if the target has no size."""
 HEADER_MARGIN = 1.1
 """Bytes of the file's header that are reserved, as a multiple of its estimate."""
 SHARED_INT8: tuple[MethodCall, ...] = (("lowbit", {"bits": 8}),)
-"""One range must serve a shared layer at all its depths: that needs training."""
+"""Training for a shared layer: one range must fit its inputs at all depths."""
 
 
 @dataclass(frozen=True)
@@ -55,29 +55,29 @@ class Candidate:
     """A chain of methods."""
 
     shape: str
-    """Such as ``4 of 8 layers``; empty: the model's own."""
+    """Description of the shape, such as ``4 of 8 layers``; empty for the model's own."""
     precision: str
-    """A key of PRECISIONS."""
+    """Key of PRECISIONS or POST_TRAINING, or a description of mixed bits; empty for float32."""
     steps: tuple[MethodCall, ...]
 
     @property
     def name(self) -> str:
-        """For people."""
+        """Return the name that messages and tables show."""
         return f"{self.shape or 'all of it'}, {self.precision or 'float32'}"
 
     @property
     def shaping(self) -> tuple[MethodCall, ...]:
-        """The steps before its precision is lowered."""
+        """Return the steps before the precision is lowered."""
         return tuple(step for step in self.steps if step[0] not in ROUNDING)
 
     @property
     def family(self) -> tuple[str, str]:
-        """Candidates that differ only in how far they go have the same."""
+        """Return a key that is the same for candidates that differ only in the amounts of their settings."""
         return "+".join(method for method, _ in self.steps), self.precision
 
     @property
     def trained(self) -> bool:
-        """Whether it needs speech to learn from."""
+        """Return True if the candidate needs training."""
         return any(method in TRAINED for method, _ in self.steps)
 
 
@@ -88,22 +88,23 @@ def candidates(
     by_bytes: bool = False,
     size: float | None = None,
 ) -> list[Candidate]:
-    """All chains for a model's geometry.
+    """List all chains for a model's geometry.
 
     Args:
-        latency_ms: at most, where the result must stream.
-        training: whether there is speech to learn from; without, only what is done after training.
-        by_bytes: prune a share of the bytes, so that sizes are known before training decides what goes;
-            otherwise of the operations, which is what time follows.
-        size: the bytes of the file that are asked for, which a model of mixed bits is to fill.
+        latency_ms: largest algorithmic latency, if the result must stream.
+        training: whether training is possible; otherwise only post-training methods are listed.
+        by_bytes: prune a share of the bytes, so that sizes are known before training selects the parts;
+            otherwise a share of the operations, to which computing time is proportional.
+        size: bytes of the file in the target, which a model of mixed bits should fill.
 
     Raises:
-        ConfigError: a latency that the model's frames do not allow, or streaming without training.
+        ConfigError: the model's frames do not allow the latency, or the result must stream and training is
+            not possible.
     """
     if latency_ms is None:
         live: tuple[MethodCall, ...] = ()
     elif not training:
-        raise ConfigError("a model becomes a streaming one by training only: name speech with --data")
+        raise ConfigError("a streaming model needs training: name training speech with --data")
     else:
         chunk, ahead = frames_of(config, latency_ms)
         live = (("stream", {"chunk_frames": chunk, "right_context_frames": ahead, "teacher": "first"}),)
@@ -122,12 +123,12 @@ def candidates(
 
 
 def _mixed(config: ModelConfig, size: float | None) -> dict[str, tuple[MethodCall, ...]]:
-    """Roundings in which each layer has the bits that suit it, for the size or for several means of bits."""
+    """Return steps that choose the bits of each layer, for the size or for several mean bit widths."""
     if size is not None:
         budgets = {"mixed bits": (size - HEADER_MARGIN * header_bytes(config, 8)) / 1e6}
     else:
         budgets = {f"mixed bits, {bits:g} on average": mixed_megabytes(config, bits) for bits in MIXED_BITS}
-    most = mixed_megabytes(config, max(MIXED_BITS) + 1)  # with more of them 8 bits for all are simpler
+    most = mixed_megabytes(config, max(MIXED_BITS) + 1)  # a larger budget suffices for 8 bits everywhere
     return {
         name: (("quantize", {"budget_mb": round(budget, 6)}),)
         for name, budget in budgets.items()
@@ -136,7 +137,7 @@ def _mixed(config: ModelConfig, size: float | None) -> dict[str, tuple[MethodCal
 
 
 def _by_bytes(step: MethodCall, last: tuple[MethodCall, ...]) -> MethodCall:
-    """A step of pruning that counts the bytes of what will be stored."""
+    """Make a pruning step count the bytes that will be stored; return other steps unchanged."""
     method, values = step
     if method != "prune":
         return step
@@ -150,7 +151,7 @@ def _shapes(config: ModelConfig) -> Iterator[tuple[str, tuple[MethodCall, ...]]]
     depth = config.num_hidden_layers
     for layers in sorted({math.ceil(depth * share) for share in DEPTHS} - {depth}, reverse=True):
         spread = "spread" if 2 * layers > depth else "every_k"
-        # The front end stays the model's: after a short training the student then makes fewer errors.
+        # With a frozen front end, the student makes fewer errors after a short training.
         distill: MethodCall = (
             "distill",
             {
@@ -181,9 +182,9 @@ def _shapes(config: ModelConfig) -> Iterator[tuple[str, tuple[MethodCall, ...]]]
 
 
 def frames_of(config: ModelConfig, latency_ms: float) -> tuple[int, int]:
-    """The longest chunk, and frames ahead of it, with which a streaming model waits no longer than this.
+    """Compute the frames of the longest chunk and its right context that a latency allows.
 
-    Raises ConfigError where even chunks of one frame do, and for a model that cannot stream.
+    Raises ConfigError if even chunks of one frame have a larger latency, or if the model cannot stream.
     """
     norm = "affine" if config.feat_extract_norm == "group" else config.feat_extract_norm
     streaming = config.replace(chunk_frames=1, left_context_frames=1, feat_extract_norm=norm)
@@ -191,8 +192,8 @@ def frames_of(config: ModelConfig, latency_ms: float) -> tuple[int, int]:
     assert shortest is not None  # it streams
     if latency_ms < shortest:
         raise ConfigError(
-            f"{latency_ms:g} ms: the model's frames are {config.frame_ms:g} ms apart, and the shortest "
-            f"latency that it can have is {math.ceil(shortest)} ms"
+            f"a latency of {latency_ms:g} ms cannot be reached: the model's frames are {config.frame_ms:g} "
+            f"ms apart, and its shortest latency is {math.ceil(shortest)} ms"
         )
     frames = 1 + int((latency_ms - shortest) / config.frame_ms + 1e-9)
     ahead = min(int(LOOK_AHEAD * frames), position_padding(config)[1])
@@ -202,13 +203,13 @@ def frames_of(config: ModelConfig, latency_ms: float) -> tuple[int, int]:
 def written(
     candidate: Candidate, config: ModelConfig, steps: int, train: Mapping[str, Any], final: bool
 ) -> dict[str, Any]:
-    """The recipe of a candidate, for a YAML file.
+    """Build the recipe of a candidate, for a YAML file.
 
     Args:
-        config: of the model that is made smaller.
-        steps: of training, all methods together.
-        train: settings that count for each of them.
-        final: choose among several states of the model; a trial takes the last.
+        config: configuration of the original model.
+        steps: training steps of all methods together.
+        train: training settings of every method.
+        final: True selects the best of several states of the model; a trial takes the last.
     """
     whole = sum(WEIGHTS[method] for method, _ in candidate.steps if method in TRAINED)
     recipe = []
@@ -223,7 +224,7 @@ def written(
 
 
 def _train(method: str, config: ModelConfig, steps: int, final: bool) -> dict[str, Any]:
-    narrow = min(1.0, 256 / config.hidden_size)  # wide models learn at lower rates
+    narrow = min(1.0, 256 / config.hidden_size)  # wide models need lower rates
     settings = {
         "steps": steps,
         "lr": round(narrow * (5e-4 if method == "lowbit" else 1e-3), 6),

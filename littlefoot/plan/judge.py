@@ -1,9 +1,9 @@
-"""Word errors of candidates on speech that they were not trained on, and how far apart they are."""
+"""Count the word errors of candidates on speech that they were not trained on, and compare them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -14,14 +14,14 @@ from littlefoot.audio.manifest import Corpus, Utterance
 from littlefoot.compress.mixed import kl_divergence
 from littlefoot.decode.greedy import greedy
 from littlefoot.errors import ConfigError, LittlefootError
-from littlefoot.evaluate.evaluation import hear
+from littlefoot.evaluate.evaluation import transcribe_all
 from littlefoot.evaluate.metrics import word_errors
 from littlefoot.evaluate.statistics import Compare, clusters_of, paired_statistic
 from littlefoot.plan.build import silent_engine
 from littlefoot.runtime.recognizer import Recognizer
 
 MOST_SECONDS = 30.0
-"""Longer recordings are left out."""
+"""Seconds of the longest recording that a judge uses."""
 
 Counts = npt.NDArray[np.int64]
 
@@ -31,26 +31,26 @@ class Errors:
     """Word errors of one model on a judge's utterances."""
 
     errors: Counts
-    """(N,); those of an unreadable recording are -1."""
+    """(N,) word errors; -1 for a recording that cannot be read."""
     words: Counts
-    """(N,) of the references."""
+    """(N,) words of the references."""
     speakers: Counts
-    """(N,) which utterances are drawn together for intervals (``littlefoot.evaluate.statistics``)."""
+    """(N,) index of the speaker, whose utterances are drawn together (``littlefoot.evaluate.statistics``)."""
 
     @property
     def wer(self) -> float:
-        """All errors over all words."""
+        """Return all errors divided by all words."""
         heard = self.errors >= 0
         return float(self.errors[heard].sum() / max(1, self.words[heard].sum()))
 
     def more_than(self, other: Errors) -> tuple[float, float, float]:
-        """How much more of the words are wrong than with another model: (difference, low, high), 95 %."""
+        """Compute the difference to another model's word error rate: (difference, low, high), 95 %."""
         return self.compared_with(other, lambda wer, reference: wer - reference)
 
     def compared_with(self, other: Errors, compare: Compare) -> tuple[float, float, float]:
-        """A number made of this model's word error rate and another's, with its 95 % interval.
+        """Compute a function of this model's and another's word error rate, with its 95 % interval.
 
-        Both are scored on the same draws of speakers, or of utterances.
+        Both models are scored on the same draws of speakers, or of utterances.
         """
         heard = (self.errors >= 0) & (other.errors >= 0)
         mine, theirs, words, speakers = (
@@ -59,12 +59,12 @@ class Errors:
         return paired_statistic(mine, theirs, words, speakers, compare)
 
 
-def listen(artifact: Artifact, utterances: Sequence[Utterance], threads: int | None = None) -> Errors:
-    """Errors of a model, as ``littlefoot eval`` counts them.
+def count_errors(artifact: Artifact, utterances: Sequence[Utterance], threads: int | None = None) -> Errors:
+    """Count the errors of a model as ``littlefoot eval`` does.
 
-    Raises LittlefootError if it can hear none of the utterances.
+    Raises LittlefootError if none of the utterances can be read.
     """
-    texts, _ = hear(Recognizer(artifact, silent_engine(artifact, threads)), utterances)
+    texts, _ = transcribe_all(Recognizer(artifact, silent_engine(artifact, threads)), utterances)
     counts = np.array(
         [
             (-1, -1) if text is None else word_errors(utterance.text, text)
@@ -77,36 +77,37 @@ def listen(artifact: Artifact, utterances: Sequence[Utterance], threads: int | N
 
 @dataclass(frozen=True)
 class Score:
-    """What a judge makes of a model."""
+    """Measures of a model's errors."""
 
     wer: float
-    """A fraction; of no use for a model that has hardly learned anything."""
-    harm: float
-    """KL divergence of the posteriors from the first model's, in nats per frame: of use from the start."""
+    """Word error rate, a fraction. It does not distinguish models that are hardly trained."""
+    divergence: float = field(metadata={"was": "harm"})
+    """KL divergence of the posteriors from the first model's, in nats per frame. It distinguishes models from
+    the start of training."""
 
 
 class Judge:
     """Compares models with the first one on the same utterances."""
 
     def __init__(self, first: Artifact, utterances: Sequence[Utterance], threads: int) -> None:
-        """Raises ConfigError where no recording that can be read has a transcript to count errors against."""
+        """Raises ConfigError if no readable recording has a transcript."""
         self._threads = threads
         self._clips: list[npt.NDArray[np.float32]] = []
         self._texts: list[str] = []
-        shortest = first.config.receptive_field
+        shortest = first.config.shortest
         for utterance in utterances:
             if not utterance.text.strip():
                 continue
             try:
                 clip = next(reading.blocks(utterance.path, MOST_SECONDS))
             except LittlefootError:
-                continue  # training counts what it cannot read
+                continue  # training reports what it cannot read
             if shortest <= len(clip) < MOST_SECONDS * SAMPLE_RATE:
                 self._clips.append(clip)
                 self._texts.append(utterance.text)
         if not self._clips:
             raise ConfigError(
-                "there are no recordings with transcripts on the dev split: name a manifest that has"
+                "the dev split has no recordings with transcripts: add a manifest that has them to --data"
             )
         self._expected: list[npt.NDArray[np.float32]] = []
         self.first = self.score(first)
@@ -115,7 +116,7 @@ class Judge:
         return len(self._clips)
 
     def score(self, artifact: Artifact) -> Score:
-        """Of a model whose frames are those of the first."""
+        """Score a model whose frames are those of the first model."""
         recognizer = Recognizer(artifact, silent_engine(artifact, self._threads))
         logits = [recognizer.logits(clip) for clip in self._clips]
         self._expected = self._expected or logits
@@ -130,9 +131,9 @@ class Judge:
 
 
 def some(corpus: Corpus, split: str, count: int) -> list[Utterance]:
-    """Utterances of a split for a judge: those of all sets in equal numbers, as far as they go.
+    """Draw utterances of a split for a judge, from all sets in equal numbers if they are large enough.
 
-    Texts by recognisers are no truth to count errors against: they are used where there are no others.
+    Pseudo-labelled utterances are used only if there are no others.
     """
     sets: dict[str, list[Utterance]] = {}
     rows = corpus.of_split(split)

@@ -1,4 +1,4 @@
-"""What a plan is, and what came of it: chosen on the dev split, measured once on the test split."""
+"""Describe plans and their outcomes: models chosen on the dev split, and measured once on the test split."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from littlefoot.artifact import Artifact
 from littlefoot.audio.manifest import Corpus
-from littlefoot.plan.judge import Errors, listen, some
+from littlefoot.plan.judge import Errors, count_errors, some
 from littlefoot.plan.survey import Option
 from littlefoot.plan.target import Figures, Target
 
@@ -16,14 +16,14 @@ TEST_UTTERANCES = 1500
 
 @dataclass(frozen=True)
 class Plan:
-    """A candidate that was tried, and what it should reach."""
+    """A candidate that was tried, and the figures that it should reach."""
 
     option: Option
     predicted: Figures
     misses: tuple[str, ...]
-    """What it is expected to miss."""
+    """Limits that the model is expected to miss, in words."""
     shortfall: float
-    """How far it is expected to miss the target (``Target.shortfall``)."""
+    """Expected distance from the target (``Target.shortfall``)."""
     hours: float
 
 
@@ -34,37 +34,37 @@ class Made:
     plan: Plan
     model: Artifact
     measured: Figures
-    """With the word errors of the dev split."""
+    """Figures of the model, with the word errors of the dev split."""
     first: Figures
-    """The model that it was made of, on the same."""
+    """Figures of the original model, with the same errors."""
     misses: tuple[str, ...]
     shortfall: float
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The model that was chosen, with its errors on speech that nothing was chosen with."""
+    """The chosen model, with its errors on speech that no choice was based on."""
 
     plan: Plan
     model: Artifact
     measured: Figures
     dev_wer: float | None
-    """On the speech that the prediction is for, and that the model was chosen on."""
+    """Word error rate on the dev split, which the prediction and the choice are based on."""
     first: Figures
-    """The model that it was made of, on the same."""
+    """Figures of the original model, with its errors on the same speech."""
     loss: tuple[float, float, float]
-    """How much more of the words are wrong, and the 95 % interval of that."""
+    """Increase of the word error rate, and its 95 % interval."""
     excess: tuple[float, float, float] | None
-    """How far the word errors are above the target's limit, and the 95 % interval of that; below 0 they meet
-    it. None without such a limit."""
+    """Word error rate minus the target's limit, and its 95 % interval. Values below 0 meet the limit. None if
+    the target has no such limit."""
     split: str
-    """Which that speech is: ``test``, or ``dev`` where there is no other."""
+    """Split of the speech: ``test``, or ``dev`` if there is no test split."""
     utterances: int
     misses: tuple[str, ...]
 
     @property
     def verdict(self) -> str | None:
-        """What the interval says of the limit of errors, in words; None where there is no such limit."""
+        """Return in words whether the limit of errors is met; None if there is no such limit."""
         if self.excess is None:
             return None
         more, low, high = (100 * value for value in self.excess)
@@ -90,16 +90,16 @@ def verified(
     cores: int,
     tell: Callable[[str], None],
 ) -> Outcome:
-    """Measure the chosen model and the first one on the test split, or on dev where there is no other."""
+    """Measure the chosen and the original model on the test split, or on dev if there is no test split."""
     if corpus is None:
         none = (0.0, 0.0, 0.0)
         return Outcome(made.plan, made.model, made.measured, None, made.first, none, None, "", 0, made.misses)
     split, utterances = "test", some(corpus, "test", TEST_UTTERANCES)
     if not utterances:
         split, utterances = "dev", some(corpus, "dev", TEST_UTTERANCES)
-        tell("there is no test split: the errors are those of the speech that the plan was chosen on")
-    tell(f"listening to {len(utterances)} {split} utterances")
-    theirs, mine = (listen(model, utterances, cores) for model in (first, made.model))
+        tell("there is no test split: errors are counted on dev, on which the plan was chosen")
+    tell(f"counting errors on {len(utterances)} {split} utterances")
+    theirs, mine = (count_errors(model, utterances, cores) for model in (first, made.model))
     measured, before = replace(made.measured, wer=mine.wer), replace(made.first, wer=theirs.wer)
     return Outcome(
         made.plan,
@@ -116,7 +116,7 @@ def verified(
 
 
 def excess_of(mine: Errors, theirs: Errors, target: Target) -> tuple[float, float, float] | None:
-    """How far a model's word error rate is above what a target allows, with the 95 % interval of that."""
+    """Compute a model's word error rate minus the limit of a target, with its 95 % interval."""
     if not target.limits_errors:
         return None
 

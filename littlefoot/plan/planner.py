@@ -1,12 +1,12 @@
-"""From a target to a model that meets it, with the evidence.
+"""Search for a model that meets a target, and keep the evidence.
 
-Everything that a search finds out stays in a folder, so that it can be interrupted and go on:
+All intermediate results are stored in a folder, so that a search can be interrupted and resumed:
 
-``question.json``      what was asked; another question is refused
-``survey.json``        the candidates that are small, fast and live enough
-``trials/``            short trainings; of each its recipe, log and model
-``judged.json``        what a judge of the dev split made of them
-``plans/``             the trainings of the plans that were carried out, the same
+``question.json``      the target, model, data and settings; a search with others is refused
+``survey.json``        the candidates that meet the limits of size, speed and latency
+``trials/``            short trainings, each with its recipe, log and model
+``judged.json``        the scores of their models on the dev split
+``plans/``             the trainings of the plans that were carried out, each with its recipe, log and model
 """
 
 from __future__ import annotations
@@ -37,34 +37,35 @@ from littlefoot.plan.survey import Option, survey
 from littlefoot.plan.target import Figures, Target
 from littlefoot.plan.trainings import MODEL, RECIPE, Training, run_all
 from littlefoot.system import atomic
+from littlefoot.system import settings as settings_file
 
 DEV_UTTERANCES = 240
 ENOUGH_SECONDS = 600.0
-"""Of training speech; with less only what needs no training is considered."""
+"""Seconds of training speech below which only candidates without training are considered."""
 TRIALS, CARRIED_OUT = "trials", "plans"
-"""Folders."""
+"""Folders of the trainings."""
 PLANS = 3
-"""That are proposed, and tried if those before miss the target."""
+"""Number of plans that are proposed, and carried out until one meets the target."""
 CHECKPOINTS = 3
-"""That training has on the disk at once, with the one that is being written."""
+"""Checkpoints of a training on disk at once, including the one that is being written."""
 BYTES_PER_PARAMETER = 16
-"""Of a checkpoint: weights, their average and two moments in 32 bits."""
+"""Bytes of a checkpoint per parameter: the weight, its average and two moments in 32 bits."""
 
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """How a search goes about it."""
+    """Settings of a search."""
 
     steps: int = 4000
-    """Of training that a plan has, all methods together."""
+    """Training steps of a plan, all methods together."""
     train: dict[str, Any] = field(default_factory=dict)
     """Settings of every training (``littlefoot.training.train_config``)."""
     threads: int = 1
-    """That speed is measured with."""
+    """Processor threads for measuring speed."""
     processes: int = 1
-    """That train at once: as many trials side by side, or one plan in so many processes."""
+    """Processes that train at once: each runs a trial, or all train one plan together."""
     cores: int = 1
-    """Processor threads that all of them together may use."""
+    """Processor threads that all processes together may use."""
     ray: str | None = None
     """Address of a Ray cluster for the trials."""
 
@@ -88,12 +89,12 @@ class Planner:
     ) -> None:
         """
         Args:
-            name: by which ``littlefoot shrink`` finds the model.
-            corpus: of ``data``: what is learned from, chosen with and verified on.
-            folder: for everything that is found out.
+            name: name by which ``littlefoot shrink`` finds the model.
+            corpus: speech of ``data`` for training (train), choices (dev) and the final measurement (test).
+            folder: folder of all intermediate results.
 
         Raises:
-            ConfigError: there is no speech to judge by, or too little room on the disk; the folder is of
+            ConfigError: there is no speech to count errors on, the disk is too full, or the folder contains
                 another search.
         """
         self.model, self.name, self.target, self.corpus, self.data = model, name, target, corpus, tuple(data)
@@ -102,7 +103,8 @@ class Planner:
             raise ConfigError(f"{name} is quantized already: start with the full-precision model")
         if corpus is None and target.limits_errors:
             raise ConfigError(
-                f"target '{target.text}': to count errors takes speech with transcripts: name it with --data"
+                f"target '{target.text}' limits word errors, which are counted on speech with transcripts: "
+                "name it with --data"
             )
         self.training = corpus is not None and self._enough(corpus)
         self._dev = (
@@ -120,11 +122,11 @@ class Planner:
         self._remember()
 
     def _enough(self, corpus: Corpus) -> bool:
-        """Whether there is something to train on, and to train with."""
+        """Return True if PyTorch is installed and there is enough training speech; otherwise report why."""
         if find_spec("torch") is None:
             self.tell(
-                "PyTorch is not installed (pip install 'littlefoot[train]'): only what needs no training is "
-                "considered"
+                "PyTorch is not installed (pip install 'littlefoot[train]'): only candidates without "
+                "training are considered"
             )
             return False
         seconds = 0.0
@@ -133,26 +135,26 @@ class Planner:
             if seconds >= ENOUGH_SECONDS:
                 return True
         self.tell(
-            f"{seconds / 60:.1f} minutes of training speech are too little to learn from "
-            f"({ENOUGH_SECONDS / 60:.0f} are enough): only what needs no training is considered"
+            f"{seconds / 60:.1f} minutes of training speech are too little to train on "
+            f"({ENOUGH_SECONDS / 60:.0f} are enough): only candidates without training are considered"
         )
         return False
 
     def _remember(self) -> None:
-        """Read what an interrupted search has found out."""
+        """Read the results of an interrupted search. Raises ConfigError if the folder contains another."""
         path = self.folder / "question.json"
         if path.exists():
             asked = json.loads(path.read_text(encoding="utf-8"))
             different = [name for name, value in self._question.items() if asked.get(name) != value]
             if different:
                 raise ConfigError(
-                    f"{self.folder} holds a search with another {', '.join(different)}: remove it, or choose "
-                    "another output"
+                    f"{self.folder} contains a search with another {', '.join(different)}: remove it, or "
+                    "choose another output"
                 )
         judged = self.folder / "judged.json"
         if judged.exists():
             rows = json.loads(judged.read_text(encoding="utf-8"))
-            self._judged = {name: Score(**row) for name, row in rows.items()}
+            self._judged = {name: settings_file.read(Score, row, "") for name, row in rows.items()}
 
     def _write(self, name: str, content: object) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -160,27 +162,27 @@ class Planner:
             temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
     def plans(self) -> list[Plan]:
-        """The best plans, the best one first.
+        """Return the best plans, the best one first.
 
         Raises:
-            ConfigError: a target that no candidate meets, whatever its errors.
-            TrainingError: all of them failed.
+            ConfigError: no candidate meets the target's other limits, whatever its errors.
+            TrainingError: all candidates failed.
         """
         options = self._survey()
-        if self._dev is None:  # then the largest are taken for the best
+        if self._dev is None:  # without errors to compare, prefer the largest
             return [self._planned(option, None, 0.0) for option in options[:PLANS]]
         floor = self._dev.first.wer
         self.tell(
-            f"the model itself has {100 * floor:.1f} % of words wrong on {len(self._dev)} dev utterances"
+            f"the original model has {100 * floor:.1f} % of words wrong on {len(self._dev)} dev utterances"
         )
         found = self._made(options, floor)
         found += self._tried(self._to_try(options, found, floor), floor)
         if not found:
             raise TrainingError(f"all candidates failed: see the logs in {self.folder}")
-        return self._first_plans(found)
+        return ranked(found, self.target)[:PLANS]
 
     def _made(self, options: Sequence[Option], floor: float) -> list[Plan]:
-        """Those that need no training are made at once, and their errors known."""
+        """Make and score the candidates that need no training."""
         ready = [option for option in options if not option.candidate.trained]
         trainings = [self._training(CARRIED_OUT, option.candidate, 1, True) for option in ready]
         plans = []
@@ -193,38 +195,38 @@ class Planner:
         return plans
 
     def _to_try(self, options: Sequence[Option], made: Sequence[Plan], floor: float) -> list[Option]:
-        """Which are trained for a while: the largest first, as far as they may be wanted."""
+        """Select the candidates for short trainings, the largest first."""
         trained = [option for option in options if option.candidate.trained]
         met = [plan for plan in made if not plan.misses]
         if not met:
             return trained
-        if not self.target.limits_errors:  # none of them will err less than the model that they are made of
+        if not self.target.limits_errors:  # no candidate is expected to make fewer errors than the original
             as_good = [plan for plan in met if plan.predicted.wer is not None and plan.predicted.wer <= floor]
             return [] if as_good else trained
         smallest = min(plan.predicted.bytes for plan in met)
         return [option for option in trained if option.figures.bytes < smallest]
 
     def _tried(self, to_try: Sequence[Option], floor: float) -> list[Plan]:
-        """The others are trained for a while, and what they would come to is extrapolated."""
+        """Train candidates for a short time, and extrapolate their errors to the full training."""
         if not to_try:
             return []
         self._room()
         kinds = [option.candidate.steps[0][0] for option in to_try]
         tried = halve(to_try, kinds, self.settings.steps, self._try)
-        # not what was carried out already: a search that is resumed should come to the same plans
-        known = [(s.harm, s.wer) for key, s in self._judged.items() if key.startswith(TRIALS)]
+        # without the plans that were carried out, so that a resumed search finds the same plans
+        known = [(s.divergence, s.wer) for key, s in self._judged.items() if key.startswith(TRIALS)]
         plans = []
         for place, results in tried.items():
             option, steps = to_try[place], max(results)
-            harm = extrapolate(results, self.settings.steps)
-            if not math.isfinite(harm):
+            divergence = extrapolate(results, self.settings.steps)
+            if not math.isfinite(divergence):
                 continue
             training = self._training(TRIALS, option.candidate, steps, False)
-            # how much of which part goes in pruning is learned, and decides how many bytes that is
+            # training decides which parts pruning removes, and with them the number of bytes
             size = weights_file_bytes(artifacts.load(training.folder / MODEL))
             option = replace(option, figures=replace(option.figures, bytes=size))
             hours = training.seconds / 3600 * self.settings.steps / steps
-            plans.append(self._planned(option, wer_of(harm, known, floor), hours, floor))
+            plans.append(self._planned(option, wer_of(divergence, known, floor), hours, floor))
         return plans
 
     def _survey(self) -> list[Option]:
@@ -241,7 +243,7 @@ class Planner:
             self.tell,
         )
         rows = [{"name": option.candidate.name, "figures": asdict(option.figures)} for option in options]
-        self._write("question.json", self._question)  # a target that cannot be reached leaves no folder
+        self._write("question.json", self._question)  # not before: an unreachable target leaves no folder
         self._write("survey.json", rows)
         return options
 
@@ -257,18 +259,18 @@ class Planner:
         )
         trainings = [self._training(TRIALS, option.candidate, steps, False) for option in options]
         failed = run_all(trainings, self.settings.processes, self.settings.ray)
-        harms = []
+        divergences = []
         for option, training, error in zip(options, trainings, failed, strict=True):
             if error is not None:
                 self.tell(f"{option.candidate.name} failed: {error}")
-                harms.append(math.inf)
+                divergences.append(math.inf)
                 continue
-            harms.append(self._heard(option, training).harm)
+            divergences.append(self._heard(option, training).divergence)
             shutil.rmtree(training.folder / f"{MODEL}-steps", ignore_errors=True)
-        return harms
+        return divergences
 
     def _training(self, kind: str, candidate: Candidate, steps: int, final: bool) -> Training:
-        """With its recipe written."""
+        """Describe a training, and write its recipe if it is absent."""
         slug = re.sub(r"[^a-z0-9]+", "-", candidate.name.lower()).strip("-")
         folder = self.folder / kind / slug / ("" if final else str(steps))
         folder.mkdir(parents=True, exist_ok=True)
@@ -282,7 +284,7 @@ class Planner:
         return Training(folder, self.name, self.data, together, threads)
 
     def _heard(self, option: Option, training: Training) -> Score:
-        """What the judge of the dev split makes of what a training made; remembered."""
+        """Score the model of a training on the dev split, or return its stored score."""
         assert self._dev is not None
         key = str(training.folder.relative_to(self.folder))
         if key not in self._judged:
@@ -290,13 +292,13 @@ class Planner:
             self._write("judged.json", {name: asdict(score) for name, score in self._judged.items()})
         score = self._judged[key]
         self.tell(
-            f"{option.candidate.name}: {100 * score.wer:.1f} % of words wrong, {score.harm:.3f} nats a frame "
-            "from the model"
+            f"{option.candidate.name}: {100 * score.wer:.1f} % of words wrong, a KL divergence of "
+            f"{score.divergence:.3f} nats per frame from the original model"
         )
         return score
 
     def _room(self) -> None:
-        """Raises ConfigError where the disk has too little room for what training writes."""
+        """Raise ConfigError if the disk has too little room for the trials."""
         parameters = self.model.parameters
         needed = parameters * (
             BYTES_PER_PARAMETER * CHECKPOINTS * self.settings.processes + 4 * sum(c for _, c in RUNGS)
@@ -313,22 +315,11 @@ class Planner:
         shortfall = self.target.shortfall(predicted, floor)
         return Plan(option, predicted, tuple(self.target.misses(predicted, floor)), shortfall, hours)
 
-    def _first_plans(self, plans: Sequence[Plan]) -> list[Plan]:
-        """Those that meet the target, the smallest first where errors are limited, otherwise the one with the
-        fewest; then those that miss it, the nearest first."""
-
-        def key(plan: Plan) -> tuple[float, float]:
-            wer = plan.predicted.wer if plan.predicted.wer is not None else 1.0
-            smallest = self.target.limits_errors and not plan.misses
-            return plan.shortfall, plan.predicted.bytes if smallest else wer
-
-        return sorted(plans, key=key)[:PLANS]
-
     def best(self, plans: Sequence[Plan]) -> Outcome:
         """Carry out plans until one meets the target on the dev split, and measure it on the test split.
 
-        If all of them miss it, the nearest is measured. The test split chooses nothing: whatever is found
-        there, no further plan is carried out.
+        If all of them miss it, the nearest is measured. No choice depends on the test split: whatever its
+        errors are, no further plan is carried out.
 
         Raises TrainingError if all trainings fail.
         """
@@ -373,3 +364,17 @@ class Planner:
         measured = Figures(weights_file_bytes(model), speed, model.config.algorithmic_latency_ms, wer)
         misses = tuple(self.target.misses(measured, floor))
         return Made(plan, model, measured, first, misses, self.target.shortfall(measured, floor))
+
+
+def ranked(plans: Sequence[Plan], target: Target) -> list[Plan]:
+    """Sort plans: first those that meet the target, then those that miss it, the nearest first.
+
+    Plans that meet the target are sorted by size if it limits errors, otherwise by errors.
+    """
+
+    def key(plan: Plan) -> tuple[float, float]:
+        wer = plan.predicted.wer if plan.predicted.wer is not None else 1.0
+        smallest = target.limits_errors and not plan.misses
+        return plan.shortfall, plan.predicted.bytes if smallest else wer
+
+    return sorted(plans, key=key)

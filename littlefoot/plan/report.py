@@ -1,4 +1,4 @@
-"""What a search found, for the terminal, for programs and for the model card."""
+"""Report the result of a search on the terminal, as JSON, and in the model card."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from littlefoot.system import machine
 
 
 def proposal(plans: Sequence[Plan]) -> str:
-    """Plans as a table."""
+    """Format plans as a table."""
     lines = [f"{'plan':<34} {'MB':>7} {'x real time':>12} {'latency ms':>11} {'WER %':>6}  {'time':>8}"]
     for number, plan in enumerate(plans, 1):
         figures = plan.predicted
@@ -23,7 +23,7 @@ def proposal(plans: Sequence[Plan]) -> str:
 
 
 def summary(outcome: Outcome) -> str:
-    """A model against its target, and against the first one."""
+    """Compare a model with its target and with the original model, as a table."""
     lines = [f"{'':<34} {'MB':>7} {'x real time':>12} {'latency ms':>11} {'WER %':>6}"]
     for name, figures in (
         ("the first model", outcome.first),
@@ -35,8 +35,8 @@ def summary(outcome: Outcome) -> str:
         more, low, high = (100 * value for value in outcome.loss)
         lines.append(
             f"{more:+.2f} points of WER ({low:+.2f} to {high:+.2f}, 95 %) on {outcome.utterances} "
-            f"{outcome.split} utterances; expected was {_percent(outcome.plan.predicted.wer)} % on the dev "
-            f"split, where it has {_percent(outcome.dev_wer)} %"
+            f"{outcome.split} utterances; on the dev split the expected WER was "
+            f"{_percent(outcome.plan.predicted.wer)} %, and the measured one is {_percent(outcome.dev_wer)} %"
         )
     lines += [f"missed: {missed}" for missed in outcome.misses]
     if outcome.verdict is not None:
@@ -45,7 +45,7 @@ def summary(outcome: Outcome) -> str:
 
 
 def to_dict(target: Target, outcome: Outcome) -> dict[str, Any]:
-    """For --json, and for the section ``plan`` of a model's config.json."""
+    """Build the object for --json and for the section ``plan`` of a model's config.json."""
     return {
         "target": target.text,
         "plan": outcome.plan.option.candidate.name,
@@ -66,7 +66,7 @@ def to_dict(target: Target, outcome: Outcome) -> dict[str, Any]:
 
 
 def card(target: Target, outcome: Outcome, threads: int) -> str:
-    """A section of the model card."""
+    """Write a section of the model card."""
     measured, first = outcome.measured, outcome.first
     rows = [
         ("MB", f"{first.bytes / 1e6:.2f}", f"{measured.bytes / 1e6:.2f}"),
@@ -97,10 +97,10 @@ def card(target: Target, outcome: Outcome, threads: int) -> str:
         lines.append(f"{outcome.verdict[0].upper()}{outcome.verdict[1:]}.")
     met = "The target is met." if not outcome.misses else f"Missed: {'; '.join(outcome.misses)}."
     lines.append(
-        f"{met} Chosen by `littlefoot shrink --target`; measured on {machine.processor()}. Beyond the speech"
+        f"{met} `littlefoot shrink --target` chose this model and measured it on {machine.processor()}."
     )
     lines.append(
-        "that was measured nothing is known of it. The licence and the limits are those of the first model."
+        "Its errors on other speech are not known. The licence and the limits are those of the first model."
     )
     return "\n".join(lines) + "\n"
 

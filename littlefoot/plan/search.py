@@ -1,4 +1,4 @@
-"""Find the best candidate by short trainings, of which the better ones are repeated with more steps.
+"""Find the best candidate by short trainings, and repeat the better ones with more steps.
 
 The method is successive halving (Jamieson and Talwalkar, AISTATS 2016) by the divergence: the KL divergence
 of the posteriors from the first model's. After a short training most words are still wrong, but the
@@ -18,14 +18,15 @@ import numpy as np
 Item = TypeVar("Item")
 
 RUNGS = ((1 / 20, 6), (1 / 10, 4), (1 / 5, 2))
-"""Steps of a trial as a share of all, and the number of candidates in it."""
+"""Rounds: the steps of each trial as a share of all steps, and the number of candidates."""
 SLOPES = 0.1, 1.0
 """Least and largest exponent of the power law, which limit the extrapolation of short trials."""
 COMMON_SLOPE = 0.35
 """Exponent if there is only one trial."""
 WORDS = 1.0, 1.3
-"""Coefficient and exponent of errors by divergence of our own models, if no candidate shows them."""
+"""Coefficient and exponent of errors by divergence, from our own models, if there is no candidate to fit."""
 EXPONENTS = 0.7, 1.6
+"""Least and largest exponent of errors by divergence."""
 DEAF = 0.9
 """Word error rate above which models are not used for the fit."""
 
@@ -38,8 +39,8 @@ def halve(
 ) -> dict[int, dict[int, float]]:
     """Try items with increasing steps, fewer items each time.
 
-    Kinds of candidates develop differently: pruning begins with a larger divergence than leaving out layers,
-    and may end with a smaller one. The best of each kind therefore stays as long as there is room.
+    Methods converge differently: pruning starts with a larger divergence than leaving out layers, and may end
+    with a smaller one. The best candidate of each kind therefore stays in as long as there is room.
 
     Args:
         items: candidates; if there are too many, the first ones of each kind are tried.
@@ -55,8 +56,8 @@ def halve(
     for share, count in RUNGS:
         left = _kinds_in_turn(left, kinds)[:count]
         tried = max(1, round(steps * share))
-        for place, harm in zip(left, try_([items[place] for place in left], tried), strict=True):
-            results.setdefault(place, {})[tried] = harm
+        for place, divergence in zip(left, try_([items[place] for place in left], tried), strict=True):
+            results.setdefault(place, {})[tried] = divergence
         expected = {place: extrapolate(results[place], steps) for place in left}
         left = sorted((place for place in left if math.isfinite(expected[place])), key=expected.__getitem__)
         if not left:
@@ -74,20 +75,20 @@ def _kinds_in_turn(places: Sequence[int], kinds: Sequence[Hashable]) -> list[int
     return [place for _, _, place in sorted(turns)]
 
 
-def extrapolate(harms: Mapping[int, float], steps: int) -> float:
+def extrapolate(divergences: Mapping[int, float], steps: int) -> float:
     """Extrapolate the divergence to more steps: it falls as steps^-b, with b by least squares."""
-    last_steps, last = max(harms.items())
+    last_steps, last = max(divergences.items())
     if last <= 0 or not math.isfinite(last):
         return last
     slope = COMMON_SLOPE
-    if len(harms) > 1:
-        x, y = np.log(list(harms)), np.log(list(harms.values()))
+    if len(divergences) > 1:
+        x, y = np.log(list(divergences)), np.log(list(divergences.values()))
         slope = -float(np.polyfit(x, y, 1)[0])
     slope = min(max(slope, SLOPES[0]), SLOPES[1])
     return last * math.exp(-slope * math.log(steps / last_steps))
 
 
-def wer_of(harm: float, known: Iterable[tuple[float, float]], floor: float) -> float:
+def wer_of(divergence: float, known: Iterable[tuple[float, float]], floor: float) -> float:
     """Estimate the word error rate of a model from its divergence.
 
     The part beyond the first model's rate, ``floor``, is modelled as c * divergence^p, fitted to other
@@ -103,4 +104,4 @@ def wer_of(harm: float, known: Iterable[tuple[float, float]], floor: float) -> f
         if len(points) > 2 and np.ptp(x) > 0.5:
             exponent = float(np.clip(np.polyfit(x, y, 1)[0], *EXPONENTS))
         coefficient = math.exp(float(np.mean(y - exponent * x)))
-    return min(1.0, floor + coefficient * math.pow(harm, exponent))
+    return min(1.0, floor + coefficient * math.pow(divergence, exponent))

@@ -1,4 +1,4 @@
-"""How many bytes a candidate has, about, from its geometry alone."""
+"""Estimate the bytes of a candidate from its geometry alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 from littlefoot.artifact.packing import WeightCode, layer_bytes, symmetric
 from littlefoot.network.config import ModelConfig
-from littlefoot.network.inventory import WAVEFORM_LAYER, Part, inventory
+from littlefoot.network.inventory import inventory
+from littlefoot.network.layers import WAVEFORM_LAYER, Part
 from littlefoot.network.weights import expected_weights, packable
 
 MethodCall = tuple[str, Mapping[str, Any]]
@@ -17,18 +18,18 @@ MethodCall = tuple[str, Mapping[str, Any]]
 ROUNDING = ("quantize", "lowbit")
 """Methods that lower the precision; they come last."""
 HEADER_BYTES = 130
-"""What a tensor's name, shape and checksum take in a file, about."""
+"""Approximate bytes of a tensor's name, shape and checksum in a file."""
 SCALES = 4
-"""Tensors beside a quantized weight, about."""
+"""Approximate number of additional tensors of a quantized weight."""
 SLACK = 0.05
-"""How far ``rough_bytes`` may be off."""
+"""Largest relative error of ``rough_bytes``."""
 
 
 def rough_bytes(config: ModelConfig, steps: Sequence[MethodCall]) -> float:
-    """Bytes of a model's file after these steps, within SLACK and without building it.
+    """Estimate the bytes of a model's file after these steps, within SLACK and without building it.
 
     Args:
-        config: the model's shape after those that change it.
+        config: the model's configuration after the steps that change its shape.
     """
     method, values = next((step for step in steps if step[0] in ROUNDING), ("", {"bits": 32}))
     if "budget_mb" in values:
@@ -51,7 +52,7 @@ def rough_bytes(config: ModelConfig, steps: Sequence[MethodCall]) -> float:
 
 
 def header_bytes(config: ModelConfig, bits: int) -> int:
-    """What the names and checksums of a model's tensors take in its file, about."""
+    """Estimate the bytes of the names, shapes and checksums of a model's tensors in its file."""
     layers = inventory(config)
     tensors = 0
     for name in expected_weights(config):
@@ -62,8 +63,11 @@ def header_bytes(config: ModelConfig, bits: int) -> int:
 
 
 def mixed_megabytes(config: ModelConfig, bits: float) -> float:
-    """MB of a model's weights with so many bits for each weight of the Transformer's linear layers, and 8 for
-    the others."""
+    """Estimate the MB of a model's weights.
+
+    Args:
+        bits: mean bits of the weights of the Transformer's linear layers; the other weights have 8.
+    """
     in_8_bits = rough_bytes(config, [("quantize", {"bits": 8})]) - header_bytes(config, 8)
     numbers = sum(math.prod(shape) for shape in packable(config).values())
     return (in_8_bits - numbers * (8 - bits) / 8) / 1e6

@@ -1,4 +1,4 @@
-"""Which candidates are small, fast and live enough: decided before anything is trained."""
+"""Select the candidates that meet the limits of size, speed and latency, before any training."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from littlefoot.plan.sizes import SLACK, rough_bytes
 from littlefoot.plan.target import Figures, Target
 
 SPEED_SLACK = 0.1
-"""How far the speed of a shape in 8 bits may be from that of its other precisions."""
+"""Largest relative difference between a shape's speed in 8 bits and in other precisions."""
 
 
 @dataclass(frozen=True)
 class Option:
-    """A candidate, and what it would be like."""
+    """A candidate and its figures."""
 
     candidate: Candidate
     figures: Figures
-    """Without errors, which only training can tell."""
+    """Figures without errors, which are known only after training."""
 
 
 def survey(
@@ -32,12 +32,12 @@ def survey(
     threads: int,
     progress: Callable[[str], None],
 ) -> list[Option]:
-    """The candidates that meet a target but for errors, the largest first.
+    """Return the candidates that meet a target's limits other than errors, the largest first.
 
-    Of each family the mildest stays: those that go farther than they must only err more. Sizes are exact,
-    and speeds measured on this machine.
+    Of each family only the largest such candidate is returned, because smaller ones make more errors. Sizes
+    are exact, and speeds are measured on this machine.
 
-    Raises ConfigError where none meets it, with what can be reached.
+    Raises ConfigError, which names the nearest candidate, if none meets the target.
     """
     rough, impossible = [], set()
     for candidate in candidates:
@@ -89,7 +89,7 @@ def _fast(
     stopwatch: Stopwatch,
     progress: Callable[[str], None],
 ) -> list[Candidate]:
-    """Those whose shape is fast enough in 8 bits, or in full precision where they have that."""
+    """Return the candidates whose shape is fast enough in 8 bits, or in float32 if they have float32."""
     measured: dict[tuple[str, bool], float] = {}
     chosen = []
     for candidate in candidates:
@@ -105,7 +105,7 @@ def _fast(
         name = f"{shape or 'all of it'}{', int8' if eight else ''}"
         raise ConfigError(
             f"{wanted:g} times real time cannot be reached with {stopwatch.threads} threads on this machine: "
-            f"the fastest that is small enough, {name}, runs at {best:.0f} times"
+            f"the fastest candidate that is small enough, {name}, runs at {best:.0f} times"
         )
     return chosen
 

@@ -1,4 +1,4 @@
-"""What somebody needs of a model, such as ``25MB, wer+1.0, 50x, 480ms``."""
+"""Parse the target of a search, such as ``25MB, wer+1.0, 50x, 480ms``, and compare models with it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from littlefoot.errors import ConfigError
 FORMS = "25MB (size), wer+1.0 or wer+5% or wer12.5 (errors), 50x (times real time), 480ms (latency, live)"
 
 LEAST_WER = 0.001
-"""A limit below this counts as this where misses are compared: nothing is a multiple of 0."""
+"""Lower bound of the limit by which a missed word error rate is divided."""
 
 _NUMBER = r"(\d+(?:\.\d*)?|\.\d+)"
 _SIZE = re.compile(rf"(?:<=?)?\s*{_NUMBER}\s*([kmg]i?)?b", re.IGNORECASE)
@@ -23,44 +23,44 @@ _UNITS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "ki": 2**10, "mi": 2**20, "gi": 2
 
 @dataclass(frozen=True)
 class Figures:
-    """What a model has."""
+    """Measured or predicted figures of a model."""
 
     bytes: int
-    """Of its weights, as stored."""
+    """Bytes of the weights, as stored."""
     speed: float | None = None
-    """Times real time; None: not measured."""
+    """Speed in times real time; None if it was not measured."""
     latency_ms: float | None = None
-    """Algorithmic; None: it does not stream."""
+    """Algorithmic latency; None if the model does not stream."""
     wer: float | None = None
-    """A fraction; None: not known."""
+    """Word error rate, a fraction; None if it is not known."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """Limits; None is no limit."""
+    """Limits of a model's figures; None is unlimited."""
 
     bytes: float | None = None
-    """Of the weights, at most."""
+    """Largest number of bytes of the weights."""
     wer: float | None = None
-    """Word error rate at most, a fraction."""
+    """Largest word error rate, a fraction."""
     wer_loss: float | None = None
-    """How much more of it than the first model's at most, a fraction of the words."""
+    """Largest increase over the first model's word error rate, as a fraction of the words."""
     wer_relative: float | None = None
-    """Or as a fraction of the first model's errors."""
+    """Largest increase over the first model's word error rate, as a fraction of that rate."""
     speed: float | None = None
-    """Times real time at least."""
+    """Lowest speed, in times real time."""
     latency_ms: float | None = None
-    """Of a model that streams, at most."""
+    """Largest algorithmic latency. The model must stream."""
     text: str = ""
-    """As it was written."""
+    """The target as it was written."""
 
     @property
     def limits_errors(self) -> bool:
-        """Whether errors are part of it; if not, the fewest are wanted."""
+        """Return True if the target limits errors. Otherwise a search minimises them."""
         return not (self.wer is self.wer_loss is self.wer_relative is None)
 
     def wer_limit(self, reference: float) -> float | None:
-        """The word error rate that is allowed where the first model has that of ``reference``."""
+        """Return the allowed word error rate, if that of the first model is ``reference``."""
         limits = [
             self.wer,
             None if self.wer_loss is None else reference + self.wer_loss,
@@ -69,19 +69,19 @@ class Target:
         return min((limit for limit in limits if limit is not None), default=None)
 
     def misses(self, figures: Figures, reference_wer: float | None = None) -> list[str]:
-        """What figures miss, in words; what is not known is not missed."""
+        """Return the limits that figures miss, in words. Unknown figures miss no limit."""
         return [words for _, words in self._missed(figures, reference_wer)]
 
     def shortfall(self, figures: Figures, reference_wer: float | None = None) -> float:
-        """How far figures miss the target, to compare models that do: 0 where they meet it.
+        """Compute how far figures miss the target; 0 if they meet it.
 
-        It is the sum, over the limits that are missed, of the logarithm of value / limit (limit / value for
-        the speed), so that a model twice as large as allowed is as far off as one half as fast.
+        The shortfall is the sum, over the missed limits, of the logarithm of value / limit (limit / value for
+        the speed). A model twice as large as allowed is therefore as far off as one that is half as fast.
         """
         return sum(math.log(ratio) for ratio, _ in self._missed(figures, reference_wer))
 
     def _missed(self, figures: Figures, reference_wer: float | None) -> list[tuple[float, str]]:
-        """Each limit that is missed: by which factor, and in words."""
+        """Return the factor by which each missed limit is missed, and the limit in words."""
         found = []
         if self.bytes is not None and figures.bytes > self.bytes:
             words = f"{figures.bytes / 1e6:.2f} MB, not {self.bytes / 1e6:.2f}"
@@ -104,9 +104,9 @@ class Target:
 
 
 def parse(text: str) -> Target:
-    """Read a target.
+    """Parse a target.
 
-    Raises ConfigError for what is no limit, for one given twice, and for one that nothing can meet.
+    Raises ConfigError if a part is not a limit, is given twice, or cannot be met by any model.
     """
     values: dict[str, float] = {}
     parts = [part.strip() for part in text.split(",") if part.strip()]
@@ -116,17 +116,17 @@ def parse(text: str) -> Target:
         name, value = _limit(part)
         if name in values:
             raise ConfigError(
-                f"target '{text}': '{part}' limits what another part limits already: leave one out"
+                f"target '{text}': '{part}' limits the same figure as another part: leave one out"
             )
         if value < 0 or (value == 0 and not name.startswith("wer")):
-            raise ConfigError(f"target '{part}': nothing can have that: write for example {FORMS}")
+            raise ConfigError(f"target '{part}': no model can meet this: write for example {FORMS}")
         values[name] = value
     assert set(values) <= {field.name for field in fields(Target)}
     return Target(**values, text=", ".join(parts))
 
 
 def _limit(part: str) -> tuple[str, float]:
-    """Field of Target and value of one part."""
+    """Parse one part of a target into a field of Target and its value."""
     if match := _WER.fullmatch(part):
         sign, number, percent = match[1], float(match[2]) / 100, match[3]
         if sign != "+":

@@ -69,7 +69,7 @@ def run_all(
 
     Args:
         at_once: number of trainings that run at once on this machine.
-        ray: address of a Ray cluster whose machines share this one's files; it decides how many run at once.
+        ray: address of a Ray cluster whose machines share this one's files; Ray then schedules the trainings.
 
     Returns:
         for each training the reason of its failure, or None.
@@ -149,7 +149,7 @@ def _end_orphan(training: Training) -> None:
     if not path.exists() or not path.read_text():
         return
     pid = int(path.read_text())
-    if str(training.folder / MODEL) in _command_of(pid):  # and not another process with the same number
+    if str(training.folder / MODEL) in _command_of(pid):  # otherwise another process has the number now
         end_group(pid, kill=True)
 
 
@@ -177,7 +177,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _last_words(log: Path) -> str:
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
     own = [line for line in lines if line.startswith("littlefoot: ")]
-    return (own or lines or ["it said nothing"])[-1].removeprefix("littlefoot: ")
+    return (own or lines or ["the log is empty"])[-1].removeprefix("littlefoot: ")
 
 
 def _on_ray(trainings: Sequence[Training], address: str) -> list[TrainingError | None]:

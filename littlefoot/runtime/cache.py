@@ -1,4 +1,4 @@
-"""Compiled models on disk, keyed by content, so that a second start is quick."""
+"""Cache compiled models on disk by the digest of their content, so that a second start is fast."""
 
 from __future__ import annotations
 
@@ -21,20 +21,19 @@ from littlefoot.artifact import Artifact
 from littlefoot.artifact.safetensors_io import checksums
 
 LIMIT_BYTES = 4_000_000_000
-"""The oldest entries are removed beyond this size."""
+"""Size of the cache beyond which the oldest entries are removed."""
 
 _CHECKSUM_BYTES = 4
 
 _mappings: dict[tuple[int, int, int], mmap.mmap] = {}
-"""Every mapped entry, by device, inode and size, for as long as the process lives.
+"""Every mapped entry, by device, inode and size, until the process ends.
 
-Engines read the memory until their last object is gone and hold no reference to it; when that is, a garbage
-collector does not say. Pages that nobody reads cost no memory, and two engines of one model share theirs.
+An engine reads the memory until its last object is freed, but keeps no reference to it, so there is no safe
+time to unmap it. Pages that are not read cost no memory, and two engines of one model share theirs.
 """
 
 _GRAPH_SOURCES = (
-    "network/encoder.py",
-    "network/mel.py",
+    "network/*.py",
     "runtime/onnx_ops.py",
     "runtime/graph.py",
     "runtime/saturation.py",
@@ -52,17 +51,18 @@ def directory() -> Path:
 
 
 def key(artifact: Artifact, engine: str, **settings: Any) -> str:
-    """A digest of everything a compiled model depends on.
+    """Compute a digest of everything that a compiled model depends on.
 
-    The weights, the architecture, the engine's version and settings, and the code that emits the graph.
+    These are the weights, the architecture, the engine's version and settings, and the code that emits the
+    graph.
 
     Args:
-        engine: its package.
+        engine: name of the engine's package.
     """
     digest = hashlib.sha256()
     package = Path(__file__).parent.parent
-    for source in _GRAPH_SOURCES:
-        digest.update((package / source).read_bytes())
+    for source in graph_sources(package):
+        digest.update(source.read_bytes())
     digest.update(version(engine).encode())
     architecture = {k: v for k, v in artifact.config.to_dict().items() if k != "littlefoot"}
     digest.update(json.dumps([architecture, settings], sort_keys=True, default=str).encode())
@@ -71,11 +71,16 @@ def key(artifact: Artifact, engine: str, **settings: Any) -> str:
     return digest.hexdigest()[:32]
 
 
-def load(name: str) -> npt.NDArray[np.uint8] | None:
-    """The entry's bytes (N,), or None if it is not there or damaged.
+def graph_sources(package: Path) -> list[Path]:
+    """List the modules of the package that a graph depends on."""
+    return [source for pattern in _GRAPH_SOURCES for source in sorted(package.glob(pattern))]
 
-    They are mapped from the disk and stay valid until the process ends. Reading marks the entry as recently
-    used.
+
+def load(name: str) -> npt.NDArray[np.uint8] | None:
+    """Return the bytes (N,) of an entry, or None if it is absent or damaged.
+
+    The bytes are mapped from the disk and stay valid until the process ends. Loading marks the entry as
+    recently used.
     """
     path = directory() / name
     try:
@@ -90,13 +95,13 @@ def load(name: str) -> npt.NDArray[np.uint8] | None:
     if bytes(data[:_CHECKSUM_BYTES]) != _checksum(data[_CHECKSUM_BYTES:]):
         discard(name)
         return None
-    with suppress(OSError):  # a cache that may only be read serves as well
+    with suppress(OSError):  # the cache may be read-only
         path.touch()
     return data[_CHECKSUM_BYTES:]
 
 
 def release(name: str) -> None:
-    """Give back the memory of a mapped entry that was read; what is read again comes from the disk again."""
+    """Release the memory of a mapped entry. Pages that are read again are loaded from the disk again."""
     with suppress(OSError):
         stat = (directory() / name).stat()
         mapping = _mappings.get((stat.st_dev, stat.st_ino, stat.st_size))
@@ -105,7 +110,7 @@ def release(name: str) -> None:
 
 
 def store(name: str, data: bytes) -> None:
-    """Keep an entry. A cache that cannot be written is no error: the next start is slower, that is all."""
+    """Store an entry. Nothing is stored if the cache cannot be written; the next start compiles again."""
     folder = directory()
     temporary = None
     try:
@@ -123,13 +128,13 @@ def store(name: str, data: bytes) -> None:
 
 
 def discard(name: str) -> None:
-    """Remove an entry that turned out to be unusable."""
+    """Remove an unusable entry."""
     with suppress(OSError):
         (directory() / name).unlink(missing_ok=True)
 
 
 def _checksum(data: npt.NDArray[np.uint8]) -> bytes:
-    """Guards against damage on the disk, which engines do not notice and answer with wrong numbers."""
+    """Compute a checksum. Engines do not detect a damaged entry and would compute wrong numbers with it."""
     return zlib.crc32(data.data).to_bytes(_CHECKSUM_BYTES, "little")
 
 

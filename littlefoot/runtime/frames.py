@@ -34,32 +34,32 @@ class ChunkedFrames:
     def __init__(self, config: ModelConfig, engine: StreamEngine) -> None:
         self._config, self._engine = config, engine
         self._parts = stream_state(config)
-        self._state = [np.zeros((1, *part.start), np.float32) for part in self._parts]
+        self.state = [np.zeros((1, *part.start), np.float32) for part in self._parts]
         self._seen = 0
         self._begun = False
-        self._held = np.zeros(0, np.float32)
+        self.held = np.zeros(0, np.float32)
         self.latency_seconds = config.algorithmic_latency / SAMPLE_RATE
 
     def feed(self, samples: Array) -> Array:
-        self._held = np.concatenate([self._held, samples])
+        self.held = np.concatenate([self.held, samples])
         logits = [np.zeros((0, self._config.vocab_size), np.float32)]
-        while self._config.frames(len(self._held)) >= self._next():
+        while self._config.frames(len(self.held)) >= self._next():
             logits.append(self._step(self._next()))
         return np.concatenate(logits)
 
     def finish(self) -> Array:
         # Frames of silence replace the input of the positional convolution after the end.
-        real = self._config.frames(len(self._held))
+        real = self._config.frames(len(self.held))
         total = real + (self._config.right_context_frames if real or self._begun else 0)
         logits = [np.zeros((0, self._config.vocab_size), np.float32)]
         if total:
             needed = (total - 1) * self._config.stride + self._config.receptive_field
-            self._held = np.pad(self._held[:needed], (0, max(0, needed - len(self._held))))
+            self.held = np.pad(self.held[:needed], (0, max(0, needed - len(self.held))))
         while total:
             count = min(self._next(), total)
             logits.append(self._step(count, min(count, real)))
             total, real = total - count, max(0, real - count)
-        self._held = self._held[:0]
+        self.held = self.held[:0]
         return np.concatenate(logits)
 
     def _next(self) -> int:
@@ -70,17 +70,17 @@ class ChunkedFrames:
         """Run the network on ``count`` frames, the first ``real`` of which are real."""
         config = self._config
         valid = (np.arange(count) < (count if real is None else real)).astype(np.float32)
-        inputs = {part.name: value for part, value in zip(self._parts, self._state, strict=True)}
-        inputs[WAVEFORM] = self._held[None, : (count - 1) * config.stride + config.receptive_field].copy()
+        inputs = {part.name: value for part, value in zip(self._parts, self.state, strict=True)}
+        inputs[WAVEFORM] = self.held[None, : (count - 1) * config.stride + config.receptive_field].copy()
         inputs[VALID] = valid[None]
         inputs[SEEN] = np.array([min(self._seen, config.left_context_frames)])
         logits, *made = self._engine.step(inputs)
         for number, (part, new) in enumerate(zip(self._parts, made, strict=True)):
             if part.frames_axis is None:
-                self._state[number] = new
+                self.state[number] = new
             else:
-                _replace_oldest(self._state[number], new, part.frames_axis, self._seen)
-        self._held = self._held[count * config.stride :]
+                _replace_oldest(self.state[number], new, part.frames_axis, self._seen)
+        self.held = self.held[count * config.stride :]
         self._seen += logits.shape[1]
         self._begun = True
         return np.asarray(logits[0], dtype=np.float32)
@@ -108,29 +108,29 @@ class WindowedFrames:
         self._left, self._hop, self._right = (
             round(seconds * SAMPLE_RATE / config.stride) for seconds in (self.LEFT, self.HOP, self.RIGHT)
         )
-        self._held = np.zeros(0, np.float32)
+        self.held = np.zeros(0, np.float32)
         self._first = 0  # first undecided frame of ``held``
         self.latency_seconds = self.HOP + self.RIGHT
 
     def feed(self, samples: Array) -> Array:
-        self._held = np.concatenate([self._held, samples])
+        self.held = np.concatenate([self.held, samples])
         logits = [np.zeros((0, self._config.vocab_size), np.float32)]
-        while self._config.frames(len(self._held)) >= self._first + self._hop + self._right:
+        while self._config.frames(len(self.held)) >= self._first + self._hop + self._right:
             logits.append(self._decide(self._first + self._hop, self._right))
         return np.concatenate(logits)
 
     def finish(self) -> Array:
-        count = self._config.frames(len(self._held))
+        count = self._config.frames(len(self.held))
         if count <= self._first:
             return np.zeros((0, self._config.vocab_size), np.float32)
         return self._decide(count, 0)
 
     def _decide(self, end: int, context: int) -> Array:
         """Return logits of the frames up to ``end``, computed with the given number of frames after it."""
-        samples = self._held[: (end + context - 1) * self._config.stride + self._config.receptive_field]
+        samples = self.held[: (end + context - 1) * self._config.stride + self._config.receptive_field]
         samples = reading.normalize(samples) if self._normalize else samples
         logits = self._engine.run(samples)[self._first : end]
         drop = max(0, end - self._left)
-        self._held = self._held[drop * self._config.stride :]
+        self.held = self.held[drop * self._config.stride :]
         self._first = end - drop
         return logits

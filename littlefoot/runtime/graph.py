@@ -1,4 +1,4 @@
-"""The ONNX graph of an artifact, emitted in memory."""
+"""Emit the ONNX graph of an artifact in memory."""
 
 from __future__ import annotations
 
@@ -9,25 +9,31 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
-from onnx import TensorProto, helper
 
 from littlefoot.artifact import Artifact
-from littlefoot.network.encoder import StreamState, embed, encode, encode_chunk, front_end, head, transform
+from littlefoot.errors import MissingExtraError
+from littlefoot.network.encoder import StreamState, embed, encode, encode_chunk, head, transform
+from littlefoot.network.front_end import front_end
 from littlefoot.runtime.onnx_ops import IR_VERSION, OPSET, OnnxOps, Value
 from littlefoot.runtime.protocols import Part
 from littlefoot.runtime.stream_state import FEATURES, SEEN, VALID, WAVEFORM, stream_state
 
+try:
+    import onnx
+    from onnx import TensorProto, helper
+except ModuleNotFoundError as missing:
+    raise MissingExtraError("an engine's graph of the network", "onnx", "openvino") from missing
+
 LENGTHS, LOGITS, EMBEDDING = "lengths", "logits", "embedding"
 
 _LARGE = 1 << 14
-"""Bytes from which an array stays outside of the protobuf: copying all weights into one takes seconds."""
-_PROTOBUF_LIMIT = 1_900_000_000
+"""Bytes from which an array stays outside of the protobuf, because copying all weights takes seconds."""
+PROTOBUF_LIMIT = 1_900_000_000
 
 
 @dataclass
 class Graph:
-    """A network as ONNX, its large arrays beside it."""
+    """A network as ONNX, with its large arrays beside it."""
 
     nodes: list[onnx.NodeProto]
     inputs: list[onnx.ValueInfoProto]
@@ -35,30 +41,31 @@ class Graph:
     constants: dict[str, npt.NDArray[Any]]
     """Every initializer by name."""
     observed: dict[str, list[str]]
-    """The tensors that layers read, by name, with their layers; outputs of the graph with ``observe``."""
+    """Names of the tensors that layers read, with their layers; outputs of a graph built with ``observe``."""
     strides: dict[str, int]
     """The stride of every convolution."""
     hidden: list[str] = field(default_factory=list)
-    """Outputs of the graph with ``hidden``: what enters the first Transformer layer, and what each gives."""
+    """Names of the input of the first Transformer layer and the output of each; outputs of a graph built with
+    ``hidden``."""
 
     @property
     def large(self) -> dict[str, npt.NDArray[Any]]:
-        """The arrays that ``skeleton`` leaves out."""
+        """Return the arrays that ``skeleton`` leaves out."""
         return {name: array for name, array in self.constants.items() if array.nbytes >= _LARGE}
 
     def skeleton(self) -> onnx.ModelProto:
-        """The model with its large arrays declared as inputs, for the engine to fill in without a copy."""
+        """Build the model with its large arrays as inputs, which an engine fills in without a copy."""
         large = self.large
         declared = [_value_info(name, array.dtype, array.shape) for name, array in large.items()]
         small = [name for name in self.constants if name not in large]
         return self._model([*self.inputs, *declared], small)
 
     def proto(self) -> onnx.ModelProto:
-        """The complete model. For what may exceed protobuf's 2 GB use ``save``."""
+        """Build the complete model. Use ``save`` for a model that may exceed the 2 GB of a protobuf."""
         return self._model(self.inputs, self.constants)
 
     def external(self, location: str = "weights") -> onnx.ModelProto:
-        """The model with its large arrays declared to lie in a file, in the order of ``large``."""
+        """Build the model with its large arrays declared as parts of a file, in the order of ``large``."""
         model = self._model(self.inputs, [name for name in self.constants if name not in self.large])
         offset = 0
         for name, array in self.large.items():
@@ -75,8 +82,8 @@ class Graph:
         return model
 
     def save(self, path: Path) -> None:
-        """Write an ONNX file; where the weights exceed 2 GB they go to ``<name>.data`` beside it."""
-        if sum(array.nbytes for array in self.constants.values()) < _PROTOBUF_LIMIT:
+        """Write an ONNX file. Weights of more than 2 GB are written to ``<name>.data`` beside it."""
+        if sum(array.nbytes for array in self.constants.values()) < PROTOBUF_LIMIT:
             onnx.save(spell_out_zero_points(self.proto()), path)
             return
         data = path.with_name(f"{path.name}.data")
@@ -96,10 +103,10 @@ class Graph:
 
 
 def spell_out_zero_points(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Add the zero points, all zero, of weights in 8 bits with a scale for each output; returns the model.
+    """Add the zero points, all zero, of 8-bit weights with a scale for each output; return the model.
 
-    ONNX Runtime 1.31 takes a missing one for a single number, and fails, where it is told to compute exactly
-    without VNNI (``session.x64quantprecision``).
+    If ONNX Runtime 1.31 computes exactly without VNNI (``session.x64quantprecision``), it takes a missing
+    zero point for a single number, and fails.
     """
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     for number, node in enumerate(model.graph.node):
@@ -113,12 +120,12 @@ def spell_out_zero_points(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def separate_uses(model: onnx.ModelProto, large: dict[str, npt.NDArray[Any]]) -> None:
-    """Give each use of an integer weight that layers share a name of its own, of the same memory.
+    """Give each use of an integer weight that layers share a name of its own, with the same memory.
 
-    For the same reason: ONNX Runtime fails when it makes one weight unsigned a second time.
+    Without this, ONNX Runtime converts such a weight to unsigned twice, and fails.
 
     Args:
-        large: the arrays outside of the model, which get the new names too.
+        large: the arrays outside of the model; they get the new names too.
     """
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     used: set[str] = set()
@@ -139,7 +146,7 @@ def separate_uses(model: onnx.ModelProto, large: dict[str, npt.NDArray[Any]]) ->
 def build(artifact: Artifact, lengths: bool = False, observe: bool = False, hidden: bool = False) -> Graph:
     """Emit the whole network.
 
-    Inputs: ``waveform`` (batch, samples) float32 at 16 kHz, prepared as the preprocessor says;
+    Inputs: ``waveform`` (batch, samples) float32 at 16 kHz, normalised if the preprocessor's settings ask it;
     with ``lengths`` also ``lengths`` (batch,) int64, the samples of each padded utterance.
     Output: ``logits`` (batch, frames, vocabulary) float32, before the softmax;
     with ``observe`` also the input of every convolution and linear layer,
@@ -171,12 +178,12 @@ def build(artifact: Artifact, lengths: bool = False, observe: bool = False, hidd
 
 
 def build_padded(artifact: Artifact) -> Graph:
-    """Emit the network for one recording that is padded.
+    """Emit the network for one padded recording.
 
-    Inputs: ``waveform`` (1, samples), zeros after the recording, and ``lengths`` (1,) int64, its samples.
-    Output: ``logits`` (1, frames, vocabulary) of its own frames. What was added is masked in the front end
-    and cut off before the Transformer: with a mask of padding on its scores OpenVINO 2026.4 computes 8-bit
-    attention wrong.
+    Inputs: ``waveform`` (1, samples), with zeros after the recording, and ``lengths`` (1,) int64, the samples
+    of the recording. Output: ``logits`` (1, frames, vocabulary) of the recording's frames. The padding is
+    masked in the front end and cut off before the Transformer, because OpenVINO 2026.4 computes 8-bit
+    attention wrong if its scores have a mask of padding.
     """
     ops, config = OnnxOps(artifact.weights), artifact.config
     inputs = [
@@ -189,8 +196,11 @@ def build_padded(artifact: Artifact) -> Graph:
     features, frames = front_end(ops, config, waveform, length)
     assert frames is not None  # length was given
     x = embed(ops, config, features, ops.valid(frames, features, axis=1))
+    features = ops.node("Slice", features, ops.integers(0), frames, ops.integers(1), dtype=features.dtype)
+    if config.family.squeezed:
+        frames = frames // config.squeeze_factor
     x = ops.node("Slice", x, ops.integers(0), frames, ops.integers(1), dtype=x.dtype)
-    logits = head(ops, config, transform(ops, config, x)[-1])
+    logits = head(ops, config, transform(ops, config, x)[-1], features=features)
     outputs = [_output(ops, LOGITS, logits, [1, "frames", config.vocab_size])]
     return Graph(ops.nodes, inputs, outputs, ops.initializers, {}, ops.strides)
 
@@ -205,7 +215,7 @@ def build_features(artifact: Artifact) -> Graph:
 
 
 def build_embedding(artifact: Artifact) -> Graph:
-    """Emit what is between the front end and the first Transformer block.
+    """Emit the layers between the front end and the first Transformer block.
 
     Input: ``features`` (batch, frames, channels). Output: ``embedding`` (batch, frames, hidden size).
     """
@@ -220,8 +230,9 @@ def build_stream(artifact: Artifact) -> Graph:
     """Emit the network of a streaming model for one chunk (``littlefoot.network.encoder.encode_chunk``).
 
     Inputs: ``waveform`` (batch, samples), ``valid`` (batch, new frames), ``seen`` (batch,) int64, and the
-    parts of ``stream_state``. The samples go from the first one of the first new frame to the last one of the
-    last; more are not looked at. Outputs: ``logits`` (batch, frames, vocabulary), and ``next.NAME`` of each.
+    parts of ``stream_state``. The samples are those of the new frames, from the first sample of the first
+    frame to the last sample of the last; later samples are ignored. Outputs: ``logits`` (batch, frames,
+    vocabulary), and ``next.NAME`` for each part NAME of the state.
     """
     ops, config = OnnxOps(artifact.weights), artifact.config
     tensors = stream_state(config)
@@ -261,7 +272,7 @@ def build_stream(artifact: Artifact) -> Graph:
 
 
 def build_part(artifact: Artifact, part: Part) -> Graph:
-    """Emit what an engine runs of the network."""
+    """Emit a part of the network."""
     emit: dict[Part, Callable[[Artifact], Graph]] = {
         "whole": build,
         "padded": build_padded,

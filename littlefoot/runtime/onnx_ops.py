@@ -1,12 +1,15 @@
-"""The encoder's operations as ONNX operators: what inference runs.
+"""Translate the encoder's operations into ONNX operators, for inference.
 
-Between convolutions a value (B, C, T) is held as an image of height one, (B, C, 1, T): OpenVINO then keeps
-the channels last in memory through convolution, norm and activation alike. As three dimensions it would
-reorder the data around every norm, which takes longer than the convolutions do in 8 bits.
+Between convolutions a value (B, C, T) is an image of height one, (B, C, 1, T). OpenVINO then keeps the
+channels last in memory through convolution, norm and activation. With three dimensions it would reorder the
+data around every norm, which takes longer than the 8-bit convolutions themselves.
 
-A weight decides by its type how its layer is computed: floating point as it is, int8 as an
-8-bit product of a quantized input (``littlefoot.artifact.linear`` describes the tensors), and uint8, which
-holds packed levels of fewer bits, as int8 after unpacking (``littlefoot.runtime.native`` leaves them packed).
+The type of a weight decides how its layer is computed (``littlefoot.artifact.linear`` describes the tensors):
+
+- floating point: a product in floating point,
+- int8: an 8-bit product of a quantized input,
+- uint8, which are packed codes of fewer bits: unpacked to int8 first (``littlefoot.runtime.native`` leaves
+  them packed).
 """
 
 from __future__ import annotations
@@ -18,31 +21,36 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
-from onnx import TensorProto, helper
 
 from littlefoot.artifact.linear import FloatWeight, Product, read, read_rounding, read_weight
+from littlefoot.errors import MissingExtraError
+
+try:
+    import onnx
+    from onnx import TensorProto, helper
+except ModuleNotFoundError as missing:
+    raise MissingExtraError("an engine's graph of the network", "onnx", "openvino") from missing
 
 OPSET = 20
 IR_VERSION = 10
 
 LONG_KERNEL = 128
-"""Convolutions of each channel by itself with more taps are split: of one with 2,048 taps OpenVINO 2026.4
-keeps gigabytes for every length of recording."""
+"""Number of taps above which a depthwise convolution is split. For a convolution with 2,048 taps, OpenVINO
+2026.4 keeps gigabytes for every length of recording."""
 
 _END = np.iinfo(np.int64).max
-"""The end of a slice that takes all that is left."""
+"""End of a slice that takes the rest of the axis."""
 
 
 @dataclass(frozen=True)
 class Value:
-    """The output of a node: a name in the graph, with the arithmetic the encoder uses."""
+    """The output of a node: a name in the graph, with the arithmetic that the encoder uses."""
 
     ops: OnnxOps
     name: str
     dtype: np.dtype[Any]
     image: bool = False
-    """Whether (B, C, T) is held as (B, C, 1, T)."""
+    """Whether a value (B, C, T) is an image (B, C, 1, T)."""
 
     def __add__(self, other: Value | float) -> Value:
         return self.ops.binary("Add", self, other)
@@ -60,10 +68,10 @@ class Value:
 
 
 def _silent_taps(weight: npt.NDArray[Any], stride: int) -> int:
-    """How many taps of zeros to put behind those of a convolution's weight (C', C, K): one or none.
+    """Return the number of zero taps to append to a convolution's weight (C', C, K): one or none.
 
-    On processors with AMX, OpenVINO 2026.4 computes convolutions in 8 bits and in bfloat16 wrong where the
-    taps of few channels fill whole rows of tiles, 64 bytes each. One more tap, and they do not.
+    On processors with AMX, OpenVINO 2026.4 computes convolutions in 8 bits and in bfloat16 wrong if the taps
+    of few channels fill whole rows of tiles, 64 bytes each. With one more tap they do not fill them.
     """
     _, channels, taps = weight.shape
     frame = channels * (1 if weight.dtype == np.int8 else 2)  # bytes, if it is computed in bfloat16
@@ -73,18 +81,18 @@ def _silent_taps(weight: npt.NDArray[Any], stride: int) -> int:
 
 @dataclass
 class OnnxOps:
-    """Plays ``littlefoot.network.encoder.encode`` into a list of ONNX nodes and initializers.
+    """Operations that translate ``littlefoot.network.encoder.encode`` into ONNX nodes and initializers.
 
     Args:
-        weights: arrays by name, of any floating point type, or int8 with their scales beside them.
+        weights: arrays by name, of any floating point type, or quantized with their scales beside them.
     """
 
     weights: Mapping[str, npt.NDArray[Any]]
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     initializers: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
     layer_inputs: dict[str, list[Value]] = field(default_factory=dict)
-    """The inputs of every convolution and linear layer and of every named product, for calibration: more than
-    one where layers share weights."""
+    """The inputs of every convolution, linear layer and named product, for calibration. Layers that share
+    weights have several."""
     strides: dict[str, int] = field(default_factory=dict)
     """The stride of every convolution."""
     _rounded: dict[tuple[str, ...], Value] = field(default_factory=dict)
@@ -108,11 +116,11 @@ class OnnxOps:
         return replace(self.node(kind, a, b, dtype=a.dtype), image=a.image)
 
     def _image(self, kind: str, *inputs: Value, **attributes: Any) -> Value:
-        """A node whose output is an image."""
+        """Append an operator whose output is an image."""
         return replace(self.node(kind, *inputs, **attributes), image=True)
 
-    def _elementwise(self, kind: str, x: Value) -> Value:
-        return replace(self.node(kind, x), image=x.image)
+    def _elementwise(self, kind: str, x: Value, **attributes: Any) -> Value:
+        return replace(self.node(kind, x, **attributes), image=x.image)
 
     def _as_image(self, x: Value) -> Value:
         return x if x.image else self._image("Unsqueeze", x, self.integers(2))
@@ -121,7 +129,7 @@ class OnnxOps:
         return self.node("Squeeze", x, self.integers(2), dtype=x.dtype) if x.image else x
 
     def initializer(self, name: str, array: npt.NDArray[Any]) -> Value:
-        """A constant under a name of its own; adding it again gives the first one."""
+        """Add a constant under a name, or return the one that has this name already."""
         if name not in self.initializers:
             self.initializers[name] = np.asarray(array, order="C")
         return Value(self, name, array.dtype)
@@ -159,7 +167,7 @@ class OnnxOps:
         )
 
     def _long_convolution(self, x: Value, name: str, padding: tuple[int, int]) -> Value:
-        """A convolution of each channel by itself, as a sum of shorter ones."""
+        """Compute a depthwise convolution as a sum of shorter ones."""
         x = self._layer_input(self._as_image(x), name)
         kernel = self.weights[f"{name}.weight"].astype(np.float32)[:, :, None]  # (C, 1, 1, K)
         size = kernel.shape[3]
@@ -192,7 +200,7 @@ class OnnxOps:
         return y
 
     def _dynamic_product(self, x: Value, name: str) -> Value:
-        """Product with an input that is rounded to 8 bits by its own range, found at run time."""
+        """Multiply an input that is rounded to 8 bits, with a range determined at run time."""
         self.layer_inputs.setdefault(name, []).append(x)
         if x.name not in self._dynamic:
             stored, scale, zero_point = (
@@ -231,13 +239,16 @@ class OnnxOps:
         return self._rounded[key]
 
     def _stored_weight(self, name: str) -> npt.NDArray[Any]:
-        """A weight as it is, or as the int8 levels of what is packed."""
+        """Return a float or int8 weight unchanged, and a packed one unpacked to int8."""
         weight = read_weight(name, self.weights)
         return weight.data if isinstance(weight, FloatWeight) else weight.levels
 
     def _layer_weight(self, name: str, transposed: bool = False, silent: int = 0) -> Value:
-        """The weight (C', C) of a linear layer, or (C, C') transposed; (C', C, 1, K) of a convolution, with
-        ``silent`` taps of zeros behind its own."""
+        """Return the weight of a layer in floating point.
+
+        Its shape is (C', C) for a linear layer, (C, C') if it is transposed, and (C', C, 1, K) for a
+        convolution, to which ``silent`` zero taps are appended.
+        """
         weight = self._stored_weight(name)
         if weight.ndim == 3:
             weight = (
@@ -262,7 +273,7 @@ class OnnxOps:
         return self.node("LayerNormalization", x, weight, bias, axis=-1, epsilon=eps)
 
     def _channel_norm(self, x: Value, name: str | None, eps: float, axis: int) -> Value:
-        """Layer norm over the channels of (B, C, T) without transposing."""
+        """Compute a layer norm over the channels of (B, C, T) without transposing."""
         x = self._as_image(x)
         axes = self.integers(axis)
         x = x - self._image("ReduceMean", x, axes)
@@ -273,7 +284,7 @@ class OnnxOps:
         return x * self._column(f"{name}.weight") + self._column(f"{name}.bias")
 
     def _column(self, name: str) -> Value:
-        """A vector as (C, 1, 1), to broadcast over an image."""
+        """Return a vector as (C, 1, 1), which broadcasts over an image."""
         return self.initializer(f"{name}.column", self.weights[name].astype(np.float32)[:, None, None])
 
     def group_norm(self, x: Value, name: str, eps: float, valid: Value | None) -> Value:
@@ -296,7 +307,43 @@ class OnnxOps:
         return self._as_image(x) * self._column(f"{name}.weight") + self._column(f"{name}.bias")
 
     def activation(self, x: Value, kind: str) -> Value:
-        return self._elementwise({"gelu": "Gelu", "relu": "Relu"}[kind], x)
+        if kind == "gelu_tanh":
+            return self._elementwise("Gelu", x, approximate="tanh")
+        return self._elementwise(kind.capitalize(), x)
+
+    def average_pool(self, x: Value, size: int) -> Value:
+        return self._image("AveragePool", self._as_image(x), kernel_shape=[1, size], strides=[1, size])
+
+    def pad_to(self, x: Value, like: Value) -> Value:
+        have, wanted = (self.node("Shape", value, start=1, end=2, dtype=np.int64) for value in (x, like))
+        ends = self.concat([self.integers(0, 0, 0, 0), wanted - have, self.integers(0)], axis=0)
+        return self.node("Pad", x, ends)
+
+    def standardize(self, x: Value, eps: float, valid: Value | None) -> Value:
+        x, axes = self._as_image(x), self.integers(3)
+        if valid is None:
+            counted = (
+                self._image("Slice", x, self.integers(0), self.integers(1), self.integers(1)) * 0.0 + 1.0
+            )
+        else:
+            counted = replace(self.reshape(valid, (0, 1, 1, -1)), image=True)
+        count = self._image("ReduceSum", counted, axes)
+        whole, free = (replace(self.clip(n, 1, 1 << 24), image=True) for n in (count, count - 1.0))
+        centred = x - self._image("Div", self._image("ReduceSum", x * counted, axes), whole)
+        powers = self._image("ReduceSum", centred * centred * counted, axes)
+        return self._image("Div", centred, self._image("Sqrt", self._image("Div", powers, free) + eps))
+
+    def sinusoids(self, positions: Value, rates: npt.NDArray[np.float32]) -> Value:
+        angles = self.node("Cast", self.reshape(positions, (-1, 1)), to=TensorProto.FLOAT)
+        angles = angles * self.constant(rates)
+        return self.concat([self.node("Sin", angles), self.node("Cos", angles)], axis=1)
+
+    def skew(self, x: Value) -> Value:
+        frames = self.node("Shape", x, start=2, end=3, dtype=np.int64)
+        rows = self.node("Slice", self.reshape(x, (0, 0, -1)), frames, self.integers(_END), self.integers(2))
+        shape = self.concat([self.integers(0, 0), frames, self.integers(-1)], axis=0)
+        rows = self.node("Reshape", rows, shape)  # each begins one column further left than the one above it
+        return self.node("Slice", rows, self.integers(0), frames, self.integers(3))
 
     def log(self, x: Value) -> Value:
         return self._elementwise("Log", x)

@@ -1,4 +1,4 @@
-"""ONNX Runtime, for machines without OpenVINO, and for scales that are found at run time."""
+"""Run models in ONNX Runtime: on machines without OpenVINO, and with scales determined at run time."""
 
 from __future__ import annotations
 
@@ -11,11 +11,18 @@ from littlefoot.errors import EngineError, MissingExtraError
 from littlefoot.runtime.protocols import Array, Backend, Engine, EngineSettings, Part, StreamEngine
 from littlefoot.runtime.saturation import may_saturate
 
+_CUDA = "CUDAExecutionProvider"
+_GET_CUDA = (
+    "pip uninstall onnxruntime, then pip install 'onnxruntime-gpu[cuda,cudnn]', on a machine with a driver of"
+    " NVIDIA's; --device cpu works without"
+)
+
 
 class ONNXRuntime(Backend):
-    """The backend. It keeps nothing on disk: a session starts without compiling."""
+    """The backend of ONNX Runtime. It stores nothing on disk, because a session starts without compiling."""
 
     name = package = "onnxruntime"
+    devices = ("cpu", "cuda")
 
     def rank(self, artifact: Artifact) -> int:
         return 1
@@ -39,8 +46,15 @@ class Session(StreamEngine):
 
         from littlefoot.runtime import graph
 
+        providers = ["CPUExecutionProvider"]
+        if settings.device == "cuda":
+            providers.insert(0, _CUDA)
+            if _CUDA not in onnxruntime.get_available_providers():
+                raise EngineError(
+                    f"device cuda: ONNX Runtime is installed for the processor only: {_GET_CUDA}"
+                )
         options = onnxruntime.SessionOptions()
-        # Every run that is under way takes so many, however many there are.
+        # Each concurrent run uses this number of threads.
         options.intra_op_num_threads = max(1, settings.threads // settings.parallel)
         options.log_severity_level = 3
         network = graph.build_part(artifact, part)
@@ -54,13 +68,17 @@ class Session(StreamEngine):
         options.add_external_initializers(list(self._weights), values)
         try:
             self._session = onnxruntime.InferenceSession(
-                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+                model.SerializeToString(), options, providers=providers
             )
         except Exception as error:  # its exceptions share no base class of their own
             raise EngineError(f"ONNX Runtime refused the model: {error}") from error
+        if self._session.get_providers()[0] != providers[0]:  # it uses the processor instead
+            raise EngineError(
+                f"device cuda: ONNX Runtime finds no graphics card that it can use: {_GET_CUDA}"
+            )
 
     def run(self, value: Array) -> list[Array]:
-        """The only input -> all outputs."""
+        """Run a network with a single input; return all outputs."""
         return self.step({self._session.get_inputs()[0].name: value})
 
     def step(self, inputs: dict[str, Any]) -> list[Array]:

@@ -1,4 +1,4 @@
-"""OpenVINO, the default engine: models compiled for this processor, and kept in the cache."""
+"""Run models in OpenVINO, the default engine: compile them for this processor, and cache the result."""
 
 from __future__ import annotations
 
@@ -15,32 +15,35 @@ import numpy.typing as npt
 
 from littlefoot.artifact import Artifact
 from littlefoot.audio import SAMPLE_RATE
-from littlefoot.errors import EngineError
+from littlefoot.errors import EngineError, MissingExtraError
 from littlefoot.runtime import cache
 from littlefoot.runtime.protocols import Array, Backend, Engine, EngineSettings, Part, StreamEngine
 from littlefoot.runtime.saturation import may_saturate, narrowed
 from littlefoot.runtime.stream_state import VALID, WAVEFORM
 from littlefoot.system import machine
+from littlefoot.system.extras import imported
 
 if TYPE_CHECKING:
     from littlefoot.runtime.graph import Graph
 
 _KEPT_SHAPES = 256
-"""OpenVINO keeps what it prepared for so many shapes of each kind of operation; with its default of 5000 the
-memory that a process takes after many recordings is a fifth higher, and little is gained."""
+"""Number of shapes of each kind of operation whose code OpenVINO keeps. With its default of 5000, a process
+takes a fifth more memory after many recordings, and is hardly faster."""
 _STEPS_PER_DOUBLING = 8
 _PADDED_SECONDS = 20.02
-"""One of the lengths to which recordings are padded: a window, and what rounding to frames may add."""
+"""One of the lengths to which recordings are padded: a window, plus a margin for rounding to frames."""
 
 
 class OpenVINO(Backend):
-    """The backend."""
+    """The backend of OpenVINO."""
 
     name = package = "openvino"
     precisions = ("auto", "f32", "bf16")
 
     def rank(self, artifact: Artifact) -> int:
-        """It is the fastest, but for scales found at run time, of which it makes float products."""
+        """Return the highest rank, except for scales determined at run time: OpenVINO computes their products
+        in floating point.
+        """
         quantization = artifact.config.littlefoot.quantization
         dynamic = quantization is not None and quantization.mode == "dynamic"
         return 0 if dynamic else 2
@@ -55,11 +58,9 @@ class OpenVINO(Backend):
         return OpenVINOStreamEngine(compiled, settings.parallel, artifact.config.stride)
 
     def _compiled(self, artifact: Artifact, settings: EngineSettings, part: Part) -> tuple[str, Any]:
-        """The precision, and the compiled model, from the cache if it is there."""
+        """Return the precision and the compiled model, from the cache if it is there."""
         if not self.installed():
-            raise EngineError(
-                "the engine openvino is not installed: install it with: pip install openvino, or use another"
-            )
+            raise MissingExtraError("the engine openvino", "openvino", "openvino")
         core = openvino_core()
         capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         options = _options(artifact, settings, "BF16" in capabilities)
@@ -75,7 +76,7 @@ class OpenVINO(Backend):
 
 
 def _options(artifact: Artifact, settings: EngineSettings, has_bf16: bool) -> dict[str, Any]:
-    """The properties of a compiled model. Raises EngineError if the processor has no bfloat16."""
+    """Return the properties of a compiled model. Raises EngineError if the processor has no bfloat16."""
     precision, threads, cores = settings.precision, settings.threads, machine.threads()
     if precision == "bf16" and not has_bf16:
         raise EngineError("precision bf16: this processor has no bfloat16 instructions, use f32")
@@ -85,7 +86,7 @@ def _options(artifact: Artifact, settings: EngineSettings, has_bf16: bool) -> di
         "INFERENCE_PRECISION_HINT": precision,
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": threads,
-        # Threads are pinned to the first cores: those of a second process would be to the same ones.
+        # OpenVINO pins threads to the first cores, so a second process would compete for the same ones.
         "ENABLE_CPU_PINNING": threads >= cores,
         "CPU_RUNTIME_CACHE_CAPACITY": _KEPT_SHAPES,
     }
@@ -95,10 +96,10 @@ def _options(artifact: Artifact, settings: EngineSettings, has_bf16: bool) -> di
 
 
 def padded_length(samples: int, at_least: int = 0) -> int:
-    """So many samples, rounded up to one of few lengths, each 9 % longer than the one before.
+    """Round a number of samples up to one of few lengths, each 9 % longer than the one before.
 
-    OpenVINO prepares code for each length that it meets: for a model in 8 bits that takes many times as long
-    as computing. A window of a long recording has one of the lengths.
+    OpenVINO prepares code for each new length, which for an 8-bit model takes many times as long as
+    computing. The windows of a long recording have one of these lengths.
     """
     longest = _PADDED_SECONDS * SAMPLE_RATE
     steps = math.floor(_STEPS_PER_DOUBLING * math.log2(longest / max(samples, at_least, 1)) + 1e-9)
@@ -108,9 +109,9 @@ def padded_length(samples: int, at_least: int = 0) -> int:
 class OpenVINOEngine(Engine):
     """A compiled model, or a part of one.
 
-    Recordings are padded to ``padded_length``, and the network told their own, which changes nothing else.
-    The front end never computes a single frame: OpenVINO 2026.4 computes 8-bit convolutions of some shapes
-    wrong then.
+    Recordings are padded to ``padded_length``. Their own length is an input of the network, so the logits do
+    not change. The front end never computes a single frame, for which OpenVINO 2026.4 computes 8-bit
+    convolutions of some shapes wrong.
     """
 
     name = "openvino"
@@ -121,35 +122,40 @@ class OpenVINOEngine(Engine):
         self._begun: set[int] = set()  # requests
 
     def run(self, waveform: Array) -> Array:
-        samples = self._config.receptive_field + self._config.stride
+        samples = self._config.shortest + self._config.squeeze_factor * self._config.stride
         two_frames = (2, *waveform.shape[1:]) if self._part == "embedding" else (samples,)
         with self._requests.one() as request:
             if id(request) not in self._begun and len(waveform) < two_frames[0]:
                 # When a model's first run has one frame, OpenVINO 2026.4 computes later, longer ones wrong.
                 request.infer(self._inputs(np.zeros(two_frames, np.float32)))
             self._begun.add(id(request))
-            if self._part == "features" and self._config.frames(len(waveform)) == 1:
+            if self._part == "features" and self._config.feature_frames(len(waveform)) == 1:
                 return self._one_frame(request, waveform)
             result = request.infer(self._inputs(waveform), share_inputs=True)[0]
             return np.array(result[0], dtype=np.float32)
 
     def _one_frame(self, request: Any, waveform: Array) -> Array:
-        """The front end's only frame, computed beside another of silence; a norm over time would hear it."""
-        if self._config.feat_extract_norm != "group":
-            waveform = np.pad(waveform, (0, self._config.stride))
+        """Compute a single frame of the front end beside a frame of silence.
+
+        A norm over time would include the silence, so it is not added there.
+        """
+        if not self._config.norm_over_time:
+            waveform = np.pad(waveform, (0, self._config.feature_stride))
         return np.array(request.infer(self._inputs(waveform))[0][0, :1], dtype=np.float32)
 
     def _inputs(self, waveform: Array) -> list[Array] | dict[str, npt.NDArray[Any]]:
         if self._part != "padded":
             return [waveform[None]]
-        two_frames = self._config.receptive_field + self._config.stride
+        two_frames = self._config.shortest + self._config.squeeze_factor * self._config.stride
         padded = np.zeros((1, padded_length(len(waveform), two_frames)), np.float32)
         padded[0, : len(waveform)] = waveform
         return {"waveform": padded, "lengths": np.array([len(waveform)], np.int64)}
 
 
 class OpenVINOStreamEngine(StreamEngine):
-    """As ``OpenVINOEngine``: a chunk of one frame is computed beside another of silence."""
+    """A compiled streaming model. A chunk of one frame is computed beside a frame of silence, as in
+    ``OpenVINOEngine``.
+    """
 
     def __init__(self, compiled: Any, parallel: int, stride: int) -> None:
         self._requests, self._stride = _Requests(compiled, parallel), stride
@@ -164,7 +170,7 @@ class OpenVINOStreamEngine(StreamEngine):
 
 
 class _Requests:
-    """Infer requests of a compiled model. Each runs once at a time: threads take one, or wait for it."""
+    """The infer requests of a compiled model. Each serves one thread at a time; other threads wait."""
 
     def __init__(self, compiled: Any, count: int) -> None:
         self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -182,19 +188,17 @@ class _Requests:
 
 @functools.cache
 def openvino_core() -> Any:
-    """The process's one ``openvino.Core``.
+    """Return the only ``openvino.Core`` of the process.
 
-    Each core gives the process a stack for signal handlers, which AMX needs, and takes it back at its
-    end. Of two cores that overlap and end in the order in which they began, the second puts back the stack of
-    the first, which is gone: the next signal, Ctrl-C for one, is then a segmentation fault.
+    Each core installs a stack for signal handlers, which AMX needs, and restores the previous one at its end.
+    If two cores overlap and end in the order in which they began, the second restores the stack of the first,
+    which is freed: the next signal, such as Ctrl-C, is then a segmentation fault.
     """
-    import openvino
-
-    return openvino.Core()
+    return imported("openvino", "running a network in OpenVINO", "openvino").Core()
 
 
 def _from_cache(artifact: Artifact, options: dict[str, Any], part: Part, entry: str) -> Any:
-    """The compiled model, from the cache where it is there."""
+    """Load a compiled model from the cache, or compile and store it."""
     import openvino
 
     if (blob := cache.load(entry)) is not None:
@@ -222,7 +226,7 @@ def _compile(artifact: Artifact, options: dict[str, Any], part: Part) -> Any:
 
 
 def observe(network: Graph, clips: Iterable[Array]) -> Iterator[dict[str, Array]]:
-    """Run clips (T,) through a graph built with ``observe`` or ``hidden``; yields those outputs by name."""
+    """Run clips (T,) through a graph built with ``observe`` or ``hidden``; yield those outputs by name."""
     options = {"INFERENCE_PRECISION_HINT": "f32"}
     compiled = openvino_core().compile_model(openvino_model(network), "CPU", options)
     for clip in clips:
@@ -231,7 +235,7 @@ def observe(network: Graph, clips: Iterable[Array]) -> Iterator[dict[str, Array]
 
 
 def openvino_model(network: Graph) -> Any:
-    """A graph as an OpenVINO model that shares the weights' memory."""
+    """Convert a graph to an OpenVINO model that shares the memory of the weights."""
     import openvino
 
     model = openvino_core().read_model(network.skeleton().SerializeToString())

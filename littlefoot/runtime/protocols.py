@@ -1,4 +1,4 @@
-"""The interfaces of an engine: a loaded model, a loaded streaming model, and what the registry lists."""
+"""Define the interfaces of an engine: a loaded model, a loaded streaming model, and a backend."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from littlefoot.errors import EngineError
 Array = npt.NDArray[np.float32]
 
 Part = Literal["whole", "padded", "features", "embedding", "chunk"]
-"""What of a network an engine runs: all of it, all of it for padded recordings, the front end, the layers
-between the front end and the first Transformer block, or a stream's chunk."""
+"""Part of a network that an engine runs: the whole network, the whole network for padded recordings, the
+front end, the layers between the front end and the first Transformer block, or the network for a stream's
+chunk."""
 
 
 class Engine(Protocol):
@@ -24,49 +25,57 @@ class Engine(Protocol):
 
     name: str
     kernels: str = "none"
-    """The native kernels that run its Transformer, or none."""
+    """The native kernels that run the Transformer, or ``none``."""
     precision: str = "f32"
-    """Of what is not quantized."""
+    """Precision of the layers that are not quantized."""
 
     def run(self, waveform: Array) -> Array:
-        """Prepared waveform (T,) float32 -> logits (F, V) float32; or the input and output of its part."""
+        """Compute logits (F, V) float32 from a prepared waveform (T,) float32.
+
+        An engine of another ``Part`` takes and returns the input and output of that part.
+        """
 
 
 class StreamEngine(Protocol):
-    """A loaded streaming model. It keeps nothing of a stream: any number may share it, in threads too."""
+    """A loaded streaming model. It has no state, so any number of streams and threads may share it."""
 
     def step(self, inputs: dict[str, Any]) -> list[Array]:
-        """The inputs of ``littlefoot.runtime.graph.build_stream`` by name -> its outputs in their order."""
+        """Run one chunk: inputs by name and outputs in order, as in
+        ``littlefoot.runtime.graph.build_stream``.
+        """
 
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """How an engine computes."""
+    """Settings of an engine."""
 
     threads: int
-    """Threads of the processor, at least 1."""
+    """Processor threads, at least 1."""
     precision: str = "auto"
-    """Of what is not quantized; one of the ``precisions`` of the backend."""
+    """Precision of the layers that are not quantized; one of the ``precisions`` of the backend."""
     cached: bool = True
-    """True to keep the compiled model on disk, if the engine compiles."""
+    """True stores the compiled model on disk, if the engine compiles."""
     parallel: int = 1
-    """Runs that are computed side by side; they share the threads."""
+    """Runs that are computed at the same time; they share the threads."""
+    device: str = "cpu"
+    """One of the ``devices`` of the backend."""
 
 
 class Backend:
-    """An engine as ``littlefoot.runtime.registry`` lists it. Each is a subclass in a module of its own."""
+    """Base class of the engines in ``littlefoot.runtime.registry``. Each subclass has its own module."""
 
     name: str
     package: str
-    """The Python package that it needs."""
+    """The Python package that the engine needs."""
     precisions: tuple[str, ...] = ("auto", "f32")
+    devices: tuple[str, ...] = ("cpu",)
 
     def installed(self) -> bool:
-        """Return True if the package that it needs is there."""
+        """Return True if the package is installed."""
         return find_spec(self.package) is not None
 
     def rank(self, artifact: Artifact) -> int:
-        """Return how well it suits an artifact: ``auto`` takes the installed engine of the highest rank."""
+        """Return the rank for an artifact; ``auto`` chooses the installed engine of the highest rank."""
         return 0
 
     def create(self, artifact: Artifact, settings: EngineSettings, part: Part = "whole") -> Engine:
@@ -74,5 +83,8 @@ class Backend:
         raise NotImplementedError
 
     def create_stream(self, artifact: Artifact, settings: EngineSettings) -> StreamEngine:
-        """Load a streaming model, for its chunks. Raises EngineError as ``create``, and by default."""
+        """Load a streaming model, which runs chunk by chunk.
+
+        Raises EngineError as ``create`` does, and always in an engine that does not run streams.
+        """
         raise EngineError(f"the engine {self.name} does not run streams: use another one")

@@ -1,4 +1,4 @@
-"""Speech in, text out: what users of the library call."""
+"""Transcribe, align and stream speech: the main class of the library."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ from littlefoot.errors import ConfigError, EngineError, TextError
 from littlefoot.network.config import ModelConfig
 from littlefoot.runtime import windows
 from littlefoot.runtime.frames import ChunkedFrames, Frames, WindowedFrames
+from littlefoot.runtime.native.engine import NativeStreams
 from littlefoot.runtime.protocols import Engine, StreamEngine
 from littlefoot.runtime.registry import create, create_stream
 from littlefoot.runtime.specification import LoadOptions, Specification
@@ -44,28 +45,32 @@ log = logging.getLogger("littlefoot")
 Array = npt.NDArray[np.float32]
 
 VAD = "energy"
-"""What finds speech in long recordings (RESULTS.md, section Long recordings)."""
+"""Default detector of speech in long recordings (RESULTS.md, section Long recordings)."""
 
 
 class Recognizer:
-    """A loaded model. Made by ``littlefoot.load``; may be used for any number of recordings.
+    """A loaded model, made by ``littlefoot.load``, for any number of recordings.
 
-    Threads may share it: as many compute side by side as ``load`` was told by ``parallel``, others wait. As a
-    context it is closed at the end. It is pickled as what ``load`` was told, and loaded again from that.
+    Threads may share it: the argument ``parallel`` of ``load`` is the number that compute at the same time;
+    others wait. As a context manager it is closed at the end. Pickling stores the arguments of ``load``, and
+    unpickling loads the model again.
     """
 
     def __init__(
-        self, artifact: Artifact, engine: Engine, chunks: Callable[[], StreamEngine] | None = None
+        self,
+        artifact: Artifact,
+        engine: Engine,
+        chunks: Callable[[], StreamEngine | NativeStreams] | None = None,
     ) -> None:
-        """``chunks`` makes the engine of a streaming model's chunks; without it streams use windows."""
+        """``chunks`` creates the engine for a streaming model's chunks. Without it, streams use windows."""
         self.config = artifact.config
         self.vocabulary = artifact.vocabulary
         self.engine = engine
-        self._chunks = None if chunks is None else functools.cache(chunks)  # made once, when first used
+        self._chunks = None if chunks is None else functools.cache(chunks)  # created once, on first use
         self._normalize = bool(artifact.preprocessor.get("do_normalize", True))
         self.parameters = artifact.parameters
         self.specification: Specification | None = None
-        """What ``load`` was told."""
+        """Arguments of ``load``."""
         self.companion = artifact.companion
         """The directory of a checkpoint with a language model beside it, which ``decoder`` takes."""
 
@@ -85,7 +90,7 @@ class Recognizer:
         self.close()
 
     def close(self) -> None:
-        """Give the engine's memory back. Raises EngineError when it is used after that."""
+        """Release the engine's memory. Using the recogniser after that raises EngineError."""
         self.engine, self._chunks = _Closed(), None
 
     def decoder(
@@ -95,20 +100,20 @@ class Recognizer:
         hotwords: str | Path | Mapping[str, float] | None = None,
         lexicon: str | Path | None = None,
     ) -> BeamDecoder:
-        """A beam search for ``transcribe``; made once, used for any number of recordings.
+        """Make a beam search for ``transcribe``, for any number of recordings.
 
         Args:
-            config: settings, the defaults where None.
-            lm: a name (``en``), or an ARPA, compact or KenLM binary file, of words or of characters; or a
-                directory or Hub id of a checkpoint that has one, whose weights are taken where ``config`` has
-                none.
+            config: settings of the search; the defaults if None.
+            lm: a language model of words or of characters: a name (``en``), an ARPA, compact or KenLM binary
+                file, or the directory or Hub id of a checkpoint that contains one. The weights stored in the
+                checkpoint apply where ``config`` has none.
             hotwords: phrases with their weights (natural logarithms per character), or a file of them.
-            lexicon: a file of the words of which texts may consist.
+            lexicon: a file of the only words that texts may contain.
 
         Raises:
             LittlefootError: a file is missing or damaged.
             ConfigError: a file or phrase is written in another alphabet than the model's.
-            MissingExtraError: a binary language model, and KenLM is not installed.
+            MissingExtraError: the language model is binary, and KenLM is not installed.
         """
         model = None
         if lm:
@@ -155,28 +160,28 @@ class Recognizer:
         heard: Heard | None = None,
         sampling_rate: int | None = None,
     ) -> Transcription | list[Transcription]:
-        """Recognise a recording of any length, in memory that does not grow with it; or a list of them.
+        """Transcribe a recording of any length, or a list of recordings.
 
-        Samples do not tell their rate: those of 8 kHz, given without ``sampling_rate``, are heard at double
-        speed, and come out as other words.
+        Memory does not grow with the length of a recording. Arrays of samples do not contain their rate: at
+        8 kHz without ``sampling_rate`` they are read at double speed, and the text is wrong.
 
         Args:
             source: a file, its bytes, or samples: (T,), (C, T) or (T, C), floating point in -1 ... 1 or
-                integers, as an array, a list or a tensor, or the row of ``datasets`` that holds them. A list
-                of recordings gives a list of results; those of about the same length follow one another, and
-                ``parallel`` of them (see ``load``) are computed side by side.
+                integers, as an array, a list or a tensor, or a row of ``datasets`` that contains them. For a
+                list of recordings a list of results is returned; recordings of similar length are computed
+                together, ``parallel`` of them (see ``load``) at the same time.
             decoder: made by ``decoder``; None for greedy decoding.
-            alternatives: how many of the best texts to return besides, where there is a decoder.
-            vad: what finds speech in recordings beyond 20 s, the rest is passed over: ``energy``,
-                ``silero`` or ``off`` (``littlefoot.audio.vad``).
-            heard: called for every 20 s of audio, and when words are complete; a beam search has them only at
-                the end. What it raises ends the transcription.
-            sampling_rate: of samples, in hertz; 16000 where None.
+            alternatives: number of the decoder's best texts to return in addition.
+            vad: detector of speech in recordings beyond 20 s; the gaps are skipped. ``energy``, ``silero`` or
+                ``off`` (``littlefoot.audio.vad``).
+            heard: called for every 20 s of audio, and when words are complete; with a beam search words are
+                complete only at the end. An exception that it raises ends the transcription.
+            sampling_rate: rate of samples, in hertz; 16000 if None.
 
         Raises:
-            AudioError: it cannot be read.
-            ConfigError: the detector is unknown, or an impossible sampling rate.
-            MissingExtraError: a package for it is not installed.
+            AudioError: the recording cannot be read.
+            ConfigError: the detector is unknown, or the sampling rate is impossible.
+            MissingExtraError: a package that the recording or the detector needs is not installed.
         """
         if samples_of.is_several(source):
             return self._several(
@@ -192,7 +197,7 @@ class Recognizer:
         transcribe: Callable[[reading.Source], Transcription],
         sampling_rate: int | None,
     ) -> list[Transcription]:
-        """Each of several recordings, by length."""
+        """Transcribe several recordings, the longest first."""
         recordings = [samples_of.recording(each, sampling_rate) for each in sources]
         seconds = [
             reading.duration(each, exact=False) if isinstance(each, str | Path | bytes | np.ndarray) else 0.0
@@ -250,21 +255,22 @@ class Recognizer:
 
         Args:
             source: one recording of any length, as for ``transcribe``.
-            text: what is spoken in it. Numbers and punctuation are kept; a word ``*`` stands for speech that
-                the text lacks (``littlefoot.decode.known_text``).
-            stars: where else speech may be missing: ``written`` (nowhere), ``ends`` (before and after the
-                text) or ``sentences`` (also between sentences).
-            sentences: what ends a sentence: ``marks`` of punctuation and blank lines, or ``lines``.
+            text: the text of the recording. Numbers and punctuation are kept; a word ``*`` stands for speech
+                that the text lacks (``littlefoot.decode.known_text``).
+            stars: further places where the text may lack speech: ``written`` (none), ``ends`` (before and
+                after the text) or ``sentences`` (also between sentences).
+            sentences: ends of sentences: ``marks`` (punctuation and blank lines) or ``lines``.
             heard: called for every 20 s of audio with the seconds read so far and no words.
-            sampling_rate: of samples, in hertz; 16000 where None.
+            sampling_rate: rate of samples, in hertz; 16000 if None.
 
         Returns:
-            The text, whose segments are its sentences. The confidence of a word counts its characters that
-            the alphabet has; of a word without any it is 0.
+            The text, whose segments are its sentences. The confidence of a word is that of its characters
+            in the model's alphabet; it is 0 for a word without any.
 
         Raises:
             AudioError: the recording cannot be read.
-            TextError: the text has nothing in the model's alphabet, or is too long for the audio.
+            TextError: no character of the text is in the model's alphabet, or the text is too long for the
+                audio.
             ConfigError: ``stars`` or ``sentences`` is unknown.
         """
         known = KnownText(text, self.vocabulary, stars, sentences)
@@ -282,18 +288,19 @@ class Recognizer:
 
     @property
     def streams(self) -> bool:
-        """Whether the model was made for streaming; others simulate it with windows."""
+        """Return True if the model was trained for streaming. Other models simulate it with windows."""
         return self._chunks is not None
 
     def stream(self, chunk_frames: int | None = None, decoder: BeamDecoder | None = None) -> Stream:
-        """A live recording to feed. Any number may be open at once; they share the engine.
+        """Start the transcription of live speech. Any number of streams share the engine.
 
         Args:
-            chunk_frames: how many frames a streaming model decides at once; None: as it was made. A number
-                that it was not trained with costs errors, and a warning.
+            chunk_frames: frames of a chunk of a streaming model; None for the model's own number. A number
+                that the model was not trained with causes more errors, and a warning.
             decoder: made by ``decoder``, for language models and hot words; None for greedy decoding.
 
-        Raises ConfigError for an impossible number, or any with a model that was not made for streaming.
+        Raises:
+            ConfigError: ``chunk_frames`` is impossible, or the model was not trained for streaming.
         """
         config = self.config
         frames: Frames
@@ -301,17 +308,23 @@ class Recognizer:
             if chunk_frames is not None:
                 _warn_untrained(config, chunk_frames)
                 config = config.replace(chunk_frames=chunk_frames)
-            frames = ChunkedFrames(config, self._chunks())
+            chunks = self._chunks()
+            if isinstance(chunks, NativeStreams):
+                frames = chunks.frames(config.chunk_frames)
+            else:
+                frames = ChunkedFrames(config, chunks)
         elif chunk_frames is not None:
-            raise ConfigError("this model was not made for streaming: its windows have a fixed length")
+            raise ConfigError("this model was not trained for streaming: leave chunk_frames out")
         else:
             frames = WindowedFrames(config, self.engine, self._normalize)
         return Stream(frames, self.vocabulary, config.frame_ms / 1000, decoder)
 
     def logits(self, waveform: Any, sampling_rate: int | None = None) -> Array:
-        """Samples (T,), or what else ``transcribe`` takes as one recording -> logits (F, V) before softmax.
+        """Compute logits (F, V), before the softmax, of samples (T,) or another recording as in
+        ``transcribe``.
 
-        F is 0 for less audio than the receptive field. Beyond 20 s it is recognised in overlapping windows.
+        F is 0 if the audio is shorter than the receptive field. Audio of more than 20 s is computed in
+        overlapping windows.
         """
         samples = reading.read(samples_of.recording(waveform, sampling_rate))
         parts = list(self._windowed().whole([samples]))
@@ -332,7 +345,7 @@ def _warn_untrained(config: ModelConfig, chunk_frames: int) -> None:
 
 
 def weighed(config: BeamConfig, companion: companions.Companion) -> BeamConfig:
-    """The settings of a search, with a language model's own weights where they have none."""
+    """Return the settings of a search, with missing weights taken from the language model."""
     return replace(
         config,
         alpha=companion.alpha if config.alpha is None else config.alpha,
@@ -351,6 +364,7 @@ def load(
     parallel: int = 1,
     kernels: str | None = None,
     bits: int | None = None,
+    device: str = "cpu",
 ) -> Recognizer:
     """Load a model for recognition.
 
@@ -358,26 +372,27 @@ def load(
         model: a bundled name, the directory of an artifact or checkpoint, or a Hub id.
         engine: ``auto``, or the name of an engine (``littlefoot.runtime.registry``).
         threads: processor threads, at least 1; all by default.
-        precision: of what is not quantized, ``auto``, ``f32`` or ``bf16``.
-        language: for MMS, whose adapter and alphabet to take.
-        parallel: how many recordings or streams are computed side by side, each by its share of the threads.
-        layers: stop after so many Transformer layers, which is faster. Models made by ``share`` with
-            ``exits`` were trained for it; any other gives a warning.
-        kernels: what runs a Transformer whose weights are packed: ``auto``, ``avx512bf16``, ``avx512``,
-            ``avx2``, ``neon``, ``scalar``, or ``off``, which expands them to 8 bits; None:
-            ``$LITTLEFOOT_KERNELS``, or auto.
-        bits: of a model that was trained for several precisions, which to run; None: that with most bits.
+        precision: precision of the layers that are not quantized: ``auto``, ``f32`` or ``bf16``.
+        language: language of an MMS model, which selects its adapter and alphabet.
+        parallel: number of recordings or streams that are computed at the same time; they share the threads.
+        layers: number of Transformer layers after which to stop, which is faster. Models made by ``share``
+            with ``exits`` were trained for this; other models cause a warning.
+        kernels: kernels for a Transformer whose weights are packed: ``auto``, ``avx512bf16``, ``avx512``,
+            ``avx2``, ``neon``, ``scalar``, or ``off``, which expands the weights to 8 bits. The default is
+            ``$LITTLEFOOT_KERNELS``, or else ``auto``.
+        bits: precision to run of a model with nested precisions; None for the one with the most bits.
+        device: ``cpu``, or ``cuda`` with the engine ``onnxruntime`` and the package onnxruntime-gpu.
 
     Raises:
-        ConfigError: more layers than the model has, bits that it does not have, or an impossible setting.
-        LittlefootError: what ``artifact.checkpoint.load`` and ``runtime.registry.create`` raise.
+        ConfigError: the model has fewer layers, does not have the precision, or a setting is impossible.
+        LittlefootError: as ``artifact.checkpoint.load`` and ``runtime.registry.create``.
     """
-    options = LoadOptions(engine, threads, precision, language, layers, bits, parallel, kernels)
+    options = LoadOptions(engine, threads, precision, language, layers, bits, parallel, kernels, device)
     return load_with(Specification(str(model), options))
 
 
 def load_with(specification: Specification) -> Recognizer:
-    """Load a model by options that were made before. Raises as ``load`` does."""
+    """Load a model from a specification. Raises the errors of ``load``."""
     options = specification.options
     artifact = checkpoint.load(specification.model, language=options.language)
     layers = options.layers
@@ -390,15 +405,17 @@ def load_with(specification: Specification) -> Recognizer:
     if options.bits is not None:
         artifact = at_bits(artifact, options.bits)
     settings = (options.engine, options.threads, options.precision)
-    whole = create(artifact, *settings, parallel=options.parallel, kernels=options.kernels)
-    chunks = functools.partial(create_stream, artifact, *settings, options.parallel)
+    whole = create(
+        artifact, *settings, parallel=options.parallel, kernels=options.kernels, device=options.device
+    )
+    chunks = functools.partial(create_stream, artifact, *settings, options.parallel, device=options.device)
     made = Recognizer(artifact, whole, chunks if artifact.config.chunk_frames else None)
     made.specification = specification
     return made
 
 
 class _Closed(Engine):
-    """In the place of an engine that was given back."""
+    """Placeholder for the engine of a closed recogniser."""
 
     name = "closed"
 

@@ -1,8 +1,9 @@
-"""The registry of engines, and the choice among them."""
+"""Register the engines, and choose among them."""
 
 from __future__ import annotations
 
 from functools import partial
+from typing import NoReturn
 
 from littlefoot.artifact import Artifact
 from littlefoot.errors import ConfigError, EngineError
@@ -13,7 +14,7 @@ from littlefoot.runtime.protocols import Backend, Engine, EngineSettings, Part, 
 from littlefoot.system import machine
 
 BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (OpenVINO(), ONNXRuntime())}
-"""Every engine by its name. A new one is a module with a ``Backend``, and its entry here."""
+"""Every engine by its name. A new engine is a module with a ``Backend``, and an entry here."""
 
 
 def create(
@@ -24,30 +25,37 @@ def create(
     cached: bool = True,
     parallel: int = 1,
     kernels: str | None = None,
+    device: str = "cpu",
 ) -> Engine:
     """Load an artifact into an engine.
 
     Args:
-        name: a key of ``BACKENDS``, or ``auto``: whichever is the fastest for the artifact, which may be the
-            native kernels alone. They run packed weights under any name; a warning says where that leaves
-            the engine or the precision without effect.
-        threads: processor threads, all by default.
-        precision: of what is not quantized. ``f32``, ``bf16`` (OpenVINO, on processors that have it), or
-            ``auto``: bf16 for a quantized artifact where the processor has it, f32 otherwise.
-        cached: keep the compiled model on disk; not worth it for a model that is tried once.
-        parallel: how many runs are computed side by side; they share the threads.
-        kernels: what runs a Transformer whose weights are packed (``littlefoot.runtime.native``): ``auto``, a
-            set of kernels by name, or ``off``, which expands them to 8 bits; None: ``$LITTLEFOOT_KERNELS``,
-            or auto.
+        name: a key of ``BACKENDS``, or ``auto`` for the fastest engine for the artifact, which may be the
+            native kernels alone. The kernels run packed weights under any name. If the engine or the
+            precision then has no effect, a warning is logged.
+        threads: processor threads; all by default.
+        precision: precision of the layers that are not quantized: ``f32``, ``bf16`` (OpenVINO, on processors
+            that have it), or ``auto``, which is bf16 for a quantized artifact on such a processor, and f32
+            otherwise.
+        cached: store the compiled model on disk. This is not worthwhile for a model that is used once.
+        parallel: number of runs that are computed at the same time; they share the threads.
+        kernels: kernels for a Transformer whose weights are packed (``littlefoot.runtime.native``): ``auto``,
+            a set of kernels by name, or ``off``, which expands the weights to 8 bits. The default is
+            ``$LITTLEFOOT_KERNELS``, or else ``auto``.
+        device: ``cpu``, or another of the ``devices`` of the engine; the kernels run on the processor only.
 
     Raises:
-        ConfigError: an unknown precision, or a number of threads below 1.
-        EngineError: an unknown name, a precision that the engine or processor does not have, kernels that
-            cannot run here, OpenVINO is not installed, or the engine refused the model.
-        MissingExtraError: ONNX Runtime is not installed.
+        ConfigError: the precision is unknown, the engine does not have the device, or the number of threads
+            is below 1.
+        EngineError: the name is unknown, the engine or processor does not have the precision, the kernels
+            cannot run here, the engine refused the model, or neither an engine nor kernels that could run it
+            are installed.
+        MissingExtraError: the engine of this name is not installed.
     """
-    settings = _checked(name, threads, precision, cached, parallel)
+    settings = _checked(name, threads, precision, cached, parallel, device)
     load = partial(_load, artifact, name, settings)
+    if device != "cpu":
+        return load("whole")
     return native.create(artifact, name, settings, native.chosen(kernels), load) or load("whole")
 
 
@@ -58,18 +66,26 @@ def create_stream(
     precision: str = "auto",
     parallel: int = 1,
     cached: bool = True,
-) -> StreamEngine:
-    """Load a streaming model, for its chunks; arguments and errors as those of ``create``."""
-    settings = _checked(name, threads, precision, cached, parallel)
+    device: str = "cpu",
+) -> StreamEngine | native.NativeStreams:
+    """Load a streaming model, which runs chunk by chunk. Arguments and errors are those of ``create``.
+
+    If no engine is installed, the native kernels run it.
+    """
+    settings = _checked(name, threads, precision, cached, parallel, device)
+    if name == "auto" and not installed():
+        return native.create_stream(artifact) or _without_engine(artifact)
     return _backend(artifact, name, settings).create_stream(artifact, settings)
 
 
 def installed() -> list[str]:
-    """Return the names of the engines that can be used here."""
+    """Return the names of the installed engines."""
     return [name for name, backend in BACKENDS.items() if backend.installed()]
 
 
-def _checked(name: str, threads: int | None, precision: str, cached: bool, parallel: int) -> EngineSettings:
+def _checked(
+    name: str, threads: int | None, precision: str, cached: bool, parallel: int, device: str
+) -> EngineSettings:
     known = list(dict.fromkeys(entry for backend in BACKENDS.values() for entry in backend.precisions))
     if precision not in known:
         raise ConfigError(f"precision '{precision}' is unknown: use one of {', '.join(known)}")
@@ -77,26 +93,41 @@ def _checked(name: str, threads: int | None, precision: str, cached: bool, paral
         *names, last = "auto", *BACKENDS
         raise EngineError(f"engine '{name}' is unknown: use {', '.join(names)} or {last}")
     if threads is not None and threads < 1:
-        raise ConfigError(f"threads must be at least 1, not {threads}: leave it out for all")
-    return EngineSettings(threads or machine.threads(), precision, cached, parallel)
+        raise ConfigError(f"threads must be at least 1, not {threads}: leave the option out to use all")
+    able = [each for each, backend in BACKENDS.items() if device in backend.devices]
+    if not able:
+        devices = list(dict.fromkeys(each for backend in BACKENDS.values() for each in backend.devices))
+        raise ConfigError(f"device '{device}' is unknown: use {' or '.join(devices)}")
+    if device != "cpu" and name not in able:
+        raise ConfigError(f"device {device}: the engine {name} does not use it, take {' or '.join(able)}")
+    return EngineSettings(threads or machine.threads(), precision, cached, parallel, device)
 
 
 def _backend(artifact: Artifact, name: str, settings: EngineSettings) -> Backend:
-    """The engine of this name, or the best one. Raises EngineError if it does not have the precision."""
+    """Return the engine of this name, or the best one. Raises EngineError if it lacks the precision."""
     backend = BACKENDS[_best(artifact) if name == "auto" else name]
     if settings.precision not in backend.precisions:
         others = [other.name for other in BACKENDS.values() if settings.precision in other.precisions]
         raise EngineError(
-            f"precision {settings.precision}: {backend.name} computes in {backend.precisions[-1]}, use that "
-            f"or the engine {' or '.join(others)}"
+            f"precision {settings.precision}: {backend.name} computes in {backend.precisions[-1]}: use that "
+            f"precision, or the engine {' or '.join(others)}"
         )
     return backend
 
 
 def _best(artifact: Artifact) -> str:
-    """The installed engine of the highest rank; the first of all if none is, whose error says what to do."""
-    return max(installed(), key=lambda name: BACKENDS[name].rank(artifact), default=next(iter(BACKENDS)))
+    """Return the installed engine of the highest rank."""
+    return max(installed(), key=lambda name: BACKENDS[name].rank(artifact))
+
+
+def _without_engine(artifact: Artifact) -> NoReturn:
+    raise EngineError(
+        f"no engine is installed, and {native.obstacle(artifact)}: install one with: "
+        "pip install 'littlefoot[openvino]'"
+    )
 
 
 def _load(artifact: Artifact, name: str, settings: EngineSettings, part: Part) -> Engine:
+    if name == "auto" and not installed():
+        _without_engine(artifact)
     return _backend(artifact, name, settings).create(artifact, settings, part)

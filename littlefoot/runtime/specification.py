@@ -1,4 +1,4 @@
-"""The options that a recogniser is loaded with; they can be pickled and sent to a process."""
+"""Define the options that a recogniser is loaded with. They can be pickled and sent to a process."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ class LoadOptions:
     bits: int | None = None
     parallel: int = 1
     kernels: str | None = None
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         for setting, count in (("threads", self.threads), ("parallel", self.parallel)):
@@ -28,7 +29,7 @@ class LoadOptions:
 
 @dataclass(frozen=True)
 class Specification:
-    """All that a recogniser is loaded from."""
+    """A model and the options that it is loaded with."""
 
     model: str
     """A bundled name, the directory of an artifact or checkpoint, or a Hub id."""

@@ -1,4 +1,4 @@
-"""Recognise live speech: text appears during speech."""
+"""Transcribe live speech while it is spoken."""
 
 from __future__ import annotations
 
@@ -46,9 +46,7 @@ class Stream:
         frame_seconds: float,
         decoder: BeamDecoder | None = None,
     ) -> None:
-        """Take a ``decoder``, which searches each segment separately; None takes the best token of each
-        frame.
-        """
+        """``decoder`` searches each segment separately; None selects greedy decoding."""
         self.latency_seconds = frames.latency_seconds
         self._frames, self._vocabulary, self._frame_seconds = frames, vocabulary, frame_seconds
         silent = [vocabulary.blank, vocabulary.delimiter]
@@ -156,5 +154,5 @@ def _checked(samples: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     if array.dtype.kind != "f":
         raise AudioError(f"samples of type {array.dtype}: a stream takes float32 in -1 ... 1, or int16")
     if not np.isfinite(array).all():
-        raise AudioError("the samples hold NaN or infinite values")
+        raise AudioError("the samples contain NaN or infinite values")
     return array.astype(np.float32, copy=False)

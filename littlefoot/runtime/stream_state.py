@@ -1,4 +1,4 @@
-"""Define the state of a stream: the tensors that one chunk leaves for the next."""
+"""Define the state of a stream: the tensors that are carried from one chunk to the next."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A recogniser, a decoder and what is read of recordings, as options that can be sent to a process."""
+"""Define the options of recognition, decoding and reading. They can be sent to a process."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class DecodingOptions:
 
     @property
     def searches(self) -> bool:
-        """True if an option needs a beam search."""
+        """Return True if an option needs a beam search."""
         return any(option is not None for option in (self.beam, self.lm, self.hotwords, self.lexicon))
 
     def decoder(self, recognizer: Recognizer) -> BeamDecoder | None:
@@ -74,25 +74,27 @@ class DecodingOptions:
 
 @dataclass(frozen=True)
 class RecordingOptions:
-    """What is read of a recording, and the form of its text."""
+    """Options of reading a recording, and the form of its text."""
 
     vad: str | None = None
     """Detector of speech in long recordings (``Recognizer.transcribe``); its default if None."""
     channel: str = "auto"
-    """As ``reading.selected`` takes it, or ``each`` for one speaker per channel."""
+    """Channel, as in ``reading.selected``, or ``each`` for one speaker per channel."""
     track: int | None = None
     """Audio track, from 1."""
     alternatives: int = 0
-    """Number of best texts."""
+    """Number of further texts of a beam search."""
     case: str | None = None
-    """Case of the text, as ``style.restyle`` takes it."""
+    """Case of the text, as in ``style.restyle``."""
     punctuate: str | None = None
-    """A punctuation model, as ``style.find_punctuate`` takes it."""
+    """A punctuation model, as in ``style.find_punctuate``."""
 
 
 @dataclass(frozen=True)
 class Transcriber:
-    """All that turns recordings into texts. Frozen and picklable: a worker process loads it again."""
+    """All options that determine the text of a recording. A worker process unpickles them and loads the
+    model.
+    """
 
     specification: Specification
     decoding: DecodingOptions = DecodingOptions()

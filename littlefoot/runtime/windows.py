@@ -1,4 +1,4 @@
-"""Recordings of any length, window by window: memory stays bounded, and frames keep their times."""
+"""Compute recordings of any length window by window, with bounded memory and correct frame times."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ import numpy as np
 from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.audio import SAMPLE_RATE, reading
 from littlefoot.audio.vad.detector import Detector
-from littlefoot.audio.vad.stretches import stretches
+from littlefoot.audio.vad.segments import speech_segments
 from littlefoot.network.config import ModelConfig
 from littlefoot.runtime.protocols import Array, Engine
 from littlefoot.transcript.results import Word
 
 WINDOW_SECONDS = 20.0
-"""Longer audio is recognised in windows of this length, so that memory stays bounded."""
+"""Length of the windows in which longer audio is recognised."""
 CONTEXT_SECONDS = 2.0
-"""What a window sees of its neighbours on each side without deciding about it."""
+"""Context on each side of a window, whose frames the neighbouring window decides."""
 _CERTAIN = 30.0
-"""A logit besides zeros: a posterior of one."""
+"""Logit whose posterior is 1 if all others are 0."""
 
 
 Heard = Callable[[float, list[Word]], None]
-"""Told how a transcription goes on: seconds of audio read so far, and the words that were complete since."""
+"""Progress callback: seconds of audio read so far, and the words that were completed since the last call."""
 
 
 class CountedBlocks:
-    """Blocks of samples, whose length is counted while they are read."""
+    """An iterator over blocks of samples that counts the seconds read so far."""
 
     def __init__(self, blocks: Iterator[Array], heard: Heard | None) -> None:
         self.seconds = 0.0
@@ -47,24 +47,24 @@ class CountedBlocks:
 
 @dataclass(frozen=True)
 class WindowedLogits:
-    """The logits (F, V) of recordings whose samples arrive in blocks (N,), piece by piece."""
+    """Computes logits (F, V), piece by piece, of recordings whose samples arrive in blocks (N,)."""
 
     engine: Engine
     config: ModelConfig
     vocabulary: Vocabulary
     normalize: bool
-    """True if every window is brought to zero mean and unit variance."""
+    """True normalises every window to zero mean and unit variance."""
 
     def whole(self, blocks: Iterable[Array]) -> Iterator[Array]:
-        """Compute all of a recording: the decided frames of each window."""
+        """Compute a whole recording; yield the decided frames of each window."""
         for window in windows(blocks, self.config.frames, self.config.stride):
             prepared = reading.normalize(window.samples) if self.normalize else window.samples
             yield self.engine.run(prepared)[window.first_frame : window.end_frame]
 
     def speech(self, blocks: Iterator[Array], detector: Detector | None) -> Iterator[Array]:
-        """Compute the speech of a recording. The frames of gaps are made up: a word delimiter, then blanks.
+        """Compute the speech of a recording. Frames of gaps become a word delimiter followed by blanks.
 
-        A recording of one block is computed whole, and any without a detector.
+        A recording of one block, or without a detector, is computed as a whole.
         """
         start = list(itertools.islice(blocks, 2))
         blocks = itertools.chain(start, blocks)
@@ -72,16 +72,16 @@ class WindowedLogits:
             yield from self.whole(blocks)
             return
         stride, frame = self.config.stride, 0
-        pieces = stretches(blocks, detector, stride)
-        for begin, stretch in itertools.groupby(pieces, key=lambda piece: piece.start):
+        pieces = speech_segments(blocks, detector, stride)
+        for begin, segment in itertools.groupby(pieces, key=lambda piece: piece.start):
             yield from self._silence(begin // stride - frame)
             frame = begin // stride
-            for logits in self.whole(piece.samples for piece in stretch):
+            for logits in self.whole(piece.samples for piece in segment):
                 frame += len(logits)
                 yield logits
 
     def _silence(self, frames: int) -> Iterator[Array]:
-        """Logits of so many frames, in pieces: a delimiter, if the alphabet has one, and blanks."""
+        """Yield logits of a number of frames: a delimiter, if the alphabet has one, and blanks."""
         token = self.vocabulary.delimiter if self.vocabulary.delimiter >= 0 else self.vocabulary.blank
         while frames > 0:
             count = min(frames, 1000)
@@ -94,7 +94,7 @@ class WindowedLogits:
 
 
 class Window(NamedTuple):
-    """A stretch of audio and the frames that are decided in it."""
+    """An interval of audio, and the frames that are decided in it."""
 
     samples: Array
     first_frame: int
@@ -102,11 +102,11 @@ class Window(NamedTuple):
 
 
 def windows(blocks: Iterable[Array], frames: Callable[[int], int], stride: int) -> Iterator[Window]:
-    """Cut audio that arrives in blocks into overlapping windows whose decided frames join without a gap.
+    """Divide audio that arrives in blocks into overlapping windows. Their decided frames join without a gap.
 
     Args:
         blocks: consecutive samples, (N,) each.
-        frames: samples -> frames, ``ModelConfig.frames``.
+        frames: function from samples to frames, ``ModelConfig.frames``.
         stride: samples from frame to frame.
     """
     context = round(CONTEXT_SECONDS * SAMPLE_RATE / stride)  # in frames

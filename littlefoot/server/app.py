@@ -26,6 +26,7 @@ from littlefoot import __version__
 from littlefoot.audio import isolation
 from littlefoot.server.errors import ApiError
 from littlefoot.server.live import live
+from littlefoot.server.realtime import realtime
 from littlefoot.server.schema import ANSWERS, REFUSALS, TRANSCRIPTION
 from littlefoot.server.service import Service, bearer
 from littlefoot.server.subtitles import subtitles
@@ -53,9 +54,11 @@ def create_app(service: Service) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         first = asyncio.create_task(_load_first(service))
+        idle = asyncio.create_task(_unload_idle(service))
         await asyncio.to_thread(isolation.prepare)
         yield
         first.cancel()
+        idle.cancel()
         service.close()
 
     app = FastAPI(
@@ -91,6 +94,13 @@ async def _load_first(service: Service) -> None:
         await service.models.ready(service.models.all()[0])
 
 
+async def _unload_idle(service: Service) -> None:
+    minutes = service.limits.idle_minutes
+    while minutes is not None:
+        await asyncio.sleep(min(30.0, 20 * minutes))
+        service.models.unload_idle(60 * minutes)
+
+
 def _add_routes(app: FastAPI, service: Service) -> None:
     async def allowed(request: Request) -> None:
         service.check_origin(request.headers)
@@ -105,6 +115,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     )
     app.post("/v1/subtitles", responses=REFUSALS, **guarded)(subtitles)
     app.websocket("/v1/live")(live)
+    app.websocket("/v1/realtime")(realtime)
 
     @app.get("/v1/models", responses=REFUSALS, **guarded)
     async def models() -> dict[str, Any]:
@@ -156,7 +167,7 @@ async def _gone(request: Request, error: Exception) -> Response:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    return ApiError(500, "the server failed: its log says how", "server_error").response()
+    return ApiError(500, "the server failed: see its log", "server_error").response()
 
 
 class _UnderItsName:

@@ -9,7 +9,7 @@ from littlefoot.errors import ConfigError
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of a server. All are above 0 except ``queue``, which may be 0."""
+    """Limits of a server. All are above 0 except ``queue``, which may be 0, or None where they may be."""
 
     body_bytes: int = 200_000_000
     """Bytes of a request, counted while it arrives."""
@@ -30,8 +30,11 @@ class Limits:
     grace_seconds: float = 30.0
     """Seconds that running work may take to end when the server stops."""
 
+    idle_minutes: float | None = None
+    """Minutes after which an unused model is unloaded; None: it stays."""
+
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if not value >= (0 if field.name == "queue" else 1e-3):
+            if value is not None and not value >= (0 if field.name == "queue" else 1e-3):
                 raise ConfigError(f"the limit {field.name} cannot be {value}: give a larger number")

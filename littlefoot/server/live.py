@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -36,6 +37,13 @@ _CODES = {
 
 async def live(websocket: WebSocket) -> None:
     """Serve one live stream, from its handshake to its end."""
+    await open_connection(websocket, lambda connection, service: _Session(connection, service).run())
+
+
+async def open_connection(
+    websocket: WebSocket, serve: Callable[[Connection, Service], Awaitable[None]]
+) -> None:
+    """Accept a WebSocket as a live stream, serve it, and close it; what is refused gets the reason."""
     service: Service = websocket.app.state.service
     try:
         service.check_origin(websocket.headers)
@@ -43,27 +51,27 @@ async def live(websocket: WebSocket) -> None:
         await websocket.send_denial_response(error.response())
         return
     await websocket.accept()
-    connection = _Connection(websocket, service)
+    connection = Connection(websocket, service)
     try:
         with service.stream():
-            await _Session(connection, service).run()
+            await serve(connection, service)
         await connection.close(_GOING_AWAY if service.ending.is_set() else 1000)
     except ApiError as error:
         await connection.refuse(error)
     except (WebSocketDisconnect, TimeoutError):
         pass  # the client is gone, or does not read
     except Exception:
-        await connection.refuse(ApiError(500, "the server failed: its log says how", "server_error"))
+        await connection.refuse(ApiError(500, "the server failed: see its log", "server_error"))
         raise
 
 
-class _Connection:
+class Connection:
     """A connection whose messages have time limits in both directions."""
 
     def __init__(self, websocket: WebSocket, service: Service) -> None:
         self._websocket, self._idle = websocket, service.limits.idle_seconds
         self._ending = service.ending
-        self.headers = websocket.headers
+        self.headers, self.query = websocket.headers, websocket.query_params
 
     async def receive(self) -> dict[str, Any] | bytes | None:
         """Receive JSON or bytes; None when the server stops. Raises ApiError, WebSocketDisconnect."""
@@ -78,7 +86,7 @@ class _Connection:
         finally:
             message.cancel()
             ending.cancel()
-        raise ApiError(408, f"nothing came for {self._idle:g} s", "idle_timeout")
+        raise ApiError(408, f"nothing was received for {self._idle:g} s", "idle_timeout")
 
     async def send(self, **content: Any) -> None:
         """Send a JSON message. Raises TimeoutError, WebSocketDisconnect."""
@@ -116,7 +124,7 @@ def _parsed(message: Any) -> dict[str, Any] | bytes:
 class _Session:
     """The exchange of messages on an open connection."""
 
-    def __init__(self, connection: _Connection, service: Service) -> None:
+    def __init__(self, connection: Connection, service: Service) -> None:
         self._connection, self._service = connection, service
         self._received = 0  # bytes
         self._text = ""  # text of the last partial message
@@ -124,12 +132,13 @@ class _Session:
     async def run(self) -> None:
         """Serve the connection. Raises ApiError, WebSocketDisconnect, TimeoutError."""
         model, stream = await self._start()
-        try:
-            async with asyncio.timeout(self._service.limits.audio_seconds):
-                await self._listen(model, stream)
-        except TimeoutError:
-            raise self._too_long() from None
-        await self._tell(await self._compute(model, stream.finish))
+        with model.in_use():
+            try:
+                async with asyncio.timeout(self._service.limits.audio_seconds):
+                    await self._listen(model, stream)
+            except TimeoutError:
+                raise self._too_long() from None
+            await self._tell(await self._compute(model, stream.finish))
         await self._connection.send(type="done", duration=round(self._seconds, 3))
 
     async def _start(self) -> tuple[Model, Stream]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from functools import partial
 
 import uvicorn
 
@@ -17,7 +18,7 @@ log = logging.getLogger("littlefoot.server")
 
 _RESERVED_FILES = 256
 """File descriptors that are reserved for everything but connections and their uploads."""
-_ACCEPTED_AT_ONCE = 32
+ACCEPTED_AT_ONCE = 32
 """Connections that are accepted before excess ones are closed and others are read."""
 _BACKLOG = 4096
 """Connections that the system holds until they are accepted."""
@@ -26,8 +27,10 @@ _BACKLOG = 4096
 class Server(uvicorn.Server):
     """A uvicorn server that ends live streams first, and then all other requests."""
 
-    def __init__(self, service: Service) -> None:
-        self.service = service
+    def __init__(self, service: Service, wyoming: socket.socket | None = None) -> None:
+        """``wyoming`` is a listening socket for the Wyoming protocol, or None."""
+        self.service, self._wyoming = service, wyoming
+        self._door: asyncio.Server | None = None
         limits = service.limits
         super().__init__(
             uvicorn.Config(
@@ -42,7 +45,7 @@ class Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                backlog=_ACCEPTED_AT_ONCE,  # asyncio takes this for both
+                backlog=ACCEPTED_AT_ONCE,  # asyncio takes this for both
                 timeout_graceful_shutdown=max(1, round(limits.grace_seconds)),
             )
         )
@@ -52,11 +55,20 @@ class Server(uvicorn.Server):
         for listener in sockets or []:
             listener.listen(_BACKLOG)
             log.info("listening on %s", address(listener))
+        if self._wyoming is not None:
+            from littlefoot.server.wyoming import LINE_BYTES, serve
+
+            self._door = await asyncio.start_server(
+                partial(serve, service=self.service), sock=self._wyoming, limit=LINE_BYTES
+            )
+            log.info("Wyoming on %s", address(self._wyoming).replace("http", "tcp"))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept nothing new, let streams send their last text, then finish requests."""
         for server in self.servers:
             server.close()
+        if self._door is not None:
+            self._door.close()
         self.service.ending.set()
         end = asyncio.get_running_loop().time() + self.service.limits.grace_seconds
         while self.service.streams and not self.force_exit and asyncio.get_running_loop().time() < end:

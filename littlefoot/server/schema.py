@@ -52,6 +52,11 @@ TRANSCRIPTION: dict[str, Any] = {
                             "items": {"type": "string", "enum": list(GRANULARITIES)},
                             "description": "With verbose_json.",
                         },
+                        "include[]": {
+                            "type": "array",
+                            "items": {"type": "string", "enum": ["logprobs"]},
+                            "description": "With json.",
+                        },
                         "stream": {"type": "boolean", "default": False},
                         "language": {"type": "string", "description": "Repeated in the answer."},
                         "prompt": {"type": "string", "description": "Accepted, and without effect."},

@@ -29,6 +29,7 @@ class Service:
         api_key: str | None = None,
         origins: frozenset[str] = frozenset(),
         hosts: frozenset[str] | None = None,
+        languages: tuple[str, ...] = ("en",),
     ) -> None:
         """
         Args:
@@ -37,9 +38,10 @@ class Service:
             api_key: key that clients must send; None: no key is needed.
             origins: other sites whose pages may use the server, such as ``https://example.org``.
             hosts: names of the server besides those of this machine; None: any name.
+            languages: what is spoken, for clients that ask (Wyoming).
         """
         self.models, self.limits, self.origins, self._hosts = models, limits, origins, hosts
-        self._api_key = api_key
+        self._api_key, self.languages = api_key, languages
         self.jobs = Jobs(limits.parallel, limits.queue)
         self.live_threads = ThreadPoolExecutor(limits.parallel, thread_name_prefix="littlefoot-live")
         self.streams = 0
@@ -81,7 +83,7 @@ class Service:
         if name not in self._hosts and not is_loopback(name):
             raise ApiError(
                 403,
-                f"this server is not asked as {host[:100]!a}: start it with --allow-host",
+                f"this server does not accept the host name {host[:100]!a}: start it with --allow-host",
                 "host_not_allowed",
             )
 

@@ -41,6 +41,7 @@ class Query:
     granularities: tuple[str, ...]
     stream: bool
     language: str | None
+    logprobs: bool = False
 
 
 def read_query(form: FormData) -> Query:
@@ -76,6 +77,12 @@ def read_query(form: FormData) -> Query:
             "invalid_value",
             "stream",
         )
+    include = [str(value) for name in ("include[]", "include") for value in form.getlist(name)]
+    for value in include:
+        if value != "logprobs":
+            raise _refused("include", value, "logprobs")
+    if include and form_at != "json":
+        raise ApiError(400, "include needs response_format json", "invalid_value", "include")
     _check_temperature(str(form.get("temperature") or "0"))
     model, language = form.get("model"), form.get("language")
     return Query(
@@ -84,6 +91,7 @@ def read_query(form: FormData) -> Query:
         granularities or ("segment",),
         stream in ("true", "1"),
         str(language)[:50] if language else None,
+        bool(include),
     )
 
 
@@ -111,7 +119,7 @@ async def transcribe(request: Request) -> Response:
             job = None
             try:
                 query = read_query(form)
-                model = service.models.find(query.model)
+                model = service.models.find(query.model, query.language)
                 recording = uploads.recording(form)
                 recognizer = await service.models.ready(model)
                 job = _Job(service, model, recognizer, recording)
@@ -121,7 +129,7 @@ async def transcribe(request: Request) -> Response:
             if query.stream:
                 return await _streamed(request, job, query, deadline)
             result = await _while_connected(request, job.run())
-            return _response(result, query)
+            return _response(result, query, job.separator)
     except TimeoutError:
         raise _too_late(service) from None
 
@@ -152,13 +160,18 @@ class _Job:
             waited = time.monotonic() - began
             return self._recognise(stop, heard)
 
-        result = await self._service.jobs.run(work, self._recording.close)
+        self._model.users += 1
+        result = await self._service.jobs.run(work, self._ended)
         seconds = time.monotonic() - began - waited
         self._model.audio_seconds += result.duration
         self._model.compute_seconds += seconds
         self._service.metrics.audio.labels(self._model.name, "file").inc(result.duration)
         self._service.metrics.computing.labels(self._model.name, "file").inc(seconds)
         return result
+
+    def _ended(self) -> None:
+        self._recording.close()
+        self._model.give_back()
 
     def _recognise(self, stop: Event, heard: Callable[[list[Word]], None] | None) -> Transcription:
         limit = self._service.limits.audio_seconds
@@ -216,12 +229,29 @@ async def _disconnected(request: Request) -> None:
         pass
 
 
-def _response(result: Transcription, query: Query) -> Response:
+def _response(result: Transcription, query: Query, separator: str) -> Response:
     if query.response_format == "json":
-        return JSONResponse({"text": result.text, "usage": _usage(result)})
+        body: dict[str, Any] = {"text": result.text, "usage": _usage(result)}
+        if query.logprobs:
+            body["logprobs"] = _logprobs(result.words, separator, begins=True)
+        return JSONResponse(body)
     if query.response_format == "verbose_json":
         return JSONResponse(_verbose(result, query))
     return PlainTextResponse(WRITERS[query.response_format](result, None))
+
+
+def _logprobs(words: list[Word], separator: str, begins: bool) -> list[dict[str, Any]]:
+    """Return OpenAI's list of tokens, which are words here: put together they are the text.
+
+    ``logprob`` is the logarithm of the product of the posteriors of a word's characters, whose geometric mean
+    is the confidence.
+    """
+    tokens = []
+    for number, word in enumerate(words):
+        token = word.word if begins and number == 0 else separator + word.word
+        logprob = len(word.word) * math.log(max(word.confidence, 1e-10))
+        tokens.append({"token": token, "logprob": round(logprob, 4), "bytes": list(token.encode())})
+    return tokens
 
 
 def _usage(result: Transcription) -> dict[str, Any]:
@@ -311,9 +341,12 @@ async def _events(
             while words is not None:
                 delta = job.separator.join(word.word for word in words)
                 delta = job.separator + delta if sent else delta
+                event: dict[str, Any] = {"type": "transcript.text.delta", "delta": delta}
+                if query.logprobs:
+                    event["logprobs"] = _logprobs(words, job.separator, begins=not sent)
                 sent += delta
-                until = round(words[-1].end, 3) if words else 0.0
-                yield _event({"type": "transcript.text.delta", "delta": delta, "seconds": until})
+                event["seconds"] = round(words[-1].end, 3) if words else 0.0
+                yield _event(event)
                 async with asyncio.timeout_at(deadline):
                     words = await heard.get()
             result = task.result()
@@ -327,7 +360,9 @@ async def _events(
         if rest := result.text[len(sent) :]:
             until = round(result.duration, 3)
             yield _event({"type": "transcript.text.delta", "delta": rest, "seconds": until})
-        done = {"type": "transcript.text.done", "text": result.text, "usage": _usage(result)}
+        done: dict[str, Any] = {"type": "transcript.text.done", "text": result.text, "usage": _usage(result)}
+        if query.logprobs:
+            done["logprobs"] = _logprobs(result.words, job.separator, begins=True)
         if query.response_format == "verbose_json":
             done = {**_verbose(result, query), **done}
         yield _event(done)

@@ -56,7 +56,7 @@ async def read_form(request: Request, limits: Limits) -> FormData:
             message = await asyncio.wait_for(request.receive(), limits.idle_seconds)
         except TimeoutError:
             raise ApiError(
-                408, f"no data came for {limits.idle_seconds:g} s: send it again", "upload_timeout"
+                408, f"no data was received for {limits.idle_seconds:g} s: send it again", "upload_timeout"
             ) from None
         received += len(message.get("body", b""))
         if received > limits.body_bytes:

@@ -87,7 +87,7 @@ def _claimed(target: Path, make: Callable[[str, Path], str]) -> Iterator[Path]:
 
 
 def _lock(place: Path) -> int | None:
-    """Return a descriptor that holds a lock until it is closed, or None where locking is impossible."""
+    """Return a descriptor that holds a lock until it is closed, or None if locking is impossible."""
     if sys.platform == "win32":
         return None
     import fcntl
@@ -112,7 +112,7 @@ def _remove(place: Path) -> None:
 
 
 def _exchange(first: Path, second: Path) -> bool:
-    """Swap two directories in one step. Returns False where the system or the file system cannot."""
+    """Swap two directories in one step. Returns False if the system or the file system cannot."""
     if sys.platform != "linux":
         return False
     rename = getattr(ctypes.CDLL(None), "renameat2", None)

@@ -46,7 +46,7 @@ def value(kind: Any, name: str, given: object, prefix: str = "", strict: bool = 
 
 
 def explain(error: ValidationError, name: str) -> str:
-    """Say what is wrong with the value called ``name``."""
+    """Describe the error in the value called ``name``."""
     first = error.errors()[0]
     for part in first["loc"]:
         name += f"[{part}]" if isinstance(part, int) else f".{part}" if name.strip(".") else part

@@ -47,7 +47,7 @@ def connected(address: str, processors: int, feature: str) -> Iterator[Any]:
             yield ray
         except ray.exceptions.RayError as error:
             raise LittlefootError(
-                f"Ray gave up: {_reason(error)}: the same command continues the job"
+                f"Ray failed: {_reason(error)}: the same command continues the job"
             ) from error
         finally:
             ray.shutdown()

@@ -20,7 +20,7 @@ CODECS = (("WAV", "ULAW"), ("WAV", "GSM610"), ("OGG", "VORBIS"), ("OGG", "OPUS")
 
 
 MAX_NOISE_START = 120.0
-"""Excerpts of noise begin within its first seconds, up to here: what lies before is decoded in vain."""
+"""Excerpts of noise begin within its first seconds, up to here: earlier samples are decoded but not used."""
 
 
 class Augmenter:
@@ -139,7 +139,7 @@ def through_codec(waveform: Waveform, container: str, codec: str) -> Waveform:
 
 
 def mask_spans(size: int, fraction: float, length: int, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
-    """A mask (size,) of which ``fraction`` is True on average, in spans of ``length`` that do not overlap.
+    """Draw a mask (size,) of which ``fraction`` is True on average, in spans of ``length`` without overlap.
 
     The number of spans is rounded up or down at random. Spans are placed uniformly: drawing their starts
     from a line shortened by what the spans themselves take up keeps them apart.

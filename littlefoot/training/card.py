@@ -12,7 +12,9 @@ from littlefoot.training.validation import DevScore
 def training_record(
     method: str, data: TrainingSet, step: int, epoch: int, score: DevScore | None
 ) -> Training:
-    """For ``littlefoot.training`` in config.json: settings, sets, their fingerprint, what was measured."""
+    """Make ``littlefoot.training`` of config.json: settings, sets, their fingerprint, and the measured
+    errors.
+    """
     return Training.model_validate(
         {
             "method": method,

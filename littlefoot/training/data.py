@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import operator
 import signal
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,25 +25,16 @@ from torch.utils.data import DataLoader, Dataset
 from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.audio import SAMPLE_RATE, pcm, reading
 from littlefoot.audio.manifest import Utterance
+from littlefoot.decode.align import frames_needed
 from littlefoot.errors import LittlefootError, TrainingError
 from littlefoot.network.config import ModelConfig
 from littlefoot.training.augment import Augmenter, mask_spans
+from littlefoot.training.epochs import Draw, Epoch, Turn, fill, shuffled
 from littlefoot.training.pronunciations import spelling
 from littlefoot.training.train_config import TrainConfig
 
 LENGTH_TOLERANCE = 1.1
-"""How much longer than its manifest says a recording may be."""
-
-
-@dataclass(frozen=True)
-class Draw:
-    """One utterance's turn in an epoch."""
-
-    index: int
-    """Which utterance of the training set."""
-    turn: int
-    """Counts the turns of the same utterance in the same epoch."""
-    speed: float
+"""Largest ratio of a recording's length to the length in its manifest."""
 
 
 @dataclass(frozen=True)
@@ -74,43 +64,9 @@ class Batch:
     """The paths of files that were left out of it, and what was wrong with them."""
 
 
-Turn = tuple[int, Sequence[Draw]]
-"""An epoch's number, and one of its batches."""
-
-
-class Epoch(Sequence[list[Draw]]):
-    """The batches of an epoch, kept as arrays: ``begins`` (N + 1,) says where each begins among the draws."""
-
-    def __init__(
-        self,
-        index: npt.NDArray[np.int64],
-        turn: npt.NDArray[np.int64],
-        speed: npt.NDArray[np.float64],
-        begins: npt.NDArray[np.int64],
-        order: npt.NDArray[np.int64],
-    ) -> None:
-        self._index, self._turn, self._speed = index, turn, speed
-        self._begins, self._order = begins, order
-
-    def __len__(self) -> int:
-        return len(self._order)
-
-    @overload
-    def __getitem__(self, number: int) -> list[Draw]: ...
-    @overload
-    def __getitem__(self, number: slice) -> Epoch: ...
-    def __getitem__(self, number: int | slice) -> list[Draw] | Epoch:
-        if isinstance(number, slice):
-            return Epoch(self._index, self._turn, self._speed, self._begins, self._order[number])
-        batch = self._order[number]
-        draws = slice(self._begins[batch], self._begins[batch + 1])
-        columns = self._index[draws].tolist(), self._turn[draws].tolist(), self._speed[draws].tolist()
-        return [Draw(*values) for values in zip(*columns, strict=True)]
-
-
 @dataclass(frozen=True)
 class SetSize:
-    """How much of a set is trained on."""
+    """Amount of a set's training speech."""
 
     utterances: int
     seconds: float
@@ -197,13 +153,13 @@ class TrainingSet(Dataset[Batch]):
         return len(self.rows)
 
     def under(self, train: TrainConfig) -> TrainingSet:
-        """The same utterances for a training with other settings, which must not concern their choice."""
+        """Return the same utterances for other settings, which must not affect the selection."""
         made = copy.copy(self)
         made.train, made.augment = train, Augmenter(train)
         return made
 
     def _unusable(self, utterance: Utterance, unknown: set[str], seconds: float) -> str | None:
-        """Why an utterance cannot be trained on, whatever the model's frames; None if it can."""
+        """Return the reason why an utterance cannot be used, for any number of frames; None if it can."""
         if self.needs_text and not utterance.text.strip():
             return "empty text"
         if unknown:
@@ -216,7 +172,7 @@ class TrainingSet(Dataset[Batch]):
         return None
 
     def epoch(self, number: int) -> Epoch:
-        """The batches of an epoch, in order.
+        """Return the batches of an epoch, in order.
 
         Utterances with the same ``bucket_length`` share a batch, and batches of about the same length share a
         step, so that no process waits for another. With ``short_first`` the first epoch goes from short to
@@ -238,10 +194,10 @@ class TrainingSet(Dataset[Batch]):
         in_order = number == 0 and self.train.short_first
         padded = bucket_length(np.ceil(seconds * SAMPLE_RATE)) / SAMPLE_RATE
         draws = np.lexsort((seconds if in_order else rng.random(len(seconds)), padded))
-        begins = _fill(padded[draws].tolist(), self.train.batch_seconds / self.parts)
+        begins = fill(padded[draws].tolist(), self.train.batch_seconds / self.parts)
         order = np.arange(len(begins) - 1)
         if not in_order:
-            order = _shuffled(order, self.parts, rng)
+            order = shuffled(order, self.parts, rng)
         return Epoch(index[draws], turn[draws], speed[draws], begins, order)
 
     def load(self, epoch: int, draws: Sequence[Draw]) -> Batch:
@@ -261,7 +217,7 @@ class TrainingSet(Dataset[Batch]):
             path = str(utterance.path)
             rng = np.random.default_rng((self.train.seed, epoch, draw.index, draw.turn))
             try:
-                samples = self._audio(draw.index, utterance)
+                samples = self.audio(draw.index, utterance)
             except LittlefootError as error:
                 unreadable[path] = str(error)
                 continue
@@ -300,7 +256,7 @@ class TrainingSet(Dataset[Batch]):
     def batches(self, turns: Iterable[Turn]) -> Iterator[Batch]:
         """Load batches in their order, ahead of their use, in ``train.loaders`` processes.
 
-        Raises TrainingError where more files than ``train.max_unreadable`` cannot be used.
+        Raises TrainingError if more files than ``train.max_unreadable`` cannot be used.
         """
         loaders = self.train.loaders
         loader: DataLoader[Batch] = DataLoader(
@@ -327,8 +283,8 @@ class TrainingSet(Dataset[Batch]):
             return []
         return self.spelling.encode(utterance.text)
 
-    def _audio(self, index: int, utterance: Utterance) -> npt.NDArray[np.float32]:
-        """(T,) samples of an utterance; silence of its length where nobody listens."""
+    def audio(self, index: int, utterance: Utterance) -> npt.NDArray[np.float32]:
+        """(T,) samples of an utterance; silence of its length if the audio is not needed."""
         if not self.needs_audio:
             return np.zeros(round(float(self.seconds[index]) * SAMPLE_RATE), np.float32)
         if index in self._cache:
@@ -352,10 +308,10 @@ class TrainingSet(Dataset[Batch]):
     ) -> Batch:
         train, lengths = self.train, [len(waveform) for waveform in waveforms]
         padded = pad(waveforms)
-        time_mask = np.zeros((len(lengths), self.model.frames(padded.shape[1])), dtype=np.bool_)
+        time_mask = np.zeros((len(lengths), self.model.feature_frames(padded.shape[1])), dtype=np.bool_)
         feature_mask = np.zeros((len(lengths), self.model.hidden_size), dtype=np.bool_)
         for row, (length, rng) in enumerate(zip(lengths, rngs, strict=True)):
-            frames = self.model.frames(length)
+            frames = self.model.feature_frames(length)
             time_mask[row, :frames] = mask_spans(
                 frames, train.time_mask_fraction, train.time_mask_frames, rng
             )
@@ -378,27 +334,9 @@ class TrainingSet(Dataset[Batch]):
 
 
 def utterance_key(utterance: Utterance) -> int:
-    """A number of 63 bits that tells an utterance from others: by its set, its id and its file's name."""
+    """Compute a 63-bit number that identifies an utterance by its set, its id and the name of its file."""
     name = f"{utterance.set_name}\t{utterance.id}\t{utterance.path.name}"
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big") >> 1
-
-
-def _fill(padded: list[float], limit: float) -> npt.NDArray[np.int64]:
-    """Where batches of ascending lengths begin, and the end: as many as fit into ``limit``, at least one."""
-    begins = [0]
-    for i, length in enumerate(padded):
-        if i > begins[-1] and length * (i - begins[-1] + 1) > limit:
-            begins.append(i)
-    return np.array([*begins, len(padded)])
-
-
-def _shuffled(batches: npt.NDArray[np.int64], parts: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-    """Batches in the random order of their steps of ``parts`` neighbours; last the few that fill no step."""
-    left = len(batches) % parts
-    begin = rng.integers(len(batches) - left + 1)
-    steps = np.delete(batches, slice(begin, begin + left)).reshape(-1, parts)
-    rng.shuffle(steps)
-    return np.concatenate([steps.ravel(), batches[begin : begin + left]])
 
 
 def _as_it_is(batch: Any) -> Any:
@@ -412,7 +350,7 @@ def _leave_signals_to_the_trainer(worker: int) -> None:
 
 
 def bucket_length(samples: npt.ArrayLike) -> npt.NDArray[np.int64]:
-    """The lengths to which waveforms are padded: six of them per octave.
+    """Return the lengths to which waveforms are padded: six of them per octave.
 
     Kernels are compiled anew for every shape they meet (by oneDNN on the CPU, which took half of the time of
     training). With few lengths they are all there after the first batches; 6 % of the samples are padding.
@@ -428,8 +366,3 @@ def pad(waveforms: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]
     for row, waveform in zip(padded, waveforms, strict=True):
         row[: len(waveform)] = waveform
     return padded
-
-
-def frames_needed(targets: Sequence[int]) -> int:
-    """Frames that CTC needs at least: one per token, and a blank between two equal ones."""
-    return len(targets) + int(sum(map(operator.eq, targets, targets[1:])))

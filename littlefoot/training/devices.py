@@ -16,7 +16,7 @@ from littlefoot.training.train_config import TrainConfig
 
 
 def processes() -> PartialState:
-    """The processes that train together, for what happens before training."""
+    """Return the processes that train together, for the work before training."""
     return PartialState(cpu=on_cpu())
 
 
@@ -34,7 +34,7 @@ def end_process_group_at_exit() -> None:
 def on_cpu() -> bool:
     """Return True if training runs on processors: by ACCELERATE_USE_CPU, or because there is no other device.
 
-    accelerate must be told, or processes that torchrun starts would each train separately.
+    accelerate must be prepared, or processes that torchrun starts would each train separately.
     """
     return parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
 

@@ -54,7 +54,7 @@ def _apply(scores: Tensor, log_score: Tensor, posteriors: Tensor) -> Tensor:
 
 
 class Denominator:
-    """All token sequences as an n-gram model weighs them, and all their alignments: one graph for all speech.
+    """A graph of all token sequences, weighted by an n-gram model, and all their alignments, for all speech.
 
     Every label can follow every other within two frames, so what becomes too improbable for a float is
     negligible for good. So the algorithm may work with probabilities, scaled anew at each frame: a frame is
@@ -75,7 +75,7 @@ class Denominator:
         return "{} histories, {} states, {} arcs".format(*counts)
 
     def matrices(self, like: Tensor) -> Matrices:
-        """The graph on a tensor's device, in its precision."""
+        """Move the graph to a tensor's device and precision."""
         key = like.device, like.dtype
         if key not in self._matrices:
             self._matrices[key] = matrices(self.graph, self.leak, like)
@@ -93,7 +93,7 @@ class Rows(NamedTuple):
     """(N,)"""
 
     def times(self, dense: Tensor) -> Tensor:
-        """The product (R, B) with a matrix (C, B)."""
+        """Multiply a matrix (C, B); return the product (R, B)."""
         return F.embedding_bag(self.column, dense, self.begins, mode="sum", per_sample_weights=self.value)
 
 
@@ -103,7 +103,7 @@ class Matrices(NamedTuple):
     forward: Rows
     """(S, S) weights from the states of one frame to those of the next."""
     backward: Rows
-    """Its transpose."""
+    """The transpose of ``forward``."""
     leaked: Tensor
     """(S,) where a jump leads within one frame, times the leak."""
     label: Tensor
@@ -169,7 +169,7 @@ def one_thread() -> Iterator[None]:
 def denominator_posteriors(
     log_probs: Tensor, frames: Tensor, denominator: Denominator
 ) -> tuple[Tensor, Tensor]:
-    """The log score of each utterance and the posteriors of its labels.
+    """Compute the log score of each utterance and the posteriors of its labels.
 
     Of the states at F frames the square root is kept, from which the others are computed again when the
     backward pass needs them: less memory, and no more time where memory is slow to get.
@@ -244,10 +244,10 @@ def denominator_posteriors(
 def numerator_posteriors(
     log_probs: Tensor, frames: Tensor, graphs: Sequence[FrameGraph]
 ) -> tuple[Tensor, Tensor]:
-    """As ``denominator_posteriors``, with a graph for each utterance.
+    """Compute posteriors like ``denominator_posteriors``, with a graph for each utterance.
 
-    It works with logarithms, because here a frame may leave only paths that were improbable before it. The
-    score is -inf, and the posteriors are zero, where a graph has no path of as many frames.
+    The computation uses logarithms, because a frame may leave only paths that were improbable before it. If a
+    graph has no path of this number of frames, the score is -inf and the posteriors are zero.
     """
     like = log_probs
     entering, entering_weight = _padded(graphs, "target", "source", like)

@@ -1,4 +1,4 @@
-"""Lattice-free MMI: texts against everything else that could have been said.
+"""Compute lattice-free MMI, which compares a text with all other token sequences.
 
 Povey et al., "Purely sequence-trained neural networks for ASR based on lattice-free MMI", Interspeech 2016;
 with CTC's topology and all alignments of the text instead of one, as in Hadian et al., "End-to-end speech
@@ -24,9 +24,10 @@ from torch import Tensor
 from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.audio.manifest import Corpus, Utterance
 from littlefoot.decode import ngram
+from littlefoot.decode.align import frames_needed
 from littlefoot.decode.graph import FrameGraph, compose, ctc_graph, token_model
 from littlefoot.errors import LittlefootError, TrainingError
-from littlefoot.training.data import Batch, frames_needed
+from littlefoot.training.data import Batch
 from littlefoot.training.forward_backward import (
     Denominator,
     denominator_posteriors,
@@ -69,9 +70,9 @@ class LFMMI(Objective):
 def make_denominator(
     utterances: Iterable[Utterance], vocabulary: Vocabulary, config: TrainConfig
 ) -> Denominator:
-    """The denominator of the texts that are trained on, which are read once.
+    """Make the denominator from the training texts, which are read once.
 
-    Raises TrainingError where there are none.
+    Raises TrainingError if there are none.
     """
     spelled = spelling(vocabulary, config.lexicon)
     texts = (
@@ -107,7 +108,7 @@ def lfmmi(
         frames: (B,)
         targets: (sum of target_lengths,)
         target_lengths: (B,)
-        denominator: what the texts are told from.
+        denominator: the model of all token sequences.
         acoustic_scale: factor of the logits, against the weights of the n-gram model.
         l2: half of it times the sum of the logits' squares is added to each utterance's loss.
     """
@@ -137,7 +138,7 @@ def sequence_kl(
     acoustic_scale: float = 1.0,
     l2: float = 0.0,
 ) -> Tensor:
-    """How far a student's distribution over the denominator's paths is from its teacher's.
+    """Compute the divergence of a student's distribution over the denominator's paths from its teacher's.
 
     The Kullback-Leibler divergence KL(T || S) in nats per frame: the batch's sum over its number of frames.
     It is log_score(S) - log_score(T) + sum gamma (T - S), with gamma the posteriors of the teacher's labels,
@@ -189,5 +190,5 @@ def l2_penalty(logits: Tensor, frames: Tensor, l2: float) -> Tensor:
 
 
 def in_single(values: Tensor) -> Tensor:
-    """In float32, or better where they are."""
+    """Convert values to float32, unless they have a higher precision."""
     return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -19,7 +19,8 @@ from littlefoot.audio import SAMPLE_RATE
 from littlefoot.errors import ConfigError
 from littlefoot.network.config import ModelConfig
 from littlefoot.network.encoder import EncoderOutput, encode, encode_features, head
-from littlefoot.network.inventory import Kind, Part, inventory
+from littlefoot.network.inventory import inventory
+from littlefoot.network.layers import Kind, Part
 from littlefoot.network.weights import expected_weights
 from littlefoot.training.torch_ops import TorchOps
 
@@ -139,11 +140,11 @@ class CTCModel(nn.Module):
         make_ops: MakeOps = TorchOps,
         config: ModelConfig | None = None,
     ) -> EncoderOutput:
-        """As ``forward``, with the hidden states and the front end's features.
+        """Compute logits like ``forward``, and also hidden states and the front end's features.
 
-        Args:
-            config: to compute by instead of the model's own, for the same weights: other chunks, or other
-                strengths of positions.
+        Args: config: configuration to use with the same weights instead of the model's own, with other chunks
+            or
+                other strengths of positions.
         """
         ops = make_ops(Parameters(self), self.training, time_mask, feature_mask, self._run)
         return encode(ops, self._computed(config), waveforms, lengths)
@@ -157,7 +158,9 @@ class CTCModel(nn.Module):
         make_ops: MakeOps = TorchOps,
         config: ModelConfig | None = None,
     ) -> EncoderOutput:
-        """As ``encode``, of what the front end made of a padded batch: (B, F, C), and their lengths (B,)."""
+        """Compute like ``encode``, from the front end's features (B, F, C) of a padded batch and their
+        lengths (B,).
+        """
         ops = make_ops(Parameters(self), self.training, time_mask, feature_mask, self._run)
         return encode_features(ops, self._computed(config), features, frame_lengths)
 
@@ -199,7 +202,7 @@ class CTCModel(nn.Module):
     def from_config(
         cls, config: ModelConfig, vocabulary: Vocabulary, do_normalize: bool = True, seed: int = 0
     ) -> CTCModel:
-        """A model with random weights, initialised as wav2vec 2.0 is."""
+        """Make a model with random weights, initialised like wav2vec 2.0."""
         generator = torch.Generator().manual_seed(seed)
         shapes = {**expected_weights(config), "masked_spec_embed": (config.hidden_size,)}
         weights = {name: _initial(name, shape, config, generator) for name, shape in shapes.items()}
@@ -207,7 +210,7 @@ class CTCModel(nn.Module):
         return cls(config, vocabulary, preprocessor, weights)
 
     def with_weights(self, weights: dict[str, Tensor]) -> CTCModel:
-        """The same model with other weights, by the names of its own; it shares their memory."""
+        """Make the same model with other weights of the same names; it shares their memory."""
         return CTCModel(self.config, self.vocabulary, self.preprocessor, weights, self.card)
 
     def to_artifact(self) -> Artifact:
@@ -221,7 +224,7 @@ class CTCModel(nn.Module):
 
 
 def from_pretrained(path_or_id: str | Path, language: str | None = None) -> CTCModel:
-    """A trainable model from a bundled name, an artifact or checkpoint directory, or a Hub id."""
+    """Load a trainable model by a bundled name, an artifact or checkpoint directory, or a Hub id."""
     return CTCModel.from_artifact(checkpoint.load(path_or_id, language=language))
 
 

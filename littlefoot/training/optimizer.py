@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from littlefoot.errors import ConfigError
-from littlefoot.network.inventory import in_block
+from littlefoot.network.layers import in_block
 from littlefoot.training.module import CTCModel
 from littlefoot.training.train_config import TrainConfig
 

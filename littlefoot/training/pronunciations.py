@@ -120,12 +120,12 @@ def read_pronunciations(path: str, vocabulary: Vocabulary) -> Pronunciations:
 
 
 def composed(text: str) -> str:
-    """A text in the Unicode form in which phones are compared, whose case matters."""
+    """Convert a text to the Unicode form in which phones are compared, case-sensitively."""
     return unicodedata.normalize("NFC", text)
 
 
 def folded(word: str) -> str:
-    """A word in the form in which words are compared, whose case does not."""
+    """Convert a word to the form in which words are compared, without case."""
     return composed(word).casefold()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,16 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_tanh": partial(F.gelu, approximate="tanh"),
+    "relu": F.relu,
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+    "erf": torch.erf,
+    "softplus": F.softplus,
+}
 
 
 class TorchOps:
@@ -79,7 +90,30 @@ class TorchOps:
         return x * self.weights[f"{name}.weight"][:, None] + self.weights[f"{name}.bias"][:, None]
 
     def activation(self, x: Tensor, kind: str) -> Tensor:
-        return F.gelu(x) if kind == "gelu" else F.relu(x)
+        return _ACTIVATIONS[kind](x)
+
+    def average_pool(self, x: Tensor, size: int) -> Tensor:
+        return F.avg_pool1d(x, size)
+
+    def pad_to(self, x: Tensor, like: Tensor) -> Tensor:
+        return F.pad(x, (0, 0, 0, like.shape[1] - x.shape[1]))
+
+    def standardize(self, x: Tensor, eps: float, valid: Tensor | None) -> Tensor:
+        x = x.float()
+        counted = torch.ones_like(x[:, :1]) if valid is None else valid.float()[:, None]  # (B, 1, T)
+        count = counted.sum(-1, keepdim=True)
+        centred = x - (x * counted).sum(-1, keepdim=True) / count.clamp(min=1)
+        variance = (centred.square() * counted).sum(-1, keepdim=True) / (count - 1).clamp(min=1)
+        return centred * torch.rsqrt(variance + eps)
+
+    def sinusoids(self, positions: Tensor, rates: npt.NDArray[np.float32]) -> Tensor:
+        angles = positions[:, None].float() * self.constant(rates)
+        return torch.cat([angles.sin(), angles.cos()], 1)
+
+    def skew(self, x: Tensor) -> Tensor:
+        frames = x.shape[2]
+        rows = x.flatten(2)[:, :, frames:]  # each begins one column further left than the one above it
+        return rows.reshape(*x.shape[:3], 2 * frames - 1)[..., :frames]
 
     def log(self, x: Tensor) -> Tensor:
         return x.log()

@@ -26,7 +26,7 @@ from littlefoot.audio.manifest import Corpus, Utterance
 from littlefoot.errors import ConfigError, TrainingError
 from littlefoot.training import trackers
 from littlefoot.training.average import MovingAverage
-from littlefoot.training.data import Batch, TrainingSet, Turn
+from littlefoot.training.data import Batch, TrainingSet
 from littlefoot.training.devices import (
     agreed,
     end_process_group_at_exit,
@@ -36,6 +36,7 @@ from littlefoot.training.devices import (
     seed_dropout,
     to_device,
 )
+from littlefoot.training.epochs import Turn
 from littlefoot.training.interrupts import interrupts
 from littlefoot.training.local_sgd import average_processes
 from littlefoot.training.module import CTCModel
@@ -52,7 +53,7 @@ from littlefoot.training.validation import DevSet
 
 @dataclass
 class Position:
-    """Where a run stands."""
+    """Position of a run in its training."""
 
     step: int = 0
     """Optimizer steps taken."""
@@ -99,9 +100,9 @@ def train(
 def training_set(
     model: CTCModel, rows: Sequence[Utterance], config: TrainConfig, needs_text: bool = True
 ) -> TrainingSet:
-    """The utterances to train a model on, in batches for the processes that train together.
+    """Prepare the utterances to train a model on, in batches for the processes that train together.
 
-    Raises TrainingError where none can be used.
+    Raises TrainingError if none can be used.
     """
     do_normalize = bool(model.preprocessor.get("do_normalize", True))
     parts = processes().num_processes * config.accumulate
@@ -133,7 +134,7 @@ class Run:
 
     @property
     def main(self) -> bool:
-        """True in the process that writes."""
+        """Return True in the process that writes files."""
         return bool(self.accelerator.is_main_process)
 
     def checkpoint(self) -> None:
@@ -182,7 +183,7 @@ def prepare(
     store = CheckpointStore(work, config.keep_checkpoints)
     if not resume and (store.steps() or out.exists()):
         there = work if store.steps() else out
-        raise TrainingError(f"{there} is there already: continue with --resume, or choose another output")
+        raise TrainingError(f"{there} exists already: continue with --resume, or choose another output")
 
     model = objective.model
     if data is None:
@@ -317,7 +318,7 @@ def finish(run: Run, out: Path) -> float | None:
 
 
 def steps(data: TrainingSet, config: TrainConfig, at: Position, process: int) -> Iterator[list[Batch]]:
-    """The batches of each remaining step on this process, epoch after epoch; counts ``at.epoch`` on."""
+    """Yield the batches of each remaining step on this process, epoch after epoch, and count ``at.epoch``."""
 
     def turns() -> Iterator[Turn]:
         epoch, done = at.epoch, at.batch

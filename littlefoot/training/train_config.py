@@ -63,8 +63,8 @@ class TrainConfig(Checked):
     """Steps after which processes that train separately average their weights. This is faster than exchanging
     gradients if other work slows processes down. 0: gradients are averaged in every step."""
     set_weights: dict[str, NonNegativeFloat] = field(default_factory=dict)
-    """How many times per epoch each utterance of a set is drawn on average (default 1), by the set's
-    name: 2.5 means twice, and once more for half of them, another half in each epoch."""
+    """Mean number of times that each utterance of a set is drawn per epoch, by the set's name; the default is
+    1. 2.5 means twice, and a third time for half of the utterances, a different half in each epoch."""
 
     # What is minimised.
     loss: Literal["ctc", "lfmmi"] = "ctc"

@@ -68,7 +68,7 @@ class CheckpointStore:
             path.unlink(missing_ok=True)  # another process may have been quicker
         if steps:
             raise TrainingError(
-                f"all checkpoints in {self.directory} are damaged: start anew without --resume"
+                f"all checkpoints in {self.directory} are damaged: start again without --resume"
             )
         return None
 
@@ -79,7 +79,8 @@ class CheckpointStore:
 def unwritable(path: Path, error: OSError) -> TrainingError:
     """Make the error of a run that cannot write."""
     return TrainingError(
-        f"{path} cannot be written ({error.strerror or error}): make room or see to its rights, then give "
+        f"{path} cannot be written ({error.strerror or error}): free some space or correct the permissions, "
+        "then run "
         "the same command with --resume"
     )
 

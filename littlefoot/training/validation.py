@@ -32,9 +32,9 @@ class DevScore:
     loss: float
     """Nats per character over all sets."""
     wer: dict[str, float] = field(default_factory=dict)
-    """By set."""
+    """Word error rates by set."""
     cer: dict[str, float] = field(default_factory=dict)
-    """By set."""
+    """Character error rates by set."""
 
     @property
     def mean_wer(self) -> float:
@@ -52,7 +52,7 @@ class DevSet:
         batch_seconds: float,
         lexicon: str | None = None,
     ) -> None:
-        """With a lexicon, ``wer`` counts its phones instead of words."""
+        """If there is a lexicon, ``wer`` counts its phones instead of words."""
         self.vocabulary, self.do_normalize = vocabulary, do_normalize
         self.spelling, self.spoken = spelling(vocabulary, lexicon), lexicon is not None
         self.skipped = 0
@@ -112,7 +112,7 @@ class DevSet:
         return score
 
     def _targets(self, text: str) -> list[int]:
-        """Nothing for a text outside the alphabet: it counts in the word errors, not in the loss."""
+        """Return nothing for a text outside the alphabet: it counts in the word errors, not in the loss."""
         return [] if self.spelling.unknown(text) else self.spelling.encode(text)
 
     def _reference(self, text: str) -> str:

@@ -36,7 +36,8 @@ def transcribe_each(
     """
     if isinstance(source, Pcm | np.ndarray) or (count := reading.channels(source)) < 2:
         raise AudioError(
-            f"{reading.name_of(source)}: has one channel, which tells no speakers apart: leave the choice out"
+            f"{reading.name_of(source)}: has one channel, so it does not separate speakers: leave the "
+            "choice out"
         )
     names = SIDES if count == 2 else tuple(f"channel {place + 1}" for place in range(count))
     parts = []

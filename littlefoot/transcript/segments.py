@@ -82,7 +82,7 @@ def cut(words: Sequence[Word]) -> list[Word]:
 
 
 def _is_unspaced(text: str) -> bool:
-    """True if most characters are of scripts without spaces between words."""
+    """Return True if most characters are of scripts without spaces between words."""
     of_them = sum(
         unicodedata.east_asian_width(character) in ("W", "F")
         or unicodedata.name(character, "").startswith(_UNSPACED)

@@ -78,7 +78,7 @@ def check(case: str | None, punctuated: bool) -> None:
     if case is not None and case not in CASES:
         raise ConfigError(f"case '{case}' is unknown: use one of {', '.join(CASES)}")
     if case == "sentence" and punctuated:
-        raise ConfigError("the punctuation model decides about sentences: leave the case 'sentence' out")
+        raise ConfigError("the punctuation model determines the sentences: leave the case 'sentence' out")
 
 
 def find_punctuate(name: str) -> Punctuate:
@@ -91,7 +91,9 @@ def find_punctuate(name: str) -> Punctuate:
             f"punctuation model '{name}': {error}: give a function as package.module:function"
         ) from error
     if not callable(found):
-        raise ConfigError(f"punctuation model '{name}': is no function: it takes a list of words")
+        raise ConfigError(
+            f"punctuation model '{name}': is not a function: give one that takes a list of words"
+        )
     made: Punctuate = found
     return made
 

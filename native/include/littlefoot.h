@@ -77,7 +77,8 @@ typedef struct lf_update {
 LF_API const char *lf_version(void);
 
 /* Open a model. The file is read and verified as a whole, and not needed afterwards.
- * kernels: "avx512bf16", "avx512", "avx2", "neon", "scalar", or NULL for the fastest that the processor can run.
+ * kernels: "avx512bf16", "avx512", "avx2", "neon", "wasm", "scalar", or NULL for the fastest that the processor can
+ * run.
  * threads: of lf_transcribe; 0: as many as the processor runs at once. */
 LF_API lf_code lf_open(const char *path, const char *kernels, int threads, lf_model **model, lf_error *error);
 

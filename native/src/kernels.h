@@ -109,5 +109,6 @@ const Kernels* avx2_kernels();
 const Kernels* avx512_kernels();
 const Kernels* avx512bf16_kernels();  // its attention is in bfloat16, all else as in avx512
 const Kernels* neon_kernels();
+const Kernels* wasm_kernels();
 
 }  // namespace littlefoot

@@ -18,6 +18,7 @@
 #include <type_traits>
 
 #include "front_end.h"
+#include "module.h"
 #include "program.h"
 
 namespace nb = nanobind;
@@ -47,20 +48,6 @@ std::vector<std::string> available() {
     for (const char* name : {"avx512bf16", "avx512", "avx2", "neon", "scalar"})
         if (find(name)) names.emplace_back(name);
     return names;
-}
-
-const Kernels& select(const std::string& name) {
-    const Kernels* found = find(name == "auto" ? available().front() : name);
-    if (!found) throw std::invalid_argument("kernels '" + name + "': this processor does not have the instructions");
-    return *found;
-}
-
-// The kernels read whole numbers at once, as arrays of numpy need not allow.
-template <typename Array>
-void aligned(const Array& array, const char* what) {
-    using Number = std::remove_pointer_t<decltype(array.data())>;
-    if (reinterpret_cast<uintptr_t>(array.data()) % alignof(Number))
-        throw std::invalid_argument(std::string(what) + " must be aligned: give a copy of it");
 }
 
 std::vector<float> copy(const Floats& array, long count, const char* what) {
@@ -418,12 +405,19 @@ nb::ndarray<nb::numpy, float> run(Program& program, Matrix x, const std::vector<
 
 }  // namespace
 
+const Kernels& littlefoot::select(const std::string& name) {
+    const Kernels* found = find(name == "auto" ? available().front() : name);
+    if (!found) throw std::invalid_argument("kernels '" + name + "': this processor does not have the instructions");
+    return *found;
+}
+
 // Python gives the fields of these structs by name, all side by side.
 using Vector = std::optional<Floats>;
 using Text = const std::string&;
 using Levels = const std::vector<int>&;
 
 NB_MODULE(_core, m) {
+    add_streams(m);
     m.def("available", &available, "The sets of kernels that this processor can run, the fastest first.");
     m.def("has_bfloat16", [](const std::string& name) { return select(name).bfloat16; }, "kernels"_a);
 

@@ -128,7 +128,7 @@ PackedMatrix::Places PackedMatrix::place_levels(const std::vector<int>& levels) 
     std::vector<int> sorted(levels);
     std::sort(sorted.begin(), sorted.end());
     if (sorted.front() < -127 || sorted.back() > 127) throw std::invalid_argument("levels must be within 127");
-    if (inputs_ * 255L * (sorted.back() - sorted.front()) > INT32_MAX)
+    if (inputs_ * 255LL * (sorted.back() - sorted.front()) > INT32_MAX)
         throw std::invalid_argument("sums of " + std::to_string(inputs_) + " columns of such levels need more "
                                     "than 32 bits");
     alpha_ = sorted[1] - sorted[0];

@@ -88,6 +88,8 @@ template <typename... Cases>
 struct For : Cases... {
     using Cases::operator()...;
 };
+template <typename... Cases>
+For(Cases...) -> For<Cases...>;
 
 // Added to the scores of attention: (1 or heads, frames, frames).
 struct Bias {

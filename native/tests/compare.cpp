@@ -1,6 +1,6 @@
 // Compares a set of kernels with the portable ones, on random matrices and a small program:
 //
-//     compare avx2|avx512|avx512bf16|neon
+//     compare avx2|avx512|avx512bf16|neon|wasm
 //
 // Integers must be the same, floating point within a tolerance. For processors that Python does not run on here,
 // and for sanitizers and valgrind. Exit code 77: this processor does not have the instructions.
@@ -18,6 +18,12 @@
 using namespace littlefoot;
 
 namespace {
+
+#ifdef __EMSCRIPTEN__
+constexpr int kThreads = 1;  // all that a page has
+#else
+constexpr int kThreads = 3;
+#endif
 
 std::mt19937 generator(1);
 int failures = 0;
@@ -215,7 +221,7 @@ void compare_front_ends(const Kernels& kernels) {
         for (const Over over : {Over::none, Over::channels, Over::time}) {
             const std::vector<float> waveform = normal(static_cast<size_t>(samples));
             const std::vector<float> expected = listen(*scalar_kernels(), 1, waveform, over);
-            const double off = difference(listen(kernels, 3, waveform, over), expected);
+            const double off = difference(listen(kernels, kThreads, waveform, over), expected);
             expect(off <= 0.02, "a front end with " + std::to_string(samples) + " samples: off by " + std::to_string(off));
         }
 }
@@ -224,7 +230,7 @@ void compare_programs(const Kernels& kernels) {
     for (const long frames : {0L, 1L, 15L, 16L, 67L, 130L})
         for (const bool scores8 : {false, true}) {
             const std::vector<float> expected = run(*scalar_kernels(), 1, frames, false);
-            const std::vector<float> found = run(kernels, 3, frames, scores8);
+            const std::vector<float> found = run(kernels, kThreads, frames, scores8);
             const double off = difference(found, expected);
             expect(off <= (kernels.bfloat16 ? 0.1 : 0.03),
                    "a program with " + std::to_string(frames) + " frames: off by " + std::to_string(off));
@@ -239,6 +245,7 @@ int main(int count, char** arguments) {
                              : name == "avx512"   ? avx512_kernels()
                              : name == "avx2"     ? avx2_kernels()
                              : name == "neon"     ? neon_kernels()
+                             : name == "wasm"     ? wasm_kernels()
                                                   : scalar_kernels();
     if (!kernels) return 77;
     compare_products(*kernels);

@@ -182,7 +182,7 @@ def test_what_is_no_artifact_is_never_replaced(overwrite: bool, tmp_path: Path) 
     full.mkdir()
     (full / "thesis.txt").write_text("years of work")
     for target in (full, full / "thesis.txt"):
-        with pytest.raises(ArtifactError, match="exists and is no artifact"):
+        with pytest.raises(ArtifactError, match="exists and is not an artifact"):
             artifact.save(tiny(), target, overwrite)
     assert (full / "thesis.txt").read_text() == "years of work"
 
@@ -408,7 +408,7 @@ def test_weights_of_another_artifact_are_refused(saved: Path) -> None:
 
 def test_a_file_that_was_added_is_refused(saved: Path) -> None:
     (saved / "added_tokens.json").write_text('{"<x>": 12}')
-    with pytest.raises(ArtifactError, match=r"added_tokens\.json does not stand in littlefoot\.sha256"):
+    with pytest.raises(ArtifactError, match=r"added_tokens\.json is not in littlefoot\.sha256"):
         artifact.load(saved)
 
 
@@ -431,7 +431,7 @@ def test_the_card_may_be_edited(saved: Path) -> None:
 
 def test_keys_that_nobody_knows_are_refused(saved: Path) -> None:
     edit(saved / "config.json", lambda values: values.update(do_stable_layer_nrom=True))
-    with pytest.raises(ArtifactError, match="keys that this littlefoot does not know: do_stable_layer_nrom"):
+    with pytest.raises(ArtifactError, match="keys that this version does not support: do_stable_layer_nrom"):
         artifact.load(saved)
 
 

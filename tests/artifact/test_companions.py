@@ -56,7 +56,7 @@ def test_a_recogniser_decodes_with_the_directory(directory: Path) -> None:
     decoder = recognizer.decoder(lm=directory)
     assert decoder.config.alpha == 0.5
     assert decoder.fusion is not None
-    assert "TEA" in decoder.fusion._lm
+    assert "TEA" in decoder.fusion.lm
 
 
 def test_a_checkpoint_without_one_names_none(directory: Path, tmp_path: Path) -> None:
@@ -80,5 +80,5 @@ def test_a_hub_id_is_downloaded(directory: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     assert locate("someone/some-model").alpha == 0.5
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *a, **k: 1 / 0)
-    with pytest.raises(LittlefootError, match=r"someone/some-model: .*no language model can be had"):
+    with pytest.raises(LittlefootError, match=r"someone/some-model: .*no language model can be downloaded"):
         locate("someone/some-model")

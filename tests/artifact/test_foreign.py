@@ -130,7 +130,7 @@ def test_what_is_missing_or_unknown_is_said(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="2 letters, with four special tokens 6, but the model 31"):
         checkpoint.load(tmp_path / "best.pt")
     torch.save({"model": {"linear.weight": torch.zeros(2, 2)}}, tmp_path / "other.pt")
-    with pytest.raises(CheckpointError, match=r"other\.pt is no CTC model of fairseq .* or torchaudio"):
+    with pytest.raises(CheckpointError, match=r"other\.pt is not a CTC model of fairseq .* or torchaudio"):
         checkpoint.load(tmp_path / "other.pt")
     odd = make("wav2vec2-base", vocab_size=31)
     torch.save({"model": as_fairseq(odd)}, tmp_path / "odd.pt")

@@ -125,7 +125,7 @@ def test_a_revision_is_chosen(hub: Hub, commits: list[str], tmp_path: Path) -> N
         assert json.loads(shown.out)["origin"] == {"repository": "anna/tiny", "commit": commit}
     refused = in_a_process(hub, tmp_path, "info", "anna/tiny@nowhere", token="")
     assert refused.code == 1
-    assert "anna/tiny@nowhere: no such directory, and it cannot be had from the Hub" in refused.err
+    assert "anna/tiny@nowhere: no such directory, and it cannot be downloaded from the Hub" in refused.err
 
 
 @pytest.mark.slow
@@ -245,10 +245,10 @@ def test_metadata_of_ones_own_stays(made: Artifact, head: str) -> None:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("littlefoot-en", "littlefoot-en: comes with littlefoot, everyone has it"),
+        ("littlefoot-en", "littlefoot-en: comes with littlefoot: push"),
         ("nowhere", "nowhere: no such directory"),
-        ("empty", "empty: is no littlefoot artifact"),
-        ("checkpoint", "checkpoint: is no littlefoot artifact"),
+        ("empty", "empty: is not a littlefoot artifact"),
+        ("checkpoint", "checkpoint: is not a littlefoot artifact"),
         ("damaged", "damaged tensors"),
     ],
 )
@@ -287,7 +287,7 @@ def test_options_do_not_overwrite_a_cards_own_metadata(run: Run, made: Artifact,
         ("anna/x", "hf_wrong", "401: Invalid username or password.): the token is not valid"),
         ("anna/x", hubs.READER, "the token may not write there"),
         ("ben/x", hubs.WRITER, "the token may not write there"),
-        ("anna/x..y", hubs.WRITER, "is no name for a repository"),
+        ("anna/x..y", hubs.WRITER, "is not a name for a repository"),
     ],
 )
 def test_what_the_hub_refuses_comes_with_a_remedy(

@@ -200,5 +200,5 @@ def test_without_an_adapter_nothing_says_which_language_it_is(tmp_path: Path) ->
     directory = write(make("mms"), tmp_path / "model")
     alphabet = json.loads((directory / "vocab.json").read_text())
     write_json(directory / "vocab.json", {"eng": alphabet, "deu": alphabet})
-    with pytest.raises(CheckpointError, match=r"nothing says for which of its 2 languages.*--language"):
+    with pytest.raises(CheckpointError, match=r"no file states for which of its 2 languages.*--language"):
         checkpoint.load(directory)

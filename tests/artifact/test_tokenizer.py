@@ -91,7 +91,7 @@ def added_token(content: str, mark: bool = True) -> dict[str, Any]:
 def by_transformers(oracle: Any, delimiter: str | None, ids: list[int], count: int) -> str:
     """The text that transformers decodes, in which special tokens write nothing, as blanks do."""
     oracle._word_delimiter_token = delimiter  # which version 5.23 forgets when it loads the files
-    special = (set(oracle.all_special_tokens) | tokenizer._NEVER_TEXT) - {oracle._word_delimiter_token}
+    special = (set(oracle.all_special_tokens) | tokenizer.NEVER_TEXT) - {oracle._word_delimiter_token}
     blank = oracle.convert_tokens_to_ids(oracle.pad_token)
     silent = [
         blank if index >= count or oracle.convert_ids_to_tokens(index) in special else index for index in ids
@@ -221,7 +221,7 @@ def test_outputs_without_a_token_write_nothing(tmp_path: Path, caplog: pytest.Lo
         found = tokenizer.read(saved(tmp_path, {"<pad>": 0, "a": 2}), 4, 0)
     assert found.tokens == ("<pad>", "<unused-1>", "a", "<unused-3>")
     assert found.decode([1, 2, 3]) == "a"
-    assert "outputs without a token, which write nothing: 1, 3" in caplog.text
+    assert "outputs without a token, which add no text: 1, 3" in caplog.text
 
 
 def test_special_tokens_beyond_the_outputs_do_no_harm_but_letters_do(tmp_path: Path) -> None:

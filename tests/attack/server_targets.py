@@ -1,10 +1,11 @@
-"""The server: raw HTTP, forms, WebSocket frames and the messages of a live stream.
+"""The server: raw HTTP, forms, WebSocket frames, the messages of live streams and sessions, and Wyoming.
 
 It runs in the process of the target, with a tiny random model. After every try it must still answer.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import socket
@@ -30,9 +31,11 @@ from littlefoot.server.service import Service
 
 KEY = "sesame"
 CLIP = encoded(0.1 * np.random.default_rng(0).standard_normal(8000))
-UPGRADE = (
-    b"GET /v1/live HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+LIVE, REALTIME = (
+    f"GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    f"Authorization: Bearer {KEY}\r\n"
+    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    for path in ("/v1/live", "/v1/realtime")
 )
 
 
@@ -41,8 +44,8 @@ class RefusedError(LittlefootError):
 
 
 @cache
-def port() -> int:
-    """Of a server that was started, and has loaded its model."""
+def ports() -> tuple[int, int]:
+    """For HTTP and for Wyoming, of a server that was started, and has loaded its model."""
     folder = Path(tempfile.mkdtemp())
     model = artifact.save(artifacts.tiny(), folder / "tiny")
     limits = Limits(
@@ -50,22 +53,23 @@ def port() -> int:
     )
     models = Models([str(model)], lambda source: recognizer.load(source, threads=1, parallel=2))
     service = Service(models, limits, KEY, hosts=frozenset())
-    server, listener = Server(service), listen("127.0.0.1", 0)
+    listener, door = listen("127.0.0.1", 0), listen("127.0.0.1", 0)
+    server = Server(service, door)
     threading.Thread(target=server.run, args=([listener],), daemon=True).start()
     wait_until(lambda: models.all()[0].recognizer is not None)
-    return int(listener.getsockname()[1])
+    return int(listener.getsockname()[1]), int(door.getsockname()[1])
 
 
-def talk(data: bytes) -> bytes:
+def talk(data: bytes, wyoming: bool = False) -> bytes:
     """Send all, hear all, until the server hangs up."""
-    with socket.create_connection(("127.0.0.1", port()), 4.5) as client:
+    with socket.create_connection(("127.0.0.1", ports()[wyoming]), 4.5) as client:
         return _exchange(client, data, lambda got: False)
 
 
-def live(*parts: bytes) -> bytes:
+def live(*parts: bytes, upgrade: str = LIVE) -> bytes:
     """Open a live stream, send all, hear all, until the server closes it."""
-    with socket.create_connection(("127.0.0.1", port()), 4.5) as client:
-        head = _exchange(client, UPGRADE, lambda got: got.endswith(b"\r\n\r\n"))
+    with socket.create_connection(("127.0.0.1", ports()[0]), 4.5) as client:
+        head = _exchange(client, upgrade.encode(), lambda got: b"\r\n\r\n" in got)
         return head + _exchange(client, b"".join(parts), lambda got: is_closed(head + got))
 
 
@@ -144,6 +148,24 @@ def frames(data: bytes, original: bytes) -> None:
 
 def messages(data: bytes, original: bytes) -> None:
     """Whole messages, a line each: text where it is UTF-8, else audio."""
+    _judge(live(*_in_frames(data)))
+
+
+def sessions(data: bytes, original: bytes) -> None:
+    """Whole events of a realtime session, a line each."""
+    _judge(live(*_in_frames(data), upgrade=REALTIME), b"input_audio_transcription.completed")
+
+
+def events(data: bytes, original: bytes) -> None:
+    """Events of the Wyoming protocol."""
+    got = talk(data, wyoming=True)
+    assert b"server_error" not in got, got[-300:]
+    check_alive()
+    if b'"transcript"' not in got:
+        raise RefusedError("no transcript")
+
+
+def _in_frames(data: bytes) -> list[bytes]:
     parts = []
     for line in data.split(b"\n"):
         try:
@@ -151,15 +173,15 @@ def messages(data: bytes, original: bytes) -> None:
             parts.append(frame(line[:60_000]))
         except UnicodeDecodeError:
             parts.append(frame(line[:60_000], 2))
-    _judge(live(*parts))
+    return parts
 
 
-def _judge(got: bytes) -> None:
+def _judge(got: bytes, end: bytes = b'"type": "done"') -> None:
     assert got.startswith(b"HTTP/1.1 101 "), got[:200]
     assert b"server_error" not in got, got[-300:]
     assert not re.search(rb"\x88.\x03\xf3", got, re.DOTALL), "closed with 1011"
     check_alive()
-    if b'"type": "done"' not in got:
+    if end not in got:
         raise RefusedError("no end")
 
 
@@ -174,8 +196,34 @@ def conversations_in_frames() -> list[bytes]:
     return [frame(start) + frame(audio, 2) * 3 + frame(b"", 9) + frame(stop)]
 
 
+def realtime_conversations() -> list[bytes]:
+    audio = base64.b64encode(bytes(range(128, 256)) * 40).decode()
+    section = {"format": {"type": "audio/pcm", "rate": 16000}, "transcription": {"model": "tiny"}}
+    told = [
+        {"type": "session.update", "session": {"type": "transcription", "audio": {"input": section}}},
+        {"type": "input_audio_buffer.append", "audio": audio},
+        {"type": "input_audio_buffer.commit"},
+    ]
+    return [b"\n".join(json.dumps(event).encode() for event in told)]
+
+
+def wyoming_conversations() -> list[bytes]:
+    form = {"rate": 22050, "width": 2, "channels": 2}
+    audio = bytes(range(128, 256)) * 40
+    told = [
+        ({"type": "describe"}, b""),
+        ({"type": "transcribe", "data": {"name": "tiny", "language": "en"}}, b""),
+        ({"type": "audio-start", "data": form}, b""),
+        ({"type": "audio-chunk", "data": form, "payload_length": len(audio)}, audio),
+        ({"type": "audio-stop"}, b""),
+    ]
+    return [b"".join(json.dumps(head).encode() + b"\n" + payload for head, payload in told)]
+
+
 TARGETS = [
     Target("HTTP", requests, http, repair=with_its_length, share=2, slowness=100),
     Target("WebSocket frames", conversations_in_frames, frames, slowness=100),
     Target("live messages", conversations, messages, slowness=100),
+    Target("realtime sessions", realtime_conversations, sessions, slowness=100),
+    Target("Wyoming", wyoming_conversations, events, slowness=100),
 ]

@@ -49,8 +49,8 @@ def test_a_full_disk_ends_training_with_a_remedy_and_it_goes_on(tmp_path: Path, 
     full = littlefoot("train", recipe, "-o", small_disk / "run" / "out")
     assert full.returncode == 1
     assert (
-        "No space left on device): make room or see to its rights, then give the same command with --resume"
-        in (full.stderr)
+        "No space left on device): free some space or correct the permissions, then run the same command "
+        "with --resume" in (full.stderr)
     )
     assert "Traceback" not in full.stderr
     assert not list(small_disk.rglob("*.partial"))

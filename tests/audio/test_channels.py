@@ -215,5 +215,5 @@ def test_one_channel_has_no_speakers(tmp_path: Path) -> None:
     path = tmp_path / "mono.wav"
     soundfile.write(path, SOUND, 16000)
     for source in (path, SOUND):
-        with pytest.raises(AudioError, match="has one channel, which tells no speakers apart"):
+        with pytest.raises(AudioError, match="has one channel, so it does not separate speakers"):
             transcribe_each(lambda source: Transcription("", [], [], 1.0), source)

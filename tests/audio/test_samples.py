@@ -104,7 +104,7 @@ def test_other_things_are_refused(given: Any, message: str) -> None:
 def test_impossible_rates_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="rate of 0 Hz is impossible"):
         recording(SOUND, 0)
-    with pytest.raises(ConfigError, match=r"a\.wav: says its own sampling rate"):
+    with pytest.raises(ConfigError, match=r"a\.wav: contains its own sampling rate"):
         recording("a.wav", 8000)
 
 

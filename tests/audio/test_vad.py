@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from littlefoot.audio import reading, vad
 from littlefoot.audio.vad.detector import Hysteresis
-from littlefoot.audio.vad.stretches import Piece, StretchConfig, stretches
+from littlefoot.audio.vad.segments import Piece, SegmentConfig, speech_segments
 from littlefoot.errors import ConfigError, MissingExtraError
 
 RATE = 16000
@@ -69,15 +69,15 @@ def test_stretches_hold_all_speech_with_its_padding_whatever_the_blocks(
     samples = np.arange(total, dtype=np.float32)
     cuts = itertools.takewhile(lambda at: at < total, itertools.accumulate(itertools.cycle(sizes)))
     blocks = np.split(samples, list(cuts))
-    config = StretchConfig(pad=200 / RATE, pause=600 / RATE, least=200 / RATE)
-    found = joined(list(stretches(blocks, Script(decisions, late), multiple, config)))
+    config = SegmentConfig(pad=200 / RATE, pause=600 / RATE, least=200 / RATE)
+    found = joined(list(speech_segments(blocks, Script(decisions, late), multiple, config)))
     kept = np.zeros(total, np.bool_)
     end = 0
-    for start, stretch in found:
+    for start, segment in found:
         assert start % multiple == 0
         assert start >= end
-        assert np.array_equal(stretch, samples[start : start + len(stretch)])  # each sample says where it is
-        end = start + len(stretch)
+        assert np.array_equal(segment, samples[start : start + len(segment)])  # each sample says where it is
+        end = start + len(segment)
         kept[start:end] = True
     spoken = np.repeat(decisions, 100)[:total]
     ends = itertools.accumulate(runs)
@@ -98,7 +98,7 @@ def test_stretches_hold_all_speech_with_its_padding_whatever_the_blocks(
 def test_a_stretch_without_end_is_given_out_as_it_comes() -> None:
     blocks = (np.zeros(RATE, np.float32) for _ in range(1800))
     tracemalloc.start()
-    total = sum(len(piece.samples) for piece in stretches(blocks, Script([True] * 288_000)))
+    total = sum(len(piece.samples) for piece in speech_segments(blocks, Script([True] * 288_000)))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert total == 1800 * RATE
@@ -140,7 +140,8 @@ def test_speech_is_found_at_any_level_in_noise(name: str, level: float, noise: f
     detector = vad.create(name)
     assert detector is not None
     found = [
-        (start / RATE, (start + len(s)) / RATE) for start, s in joined(list(stretches([waveform], detector)))
+        (start / RATE, (start + len(s)) / RATE)
+        for start, s in joined(list(speech_segments([waveform], detector)))
     ]
     assert len(found) == len(places)
     for (start, end), (begin, until) in zip(found, places, strict=True):
@@ -169,13 +170,13 @@ def test_decisions_do_not_depend_on_the_blocks(name: str, size: int) -> None:
 @pytest.mark.parametrize("level", [0.0, 1e-5, 1e-3, 0.1])
 def test_the_energy_detector_hears_nothing_in_steady_noise(level: float) -> None:
     noise = (level * np.random.default_rng(0).standard_normal(60 * RATE)).astype(np.float32)
-    assert not list(stretches([noise], vad.create("energy")))  # type: ignore[arg-type]
+    assert not list(speech_segments([noise], vad.create("energy")))  # type: ignore[arg-type]
 
 
 def test_the_energy_detector_follows_noise_that_begins() -> None:
     noise = np.random.default_rng(0).standard_normal(60 * RATE).astype(np.float32) * np.float32(0.001)
     noise[20 * RATE :] *= 30
-    found = joined(list(stretches([noise], vad.create("energy"))))  # type: ignore[arg-type]
+    found = joined(list(speech_segments([noise], vad.create("energy"))))  # type: ignore[arg-type]
     assert sum(len(samples) for _, samples in found) < 6 * RATE
     assert all(start < 25 * RATE for start, _ in found)
 

@@ -22,10 +22,10 @@ from families import speechlike
 from littlefoot import artifact
 from littlefoot.artifact import Artifact
 from littlefoot.bench import compare, energy, macs, report, table, worker
-from littlefoot.bench.contenders import Contender
-from littlefoot.bench.process import ContenderError, Process
+from littlefoot.bench.entries import Entry
+from littlefoot.bench.process import EntryError, Process
 from littlefoot.bench.runner import BenchSettings, Row
-from littlefoot.bench.summary import _roofline_share
+from littlefoot.bench.summary import roofline_share
 from littlefoot.errors import ConfigError, LittlefootError
 from littlefoot.evaluate import statistics
 from littlefoot.runtime import graph
@@ -40,7 +40,13 @@ def counted(made: Artifact, samples: int) -> int:
     A last tap of zeros, which some engine needs, is no part of the network.
     """
     model = graph.build(made).proto()
-    products = [node for node in model.graph.node if node.op_type in ("Conv", "MatMul")]
+    reached = {value.name for value in model.graph.input}  # what depends on constants alone is computed once
+    for node in model.graph.node:
+        if reached & set(node.input):
+            reached |= set(node.output)
+    products = [
+        node for node in model.graph.node if node.op_type in ("Conv", "MatMul") and reached & set(node.input)
+    ]
     names = sorted({name for node in products for name in (*node.input[:2], *node.output)})
     kernels = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     initial = {
@@ -190,12 +196,12 @@ def test_pairs_tell_what_separate_intervals_would_not() -> None:
 
 
 def test_the_share_of_the_peak_is_that_of_the_same_operations_only(tmp_path: Path) -> None:
-    row = Row(Contender("littlefoot", "x", "x"), tmp_path, precision="f32", times={(10.0, 1): [[0.5]]})
+    row = Row(Entry("littlefoot", "x", "x"), tmp_path, precision="f32", times={(10.0, 1): [[0.5]]})
     counts, peaks = {"int8": 10**9, "rest": 10**9}, {"int8": 1e11, "f32": 2e10}
-    share = _roofline_share(row, counts, peaks, BenchSettings())
+    share = roofline_share(row, counts, peaks, BenchSettings())
     assert share == pytest.approx((2e9 / 1e11 + 2e9 / 2e10) / 0.5)
     tables = replace(row, kernels="avx2", times={(10.0, 1): [[0.05]]})  # twice as fast as any multiplication
-    assert _roofline_share(tables, counts, peaks, BenchSettings()) is None
+    assert roofline_share(tables, counts, peaks, BenchSettings()) is None
 
 
 # The worker and its process
@@ -228,21 +234,21 @@ def model(tmp_path: Path) -> Path:
     return artifact.save(artifacts.tiny(), tmp_path / "model")
 
 
-def contender(source: Path) -> dict[str, Any]:
+def entry(source: Path) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from littlefoot.bench.contenders import Contender
+    from littlefoot.bench.entries import Entry
 
-    return asdict(Contender("one", "littlefoot", str(source)))
+    return asdict(Entry("one", "littlefoot", str(source)))
 
 
 def test_a_model_answers_from_a_process_of_its_own(model: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "clip.npy", speechlike(0.5))
     with Process(tmp_path / "cache") as process:
-        found = process.ask("prepare", contender=contender(model), folder=str(tmp_path), samples=16_000)
+        found = process.ask("prepare", entry=entry(model), folder=str(tmp_path), samples=16_000)
         assert found["parameters"] == artifacts.tiny().parameters
         assert found["bytes"] == sum(found["bytes_by_part"].values())
-        loaded = process.ask("load", contender=contender(model), folder=str(tmp_path), threads=1)
+        loaded = process.ask("load", entry=entry(model), folder=str(tmp_path), threads=1)
         assert loaded["seconds"] > 0
         said = process.ask("transcribe", path=str(tmp_path / "clip.npy"))
         assert set(said) == {"text", "seconds", "cpu_seconds"}
@@ -250,16 +256,16 @@ def test_a_model_answers_from_a_process_of_its_own(model: Path, tmp_path: Path) 
         assert process.ask("stream", path=str(tmp_path / "clip.npy")) is None  # not made for it
         # A hundred megabytes at least: an interpreter with numpy and an engine, and none of this process's.
         assert 5e7 < process.ask("peak_rss") < 1e9
-        with pytest.raises(ContenderError, match=r"FileNotFoundError.*missing\.npy"):
+        with pytest.raises(EntryError, match=r"FileNotFoundError.*missing\.npy"):
             process.ask("turn", path=str(tmp_path / "missing.npy"))
         assert process.ask("turn", path=str(tmp_path / "clip.npy"))["seconds"] > 0  # and it goes on
-        os.kill(process._process.pid, signal.SIGSEGV)
-        with pytest.raises(ContenderError, match=r"ended during 'turn' \(SIGSEGV\)"):
+        os.kill(process.pid, signal.SIGSEGV)
+        with pytest.raises(EntryError, match=r"ended during 'turn' \(SIGSEGV\)"):
             process.ask("turn", path=str(tmp_path / "clip.npy"))
 
 
 def test_a_model_that_never_answers_is_given_up(tmp_path: Path) -> None:
-    with Process(tmp_path, timeout=0.05) as process, pytest.raises(ContenderError, match="no answer"):
+    with Process(tmp_path, timeout=0.05) as process, pytest.raises(EntryError, match="no answer"):
         process.ask("peaks", threads=1)
 
 
@@ -276,7 +282,7 @@ def test_delays_of_a_stream_are_counted_from_the_first_word(monkeypatch: pytest.
         def finish(self) -> SimpleNamespace:
             return SimpleNamespace(text="", final=[SimpleNamespace(start=0.2, text="A")])
 
-    found = worker._delays(Stream(), np.zeros(16_000, np.float32))
+    found = worker.delays(Stream(), np.zeros(16_000, np.float32))
     assert found["first_partial"] == pytest.approx(0.3, abs=0.05)
     assert 0 <= found["finalisation"] < 0.05
 
@@ -286,7 +292,7 @@ def test_delays_of_a_stream_are_counted_from_the_first_word(monkeypatch: pytest.
 
 @pytest.fixture
 def no_rapl(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(energy, "_has_rapl", lambda: False)
+    monkeypatch.setattr(energy, "has_rapl", lambda: False)
 
 
 @pytest.mark.usefixtures("no_rapl")
@@ -310,7 +316,7 @@ def test_energy_is_estimated_only_where_the_power_is_known(
     pytest.importorskip("codecarbon")
     monkeypatch.setattr(machine, "threads", lambda: 4)
     monkeypatch.setattr(energy, "is_virtual", lambda: virtual)
-    monkeypatch.setattr(energy, "_tdp_of_table", lambda: in_table)
+    monkeypatch.setattr(energy, "tdp_of_table", lambda: in_table)
     source = energy.find(tdp)
     assert source.kind == kind
     assert says in source.detail
@@ -328,9 +334,9 @@ def test_without_codecarbon_energy_is_unavailable(monkeypatch: pytest.MonkeyPatc
 def test_an_unknown_processor_has_no_power(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("codecarbon")
     monkeypatch.setattr(machine, "processor", lambda: "Nobody's Processor 1")
-    assert energy._tdp_of_table() is None
+    assert energy.tdp_of_table() is None
     monkeypatch.setattr(machine, "processor", lambda: "AMD EPYC 7763")
-    assert energy._tdp_of_table() == 280
+    assert energy.tdp_of_table() == 280
 
 
 def test_measured_energy_is_the_processors(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -438,7 +444,7 @@ def test_what_is_no_report_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LittlefootError, match="cannot be read"):
         report.load(path)
     path.write_text('{"schema_version": 1}')
-    with pytest.raises(LittlefootError, match="no report of littlefoot bench"):
+    with pytest.raises(LittlefootError, match="not a report of littlefoot bench"):
         report.load(path)
     made(row("a")).model_copy(update={"schema_version": 99}).save(path)
     with pytest.raises(LittlefootError, match="schema version 99"):

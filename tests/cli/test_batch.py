@@ -182,7 +182,7 @@ def test_a_full_disk_ends_the_work_and_leaves_no_half_files(
     monkeypatch.setattr(atomic, "file", full)
     result = run("transcribe", model, talks, "-o", out)
     assert result.code == 1
-    assert f"b.txt: cannot be written ({os.strerror(errno.EFBIG)})" in result.err
+    assert f"b.txt cannot be written ([Errno {errno.EFBIG}] {os.strerror(errno.EFBIG)})" in result.err
     assert "--skip-existing" in result.err
     assert result.err.startswith("littlefoot: 1 recording; ")
     assert [path.name for path in out.rglob("*") if path.is_file()] == ["a.txt"]
@@ -194,8 +194,8 @@ def test_a_full_disk_ends_the_work_and_leaves_no_half_files(
         (("--skip-existing",), "--skip-existing needs --output-dir"),
         (("--vad", "webrtc"), "voice activity detection 'webrtc' is unknown"),
         (("--format", "srt", "--lines", "0"), "all must be positive"),
-        (("--stream", "--jobs", "2"), "--stream goes without"),
-        (("-", "--jobs", "2"), "one process only reads standard input"),
+        (("--stream", "--jobs", "2"), "--stream excludes"),
+        (("-", "--jobs", "2"), "only one process can read standard input"),
     ],
 )
 def test_impossible_options_are_exit_code_2(

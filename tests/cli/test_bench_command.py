@@ -20,11 +20,11 @@ from conftest import Run
 from families import speechlike
 
 from littlefoot import artifact
-from littlefoot.bench import energy, page, report, runner
+from littlefoot.bench import energy, page, quiet, report, runner
 from littlefoot.bench.process import Process
 
 SECONDS = (0.6, 1.6, 2.0)
-QUICK = ("--lengths", "0.5,1", "--threads", "1", "--rounds", "2")
+QUICK = ("--lengths", "0.5,1", "--threads", "1", "--rounds", "2", "--busy")
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_a_crash_half_way_leaves_the_others_alone_and_texts_are_not_needed(
     other = artifact.save(artifacts.tiny(seed=2), tmp_path / "other")
 
     def start(row: runner.Row) -> Process:
-        return (Dying if row.contender.name == "model" else Process)(row.folder / "cache")
+        return (Dying if row.entry.name == "model" else Process)(row.folder / "cache")
 
     def joules(work: Callable[[], None]) -> float:
         work()
@@ -196,8 +196,8 @@ def test_what_became_worse_is_said_and_ends_with_1(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("--peer", "kaldi"), "--peer kaldi is unknown"),
-        (("--peer", "faster-whisper"), "needs a model of its own"),
+        (("--baseline", "kaldi"), "--baseline kaldi is unknown"),
+        (("--baseline", "faster-whisper"), "needs a model of its own"),
         (("--lengths", "2,two"), "--lengths '2,two'"),
         (("--lengths", "2,2"), "--lengths '2,2'"),
         (("--threads", "1.5"), "whole numbers"),
@@ -215,7 +215,7 @@ def test_an_old_report_that_is_none_is_told_before_the_work(run: Run, model: Pat
     (tmp_path / "old.json").write_text("{}")
     result = run("bench", model, "--compare", tmp_path / "old.json")
     assert result.code == 1
-    assert "no report of littlefoot bench" in result.err
+    assert "not a report of littlefoot bench" in result.err
 
 
 @pytest.mark.slow
@@ -232,19 +232,19 @@ def test_peers_say_the_same_and_those_not_installed_are_left_out(
     path = tmp_path / "r.json"
     data = manifest(tmp_path / "set", ["ONE TWO", "THREE", "FOUR FIVE SIX"])
     result = run(
-        *("bench", model, "--data", data, "--peer", "all", *QUICK, "--launches", "1", "--json", path)
+        *("bench", model, "--data", data, "--baseline", "all", *QUICK, "--launches", "1", "--json", path)
     )
     assert result.code == 0
     assert "openvino-nncf is left out: not installed: nncf" in result.err
     assert "ctranslate2 is left out: not installed: ctranslate2" in result.err
-    ours, *peers = report.load(path).models
-    assert [row.kind for row in peers] == ["transformers", "transformers-bf16", "onnxruntime-int8"]
-    texts = [[hypothesis.text for hypothesis in row.hypotheses] for row in (ours, peers[0])]
+    ours, *baselines = report.load(path).models
+    assert [row.kind for row in baselines] == ["transformers", "transformers-bf16", "onnxruntime-int8"]
+    texts = [[hypothesis.text for hypothesis in row.hypotheses] for row in (ours, baselines[0])]
     assert texts[0] == texts[1]
     assert any(texts[0])
-    assert all(row.x_realtime and row.bytes and row.load_s for row in peers)
-    assert peers[0].roofline_share is not None
-    assert ours.macs_per_audio_s == peers[0].macs_per_audio_s
+    assert all(row.x_realtime and row.bytes and row.load_s for row in baselines)
+    assert baselines[0].roofline_share is not None
+    assert ours.macs_per_audio_s == baselines[0].macs_per_audio_s
 
 
 BROWSER = next((path for name in ("chromium", "google-chrome") if (path := shutil.which(name))), None)
@@ -274,3 +274,19 @@ def test_a_file_without_marks_is_refused_before_the_work(run: Run, model: Path, 
     assert (result.code, result.out) == (1, "")
     assert "has no lines <!-- bench -->" in result.err
     assert (tmp_path / "README.md").read_text() == "# Mine\n"
+
+
+def test_a_busy_machine_is_refused(
+    run: Run, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quiet, "others", lambda: 0.8)
+    monkeypatch.setattr(quiet, "PATIENCE", 0.0)
+    arguments = [option for option in QUICK if option != "--busy"]
+    result = run("bench", model, *arguments, "--launches", "1", "--json", tmp_path / "b.json")
+    assert result.code == 1
+    assert "measure nevertheless, with --busy" in result.err
+    assert not (tmp_path / "b.json").exists()
+    result = run("bench", model, *arguments, "--launches", "1", "--busy", "--json", tmp_path / "b.json")
+    assert result.code == 0
+    assert "The machine was busy" in result.err
+    assert report.load(tmp_path / "b.json").machine.other_programs == 0.8

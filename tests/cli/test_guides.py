@@ -40,11 +40,13 @@ SLOW = ("README.md", "bench.md", "lowbit.md", "target.md")
 NOT_RUN = {
     r"littlefoot transcribe \S+ mic\b": "there is no microphone; test_stream.py feeds streams",
     r"littlefoot serve\b": "a server does not end; test_server.py starts it",
+    r"python -m http\.server\b": "a server does not end; test_web_page.py has one of its own",
     r"littlefoot push\b": "it needs the Hub; test_push.py has one of its own",
     r"littlefoot graft\b": "its recipe is made for real Whispers; test_graft.py carries out smaller ones",
     r"littlefoot shrink mine -o mine-live\b": "it continues from the command graft",
     r"arecord\b": "there is no microphone",
-    r"pip install\b": "it installs packages; make test and make demo do so",
+    r"pip (un)?install\b": "it installs packages; make test and make demo do so",
+    r"littlefoot transcribe .* --device cuda\b": "there is no graphics card; test_device.py replaces it",
     r"curl\b": "it needs a server; test_server_clients.py sends the same request",
     r"export LITTLEFOOT_API_KEY=": "it sets a variable of your shell",
     r"(accelerate launch|torchrun|OMP_NUM_THREADS=1 torchrun)\b": "test_train.py starts such processes",
@@ -67,7 +69,7 @@ PROGRAMS = (
     "taskset",
     "export",
 )
-SHORTER = {"bench": ["--launches", "1", "--rounds", "1", "--lengths", "0.5", "--threads", "1"]}
+SHORTER = {"bench": ["--launches", "1", "--rounds", "1", "--lengths", "0.5", "--threads", "1", "--busy"]}
 """Options that are added to commands, by the command's name."""
 
 
@@ -263,7 +265,10 @@ def test_most_commands_are_carried_out() -> None:
     [
         ("littlefoot lm build TEXT... -o FILE [--order 3] [--max-mb N]", "littlefoot lm build TEXT -o FILE"),
         ("littlefoot x MODEL [--lm en|FILE [--alpha A]] [--beam N]", "littlefoot x MODEL"),
-        ("littlefoot x --set lowbit.companions=[1]", "littlefoot x --set lowbit.companions=[1]"),
+        (
+            "littlefoot x --set lowbit.nested_precisions=[1]",
+            "littlefoot x --set lowbit.nested_precisions=[1]",
+        ),
     ],
 )
 def test_optional_parts_of_a_synopsis_are_left_out(line: str, plain: str) -> None:

@@ -11,7 +11,7 @@ from artifacts import noise, tiny
 from conftest import Run
 
 from littlefoot.cli.progress import bar, recordings
-from littlefoot.compress import gate
+from littlefoot.compress import acceptance
 from littlefoot.system import progress, version
 from littlefoot.system.amounts import in_time
 from littlefoot.system.progress import Pace, tracked
@@ -88,7 +88,7 @@ def test_recordings_are_counted_by_their_sizes(tmp_path: Path, capsys: pytest.Ca
 @pytest.mark.usefixtures("impatient")
 def test_the_acceptance_check_reports_its_clips() -> None:
     lines: list[str] = []
-    gate.run(tiny(), [noise(2000), noise(3000)], "f32", lines.append)
+    acceptance.run(tiny(), [noise(2000), noise(3000)], "f32", lines.append)
     assert [line.partition(",")[0] for line in lines] == ["running the model: 1 of 2"]
 
 

@@ -34,13 +34,13 @@ from littlefoot.compress.distill import (
     distill,
     layer_pairs,
 )
+from littlefoot.compress.distillation_settings import LossConfig
 from littlefoot.compress.finetune import begin
 from littlefoot.compress.frames import frame_times, interpolate, peaks
-from littlefoot.compress.lesson import LossConfig
 from littlefoot.compress.methods import StepContext
 from littlefoot.compress.recipe import named
 from littlefoot.compress.student import StudentConfig, make_student
-from littlefoot.compress.teacher import CachedTeacher, LiveTeacher, cached, hears_the_same
+from littlefoot.compress.teacher import CachedTeacher, LiveTeacher, cached, features_are_constant
 from littlefoot.errors import ConfigError, TrainingError
 from littlefoot.network.config import ModelConfig
 from littlefoot.training.data import TrainingSet
@@ -269,7 +269,7 @@ def test_a_frozen_front_end_is_computed_once(teacher: Artifact, tones: Path) -> 
     found = []
     for freeze in (True, False):
         one = objective(teacher, StudentConfig(layers=2), LossConfig(kl=1.0, hidden_mse=1.0)).eval()
-        one.lesson = DistillConfig(train=TrainConfig(freeze_front_end=freeze))
+        one.settings = DistillConfig(train=TrainConfig(freeze_front_end=freeze))
         heard = count_calls(one.model.get_submodule("feature_extractor.conv_layers.0"))
         result = one(batch)
         result["loss"].backward()
@@ -430,7 +430,7 @@ def test_with_features_in_a_cache_no_recording_is_read(
     teacher: Artifact, tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[Path] = []
-    monkeypatch.setattr(TrainingSet, "_audio", listening(read, TrainingSet._audio))
+    monkeypatch.setattr(TrainingSet, "audio", listening(read, TrainingSet.audio))
     train = settings(steps=3, freeze_front_end=True, loaders=0)
     for cache_top_k in (None, 4):
         read.clear()
@@ -504,7 +504,7 @@ def test_features_are_kept_only_where_they_are_always_the_same(
 ) -> None:
     student = CTCModel.from_artifact(teacher)
     student.preprocessor["do_normalize"] = normalizes
-    assert hears_the_same(student, TrainConfig(**train)) == same
+    assert features_are_constant(student, TrainConfig(**train)) == same
 
 
 def test_a_cache_of_another_teacher_or_other_audio_is_refused(
@@ -570,12 +570,12 @@ def test_texts_in_another_alphabet_are_refused_before_training(
     ("make", "message"),
     [
         (lambda: LossConfig(kl=-1), "loss.kl must be at least 0, not -1"),
-        (lambda: LossConfig(kl=0), "no term to learn from"),
+        (lambda: LossConfig(kl=0), "no term to minimise"),
         (lambda: LossConfig(temperature=0), "temperature must be greater than 0"),
         (lambda: LossConfig(frames="mean"), "loss.frames must be peaks or interpolate, not 'mean'"),
         (
             lambda: DistillConfig(loss=LossConfig(hidden_l1=1), cache_top_k=4),
-            "a cache holds no hidden states",
+            "a cache contains no hidden states",
         ),
         (lambda: DistillConfig(loss=LossConfig(logit_mse=1), cache_top_k=4), "need all logits"),
         (lambda: DistillConfig(cache_top_k=4), "at speed 1"),
@@ -647,7 +647,7 @@ def test_trainings_that_cannot_work_are_refused(
 
 def test_a_recipe_without_a_model_cannot_begin(tmp_path: Path) -> None:
     path = write_values(tmp_path / "recipe.yaml", {"train": {"steps": 1}})
-    with pytest.raises(ConfigError, match="does not say what it begins with: add 'model'"):
+    with pytest.raises(ConfigError, match="does not name the model that it begins with: add 'model'"):
         begin(load_recipe(path))
 
 

@@ -42,7 +42,8 @@ from littlefoot.compress.fake_quant import (
     weight_levels,
 )
 from littlefoot.compress.gptq import round_groups
-from littlefoot.compress.lowbit import LowbitConfig, convert, lowbit, make_plan, near_gptq, prepare
+from littlefoot.compress.lowbit import LowbitConfig, convert, lowbit, make_plan, prepare
+from littlefoot.compress.lowbit_layers import near_gptq
 from littlefoot.compress.methods import StepContext
 from littlefoot.compress.mixed import kl_divergence
 from littlefoot.compress.rounding import input_scale
@@ -312,7 +313,7 @@ def test_a_run_goes_down_in_steps_and_serves_several_precisions(
     teacher: Artifact, tones: Path, tmp_path: Path
 ) -> None:
     train = TrainConfig(**{**QUIET, "steps": 30})
-    config = LowbitConfig(bits=3, train=train, descent=(8, 4), descent_steps=10, companions=(2, 1))
+    config = LowbitConfig(bits=3, train=train, descent=(8, 4), descent_steps=10, nested_precisions=(2, 1))
     made = lowbit(teacher, config, step_in(tmp_path, teacher, tones))
     for bits in (8, 4):
         metrics = tmp_path / f"{bits}-bit" / "model-training" / "metrics.jsonl"
@@ -332,8 +333,8 @@ def test_a_run_goes_down_in_steps_and_serves_several_precisions(
 def test_fewer_bits_of_an_artifact_compute_what_they_were_trained_to(kind: str, bits: int) -> None:
     """With a layer that has fewer bits than the others, and one with 8, which keep them."""
     few, all_8 = "encoder.layers.0.feed_forward.output_dense", "encoder.layers.1.attention.out_proj"
-    companions = tuple(range(1, bits))
-    config = LowbitConfig(bits=bits, companions=companions, layer_bits={few: 1, all_8: 8})
+    nested_precisions = tuple(range(1, bits))
+    config = LowbitConfig(bits=bits, nested_precisions=nested_precisions, layer_bits={few: 1, all_8: 8})
     student, plan = fresh(kind, config)
     with torch.no_grad():
         for name, parameter in student.named_parameters():
@@ -341,7 +342,7 @@ def test_fewer_bits_of_an_artifact_compute_what_they_were_trained_to(kind: str, 
                 parameter += 0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
     made = convert(student.to_artifact(), plan, config)
     found = []
-    for choice, fewer in enumerate((bits, *companions)):
+    for choice, fewer in enumerate((bits, *nested_precisions)):
         student.train()
         expected = encoded(student, plan, CLIPS[0], choice).detach().numpy()
         found.append(create(at_bits(made, fewer), "onnxruntime", threads=1).run(CLIPS[0]))
@@ -374,7 +375,7 @@ def test_gradients_of_fewer_bits_are_those_of_their_scales_and_of_what_is_not_cu
 
 
 def two_precisions() -> Artifact:
-    config = LowbitConfig(bits=2, companions=(1,))
+    config = LowbitConfig(bits=2, nested_precisions=(1,))
     student, plan = fresh("wav2vec2-base", config)
     return convert(student.to_artifact(), plan, config)
 
@@ -445,7 +446,7 @@ def test_two_processes_train_together(teacher: Artifact, tones: Path, tmp_path: 
     }
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
     command += ["-m", "littlefoot", "shrink", str(model), "-o", str(tmp_path / "out")]
-    command += ["--recipe", "lowbit", "--data", str(tones), "--set", "lowbit.companions=[1]"]
+    command += ["--recipe", "lowbit", "--data", str(tones), "--set", "lowbit.nested_precisions=[1]"]
     command += ["--set", "lowbit.budget_mb=0.04"]
     for name, value in settings.items():
         command += ["--set", f"lowbit.train.{name}={value}"]
@@ -475,9 +476,9 @@ def test_two_processes_train_together(teacher: Artifact, tones: Path, tmp_path: 
         ({"group_size": -1}, "group_size must be at least 0"),
         ({"budget_mb": 0}, "budget_mb must be greater than 0"),
         ({"budget_mb": 1, "layer_bits": {"*": 2}}, "leave out layer_bits"),
-        ({"bits": 2, "companions": (2,)}, "they must have fewer bits than the artifact"),
-        ({"bits": 8, "companions": (2,)}, "which has 4 at most"),
-        ({"levels": "zero", "companions": (1,)}, "companions need levels: symmetric"),
+        ({"bits": 2, "nested_precisions": (2,)}, "they must have fewer bits than the artifact"),
+        ({"bits": 8, "nested_precisions": (2,)}, "the artifact at most 4"),
+        ({"levels": "zero", "nested_precisions": (1,)}, "nested precisions need levels: symmetric"),
         ({"teacher": "me"}, "teacher must be previous or first"),
     ],
 )

@@ -22,9 +22,9 @@ from hypothesis.extra import numpy as arrays
 from littlefoot import artifact as artifact_files
 from littlefoot.artifact import Artifact
 from littlefoot.artifact.linear import quantized_layers
-from littlefoot.compress import calibration, gate, rounding
+from littlefoot.compress import acceptance, calibration, rounding
+from littlefoot.compress.acceptance import Comparison, compare
 from littlefoot.compress.calibration import LayerInput, collect, load_clips, recordings
-from littlefoot.compress.gate import Comparison, compare
 from littlefoot.compress.quantize import (
     QuantizeConfig,
     quantize,
@@ -33,13 +33,14 @@ from littlefoot.compress.quantize import (
 )
 from littlefoot.compress.rounding import InputScale, fit, input_scale, round_input, round_weight
 from littlefoot.errors import AudioError, ConfigError, ManifestError
-from littlefoot.network.inventory import WAVEFORM_LAYER
+from littlefoot.network.inventory import inventory
+from littlefoot.network.layers import WAVEFORM_LAYER
 from littlefoot.runtime import graph, registry
 
 CLIPS = [speechlike(0.8, seed) for seed in range(3)]
 STATIC = QuantizeConfig()
 DYNAMIC = QuantizeConfig(mode="dynamic")
-HARMFUL = "feature_extractor.conv_layers.1.conv"
+SENSITIVE = "feature_extractor.conv_layers.1.conv"
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +68,7 @@ def calibrated(family: str) -> Calibrated:
     artifact = artifacts.talkative(oracle.tiny(family).artifact, CLIPS[0])
     inputs = collect(artifact, CLIPS)
     scales = {each.layers: fit(each, artifact.weights) for each in inputs}
-    return Calibrated(artifact, inputs, scales, gate.run(artifact, CLIPS, "f32"))
+    return Calibrated(artifact, inputs, scales, acceptance.run(artifact, CLIPS, "f32"))
 
 
 @pytest.fixture
@@ -143,12 +144,9 @@ def seen(rows: np.ndarray) -> LayerInput:
 
 def plain(layer_input: LayerInput, weights: dict[str, np.ndarray]) -> float:
     """The error of the range that was seen, without cutting or smoothing."""
-    stacked = np.concatenate([weights[f"{name}.weight"] for name in layer_input.layers])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rounding, "CLIP_RATIOS", (1.0,))
-        return rounding._best_range(
-            layer_input.rows, stacked, float(layer_input.low.min()), float(layer_input.high.max()), None
-        ).error
+        return rounding.fit(layer_input, weights, smooth=False).error
 
 
 @given(seed=st.integers(0, 1000), outlier=st.sampled_from([1.0, 30.0, 1000.0]), linear=st.booleans())
@@ -208,7 +206,7 @@ def test_the_product_that_is_fitted_is_that_of_the_convolution(groups: int) -> N
     expected = torch.nn.functional.conv1d(
         torch.from_numpy(windows), torch.from_numpy(weight), groups=groups
     )  # (5, 12, 1)
-    found = rounding._product(windows, weight)  # (groups, 5, 12 / groups)
+    found = rounding.product(windows, weight)  # (groups, 5, 12 / groups)
     np.testing.assert_allclose(
         found.transpose(1, 0, 2).reshape(5, 12) if groups > 1 else found.reshape(5, 12),
         expected[:, :, 0].numpy(),
@@ -321,7 +319,7 @@ def layers(artifact: Artifact) -> set[str]:
     return {
         name.removesuffix(".weight")
         for name, weight in artifact.weights.items()
-        if name.endswith(".weight") and weight.ndim > 1 and "rel_attn_embed" not in name
+        if name.endswith(".weight") and weight.ndim > 1 and inventory(artifact.config).owner(name).multiplies
     }
 
 
@@ -385,7 +383,7 @@ def test_smoothing_changes_nothing_but_the_rounding() -> None:
             keep=tuple(each for each in quantized_layers(model.quantized().weights) if each != name)
         ),
     )
-    logits = gate.run(made, CLIPS, "f32")
+    logits = acceptance.run(made, CLIPS, "f32")
     assert compare(model.logits, logits, made.vocabulary).logit_error < 0.02
 
 
@@ -399,7 +397,7 @@ def test_a_saved_model_comes_back_whole(mode: str, base: Calibrated, tmp_path: P
         assert found.weights[name].dtype == weight.dtype, name
         np.testing.assert_array_equal(found.weights[name], weight, err_msg=name)
     assert found.config.littlefoot.quantization == made.config.littlefoot.quantization
-    for a, b in zip(gate.run(found, CLIPS, "f32"), gate.run(made, CLIPS, "f32"), strict=True):
+    for a, b in zip(acceptance.run(found, CLIPS, "f32"), acceptance.run(made, CLIPS, "f32"), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
@@ -428,6 +426,8 @@ def test_a_shared_input_is_rounded_once(family: str) -> None:
     assert max(rounded.values()) == 1
     assert len(rounded) == len(inputs)
     stored = len(layers(made) - {WAVEFORM_LAYER})
+    if made.config.family.disentangled:  # queries and keys of three blocks project a table too
+        stored += 2 * 3
     assert len(restored) == len(rounded) + stored
     multiplied = [node for node in network.nodes if node.op_type in ("MatMul", "Conv")]
     names = {node.output[0] for node in restored}
@@ -480,7 +480,7 @@ def test_an_unknown_mode_is_refused() -> None:
         QuantizeConfig(mode="weights")
 
 
-# The gate
+# The acceptance check
 
 
 def test_models_are_compared_by_logits_and_text(base: Calibrated) -> None:
@@ -502,11 +502,11 @@ def test_few_changed_letters_are_no_evidence_and_many_are() -> None:
     assert not Comparison(0.0, 0.0, 0).exceeds(0.0)
 
 
-def test_a_model_that_passes_the_gate_is_quantized_throughout(base: Calibrated) -> None:
+def test_a_model_that_passes_the_check_is_quantized_throughout(base: Calibrated) -> None:
     messages: list[str] = []
     made, report = quantize(base.artifact, CLIPS, QuantizeConfig(max_disagreement=0.5), messages.append)
     assert report.kept == (WAVEFORM_LAYER,)
-    assert report.harm == {}
+    assert report.part_errors == {}
     assert 0 < report.comparison.logit_error < 0.1
     assert report.speedup > 0
     section = made.config.littlefoot.quantization.to_dict()
@@ -517,28 +517,29 @@ def test_a_model_that_passes_the_gate_is_quantized_throughout(base: Calibrated) 
     assert messages == ["running the original model", "fitting the ranges of all layers"]
 
 
-def test_the_gate_finds_the_part_that_hurts_and_restores_it_alone(
+def test_the_check_finds_the_part_that_hurts_and_restores_it_alone(
     fragile: Artifact, cache_directory: Path
 ) -> None:
     messages: list[str] = []
     made, report = quantize(fragile, CLIPS, QuantizeConfig(max_disagreement=0.1), messages.append)
-    assert "looking for the parts that hurt" in messages[-1]
-    assert report.kept == (WAVEFORM_LAYER, HARMFUL)
-    assert next(iter(report.harm)) == HARMFUL
-    assert report.harm[HARMFUL] > 10 * sorted(report.harm.values())[-2]
+    # The progress of a slow machine may follow it.
+    assert any("looking for the parts that hurt" in message for message in messages)
+    assert report.kept == (WAVEFORM_LAYER, SENSITIVE)
+    assert next(iter(report.part_errors)) == SENSITIVE
+    assert report.part_errors[SENSITIVE] > 10 * sorted(report.part_errors.values())[-2]
     assert not report.comparison.exceeds(0.1)
-    assert made.weights[f"{HARMFUL}.weight"].dtype == np.float32
+    assert made.weights[f"{SENSITIVE}.weight"].dtype == np.float32
     assert made.weights["lm_head.weight"].dtype == np.int8
-    assert HARMFUL in made.card
+    assert SENSITIVE in made.card
     # Of all that were tried, the original and the result, which are timed.
     assert len(list(cache_directory.glob("*.blob"))) == 2
 
 
-def test_the_gate_measures_parts_of_a_block_and_none_that_are_kept(fragile: Artifact) -> None:
+def test_the_check_measures_parts_of_a_block_and_none_that_are_kept(fragile: Artifact) -> None:
     config = QuantizeConfig(keep=("encoder.layers.0.*",), max_disagreement=0.1)
     _, report = quantize(fragile, CLIPS, config)
-    assert set(report.harm) == {
-        HARMFUL,
+    assert set(report.part_errors) == {
+        SENSITIVE,
         "feature_extractor.conv_layers.2.conv",
         "feature_projection.projection",
         "encoder.pos_conv_embed.conv",
@@ -546,15 +547,15 @@ def test_the_gate_measures_parts_of_a_block_and_none_that_are_kept(fragile: Arti
         "encoder.layers.1.feed_forward",
         "lm_head",
     }
-    assert HARMFUL in report.kept
+    assert SENSITIVE in report.kept
     assert "encoder.layers.0.attention.q_proj" in report.kept
 
 
-def test_a_strict_gate_restores_as_much_as_it_takes(base: Calibrated) -> None:
+def test_a_strict_check_restores_as_much_as_it_takes(base: Calibrated) -> None:
     made, report = quantize(base.artifact, CLIPS, QuantizeConfig(mode="dynamic", max_disagreement=0.002))
     assert not report.comparison.exceeds(0.002)
-    assert 0 < len(report.kept) < len(report.harm) * 3
-    assert list(report.harm.values()) == sorted(report.harm.values(), reverse=True)
+    assert 0 < len(report.kept) < len(report.part_errors) * 3
+    assert list(report.part_errors.values()) == sorted(report.part_errors.values(), reverse=True)
     assert quantized_layers(made.weights)
 
 

@@ -24,7 +24,7 @@ from littlefoot.artifact import Artifact
 from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.audio import manifest, reading
 from littlefoot.compress.methods import StepContext
-from littlefoot.compress.streaming import StreamingConfig, _looking_back, convert, stream
+from littlefoot.compress.streaming import StreamingConfig, convert, looking_back, stream
 from littlefoot.compress.teacher import normalized
 from littlefoot.decode.beam import BeamConfig
 from littlefoot.errors import ConfigError
@@ -53,9 +53,9 @@ def test_a_batch_is_normalized_as_single_recordings_are() -> None:
 
 def test_the_positional_kernel_keeps_what_it_may_still_see() -> None:
     kernel = torch.arange(1.0, 9.0)[None, None]  # frames -4 ... 3 before
-    assert _looking_back(kernel, 4, 7)[0, 0].tolist() == [0, 0, 0, 1, 2, 3, 4, 5]
-    assert _looking_back(kernel, 4, 4)[0, 0].tolist() == list(range(1, 9))
-    assert _looking_back(kernel, 7, 5)[0, 0].tolist() == [3, 4, 5, 6, 7, 8, 0, 0]
+    assert looking_back(kernel, 4, 7)[0, 0].tolist() == [0, 0, 0, 1, 2, 3, 4, 5]
+    assert looking_back(kernel, 4, 4)[0, 0].tolist() == list(range(1, 9))
+    assert looking_back(kernel, 7, 5)[0, 0].tolist() == [3, 4, 5, 6, 7, 8, 0, 0]
 
 
 @pytest.mark.parametrize("family", [*NORM_ORDERS, NEAREST])

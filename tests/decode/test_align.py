@@ -53,6 +53,10 @@ def utterance(seed: int) -> tuple[Logits, list[int]]:
     return random_logits(seed, frames, scale=generator.choice([0.3, 3.0, 20.0])), tokens
 
 
+def test_equal_neighbours_need_a_frame_between_them() -> None:
+    assert frames_needed([5, 6, 6, 6, 7]) == 7
+
+
 def labels_of(logits: Logits, tokens: list[int], vocabulary: Vocabulary = LETTERS) -> list[int]:
     """The token of every frame."""
     spans = align(logits, tokens, vocabulary)
@@ -147,7 +151,7 @@ def test_a_text_that_is_masked_has_no_path() -> None:
 def test_large_scores_are_kept_on_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     logits, tokens = utterance(3)
     expected = align(logits, tokens, LETTERS)
-    monkeypatch.setattr(viterbi, "_IN_MEMORY", 1)
+    monkeypatch.setattr(viterbi, "IN_MEMORY", 1)
     found = align_parts(np.array_split(logits, 4), tokens, LETTERS)
     assert np.array_equal(found.starts, expected.starts)
     assert np.allclose(found.log_posteriors, expected.log_posteriors)
@@ -352,7 +356,7 @@ def test_unknown_settings_are_refused() -> None:
     [
         ("h\u00e9".encode("utf-16"), "UTF-16: save it as UTF-8"),
         ("a\ncaf\u00e9".encode("latin-1"), "line 2: is not UTF-8 text, perhaps Latin-1"),
-        (b"RIFF\0\0\0\0WAVE", "is no text file"),
+        (b"RIFF\0\0\0\0WAVE", "is not a text file"),
     ],
 )
 def test_files_in_other_encodings_are_refused(data: bytes, message: str, tmp_path: Path) -> None:
@@ -449,7 +453,7 @@ def test_the_command_s_subtitles_begin_anew_with_each_sentence(
         ("TEE", ("--format", "text"), 2, "--format text is unknown: use one of json, srt"),
         ("TEE", ("--stars", "all"), 2, "stars: 'all' is unknown"),
         ("TEE", ("--sentences", "all"), 2, "sentences: 'all' is unknown"),
-        ("TEE", ("-o", "/dev/null/out.json"), 1, "/dev/null/out.json: cannot be written"),
+        ("TEE", ("-o", "/dev/null/out.json"), 1, "/dev/null/out.json cannot be written"),
     ],
 )
 def test_the_command_explains_what_is_wrong(

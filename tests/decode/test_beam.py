@@ -16,13 +16,14 @@ from test_decode import CHINESE, ENGLISH, SPACED, Logits, softmax, spoken
 
 from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.decode import beam as beam_module
-from littlefoot.decode.align import word_times
+from littlefoot.decode.align import align
 from littlefoot.decode.beam import BeamConfig, BeamDecoder, BeamResult
 from littlefoot.decode.greedy import greedy
 from littlefoot.decode.hotwords import read_hotwords
 from littlefoot.decode.lexicon import Lexicon, read_lexicon
 from littlefoot.decode.lookahead import Lookahead
 from littlefoot.decode.ngram import BEGIN, END, NGram, estimate
+from littlefoot.decode.spans import words
 from littlefoot.errors import ConfigError, EngineError, LittlefootError
 
 UNLIMITED = {"beam": 10**6, "token_floor": -math.inf, "score_range": math.inf}
@@ -236,7 +237,7 @@ def test_pieces_of_any_size_give_what_the_whole_gives(cuts: list[int], seed: int
     logits = random_logits(seed, 120, SMALL, scale=3)
     decoder = BeamDecoder(SMALL, 0.02, BeamConfig(beam=8), WORDS, HOT)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(beam_module, "_COMMIT_FRAMES", 25)
+        patch.setattr(beam_module, "COMMIT_FRAMES", 25)
         whole = decode(logits, decoder, best=3)
         search = decoder.start()
         for piece in np.split(logits, sorted(cuts)):
@@ -264,14 +265,14 @@ def test_what_is_settled_leaves_the_search_and_changes_nothing(
     logits = spoken(frames, confidence=0.8)
     logits += generator.normal(scale=0.5, size=logits.shape).astype(np.float32)
     decoder = BeamDecoder(ENGLISH, 0.02, hotwords={"CAB": 0.5})
-    monkeypatch.setattr(beam_module, "_COMMIT_FRAMES", 10**6)
+    monkeypatch.setattr(beam_module, "COMMIT_FRAMES", 10**6)
     expected = decode(logits, decoder)
-    monkeypatch.setattr(beam_module, "_COMMIT_FRAMES", 50)
+    monkeypatch.setattr(beam_module, "COMMIT_FRAMES", 50)
     search = decoder.start()
     longest = 0
     for frame in logits:
         search.feed(frame[None])
-        longest = max(longest, len(search._rows))
+        longest = max(longest, len(search.rows))
     assert longest < 500
     assert len(search.words) > 50
     settled = list(search.words)
@@ -296,7 +297,7 @@ def test_times_and_confidence_are_those_of_forced_alignment() -> None:
     found = decode(logits, BeamDecoder(ENGLISH, 0.5, BeamConfig(alpha=3.0), lm))
     assert found.alternatives[0].text == "AB A"
     tokens = [ENGLISH.tokens.index(token) for token in "AB|A"]
-    expected = word_times(logits, tokens, ENGLISH, 0.5)
+    expected = words(align(logits, tokens, ENGLISH), ENGLISH, 0.5)
     assert [(w.word, w.start, w.end) for w in found.words] == [(w.word, w.start, w.end) for w in expected]
     confidences = [word.confidence for word in expected]
     assert [word.confidence for word in found.words] == pytest.approx(confidences, rel=1e-5)
@@ -344,10 +345,10 @@ def test_hot_words_are_read_with_and_without_weights(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (b"AB\nxylo\n", r"line 2: hot word 'xylo' holds characters outside of .* alphabet: 'l' 'o' 'x' 'y'"),
-        (b"AB\theavy\n", r"line 1: the weight 'heavy' is no number"),
-        (b"AB\t\n", r"line 1: the weight '' is no number"),
-        (b"AB\t-1\n", r"line 1: hot word 'AB': the weight -1.0 is no number above 0"),
-        (b"AB\tnan\n", r"the weight nan is no number above 0"),
+        (b"AB\theavy\n", r"line 1: the weight 'heavy' is not a number"),
+        (b"AB\t\n", r"line 1: the weight '' is not a number"),
+        (b"AB\t-1\n", r"line 1: hot word 'AB': the weight -1.0 is not a number above 0"),
+        (b"AB\tnan\n", r"the weight nan is not a number above 0"),
         (b"\t1\n", r"line 1: a hot word is empty"),
         (b"\xff\xfe\n", r"line 1: is not UTF-8"),
         (b"\n \n", r"hot\.txt: is empty"),

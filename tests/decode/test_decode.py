@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from littlefoot.artifact.vocabulary import Vocabulary
-from littlefoot.decode.align import align, word_times
+from littlefoot.decode.align import align
 from littlefoot.decode.greedy import GreedySearch, best_path, best_tokens, greedy
+from littlefoot.decode.spans import words
 from littlefoot.errors import EngineError, TextError
 from littlefoot.transcript.results import Segment, Word
 from littlefoot.transcript.segments import segments
@@ -212,7 +213,7 @@ def test_words_of_a_known_text_get_times_although_others_were_more_likely() -> N
     logits = spoken("_AA_|_B_")
     a, delimiter, c = (ENGLISH.tokens.index(token) for token in "A|C")
     logits[6, c] = logits[6].max() - 0.1  # C is second best where B was recognised
-    got = word_times(logits, [a, delimiter, c], ENGLISH, frame_seconds=0.5, offset=1.0)
+    got = words(align(logits, [a, delimiter, c], ENGLISH), ENGLISH, 0.5, 1.0)
     assert [(word.word, word.start, word.end) for word in got] == [("A", 1.5, 2.58), ("C", 4.0, 4.58)]
 
 

@@ -126,7 +126,7 @@ def test_special_tokens_that_a_file_lacks_are_nearly_impossible(tmp_path: Path) 
         ("-0.4\ta b", "nan\ta b", "line 17: expected one of 3 2-grams"),
         ("-0.4\ta b", "-0.4\ta", "line 17: expected one of 3 2-grams"),
         ("-0.4\ta b", "-0.4\ta c", "line 17: a token is not among the 1-grams"),
-        ("-0.4\ta b", "-0.4\tb </s>", "line 18: the n-gram stands in the file twice"),
+        ("-0.4\ta b", "-0.4\tb </s>", "line 18: the n-gram occurs in the file twice"),
         ("-0.9\tb", "-0.9\ta", "line 12: the token stands in the file twice"),
         ("<s> a b", "b a b", "line 21: its first 2 tokens are not among the 2-grams"),
     ],

@@ -238,7 +238,7 @@ def test_a_compact_model_is_built_from_text(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (["--weights", "1,x"], 2, "--weights 1,x is no list of numbers such as 0.7,0.3"),
+        (["--weights", "1,x"], 2, "--weights 1,x is not a list of numbers such as 0.7,0.3"),
         (["--weights", "1"], 2, "1 weights do not fit 2 models"),
         (["--weights", "1,1", "--tune", "text"], 2, "--weights and --tune exclude each other"),
         (["--max-mb", "0.001"], 2, "does not fit in 0.00 MB"),
@@ -255,7 +255,7 @@ def test_wrong_options_are_named(
 
 def test_a_name_is_the_model_that_comes_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(language_models, "BUNDLED", tmp_path)
-    with pytest.raises(LittlefootError, match=r"'en' does not come with this .*scripts/english_lm\.py"):
+    with pytest.raises(LittlefootError, match=r"'en' is not part of this .*scripts/english_lm\.py"):
         load("en", LETTERS)
     with pytest.raises(LittlefootError, match=r"de: neither a file nor the name of a language model \(en\)"):
         load("de", LETTERS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import math
@@ -11,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import Run
@@ -18,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from littlefoot.decode.arpa import write_arpa
-from littlefoot.decode.ngram import BEGIN, END, SPECIAL, UNKNOWN, NGram, estimate
+from littlefoot.decode.ngram import BEGIN, END, SPECIAL, UNKNOWN, estimate
 from littlefoot.errors import ConfigError, LittlefootError
 
 Gram = tuple[str, ...]
@@ -274,19 +276,18 @@ def test_kenlm_reads_the_same_model(order: int, prune: Sequence[int], tmp_path: 
         assert scores == pytest.approx(expected, abs=1e-5)
 
 
-def test_a_file_that_cannot_be_finished_leaves_the_old_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_cannot_be_finished_leaves_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "model.arpa"
     write_arpa(estimate(SENTENCES, 1), path)
     old = path.read_bytes()
 
-    def full(model: NGram) -> list[str]:
-        raise OSError("no space left")
+    class Full(tuple[str, ...]):
+        def __getitem__(self, index: Any) -> Any:
+            raise OSError("no space left")
 
-    monkeypatch.setattr("littlefoot.decode.arpa._arpa", full)
+    model = estimate(SENTENCES, 2)
     with pytest.raises(LittlefootError, match=r"model\.arpa cannot be written"):
-        write_arpa(estimate(SENTENCES, 2), path)
+        write_arpa(dataclasses.replace(model, tokens=Full(model.tokens)), path)
     assert path.read_bytes() == old
     assert list(tmp_path.glob(".model.arpa*")) == []
 
@@ -315,7 +316,7 @@ def test_impossible_settings_are_refused(order: int, prune: Sequence[int], messa
     [
         ([], "nothing to estimate from"),
         ([[], []], "nothing to estimate from"),
-        ([["a", "<s>"]], "'<s>', which has a meaning of its own"),
+        ([["a", "<s>"]], "'<s>', which has a special meaning"),
         ([["</s>"]], "'</s>'"),
         ([["<unk>"]], "'<unk>'"),
         ([["a b"]], "'a b' is empty or holds white space"),
@@ -394,7 +395,7 @@ def test_manifests_standard_input_and_text_are_read_together_and_normalized(
         (b"", r"text\.txt holds no words"),
         (b"\n ... \n", r"text\.txt holds no words"),
         (b"fine\nr\xe9sum\xe9\n", r"text\.txt, line 2: is not UTF-8"),
-        (b"fine\n\n<s> never </s>\n", r"text\.txt, line 3: holds <s>, which has a meaning of its own"),
+        (b"fine\n\n<s> never </s>\n", r"text\.txt, line 3: holds <s>, which has a special meaning"),
         (b"a <UNK> b\n", r"text\.txt, line 1: holds <unk>"),
     ],
 )
@@ -424,7 +425,7 @@ def test_missing_input_and_existing_output_are_named(run: Run, text: Path, tmp_p
     ("arguments", "message"),
     [
         (("--order", "0"), "order 0 is impossible"),
-        (("--prune", "0,few"), "--prune 0,few is no list of numbers"),
+        (("--prune", "0,few"), "--prune 0,few is not a list of numbers"),
         (("--prune", "1"), "begin with 0"),
     ],
 )

@@ -126,10 +126,12 @@ def manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Three recordings of two speakers, with what they are recognised as."""
     said = {"a": "ONE TWO", "b": "ONE TOO", "c": "WANNA GO"}
 
-    def hear(recognizer: Any, utterances: list[Utterance], *rest: object) -> tuple[list[str], list[str]]:
+    def transcribe_all(
+        recognizer: Any, utterances: list[Utterance], *rest: object
+    ) -> tuple[list[str], list[str]]:
         return [said[utterance.id] for utterance in utterances], []
 
-    monkeypatch.setattr(evaluation, "hear", hear)
+    monkeypatch.setattr(evaluation, "transcribe_all", transcribe_all)
     soundfile.write(tmp_path / "a.wav", np.zeros(1600), 16_000)
     rows = [("a", "anna", "one two"), ("b", "ben", "one two"), ("c", "ben", "{want to / wanna} go")]
     lines = ["id\tpath\tseconds\tspeaker\tsplit\ttext"]

@@ -214,7 +214,7 @@ def test_what_a_table_cannot_hold_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     for name in ("a\tb", "a\nb", "a\ud800b"):
         path.write_text(json.dumps({**row, "id": name}), encoding="utf-8")
-        with pytest.raises(ManifestError, match="holds a tab, a line break or half of a character"):
+        with pytest.raises(ManifestError, match="contains a tab, a line break or half of a character"):
             read_archive([path])
 
 
@@ -280,18 +280,18 @@ def test_nothing_that_can_be_recognised_is_an_error(run: Run, model: Path, tmp_p
     shutil.rmtree(archive.parent / "audio")
     result = label(run, model, archive, tmp_path / "out")
     assert (result.code, result.out) == (1, "")
-    assert "none of 2 recordings could be recognised; the first: r0: " in result.err
+    assert "none of 2 recordings could be recognised; the first error: r0: " in result.err
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--beam", "4"), "other decoding: beam"),
+        (("--beam", "4"), "other decoding options: beam"),
         (("--split", "test"), "another number of recordings: 7, now 3"),
-        (("--engine", "onnxruntime"), "other decoding: engine"),
-        (("--bits", "1"), "other decoding: bits"),
-        (("--hotwords", "words.txt"), "other decoding: hotwords"),
-        (("--shard-rows", "4"), "was begun with 3: leave it out to continue"),
+        (("--engine", "onnxruntime"), "other decoding options: engine"),
+        (("--bits", "1"), "other decoding options: bits"),
+        (("--hotwords", "words.txt"), "other decoding options: hotwords"),
+        (("--shard-rows", "4"), "was begun with 3: leave the option out to resume it"),
     ],
 )
 def test_another_job_in_the_same_place_is_refused(
@@ -349,7 +349,7 @@ def test_a_setting_that_is_left_out_is_another_job(
     job = json.loads(path.read_text(encoding="utf-8"))
     job["decoding"]["bits"] = 1
     path.write_text(json.dumps(job), encoding="utf-8")
-    assert "other decoding: bits)" in label(run, model, archive, tmp_path / "out").err
+    assert "other decoding options: bits)" in label(run, model, archive, tmp_path / "out").err
 
 
 def test_another_model_or_list_is_refused_by_name(
@@ -359,7 +359,7 @@ def test_another_model_or_list_is_refused_by_name(
     begun(model, archive, out)
     other = artifact.save(artifacts.tiny(1), tmp_path / "other")
     result = label(run, other, archive, out)
-    assert f"{out} holds another job (another model: {model}, now {other})" in result.err
+    assert f"{out} contains another job (another model: {model}, now {other})" in result.err
     archive.write_text(archive.read_text().replace("r3\t", "new\t"))
     assert "(another list of recordings): choose another output" in label(run, model, archive, out).err
     copy = artifact.save(artifact.load(model), tmp_path / "copy")  # the same model in another place
@@ -376,7 +376,8 @@ def test_a_language_model_counts_by_what_it_holds(
     assert label(run, model, archive, out, "--lexicon", str(words.rename(tmp_path / "w.txt"))).code == 0
     (tmp_path / "w.txt").write_text("TOAD\n")
     assert (
-        "other decoding: lexicon" in label(run, model, archive, out, "--lexicon", str(tmp_path / "w.txt")).err
+        "other decoding options: lexicon"
+        in label(run, model, archive, out, "--lexicon", str(tmp_path / "w.txt")).err
     )
     assert "cannot be read" in label(run, model, archive, out, "--lexicon", str(words)).err
 
@@ -405,7 +406,7 @@ def test_an_output_that_is_something_else_is_refused(
     mine.mkdir()
     (mine / "thesis.txt").write_text("years")
     for out, message in (
-        (mine, "is not empty, and holds no labelling"),
+        (mine, "is not empty and contains no labelling job"),
         (mine / "thesis.txt", "is a file"),
         (archive.parent, "is not empty"),
         (Path("/proc/out"), "cannot be written to"),
@@ -451,7 +452,7 @@ def test_a_disk_that_fills_up_ends_the_work_and_what_is_done_is_kept(
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
     try:
-        with pytest.raises(LittlefootError, match="what was done is kept; make room") as refused:
+        with pytest.raises(LittlefootError, match="finished shards are kept; free some space") as refused:
             job_with(workers, model, archive, out)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -517,7 +518,7 @@ def test_one_driver_at_a_time(run: Run, model: Path, archive: Path, tmp_path: Pa
     leave.set()
     first.join()
     assert (result.code, result.out) == (1, "")
-    assert f"{out}: another process is labelling into it" in result.err
+    assert f"{out}: another process writes labels to it" in result.err
     assert len(manifest.read(out)) == 7
 
 
@@ -602,7 +603,7 @@ def test_workers_that_die_while_they_load_end_the_job(model: Path, archive: Path
 
 def test_a_model_that_changed_since_is_noticed_by_the_workers(model: Path, archive: Path) -> None:
     job = Job(read_archive([archive]).corpus, transcriber_of(model), "another", 3)
-    with pytest.raises(LittlefootError, match="is another model here"):
+    with pytest.raises(LittlefootError, match="is not the model that the job was begun with"):
         list(local.run(job, [Task(0, (0, 1, 2))], print, workers=1, retries=2))
 
 

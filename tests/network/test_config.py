@@ -141,7 +141,7 @@ def test_impossible_spectrograms_are_refused(settings: dict[str, Any], message: 
         ("intermediate_size", 2**40),
         ("adapter_attn_dim", 0),
         ("feat_extract_norm", "batch"),
-        ("hidden_act", "swish"),
+        ("hidden_act", "prelu"),
         ("pad_token_id", 32),
         ("pad_token_id", None),
         ("littlefoot", []),

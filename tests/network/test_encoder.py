@@ -11,9 +11,9 @@ from families import FULL_SIZE, speechlike
 from hypothesis import given
 from hypothesis import strategies as st
 from oracle import VARIANTS, Oracle, build, padded, tiny
-from transformers.models.wavlm.modeling_wavlm import WavLMAttention
 
-from littlefoot.network.encoder import EncoderOutput, encode, relative_buckets
+from littlefoot.network.distances import distance_rows, relative_buckets
+from littlefoot.network.encoder import EncoderOutput, encode
 from littlefoot.training.module import CTCModel
 from littlefoot.training.torch_ops import TorchOps
 
@@ -34,6 +34,11 @@ def ours(oracle: Oracle, waveforms: np.ndarray, lengths: np.ndarray | None = Non
         return encode(TorchOps(weights), oracle.artifact.config, torch.from_numpy(waveforms), sizes)
 
 
+def speech(oracle: Oracle, seconds: float, seed: int = 0) -> np.ndarray:
+    """A waveform (T,), long enough for a frame of the model."""
+    return speechlike(max(seconds, (oracle.artifact.config.shortest + 0.5) / 16_000), seed)
+
+
 def worst(a: Any, b: Any) -> float:
     """The largest difference; shapes must agree."""
     a, b = np.asarray(a), np.asarray(b)
@@ -43,13 +48,13 @@ def worst(a: Any, b: Any) -> float:
 
 @pytest.mark.parametrize("seconds", SECONDS)
 def test_logits_are_those_of_transformers(oracle: Oracle, seconds: float) -> None:
-    waveform = speechlike(seconds)
+    waveform = speech(oracle, seconds)
     assert worst(ours(oracle, waveform[None]).logits[0], oracle.logits(waveform)) <= TOLERANCE
 
 
 def test_frames_are_as_many_as_the_configuration_says(oracle: Oracle) -> None:
     config = oracle.artifact.config
-    for samples in (config.receptive_field, config.receptive_field + 1, 999, 4000):
+    for samples in (config.shortest, config.shortest + 1, 1999, 4000):
         frames = ours(oracle, np.ones((1, samples), np.float32)).logits.shape[1]
         assert frames == config.frames(samples) > 0
 
@@ -57,7 +62,8 @@ def test_frames_are_as_many_as_the_configuration_says(oracle: Oracle) -> None:
 def test_hidden_states_and_features_are_those_of_transformers(oracle: Oracle) -> None:
     waveform = speechlike(0.7)
     output = ours(oracle, waveform[None])
-    blocks = oracle.model.base_model.encoder.layers
+    encoder = oracle.model.base_model.encoder
+    blocks = encoder.layers if hasattr(encoder, "layers") else encoder.encoder.layer
     seen: list[torch.Tensor] = []
     hooks = [blocks[0].register_forward_pre_hook(lambda module, args: seen.append(args[0].clone()))]
     hooks += [
@@ -81,7 +87,7 @@ def test_hidden_states_and_features_are_those_of_transformers(oracle: Oracle) ->
 
 @pytest.mark.parametrize("fill", [0.0, 3.0])
 def test_an_utterance_in_a_padded_batch_gets_what_it_gets_alone(oracle: Oracle, fill: float) -> None:
-    waveforms = [speechlike(seconds, seed) for seed, seconds in enumerate((1.0, 0.4, 0.73, 0.02))]
+    waveforms = [speech(oracle, seconds, seed) for seed, seconds in enumerate((1.0, 0.4, 0.73, 0.02))]
     output = ours(oracle, *padded(waveforms, fill))
     assert output.frame_lengths is not None
     for row, waveform in enumerate(waveforms):
@@ -105,7 +111,9 @@ def test_gradients_flow_to_every_parameter(oracle: Oracle) -> None:
     model = CTCModel.from_artifact(oracle.artifact).train()
     torch.manual_seed(0)
     waveforms, lengths = (torch.from_numpy(a) for a in padded([speechlike(0.5), speechlike(0.3, 1)]))
-    time_mask = torch.arange(model.config.frames(8000)) % 4 == 0  # or the mask embedding plays no part
+    time_mask = (
+        torch.arange(model.config.feature_frames(8000)) % 4 == 0
+    )  # or the mask embedding plays no part
     logits, frames = model(waveforms, lengths, time_mask.expand(2, -1))
     loss = sum(
         torch.log_softmax(row[:count], -1)[:, 3].sum() for row, count in zip(logits, frames, strict=True)
@@ -144,10 +152,24 @@ def test_buckets_of_published_models(num_buckets: int, limit: int) -> None:
 
 
 def check_buckets(num_buckets: int, limit: int) -> None:
+    from transformers.models.wavlm.modeling_wavlm import WavLMAttention  # takes seconds to import
+
     attention = WavLMAttention(8, 2, num_buckets=num_buckets, max_distance=limit)
     distances = np.arange(-3 * limit, 3 * limit + 1)
     expected = attention._relative_positions_bucket(torch.from_numpy(distances)).numpy()
     table = relative_buckets(num_buckets, limit)
+    assert table.shape == (2 * limit + 1,)
+    np.testing.assert_array_equal(table[np.clip(distances, -limit, limit) + limit], expected)
+
+
+@pytest.mark.parametrize(("buckets", "limit"), [(256, 512), (8, 24), (16, 16), (32, 512)])
+def test_rows_of_distances_are_those_of_transformers(buckets: int, limit: int) -> None:
+    from transformers.models.sew_d.modeling_sew_d import make_log_bucket_position  # takes seconds to import
+
+    distances = np.arange(-3 * limit, 3 * limit + 1)
+    found = make_log_bucket_position(torch.from_numpy(distances), buckets, limit).long()
+    expected = (found + buckets).clamp(0, 2 * buckets - 1).numpy()
+    table = distance_rows(buckets, limit)
     assert table.shape == (2 * limit + 1,)
     np.testing.assert_array_equal(table[np.clip(distances, -limit, limit) + limit], expected)
 

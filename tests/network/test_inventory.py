@@ -11,7 +11,8 @@ import oracle
 import pytest
 
 from littlefoot.network.config import ModelConfig
-from littlefoot.network.inventory import WAVEFORM_LAYER, Kind, inventory
+from littlefoot.network.inventory import inventory
+from littlefoot.network.layers import WAVEFORM_LAYER, Kind
 from littlefoot.runtime import graph
 
 PACKAGE = Path(__file__).parents[2] / "littlefoot"

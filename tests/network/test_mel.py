@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import transformers
 from artifacts import tiny
 from families import speechlike
 from transformers.audio_utils import mel_filter_bank
@@ -13,7 +14,9 @@ from littlefoot.artifact import Artifact, checkpoint
 from littlefoot.audio import reading
 from littlefoot.errors import ConfigError
 from littlefoot.network import mel
+from littlefoot.network.config import ModelConfig
 from littlefoot.network.encoder import encode
+from littlefoot.network.front_end import front_end
 from littlefoot.training.torch_ops import TorchOps
 
 BANDS, WINDOW, HOP = 80, 400, 160
@@ -113,3 +116,15 @@ def test_a_band_is_the_mean_of_its_frequencies(window: int) -> None:
 def test_a_band_without_a_frequency_is_refused() -> None:
     with pytest.raises(ConfigError, match="40 bands needs a longer window than 100 samples: band 0 is empty"):
         mel.bands(40, 100, 16_000)
+
+
+def test_kaldis_spectrogram_is_that_of_transformers() -> None:
+    waveform = speechlike(1.03) * np.float32(0.1)
+    config = ModelConfig.from_dict({"model_type": "wav2vec2-bert"})
+    ops = TorchOps({"lm_head.weight": torch.zeros(1)})
+    found, _ = front_end(ops, config, torch.from_numpy(waveform)[None], None)
+    extractor = transformers.SeamlessM4TFeatureExtractor()
+    made = extractor(waveform, sampling_rate=16_000, return_tensors="np")
+    expected = made["input_features"][0][made["attention_mask"][0] == 1]
+    assert found.shape == (1, config.frames(len(waveform)), 160)
+    np.testing.assert_allclose(found[0].numpy(), expected, atol=1e-3)

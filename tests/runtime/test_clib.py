@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import struct
 import subprocess
 import sys
@@ -361,8 +360,21 @@ def test_what_the_kernels_do_not_run_is_refused_by_name(tmp_path: Path, run: Run
         model_file.encode(tiny(), "tiny")
     result = run("export", "littlefoot-en", "-o", tmp_path / "a.lf", "--to", "file")
     assert result.code == 2
-    assert "littlefoot-en cannot become one file" in result.err
+    assert "littlefoot-en cannot be exported as one file" in result.err
     assert not (tmp_path / "a.lf").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "operation"),
+    [
+        ({"hidden_act": "silu"}, "the activation sigmoid"),
+        ({"feat_extract_activation": "gelu_new"}, "the activation gelu_tanh"),
+        ({"conv_pos_batch_norm": True}, "the operation affine"),
+    ],
+)
+def test_what_the_kernels_lack_is_refused(changes: dict[str, object], operation: str) -> None:
+    with pytest.raises(ConfigError, match=f"do not support {operation}. littlefoot export --to onnx"):
+        model_file.encode(small(**changes), "model")
 
 
 def test_the_command_writes_the_file_and_its_licence(tmp_path: Path, run: Run) -> None:
@@ -524,18 +536,15 @@ def test_sanitizers_find_nothing_in_mutated_files(tmp_path: Path) -> None:
 def test_the_fuzzer_finds_nothing_in_a_minute(tmp_path: Path) -> None:
     if missing := clib.missing_tools("cmake", "clang++"):
         pytest.skip(f"not installed: {', '.join(missing)}: apt-get install clang")
-    compiler = f"-DCMAKE_CXX_COMPILER={shutil.which('clang++')}"
-    folder = clib.build(tmp_path / "build", compiler, "-DSANITIZE=ON", "-DFUZZ=ON", "-DBUILD_SHARED_LIBS=OFF")
-    corpus = tmp_path / "corpus"
-    corpus.mkdir()
-    for name, artifact in (("whole", small()), ("live", live())):
-        model_file.save(artifact, name, corpus / f"{name}.lf")
-    command = [
-        folder / "fuzz",
-        corpus,
-        "-max_total_time=60",
-        "-max_len=65536",
-        f"-artifact_prefix={tmp_path}/",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    script = clib.ROOT / "tests" / "attack" / "fuzz.py"
+    done = subprocess.run(
+        [sys.executable, script, tmp_path, "--seconds", "60"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-4000:]
+    tried = re.search(r"stat::number_of_executed_units: (\d+)", done.stderr)
+    assert tried
+    assert int(tried[1]) > 1000

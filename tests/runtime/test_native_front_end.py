@@ -181,7 +181,7 @@ def test_other_front_ends_stay_in_an_engine(change: dict[str, Any]) -> None:
     made = create(model, "onnxruntime")
     assert (made.name, made.kernels) == ("onnxruntime", native.available()[0])
     assert isinstance(made, native.NativeEngine)
-    assert isinstance(made._features, native.SlicedFrontEnd)
+    assert isinstance(made.features, native.SlicedFrontEnd)
 
 
 def test_scales_found_at_run_time_are_refused() -> None:

@@ -10,7 +10,7 @@ from artifacts import few_bits, tiny
 
 from littlefoot.artifact import Artifact
 from littlefoot.cli.doctor import examine
-from littlefoot.errors import EngineError
+from littlefoot.errors import EngineError, MissingExtraError
 from littlefoot.runtime.native import engine as native
 from littlefoot.runtime.protocols import Array, Backend, Engine, EngineSettings, Part
 from littlefoot.runtime.registry import BACKENDS, create, create_stream
@@ -61,7 +61,7 @@ def test_a_new_engine_is_known_by_its_name(ones: OnesBackend) -> None:
 def test_a_new_engine_does_not_stream_and_has_f32_by_default(ones: OnesBackend) -> None:
     with pytest.raises(EngineError, match="the engine ones does not run streams"):
         create_stream(tiny(), "ones")
-    with pytest.raises(EngineError, match="ones computes in f32, use that or the engine openvino"):
+    with pytest.raises(EngineError, match="ones computes in f32: use that precision, or the engine openvino"):
         create(tiny(), "ones", precision="bf16")
 
 
@@ -75,10 +75,12 @@ def test_auto_takes_the_installed_engine_of_the_highest_rank(
     assert create(tiny()).name == "openvino"
 
 
-def test_without_any_engine_the_default_one_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_any_engine_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("littlefoot.runtime.protocols.find_spec", lambda package: None)
-    with pytest.raises(EngineError, match="pip install openvino"):
+    with pytest.raises(EngineError, match=r"no engine is installed.*littlefoot\[openvino\]"):
         create(tiny())
+    with pytest.raises(MissingExtraError, match=r"engine openvino needs.*littlefoot\[openvino\]"):
+        create(tiny(), "openvino")
 
 
 def test_a_stream_refuses_a_precision_too() -> None:

@@ -220,7 +220,7 @@ def test_a_file_that_is_no_recording_is_named(browser: Browser, server: Running,
     page = browser.new_page()
     page.goto(server.url)
     page.get_by_label("Choose a recording").set_input_files(tmp_path / "notes.wav")
-    expect(page.get_by_role("status")).to_contain_text("notes.wav: is no audio that can be read")
+    expect(page.get_by_role("status")).to_contain_text("notes.wav: is not readable audio")
     expect(page.get_by_label("Choose a recording")).to_be_enabled()
     page.close()
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -85,6 +87,30 @@ def test_verbose_json_has_what_was_asked_for(server: Running, expected: Transcri
     assert [w["word"] for w in words["words"]] == [w.word for w in expected.words]
     assert [w["start"] for w in words["words"]] == [round(w.start, 3) for w in expected.words]
     assert both == {**plain, **words}
+
+
+def test_logprobs_are_those_of_the_words(server: Running, expected: Transcription) -> None:
+    answer = server.transcribe(encoded(CLIP), [("include[]", "logprobs")]).json
+    assert "".join(token["token"] for token in answer["logprobs"]) == answer["text"] == expected.text
+    assert [token["bytes"] for token in answer["logprobs"]] == [
+        list(token["token"].encode()) for token in answer["logprobs"]
+    ]
+    first = expected.words[0]
+    assert answer["logprobs"][0]["logprob"] == round(len(first.word) * math.log(first.confidence), 4)
+    for wrong in ([("include[]", "tokens")], [("include[]", "logprobs"), ("response_format", "text")]):
+        assert server.transcribe(encoded(CLIP), wrong).error["param"] == "include"
+
+
+def test_idle_models_are_unloaded_and_come_back(model: Path) -> None:
+    with serving([model], idle_minutes=0.005) as running:
+        found = running.service.models.find("tiny")
+        wait_until(lambda: found.recognizer is not None)
+        with found.in_use():
+            time.sleep(0.5)
+            assert found.recognizer is not None
+        wait_until(lambda: found.recognizer is None)
+        assert running.transcribe(encoded(CLIP)).status == 200
+        wait_until(lambda: found.users == 0)
 
 
 def test_the_first_model_is_the_default_and_all_are_listed(server: Running, model: Path) -> None:

@@ -136,7 +136,7 @@ def test_the_client_raises_what_it_should(server: Process) -> None:
     create = server.client.audio.transcriptions.create
     with pytest.raises(openai.NotFoundError, match="there is no model 'whisper-1' here"):
         create(model="whisper-1", file=CLIP)
-    with pytest.raises(openai.BadRequestError, match="is no audio") as refused:
+    with pytest.raises(openai.BadRequestError, match="is not readable audio") as refused:
         create(model="littlefoot-en", file=("notes.txt", b"no audio"))
     assert refused.value.code == "invalid_audio"
     assert refused.value.param == "file"

@@ -32,7 +32,7 @@ from websockets.sync.client import connect
 from littlefoot import artifact as artifact_files
 from littlefoot.artifact.checkpoint import SAMPLES
 from littlefoot.audio import isolation
-from littlefoot.server.run import _ACCEPTED_AT_ONCE, allow_open_files
+from littlefoot.server.run import ACCEPTED_AT_ONCE, allow_open_files
 
 CLIP = speechlike(1.0)
 
@@ -185,7 +185,7 @@ def test_a_burst_of_silent_connections_is_cut_to_the_limit(model: Path) -> None:
         began = time.monotonic()
         assert running.transcribe(encoded(CLIP)).status == 200
         assert time.monotonic() - began < 2
-        assert running.connections <= 20 + 2 * _ACCEPTED_AT_ONCE
+        assert running.connections <= 20 + 2 * ACCEPTED_AT_ONCE
         wait_until(lambda: running.connections <= 20)
         for client in clients:
             client.close()
@@ -281,7 +281,7 @@ def test_half_a_character_as_a_file_s_name_is_left_out(server: Running) -> None:
     body, kind = multipart(b"no audio", name=r"a\ud83db.wav")
     kind += "; charset=raw_unicode_escape"
     refused = server.request("POST", "/v1/audio/transcriptions", body, {"Content-Type": kind})
-    assert refused.error["message"].startswith("ab.wav: is no audio")
+    assert refused.error["message"].startswith("ab.wav: is not readable audio")
 
 
 def test_a_full_disk_is_507_and_the_next_small_recording_is_served(

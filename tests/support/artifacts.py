@@ -12,7 +12,8 @@ from littlefoot.artifact.linear import EightBitWeight, PackedWeight, Rounding, S
 from littlefoot.artifact.packing import Table, levels_of
 from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.network.config import ModelConfig
-from littlefoot.network.inventory import WAVEFORM_LAYER
+from littlefoot.network.families import FAMILIES
+from littlefoot.network.layers import WAVEFORM_LAYER
 from littlefoot.network.weights import expected_weights, packable
 from littlefoot.runtime import registry
 from littlefoot.runtime.saturation import may_saturate, narrowed
@@ -36,6 +37,8 @@ def tiny(seed: int = 0, **changes: Any) -> Artifact:
         "num_conv_pos_embedding_groups": 4,
         "littlefoot": {"recipe": [{"test": {}}]},
     }
+    always = FAMILIES[changes.get("model_type", settings["model_type"])].always
+    settings = {key: value for key, value in settings.items() if key not in always}
     config = ModelConfig.from_dict({**settings, **changes})
     generator = np.random.default_rng(seed)
     weights = {

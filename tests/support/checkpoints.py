@@ -12,6 +12,10 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+from littlefoot.network import names
+from littlefoot.network.config import ModelConfig
+from littlefoot.network.weights import expected_weights
+
 TOKENS = ("<pad>", "<s>", "</s>", "<unk>", "|", "E", "T", "A", "O", "N", "I", "'")
 POSITIONAL = "encoder.pos_conv_embed.conv."
 
@@ -49,7 +53,17 @@ def write_tensors(directory: Path, content: Mapping[str, torch.Tensor]) -> None:
 
 
 def reference_weights(model: transformers.PreTrainedModel) -> dict[str, np.ndarray]:
-    """A model's weights by the encoder's names, the weight norm folded by PyTorch."""
+    """A model's weights by the encoder's names, the weight norm folded by PyTorch.
+
+    Of families with names of their own they are as the package reads them: logits show whether it is right.
+    """
+    config = ModelConfig.from_dict(model.config.to_dict())
+    if config.family.names:
+        found = names.from_checkpoint(
+            {name: value.numpy() for name, value in model.state_dict().items()}, config
+        )
+        wanted = {*expected_weights(config), "masked_spec_embed"}
+        return {name: weight for name, weight in found.items() if name in wanted}
     prefix = f"{model.base_model_prefix}."
     weights = {name.removeprefix(prefix): value for name, value in model.state_dict().items()}
     normed = [name for name in weights if name.startswith(f"{POSITIONAL}parametrizations")]
@@ -58,4 +72,12 @@ def reference_weights(model: transformers.PreTrainedModel) -> dict[str, np.ndarr
     if normed:
         convolution = model.base_model.encoder.pos_conv_embed.conv
         weights[f"{POSITIONAL}weight"] = convolution.weight.detach()
+    norm = getattr(model.base_model.encoder.pos_conv_embed, "batch_norm", None)
+    if norm is not None:  # a batch norm in evaluation is linear: its values at 0 and 1 say what it does
+        with torch.no_grad():
+            shift, one = (norm(torch.full((1, norm.num_features, 1), value)).ravel() for value in (0.0, 1.0))
+        for name in [name for name in weights if name.startswith("encoder.pos_conv_embed.batch_norm.")]:
+            del weights[name]
+        weights["encoder.pos_conv_embed.batch_norm.weight"] = one - shift
+        weights["encoder.pos_conv_embed.batch_norm.bias"] = shift
     return {name: value.numpy() for name, value in weights.items()}

@@ -51,6 +51,49 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         "WavLM",
         {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True},
     ),
+    "hubert-batch-norm": ("Hubert", {"conv_pos_batch_norm": True, "hidden_act": "gelu_new"}),
+    "unispeech": (
+        "UniSpeech",
+        {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "hidden_act": "silu"},
+    ),
+    "unispeech-sat": ("UniSpeechSat", {"feat_extract_norm": "group", "hidden_act": "quick_gelu"}),
+    "wav2vec2-adapters": (
+        "Wav2Vec2",
+        {
+            "add_adapter": True,
+            "num_adapter_layers": 2,
+            "output_hidden_size": 20,
+            "feat_extract_norm": "layer",
+        },
+    ),
+    "wavlm-adapters": ("WavLM", {"add_adapter": True, "num_adapter_layers": 1}),
+    "conformer-relative": (
+        "Wav2Vec2Conformer",
+        {"feat_extract_norm": "layer", "conv_depthwise_kernel_size": 7, "hidden_act": "swish"},
+    ),
+    "conformer-rotary": (
+        "Wav2Vec2Conformer",
+        {"position_embeddings_type": "rotary", "conv_depthwise_kernel_size": 5, "add_adapter": True},
+    ),
+    "conformer-no-positions": ("Wav2Vec2Conformer", {"position_embeddings_type": None}),
+    "sew-d": (
+        "SEWD",
+        {"conv_dim": [24, 24, 28], "position_buckets": 8, "max_position_embeddings": 24},
+    ),
+    "sew": ("SEW", {"feat_extract_norm": "layer", "num_conv_pos_embeddings": 7}),
+    "sew-projected": ("SEW", {"conv_dim": [24, 24, 28]}),
+    "bert-relative-key": (
+        "Wav2Vec2Bert",
+        {
+            "conv_depthwise_kernel_size": 7,
+            "left_max_position_embeddings": 9,
+            "right_max_position_embeddings": 3,
+            "add_adapter": True,
+            "output_hidden_size": 20,
+        },
+    ),
+    "bert-relative": ("Wav2Vec2Bert", {"position_embeddings_type": "relative", "add_adapter": True}),
+    "bert-rotary": ("Wav2Vec2Bert", {"position_embeddings_type": "rotary", "hidden_act": "gelu"}),
     "data2vec-audio": (
         "Data2VecAudio",
         {"num_conv_pos_embeddings": 3, "conv_pos_kernel_size": 7, "conv_bias": False},
@@ -101,6 +144,25 @@ FULL_SIZE: dict[str, dict[str, Any]] = {
     "hubert-large": {**_LARGE, **_POSITIONS},
     "wavlm-base": {**_BASE, **_POSITIONS, "num_buckets": 320, "max_bucket_distance": 800},
     "wavlm-large": {**_LARGE, **_POSITIONS, "num_buckets": 320, "max_bucket_distance": 800},
+    "conformer-relative": {**_BASE, **_POSITIONS, "conv_depthwise_kernel_size": 31},
+    "sew": {
+        **_BASE,
+        **_POSITIONS,
+        "hidden_size": 512,
+        "num_attention_heads": 8,
+        "intermediate_size": 2048,
+        "conv_dim": [64, *[128] * 4, *[256] * 4, *[512] * 4],
+        "conv_kernel": [10, 3, 1, 3, 1, 3, 1, 3, 1, 2, 1, 2, 1],
+        "conv_stride": [5, 2, 1, 2, 1, 2, 1, 2, 1, 2, 1, 2, 1],
+        "num_feat_extract_layers": 13,
+    },
+    "bert-relative-key": {
+        **{key: value for key, value in _BASE.items() if "conv" not in key and "feat" not in key},
+        "conv_depthwise_kernel_size": 31,
+        "left_max_position_embeddings": 64,
+        "right_max_position_embeddings": 8,
+        "output_hidden_size": 768,
+    },
     "data2vec-audio": {**_BASE, "num_conv_pos_embeddings": 5, "conv_pos_kernel_size": 19},
 }
 
@@ -111,11 +173,46 @@ def make(family: str, seed: int = 0, **changes: Any) -> transformers.PreTrainedM
     config_class = getattr(transformers, f"{architecture}Config")
     model_class = getattr(transformers, f"{architecture}ForCTC")
     torch.manual_seed(seed)
-    model = model_class(config_class(**{**TINY, **settings, **changes})).eval()
+    known = config_class().to_dict()
+    tiny = {key: value for key, value in TINY.items() if key in known}
+    model = model_class(config_class(**{**tiny, **settings, **changes})).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.02)
+        for name, statistic in model.named_buffers():
+            if name.endswith(("running_mean", "running_var")):
+                statistic.add_(torch.rand_like(statistic))
+    return reading_waveforms(model)
+
+
+def reading_waveforms(model: transformers.PreTrainedModel) -> transformers.PreTrainedModel:
+    """A model that is called with waveforms, also one that reads spectrograms in transformers."""
+    if model.main_input_name == "input_features":
+        model.base_model.feature_extractor = Fbank()
+        model.register_forward_pre_hook(
+            lambda module, arguments: (module.base_model.feature_extractor(arguments[0]).transpose(1, 2),)
+        )
     return model
+
+
+class Fbank(torch.nn.Module):
+    """What SeamlessM4TFeatureExtractor computes, of a batch of the same length and with gradients."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        extractor = transformers.SeamlessM4TFeatureExtractor()
+        self.bands, self.window = (torch.from_numpy(x) for x in (extractor.mel_filters, extractor.window))
+
+    def forward(self, waveform: torch.Tensor) -> torch.Tensor:
+        """(B, T) -> (B, C, F)."""
+        frames = (waveform.double() * 2**15).unfold(1, 400, 160)
+        frames = frames - frames.mean(-1, keepdim=True)
+        before = torch.cat([frames[..., :1], frames[..., :-1]], -1)
+        power = torch.fft.rfft((frames - 0.97 * before) * self.window, 512).abs().square()
+        x = (power @ self.bands).clamp(min=1.192092955078125e-07).log()
+        x = (x - x.mean(1, keepdim=True)) / torch.sqrt(x.var(1, keepdim=True) + 1e-7)
+        x = x[:, : x.shape[1] // 2 * 2]
+        return x.reshape(len(x), -1, 2 * x.shape[2]).transpose(1, 2).float()
 
 
 def speechlike(seconds: float, seed: int = 0) -> np.ndarray:

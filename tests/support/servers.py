@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,19 +110,20 @@ class Response:
 @contextmanager
 def serving(
     models: Sequence[str | Path],
-    load: Callable[[str], Recognizer] | None = None,
+    load: Callable[..., Recognizer] | None = None,
     api_key: str | None = None,
     origins: Sequence[str] = (),
     decoder: Callable[[Recognizer], BeamDecoder] | None = None,
     hosts: Sequence[str] | None = None,
+    wyoming: socket.socket | None = None,
     **limits: Any,
 ) -> Iterator[Running]:
     """A server in a thread, on a free port."""
-    load = load or (lambda source: recognizer.load(source, threads=2, parallel=2))
+    load = load or partial(recognizer.load, threads=2, parallel=2)
     served = Models([str(model) for model in models], load, decoder)
     names = None if hosts is None else frozenset(hosts)
     service = Service(served, Limits(**limits), api_key, frozenset(origins), names)
-    server, listener = Server(service), listen("127.0.0.1", 0)
+    server, listener = Server(service, wyoming), listen("127.0.0.1", 0)
     port = listener.getsockname()[1]
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()

@@ -17,7 +17,8 @@ from littlefoot.audio.manifest import Utterance
 from littlefoot.compress import load_recipe
 from littlefoot.errors import TrainingError
 from littlefoot.network.config import ModelConfig
-from littlefoot.training.data import Batch, Draw, TrainingSet, bucket_length, frames_needed
+from littlefoot.training.data import Batch, TrainingSet, bucket_length
+from littlefoot.training.epochs import Draw
 from littlefoot.training.train_config import TrainConfig
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "littlefoot-en-first.yaml"
@@ -180,10 +181,6 @@ def test_speed_never_leaves_fewer_frames_than_the_text_needs() -> None:
     data = training_set([tight], speeds=[1.1])
     assert data.model.frames(int(0.355 * 16_000)) == data.needed[0] == 17
     assert [draw.speed for batch in data.epoch(0) for draw in batch] == [1.0]
-
-
-def test_repeated_letters_need_a_frame_between_them() -> None:
-    assert frames_needed([5, 6, 6, 6, 7]) == 7
 
 
 def test_unreadable_files_are_skipped_and_listed(utterances: list[Utterance], tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ def test_the_best_path_is_the_best_of_all() -> None:
     scores = path_scores(logits, model())
     graph = ctc_graph(model().graph(), BLANK)
     assert tuple(viterbi(logits.numpy(), graph)) == max(scores, key=lambda path: scores[path])
-    with pytest.raises(EngineError, match="nothing in the decoding graph has 2 frames"):
+    with pytest.raises(EngineError, match="no path of the decoding graph has 2 frames"):
         viterbi(logits.numpy()[:2], ctc_graph(linear([1, 1]), BLANK))
 
 

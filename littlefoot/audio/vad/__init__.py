@@ -1,7 +1,7 @@
 """Detect speech in recordings (voice activity detection).
 
-A detector reads samples and decides for each of its frames whether it is speech. ``stretches`` turns these
-decisions into speech segments.
+A detector reads samples and decides for each of its frames whether it is speech. ``speech_segments`` turns
+these decisions into speech segments.
 """
 
 from littlefoot.audio.vad.detector import Detector

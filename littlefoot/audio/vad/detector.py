@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 class Detector(Protocol):
-    """A detector, which reads one recording and decides about each frame in order."""
+    """A detector, which reads one recording and classifies its frames in order."""
 
     frame: int
     """Samples of a frame."""

@@ -1,6 +1,6 @@
-"""A model run by the native kernels, with weights that stay packed; an engine runs what they cannot.
+"""Run a model on the native kernels, with packed weights; an engine runs the parts that they do not support.
 
-Installed with the extra ``native``. ``docs/native.md`` says how it works and what was measured.
+The kernels are installed with the extra ``native``. ``docs/native.md`` describes how they work, with figures.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ import logging
 import os
 from collections.abc import Callable
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 
 from littlefoot.artifact import Artifact
 from littlefoot.artifact.linear import packed_layers
 from littlefoot.audio import SAMPLE_RATE
-from littlefoot.errors import EngineError
+from littlefoot.errors import ConfigError, EngineError
 from littlefoot.network.config import ModelConfig
 from littlefoot.runtime.native.front_end import FrontEnd
 from littlefoot.runtime.native.program import Program
@@ -27,14 +28,17 @@ log = logging.getLogger("littlefoot")
 
 KERNELS = ("auto", "off", "avx512bf16", "avx512", "avx2", "neon", "scalar")
 
+ENGINES = ("openvino", "onnxruntime")
+"""The packages of engines: without them the kernels run whatever they can."""
+
 SLICE = SAMPLE_RATE // 2
-"""Samples of the slices of a front end that an engine runs."""
+"""Samples of a slice, for a front end that an engine runs."""
 
 
 def chosen(kernels: str | None) -> str:
-    """The setting: what was asked for, or ``$LITTLEFOOT_KERNELS``, or ``auto``.
+    """Return the argument if it is not None, or else ``$LITTLEFOOT_KERNELS``, or else ``auto``.
 
-    Raises EngineError for a name that there is not.
+    Raises EngineError for an unknown name.
     """
     name = kernels or os.environ.get("LITTLEFOOT_KERNELS") or "auto"
     if name not in KERNELS:
@@ -43,7 +47,7 @@ def chosen(kernels: str | None) -> str:
 
 
 def available() -> list[str]:
-    """The sets of kernels that are installed and that this processor can run, the fastest first."""
+    """List the installed sets of kernels that this processor can run, the fastest first."""
     if find_spec("littlefoot_native") is None:
         return []
     import littlefoot_native
@@ -54,14 +58,14 @@ def available() -> list[str]:
 def create(
     artifact: Artifact, name: str, settings: EngineSettings, kernels: str, load: Callable[[Part], Engine]
 ) -> NativeEngine | None:
-    """Load an artifact into the kernels; None if it is for an engine to run.
+    """Load an artifact into the kernels, or return None if an engine should run it.
 
     Args:
-        name: of the engine that was asked for, or ``auto``.
-        kernels: as ``chosen`` gives it.
-        load: makes an engine for a part that the kernels do not have.
+        name: name of the requested engine, or ``auto``.
+        kernels: the result of ``chosen``.
+        load: function that creates an engine for a part that the kernels do not support.
 
-    Raises EngineError for kernels that were asked for by name and cannot run here.
+    Raises EngineError if kernels requested by name cannot run here.
     """
     program = packed_program(artifact, kernels, settings.threads)
     if program is None:
@@ -76,7 +80,7 @@ def create(
 
 
 def _warn_of_ignored(made: NativeEngine, name: str, precision: str) -> None:
-    """Warn of an engine or a precision that was asked for and has no effect."""
+    """Warn if the requested engine or precision has no effect."""
     import littlefoot_native
 
     remedy = "LITTLEFOOT_KERNELS=off expands packed weights to 8 bits for an engine"
@@ -91,15 +95,15 @@ def _warn_of_ignored(made: NativeEngine, name: str, precision: str) -> None:
 
 
 def packed_program(artifact: Artifact, kernels: str, threads: int) -> Program | None:
-    """The Transformer and the head of an artifact with packed weights, or None where it has none.
+    """Create a program of the Transformer and the head of an artifact with packed weights.
 
-    Where it cannot run, packed weights are expanded to 8 bits by the engine: None too, and a line in the log
-    says why.
+    Return None if the artifact has no packed weights, or if the kernels cannot run it. In the second case the
+    engine expands the weights to 8 bits, and a warning with the reason is logged.
 
     Args:
-        kernels: as ``chosen`` gives it.
+        kernels: the result of ``chosen``.
 
-    Raises EngineError for kernels that were asked for by name and cannot run here.
+    Raises EngineError if kernels requested by name cannot run here.
     """
     if kernels == "off" or not packed_layers(artifact.weights):
         return None
@@ -111,12 +115,12 @@ def packed_program(artifact: Artifact, kernels: str, threads: int) -> Program | 
     elif wanted not in found:
         reason = f"this processor does not have the instructions of the kernels '{wanted}'"
     elif kernels == "auto" and wanted == "scalar":
-        reason = "this processor has none of the instructions that make few bits fast"
+        reason = "this processor lacks the instructions that make few bits fast"
     else:
         try:
             return Program(artifact, wanted, threads)
         except UnsupportedError as error:
-            reason = f"the native kernels do not have {error}"
+            reason = f"the native kernels do not support {error}"
     if kernels != "auto":
         raise EngineError(f"kernels '{kernels}': {reason}")
     log.warning("packed weights are expanded to 8 bits: %s", reason)
@@ -124,13 +128,16 @@ def packed_program(artifact: Artifact, kernels: str, threads: int) -> Program | 
 
 
 def eight_bits(artifact: Artifact, threads: int) -> NativeEngine | None:
-    """An artifact in 8 bits, all of it on the kernels, where these are faster than an engine (on processors
-    without instructions for 8-bit products) or no engine is installed. None for everything else."""
+    """Load an artifact in 8 bits into the kernels, if they are the best choice; otherwise return None.
+
+    They are if they are faster than an engine (on processors without instructions for 8-bit products), or if
+    no engine is installed.
+    """
     found = available()
     quantization = artifact.config.littlefoot.quantization
     static = quantization is not None and quantization.mode == "static"
     faster = may_saturate() and found[:1] != ["scalar"]
-    alone = not (find_spec("openvino") or find_spec("onnxruntime"))
+    alone = not any(map(find_spec, ENGINES))
     if not (static and found and (faster or alone)):
         return None
     try:
@@ -141,8 +148,33 @@ def eight_bits(artifact: Artifact, threads: int) -> NativeEngine | None:
     return None if features is None else NativeEngine(features, None, program)
 
 
+def obstacle(artifact: Artifact) -> str:
+    """Return the reason for which the kernels alone do not run an artifact."""
+    found = available()
+    if not found:
+        return (
+            "neither are the native kernels, which run models of 8 bits or fewer (pip install"
+            " 'littlefoot[native]')"
+        )
+    try:
+        FrontEnd(artifact, Program(artifact, found[0], 1))
+    except UnsupportedError as error:
+        return f"the native kernels do not have {error}"
+    return "the native kernels are not used with these settings"
+
+
+def create_stream(artifact: Artifact) -> NativeStreams | None:
+    """Load a streaming model for its chunks; None if the kernels cannot run it."""
+    from littlefoot.runtime.native import model_file
+
+    try:
+        return NativeStreams(model_file.encode(artifact, "stream")) if available() else None
+    except ConfigError:
+        return None
+
+
 def front_end(artifact: Artifact, program: Program) -> FrontEnd | None:
-    """The convolutions before a program; None where an engine has to run them."""
+    """Create the front end before a program; None if an engine has to run it."""
     try:
         return FrontEnd(artifact, program)
     except UnsupportedError:
@@ -150,38 +182,68 @@ def front_end(artifact: Artifact, program: Program) -> FrontEnd | None:
 
 
 class NativeEngine(Engine):
-    """A front end, an engine for the positional convolution where the program cannot, and a program from
-    there on.
+    """A model on the kernels: a front end, and a program of the other layers.
 
-    A front end and a program of the kernels share their threads, and with these one lock: threads that call
-    ``run`` take turns at each, however many runs the settings allow side by side.
+    An engine runs the positional convolution if the program does not support it. A native front end and its
+    program share their threads and a lock, so threads that call ``run`` take turns, whatever number of
+    concurrent runs the settings allow.
     """
 
     def __init__(self, features: Engine, embedding: Engine | None, program: Program) -> None:
         self.name, self.kernels = (embedding or features).name, program.kernels
-        self._features, self._embedding, self._program = features, embedding, program
+        self.features, self.embedding, self._program = features, embedding, program
 
     def run(self, waveform: Array) -> Array:
-        x = self._features.run(waveform)
-        if self._embedding is not None:
-            x = self._embedding.run(x)
+        x = self.features.run(waveform)
+        if self.embedding is not None:
+            x = self.embedding.run(x)
         return self._program.run(x)
 
 
+class NativeStreams:
+    """A streaming model whose chunks the kernels compute, a thread for each stream; liblittlefoot's code."""
+
+    def __init__(self, content: bytes) -> None:
+        """Take a model file's content (``littlefoot.runtime.native.model_file``)."""
+        import littlefoot_native
+
+        self._model = littlefoot_native.LiveModel(content)
+
+    def frames(self, chunk_frames: int) -> NativeFrames:
+        """Begin a stream that decides ``chunk_frames`` frames at once."""
+        return NativeFrames(self._model.frames(chunk_frames))
+
+
+class NativeFrames:
+    """Frames of a stream (``littlefoot.runtime.frames.Frames``)."""
+
+    def __init__(self, frames: Any) -> None:
+        self._frames, self.latency_seconds = frames, float(frames.latency)
+
+    def feed(self, samples: Array) -> Array:
+        logits: Array = self._frames.feed(np.require(samples, np.float32, ("C", "ALIGNED")))
+        return logits
+
+    def finish(self) -> Array:
+        logits: Array = self._frames.finish()
+        return logits
+
+
 class SlicedFrontEnd(Engine):
-    """An engine's front end, slice by slice: between convolutions half a second fits in the cache, an hour
-    not in memory."""
+    """A front end that an engine runs slice by slice.
+
+    The intermediate values of half a second fit in the cache, while those of an hour do not fit in memory.
+    """
 
     def __init__(self, features: Engine, config: ModelConfig) -> None:
-        self.name, self._features, self._config = features.name, features, config
-        # A norm over time must see all of it.
-        self._slice = None if config.feat_extract_norm == "group" else max(1, round(SLICE / config.stride))
+        self.name, self.features, self._config = features.name, features, config
+        self._slice = None if config.norm_over_time else max(1, round(SLICE / config.feature_stride))
 
     def run(self, waveform: Array) -> Array:
-        """(T,) -> (F, C)."""
-        stride, frames = self._config.stride, self._config.frames(len(waveform))
+        """Compute features (F, C) of a waveform (T,)."""
+        stride, frames = self._config.feature_stride, self._config.feature_frames(len(waveform))
         if self._slice is None or frames <= self._slice:
-            return self._features.run(waveform)
+            return self.features.run(waveform)
         slices = [
             waveform[
                 first * stride : (min(first + self._slice, frames) - 1) * stride
@@ -189,4 +251,4 @@ class SlicedFrontEnd(Engine):
             ]
             for first in range(0, frames, self._slice)
         ]
-        return np.concatenate([self._features.run(part) for part in slices])
+        return np.concatenate([self.features.run(part) for part in slices])

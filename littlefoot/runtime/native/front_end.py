@@ -1,6 +1,6 @@
-"""The convolutions before the Transformer, run by the native kernels in 8 bits or fewer.
+"""Run the convolutions before the Transformer on the native kernels, in 8 bits or fewer.
 
-``littlefoot.network.encoder.front_end`` is played once, with values that only remember which layer made them.
+``littlefoot.network.encoder.front_end`` is traced once, with values that record only the layer they are from.
 """
 
 from __future__ import annotations
@@ -13,22 +13,23 @@ import numpy as np
 
 from littlefoot.artifact import Artifact, linear
 from littlefoot.errors import EngineError
-from littlefoot.network.encoder import front_end
+from littlefoot.network.front_end import front_end
 from littlefoot.runtime.native import layers
 from littlefoot.runtime.native.layers import Array, Arrays
 from littlefoot.runtime.native.program import Program
-from littlefoot.runtime.native.unsupported import LimitedOps, UnsupportedError
+from littlefoot.runtime.native.unsupported import ACTIVATIONS, LimitedOps, UnsupportedError
 from littlefoot.runtime.protocols import Engine
 
 
 @dataclass(frozen=True)
 class ConvLayer:
-    """A convolution, and what follows it."""
+    """A convolution with its norm and activation."""
 
     name: str
     stride: int
     norm: str = "none"
-    """Over ``channels``, over ``time``, or ``affine``: a scale and a shift for each channel."""
+    """Norm over ``channels`` or over ``time``; ``affine``, a scale and a shift for each channel; or
+    ``none``."""
     norm_name: str | None = None
     eps: float = 0.0
     activation: str = "none"
@@ -36,30 +37,35 @@ class ConvLayer:
 
 @dataclass(frozen=True)
 class Waves:
-    """The output (B, C, T) of the layers so far, or the waveform, times a factor."""
+    """The output (B, C, T) of the layers so far, or the waveform, multiplied by a factor."""
 
     ops: FrontEndOps
     factor: float = 1.0
 
     def __mul__(self, factor: float) -> Waves:
         if self.ops.layers:
-            raise UnsupportedError("a gain behind a convolution")
+            raise UnsupportedError("a gain after a convolution")
         return replace(self, factor=self.factor * factor)
+
+    def __add__(self, other: Waves | float) -> Waves:
+        raise UnsupportedError("a sum of values")
+
+    __sub__ = __add__
 
 
 @dataclass
 class FrontEndOps(LimitedOps):
-    """Plays the front end into ``layers``. Raises UnsupportedError for what the native one does not have."""
+    """Operations that record the front end in ``layers``. Raises UnsupportedError for other operations."""
 
     layers: list[ConvLayer] = field(default_factory=list)
     gain: float = 1.0
-    """Of the waveform."""
+    """Factor of the waveform."""
 
     def reshape(self, x: Waves, shape: Sequence[int]) -> Waves:
-        return x  # a channel, of the waveform
+        return x  # adds the channel axis of the waveform
 
     def transpose(self, x: Waves, axes: Sequence[int]) -> Waves:
-        return x  # to (B, T, C), as the native front end has it anyway
+        return x  # to (B, T, C), which is the native front end's order
 
     def conv1d(
         self, x: Waves, name: str, stride: int = 1, padding: tuple[int, int] = (0, 0), groups: int = 1
@@ -80,6 +86,8 @@ class FrontEndOps(LimitedOps):
         return self._behind(norm="affine", norm_name=name)
 
     def activation(self, x: Waves, kind: str) -> Waves:
+        if kind not in ACTIVATIONS:
+            raise UnsupportedError(f"the activation {kind}")
         return self._behind(activation=kind)
 
     def _behind(self, **changes: Any) -> Waves:
@@ -88,7 +96,7 @@ class FrontEndOps(LimitedOps):
 
 
 class FrontEnd(Engine):
-    """From the waveform to features, without an engine.
+    """A front end on the kernels, without an engine.
 
     Raises UnsupportedError for spectrograms, and for layers in floating point or without fixed scales.
     """
@@ -96,25 +104,26 @@ class FrontEnd(Engine):
     name = "native"
 
     def __init__(self, artifact: Artifact, program: Program) -> None:
-        """``program`` runs what follows. Both share its threads: one of them computes at a time."""
+        """``program`` runs the following layers. Both share its threads, and compute one at a time."""
         self._front_end = program.front_end()
         write(artifact, self._front_end)
 
     @property
     def bytes(self) -> int:
-        """Of the weights in memory."""
+        """Return the bytes of the weights in memory."""
         return int(self._front_end.bytes)
 
     def run(self, waveform: Array) -> Array:
-        """(T,) -> (F, C)."""
+        """Compute features (F, C) of a waveform (T,)."""
         features: Array = self._front_end.run(np.require(waveform, np.float32, ("C", "ALIGNED")))
         return features
 
 
 def write(artifact: Artifact, made: Any) -> None:
-    """Write an artifact's front end, layer by layer, into the native package's or a file's.
+    """Write an artifact's front end, layer by layer, into an object of the native package or a model file.
 
-    ``made`` has the methods of ``littlefoot_native.FrontEnd`` that add layers. Raises as ``FrontEnd`` does.
+    ``made`` has the methods of ``littlefoot_native.FrontEnd`` that add layers. Raises the errors of
+    ``FrontEnd``.
     """
     ops = FrontEndOps()
     front_end(ops, artifact.config, Waves(ops), None)
@@ -130,10 +139,11 @@ def write(artifact: Artifact, made: Any) -> None:
 
 
 def _add_first(made: Any, layer: ConvLayer, gain: float, weights: Arrays) -> None:
-    """The layer that reads the waveform, in floating point: a gain and an affine norm are parts of its
-    kernel."""
+    """Add the layer that reads the waveform, in floating point. Its kernel includes a gain and an affine
+    norm.
+    """
     if not isinstance(linear.read_weight(layer.name, weights), linear.FloatWeight):
-        raise UnsupportedError("a waveform in integers")
+        raise UnsupportedError("a first convolution with quantized weights")
     kernel, bias = weights[f"{layer.name}.weight"][:, 0], layers.array(weights, f"{layer.name}.bias")
     kernel = np.array(kernel, np.float32) * gain  # (C', K)
     if layer.norm == "affine":
@@ -147,7 +157,7 @@ def _add_first(made: Any, layer: ConvLayer, gain: float, weights: Arrays) -> Non
 
 
 def _behind(layer: ConvLayer, weights: Arrays) -> dict[str, Any]:
-    """What follows a convolution, as arguments of the native functions."""
+    """Return the norm and activation of a convolution, as arguments of the native functions."""
     weight, bias = layers.norm(weights, layer.norm_name)
     return {
         "norm": layer.norm,

@@ -1,4 +1,4 @@
-"""Fusion: several steps of a native program become one."""
+"""Fuse several steps of a native program into one."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from dataclasses import replace
 from littlefoot.runtime.native.steps import Activate, Add, Attention, Linear, Product, Step
 
 Mergeable = Callable[[str, str], bool]
-"""Whether two layers may be computed as one."""
+"""Function that returns True if two layers may be computed as one."""
 
 
 class Steps(dict[int, Step]):
-    """Steps by their numbers. What is fused keeps the number of one of its parts."""
+    """Steps by their numbers. A fused step has the number of one of its parts."""
 
     def uses(self, number: int) -> int:
-        """Return how many steps read the output of one."""
+        """Return the number of steps that read the output of a step."""
         return sum(number in step.inputs for step in self.values())
 
     def absorb(self, number: int, into: int) -> None:
-        """Take a step out: the others read the output of ``into`` in place of its own."""
+        """Remove a step. The steps that read its output read the output of ``into`` instead."""
         del self[number]
         for at, step in self.items():
             if number in step.inputs:
@@ -28,7 +28,7 @@ class Steps(dict[int, Step]):
 
 
 def activate(steps: Steps, number: int, mergeable: Mergeable) -> None:
-    """An activation joins the product before it."""
+    """Fuse an activation into the product before it."""
     step = steps[number]
     if not isinstance(step, Activate):
         return
@@ -40,7 +40,7 @@ def activate(steps: Steps, number: int, mergeable: Mergeable) -> None:
 
 
 def add_residual(steps: Steps, number: int, mergeable: Mergeable) -> None:
-    """A sum joins one of its inputs, if that is a product; the other is the residual."""
+    """Fuse a sum into one of its inputs, if that is a product; the other input becomes the residual."""
     step = steps[number]
     if not isinstance(step, Add):
         return
@@ -59,7 +59,7 @@ def add_residual(steps: Steps, number: int, mergeable: Mergeable) -> None:
 
 
 def _first_of_sum(steps: Steps, number: int) -> int:
-    """Of products that are each other's residuals, the one that has none."""
+    """Follow a chain of residuals to the product that has none."""
     step = steps[number]
     while isinstance(step, Product) and step.residual is not None:
         number, step = step.residual, steps[step.residual]
@@ -67,7 +67,7 @@ def _first_of_sum(steps: Steps, number: int) -> int:
 
 
 def merge_projections(steps: Steps, number: int, mergeable: Mergeable) -> None:
-    """Query, key and value of an attention become one linear layer, with the names in this order."""
+    """Fuse query, key and value of an attention into one linear layer, with the names in this order."""
     attention = steps[number]
     if not isinstance(attention, Attention) or len(set(attention.inputs)) < 3:
         return
@@ -90,11 +90,11 @@ def merge_projections(steps: Steps, number: int, mergeable: Mergeable) -> None:
 
 
 RULES = (activate, add_residual, merge_projections)
-"""Each looks at one step, and changes ``steps`` if the step can be fused."""
+"""Rules of fusion. Each checks one step, and changes ``steps`` if the step can be fused."""
 
 
 def fuse(steps: Iterable[Step], mergeable: Mergeable) -> Steps:
-    """Apply each rule to every step; returns the steps that are left."""
+    """Apply each rule to every step; return the remaining steps."""
     left = Steps(enumerate(steps))
     for rule in RULES:
         for number in list(left):

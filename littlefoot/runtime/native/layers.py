@@ -1,4 +1,4 @@
-"""How an artifact's layers reach the native package: codes, scales and biases as its functions take them."""
+"""Convert an artifact's layers to the codes, scales and biases that the native package takes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 def coding(weight: Weight) -> tuple[int, tuple[int, ...]] | None:
-    """Bits of a quantized layer's weight, and the levels of its codes; None for floating point."""
+    """Return the bits of a quantized weight and the codebook of its codes; None for floating point."""
     match weight:
         case FloatWeight():
             return None
@@ -25,19 +25,21 @@ def coding(weight: Weight) -> tuple[int, tuple[int, ...]] | None:
             half = 1 << (bits - 1)
             complement = (-1, 1) if bits == 1 else (*range(half), *range(-half, 0))
             return bits, table or complement
-        case _:  # where groups of columns have scales, their levels need 8 bits
+        case _:  # with group scales, the scaled values need 8 bits
             return 8, ()
 
 
 def stored(weight: Weight) -> npt.NDArray[Any]:
-    """A weight as ``coding`` says that it is: numbers, levels, or rows of bytes; (C', ...)."""
+    """Return a weight (C', ...) in the form of its ``coding``: floats, 8-bit integers, or rows of packed
+    bytes.
+    """
     if isinstance(weight, FloatWeight):
         return weight.data
     return weight.levels if coding(weight) == (8, ()) else weight.qdata
 
 
 def inputs(rounding: Rounding | None) -> dict[str, Any]:
-    """How a layer's inputs are rounded, as arguments of the native functions."""
+    """Return the rounding of a layer's inputs, as arguments of the native functions."""
     if rounding is None:
         raise UnsupportedError("8-bit weights whose inputs have no fixed scale")
     if rounding.act_zero_point.dtype != np.uint8:
@@ -52,9 +54,10 @@ def inputs(rounding: Rounding | None) -> dict[str, Any]:
 
 
 def convolution(weights: Arrays, name: str) -> dict[str, Any]:
-    """The weight of a quantized convolution and what turns its sums into outputs, likewise.
+    """Return the weight of a quantized convolution, its scales and its bias, as arguments of the native
+    functions.
 
-    A row of the weight is an output's taps in their order, a tap's channels side by side.
+    A row of the weight contains the taps of an output channel in order, and for each tap its input channels.
     """
     layer = read(name, weights)
     weight, found = layer.weight, coding(layer.weight)
@@ -76,14 +79,14 @@ def convolution(weights: Arrays, name: str) -> dict[str, Any]:
 
 
 def norm(weights: Arrays, name: str | None) -> tuple[Array | None, Array | None]:
-    """Scale and shift of a norm, if it has any."""
+    """Return the scale and shift of a norm; None for those that it lacks."""
     if name is None:
         return None, None
     return array(weights, f"{name}.weight"), array(weights, f"{name}.bias")
 
 
 def array(weights: Arrays, name: str) -> Array | None:
-    """A tensor in float32, if there is one."""
+    """Return a tensor in float32, or None if there is none of this name."""
     return _floats(weights.get(name))
 
 

@@ -1,19 +1,19 @@
-"""One file with all that liblittlefoot needs of a model: ``littlefoot export MODEL -o model.lf --to file``.
+"""Write the single file that liblittlefoot reads: ``littlefoot export MODEL -o model.lf --to file``.
 
-The file contains the steps that the native kernels run, so that a reader needs no knowledge of families.
+The file contains the steps that the native kernels run, so that its reader is the same for all families.
 ``native/src/lib/load.cpp`` reads it. All numbers are little-endian:
 
-- **prefix**, 64 bytes: a magic number of 8 bytes; u32 version, u32 CRC-32 of the description, u64 its bytes,
-  u64 bytes of the file, zeros, u32 CRC-32 of the 60 bytes before;
-- **description**: a JSON text for people; the sample rate, and whether waveforms are normalized; the chunk,
-  left and right context of streams, in frames; the vocabulary (what each token writes, the blank, the word
-  delimiter, the separator, strings whose spaces are removed); then the tensors, matrices, layers of the front
-  end and steps, each list with its length before it;
-- **tensors**, each at the next multiple of 64 bytes, with zeros between: float32 numbers, or rows of codes as
-  ``littlefoot.artifact.packing`` packs them. The description has their CRC-32.
+- **prefix**, 64 bytes: a magic number of 8 bytes; u32 version, u32 CRC-32 of the description, u64 bytes of
+  the description, u64 bytes of the file, zeros, u32 CRC-32 of the preceding 60 bytes;
+- **description**: a JSON text with information about the model; the sample rate, and whether waveforms are
+  normalized; the chunk, left and right context of streams, in frames; the vocabulary (the text of each token,
+  the blank, the word delimiter, the separator, strings whose spaces are removed); then the tensors, matrices,
+  layers of the front end and steps, each a list with its length before it;
+- **tensors**, each at the next multiple of 64 bytes, with zeros between them: float32 numbers, or rows of
+  codes packed by ``littlefoot.artifact.packing``. The description contains their CRC-32.
 
-A text is its length in bytes and UTF-8. A step refers to a value by its number: 0 is the front end's output,
-n the output of step n.
+A text consists of its length in bytes and its UTF-8. A step refers to a value by its number: 0 is the output
+of the front end, and n is the output of step n.
 """
 
 from __future__ import annotations
@@ -33,12 +33,13 @@ from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.audio import SAMPLE_RATE
 from littlefoot.errors import ArtifactError, ConfigError
 from littlefoot.network.config import ModelConfig
-from littlefoot.network.encoder import MASKED_SCORE
+from littlefoot.network.operations import MASKED_SCORE
 from littlefoot.runtime.native import front_end, program
 from littlefoot.runtime.native.layers import Array
 from littlefoot.runtime.native.steps import Host
 from littlefoot.runtime.native.unsupported import UnsupportedError
 from littlefoot.system import atomic
+from littlefoot.system.outputs import writing
 
 MAGIC = b"\x89LFM\r\n\x1a\n"
 VERSION = 1
@@ -51,32 +52,35 @@ _LINEAR, _CONVOLUTION, _FLOAT, _NORM, _ADD, _VECTOR, _ACTIVATE, _ATTENTION = ran
 
 
 def save(artifact: Artifact, name: str, target: Path, licence: str | None = None) -> None:
-    """Write an artifact as one file for liblittlefoot. It is complete or it is not there.
+    """Write an artifact as one file for liblittlefoot. An interrupted call leaves no file.
 
     Args:
-        name: of the model, for people.
-        licence: of the model, such as ``apache-2.0``; None: the one in the front matter of its card, if any.
+        name: name of the model, which ``littlefoot-run --info`` shows.
+        licence: licence of the model, such as ``apache-2.0``; None for the one in the front matter of its
+            card, if any.
 
     Raises:
-        ConfigError: the kernels do not have an operation of the network.
+        ConfigError: the kernels do not support an operation of the network.
         ArtifactError: the file cannot be written.
     """
     content = encode(artifact, name, licence)
-    try:
-        with atomic.file(target) as path:
-            path.write_bytes(content)
-    except OSError as error:
-        raise ArtifactError(f"{target} cannot be written ({error}): choose another output") from error
+    with writing(target, kind=ArtifactError), atomic.file(target) as path:
+        path.write_bytes(content)
 
 
 def encode(artifact: Artifact, name: str, licence: str | None = None) -> bytes:
-    """The content of the file. Arguments and ConfigError as for ``save``."""
+    """Return the content of the file. Arguments and ConfigError are those of ``save``."""
     try:
         body = _Body(artifact)
     except UnsupportedError as error:
+        remedy = "littlefoot export --to onnx or --to openvino writes the model for an engine"
+        if artifact.config.littlefoot.quantization is None:
+            remedy = (
+                "They run models of 8 bits or fewer with fixed scales: "
+                "littlefoot quantize MODEL -o OUT --calibrate MANIFEST makes one"
+            )
         raise ConfigError(
-            f"{name} cannot become one file: the native kernels do not have {error}. They run models of 8 "
-            "bits or fewer with fixed scales: littlefoot quantize MODEL -o OUT --calibrate MANIFEST makes one"
+            f"{name} cannot be exported as one file: the native kernels do not support {error}. {remedy}"
         ) from error
     config, start = artifact.config, _Record()
     start.text(json.dumps(_information(artifact, name, licence), ensure_ascii=False))
@@ -87,7 +91,7 @@ def encode(artifact: Artifact, name: str, licence: str | None = None) -> bytes:
 
 
 def _information(artifact: Artifact, name: str, licence: str | None) -> dict[str, Any]:
-    """What ``littlefoot-run --info`` shows."""
+    """Return the information that ``littlefoot-run --info`` shows."""
     config, quantization = artifact.config, artifact.config.littlefoot.quantization
     found = re.match(r"---\n(?:.*\n)*?license:\s*(\S+)", artifact.card)
     return {
@@ -105,12 +109,15 @@ def _information(artifact: Artifact, name: str, licence: str | None) -> dict[str
 
 def _vocabulary(record: _Record, vocabulary: Vocabulary) -> None:
     if vocabulary.lower_case and any("Σ" in token for token in vocabulary.written):
-        raise ConfigError("the vocabulary writes a capital sigma in lower case, which depends on its place")
+        raise ConfigError(
+            "the vocabulary has a capital sigma, whose lower case depends on its position in a word: the C "
+            "library does not support this"
+        )
     written = [token.lower() if vocabulary.lower_case else token for token in vocabulary.written]
     record.u32(len(written))
     for text in written:
         if "\0" in text:
-            raise ConfigError("the vocabulary has a token with a zero byte: texts in C end there")
+            raise ConfigError("the vocabulary has a token with a zero byte, which would end a text in C")
         record.text(text)
     record.u32(vocabulary.blank, _NONE if vocabulary.delimiter < 0 else vocabulary.delimiter)
     record.text(vocabulary.separator)
@@ -138,12 +145,12 @@ class _Record:
         self.bytes += encoded
 
     def optional(self, value: int | None) -> None:
-        """Whether there is a value, then the value."""
+        """Write 1 and the value, or 0 for None."""
         self.u32(*([0] if value is None else [1, value]))
 
 
 class _Body:
-    """Tensors, matrices, layers and steps, gathered while the network is written into it.
+    """Tensors, matrices, layers and steps of a network, collected while it is written.
 
     Raises UnsupportedError for a network that the kernels do not run from end to end.
     """
@@ -168,7 +175,7 @@ class _Body:
     def matrix(
         self, packed: npt.NDArray[np.uint8], columns: int, bits: int, levels: list[int], input_bits: int
     ) -> int:
-        """Add a matrix, rows of bytes; returns its number."""
+        """Add a matrix, given as rows of bytes; return its number."""
         self.matrices.u32(self.tensor(packed), len(packed), columns, bits, input_bits, len(levels))
         self.matrices.bytes += struct.pack(f"<{len(levels)}i", *levels)
         self.matrix_count += 1
@@ -191,7 +198,7 @@ class _Body:
 
 
 class _FrontEnd:
-    """Take layers as ``littlefoot_native.FrontEnd`` does."""
+    """Recorder of layers with the methods of ``littlefoot_native.FrontEnd``."""
 
     def __init__(self, body: _Body) -> None:
         self._body, self._channels = body, 1
@@ -245,7 +252,7 @@ class _FrontEnd:
 
 
 class _Program:
-    """Take steps as ``littlefoot_native.Program`` does."""
+    """Recorder of steps with the methods of ``littlefoot_native.Program``."""
 
     def __init__(self, body: _Body, width: int) -> None:
         self._body, self._widths = body, [width]
@@ -349,7 +356,7 @@ class _Program:
 
 
 def _check_masks(config: ModelConfig, biases: list[tuple[Host, ...]]) -> None:
-    """Raise UnsupportedError unless every bias is the mask of chunks, the only one that a file can name."""
+    """Raise UnsupportedError if a bias is not the mask of chunks, the only one that a file can contain."""
     chunk, left = config.chunk_frames, config.left_context_frames
     for bias in biases:
         frame = np.arange(left + 2 * chunk + 1)
@@ -361,7 +368,7 @@ def _check_masks(config: ModelConfig, biases: list[tuple[Host, ...]]) -> None:
 
 
 def _assemble(start: _Record, body: _Body) -> bytes:
-    """The whole file: tensors take places behind a description of a size that does not depend on them."""
+    """Build the file. The size of the description does not depend on the positions of the tensors."""
     parts = (
         (body.matrix_count, body.matrices),
         (body.front_end.count, body.front_end.record),

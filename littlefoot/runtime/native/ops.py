@@ -1,9 +1,9 @@
-"""The encoder's operations as steps of a native program: what inference runs where weights stay packed.
+"""Translate the encoder's operations into steps of a native program, for inference with packed weights.
 
-``littlefoot.network.encoder`` is played once, with values that only remember how they came about; what is
-left is a short list of steps, each a call of ``littlefoot_native.Program``. Attention is recognised by its
-parts: heads split off, a product, a softmax, another product. Masks depend on the number of frames only: they
-are computed with numpy when a recording comes.
+``littlefoot.network.encoder`` is traced once, with values that record only how they were computed. The result
+is a short list of steps, each a call of ``littlefoot_native.Program``. Attention is recognised by its parts:
+a split into heads, a product, a softmax and another product. Masks depend only on the number of frames; numpy
+computes them for each recording.
 """
 
 from __future__ import annotations
@@ -27,22 +27,24 @@ from littlefoot.runtime.native.steps import (
     Norm,
     Step,
 )
-from littlefoot.runtime.native.unsupported import LimitedOps, UnsupportedError
+from littlefoot.runtime.native.unsupported import ACTIVATIONS, LimitedOps, UnsupportedError
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The output (B, F, C) of a step, times a factor."""
+    """The output (B, F, C) of a step, multiplied by a factor."""
 
     ops: NativeOps
     step: int
     factor: float = 1.0
 
-    def __add__(self, other: Rows | Host) -> Rows:
+    def __add__(self, other: Rows | Host | float) -> Rows:
         if self.factor != 1.0 or (isinstance(other, Rows) and other.factor != 1.0):
             raise UnsupportedError("a sum of scaled values")
         if isinstance(other, Host):
             return self.ops.record(AddVector((self.step,), other.compute(0)))
+        if not isinstance(other, Rows):
+            raise UnsupportedError("a sum with a number")
         return self.ops.record(Add((self.step, other.step)))
 
     def __mul__(self, factor: float) -> Rows:
@@ -50,12 +52,20 @@ class Rows:
             raise UnsupportedError("a product of two values")
         return replace(self, factor=self.factor * factor)
 
+    def __sub__(self, other: Rows | float) -> Rows:
+        raise UnsupportedError("a difference of values")
+
 
 @dataclass(frozen=True)
 class Columns:
-    """Rows transposed, (B, C, F), as convolutions have them."""
+    """Transposed rows, (B, C, F), which convolutions read."""
 
     rows: Rows
+
+    def __add__(self, other: object) -> Columns:
+        raise UnsupportedError("arithmetic behind a convolution")
+
+    __sub__ = __mul__ = __add__
 
 
 @dataclass(frozen=True)
@@ -68,7 +78,7 @@ class Heads:
 
 @dataclass(frozen=True)
 class Scores:
-    """Products (B, H, F, F) of queries and keys, and what is added to them; after the softmax, a map."""
+    """Products (B, H, F, F) of queries and keys with their biases; after the softmax, an attention map."""
 
     query: Heads
     key: Heads
@@ -83,7 +93,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class Mixed:
-    """Values (B, H, F, K), mixed by a map."""
+    """Values (B, H, F, K), multiplied by an attention map."""
 
     scores: Scores
     value: Heads
@@ -91,7 +101,7 @@ class Mixed:
 
 @dataclass
 class NativeOps(LimitedOps):
-    """Plays the encoder into ``steps``. Raises UnsupportedError for what a program does not have.
+    """Operations that record the encoder in ``steps``. Raises UnsupportedError for other operations.
 
     Args:
         weights: arrays by name.
@@ -123,6 +133,8 @@ class NativeOps(LimitedOps):
     def activation(self, x: Any, kind: str) -> Any:
         if isinstance(x, Columns):
             return Columns(self.activation(x.rows, kind))
+        if kind not in ACTIVATIONS:
+            raise UnsupportedError(f"the activation {kind}")
         return self.record(Activate((_plain(x),), kind))
 
     def softmax(self, x: Scores) -> Scores:
@@ -162,7 +174,7 @@ class NativeOps(LimitedOps):
         if isinstance(x, Columns) and tuple(axes) == (0, 2, 1):
             return x.rows
         if isinstance(x, Heads | Mixed) and tuple(axes) in ((0, 2, 1, 3), (0, 2, 3, 1)):
-            return x  # the kernels find heads where they are
+            return x  # the kernels read heads in place
         raise UnsupportedError("a transposed value")
 
     def weight(self, name: str) -> Host:

@@ -1,4 +1,4 @@
-"""A network as a program of the native package: steps over packed weights."""
+"""Translate a network into a program of the native package: steps over packed weights."""
 
 from __future__ import annotations
 
@@ -34,8 +34,10 @@ from littlefoot.runtime.native.unsupported import UnsupportedError
 
 
 class Program:
-    """A network behind its front end, or behind its positional convolution where that is not in few bits or
-    8: its steps, and the biases of its attentions."""
+    """The steps of a network after its front end, and the biases of its attentions.
+
+    If the positional convolution is in floating point, the program begins after it.
+    """
 
     def __init__(self, artifact: Artifact, kernels: str, threads: int) -> None:
         try:
@@ -48,7 +50,7 @@ class Program:
 
         config = artifact.config
         self.embeds = embeds
-        """Whether the program begins with the front end's features."""
+        """Whether the program reads the features of the front end."""
         width = config.conv_dim[-1] if embeds else config.hidden_size
         self._program = littlefoot_native.Program(width, threads, kernels)
         self.kernels: str = self._program.kernels
@@ -62,15 +64,15 @@ class Program:
 
     @property
     def bytes(self) -> int:
-        """Of the weights in memory."""
+        """Return the bytes of the weights in memory."""
         return int(self._program.bytes)
 
     def front_end(self) -> Any:
-        """Make a native front end without layers that shares the program's threads."""
+        """Create a native front end without layers, which shares the program's threads."""
         return self._program.front_end()
 
     def run(self, x: Array) -> Array:
-        """Features (F, C), or the input of the first block (F, D) -> logits (F, V)."""
+        """Compute logits (F, V) of features (F, C), or of the input of the first block (F, D)."""
         logits: Array = self._program.run(x, [total_bias(biases, len(x)) for biases in self._biases])
         return logits
 
@@ -78,15 +80,19 @@ class Program:
 def write(
     artifact: Artifact, program: Any, product: Callable[..., Any], embeds: bool
 ) -> list[tuple[Host, ...]]:
-    """Write the steps of a network into a program: the native package's, or a file's.
+    """Write the steps of a network into a program of the native package or of a model file.
 
     Args:
-        program: has the methods of ``littlefoot_native.Program`` that add steps.
-        product: as ``littlefoot_native.Product``, without the kernels: makes the matrix of a linear layer.
-        embeds: whether the program begins with the front end's features, or with the first block's input.
+        program: object with the methods of ``littlefoot_native.Program`` that add steps.
+        product: function that makes the matrix of a linear layer, as ``littlefoot_native.Product`` does; it
+            takes no kernels.
+        embeds: True if the program reads the front end's features, False for the first block's input.
 
-    Returns the biases of the attentions, which ``total_bias`` adds up. Raises UnsupportedError for a network
-    that the kernels do not cover.
+    Returns:
+        the biases of the attentions, which ``total_bias`` adds up.
+
+    Raises:
+        UnsupportedError: the kernels do not support the network.
     """
     biases: list[tuple[Host, ...]] = []
     _Writer(artifact, program, product, biases).write(_steps(artifact.weights, artifact.config, embeds))
@@ -94,7 +100,7 @@ def write(
 
 
 def total_bias(biases: tuple[Host, ...], frames: int) -> Array:
-    """The sum of biases (..., F, F) as (1 or H, F, F)."""
+    """Add up biases (..., F, F) to one of shape (1 or H, F, F)."""
     total = sum(np.asarray(bias.compute(frames), np.float32) for bias in biases)
     return np.ascontiguousarray(np.asarray(total).reshape(-1, frames, frames))
 
@@ -102,7 +108,7 @@ def total_bias(biases: tuple[Host, ...], frames: int) -> Array:
 def _steps(weights: Arrays, config: ModelConfig, embeds: bool) -> dict[int, Step]:
     ops = NativeOps(weights)
     x = embed(ops, config, ops.input()) if embeds else ops.input()
-    head(ops, config, transform(ops, config, x)[-1])
+    head(ops, config, transform(ops, config, x)[-1], features=ops.input())
 
     def mergeable(a: str, b: str) -> bool:
         one, other = read(a, weights), read(b, weights)
@@ -113,7 +119,7 @@ def _steps(weights: Arrays, config: ModelConfig, embeds: bool) -> dict[int, Step
 
 
 class _Writer:
-    """Writes steps into a program of the native package."""
+    """Writer of steps into a program of the native package."""
 
     def __init__(
         self,
@@ -124,7 +130,7 @@ class _Writer:
     ) -> None:
         self._weights, self._shapes = artifact.weights, expected_weights(artifact.config)
         self._program, self._make_product, self._biases = program, product, biases
-        self._products: dict[tuple[str, ...], Any] = {}  # of layers that shared blocks use again and again
+        self._products: dict[tuple[str, ...], Any] = {}  # of layers that shared blocks reuse
         self._values: dict[int, int] = {0: 0}  # of each step
 
     def write(self, steps: Mapping[int, Step]) -> None:
@@ -182,14 +188,14 @@ class _Writer:
         )
 
     def _score_scale(self, factor: str) -> float:
-        """The scale of a factor of the attention scores, if its 8 bits are symmetric; 0 otherwise."""
+        """Return the scale of a factor of the attention scores if its 8 bits are symmetric, otherwise 0."""
         rounding = read_rounding(factor, self._weights)
         if rounding is None or rounding.act_zero_point != 0 or rounding.bits != 8:
             return 0.0
         return float(rounding.act_scale)
 
     def _width(self, number: int, steps: Mapping[int, Step]) -> int:
-        """Columns of a value that a linear layer made, alone or with others, or that is a sum with one."""
+        """Return the columns of a value that is made of one or several linear layers, or of sums with one."""
         step = steps[number]
         while isinstance(step, Activate | Add | AddVector):
             step = steps[step.inputs[0]]
@@ -223,7 +229,7 @@ class _Writer:
         )
 
     def _product(self, step: Linear, weights: Sequence[Weight], input_bits: int) -> Any:
-        """The matrix of a linear layer, packed for the kernels; of several, one below the other."""
+        """Make the packed matrix of one linear layer, or of several, one below the other."""
         coding = layers.coding(weights[0])
         assert coding is not None  # others have no such matrix
         bits, levels = coding
@@ -247,7 +253,7 @@ class _Writer:
         return -1 if step.residual is None else self._values[step.residual]
 
     def _bias(self, step: Linear) -> Array | None:
-        """The bias of one layer or of several, one behind the other; None where none has any."""
+        """Concatenate the biases of the layers; None if none has a bias."""
         if not any(f"{name}.bias" in self._weights for name in step.names):
             return None
         none = [np.zeros(len(self._weights[f"{name}.weight"]), np.float32) for name in step.names]

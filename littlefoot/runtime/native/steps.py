@@ -1,4 +1,4 @@
-"""The steps of a native program: each a call of ``littlefoot_native.Program``."""
+"""Define the steps of a native program. Each is one call of ``littlefoot_native.Program``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Host:
-    """A value that depends on the number of frames only, without the batch."""
+    """A value, without the batch axis, that depends only on the number of frames."""
 
     compute: Callable[[int], Array]
 
@@ -38,7 +38,7 @@ class Host:
 
 @dataclass(frozen=True)
 class Step:
-    """A step, and the numbers of the steps whose outputs it reads."""
+    """A step, with the numbers of the steps whose outputs it reads."""
 
     inputs: tuple[int, ...]
 
@@ -49,10 +49,10 @@ class Input(Step):
 
 @dataclass(frozen=True)
 class Product(Step):
-    """A product with weights, of its first input; to it a second one, the residual, may be added."""
+    """A product of the first input with weights. A second input, the residual, may be added to it."""
 
     names: tuple[str, ...]
-    """Layers, whose outputs stand side by side."""
+    """Names of the layers, whose outputs are concatenated."""
     activation: str = "none"
 
     @property
@@ -61,15 +61,15 @@ class Product(Step):
 
 
 class Linear(Product):
-    """Of each frame by itself."""
+    """A product of each frame by itself."""
 
 
 @dataclass(frozen=True)
 class Convolution(Product):
-    """Over time, in groups of channels, with as many outputs as frames."""
+    """A convolution over time, in groups of channels, with one output for each frame."""
 
     behind: int = 0
-    """Frames before its own that it sees."""
+    """Number of preceding frames that an output depends on."""
     groups: int = 1
 
 
@@ -95,10 +95,10 @@ class AddVector(Step):
 
 @dataclass(frozen=True)
 class Attention(Step):
-    """Of a query, a key and a value."""
+    """Attention of a query, a key and a value."""
 
     head_dim: int
     scale: float
     name: str | None
-    """Of the product of queries and keys."""
+    """Name of the product of queries and keys."""
     biases: tuple[Host, ...]

@@ -1,4 +1,4 @@
-"""Operations of the encoder that a native backend does not have."""
+"""Refuse the operations of the encoder that a native backend does not support."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from littlefoot.errors import LittlefootError
-from littlefoot.network.encoder import Ops
+from littlefoot.network.operations import Ops
+
+ACTIVATIONS = ("gelu", "relu")
+"""The kernels compute these of ``littlefoot.network.activations.PRIMITIVES``."""
 
 
 class UnsupportedError(LittlefootError):
-    """A network has an operation that the native package does not have."""
+    """A network has an operation, named by the message, that the native package does not support."""
 
 
 def _refuse(operation: str) -> NoReturn:
@@ -23,8 +26,8 @@ def _refuse(operation: str) -> NoReturn:
 class LimitedOps(Ops):
     """Every operation of ``littlefoot.network.encoder``, without an implementation.
 
-    A backend overrides those that it has; the others raise UnsupportedError. Those that do something in
-    training only return their input.
+    A backend overrides the operations that it supports; the others raise UnsupportedError. Operations that
+    have an effect only in training return their input.
     """
 
     def segment(self, name: str, part: Callable[..., Any], *values: Any) -> Any:
@@ -58,6 +61,21 @@ class LimitedOps(Ops):
 
     def activation(self, x: Any, kind: str) -> Any:
         _refuse("activation")
+
+    def average_pool(self, x: Any, size: int) -> Any:
+        _refuse("average_pool")
+
+    def pad_to(self, x: Any, like: Any) -> Any:
+        _refuse("pad_to")
+
+    def standardize(self, x: Any, eps: float, valid: Any) -> Any:
+        _refuse("standardize")
+
+    def sinusoids(self, positions: Any, rates: npt.NDArray[np.float32]) -> Any:
+        _refuse("sinusoids")
+
+    def skew(self, x: Any) -> Any:
+        _refuse("skew")
 
     def log(self, x: Any) -> Any:
         _refuse("log")

@@ -43,10 +43,11 @@ const Kernels* find(const std::string& name) {
     if (name == "avx512") return avx512_kernels();
     if (name == "avx2") return avx2_kernels();
     if (name == "neon") return neon_kernels();
+    if (name == "wasm") return wasm_kernels();
     if (name == "scalar") return scalar_kernels();
     throw Failure(LF_INVALID_ARGUMENT, "kernels '" + name +
-                                           "' are unknown: use avx512bf16, avx512, avx2, neon or scalar, or none for "
-                                           "the fastest");
+                                           "' are unknown: use avx512bf16, avx512, avx2, neon, wasm or scalar, or none "
+                                           "for the fastest");
 }
 
 const Kernels& select(const char* name) {
@@ -55,7 +56,7 @@ const Kernels& select(const char* name) {
         throw Failure(LF_UNSUPPORTED, "kernels '" + std::string(name) +
                                           "': this processor or this build does not have the instructions");
     }
-    for (const char* each : {"avx512bf16", "avx512", "avx2", "neon"})
+    for (const char* each : {"avx512bf16", "avx512", "avx2", "neon", "wasm"})
         if (const Kernels* found = find(each)) return *found;
     return *scalar_kernels();
 }

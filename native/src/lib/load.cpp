@@ -1,5 +1,6 @@
 #include "load.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <stdexcept>
@@ -19,6 +20,8 @@ constexpr uint64_t kAlignment = 64;  // of tensors
 constexpr uint32_t kNone = 0xFFFFFFFF;
 constexpr long kMostStride = kSampleRate, kLeastStride = 16, kMostField = 1 << 18;  // samples
 constexpr long kMostFrames = 1 << 12;       // of a chunk and its context
+constexpr long kMostTaps = 1 << 12;
+constexpr double kLongest = 20;             // seconds of a window (recording.cpp)
 constexpr double kMostSlice = 1 << 26;      // numbers that a slice of the front end has between two layers
 constexpr long kSliceFrames = 32;           // of the front end's output (front_end.cpp)
 constexpr double kExpansion = 8, kSpare = 64e6;  // packed matrices are so much larger than their file, and that, at most
@@ -160,7 +163,7 @@ std::vector<FrontEndLayer> Loader::front_end(long& stride, long& receptive_field
     long channels = 1;
     for (long number = 0; number < count; ++number) {
         FrontEndLayer layer;
-        layer.taps = reader_.whole("taps", 1, 1 << 12);
+        layer.taps = reader_.whole("taps", 1, kMostTaps);
         layer.stride = reader_.whole("a stride", 1, kMostStride);
         receptive_field += (layer.taps - 1) * stride;
         stride *= layer.stride;
@@ -189,6 +192,7 @@ std::vector<FrontEndLayer> Loader::front_end(long& stride, long& receptive_field
         layers.push_back(std::move(layer));
     }
     if (stride < kLeastStride) damaged("its front end makes too many frames");
+    stride_ = stride;
     if (receptive_field < stride) damaged("its frames leave samples out");
     long frames = kSliceFrames;
     for (size_t i = layers.size(); i-- > 0;) {
@@ -211,8 +215,17 @@ Network Loader::network(long inputs, size_t outputs, bool& masked) {
     }
     if (!reader_.empty()) damaged("its description is too long");
     if (made.widths.back() != static_cast<long>(outputs)) damaged("its vocabulary does not fit its outputs");
+    check_window(made);
     reader_ = begin;
     return made;
+}
+
+// Where sizes have 32 bits, those of a window must fit.
+void Loader::check_window(const Network& network) const {
+    const double frames = kLongest * kSampleRate / static_cast<double>(stride_) + kMostTaps;
+    const double widest = static_cast<double>(*std::max_element(network.widths.begin(), network.widths.end()) + kAlignment);
+    if (frames * std::max(frames, widest) * sizeof(float) > static_cast<double>(SIZE_MAX / 2))
+        throw Failure(LF_UNSUPPORTED, "the model needs more memory at once than this processor can address");
 }
 
 Step Loader::step(Network& network, bool& masked) {
@@ -284,7 +297,7 @@ Step Loader::packed_linear(const Network& network) {
 Step Loader::packed_convolution(const Network& network) {
     PackedConvolution step;
     step.source = value("an input", network);
-    step.taps = reader_.whole("taps", 1, kMostColumns);
+    step.taps = reader_.whole("taps", 1, kMostTaps);
     step.behind = reader_.whole("taps behind", 0, step.taps - 1);
     const long groups = reader_.whole("groups", 1, kMostColumns), width = network.widths[static_cast<size_t>(step.source)];
     std::vector<int32_t> row_sums;
@@ -292,7 +305,7 @@ Step Loader::packed_convolution(const Network& network) {
         step.groups.push_back(matrix("a convolution"));
         const PackedMatrix &last = *step.groups.back(), &first = *step.groups.front();
         if (last.outputs() != first.outputs() || last.activation_bits() != first.activation_bits() ||
-            last.inputs() * groups != width * step.taps || width % groups)
+            1LL * last.inputs() * groups != 1LL * width * step.taps || width % groups)
             damaged("a convolution does not fit its input");
         row_sums.insert(row_sums.end(), last.row_sums().begin(), last.row_sums().end());
     }
@@ -308,7 +321,7 @@ Step Loader::float_linear(const Network& network) {
     step.source = value("an input", network);
     step.outputs = reader_.whole("outputs", 1, kMostColumns);
     step.inputs = network.widths[static_cast<size_t>(step.source)];
-    const Floats weight = floats("a linear layer", static_cast<size_t>(step.inputs) * static_cast<size_t>(step.outputs));
+    const Floats weight = floats("a linear layer", uint64_t{1} * step.inputs * step.outputs);
     step.bias = copy_or("a bias", static_cast<size_t>(step.outputs), 0.0f);
     step.activation = activation();
     step.residual = residual(network, step.outputs);
@@ -336,8 +349,8 @@ Step Loader::attention(const Network& network, bool& masked) {
     Attention step;
     step.heads = reader_.whole("heads", 1, kMostColumns);
     step.head_dim = reader_.whole("channels of a head", 1, kMostColumns);
+    if (1LL * step.heads * step.head_dim > kMostColumns) damaged("attention with too many channels");
     const long width = step.heads * step.head_dim;
-    if (width > kMostColumns) damaged("attention with too many channels");
     step.query = view("queries", network, width);
     step.key = view("keys", network, width);
     step.value = view("values", network, width);
@@ -355,12 +368,12 @@ Step Loader::attention(const Network& network, bool& masked) {
 }
 
 // A tensor of so many numbers, by its number in the description.
-Loader::Floats Loader::floats(const char* what, size_t count) {
+Loader::Floats Loader::floats(const char* what, uint64_t count) {
     const long number = reader_.whole(what, 0, static_cast<long>(tensors_.size()) - 1);
     const Tensor& tensor = tensors_[static_cast<size_t>(number)];
     if (!tensor.floats || tensor.bytes.size() / sizeof(float) != count)
         damaged(std::string(what) + " must have " + std::to_string(count) + " numbers");
-    return {reinterpret_cast<const float*>(tensor.bytes.data()), count};
+    return {reinterpret_cast<const float*>(tensor.bytes.data()), static_cast<size_t>(count)};
 }
 
 std::vector<float> Loader::copy(const char* what, size_t count) {

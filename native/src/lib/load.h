@@ -37,7 +37,8 @@ class Loader {
     };
     using Floats = std::span<const float>;
 
-    Floats floats(const char* what, size_t count);
+    void check_window(const Network& network) const;
+    Floats floats(const char* what, uint64_t count);
     std::vector<float> copy(const char* what, size_t count);
     std::vector<float> copy_or(const char* what, size_t count, float otherwise);
     Activation activation();
@@ -58,6 +59,7 @@ class Loader {
     const Kernels& kernels_;
     Reader reader_;
     StreamLimits limits_;
+    long stride_ = 1;  // samples
     std::vector<Tensor> tensors_;
     std::vector<std::shared_ptr<PackedMatrix>> matrices_;
 };

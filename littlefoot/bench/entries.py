@@ -13,12 +13,12 @@ Waveform = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Contender:
+class Entry:
     """A model and the library that runs it. The worker receives it as JSON."""
 
     name: str
     kind: str
-    """``littlefoot``, or a name of ``littlefoot.bench.peers.PEERS``."""
+    """``littlefoot``, or a name of ``littlefoot.bench.baselines.BASELINES``."""
     source: str
     """Source of the model: a bundled name, a directory or a Hub id."""
     engine: str = "auto"
@@ -40,12 +40,12 @@ class Subject(Protocol):
 class Kind(Protocol):
     """A kind of models, which prepares and loads them; used inside the worker only."""
 
-    def prepare(self, contender: Contender, folder: Path, samples: int) -> dict[str, Any]:
+    def prepare(self, entry: Entry, folder: Path, samples: int) -> dict[str, Any]:
         """Convert the model into files of ``folder`` if needed, and describe it.
 
         Returns fields of ``report.Model``, and ``macs``: multiply-accumulates for a number of samples, by
         precision, if they are known.
         """
 
-    def load(self, contender: Contender, folder: Path, threads: int) -> Subject:
+    def load(self, entry: Entry, folder: Path, threads: int) -> Subject:
         """Load the model, as a program does when it starts."""

@@ -56,10 +56,10 @@ class LossConfig(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not any(getattr(self, name) for name in (*LOGIT_LOSSES, *HIDDEN_LOSSES, *PATH_LOSSES, "ctc")):
-            raise ConfigError("loss has no term to learn from: give one of them a weight, such as loss.kl=1")
+            raise ConfigError("loss has no term to minimise: give one of them a weight, such as loss.kl=1")
 
     def hidden(self) -> bool:
-        """True if hidden states are compared."""
+        """Return True if hidden states are compared."""
         return any(getattr(self, name) for name in HIDDEN_LOSSES)
 
 
@@ -70,7 +70,7 @@ HIDDEN_LOSSES = (*PROJECTED_LOSSES, "temporal_relation")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lesson(Checked):
+class DistillationSettings(Checked):
     """Distillation settings of all methods with a teacher."""
 
     teacher: Literal["previous", "first"] = "previous"
@@ -90,10 +90,12 @@ class Lesson(Checked):
         if self.cache_top_k is None:
             return
         if self.loss.hidden():
-            raise ConfigError("a cache holds no hidden states: leave out cache_top_k, or the hidden losses")
+            raise ConfigError(
+                "a cache contains no hidden states: leave out cache_top_k, or the hidden losses"
+            )
         if self.cache_top_k and (self.loss.logit_mse or self.loss.logit_cosine):
             raise ConfigError(
                 "logit_mse and logit_cosine need all logits: set cache_top_k to 0 or leave it out"
             )
         if self.train.speeds != [1.0]:
-            raise ConfigError("what a cache holds was said at speed 1: set train.speeds to [1.0]")
+            raise ConfigError("a cache contains outputs at speed 1: set train.speeds to [1.0]")

@@ -12,7 +12,7 @@ from littlefoot.audio.vad.detector import Detector
 
 
 @dataclass(frozen=True)
-class StretchConfig:
+class SegmentConfig:
     """Settings that turn decisions about frames into speech segments, in seconds."""
 
     pad: float = 0.3
@@ -32,11 +32,11 @@ class Piece(NamedTuple):
     """Samples (T,) that follow those of the segment's last piece."""
 
 
-def stretches(
+def speech_segments(
     blocks: Iterable[NDArray[np.float32]],
     detector: Detector,
     multiple: int = 1,
-    config: StretchConfig | None = None,
+    config: SegmentConfig | None = None,
 ) -> Iterator[Piece]:
     """Divide a recording at its pauses.
 
@@ -51,14 +51,14 @@ def stretches(
     Yields:
         The pieces of the first segment, then of the second, ...
     """
-    cut = _Cut(detector, multiple, config or StretchConfig())
+    cut = _Cut(detector, multiple, config or SegmentConfig())
     for block in blocks:
         yield from cut.feed(block)
     yield from cut.finish()
 
 
 class _Cut:
-    def __init__(self, detector: Detector, multiple: int, config: StretchConfig) -> None:
+    def __init__(self, detector: Detector, multiple: int, config: SegmentConfig) -> None:
         self._detector, self._multiple = detector, multiple
         self._pad, self._pause = round(config.pad * SAMPLE_RATE), round(config.pause * SAMPLE_RATE)
         self._least = max(1, round(config.least * SAMPLE_RATE / detector.frame))  # frames

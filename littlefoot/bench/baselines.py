@@ -16,7 +16,7 @@ import numpy.typing as npt
 from littlefoot.artifact import Artifact, artifact, checkpoint
 from littlefoot.artifact.json_files import read_json
 from littlefoot.audio import reading
-from littlefoot.bench.contenders import Contender, Kind, Subject, Waveform
+from littlefoot.bench.entries import Entry, Kind, Subject, Waveform
 from littlefoot.decode.greedy import greedy
 from littlefoot.network.config import ModelConfig
 
@@ -24,7 +24,7 @@ CHECKPOINT = "checkpoint"
 
 
 @dataclass(frozen=True)
-class Peer:
+class Baseline:
     """A library that runs models."""
 
     kind: Kind
@@ -52,12 +52,12 @@ class CTCText:
         return greedy(logits, self._vocabulary, self._config.frame_ms / 1000).text
 
 
-def _full_precision(contender: Contender, folder: Path) -> Artifact:
+def _full_precision(entry: Entry, folder: Path) -> Artifact:
     """Load the model in float32, and save it as a checkpoint for transformers in ``folder``.
 
     Raises ConfigError if transformers has no such models.
     """
-    loaded = checkpoint.load(contender.source, contender.language)
+    loaded = checkpoint.load(entry.source, entry.language)
     artifact.check_transformers(loaded)
     weights = {name: weight.astype(np.float32) for name, weight in loaded.weights.items()}
     full = replace(loaded, weights=weights)
@@ -85,14 +85,14 @@ class Transformers:
 
     half: bool = False
 
-    def prepare(self, contender: Contender, folder: Path, samples: int) -> dict[str, Any]:
+    def prepare(self, entry: Entry, folder: Path, samples: int) -> dict[str, Any]:
         from littlefoot.bench.macs import macs
 
-        full = _full_precision(contender, folder)
+        full = _full_precision(entry, folder)
         counts = {"bf16" if self.half else "f32": sum(macs(full.config, samples).values())}
         return _description(full, full.parameters * (2 if self.half else 4), counts)
 
-    def load(self, contender: Contender, folder: Path, threads: int) -> Subject:
+    def load(self, entry: Entry, folder: Path, threads: int) -> Subject:
         return TransformersSubject(folder, self.half, threads)
 
 
@@ -120,12 +120,12 @@ class ONNXRuntimeInt8:
 
     FILE = "int8.onnx"
 
-    def prepare(self, contender: Contender, folder: Path, samples: int) -> dict[str, Any]:
+    def prepare(self, entry: Entry, folder: Path, samples: int) -> dict[str, Any]:
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
         from littlefoot.runtime import graph
 
-        full = _full_precision(contender, folder)
+        full = _full_precision(entry, folder)
         graph.build(full).save(folder / "float.onnx")
         quantize_dynamic(
             folder / "float.onnx",
@@ -136,7 +136,7 @@ class ONNXRuntimeInt8:
         )
         return _description(full, (folder / self.FILE).stat().st_size)
 
-    def load(self, contender: Contender, folder: Path, threads: int) -> Subject:
+    def load(self, entry: Entry, folder: Path, threads: int) -> Subject:
         return ONNXRuntimeSubject(folder / self.FILE, folder, threads)
 
 
@@ -162,14 +162,14 @@ class NNCF:
 
     FILE = "nncf.xml"
 
-    def prepare(self, contender: Contender, folder: Path, samples: int) -> dict[str, Any]:
+    def prepare(self, entry: Entry, folder: Path, samples: int) -> dict[str, Any]:
         import nncf
         import openvino
         import torch
 
         from littlefoot.audio import manifest
 
-        full = _full_precision(contender, folder)
+        full = _full_precision(entry, folder)
         text = CTCText(folder / CHECKPOINT)
         clips = [text.batch(reading.read(sample.path)) for sample in manifest.read(checkpoint.SAMPLES)]
         traced = openvino.convert_model(
@@ -184,7 +184,7 @@ class NNCF:
         openvino.save_model(quantized, folder / self.FILE)
         return _description(full, (folder / self.FILE).with_suffix(".bin").stat().st_size)
 
-    def load(self, contender: Contender, folder: Path, threads: int) -> Subject:
+    def load(self, entry: Entry, folder: Path, threads: int) -> Subject:
         return OpenVINOSubject(folder / self.FILE, folder, threads)
 
 
@@ -215,16 +215,16 @@ class CTranslate2:
 
     FOLDER = "ctranslate2"
 
-    def prepare(self, contender: Contender, folder: Path, samples: int) -> dict[str, Any]:
+    def prepare(self, entry: Entry, folder: Path, samples: int) -> dict[str, Any]:
         from ctranslate2.converters import TransformersConverter
 
-        full = _full_precision(contender, folder)
+        full = _full_precision(entry, folder)
         TransformersConverter(str(folder / CHECKPOINT)).convert(
             str(folder / self.FOLDER), quantization="int8"
         )
         return _description(full, (folder / self.FOLDER / "model.bin").stat().st_size)
 
-    def load(self, contender: Contender, folder: Path, threads: int) -> Subject:
+    def load(self, entry: Entry, folder: Path, threads: int) -> Subject:
         return CTranslate2Subject(folder / self.FOLDER, folder, threads)
 
 
@@ -249,23 +249,23 @@ class CTranslate2Subject:
 class FasterWhisper:
     """A Whisper model in the format of faster-whisper, in int8, decoded greedily; a different model."""
 
-    def prepare(self, contender: Contender, folder: Path, samples: int) -> dict[str, Any]:
-        size = (Path(contender.source) / "model.bin").stat().st_size
+    def prepare(self, entry: Entry, folder: Path, samples: int) -> dict[str, Any]:
+        size = (Path(entry.source) / "model.bin").stat().st_size
         return {"bytes": size, "macs": {}}
 
-    def load(self, contender: Contender, folder: Path, threads: int) -> Subject:
-        return FasterWhisperSubject(contender, threads)
+    def load(self, entry: Entry, folder: Path, threads: int) -> Subject:
+        return FasterWhisperSubject(entry, threads)
 
 
 class FasterWhisperSubject:
     engine, precision = "ctranslate2", "int8 + f32"
 
-    def __init__(self, contender: Contender, threads: int) -> None:
+    def __init__(self, entry: Entry, threads: int) -> None:
         from faster_whisper import WhisperModel
 
-        self._language = contender.language
+        self._language = entry.language
         self._model = WhisperModel(
-            contender.source, device="cpu", compute_type="int8", cpu_threads=threads, local_files_only=True
+            entry.source, device="cpu", compute_type="int8", cpu_threads=threads, local_files_only=True
         )
 
     def transcribe(self, waveform: Waveform) -> str:
@@ -273,19 +273,19 @@ class FasterWhisperSubject:
         return " ".join(segment.text.strip() for segment in segments)
 
 
-PEERS: dict[str, Peer] = {
-    "transformers": Peer(Transformers(), ("torch", "transformers"), "transformers on PyTorch, float32"),
-    "transformers-bf16": Peer(
+BASELINES: dict[str, Baseline] = {
+    "transformers": Baseline(Transformers(), ("torch", "transformers"), "transformers on PyTorch, float32"),
+    "transformers-bf16": Baseline(
         Transformers(half=True), ("torch", "transformers"), "transformers on PyTorch, bfloat16"
     ),
-    "onnxruntime-int8": Peer(
+    "onnxruntime-int8": Baseline(
         ONNXRuntimeInt8(), ("onnxruntime",), "dynamic int8 of the matrix products by onnxruntime"
     ),
-    "openvino-nncf": Peer(
+    "openvino-nncf": Baseline(
         NNCF(), ("openvino", "nncf", "torch", "transformers"), "traced, static int8 by NNCF, on OpenVINO"
     ),
-    "ctranslate2": Peer(CTranslate2(), ("ctranslate2", "torch", "transformers"), "CTranslate2, int8"),
-    "faster-whisper": Peer(FasterWhisper(), ("faster_whisper",), "a Whisper model, int8, beam 1"),
+    "ctranslate2": Baseline(CTranslate2(), ("ctranslate2", "torch", "transformers"), "CTranslate2, int8"),
+    "faster-whisper": Baseline(FasterWhisper(), ("faster_whisper",), "a Whisper model, int8, beam 1"),
 }
-OF_THE_SAME_MODEL = tuple(name for name in PEERS if name != "faster-whisper")
+OF_THE_SAME_MODEL = tuple(name for name in BASELINES if name != "faster-whisper")
 """Baselines that run the first model of the run by default."""

@@ -62,7 +62,7 @@ def compare(reference: Sequence[Array], candidate: Sequence[Array], vocabulary: 
         (greedy(a, vocabulary, 1.0).text, greedy(b, vocabulary, 1.0).text)
         for a, b in zip(reference, candidate, strict=True)
     )
-    errors, characters = np.sum([character_errors(said, says) for said, says in texts], axis=0)
+    errors, characters = np.sum([character_errors(original, text) for original, text in texts], axis=0)
     return Comparison(error, float(errors / max(characters, 1)), int(characters))
 
 

@@ -1,0 +1,73 @@
+"""Describe the front end: from the waveform to features."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from littlefoot.audio import SAMPLE_RATE
+from littlefoot.network import mel
+from littlefoot.network.activations import activate
+from littlefoot.network.config import ModelConfig
+from littlefoot.network.operations import CNN_NORM_EPS, Ops, Tensor
+
+
+def front_end(
+    ops: Ops, config: ModelConfig, waveform: Tensor, lengths: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """Run the convolutions: waveform (B, T) -> features (B, F, C), and the lengths in frames."""
+    x = ops.reshape(waveform, (0, 1, -1))  # (B, 1, T)
+    if config.waveform_gain != 1.0:
+        x = x * config.waveform_gain
+    if config.feat_extract_first == "fbank":
+        return _fbank(ops, config, x, lengths)
+    for layer, (kernel, stride) in enumerate(zip(config.conv_kernel, config.conv_stride, strict=True)):
+        if lengths is not None:
+            lengths = (lengths - kernel) // stride + 1
+        if layer == 0 and config.feat_extract_first == "log_mel":
+            x = _log_mel(ops, config, x)
+            continue
+        name = f"feature_extractor.conv_layers.{layer}"
+        x = ops.segment(name, partial(_convolution, ops, config, name, layer), x, lengths)
+    return ops.transpose(x, (0, 2, 1)), lengths
+
+
+def _log_mel(ops: Ops, config: ModelConfig, x: Tensor) -> Tensor:
+    """Compute the log-mel spectrogram, scaled to about unit range: (B, 1, T) -> (B, C, F).
+
+    There is no norm over the bands: it would remove the level of a frame, which distinguishes speech from
+    pauses.
+    """
+    window, hop = config.conv_kernel[0], config.conv_stride[0]
+    x = ops.fixed_conv1d(x, mel.sinusoids(window), hop)  # (B, 2 N, F): real and imaginary parts
+    x = ops.fixed_conv1d(x * x, mel.bands(config.conv_dim[0], window, SAMPLE_RATE))
+    return (ops.log(x + mel.FLOOR) - mel.MEAN) * (1 / mel.DEVIATION)
+
+
+def _fbank(ops: Ops, config: ModelConfig, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Compute Kaldi's log-mel spectrogram, normalized over time: (B, 1, T) -> (B, F, C), and the lengths."""
+    (bands, _), (window, stacked), (hop, _) = config.conv_dim, config.conv_kernel, config.conv_stride
+    x = ops.fixed_conv1d(x, mel.kaldi_waves(), hop)
+    x = ops.fixed_conv1d(x * x, mel.kaldi_bands(bands, SAMPLE_RATE))
+    x = ops.log(ops.activation(x - mel.KALDI_FLOOR, "relu") + mel.KALDI_FLOOR)
+    valid = None
+    if lengths is not None:
+        lengths = (lengths - window) // hop + 1
+        valid, lengths = ops.valid(lengths, x, axis=2), lengths // stacked
+    x = ops.standardize(x, 1e-7, valid)
+    x = ops.fixed_conv1d(x, mel.beside(bands, stacked), stacked)
+    return ops.transpose(x, (0, 2, 1)), lengths
+
+
+def _convolution(
+    ops: Ops, config: ModelConfig, name: str, layer: int, x: Tensor, lengths: Tensor | None
+) -> Tensor:
+    """Run one layer of the front end: (B, C, T) -> (B, C', T'); ``lengths`` (B,) in its output's frames."""
+    x = ops.conv1d(x, f"{name}.conv", config.conv_stride[layer])
+    if config.feat_extract_norm == "layer":
+        x = ops.layer_norm(x, f"{name}.layer_norm", CNN_NORM_EPS, axis=1)
+    elif config.feat_extract_norm == "affine" and layer == 0:
+        x = ops.affine(x, f"{name}.layer_norm")
+    elif layer == 0:
+        valid = None if lengths is None else ops.valid(lengths, x, axis=2)
+        x = ops.group_norm(x, f"{name}.layer_norm", CNN_NORM_EPS, valid)
+    return activate(ops, x, config.feat_extract_activation)

@@ -1,0 +1,34 @@
+"""Refuse outputs that are there already, and name those that cannot be written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from littlefoot.errors import ConfigError, LittlefootError
+
+
+def refuse_existing(path: Path) -> None:
+    """Raise LittlefootError if something has this path."""
+    if path.exists():
+        raise LittlefootError(f"{path} exists: choose another output, or remove it")
+
+
+def refuse_begun(directory: Path, resume: bool) -> None:
+    """Raise ConfigError if a directory has the files of an earlier run, which ``resume`` would continue."""
+    if not resume and directory.exists() and any(directory.iterdir()):
+        raise ConfigError(f"{directory} exists already: continue with --resume, or choose another output")
+
+
+@contextmanager
+def writing(
+    target: str | Path,
+    remedy: str = "choose another output",
+    kind: type[LittlefootError] = LittlefootError,
+) -> Iterator[None]:
+    """Raise an OSError of the block as an error of this kind, which names the output and the remedy."""
+    try:
+        yield
+    except OSError as error:
+        raise kind(f"{target} cannot be written ({error}): {remedy}") from error
