@@ -53,7 +53,7 @@ class Row:
     channel: int | None = None
     """The channel of a recording with several, from 1."""
     where: str = ""
-    """Where the row stands, for messages."""
+    """Position of the row in its file, for messages."""
 
     @property
     def is_segment(self) -> bool:

@@ -81,7 +81,7 @@ def _described(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ManifestError(f"{path}: cannot be read ({error}): fetch or save the data set again") from error
     if not isinstance(content, dict):
-        raise ManifestError(f"{path}: is no JSON object: fetch or save the data set again")
+        raise ManifestError(f"{path}: is not a JSON object: fetch or save the data set again")
     return content
 
 

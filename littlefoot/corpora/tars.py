@@ -94,7 +94,7 @@ def _row(
         values = json.loads(parts.get("json", b"{}"))
         text = next((parts[each].decode() for each in _TEXTS if each in parts), None)
         if not isinstance(values, dict):
-            raise ValueError("its JSON is no object")
+            raise ValueError("its JSON is not an object")
     except ValueError as error:
         faults.add("utterances with unreadable texts", f"{where} ({error})")
         return None
