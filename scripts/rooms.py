@@ -17,6 +17,7 @@ ROOMS = (
     "errors",
     "system",
     "audio",
+    "corpora",
     "network",
     "artifact",
     "transcript",

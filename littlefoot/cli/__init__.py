@@ -24,6 +24,7 @@ from littlefoot.cli.graft import graft
 from littlefoot.cli.info import info
 from littlefoot.cli.label import label
 from littlefoot.cli.lm import lm
+from littlefoot.cli.manifest import manifest
 from littlefoot.cli.push import push
 from littlefoot.cli.quantize import quantize
 from littlefoot.cli.serve import serve
@@ -44,6 +45,7 @@ app.command()(transcribe)
 app.command()(align)
 app.command("eval")(evaluate)
 app.command()(graft)
+app.command()(manifest)
 for command in (bench, quantize, shrink, train, label, analyze, export, push, serve, info, doctor, demo):
     app.command()(command)
 app.add_typer(lm, name="lm")

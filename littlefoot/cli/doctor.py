@@ -28,6 +28,8 @@ EXTRAS = {
     "hub": (("huggingface-hub",), "models from the Hugging Face Hub, and littlefoot push"),
     "eval": (("jiwer",), "word errors, such as those of littlefoot eval"),
     "train": (("torch", "accelerate"), "littlefoot train, and pickled checkpoints"),
+    "tensorboard": (("tensorboard",), "train.trackers=[tensorboard]"),
+    "wandb": (("wandb",), "train.trackers=[wandb]"),
     "onnxruntime": (("onnxruntime", "onnx"), "--engine onnxruntime"),
     "serve": (
         ("fastapi", "uvicorn", "python-multipart", "websockets", "prometheus-client"),
@@ -43,6 +45,7 @@ EXTRAS = {
     ),
     "normalize": (("whisper-normalizer",), "littlefoot eval --normalize whisper"),
     "mic": (("sounddevice",), "live recognition from a microphone"),
+    "data": (("pyarrow",), "littlefoot manifest with Parquet and data sets of Hugging Face"),
     "scale": (("ray", "pandas", "pyarrow"), "littlefoot label --ray"),
     "bench": (("matplotlib", "codecarbon"), "pictures, and energy in littlefoot bench"),
 }

@@ -31,6 +31,21 @@ def bar(label: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 @contextmanager
+def counter(label: str) -> Iterator[Callable[[int], None]]:
+    """Show the progress of work whose amount is unknown. Yields a function that takes the number done."""
+    if not sys.stderr.isatty():
+        yield Pace(label, None, _line).update
+        return
+    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    with _shown(
+        SpinnerColumn(), TextColumn("{task.completed:.0f} " + label), TimeElapsedColumn()
+    ) as progress:
+        task = progress.add_task(label, total=None)
+        yield lambda done: progress.update(task, completed=done)
+
+
+@contextmanager
 def recordings(names: list[str]) -> Iterator[Meter]:
     """Show the progress over recordings by their sizes, with the time left."""
     if not sys.stderr.isatty():

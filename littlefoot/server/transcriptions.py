@@ -345,6 +345,7 @@ async def _events(
                 if query.logprobs:
                     event["logprobs"] = _logprobs(words, job.separator, begins=not sent)
                 sent += delta
+                event["seconds"] = round(words[-1].end, 3) if words else 0.0
                 yield _event(event)
                 async with asyncio.timeout_at(deadline):
                     words = await heard.get()
@@ -357,7 +358,8 @@ async def _events(
             yield _event(error.body)
             return
         if rest := result.text[len(sent) :]:
-            yield _event({"type": "transcript.text.delta", "delta": rest})
+            until = round(result.duration, 3)
+            yield _event({"type": "transcript.text.delta", "delta": rest, "seconds": until})
         done: dict[str, Any] = {"type": "transcript.text.done", "text": result.text, "usage": _usage(result)}
         if query.logprobs:
             done["logprobs"] = _logprobs(result.words, job.separator, begins=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
@@ -15,10 +16,10 @@ T = TypeVar("T")
 
 
 class Pace:
-    """Estimate the time left of work whose amount is known, and report it every SECONDS."""
+    """Report the progress of work every SECONDS, with an estimate of the time left if its amount is known."""
 
-    def __init__(self, label: str, total: float, tell: Callable[[str], None]) -> None:
-        """``tell`` gets the lines."""
+    def __init__(self, label: str, total: float | None, tell: Callable[[str], None]) -> None:
+        """``total`` is None for an unknown amount; ``tell`` gets the lines."""
         self.label, self.total, self._tell = label, total, tell
         self._began = time.monotonic()
         self._next = self._began + FIRST_SECONDS
@@ -26,9 +27,12 @@ class Pace:
     def update(self, done: float, shown: str | None = None) -> None:
         """Report that ``done`` of the total is complete, as ``shown``, if the last line is old enough."""
         now = time.monotonic()
-        if now < self._next or not 0 < done < self.total:
+        if now < self._next or not 0 < done < (math.inf if self.total is None else self.total):
             return
         self._next = now + SECONDS
+        if self.total is None:
+            self._tell(f"{self.label}: {shown or done}")
+            return
         left = (now - self._began) / done * (self.total - done)
         self._tell(f"{self.label}: {shown or f'{done} of {self.total}'}, about {in_time(left)} left")
 

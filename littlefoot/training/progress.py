@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,11 +20,20 @@ from littlefoot.training.training_state import unwritable
 class Reporter:
     """Progress on stderr (a bar on a terminal, plain lines elsewhere) and metrics in a JSONL file.
 
-    A ``silent`` reporter, for all processes but the first, does nothing.
+    The function ``log`` gets the metrics and the step too. A ``silent`` reporter, for all processes but the
+    first, does nothing.
     """
 
-    def __init__(self, metrics: Path, total: int, start: int, silent: bool = False) -> None:
+    def __init__(
+        self,
+        metrics: Path,
+        total: int,
+        start: int,
+        log: Callable[[dict[str, Any], int], None],
+        silent: bool = False,
+    ) -> None:
         self.metrics, self.total, self.start, self.silent = metrics, total, start, silent
+        self._log = log
         self._began = time.monotonic()
         self._console = Console(stderr=True, highlight=False)
         self._bar: Progress | None = None
@@ -62,6 +72,7 @@ class Reporter:
                 file.write(json.dumps(values) + "\n")
         except OSError as error:
             raise unwritable(self.metrics, error) from error
+        self._log({key: value for key, value in values.items() if key != "step"}, values["step"])
         shown = "  ".join(f"{key} {_short(value)}" for key, value in values.items() if key != "step")
         step = values["step"]
         if self._bar and "loss" in values:

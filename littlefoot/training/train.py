@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from littlefoot import artifact
 from littlefoot.audio.manifest import Corpus, Utterance
 from littlefoot.errors import ConfigError, TrainingError
+from littlefoot.training import trackers
 from littlefoot.training.average import MovingAverage
 from littlefoot.training.data import Batch, TrainingSet
 from littlefoot.training.devices import (
@@ -89,6 +90,7 @@ def train(
     Raises:
         TrainingError: nothing to train on, a run already there (without ``resume``), interruption, gradients
             that stay non-finite, or too many unreadable files.
+        MissingExtraError: the package of a tracker is not installed.
     """
     run = prepare(objective, corpus, config, out, resume, data)
     loop(run)
@@ -172,9 +174,12 @@ def prepare(
     if config.threads:
         torch.set_num_threads(config.threads)
     AcceleratorState._reset_state()  # or a second run in this process could not have another precision
-    accelerator = Accelerator(cpu=on_cpu(), mixed_precision=precision(config))
-    end_process_group_at_exit()
+    trackers.check(config)
     work = out.with_name(out.name + "-training")
+    accelerator = Accelerator(
+        cpu=on_cpu(), mixed_precision=precision(config), log_with=config.trackers or None, project_dir=work
+    )
+    end_process_group_at_exit()
     store = CheckpointStore(work, config.keep_checkpoints)
     if not resume and (store.steps() or out.exists()):
         there = work if store.steps() else out
@@ -227,7 +232,11 @@ def loop(run: Run) -> None:
     config, accelerator, at = run.config, run.accelerator, run.at
     window = Window()
     saved = time.monotonic()
-    with Reporter(run.metrics, config.steps, at.step, not run.main) as reporter, interrupts() as stop:
+    with (
+        trackers.tracked(accelerator, config, run.metrics.parent, at.step),
+        Reporter(run.metrics, config.steps, at.step, accelerator.log, not run.main) as reporter,
+        interrupts() as stop,
+    ):
         for note in run.notes:
             reporter.message(note)
         for batches in steps(run.data, config, at, accelerator.process_index):

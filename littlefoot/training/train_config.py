@@ -146,6 +146,8 @@ class TrainConfig(Checked):
     # What it writes.
     log_every: PositiveInt = 20
     """Steps between two rows of metrics."""
+    trackers: list[Literal["tensorboard", "wandb"]] = field(default_factory=list)
+    """Receivers of the rows of metrics besides ``metrics.jsonl``: ``tensorboard``, ``wandb``, or both."""
     eval_every: PositiveInt = 500
     """Steps between two evaluations on the dev splits."""
     average_best: PositiveInt = 1

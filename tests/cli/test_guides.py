@@ -51,6 +51,7 @@ NOT_RUN = {
     r"export LITTLEFOOT_API_KEY=": "it sets a variable of your shell",
     r"(accelerate launch|torchrun|OMP_NUM_THREADS=1 torchrun)\b": "test_train.py starts such processes",
     r"python (scripts|benchmarks)/": "it fetches packages, synthesises speech or measures for a long time",
+    r"tensorboard\b": "a server does not end",
     r"taskset\b": "it measures; the same command without taskset is carried out by test_lm.py",
 }
 """Commands that are not carried out, by a pattern of how they begin, with the reason."""
@@ -64,6 +65,7 @@ PROGRAMS = (
     "torchrun",
     "accelerate",
     "arecord",
+    "tensorboard",
     "taskset",
     "export",
 )
@@ -79,6 +81,20 @@ def lines(text: str) -> Iterator[str]:
             program = re.match(r"(?:[A-Z_]+=\S* )*(\w+) ", line)
             if program and program[1] in PROGRAMS:
                 yield synopsis(re.sub(r" {3,}[a-z].*", "", line))
+
+
+def outputs(text: str) -> dict[str, str]:
+    """The outputs in a document, each after a comment ``<!-- output -->``, by their commands."""
+    shown = r"^```\n((?:(?!```).*\n)+)```\n\n<!-- output -->\n```text\n((?:(?!```).*\n)*)```$"
+    found = re.findall(shown, text, re.MULTILINE)
+    return {commands.splitlines()[-1]: output for commands, output in found}
+
+
+def masked(output: str) -> list[str]:
+    """The lines of an output without the values of its numbers."""
+    numbers = re.compile(r"(?<=\()\s+|\d[\d.,]*")
+    plain = (numbers.sub(lambda found: "N" * found[0][0].isdigit(), line) for line in output.splitlines())
+    return [" ".join(line.split()) for line in plain]
 
 
 def synopsis(line: str) -> str:
@@ -131,6 +147,7 @@ def tree(
     assert chain
     (directory / "chain.yaml").write_text(chain[1], encoding="utf-8")
     write_recordings(directory)
+    write_librispeech(directory / "LibriSpeech" / "train-clean-100")
     sentences = ["A FACE", "A BAD CAFE", "A FACADE", "BE A CAD", "FEED A CAB"]
     for name in ("garden.txt", "chapter.txt"):
         (directory / name).write_text("ABC DEF\n", encoding="utf-8")
@@ -143,9 +160,10 @@ def tree(
 
 
 def split_off_tests(path: Path) -> None:
-    """Make the first rows of a manifest known as split ``test`` too."""
+    """Make the first rows of a manifest known as split ``test`` too, by two speakers."""
     rows = path.read_text(encoding="utf-8").splitlines()
-    tests = [row.replace("dev", "test") for row in rows if "\tdev\t" in row]
+    dev = (row for row in rows if "\tdev\t" in row)
+    tests = [row.replace("dev", "test").replace("nobody", f"{i % 2}") for i, row in enumerate(dev)]
     path.write_text("\n".join([*rows, *tests]) + "\n", encoding="utf-8")
 
 
@@ -159,6 +177,14 @@ def write_recordings(directory: Path) -> None:
         (directory / folder).mkdir(parents=True)
         for index, text in enumerate(("FACE", "BAD", "CAB FED")):
             soundfile.write(directory / folder / f"{index}.wav", sing(text, rng), 16_000)
+
+
+def write_librispeech(split: Path) -> None:
+    """A speaker with one utterance."""
+    chapter = split / "19" / "198"
+    chapter.mkdir(parents=True)
+    soundfile.write(chapter / "19-198-0000.flac", sing("FACE", np.random.default_rng(3)), 16_000)
+    (chapter / "19-198.trans.txt").write_text("19-198-0000 FACE\n", encoding="utf-8")
 
 
 @pytest.fixture
@@ -205,9 +231,11 @@ def documents() -> Iterator[Any]:
 def test_every_command_of_a_document_works(
     document: Path, tree: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    shown = outputs(document.read_text(encoding="utf-8"))
     for line in lines(document.read_text(encoding="utf-8")):
         if reason(line):
             continue
+        expected = shown.pop(line, None)
         words = shlex.split(line, comments=True)
         while "=" in words[0]:
             monkeypatch.setenv(*words.pop(0).split("=", 1))
@@ -215,6 +243,8 @@ def test_every_command_of_a_document_works(
         remove_output(words)
         result = run(*words[1:], *SHORTER.get(words[1], []))
         assert result.code == 0, f"{line}\n{result.err}\n{result.out}"
+        assert expected is None or masked(result.out) == masked(expected), line
+    assert not shown, "an output stands after a command that is not carried out"
 
 
 def test_every_reason_is_used() -> None:

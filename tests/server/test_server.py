@@ -221,7 +221,7 @@ def test_the_page_and_all_that_it_needs_are_there_under_a_strict_policy(server: 
     for script in scripts:
         text = server.request("GET", script).body.decode()
         needed |= {"/static/" + name for name in re.findall(r'from "\./([^"]+)"', text)}
-    assert len(needed | scripts) == 7
+    assert len(needed | scripts) == 9
     for path in needed | scripts:
         assert server.request("GET", path).status == 200
     assert server.request("GET", "/static/../app.py").status == 404

@@ -6,10 +6,24 @@ export function useKey(value) {
   key = value;
 }
 
+const UNREACHABLE = "The server cannot be reached. See whether it still runs, then try again.";
+
 export class ApiError extends Error {
-  constructor(message, status) {
+  // status: of HTTP, 0 without an answer; code: the server's, such as queue_full
+  constructor(message, status, code = null) {
     super(message);
-    this.status = status;
+    Object.assign(this, { status, code });
+  }
+}
+
+const refused = ({ message, code }, status) => new ApiError(message, status, code);
+
+// The error of an answer, which need not be littlefoot's.
+function answered(status, text) {
+  try {
+    return refused(JSON.parse(text).error, status);
+  } catch {
+    return new ApiError(`The server refused this (${status}).`, status);
   }
 }
 
@@ -17,61 +31,81 @@ function headers() {
   return key ? { Authorization: `Bearer ${key}` } : {};
 }
 
-async function checked(response) {
-  if (response.ok) return response;
-  let message = `The server answered ${response.status}.`;
+async function asked(url, options = {}) {
+  let response;
   try {
-    message = (await response.json()).error.message;
+    response = await fetch(url, { ...options, headers: { ...headers(), ...options.headers } });
   } catch {
-    // not from littlefoot: the status has to do
+    throw new ApiError(UNREACHABLE, 0);
   }
-  throw new ApiError(message, response.status);
+  if (response.ok) return response;
+  throw answered(response.status, await response.text());
 }
 
 export async function models() {
-  const response = await checked(await fetch("v1/models", { headers: headers() }));
-  return (await response.json()).data;
+  return (await (await asked("v1/models")).json()).data;
 }
 
-// SRT of segments {start, end, text, words}.
-export async function srt(segments) {
-  const response = await checked(
-    await fetch("v1/subtitles", {
-      method: "POST",
-      headers: { ...headers(), "Content-Type": "application/json" },
-      body: JSON.stringify({ segments }),
-    }),
-  );
+// SRT or VTT of segments {start, end, text, words}.
+export async function subtitles(segments, format) {
+  const response = await asked("v1/subtitles", {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({ segments, format }),
+  });
   return response.text();
 }
 
-// Yields {type, ...}: transcript.text.delta with `delta`, and at last transcript.text.done with `segments` and `words`.
-export async function* transcribe(file, model) {
+// Yields {type, ...}: `upload` with `share` of the bytes, transcript.text.delta with `delta` and `seconds`, the end of its
+// last word, and at last transcript.text.done with `segments` and `words`. An AbortSignal cancels it.
+export async function* transcribe(file, model, signal) {
   const body = new FormData();
   if (model) body.append("model", model); // the server's first, where the list has not come yet
   body.append("stream", "true");
   body.append("response_format", "verbose_json");
   for (const kind of ["segment", "word"]) body.append("timestamp_granularities[]", kind);
   body.append("file", file);
-  const response = await checked(
-    await fetch("v1/audio/transcriptions", { method: "POST", headers: headers(), body }),
-  );
-  let text = "";
-  const decoder = new TextDecoder();
-  const reader = response.body.getReader();
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done) throw new ApiError("The connection broke before the end.", 0);
-    text += decoder.decode(value, { stream: true });
-    const events = text.split("\n\n");
-    text = events.pop();
-    for (const event of events) {
-      const data = event.replace(/^data: /, "");
+  let read = 0;
+  for await (const { share, text, over } of posted("v1/audio/transcriptions", body, signal)) {
+    if (share !== undefined) yield { type: "upload", share };
+    for (;;) {
+      const end = text?.indexOf("\n\n", read) ?? -1;
+      if (end < 0) break;
+      const data = text.slice(read, end).replace(/^data: /, "");
+      read = end + 2;
       if (data === "[DONE]") return;
       const content = JSON.parse(data);
-      if (content.error) throw new ApiError(content.error.message, 0);
+      if (content.error) throw refused(content.error, 0);
       yield content;
     }
+    if (over) throw new ApiError("The connection broke before the end. Try again.", 0);
+  }
+}
+
+// Yields {share} while the body is sent, and {text, over} with the whole answer so far. fetch() cannot tell what it has sent.
+async function* posted(url, body, signal) {
+  const request = new XMLHttpRequest();
+  const events = [];
+  let wake = () => {};
+  const happened = (event) => {
+    events.push(event);
+    wake();
+  };
+  request.open("POST", url);
+  for (const [name, value] of Object.entries(headers())) request.setRequestHeader(name, value);
+  request.upload.onprogress = ({ loaded, total }) => happened({ share: loaded / total });
+  request.onprogress = () => request.status === 200 && happened({ text: request.responseText });
+  request.onload = () => happened({ text: request.responseText, over: true });
+  request.onerror = () => happened({ error: new ApiError(UNREACHABLE, 0) });
+  request.onabort = () => happened({ error: new ApiError("Cancelled.", 0, "cancelled") });
+  signal.addEventListener("abort", () => request.abort());
+  request.send(body);
+  for (;;) {
+    if (!events.length) await new Promise((resolve) => (wake = resolve));
+    const event = events.shift();
+    if (event.error) throw event.error;
+    if (event.over && request.status !== 200) throw answered(request.status, event.text);
+    yield event;
   }
 }
 
@@ -93,10 +127,10 @@ export class Live {
         this.waiting = [];
       }
       if (message.type === "done") this.over = true;
-      if (message.type === "error") this.#fail(on, new ApiError(message.error.message, message.error.code));
+      if (message.type === "error") this.#fail(on, refused(message.error, 0));
       else on[message.type]?.(message);
     };
-    this.socket.onclose = () => this.#fail(on, new ApiError("The connection to the server broke.", 0));
+    this.socket.onclose = () => this.#fail(on, new ApiError("The connection to the server broke. Try again.", 0));
   }
 
   #fail(on, error) {

@@ -1,27 +1,26 @@
 // The page: what is clicked and dropped, and what is shown.
 
-import { Live, models, srt, transcribe, useKey } from "./api.js";
-import { Microphone } from "./microphone.js";
+import { Live, models, transcribe, useKey } from "./api.js";
+import { clock, explain } from "./messages.js";
+import { Microphone, wav } from "./microphone.js";
 import { RATE } from "./resampler.js";
+import { add, begin, clear, copy, download, duration, element, load, segments } from "./transcript.js";
 
 const at = (id) => document.getElementById(id);
-const segments = []; // {start, end, text, words}, seconds
 let microphone = null;
-let name = "littlefoot"; // of the file to download
 let busy = false;
+let cancel = null; // an AbortController while a file is recognised
+let known = []; // the models of the server
 
 // Models
 
 async function showModels() {
   try {
-    const list = await models();
-    const chosen = model() ?? list[0]?.id;
-    const focus = at("models").contains(document.activeElement);
-    at("models").replaceChildren(
-      at("models").querySelector("legend"),
-      ...list.map((each) => card(each, each.id === chosen)),
-    );
-    if (focus) document.querySelector("[name=model]:checked").focus();
+    known = await models();
+    const chosen = model() || known[0]?.id;
+    at("model").replaceChildren(...known.map(({ id }) => Object.assign(element("option", "", id), { value: id })));
+    at("model").value = chosen;
+    showFigures();
     at("key-form").hidden = true;
     setBusy(busy);
   } catch (error) {
@@ -29,33 +28,24 @@ async function showModels() {
   }
 }
 
-const model = () => document.querySelector("[name=model]:checked")?.value;
+const model = () => at("model").value;
+const facts = () => known.find(({ id }) => id === model())?.littlefoot;
 
-function card({ id, littlefoot: { bytes, x_realtime: speed, latency_ms: latency, streams } }, checked) {
-  const label = element("label", "model");
-  const input = element("input");
-  Object.assign(input, { type: "radio", name: "model", value: id, checked });
-  label.append(
-    input,
-    element("span", "name", id),
+function showFigures() {
+  if (!facts()) return;
+  const { bytes, x_realtime: speed, latency_ms: latency, streams, loaded } = facts();
+  const seconds = `${(latency / 1000).toFixed(1)} s`;
+  at("model-figures").replaceChildren(
     figure(`${(bytes / 1e6).toPrecision(3)} MB`, "size"),
-    figure(speed === null ? "–" : `${Math.round(speed)} ×`, speed === null ? "not loaded yet" : "real time"),
-    figure(`${(latency / 1000).toFixed(1)} s`, streams ? "live latency" : "live, simulated"),
+    figure(speed === null ? "–" : `${Math.round(speed)} ×`, speed !== null ? "real time" : loaded ? "speed" : "not loaded yet"),
+    figure(seconds, streams ? "live latency" : "live, simulated"),
   );
-  return label;
 }
 
 function figure(value, what) {
   const cell = element("span", "figure", value);
-  cell.append(element("small", "", what));
+  cell.append(" ", element("small", "", what));
   return cell;
-}
-
-function element(tag, className = "", text = "") {
-  const made = document.createElement(tag);
-  if (className) made.className = className;
-  made.textContent = text;
-  return made;
 }
 
 // Recordings
@@ -63,38 +53,60 @@ function element(tag, className = "", text = "") {
 async function recognise(file) {
   if (busy) return;
   setBusy(true);
-  clear();
-  name = file.name.replace(/\.[^.]*$/, "") || "littlefoot";
-  say(`Recognising ${file.name} …`);
+  begin(file);
+  load(file);
+  cancel = new AbortController();
   const began = performance.now();
   let text = "";
+  say(`Sending ${file.name} …`);
+  showWork(0);
   try {
-    for await (const event of transcribe(file, model())) {
-      if (event.type === "transcript.text.delta") {
+    for await (const event of transcribe(file, model(), cancel.signal)) {
+      if (event.type === "upload") {
+        showWork(event.share);
+        if (event.share === 1) {
+          say(facts()?.loaded === false ? "Loading the model …" : `Recognising ${file.name} …`);
+          showWork(null);
+        }
+      } else if (event.type === "transcript.text.delta") {
         text += event.delta;
+        say(`Recognising ${file.name} …`);
+        showWork(Number.isFinite(duration()) ? Math.min(1, event.seconds / duration()) : null);
         at("partial").textContent = text;
         at("empty").hidden = true;
       } else if (event.type === "transcript.text.done") {
-        at("partial").textContent = "";
-        for (const segment of event.segments) {
-          const inside = event.words.filter(({ start }) => start >= segment.start && start < segment.end);
-          const words = inside.map(({ word, start, end }) => ({ text: word, start, end }));
-          addSegment({ ...segment, words });
-        }
-        const seconds = (performance.now() - began) / 1000;
-        const speed = event.duration / seconds;
-        at("figures").textContent =
-          `${event.duration.toFixed(1)} s of audio in ${seconds.toFixed(2)} s, ` +
-          `${speed.toPrecision(2)} × real time, the network included`;
-        say(event.text ? "Done." : "Done: nothing was said.");
+        show(event, (performance.now() - began) / 1000);
       }
     }
   } catch (error) {
-    fail(error);
+    if (error.code === "cancelled") say("Cancelled.");
+    else fail(error);
+    at("empty").hidden = segments.length > 0;
   }
+  cancel = null;
+  at("work").hidden = true;
   at("partial").textContent = "";
   setBusy(false);
   showModels();
+}
+
+function show(result, seconds) {
+  at("partial").textContent = "";
+  for (const segment of result.segments) {
+    const inside = result.words.filter(({ start }) => start >= segment.start && start < segment.end);
+    add({ ...segment, words: inside.map(({ word, ...rest }) => ({ text: word, ...rest })) });
+  }
+  at("figures").textContent =
+    `${result.duration.toFixed(1)} s of audio in ${seconds.toFixed(2)} s, ` +
+    `${(result.duration / seconds).toPrecision(2)} × real time, the network included`;
+  say(result.text ? "Done." : "Done: there is no speech in it.");
+}
+
+// share: 0 to 1, or null while it is unknown
+function showWork(share) {
+  at("work").hidden = false;
+  if (share === null) at("progress").removeAttribute("value");
+  else at("progress").value = share;
 }
 
 // Microphone
@@ -105,23 +117,31 @@ async function speak() {
     return;
   }
   setBusy(true);
-  clear();
-  name = "littlefoot";
+  begin(null);
   say("Opening the microphone …");
+  const recorded = []; // blocks of PCM, for the player
   const sent = []; // [seconds of audio, when it was sent]
   let seconds = 0;
+  let wait = null; // seconds from speech to text, known when the model is loaded
+  const showState = () => {
+    if (microphone && wait === null) say("Loading the model … You can speak already.");
+    else if (microphone) say(`Listening. The text comes about ${wait.toFixed(1)} s after the speech.`);
+  };
   const live = new Live(model(), {
-    ready: ({ latency_ms: latency }) =>
-      say(`Listening. Words come about ${(latency / 1000).toFixed(1)} s after they are said.`),
+    ready: ({ latency_ms: latency }) => {
+      wait = latency / 1000;
+      showState();
+    },
     partial: ({ text, audio }) => {
       at("partial").textContent = text;
       if (text) at("empty").hidden = true;
       delay(sent, audio);
     },
-    final: addSegment,
+    final: add,
     done: async ({ duration }) => {
-      say(segments.length ? `Done: ${duration.toFixed(1)} s.` : "Done: nothing was heard.");
+      say(segments.length ? `Done: ${duration.toFixed(1)} s.` : "Done: there was no speech.");
       await closeMicrophone(); // the server may be the first to end
+      load(wav(recorded));
       ended();
     },
     failed: async (error) => {
@@ -134,16 +154,19 @@ async function speak() {
     const opened = await Microphone.open((pcm, peak) => {
       seconds += pcm.length / RATE;
       sent.push([seconds, performance.now()]);
+      recorded.push(pcm);
+      at("speak-hint").textContent = `recording ${clock(seconds)}`;
       live.send(pcm);
       at("level").value = Math.sqrt(peak);
     });
     microphone = { opened, live };
     if (live.over) await closeMicrophone();
     else showListening(true);
+    showState();
   } catch (error) {
     live.over = true;
     live.socket.close();
-    fail(error.name === "NotAllowedError" ? new Error("The microphone was not allowed.") : error);
+    fail(error);
     ended();
   }
 }
@@ -179,58 +202,16 @@ function delay(sent, audio) {
 function showListening(listening) {
   at("speak").setAttribute("aria-pressed", listening);
   at("speak-label").textContent = listening ? "Stop" : "Speak";
-  at("speak-hint").textContent = listening ? "listening" : "into the microphone";
+  at("speak-hint").textContent = listening ? "recording 0:00" : "into the microphone";
   at("level").hidden = !listening;
   disable(at("speak"), false);
-}
-
-// Transcript
-
-function addSegment({ start, end, text, words }) {
-  segments.push({ start, end, text, words: words ?? [] });
-  const item = element("li");
-  const whole = Math.floor(start);
-  const time = element("time", "", `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`);
-  item.append(time, element("span", "", text));
-  at("segments").append(item);
-  at("empty").hidden = true;
-  for (const id of ["copy", "srt", "clear"]) at(id).disabled = false;
-}
-
-function clear() {
-  segments.length = 0;
-  at("segments").replaceChildren();
-  at("partial").textContent = "";
-  at("figures").textContent = "";
-  at("empty").hidden = false;
-  for (const id of ["copy", "srt", "clear"]) at(id).disabled = true;
-}
-
-async function download() {
-  let content;
-  try {
-    content = await srt(segments);
-  } catch (error) {
-    say(error.message);
-    return;
-  }
-  const url = URL.createObjectURL(new Blob([content], { type: "application/x-subrip" }));
-  const link = element("a");
-  Object.assign(link, { href: url, download: `${name}.srt` });
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(url), 10000);
-}
-
-async function copy() {
-  await navigator.clipboard.writeText(segments.map((segment) => segment.text).join("\n"));
-  say("Copied.");
 }
 
 function setBusy(value) {
   busy = value;
   disable(at("file"), value);
   disable(at("speak"), value && !microphone);
-  document.querySelectorAll("[name=model]").forEach((input) => (input.disabled = value));
+  disable(at("model"), value || !known.length);
 }
 
 // The browser takes the focus from what is disabled: it gets it back.
@@ -247,9 +228,9 @@ function say(text) {
 }
 
 function fail(error) {
-  say(error.message);
+  say(explain(error));
   at("status").classList.add("problem");
-  if (error.status === 401 || /_api_key$/.test(error.status)) {
+  if (error.status === 401 || /_api_key$/.test(error.code)) {
     at("key-form").hidden = false;
     at("key").focus();
   }
@@ -261,8 +242,12 @@ at("file").addEventListener("change", ({ target }) => {
   target.value = ""; // so that the same file can be chosen again
 });
 at("speak").addEventListener("click", speak);
-at("copy").addEventListener("click", () => copy().catch(fail));
-at("srt").addEventListener("click", download);
+at("cancel").addEventListener("click", () => cancel?.abort());
+at("model").addEventListener("change", showFigures);
+at("copy").addEventListener("click", () => copy().then(() => say("Copied."), fail));
+for (const format of ["text", "srt", "vtt"]) {
+  at(format).addEventListener("click", () => download(format).catch(fail));
+}
 at("clear").addEventListener("click", () => {
   clear();
   say("");

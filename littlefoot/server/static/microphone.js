@@ -1,5 +1,27 @@
 // The microphone as PCM at 16 kHz.
 
+import { RATE } from "./resampler.js";
+
+// A WAV file of blocks of PCM.
+export function wav(blocks) {
+  const bytes = 2 * blocks.reduce((sum, block) => sum + block.length, 0);
+  const header = new DataView(new ArrayBuffer(44));
+  const text = (offset, value) => [...value].forEach((letter, i) => header.setUint8(offset + i, letter.charCodeAt(0)));
+  text(0, "RIFF");
+  header.setUint32(4, 36 + bytes, true);
+  text(8, "WAVEfmt ");
+  header.setUint32(16, 16, true);
+  header.setUint16(20, 1, true); // PCM
+  header.setUint16(22, 1, true); // channels
+  header.setUint32(24, RATE, true);
+  header.setUint32(28, 2 * RATE, true);
+  header.setUint16(32, 2, true);
+  header.setUint16(34, 16, true);
+  text(36, "data");
+  header.setUint32(40, bytes, true);
+  return new Blob([header, ...blocks], { type: "audio/wav" });
+}
+
 export class Microphone {
   // onBlock(Int16Array, peak 0..1): called every 100 ms.
   static async open(onBlock) {

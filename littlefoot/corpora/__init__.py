@@ -1,0 +1,1 @@
+"""Turn corpora in other formats into manifests: tables, tar shards, Kaldi, lhotse, downloaded folders."""
