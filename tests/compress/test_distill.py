@@ -545,7 +545,7 @@ def test_a_collapse_to_blanks_ends_the_run(teacher: Artifact) -> None:
     made.inspect({"step": 30, "blank": 0.9})
     made.inspect({"step": 40, "blank": 1.0})
     made.inspect({"step": 60, "blank": 1.0})
-    with pytest.raises(TrainingError, match="nothing but blank from step 40 to 70"):
+    with pytest.raises(TrainingError, match="only blanks from step 40 to 70"):
         made.inspect({"step": 70, "blank": 1.0})
 
 

@@ -149,7 +149,7 @@ def test_a_file_and_its_samples_on_standard_input_give_the_same_lines(
     assert (piped.returncode, piped.stdout.decode()) == (0, f"{expected}\n")
     rubbish = piped_into(live, recording.read_bytes())
     assert rubbish.returncode == 1
-    assert b"no raw PCM: convert it" in rubbish.stderr
+    assert b"not raw PCM: convert it" in rubbish.stderr
 
 
 class CtrlC:
