@@ -22,7 +22,7 @@ from littlefoot.runtime import saturation
 from littlefoot.system import version
 
 COMMANDS = [
-    *("transcribe", "align", "eval", "graft", "bench", "quantize", "shrink", "train", "label"),
+    *("transcribe", "align", "eval", "graft", "manifest", "bench", "quantize", "shrink", "train", "label"),
     *("analyze", "export", "push", "serve", "info", "doctor", "demo", "lm"),
 ]
 

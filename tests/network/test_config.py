@@ -98,7 +98,7 @@ def test_a_spectrogram_counts_frames_as_a_convolution_does() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"feat_extract_first": "mfcc"}, "feat_extract_first must be conv or log_mel, not 'mfcc'"),
+        ({"feat_extract_first": "mfcc"}, "feat_extract_first must be conv, log_mel or fbank, not 'mfcc'"),
         ({"feat_extract_norm": "group"}, "log_mel needs feat_extract_norm 'layer'"),
         ({"conv_kernel": (5000, 3, 3)}, "80 bands and a window of 5000 samples: .* at most 4096"),
         ({"conv_kernel": (80, 3, 3)}, "needs more samples than bands"),

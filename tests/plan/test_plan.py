@@ -614,8 +614,8 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("arguments", "says"),
         [
-            (["--target", "300kB", "--recipe", "bigfoot"], "one of the two"),
-            ([], "one of the two"),
+            (["--target", "300kB", "--recipe", "bigfoot"], "give either --recipe or --target"),
+            ([], "give either --recipe or --target"),
             (["--target", "12 furlongs"], "not understood"),
             (["--target", "1kB"], "cannot be reached"),
             (

@@ -338,7 +338,7 @@ def test_onnx_runtime_that_is_not_installed_is_named_with_its_extra(
 
 def test_openvino_that_is_not_installed_is_named(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocols, "find_spec", missing("openvino"))
-    with pytest.raises(EngineError, match="pip install openvino"):
+    with pytest.raises(MissingExtraError, match=r"pip install .littlefoot\[openvino\]"):
         registry.create(artifact, "openvino")
     assert registry.create(artifact).name == "onnxruntime"
 

@@ -418,7 +418,7 @@ def test_a_read_only_array_is_fine(real: Recognizer) -> None:
         (np.zeros((2, 2, 1000), np.float32), "samples are"),
         (np.zeros(1000, np.complex64), "floating point"),
         (b"", "empty"),
-        (b"RIFF but no audio", "no audio that can be read"),
+        (b"RIFF but no audio", "is not readable audio"),
         ("missing.wav", "no such file"),
     ],
 )
