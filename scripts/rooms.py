@@ -37,7 +37,7 @@ ROOMS = (
 )
 """From the lowest to the highest: each may import itself and those before it."""
 
-ROW, BOX, LEFT, WIDTH = 34, 26, 24, 340
+ROW, BOX, LEFT = 34, 26, 24
 NAMES = 130
 """Width of a box."""
 STYLE = """
@@ -121,19 +121,21 @@ def draw(edges: Mapping[str, set[str]]) -> str:
     """Draw rooms as boxes, the lowest first, and imports as arcs from a room to one above it, as SVG."""
     height = ROW * len(ROOMS) + 2 * LEFT
     middle = {name: LEFT + ROW * number + ROW // 2 for number, name in enumerate(ROOMS)}
+    right = LEFT + NAMES
+    longest = max(middle[name] - middle[other] for name, imported in edges.items() for other in imported)
+    width = round(right + 0.75 * _reach(longest)) + LEFT  # a curve comes to 3/4 of its control points
     lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
         f'role="img" aria-label="The rooms of the package and the imports between them">',
         f"  <style>{STYLE}  </style>",
         '  <marker id="head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" '
         'orient="auto"><path class="head" d="M0 0 L8 4 L0 8 z"/></marker>',
-        f'  <rect class="page" width="{WIDTH}" height="{height}" rx="8"/>',
+        f'  <rect class="page" width="{width}" height="{height}" rx="8"/>',
     ]
-    right = LEFT + NAMES
     for name, imported in edges.items():
         for other in sorted(imported, key=ROOMS.index):
             start, end = middle[name] - 5, middle[other] + 5
-            reach = right + 20 + (start - end) * 0.85
+            reach = right + _reach(start - end)
             lines.append(
                 f'  <path class="import" marker-end="url(#head)" '
                 f'd="M{right} {start} C{reach:.0f} {start} {reach:.0f} {end} {right + 2} {end}"/>'
@@ -143,6 +145,11 @@ def draw(edges: Mapping[str, set[str]]) -> str:
         lines.append(f'  <rect class="room" x="{LEFT}" y="{top}" width="{NAMES}" height="{BOX}" rx="5"/>')
         lines.append(f'  <text x="{LEFT + 10}" y="{middle[name] + 5}">{name or "littlefoot"}</text>')
     return "\n".join([*lines, "</svg>", ""])
+
+
+def _reach(rows: float) -> float:
+    """Return how far to the right the control points of an arc are that spans so many pixels."""
+    return 20 + rows / 2
 
 
 def picture() -> str:
