@@ -147,9 +147,9 @@ def draw(edges: Mapping[str, set[str]]) -> str:
     return "\n".join([*lines, "</svg>", ""])
 
 
-def _reach(rows: float) -> float:
-    """Return how far to the right the control points of an arc are that spans so many pixels."""
-    return 20 + rows / 2
+def _reach(height: float) -> float:
+    """Return the distance in pixels of the control points of an arc from its ends, of its height in pixels."""
+    return 20 + height / 2
 
 
 def picture() -> str:
