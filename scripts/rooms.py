@@ -148,7 +148,7 @@ def draw(edges: Mapping[str, set[str]]) -> str:
 
 
 def _reach(height: float) -> float:
-    """Return the distance in pixels of the control points of an arc from its ends, of its height in pixels."""
+    """Return how many pixels an arc's control points are from its ends, of its height in pixels."""
     return 20 + height / 2
 
 
