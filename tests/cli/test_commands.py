@@ -605,3 +605,6 @@ def test_the_demo_shows_the_bundled_model(run: Run) -> None:
     result = run("demo")
     assert result.code == 0
     assert "littlefoot-en, 8 bits" in result.out
+    row = next(line.split() for line in result.out.splitlines() if re.match(r"littlefoot-en +\d", line))
+    on_disk = sum(path.stat().st_size for path in (checkpoint.BUNDLED / "littlefoot-en").iterdir())
+    assert float(row[1]) == pytest.approx(on_disk / 1e6, abs=0.05)
