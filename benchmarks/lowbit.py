@@ -20,7 +20,7 @@ import numpy as np
 from speed import int8, measure, noise
 
 from littlefoot import artifact as artifacts
-from littlefoot.artifact import Artifact
+from littlefoot.artifact import Artifact, sizes
 from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.compress.calibration import LayerInput, collect
 from littlefoot.compress.lowbit import LowbitConfig, convert, make_plan, prepare
@@ -53,7 +53,7 @@ def on_disk(model: Artifact) -> float:
     """MB of all files of an artifact."""
     with tempfile.TemporaryDirectory() as directory:
         path = artifacts.save(model, Path(directory) / "model")
-        return sum(file.stat().st_size for file in path.iterdir()) / 1e6
+        return sizes.megabytes(path)
 
 
 def main() -> None:

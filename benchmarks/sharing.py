@@ -28,7 +28,7 @@ import numpy as np
 from speed import LARGE, int8, noise
 
 from littlefoot import artifact as artifacts
-from littlefoot.artifact import Artifact, checkpoint
+from littlefoot.artifact import Artifact, checkpoint, sizes
 from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.bench import quiet
 from littlefoot.network.config import ModelConfig
@@ -130,7 +130,7 @@ def memory() -> None:
                 model = make()
                 artifacts.save(int8(model) if kind == "int8" else model, path)
                 del model
-                size = sum(file.stat().st_size for file in path.iterdir()) / 1e6
+                size = sizes.megabytes(path)
                 command = [sys.executable, __file__, "memory", "--model", str(path)]
                 subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # fills the cache
                 done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)

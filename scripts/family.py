@@ -13,14 +13,15 @@ each model a line shows its bytes and its errors on speakers outside the trainin
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+from littlefoot.artifact import checkpoint, sizes
 from littlefoot.compress import load_recipe
 from littlefoot.compress.recipe import Recipe
+from littlefoot.system import machine
 from results import Scores
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -44,7 +45,7 @@ def main() -> None:
     parser.add_argument("--teacher", default="littlefoot-en", help="a model that the recipes begin with")
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "family")
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--processes", type=int, default=machine.threads())
     parser.add_argument("--rehearse", type=int, metavar="STEPS", help="steps of each training")
     parser.add_argument("--install", action="store_true")
     options = parser.parse_args()
@@ -120,17 +121,16 @@ def measure(model: str, name: str, options: argparse.Namespace) -> Scores:
 
 def line(name: str, scores: Scores, teacher: Scores, out: Path) -> str:
     """Describe a model's size and its errors beside its teacher's."""
-    megabytes = sum(path.stat().st_size for path in (out / name).iterdir()) / 1e6
     errors = [
         f"{each} {100 * score.wer:.1f} ({100 * (score.wer - teacher.per_set[each].wer):+.1f})"
         for each, score in scores.per_set.items()
     ]
-    return f"{name}: {megabytes:.2f} MB; WER %: {', '.join(errors)}"
+    return f"{name}: {sizes.megabytes(out / name):.2f} MB; WER %: {', '.join(errors)}"
 
 
 def install(name: str, out: Path) -> None:
     """Put a model in the place of the bundled one, and its scores into results/."""
-    bundled = ROOT / "littlefoot" / "bundled" / f"littlefoot-en-{name}"
+    bundled = checkpoint.BUNDLED / f"littlefoot-en-{name}"
     shutil.rmtree(bundled, ignore_errors=True)
     shutil.copytree(out / name, bundled)
     command = "littlefoot eval MODEL ../shared/data --json"

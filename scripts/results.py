@@ -22,6 +22,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from littlefoot.artifact import checkpoint, sizes
+
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "results"
 README = ROOT / "README.md"
@@ -188,8 +190,7 @@ def read_models(folder: Path) -> dict[str, Model]:
 
 def megabytes(model: str) -> float:
     """Bytes of a bundled model's files on the disk / 10^6."""
-    folder = ROOT / "littlefoot" / "bundled" / model
-    return sum(path.stat().st_size for path in folder.iterdir()) / 1e6
+    return sizes.megabytes(checkpoint.BUNDLED / model)
 
 
 class Page:

@@ -1,6 +1,8 @@
-"""Compute the bytes of a model's weights by part."""
+"""Compute the bytes of a model: of its files, and of its weights by part."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from littlefoot.artifact.artifact import Artifact
 from littlefoot.network.inventory import inventory
@@ -8,6 +10,11 @@ from littlefoot.network.layers import Part
 
 _PARTS = {Part.PROJECTION: "front_end", Part.POSITIONS: "transformer", Part.ADAPTER: "head"}
 """Parts of a network that count as another part."""
+
+
+def megabytes(folder: Path) -> float:
+    """Return the size of an artifact's files on the disk, in 10^6 bytes."""
+    return sum(path.stat().st_size for path in folder.iterdir()) / 1e6
 
 
 def bytes_by_part(artifact: Artifact) -> dict[str, int]:

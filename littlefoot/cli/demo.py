@@ -37,7 +37,7 @@ def demo() -> None:
       littlefoot demo
     """
     from littlefoot import artifact
-    from littlefoot.artifact import checkpoint
+    from littlefoot.artifact import checkpoint, sizes
     from littlefoot.audio import manifest, reading
     from littlefoot.compress.calibration import load_clips, recordings
     from littlefoot.compress.quantize import QuantizeConfig, quantize
@@ -52,7 +52,7 @@ def demo() -> None:
     with tempfile.TemporaryDirectory() as directory:
         small = Path(directory) / "int8"
         artifact.save(made, small)
-        megabytes = [_megabytes(folder) for folder in (checkpoint.BUNDLED / MODEL, small)]
+        megabytes = [sizes.megabytes(folder) for folder in (checkpoint.BUNDLED / MODEL, small)]
         rows = [
             _recognised(MODEL, MODEL, clips, megabytes[0]),
             _recognised(f"{MODEL}, 8 bits", small, clips, megabytes[1]),
@@ -67,10 +67,6 @@ def demo() -> None:
     for row in rows:
         wer = evaluate(references, row.texts).wer
         typer.echo(f"{row.name:<26} {row.megabytes:6.1f} {row.speed:12.0f} {100 * wer:10.1f} %")
-
-
-def _megabytes(folder: Path) -> float:
-    return sum(path.stat().st_size for path in folder.iterdir()) / 1e6
 
 
 def _recognised(

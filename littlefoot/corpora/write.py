@@ -11,8 +11,8 @@ from typing import Any
 from littlefoot.corpora import sources
 from littlefoot.corpora.recordings import Recordings
 from littlefoot.corpora.rows import Faults, Row
-from littlefoot.errors import ConfigError, LittlefootError, ManifestError
-from littlefoot.system import atomic
+from littlefoot.errors import ConfigError, ManifestError
+from littlefoot.system import atomic, outputs
 
 _HEADER = ("id", "path", "seconds", "speaker", "split", "text")
 
@@ -64,22 +64,19 @@ def write(
     """
     if out.exists() and not overwrite:
         raise ConfigError(f"{out} exists already: choose another folder, or add --overwrite")
-    try:
-        with atomic.directory(out) as folder:
-            writing = _Writing(folder, Summary(str(out / "manifest.tsv")), split)
-            with (folder / "manifest.tsv").open("w", encoding="utf-8", newline="\n") as file:
-                file.write("\t".join(_HEADER) + "\n")
-                for corpus in corpora:
-                    for cells in writing.cells(corpus, named or {}):
-                        file.write("\t".join(cells) + "\n")
-                        progress(writing.summary.rows)
-            summary = writing.finish()
-            if not summary.rows:
-                reasons = "; ".join(summary.warnings) or "it has no rows"
-                names = ", ".join(map(str, corpora))
-                raise ManifestError(f"{names}: nothing can be used ({reasons}): check the download")
-    except OSError as error:
-        raise LittlefootError(f"{out}: cannot be written ({error}): check the disk and the rights") from error
+    with outputs.writing(out, "check the disk and the rights"), atomic.directory(out) as folder:
+        writing = _Writing(folder, Summary(str(out / "manifest.tsv")), split)
+        with (folder / "manifest.tsv").open("w", encoding="utf-8", newline="\n") as file:
+            file.write("\t".join(_HEADER) + "\n")
+            for corpus in corpora:
+                for cells in writing.cells(corpus, named or {}):
+                    file.write("\t".join(cells) + "\n")
+                    progress(writing.summary.rows)
+        summary = writing.finish()
+        if not summary.rows:
+            reasons = "; ".join(summary.warnings) or "it has no rows"
+            names = ", ".join(map(str, corpora))
+            raise ManifestError(f"{names}: nothing can be used ({reasons}): check the download")
     return summary
 
 

@@ -56,7 +56,8 @@ def create(
     load = partial(_load, artifact, name, settings)
     if device != "cpu":
         return load("whole")
-    return native.create(artifact, name, settings, native.chosen(kernels), load) or load("whole")
+    alone = not installed()
+    return native.create(artifact, name, settings, native.chosen(kernels), load, alone) or load("whole")
 
 
 def create_stream(

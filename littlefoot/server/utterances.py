@@ -52,7 +52,7 @@ class PcmFormat:
             )
 
 
-class _Samples:
+class PcmStream:
     """PCM of a format, as mono float32 samples at 16 kHz, piece by piece."""
 
     def __init__(self, form: PcmFormat) -> None:
@@ -81,10 +81,9 @@ class Utterance:
         self.live: bool = recognizer.streams
         """Whether segments come before the end."""
         self._service, self._model, self._recognizer = service, model, recognizer
-        self._samples = _Samples(form)
-        self._piece = (
-            form.rate // 2 * form.width * form.channels
-        )  # half a second, then others have their turn
+        self._samples = PcmStream(form)
+        # Half a second, then others have their turn.
+        self._piece = form.rate // 2 * form.width * form.channels
         self._stream = recognizer.stream(decoder=model.decoder) if self.live else None
         self._kept: list[Samples] = []
         self._heard = 0  # samples at 16 kHz

@@ -171,12 +171,18 @@ def test_rare_peaks_are_cut_off() -> None:
     assert found.scale < input_scale(float(rows.min()), float(rows.max()))[0]
 
 
-def test_a_loud_channel_is_smoothed() -> None:
+def with_a_loud_channel() -> tuple[np.ndarray, np.ndarray]:
+    """Rows of inputs whose channel 3 is loud, and a weight that makes up for it."""
     generator = np.random.default_rng(0)
     rows = generator.standard_normal((200, 16)).astype(np.float32)
     rows[:, 3] *= 200
     weight = generator.standard_normal((8, 16)).astype(np.float32)
     weight[:, 3] /= 200
+    return rows, weight
+
+
+def test_a_loud_channel_is_smoothed() -> None:
+    rows, weight = with_a_loud_channel()
     given_input = seen(rows)
     found = fit(given_input, {"layer.weight": weight})
     assert found.smoothing is not None
@@ -185,11 +191,7 @@ def test_a_loud_channel_is_smoothed() -> None:
 
 
 def test_smoothing_leaves_room_for_peaks_that_were_not_sampled() -> None:
-    generator = np.random.default_rng(0)
-    rows = generator.standard_normal((200, 16)).astype(np.float32)
-    rows[:, 3] *= 200
-    weight = generator.standard_normal((8, 16)).astype(np.float32)
-    weight[:, 3] /= 200
+    rows, weight = with_a_loud_channel()
     given_input = seen(rows)
     given_input.high[5] = 50 * np.abs(rows[:, 5]).max()  # channel 5 is loud in rare frames only
     found = fit(given_input, {"layer.weight": weight})

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-import soxr
-from playwright.sync_api import Browser, Page, WebSocketRoute, expect, sync_playwright
+from browsers import CHROMIUM, CLIP, chromium
+from playwright.sync_api import Browser, Page, WebSocketRoute, expect
 from servers import Running, serving
 
 import littlefoot
 from littlefoot.artifact.checkpoint import SAMPLES
 from littlefoot.transcript.writers import srt, vtt
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-CLIP = SAMPLES / "digits.ogg"
 
 pytestmark = [
     pytest.mark.slow,
@@ -36,18 +32,8 @@ def server() -> Iterator[Running]:
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    samples, rate = soundfile.read(CLIP)
-    microphone = tmp_path_factory.mktemp("microphone") / "clip.wav"
-    soundfile.write(microphone, soxr.resample(samples, rate, 48_000), 48_000)
-    arguments = [
-        *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-        *("--disable-background-networking", "--use-fake-device-for-media-stream"),
-        *("--use-fake-ui-for-media-stream", f"--use-file-for-fake-audio-capture={microphone}%noloop"),
-    ]
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        yield chromium
-        chromium.close()
+    with chromium(tmp_path_factory.mktemp("microphone"), "--use-fake-ui-for-media-stream") as browser:
+        yield browser
 
 
 @pytest.fixture

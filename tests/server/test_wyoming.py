@@ -28,7 +28,7 @@ from littlefoot.artifact.checkpoint import SAMPLES
 from littlefoot.audio import pcm, reading
 from littlefoot.runtime import recognizer
 from littlefoot.server.run import listen
-from littlefoot.server.utterances import PcmFormat, _Samples
+from littlefoot.server.utterances import PcmFormat, PcmStream
 
 CLIP = speechlike(1.0)
 
@@ -133,7 +133,7 @@ def test_a_connection_takes_several_utterances_and_skips_unknown_events(door: tu
 def test_any_rate_and_channels_become_16_khz(rate: int) -> None:
     tone = np.sin(2 * np.pi * 440 * np.arange(rate) / rate).astype(np.float32) / 2
     data = pcm.to_int16(np.repeat(tone, 2)).tobytes()
-    samples = _Samples(PcmFormat(rate, 2, 2))
+    samples = PcmStream(PcmFormat(rate, 2, 2))
     parts = [samples.convert(data[at : at + 1001]) for at in range(0, len(data), 1001)]
     whole = np.concatenate([*parts, samples.convert(b"", last=True)])
     assert abs(len(whole) - 16_000) <= 2

@@ -1,18 +1,51 @@
-"""Folders of the page for browsers behind a small web server."""
+"""A browser with a recording as its microphone, and a small web server for folders of the page."""
 
 from __future__ import annotations
 
 import functools
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import soundfile
+import soxr
+
+from littlefoot.artifact.checkpoint import SAMPLES
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+CLIP = SAMPLES / "digits.ogg"
+"""What the microphone records."""
 
 
 class _Quiet(SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
         pass
+
+
+@contextmanager
+def chromium(folder: Path, *more: str) -> Iterator[Browser]:
+    """Start Chromium, whose microphone records ``CLIP`` once; ``folder`` gets the clip as it needs it."""
+    from playwright.sync_api import sync_playwright
+
+    samples, rate = soundfile.read(CLIP)
+    microphone = folder / "clip.wav"
+    soundfile.write(microphone, soxr.resample(samples, rate, 48_000), 48_000)
+    arguments = [
+        *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+        *("--disable-background-networking", "--use-fake-device-for-media-stream"),
+        *(f"--use-file-for-fake-audio-capture={microphone}%noloop", *more),
+    ]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        yield browser
+        browser.close()
 
 
 @contextmanager

@@ -9,17 +9,14 @@ from pathlib import Path
 
 import pytest
 import soundfile
-import soxr
-from browsers import offering
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from browsers import CHROMIUM, CLIP, chromium, offering
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 from test_web_site import EXPORTED, SAMPLES, on_kernels, tiny_live
 
 from littlefoot.artifact import checkpoint
 from littlefoot.audio import reading
 from littlefoot.web import site
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-CLIP = checkpoint.SAMPLES / "digits.ogg"
 STREAMING = "littlefoot-en-live"
 
 pytestmark = [
@@ -46,18 +43,8 @@ def address(sites: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    samples, rate = soundfile.read(CLIP)
-    microphone = tmp_path_factory.mktemp("microphone") / "clip.wav"
-    soundfile.write(microphone, soxr.resample(samples, rate, 48_000), 48_000)
-    arguments = [
-        *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-        *("--disable-background-networking", "--use-fake-device-for-media-stream"),
-        f"--use-file-for-fake-audio-capture={microphone}%noloop",
-    ]
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        yield chromium
-        chromium.close()
+    with chromium(tmp_path_factory.mktemp("microphone")) as browser:
+        yield browser
 
 
 @pytest.fixture

@@ -28,9 +28,6 @@ log = logging.getLogger("littlefoot")
 
 KERNELS = ("auto", "off", "avx512bf16", "avx512", "avx2", "neon", "scalar")
 
-ENGINES = ("openvino", "onnxruntime")
-"""The packages of engines: without them the kernels run whatever they can."""
-
 SLICE = SAMPLE_RATE // 2
 """Samples of a slice, for a front end that an engine runs."""
 
@@ -56,7 +53,12 @@ def available() -> list[str]:
 
 
 def create(
-    artifact: Artifact, name: str, settings: EngineSettings, kernels: str, load: Callable[[Part], Engine]
+    artifact: Artifact,
+    name: str,
+    settings: EngineSettings,
+    kernels: str,
+    load: Callable[[Part], Engine],
+    alone: bool,
 ) -> NativeEngine | None:
     """Load an artifact into the kernels, or return None if an engine should run it.
 
@@ -64,13 +66,14 @@ def create(
         name: name of the requested engine, or ``auto``.
         kernels: the result of ``chosen``.
         load: function that creates an engine for a part that the kernels do not support.
+        alone: whether no engine is installed.
 
     Raises EngineError if kernels requested by name cannot run here.
     """
     program = packed_program(artifact, kernels, settings.threads)
     if program is None:
         free = (name, kernels) == ("auto", "auto") and settings.precision != "bf16"
-        return eight_bits(artifact, settings.threads) if free else None
+        return eight_bits(artifact, settings.threads, alone) if free else None
     features: Engine | None = front_end(artifact, program)
     if features is None:
         features = SlicedFrontEnd(load("features"), artifact.config)
@@ -127,17 +130,16 @@ def packed_program(artifact: Artifact, kernels: str, threads: int) -> Program | 
     return None
 
 
-def eight_bits(artifact: Artifact, threads: int) -> NativeEngine | None:
+def eight_bits(artifact: Artifact, threads: int, alone: bool) -> NativeEngine | None:
     """Load an artifact in 8 bits into the kernels, if they are the best choice; otherwise return None.
 
     They are if they are faster than an engine (on processors without instructions for 8-bit products), or if
-    no engine is installed.
+    they are ``alone``: no engine is installed.
     """
     found = available()
     quantization = artifact.config.littlefoot.quantization
     static = quantization is not None and quantization.mode == "static"
     faster = may_saturate() and found[:1] != ["scalar"]
-    alone = not any(map(find_spec, ENGINES))
     if not (static and found and (faster or alone)):
         return None
     try:
