@@ -132,6 +132,11 @@ def check_transformers(artifact: Artifact) -> None:
     """Check that transformers can load such a model. Raises ConfigError if not."""
     if artifact.config.littlefoot.quantization is not None:
         raise ConfigError("transformers cannot load a quantized artifact: export its full-precision original")
+    if not artifact.config.family.transformers:
+        raise ConfigError(
+            f"transformers has no {artifact.config.model_type} models with a CTC head: use --to onnx or --to "
+            "openvino"
+        )
     if own := artifact.config.own_settings:
         raise ConfigError(f"transformers has no models with {', '.join(own)}: use --to onnx or --to openvino")
 

@@ -199,7 +199,7 @@ def _load_checkpoint(directory: Path, language: str | None) -> Artifact:
     values |= FAMILIES[values["model_type"]].always
     blank = values.pop("pad_token_id", None)
     config = ModelConfig.from_dict({**values, "vocab_size": max(1, _number(values.get("vocab_size")) or 1)})
-    if unknown := sorted(ModelConfig.unknown_keys(values) - checkpoint_keys.UNUSED):
+    if unknown := sorted(set(config.extra) - checkpoint_keys.UNUSED):
         log.warning("%s: keys of config.json without effect: %s", directory, ", ".join(unknown))
     tensors = state_dict.read(directory)
     if config.adapter_attn_dim is not None:
@@ -219,7 +219,7 @@ def _load_checkpoint(directory: Path, language: str | None) -> Artifact:
     )
     config = config.replace(pad_token_id=vocabulary.blank)
     preprocessor = artifact.read_preprocessor(directory)
-    if config.feat_extract_first == "fbank":  # whose bands are normalized, not the waveform
+    if config.reads_levels:
         preprocessor["do_normalize"] = False
     return Artifact(config, weights, vocabulary, preprocessor, companion=companions.beside(directory))
 
@@ -247,6 +247,11 @@ def _headless(weights: Arrays, values: dict[str, Any]) -> str:
         return (
             f"the checkpoint is {what} in the place of a CTC head: it classifies or compares recordings and "
             "writes no text: give a checkpoint fine-tuned for speech recognition with CTC"
+        )
+    if values.get("model_type") == "whisper":
+        return (
+            "the checkpoint is a Whisper without a CTC head (lm_head): littlefoot graft makes a recogniser "
+            "from its encoder"
         )
     return (
         "the checkpoint has no CTC head (lm_head): it was pre-trained but not fine-tuned; "

@@ -12,6 +12,10 @@ UNUSED = frozenset(
         # Checked by ``Family.requires``.
         *("conv_kernel_size", "max_relative_positions", "norm_rel_ebd", "pos_att_type", "relative_attention"),
         *("share_att_key", "feature_projection_input_dim", "use_intermediate_ffn_before_adapter"),
+        # Whisper's, of its decoder too.
+        *("begin_suppress_tokens", "decoder_attention_heads", "decoder_ffn_dim", "decoder_layerdrop"),
+        *("decoder_layers", "encoder_layerdrop", "forced_decoder_ids", "max_length", "max_target_positions"),
+        *("median_filter_width", "scale_embedding", "suppress_tokens"),
         *("codevector_dim", "contrastive_logits_temperature", "ctc_loss_reduction"),
         *("ctc_zero_infinity", "diversity_loss_weight", "feat_extract_dropout", "feat_quantizer_dropout"),
         *(

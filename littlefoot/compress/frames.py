@@ -14,13 +14,12 @@ from littlefoot.network.config import ModelConfig
 
 def same_frames(a: ModelConfig, b: ModelConfig) -> bool:
     """Return True if two front ends have frames at the same times."""
-    return (a.stride, a.receptive_field) == (b.stride, b.receptive_field)
+    return (a.stride, a.first_time) == (b.stride, b.first_time)
 
 
 def frame_times(config: ModelConfig, frames: int, device: torch.device | None = None) -> Tensor:
     """Return the middle of each frame, (F,), in samples."""
-    first = (config.receptive_field - 1) / 2
-    return first + config.stride * torch.arange(frames, device=device, dtype=torch.float32)
+    return config.first_time + config.stride * torch.arange(frames, device=device, dtype=torch.float32)
 
 
 def interpolate(

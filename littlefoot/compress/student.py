@@ -148,7 +148,7 @@ def _stays_random(name: str, teacher: ModelConfig, student: ModelConfig, faithfu
 
 def _other_front_end(teacher: ModelConfig, student: ModelConfig) -> bool:
     """Return True if no later convolution of the teacher fits the outputs of the student's first layer."""
-    bands = [config.conv_dim[0] for config in (teacher, student) if config.feat_extract_first == "log_mel"]
+    bands = [config.conv_dim[0] for config in (teacher, student) if config.feat_extract_first != "conv"]
     return len(bands) == 1 or len(set(bands)) == 2
 
 

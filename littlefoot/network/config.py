@@ -100,7 +100,7 @@ class ModelConfig(ModelSettings):
                 f"{self.num_conv_pos_embedding_groups} groups of the positional convolution"
             )
         self._check_streaming()
-        if self.feat_extract_first == "log_mel":
+        if self.feat_extract_first in ("log_mel", "whisper_mel"):
             self._check_log_mel()
         if self.pad_token_id >= self.vocab_size:
             raise ConfigError(
@@ -229,8 +229,8 @@ class ModelConfig(ModelSettings):
     def _check_log_mel(self) -> None:
         if self.feat_extract_norm == "group":
             raise ConfigError(
-                "feat_extract_first log_mel needs feat_extract_norm 'layer': a group norm follows the first "
-                "convolution, which a log-mel front end does not have"
+                f"feat_extract_first {self.feat_extract_first} needs feat_extract_norm 'layer' or 'none': a "
+                "group norm follows the first convolution, which a log-mel front end does not have"
             )
         count, window = self.conv_dim[0], self.conv_kernel[0]
         if not count < window <= MAX_WINDOW:
@@ -238,7 +238,13 @@ class ModelConfig(ModelSettings):
                 f"conv_dim[0] and conv_kernel[0], {count} bands and a window of {window} samples: a log-mel "
                 f"spectrogram needs more samples than bands, and at most {MAX_WINDOW}"
             )
-        mel.bands(count, window, SAMPLE_RATE)
+        if self.feat_extract_first == "log_mel":
+            mel.bands(count, window, SAMPLE_RATE)
+        elif self.conv_stride[0] > window // 2:
+            raise ConfigError(
+                f"conv_stride[0] {self.conv_stride[0]} must be at most half of the spectrogram's window, "
+                f"{window} samples"
+            )
 
     def _check_layers(self, name: str, most: int) -> None:
         """Raise ConfigError unless there is one entry, at most ``most``, for each layer, or none at all."""
@@ -259,7 +265,7 @@ class ModelConfig(ModelSettings):
         known = {f.name for f in dataclasses.fields(cls)} - {"extra"}
         model_type = values["model_type"]
         family = FAMILIES.get(model_type) if isinstance(model_type, str) else None
-        merged = {**family.always, **family.defaults, **values} if family else values
+        merged = family.settings({**family.always, **family.defaults, **values}) if family else values
         arguments: dict[str, Any] = {"extra": {}}
         for key, value in merged.items():
             if key not in known:
@@ -276,7 +282,8 @@ class ModelConfig(ModelSettings):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of ``config.json``, from which ``from_dict`` makes an equal configuration."""
-        values: dict[str, Any] = {"architectures": [self.family.transformers], **self.extra}
+        known = [self.family.transformers] if self.family.transformers else []
+        values: dict[str, Any] = {"architectures": known, **self.extra}
         for f in dataclasses.fields(self):
             if f.name in ("extra", "littlefoot"):
                 continue
@@ -318,7 +325,12 @@ class ModelConfig(ModelSettings):
     @property
     def norm_over_time(self) -> bool:
         """Return True if the front end needs the whole recording."""
-        return self.feat_extract_norm == "group" or self.feat_extract_first == "fbank"
+        return self.feat_extract_norm == "group" or self.reads_levels
+
+    @property
+    def reads_levels(self) -> bool:
+        """Return True if the front end reads waveforms with their own level, and normalizes spectrograms."""
+        return self.feat_extract_first in ("fbank", "whisper_mel")
 
     @property
     def one_frame_rate(self) -> bool:
@@ -328,12 +340,12 @@ class ModelConfig(ModelSettings):
     @property
     def shortest(self) -> int:
         """Return the samples of the shortest recording that has frames."""
-        return self.receptive_field + (self.squeeze_factor - 1) * self.feature_stride
+        return self._reach(self.counted_kernels) + (self.squeeze_factor - 1) * self.feature_stride
 
     @property
     def projects(self) -> bool:
         """Return True if a projection is between the front end and the blocks."""
-        return not self.family.squeezed or self.conv_dim[-1] != self.hidden_size
+        return not self.family.unprojected or self.conv_dim[-1] != self.hidden_size
 
     @property
     def adapter_channels(self) -> int:
@@ -343,11 +355,32 @@ class ModelConfig(ModelSettings):
     @property
     def receptive_field(self) -> int:
         """Return the number of samples that one frame of the front end depends on."""
+        return self._reach(self.conv_kernel)
+
+    def _reach(self, kernels: tuple[int, ...]) -> int:
+        """Return the samples that one frame behind convolutions with these kernels depends on."""
         width, jump = 1, 1
-        for kernel, stride in zip(self.conv_kernel, self.conv_stride, strict=True):
+        for kernel, stride in zip(kernels, self.conv_stride, strict=True):
             width += (kernel - 1) * jump
             jump *= stride
         return width
+
+    @property
+    def padded(self) -> bool:
+        """Return True if the front end reads beyond both ends of a recording."""
+        return self.feat_extract_first == "whisper_mel"
+
+    @property
+    def counted_kernels(self) -> tuple[int, ...]:
+        """Return the kernels of the front end without what they read beyond both ends of a recording."""
+        if not self.padded:
+            return self.conv_kernel
+        return (self.conv_stride[0], *(1 for _ in self.conv_kernel[1:]))
+
+    @property
+    def first_time(self) -> float:
+        """Return the sample at the middle of the first frame."""
+        return 0.0 if self.padded else (self.receptive_field - 1) / 2
 
     @property
     def frame_ms(self) -> float:
@@ -429,8 +462,8 @@ class ModelConfig(ModelSettings):
     @overload
     def feature_frames(self, samples: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]: ...
     def feature_frames(self, samples: int | npt.NDArray[np.int64]) -> int | npt.NDArray[np.int64]:
-        """Return the frames of the front end for a number of samples; 0 below the receptive field."""
+        """Return the frames of the front end for a number of samples; 0 for too few."""
         frames = np.asarray(samples)
-        for kernel, stride in zip(self.conv_kernel, self.conv_stride, strict=True):
+        for kernel, stride in zip(self.counted_kernels, self.conv_stride, strict=True):
             frames = np.maximum((frames - kernel) // stride + 1, 0)
         return frames if frames.ndim else int(frames)

@@ -8,7 +8,7 @@ something new has layers more in ``littlefoot.network.inventory`` and their use 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -33,7 +33,7 @@ class Family:
     """One ``model_type`` of ``config.json``."""
 
     transformers: str
-    """The class of transformers that loads a checkpoint."""
+    """The class of transformers that loads a checkpoint; empty if it has none with a CTC head."""
     prefix: str
     """Before the names of all weights but the head's in a checkpoint's file."""
     names: tuple[Name, ...] = ()
@@ -48,8 +48,11 @@ class Family:
     """``convolution``: one over many frames. ``stack``: several short ones, one on the other, each with a
     norm. ``none``: blocks do without."""
     squeezed: bool = False
-    """Whether blocks have a frame for each ``squeeze_factor`` frames of the front end (Wu et al. 2022), and
-    whether features as wide as the blocks enter these without a projection."""
+    """Whether blocks have a frame for each ``squeeze_factor`` frames of the front end (Wu et al. 2022)."""
+    unprojected: bool = False
+    """Whether features as wide as the blocks enter these without a projection."""
+    key_bias: bool = True
+    """Whether the keys of attention have a bias."""
     disentangled: bool = False
     """Whether attention compares queries and keys with a table of distances (He et al. 2021, section 3.1),
     which all blocks share."""
@@ -72,6 +75,8 @@ class Family:
     """Settings whose default in ``config.json`` is not wav2vec 2.0's."""
     always: Mapping[str, Any] = field(default_factory=dict)
     """Settings that its checkpoints may give, but which transformers does not read: it computes so."""
+    settings: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
+    """Translation of a ``config.json`` with other keys than wav2vec 2.0's."""
 
 
 def _in_blocks(theirs: str, ours: str, **kind: Any) -> Name:
@@ -122,6 +127,24 @@ _DEBERTA_NAMES = tuple(
     }.items()
 )
 
+_WHISPER_KEYS = {
+    "d_model": "hidden_size",
+    "encoder_layers": "num_hidden_layers",
+    "encoder_attention_heads": "num_attention_heads",
+    "encoder_ffn_dim": "intermediate_size",
+    "activation_function": "hidden_act",
+    "dropout": "hidden_dropout",
+    "init_std": "initializer_range",
+}
+
+
+def _whisper_settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    found = {key: value for key, value in values.items() if key not in (*_WHISPER_KEYS, "num_mel_bins")}
+    found |= {ours: values[theirs] for theirs, ours in _WHISPER_KEYS.items() if theirs in values}
+    width = found["hidden_size"]
+    return {"conv_dim": (values.get("num_mel_bins", 80), width, width), **found}
+
+
 FAMILIES: Mapping[str, Family] = {
     # Also XLS-R and MMS.
     "wav2vec2": Family("Wav2Vec2ForCTC", "wav2vec2.", adapters="convolution"),
@@ -151,6 +174,7 @@ FAMILIES: Mapping[str, Family] = {
         "sew.",
         names=_SEW_NAMES,
         squeezed=True,
+        unprojected=True,
         cannot_stream="its blocks' frames are means of several, which no state keeps between chunks",
         defaults=_SEW_DEFAULTS,
         always={"do_stable_layer_norm": False},
@@ -165,6 +189,7 @@ FAMILIES: Mapping[str, Family] = {
             Name("encoder.encoder.LayerNorm", "encoder.rel_embeddings_norm"),
         ),
         squeezed=True,
+        unprojected=True,
         disentangled=True,
         encoder_norm=False,
         cannot_stream="its blocks' frames are means of several, which no state keeps between chunks",
@@ -224,6 +249,50 @@ FAMILIES: Mapping[str, Family] = {
             "conv_kernel": (400, 2),
             "conv_stride": (160, 2),
         },
+    ),
+    # The encoder of a Whisper, with a head that transformers has no class for.
+    "whisper": Family(
+        "",
+        "model.",
+        names=(
+            *(
+                Name(f"encoder.conv{number}", f"feature_extractor.conv_layers.{number}.conv")
+                for number in (1, 2)
+            ),
+            _in_blocks("self_attn", "attention"),
+            _in_blocks("self_attn_layer_norm", "layer_norm"),
+            _in_blocks("fc1", "feed_forward.intermediate_dense"),
+            _in_blocks("fc2", "feed_forward.output_dense"),
+        ),
+        unused=("encoder.embed_positions.", "decoder.", "proj_out."),
+        positional="none",
+        unprojected=True,
+        key_bias=False,
+        cannot_stream="its spectrogram depends on the loudest frame of the whole recording, and its "
+        "positions end after 30 s",
+        requires={"max_source_positions": 1500},
+        defaults={
+            "hidden_size": 384,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 6,
+            "intermediate_size": 1536,
+            "hidden_dropout": 0.0,
+            "activation_dropout": 0.0,
+            "attention_dropout": 0.0,
+            "final_dropout": 0.0,
+        },
+        always={
+            "do_stable_layer_norm": True,
+            "feat_extract_first": "whisper_mel",
+            "feat_extract_norm": "none",
+            "feat_extract_activation": "gelu",
+            "feat_proj_layer_norm": False,
+            "conv_kernel": (400, 3, 3),
+            "conv_stride": (160, 1, 2),
+            "conv_bias": True,
+            "sinusoidal_positions": 1.0,
+        },
+        settings=_whisper_settings,
     ),
     "unispeech": Family("UniSpeechForCTC", "unispeech."),
     "unispeech-sat": Family("UniSpeechSatForCTC", "unispeech_sat."),

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 from littlefoot.audio import SAMPLE_RATE
 from littlefoot.network import mel
 from littlefoot.network.activations import activate
 from littlefoot.network.config import ModelConfig
-from littlefoot.network.operations import CNN_NORM_EPS, Ops, Tensor
+from littlefoot.network.operations import CNN_NORM_EPS, Ops, Tensor, same_padding
 
 
 def front_end(
     ops: Ops, config: ModelConfig, waveform: Tensor, lengths: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
     """Run the convolutions: waveform (B, T) -> features (B, F, C), and the lengths in frames."""
+    if config.feat_extract_first == "whisper_mel":
+        window, hop = config.conv_kernel[0], config.conv_stride[0]
+        waveform = ops.mirrored(waveform, window // 2, (window + 1) // 2 - hop, lengths)
     x = ops.reshape(waveform, (0, 1, -1))  # (B, 1, T)
     if config.waveform_gain != 1.0:
         x = x * config.waveform_gain
     if config.feat_extract_first == "fbank":
         return _fbank(ops, config, x, lengths)
-    for layer, (kernel, stride) in enumerate(zip(config.conv_kernel, config.conv_stride, strict=True)):
+    for layer, (kernel, stride) in enumerate(zip(config.counted_kernels, config.conv_stride, strict=True)):
         if lengths is not None:
             lengths = (lengths - kernel) // stride + 1
         if layer == 0 and config.feat_extract_first == "log_mel":
             x = _log_mel(ops, config, x)
+            continue
+        if layer == 0 and config.feat_extract_first == "whisper_mel":
+            x = _whisper_mel(ops, config, x, lengths)
             continue
         name = f"feature_extractor.conv_layers.{layer}"
         x = ops.segment(name, partial(_convolution, ops, config, name, layer), x, lengths)
@@ -41,6 +48,25 @@ def _log_mel(ops: Ops, config: ModelConfig, x: Tensor) -> Tensor:
     x = ops.fixed_conv1d(x, mel.sinusoids(window), hop)  # (B, 2 N, F): real and imaginary parts
     x = ops.fixed_conv1d(x * x, mel.bands(config.conv_dim[0], window, SAMPLE_RATE))
     return (ops.log(x + mel.FLOOR) - mel.MEAN) * (1 / mel.DEVIATION)
+
+
+def _whisper_mel(ops: Ops, config: ModelConfig, x: Tensor, lengths: Tensor | None) -> Tensor:
+    """Compute Whisper's log-mel spectrogram (Radford et al. 2023): (B, 1, T) -> (B, C, F).
+
+    Values more than 80 dB below the loudest of the recording are raised to this level.
+    """
+    window, hop = config.conv_kernel[0], config.conv_stride[0]
+    x = ops.fixed_conv1d(x, mel.sinusoids(window), hop)
+    x = ops.fixed_conv1d(x * x, mel.whisper_bands(config.conv_dim[0], window, SAMPLE_RATE))
+    x = ops.log(ops.activation(x - mel.WHISPER_FLOOR, "relu") + mel.WHISPER_FLOOR) * (1 / math.log(10))
+    loudest = ops.largest(_within(ops, x, lengths, math.log10(mel.WHISPER_FLOOR)))  # (B, 1, 1)
+    x = ops.activation(x - loudest + mel.WHISPER_RANGE, "relu") + (loudest - (mel.WHISPER_RANGE - 4.0))
+    return _within(ops, x * 0.25, lengths)
+
+
+def _within(ops: Ops, x: Tensor, lengths: Tensor | None, value: float = 0.0) -> Tensor:
+    """Set what is behind the frames of each recording to a value, (B, C, F)."""
+    return x if lengths is None else ops.masked(x, ops.valid(lengths, x, axis=2), value)
 
 
 def _fbank(ops: Ops, config: ModelConfig, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -62,12 +88,14 @@ def _convolution(
     ops: Ops, config: ModelConfig, name: str, layer: int, x: Tensor, lengths: Tensor | None
 ) -> Tensor:
     """Run one layer of the front end: (B, C, T) -> (B, C', T'); ``lengths`` (B,) in its output's frames."""
-    x = ops.conv1d(x, f"{name}.conv", config.conv_stride[layer])
+    padding = same_padding(config.conv_kernel[layer]) if config.padded else (0, 0)
+    x = ops.conv1d(x, f"{name}.conv", config.conv_stride[layer], padding)
     if config.feat_extract_norm == "layer":
         x = ops.layer_norm(x, f"{name}.layer_norm", CNN_NORM_EPS, axis=1)
     elif config.feat_extract_norm == "affine" and layer == 0:
         x = ops.affine(x, f"{name}.layer_norm")
-    elif layer == 0:
+    elif config.feat_extract_norm == "group" and layer == 0:
         valid = None if lengths is None else ops.valid(lengths, x, axis=2)
         x = ops.group_norm(x, f"{name}.layer_norm", CNN_NORM_EPS, valid)
-    return activate(ops, x, config.feat_extract_activation)
+    x = activate(ops, x, config.feat_extract_activation)
+    return _within(ops, x, lengths) if config.padded else x

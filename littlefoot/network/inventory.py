@@ -70,8 +70,8 @@ def _layers(config: ModelConfig) -> Iterator[Layer]:
         yield from _fbank(config)
     for number, outputs in enumerate(() if config.feat_extract_first == "fbank" else config.conv_dim):
         kernel, stride = config.conv_kernel[number], config.conv_stride[number]
-        frames = frames.after(kernel, stride)
-        if number == 0 and config.feat_extract_first == "log_mel":
+        frames = frames.after(config.counted_kernels[number], stride)
+        if number == 0 and config.feat_extract_first != "conv":
             yield from _log_mel(frames, outputs, kernel)
             channels = outputs
         else:
@@ -145,7 +145,7 @@ def _convolution(
     name = f"feature_extractor.conv_layers.{number}"
     part = Part.FRONT_END
     yield Layer(f"{name}.conv", Kind.CONVOLUTION, part, dimensions, frames, bias=config.conv_bias)
-    if config.feat_extract_norm == "layer" or number == 0:
+    if config.feat_extract_norm == "layer" or (number == 0 and config.feat_extract_norm != "none"):
         yield _norm(f"{name}.layer_norm", part, dimensions[0], frames)
 
 
@@ -224,7 +224,7 @@ def _block(config: ModelConfig, number: int, hidden: Axis, frames: Frames) -> It
 
     if maps:
         yield linear("attention.q_proj", heads, hidden, maps)
-        yield linear("attention.k_proj", heads, hidden, maps)
+        yield linear("attention.k_proj", heads, hidden, maps, bias=config.family.key_bias)
         scores = f"{name}.attention.scores"
         sides = (f"{scores}.left", f"{scores}.right")
         yield Layer(scores, Kind.PRODUCT, part, (heads,), frames, maps, factors=sides)

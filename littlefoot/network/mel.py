@@ -61,6 +61,9 @@ def bands(count: int, window: int, sample_rate: int) -> npt.NDArray[np.float32]:
     return np.concatenate([weights, weights], axis=1)[:, :, None].astype(np.float32)
 
 
+WHISPER_FLOOR, WHISPER_RANGE = 1e-10, 8.0
+"""Least power of Whisper's spectrogram, and its range below the loudest value in powers of ten."""
+
 KALDI_WINDOW, KALDI_FOURIER = 400, 512
 """Samples of the windows of ``kaldi_waves``, and of the Fourier transform that they are padded to."""
 KALDI_FLOOR = float(np.finfo(np.float32).eps)
@@ -109,6 +112,18 @@ def beside(count: int, frames: int) -> npt.NDArray[np.float32]:
     for frame in range(frames):
         kernel[frame, :, :, frame] = np.eye(count)
     return kernel.reshape(frames * count, count, frames)
+
+
+@cache
+def whisper_bands(count: int, window: int, sample_rate: int) -> npt.NDArray[np.float32]:
+    """Return Whisper's bands over squared ``sinusoids``: (count, 2 N, 1).
+
+    Zero and half of the sample rate, which ``sinusoids`` lacks, have no weight in any band. Whisper's Fourier
+    transform is not scaled by its window.
+    """
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)
+    weights = triangles(count, window, sample_rate)[:, 1 : (window + 1) // 2] * np.square(hann).sum()
+    return np.concatenate([weights, weights], axis=1)[:, :, None].astype(np.float32)
 
 
 @cache

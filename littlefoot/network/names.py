@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from littlefoot.errors import CheckpointError
 from littlefoot.network.config import ModelConfig
+from littlefoot.network.encoder import sinusoids
 from littlefoot.network.families import Family, Name
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -25,6 +27,9 @@ _OLD_MASK = "mask_time_emb_vector"  # name of masked_spec_embed in the first che
 _POSITIONAL = "encoder.pos_conv_embed.conv."
 _BATCH_NORM = "encoder.pos_conv_embed.batch_norm."
 _BATCH_NORM_EPS = 1e-5
+_SINUSOIDS = "encoder.embed_positions.weight"
+_ROUNDING = 0.01
+"""Largest difference of sinusoids, which files may store in 16 bits."""
 # length and direction, in the current and in the older style of PyTorch
 _NORMED = (
     (f"{_POSITIONAL}parametrizations.weight.original0", f"{_POSITIONAL}parametrizations.weight.original1"),
@@ -38,6 +43,8 @@ def from_checkpoint(tensors: Mapping[str, npt.NDArray[Any]], config: ModelConfig
     weights = {name.removeprefix(prefix): array for name, array in tensors.items()}
     _fold_depthwise(weights)
     weights = _to_ours(weights, config.family)
+    if config.sinusoidal_positions and _SINUSOIDS in weights:
+        _check_sinusoids(weights[_SINUSOIDS])
     for length, direction in _NORMED:
         if length in weights and direction in weights:
             g = weights.pop(length).astype(np.float32)  # (1, 1, K)
@@ -51,6 +58,16 @@ def from_checkpoint(tensors: Mapping[str, npt.NDArray[Any]], config: ModelConfig
     if _OLD_MASK in weights:
         weights.setdefault("masked_spec_embed", weights.pop(_OLD_MASK))
     return weights
+
+
+def _check_sinusoids(table: npt.NDArray[Any]) -> None:
+    """Raise CheckpointError for positions that are not those that the encoder computes."""
+    wanted = sinusoids(table.shape[-1])
+    if table.shape != wanted.shape or np.abs(table - wanted).max() > _ROUNDING:
+        raise CheckpointError(
+            f"{_SINUSOIDS} has other positions than Whisper's sinusoids: positions that were trained are not "
+            "supported"
+        )
 
 
 def to_checkpoint(weights: Mapping[str, npt.NDArray[Any]], config: ModelConfig) -> Arrays:

@@ -43,6 +43,17 @@ class Ops(Protocol):
     def group_norm(self, x: Tensor, name: str, eps: float, valid: Tensor | None) -> Tensor:
         """Normalise each channel of (B, C, T) over time, counting only frames where ``valid`` (B, T) is 1."""
 
+    def mirrored(self, x: Tensor, before: int, after: int, lengths: Tensor | None) -> Tensor:
+        """Continue waveforms (B, T) on both sides by their own samples in reverse order, without those at the
+        ends: (B, before + T + after). A waveform ends at its length (B,), and without lengths at T.
+        """
+
+    def masked(self, x: Tensor, valid: Tensor, value: float) -> Tensor:
+        """Set the frames of (B, C, T) where ``valid`` (B, T) is 0 to a value."""
+
+    def largest(self, x: Tensor) -> Tensor:
+        """Return the largest value of each (C, T): (B, C, T) -> (B, 1, 1)."""
+
     def affine(self, x: Tensor, name: str) -> Tensor:
         """Scale and shift each channel of (B, C, T)."""
 

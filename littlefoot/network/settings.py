@@ -40,19 +40,21 @@ class ModelSettings(Checked):
     """The CTC blank."""
 
     # Convolutional front end: waveform -> frames.
-    feat_extract_first: Literal["conv", "log_mel", "fbank"] = "conv"
+    feat_extract_first: Literal["conv", "log_mel", "fbank", "whisper_mel"] = "conv"
     """First layer of the front end: a convolution (``conv``), or a log-mel spectrogram without weights, norm
     or activation (``log_mel``), whose entries in ``conv_dim``, ``conv_kernel`` and ``conv_stride`` are the
     number of bands, the window and the hop. ``fbank``: all of the front end is Kaldi's log-mel spectrogram,
-    each band normalized over time; the second entries put two of its frames beside each other."""
+    each band normalized over time; the second entries put two of its frames beside each other.
+    ``whisper_mel``: Whisper's log-mel spectrogram, with the entries of ``log_mel``. It and the convolutions
+    behind it read beyond both ends of a recording, where the waveform is mirrored and features are zero."""
     conv_dim: tuple[Size, ...] = (512,) * 7
     conv_kernel: tuple[Size, ...] = (10, 3, 3, 3, 3, 2, 2)
     conv_stride: tuple[Size, ...] = (5, 2, 2, 2, 2, 2, 2)
     conv_bias: bool = False
-    feat_extract_norm: Literal["group", "layer", "affine"] = "group"
+    feat_extract_norm: Literal["group", "layer", "affine", "none"] = "group"
     """Norm of the front end: a group norm over time after the first layer (``group``), a layer norm after
-    each layer (``layer``), or a scale and a shift for each channel of the first layer, which do not depend on
-    other frames (``affine``)."""
+    each layer (``layer``), a scale and a shift for each channel of the first layer, which do not depend on
+    other frames (``affine``), or none (``none``)."""
     waveform_gain: Annotated[float, Ge(1e-6), Le(1e6)] = 1.0
     """Factor of the waveform, for models whose input is not normalised."""
     feat_extract_activation: str = "gelu"

@@ -303,6 +303,25 @@ class OnnxOps:
         )
         return x * scale + (self._column(f"{name}.bias") - mean * scale)
 
+    def mirrored(self, x: Value, before: int, after: int, lengths: Value | None) -> Value:
+        size = self.node("Shape", x, start=1, end=2, dtype=np.int64)
+        begin, step = (self.constant(np.asarray(value, np.int64)) for value in (-before, 1))
+        end = self.node("Squeeze", size, dtype=np.int64) + after
+        place = self.node("Abs", self.node("Range", begin, end, step, dtype=np.int64), dtype=np.int64)
+        last = (size if lengths is None else self.reshape(lengths, (-1, 1))) - 1
+        place = self.node("Max", last - self.node("Abs", last - place, dtype=np.int64), self.integers(0))
+        rows = self.node("Shape", x, start=0, end=1, dtype=np.int64)
+        place = self.node("Expand", place, self.concat([rows, self.integers(1)], axis=0), dtype=np.int64)
+        return self.node("GatherElements", x, place, axis=1)
+
+    def masked(self, x: Value, valid: Value, value: float) -> Value:
+        valid = self.reshape(valid, (0, 1, 1, -1))
+        x = self._as_image(x) * valid
+        return x + (valid - 1.0) * -value if value else x
+
+    def largest(self, x: Value) -> Value:
+        return self._image("ReduceMax", self._as_image(x), self.integers(1, 2, 3))
+
     def affine(self, x: Value, name: str) -> Value:
         return self._as_image(x) * self._column(f"{name}.weight") + self._column(f"{name}.bias")
 

@@ -86,6 +86,18 @@ class TorchOps:
         variance = (centred.square() * valid).sum(-1, keepdim=True) / count
         return centred * torch.rsqrt(variance + eps) * weight[:, None] + bias[:, None]
 
+    def mirrored(self, x: Tensor, before: int, after: int, lengths: Tensor | None) -> Tensor:
+        place = torch.arange(-before, x.shape[1] + after, device=x.device).abs()
+        last = (x.shape[1] if lengths is None else lengths[:, None]) - 1
+        place = (last - (last - place).abs()).clamp(min=0)
+        return x.gather(1, place.expand(len(x), -1))
+
+    def masked(self, x: Tensor, valid: Tensor, value: float) -> Tensor:
+        return torch.where(valid[:, None] > 0, x, value)
+
+    def largest(self, x: Tensor) -> Tensor:
+        return x.amax((1, 2), keepdim=True)
+
     def affine(self, x: Tensor, name: str) -> Tensor:
         return x * self.weights[f"{name}.weight"][:, None] + self.weights[f"{name}.bias"][:, None]
 

@@ -98,7 +98,10 @@ def test_a_spectrogram_counts_frames_as_a_convolution_does() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"feat_extract_first": "mfcc"}, "feat_extract_first must be conv, log_mel or fbank, not 'mfcc'"),
+        (
+            {"feat_extract_first": "mfcc"},
+            "feat_extract_first must be conv, log_mel, fbank or whisper_mel, not 'mfcc'",
+        ),
         ({"feat_extract_norm": "group"}, "log_mel needs feat_extract_norm 'layer'"),
         ({"conv_kernel": (5000, 3, 3)}, "80 bands and a window of 5000 samples: .* at most 4096"),
         ({"conv_kernel": (80, 3, 3)}, "needs more samples than bands"),
@@ -113,7 +116,7 @@ def test_impossible_spectrograms_are_refused(settings: dict[str, Any], message: 
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("model_type", "whisper"),
+        ("model_type", "speech_to_text"),
         ("model_type", ["wav2vec2"]),
         ("model_type", None),
         ("hidden_size", 0),

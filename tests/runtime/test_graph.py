@@ -14,6 +14,7 @@ from families import FULL_SIZE, speechlike
 from oracle import VARIANTS, Oracle, build, padded, tiny
 
 from littlefoot.network import mel
+from littlefoot.network.encoder import sinusoids
 from littlefoot.network.inventory import inventory
 from littlefoot.runtime import graph
 from littlefoot.runtime.openvino import openvino_core, openvino_model
@@ -113,6 +114,9 @@ def test_every_weight_is_in_the_network_once(oracle: Oracle) -> None:
     tables = 2 * config.max_bucket_distance + 1  # of relative positions
     if config.feat_extract_first == "log_mel":
         tables += (config.conv_kernel[0] + config.conv_dim[0]) * config.conv_kernel[0]
+    if config.feat_extract_first == "whisper_mel":
+        waves = mel.sinusoids(config.conv_kernel[0])
+        tables += waves.size + config.conv_dim[0] * len(waves) + sinusoids(config.hidden_size).size
     if config.feat_extract_first == "fbank":
         tables += mel.kaldi_waves().size + mel.kaldi_bands(80, 16_000).size + mel.beside(80, 2).size
     assert weights - spare <= constants <= weights + tables + 500  # shapes and epsilons

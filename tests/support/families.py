@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
+import transformers.audio_utils
+from transformers.modeling_outputs import CausalLMOutput
 
 TINY: dict[str, Any] = {
     "vocab_size": 12,
@@ -21,6 +23,15 @@ TINY: dict[str, Any] = {
     "num_feat_extract_layers": 3,
     "num_conv_pos_embeddings": 16,
     "num_conv_pos_embedding_groups": 4,
+}
+
+_WHISPER: dict[str, Any] = {
+    "d_model": 32,
+    "encoder_layers": 3,
+    "encoder_attention_heads": 4,
+    "encoder_ffn_dim": 64,
+    **{f"decoder_{part}": 1 for part in ("layers", "attention_heads", "ffn_dim")},
+    **dict.fromkeys(("bos_token_id", "eos_token_id", "decoder_start_token_id"), 1),
 }
 
 # name -> (architecture, settings on top of the family's defaults)
@@ -94,6 +105,8 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "bert-relative": ("Wav2Vec2Bert", {"position_embeddings_type": "relative", "add_adapter": True}),
     "bert-rotary": ("Wav2Vec2Bert", {"position_embeddings_type": "rotary", "hidden_act": "gelu"}),
+    "whisper": ("Whisper", {**_WHISPER, "encoder_ffn_dim": 48}),
+    "whisper-128": ("Whisper", {**_WHISPER, "num_mel_bins": 128, "activation_function": "gelu_new"}),
     "data2vec-audio": (
         "Data2VecAudio",
         {"num_conv_pos_embeddings": 3, "conv_pos_kernel_size": 7, "conv_bias": False},
@@ -163,6 +176,13 @@ FULL_SIZE: dict[str, dict[str, Any]] = {
         "right_max_position_embeddings": 8,
         "output_hidden_size": 768,
     },
+    "whisper": {
+        **dict.fromkeys(("vocab_size", "max_target_positions"), 12),
+        "d_model": 512,
+        "encoder_layers": 6,
+        "encoder_attention_heads": 8,
+        "encoder_ffn_dim": 2048,
+    },
     "data2vec-audio": {**_BASE, "num_conv_pos_embeddings": 5, "conv_pos_kernel_size": 19},
 }
 
@@ -171,14 +191,15 @@ def make(family: str, seed: int = 0, **changes: Any) -> transformers.PreTrainedM
     """A random CTC model of a family for evaluation, every parameter away from its initial value."""
     architecture, settings = FAMILIES[family]
     config_class = getattr(transformers, f"{architecture}Config")
-    model_class = getattr(transformers, f"{architecture}ForCTC")
+    model_class = getattr(transformers, f"{architecture}ForCTC", WhisperForCTC)
     torch.manual_seed(seed)
     known = config_class().to_dict()
     tiny = {key: value for key, value in TINY.items() if key in known}
     model = model_class(config_class(**{**tiny, **settings, **changes})).eval()
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.02)
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter) * 0.02)
         for name, statistic in model.named_buffers():
             if name.endswith(("running_mean", "running_var")):
                 statistic.add_(torch.rand_like(statistic))
@@ -213,6 +234,48 @@ class Fbank(torch.nn.Module):
         x = (x - x.mean(1, keepdim=True)) / torch.sqrt(x.var(1, keepdim=True) + 1e-7)
         x = x[:, : x.shape[1] // 2 * 2]
         return x.reshape(len(x), -1, 2 * x.shape[2]).transpose(1, 2).float()
+
+
+class WhisperStem(torch.nn.Module):
+    """The spectrogram of WhisperFeatureExtractor, of a batch of the same length, unpadded and in float64, and
+    the encoder's convolutions."""
+
+    def __init__(self, encoder: transformers.models.whisper.modeling_whisper.WhisperEncoder) -> None:
+        super().__init__()
+        extractor = transformers.WhisperFeatureExtractor(feature_size=encoder.num_mel_bins)
+        self.bands = torch.from_numpy(extractor.mel_filters)
+        self.convolutions = (encoder.conv1, encoder.conv2)
+
+    def forward(self, waveform: torch.Tensor) -> torch.Tensor:
+        """(B, T) -> (B, C, F)."""
+        window = torch.hann_window(400, dtype=torch.float64)
+        waves = torch.stft(waveform.double(), 400, 160, window=window, return_complex=True)[..., :-1]
+        x = (self.bands.T @ waves.abs().square()).clamp(min=1e-10).log10()
+        x = ((x.maximum(x.amax((1, 2), keepdim=True) - 8) + 4) / 4).float()
+        for convolution in self.convolutions:
+            x = torch.nn.functional.gelu(convolution(x))
+        return x
+
+
+class WhisperForCTC(transformers.WhisperPreTrainedModel):
+    """Whisper's encoder with a CTC head: transformers has none, and its encoder takes 30 s only."""
+
+    def __init__(self, config: transformers.WhisperConfig) -> None:
+        super().__init__(config)
+        self.model = transformers.WhisperModel(config)
+        self.model.feature_extractor = WhisperStem(self.model.encoder)
+        self.lm_head = torch.nn.Linear(config.d_model, config.vocab_size)
+        self.post_init()
+        self.main_input_name = "input_values"
+
+    def forward(self, waveform: torch.Tensor) -> CausalLMOutput:
+        """(B, T) -> logits (B, F, V)."""
+        encoder = self.model.encoder
+        x = self.model.feature_extractor(waveform).transpose(1, 2)
+        x = x + encoder.embed_positions.weight[: x.shape[1]]
+        for layer in encoder.layers:
+            x = layer(x, attention_mask=None)
+        return CausalLMOutput(logits=self.lm_head(encoder.layer_norm(x)))
 
 
 def speechlike(seconds: float, seed: int = 0) -> np.ndarray:

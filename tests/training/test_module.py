@@ -35,7 +35,7 @@ def random(seed: int = 0) -> CTCModel:
 def test_a_model_goes_out_as_the_artifact_it_came_from(family: str) -> None:
     original = oracle.tiny(family).artifact
     model = CTCModel.from_artifact(original)
-    assert set(model.state_dict()) == set(original.weights)
+    assert set(model.state_dict()) == {*original.weights, "masked_spec_embed"}  # which Whisper lacks
     back = model.to_artifact()
     assert (back.config, back.vocabulary, back.preprocessor) == (
         original.config,

@@ -56,6 +56,15 @@ class LimitedOps(Ops):
     def group_norm(self, x: Any, name: str, eps: float, valid: Any) -> Any:
         _refuse("group_norm")
 
+    def mirrored(self, x: Any, before: int, after: int, lengths: Any) -> Any:
+        _refuse("mirrored")
+
+    def masked(self, x: Any, valid: Any, value: float) -> Any:
+        _refuse("masked")
+
+    def largest(self, x: Any) -> Any:
+        _refuse("largest")
+
     def affine(self, x: Any, name: str) -> Any:
         _refuse("affine")
 
