@@ -39,8 +39,7 @@ from littlefoot.system import atomic
 from littlefoot.system.outputs import writing
 
 FORMAT_VERSION = 2
-"""Version of the format. Version 1, which is read too, has no list of checksums: only its tensors are
-verified."""
+"""Version of the format."""
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 PREPROCESSOR, CARD = "preprocessor_config.json", "README.md"
@@ -273,14 +272,15 @@ def _read(directory: Path) -> Artifact:
     digests = checksums.read(directory)
     if digests is not None:
         checksums.verify(directory, digests, _TEXT_FILES)
-    config = _read_config(directory, listed=digests is not None)
+    config = _read_config(directory)
+    if digests is None:
+        raise ArtifactError(f"{checksums.NAME} is missing: {checksums.AGAIN}")
     tensors, metadata = safetensors_io.read(side_files.checked(directory, WEIGHTS))
-    if digests is None or not checksums.matches(directory, digests, WEIGHTS):
+    if not checksums.matches(directory, digests, WEIGHTS):
         _verify(tensors, metadata)  # names what is damaged
-        if digests is not None:
-            raise ArtifactError(
-                f"{WEIGHTS} belongs to another artifact: its checksum is not that of {checksums.NAME}"
-            )
+        raise ArtifactError(
+            f"{WEIGHTS} belongs to another artifact: its checksum is not that of {checksums.NAME}"
+        )
     weights = names.from_checkpoint(tensors, config)
     check_weights(weights, config)  # before vocab_size is used
     vocabulary, preprocessor = read_text_side(directory, config)
@@ -288,25 +288,22 @@ def _read(directory: Path) -> Artifact:
     return Artifact(config, weights, vocabulary, preprocessor, card.decode("utf-8", errors="replace"))
 
 
-def _read_config(directory: Path, listed: bool) -> ModelConfig:
-    """Read the configuration of an artifact, which has a list of checksums if ``listed``."""
+def _read_config(directory: Path) -> ModelConfig:
+    """Read the configuration of an artifact. Raises ArtifactError for another version or unknown keys."""
     values = read_json(directory / CONFIG)
     section = values.get("littlefoot")
     version = section.get("format_version") if isinstance(section, dict) else None
-    if not isinstance(section, dict) or version not in (1, FORMAT_VERSION):
+    if not isinstance(section, dict) or version != FORMAT_VERSION:
         raise ArtifactError(
             f"format version {version} is unknown to this littlefoot, which reads version {FORMAT_VERSION}: "
             "install a newer one, or make the artifact again"
         )
-    if version == FORMAT_VERSION:
-        if not listed:
-            raise ArtifactError(f"{checksums.NAME} is missing: {checksums.AGAIN}")
-        extra = section.get("extra_keys", [])
-        values["littlefoot"] = {key: value for key, value in section.items() if key != "extra_keys"}
-        if unknown := sorted(ModelConfig.unknown_keys(values) - ALWAYS_EXTRA - set(map(str, extra))):
-            raise ArtifactError(
-                f"{CONFIG} has keys that this version does not support: {_some(unknown)}: install a newer one"
-            )
+    extra = section.get("extra_keys", [])
+    values["littlefoot"] = {key: value for key, value in section.items() if key != "extra_keys"}
+    if unknown := sorted(ModelConfig.unknown_keys(values) - ALWAYS_EXTRA - set(map(str, extra))):
+        raise ArtifactError(
+            f"{CONFIG} has keys that this version does not support: {_some(unknown)}: install a newer one"
+        )
     return ModelConfig.from_dict(values)
 
 

@@ -81,12 +81,9 @@ def read(paths: Paths, split: str | None = None, exact: Sequence[str] = ()) -> l
         ManifestError: a manifest is missing, malformed or empty, or none has the split or a set of ``exact``.
     """
     utterances = [utterance for path in _each(paths) for _, _, utterance in _rows(path)]
-    sets = {utterance.set_name for utterance in utterances}
-    for name in exact:
-        if name not in sets:
-            raise ManifestError(
-                f"no manifest's folder is called '{name}': choose one of: {', '.join(sorted(sets))}"
-            )
+    sets = sorted({utterance.set_name for utterance in utterances})
+    for name in set(exact).difference(sets):
+        raise ManifestError(f"no manifest's folder is called '{name}': choose one of: {', '.join(sets)}")
     utterances = [replace(row, reference="exact") if row.set_name in exact else row for row in utterances]
     if split is None:
         return utterances

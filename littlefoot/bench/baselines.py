@@ -30,7 +30,6 @@ class Baseline:
     kind: Kind
     packages: tuple[str, ...]
     """Required packages, by the names of their modules."""
-    about: str
 
 
 class CTCText:
@@ -274,18 +273,12 @@ class FasterWhisperSubject:
 
 
 BASELINES: dict[str, Baseline] = {
-    "transformers": Baseline(Transformers(), ("torch", "transformers"), "transformers on PyTorch, float32"),
-    "transformers-bf16": Baseline(
-        Transformers(half=True), ("torch", "transformers"), "transformers on PyTorch, bfloat16"
-    ),
-    "onnxruntime-int8": Baseline(
-        ONNXRuntimeInt8(), ("onnxruntime",), "dynamic int8 of the matrix products by onnxruntime"
-    ),
-    "openvino-nncf": Baseline(
-        NNCF(), ("openvino", "nncf", "torch", "transformers"), "traced, static int8 by NNCF, on OpenVINO"
-    ),
-    "ctranslate2": Baseline(CTranslate2(), ("ctranslate2", "torch", "transformers"), "CTranslate2, int8"),
-    "faster-whisper": Baseline(FasterWhisper(), ("faster_whisper",), "a Whisper model, int8, beam 1"),
+    "transformers": Baseline(Transformers(), ("torch", "transformers")),
+    "transformers-bf16": Baseline(Transformers(half=True), ("torch", "transformers")),
+    "onnxruntime-int8": Baseline(ONNXRuntimeInt8(), ("onnxruntime",)),
+    "openvino-nncf": Baseline(NNCF(), ("openvino", "nncf", "torch", "transformers")),
+    "ctranslate2": Baseline(CTranslate2(), ("ctranslate2", "torch", "transformers")),
+    "faster-whisper": Baseline(FasterWhisper(), ("faster_whisper",)),
 }
 OF_THE_SAME_MODEL = tuple(name for name in BASELINES if name != "faster-whisper")
 """Baselines that run the first model of the run by default."""

@@ -60,11 +60,4 @@ class Scored:
 
 
 def _rates(score: Score) -> report.Rates:
-    return report.Rates(
-        wer=score.wer,
-        wer_interval=score.wer_interval,
-        cer=score.cer,
-        cer_interval=score.cer_interval,
-        words=score.words,
-        utterances=score.utterances,
-    )
+    return report.Rates(**{name: getattr(score, name) for name in report.Rates.model_fields})

@@ -142,7 +142,8 @@ def _models(
     for row in measured.rows:
         fields[row.entry.name]["hypotheses"] = _hypotheses(row, references)
     _rank(alive, scores, fields, settings)
-    return [report.Model(**fields[row.entry.name]) for row in measured.rows], _name(baseline)
+    models = [report.Model(**fields[row.entry.name]) for row in measured.rows]
+    return models, baseline.entry.name if baseline else None
 
 
 def _unsettled(models: Sequence[report.Model], baseline: str | None) -> list[str]:
@@ -163,10 +164,6 @@ def _unsettled(models: Sequence[report.Model], baseline: str | None) -> list[str
 def _width(speed: report.Speed) -> float:
     low, high = speed.times_as_fast_interval or (1.0, 1.0)
     return (high - low) / (speed.times_as_fast or 1.0)
-
-
-def _name(row: Row | None) -> str | None:
-    return row.entry.name if row else None
 
 
 def _described(row: Row) -> dict[str, Any]:
@@ -287,10 +284,8 @@ def _speed(row: Row, baseline: Row | None, key: tuple[float, int]) -> report.Spe
 def _headline(own: dict[str, Any], settings: BenchSettings) -> None:
     for speed in own["speed"]:
         if (speed.audio_s, speed.threads) == (settings.headline, settings.threads[0]):
-            own["x_realtime"] = speed.x_realtime
-            own["times_as_fast"] = speed.times_as_fast
-            own["times_as_fast_interval"] = speed.times_as_fast_interval
-            own["settled"] = speed.settled
+            for name in ("x_realtime", "times_as_fast", "times_as_fast_interval", "settled"):
+                own[name] = getattr(speed, name)
 
 
 def _references(measured: Measured) -> list[str] | None:

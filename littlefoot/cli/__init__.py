@@ -25,6 +25,7 @@ from littlefoot.cli.info import info
 from littlefoot.cli.label import label
 from littlefoot.cli.lm import lm
 from littlefoot.cli.manifest import manifest
+from littlefoot.cli.progress import tell
 from littlefoot.cli.push import push
 from littlefoot.cli.quantize import quantize
 from littlefoot.cli.serve import serve
@@ -79,7 +80,7 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
-        typer.echo(f"littlefoot: {_message(error)}", err=True)
+        tell(f"{_message(error)}")
         sys.exit(2 if isinstance(error, ConfigError) else 1)
 
 

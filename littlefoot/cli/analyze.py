@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from littlefoot.cli import options
+from littlefoot.cli.progress import tell
 from littlefoot.errors import ConfigError
 
 
@@ -54,7 +55,7 @@ def analyze(
                 clips,
                 collect(loaded, clips),
                 WIDTHS,
-                progress=lambda message: typer.echo(f"littlefoot: {message}", err=True),
+                progress=tell,
             )
     if plot is not None:
         analysis.plot(found, plot)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from littlefoot.cli import options
+from littlefoot.cli.progress import tell
 from littlefoot.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from littlefoot.bench.entries import Entry
     from littlefoot.bench.report import Report
     from littlefoot.bench.runner import BenchSettings
-
-log = logging.getLogger("littlefoot")
 
 ALL = "all"
 UNFOLDED = 10_000
@@ -141,7 +139,6 @@ def bench(
             "openvino-nncf, ctranslate2 or faster-whisper; 'all' for those that are installed.",
         ),
     ] = None,
-    peer: Annotated[list[str] | None, typer.Option("--peer", hidden=True)] = None,
     engine: options.Engine = "auto",
     precision: options.Precision = "auto",
     language: options.Language = None,
@@ -175,9 +172,7 @@ def bench(
         Entry(name, "littlefoot", source, engine, precision, language)
         for name, source in zip(_names(names), names, strict=True)
     ]
-    if peer:
-        log.warning("the option --peer is now called --baseline")
-    found, notes = _baselines([*(baseline or []), *(peer or [])], names[0], language)
+    found, notes = _baselines(baseline or [], names[0], language)
     report = _measure([*entries, *found], speech, effort.settings(), notes)
     _show(report)
     if files.json_file:
@@ -281,10 +276,10 @@ def _show(report: Report) -> None:
     for note in [*footnotes(report), *report.notes]:
         typer.echo(note, err=True)
     for failure in report.data.failed:
-        typer.echo(f"littlefoot: {failure}", err=True)
+        tell(failure)
     for model in report.models:
         if model.error:
-            typer.echo(f"littlefoot: {model.name}: {model.error}", err=True)
+            tell(f"{model.name}: {model.error}")
 
 
 def _regressed(report: Report, old: Report, threshold: float) -> bool:

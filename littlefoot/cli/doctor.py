@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import Any
 
 import typer
+
+from littlefoot.cli import options
+from littlefoot.cli.progress import tell
 
 CORE = (
     "numpy",
@@ -51,7 +54,7 @@ EXTRAS = {
 }
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+def doctor(as_json: options.Json = False) -> None:
     """Check the installation: packages, engines, processor, cache.
 
     \b
@@ -64,9 +67,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     else:
         _print(report)
     if missing := [name for name, found in report["packages"].items() if found is None]:
-        typer.echo(
-            f"littlefoot: missing: {', '.join(missing)}; install with: pip install littlefoot", err=True
-        )
+        tell(f"missing: {', '.join(missing)}; install with: pip install littlefoot")
         raise typer.Exit(1)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from littlefoot.cli import options
+from littlefoot.cli.progress import tell
 from littlefoot.runtime.specification import LoadOptions, Specification
 from littlefoot.runtime.transcriber import DecodingOptions
 
@@ -63,10 +64,10 @@ def evaluate(
     with bar("transcribing", len(utterances)) as advance:
         result = evaluate_recognizer(loaded, utterances, advance, search, normalize)
     for failure in result.failed:
-        typer.echo(f"littlefoot: {failure}", err=True)
+        tell(failure)
     if result.outside:
         shown = ", ".join(f"{character!r} in {count}" for character, count in result.outside.most_common(10))
-        typer.echo(f"littlefoot: references have characters that the alphabet lacks: {shown}", err=True)
+        tell(f"references have characters that the alphabet lacks: {shown}")
     if as_json:
         typer.echo(json.dumps(result.to_dict(), indent=2))
     else:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from littlefoot.cli import options
+from littlefoot.cli.progress import tell
 from littlefoot.errors import ConfigError
 from littlefoot.system.outputs import refuse_existing
 
@@ -92,8 +93,8 @@ def export(
             openvino = imported("openvino", "--to openvino", "openvino")
             openvino.save_model(openvino_model(network), out, compress_to_fp16=False)
         if linear.rounded_inputs(loaded.weights):
-            typer.echo(f"littlefoot: {WITHOUT_VNNI[to]}", err=True)
-    typer.echo(f"littlefoot: saved {out}", err=True)
+            tell(f"{WITHOUT_VNNI[to]}")
+    tell(f"saved {out}")
 
 
 def _halved(loaded: Artifact) -> Artifact:

@@ -15,9 +15,7 @@ def graft(
         str, typer.Argument(metavar="WHISPER", help="Checkpoint directory or Hub id of a Whisper.")
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Directory of the recogniser.")],
-    data: Annotated[
-        list[Path], typer.Option("--data", help="Manifest with splits 'train' and 'dev'; may be repeated.")
-    ],
+    data: Annotated[list[Path], options.TrainingData],
     recipe: Annotated[
         str, typer.Option("--recipe", help="A recipe's name, or a YAML file; its first step is front_end.")
     ] = "graft",

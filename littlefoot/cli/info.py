@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from littlefoot.cli import options
+
 if TYPE_CHECKING:
     from littlefoot.artifact import Artifact
 
 
 def info(
     model: Annotated[str | None, typer.Argument(help="A model; without one, the bundled models.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: options.Json = False,
 ) -> None:
     """Show a model's size, geometry and origin.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from littlefoot.cli import options
+from littlefoot.cli.progress import tell
 from littlefoot.label.options import LabelOptions
 from littlefoot.runtime.specification import LoadOptions, Specification
 from littlefoot.runtime.transcriber import DecodingOptions, RecordingOptions, Transcriber
@@ -101,10 +102,10 @@ def label(
             how,
             job,
             progress=functools.partial(bar, "labelling"),
-            say=lambda message: typer.echo(f"littlefoot: {message}", err=True),
+            say=tell,
         )
     except KeyboardInterrupt:
-        typer.echo(f"littlefoot: stopped; finished shards are in {out}, the same command resumes", err=True)
+        tell(f"stopped; finished shards are in {out}, the same command resumes")
         raise
     typer.echo(json.dumps(summary.to_dict(), indent=2) if as_json else _table(summary), nl=as_json)
     if summary.counts.failed:

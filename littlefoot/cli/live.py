@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from littlefoot.audio import SAMPLE_RATE
+from littlefoot.cli.progress import tell
 from littlefoot.errors import AudioError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -30,10 +29,9 @@ def transcribe(
     chunk = None if chunk_ms is None else max(1, round(chunk_ms / loaded.config.frame_ms))
     stream = loaded.stream(chunk, decoder)
     if not loaded.streams:
-        typer.echo(
-            "littlefoot: this model was not made for streaming: it is simulated by windows that overlap "
-            f"({stream.latency_seconds:g} s late, several times the work)",
-            err=True,
+        tell(
+            "this model was not made for streaming: it is simulated by windows that overlap "
+            f"({stream.latency_seconds:g} s late, several times the work)"
         )
     try:
         for block in _blocks(source):
@@ -105,7 +103,7 @@ def _microphone() -> Iterator[Any]:
             dtype="float32",
             callback=lambda data, *_: blocks.put(data[:, 0].copy()),
         ):
-            typer.echo("littlefoot: listening; Ctrl-C ends", err=True)
+            tell("listening; Ctrl-C ends")
             while True:
                 yield blocks.get()
     except sounddevice.PortAudioError as error:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated, BinaryIO, TypeVar
 
 import typer
 
 from littlefoot.cli import options
+from littlefoot.cli.progress import tell
 from littlefoot.errors import ConfigError, LittlefootError
 from littlefoot.system.outputs import refuse_existing
 
 if TYPE_CHECKING:
     from littlefoot.decode.ngram import NGram
 
+Number = TypeVar("Number", int, float)
 STANDARD_INPUT = Path("-")
 
 Out = Annotated[
@@ -64,7 +66,7 @@ def build(
 
     refuse_existing(out)
     seen: Counter[str] = Counter()
-    model = ngram.estimate(_counted(_sentences(texts), seen), order, _thresholds(prune))
+    model = ngram.estimate(_counted(_sentences(texts), seen), order, _numbers("--prune", prune, int, "0,0,1"))
     _save(model, out, max_mb, seen, as_json)
 
 
@@ -97,7 +99,7 @@ def mix(
     if tune:
         shares = mixture.best_weights(parts, _sentences(tune, "dev"))
     else:
-        shares = [1.0] * len(parts) if weights is None else _numbers("--weights", weights)
+        shares = [1.0] * len(parts) if weights is None else _numbers("--weights", weights, float, "0.7,0.3")
     mixed = mixture.mix(parts, shares)
     shares = [round(share / sum(shares), 4) for share in shares]
     _save(mixed, out, max_mb, {"weights": shares}, as_json)
@@ -116,7 +118,7 @@ def _save(model: NGram, out: Path, max_mb: float | None, told: Mapping[str, obje
         typer.echo(json.dumps({**told, "ngrams": ngrams, "bytes": size}, indent=2))
     else:
         typer.echo(_table(told, ngrams, size), nl=False)
-    typer.echo(f"littlefoot: saved {out}", err=True)
+    tell(f"saved {out}")
 
 
 def _table(told: Mapping[str, object], ngrams: list[int], size: int) -> str:
@@ -125,18 +127,11 @@ def _table(told: Mapping[str, object], ngrams: list[int], size: int) -> str:
     return "".join([*lines, f"{'size':<10} {size / 1e6:>12.2f} MB\n"])
 
 
-def _thresholds(prune: str) -> list[int]:
+def _numbers(option: str, text: str, kind: Callable[[str], Number], example: str) -> list[Number]:
     try:
-        return [int(number) for number in prune.split(",")]
+        return [kind(number) for number in text.split(",")]
     except ValueError as error:
-        raise ConfigError(f"--prune {prune} is not a list of numbers such as 0,0,1") from error
-
-
-def _numbers(option: str, text: str) -> list[float]:
-    try:
-        return [float(number) for number in text.split(",")]
-    except ValueError as error:
-        raise ConfigError(f"{option} {text} is not a list of numbers such as 0.7,0.3") from error
+        raise ConfigError(f"{option} {text} is not a list of numbers such as {example}") from error
 
 
 def _counted(sentences: Iterable[list[str]], seen: Counter[str]) -> Iterator[list[str]]:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from littlefoot.cli import options
+from littlefoot.cli.progress import tell
 from littlefoot.errors import ConfigError
 
 
@@ -56,7 +57,7 @@ def manifest(
     with counter("rows") as progress:
         summary = write(corpus, out, named, split, overwrite, progress)
     for warning in summary.warnings:
-        typer.echo(f"littlefoot: {warning}", err=True)
+        tell(warning)
     if as_json:
         typer.echo(json.dumps(summary.to_dict(), indent=2))
     else:

@@ -41,6 +41,7 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", help="Change a setting of a recipe's step, such as train.steps=500."),
 ]
+TrainingData = typer.Option("--data", help="Manifest with splits 'train' and 'dev'; may be repeated.")
 ExactSets = Annotated[
     list[str] | None,
     typer.Option(

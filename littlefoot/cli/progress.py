@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def bar(label: str, total: int) -> Iterator[Callable[[int], None]]:
     """Show the progress and the time left. Yields a function that takes the number done."""
     if not sys.stderr.isatty():
-        yield Pace(label, total, _line).update
+        yield Pace(label, total, tell).update
         return
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
@@ -34,7 +34,7 @@ def bar(label: str, total: int) -> Iterator[Callable[[int], None]]:
 def counter(label: str) -> Iterator[Callable[[int], None]]:
     """Show the progress of work whose amount is unknown. Yields a function that takes the number done."""
     if not sys.stderr.isatty():
-        yield Pace(label, None, _line).update
+        yield Pace(label, None, tell).update
         return
     from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -79,7 +79,7 @@ class Lines:
     """A line on stderr now and then."""
 
     def __init__(self) -> None:
-        self._pace = Pace("transcribing", 0, _line)
+        self._pace = Pace("transcribing", 0, tell)
 
     def show(self, done: float, total: float, text: str) -> None:
         self._pace.total = total
@@ -125,8 +125,9 @@ def _shown(*columns: Any) -> Iterator[Progress]:
         yield progress
 
 
-def _line(text: str) -> None:
-    typer.echo(f"littlefoot: {text}", err=True)
+def tell(message: object) -> None:
+    """Print a message to stderr."""
+    typer.echo(f"littlefoot: {message}", err=True)
 
 
 def _size(name: str) -> int:

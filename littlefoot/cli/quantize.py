@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from littlefoot.cli import options
+from littlefoot.cli.progress import tell
 
 if TYPE_CHECKING:
     from littlefoot.compress.quantize import Report
@@ -35,8 +36,6 @@ class Widths:
             "(nats per frame).",
         ),
     ] = None
-    max_harm: Annotated[float | None, typer.Option("--max-harm", hidden=True)] = None
-    """The old name of ``--max-sensitivity``."""
 
 
 @options.grouped
@@ -62,7 +61,7 @@ def quantize(
             help="Share of the calibration text that may change; if more changes, sensitive layers are kept."
         ),
     ] = 0.02,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing artifact.")] = False,
+    overwrite: options.Overwrite = False,
     language: options.Language = None,
     as_json: options.Json = False,
     *,
@@ -89,16 +88,14 @@ def quantize(
     config = settings.read(QuantizeConfig, values, "")
     original = checkpoint.load(model, language)
     clips = load_clips(recordings(calibrate or [checkpoint.SAMPLES]), original)
-    made, report = run(
-        original, clips, config, lambda message: typer.echo(f"littlefoot: {message}", err=True)
-    )
+    made, report = run(original, clips, config, tell)
     artifact.save(made, out, overwrite)
     sizes = [sum(bytes_by_part(a).values()) for a in (original, made)]
     if as_json:
         typer.echo(json.dumps({"bytes_before": sizes[0], "bytes": sizes[1], **asdict(report)}, indent=2))
     else:
         typer.echo(_summary(report, *sizes), nl=False)
-        typer.echo(f"littlefoot: saved {out}", err=True)
+        tell(f"saved {out}")
 
 
 def _summary(report: Report, before: int, after: int) -> str:

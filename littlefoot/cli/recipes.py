@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
+from littlefoot.cli.progress import tell
 
 if TYPE_CHECKING:
     from littlefoot.artifact import Artifact
@@ -53,8 +53,3 @@ def save(made: Artifact, loaded: Artifact, out: Path, overwrite: bool) -> None:
         f"saved {out}: {made.parameters / 1e6:.2f} of {loaded.parameters / 1e6:.2f} million parameters, "
         f"{after:.2f} of {before:.2f} MB"
     )
-
-
-def tell(message: str) -> None:
-    """Print a message to stderr."""
-    typer.echo(f"littlefoot: {message}", err=True)

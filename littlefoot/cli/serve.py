@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from littlefoot.cli import options
+from littlefoot.cli.progress import tell
 from littlefoot.errors import ConfigError, MissingExtraError
 from littlefoot.runtime.specification import LoadOptions, Specification
 from littlefoot.runtime.transcriber import DecodingOptions
@@ -78,14 +79,11 @@ def serve(
                 f" start a server of its own for it, without {API_KEY}"
             )
     if key is None and not loopback:
-        typer.echo(
-            f"littlefoot: {host} can be reached from elsewhere, and no key is needed: set {API_KEY}", err=True
-        )
+        tell(f"{host} can be reached from elsewhere, and no key is needed: set {API_KEY}")
     if (open_at_once := allow_open_files(limits.connections)) < limits.connections:
-        typer.echo(
-            f"littlefoot: --connections {limits.connections}: {open_at_once} can be open: the system"
-            " allows no more files (ulimit -Hn)",
-            err=True,
+        tell(
+            f"--connections {limits.connections}: {open_at_once} can be open: the system"
+            " allows no more files (ulimit -Hn)"
         )
     cores = machine.threads()
     parallel = parallel or min(cores, loading.threads or cores)

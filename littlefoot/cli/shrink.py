@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from littlefoot.cli import options
-from littlefoot.cli.recipes import carry_out, save, tell
+from littlefoot.cli.progress import tell
+from littlefoot.cli.recipes import carry_out, save
 from littlefoot.system.outputs import refuse_begun
 
 if TYPE_CHECKING:
@@ -59,10 +60,7 @@ def shrink(
             "--target", help="Or a target of size, errors, speed, latency: '25MB, wer+1, 50x, 480ms'."
         ),
     ] = None,
-    data: Annotated[
-        list[Path] | None,
-        typer.Option("--data", help="Manifest with splits 'train' and 'dev'; may be repeated."),
-    ] = None,
+    data: Annotated[list[Path] | None, options.TrainingData] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option(

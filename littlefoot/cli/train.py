@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from littlefoot.cli import options
 from littlefoot.errors import ConfigError, MissingExtraError
 
 
@@ -15,17 +16,12 @@ def train(
         str, typer.Argument(help="A model to fine-tune, or a recipe (YAML).", metavar="MODEL|CONFIG.yaml")
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Directory of the trained model.")],
-    data: Annotated[
-        list[Path] | None,
-        typer.Option("--data", help="Manifest with splits 'train' and 'dev'; may be repeated."),
-    ] = None,
+    data: Annotated[list[Path] | None, options.TrainingData] = None,
     loss: Annotated[
         str | None, typer.Option("--loss", help="Loss: ctc or lfmmi; short for train.loss.")
     ] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="Change a setting, for example train.lr=1e-3.")
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue from the newest checkpoint.")] = False,
+    overrides: options.Overrides = None,
+    resume: options.Resume = False,
 ) -> None:
     """Train a CTC model: fine-tune MODEL, or follow CONFIG.yaml, which may start from random weights.
 

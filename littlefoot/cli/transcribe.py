@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from littlefoot.cli import inputs, options
+from littlefoot.cli.progress import tell
 from littlefoot.errors import ConfigError, LittlefootError
 from littlefoot.runtime.specification import LoadOptions, Specification
 from littlefoot.runtime.transcriber import STANDARD_INPUT, DecodingOptions, RecordingOptions, Transcriber
@@ -130,7 +131,7 @@ def transcribe(
     transcriber = Transcriber(specification, decoding, reading)
     writer = _Writer(output, layout, named=len(recordings) > 1)
     for problem in problems:
-        typer.echo(f"littlefoot: {problem}", err=True)
+        tell(problem)
     failed = len(problems) + _transcribe(transcriber, recordings, writer, jobs, len(problems))
     if failed:
         raise typer.Exit(1)
@@ -159,7 +160,7 @@ def _transcribe(
             for index, result in outcomes if output.directory else _ordered(outcomes):
                 if isinstance(result, LittlefootError):
                     failed += 1
-                    typer.echo(f"littlefoot: {result}", err=True)
+                    tell(result)
                 else:
                     writer.write(result, todo[index])
                     done += 1
@@ -193,7 +194,7 @@ def _sum_up(done: int, seconds: float, took: float, failed: int, skipped: int) -
         parts.append(f"{skipped} already done")
     if failed:
         parts.append(f"{failed} failed")
-    typer.echo(f"littlefoot: {'; '.join(parts)}", err=True)
+    tell(f"{'; '.join(parts)}")
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ def compare(reference: Sequence[Array], candidate: Sequence[Array], vocabulary: 
     return Comparison(error, float(errors / max(characters, 1)), int(characters))
 
 
-def speedup(original: Artifact, candidate: Artifact, clip: Array, rounds: int = 5) -> float:
+def speedup(original: Artifact, candidate: Artifact, clip: Array) -> float:
     """Measure the time of the original over that of the candidate on this processor: median of interleaved
     pairs.
     """
@@ -74,7 +74,7 @@ def speedup(original: Artifact, candidate: Artifact, clip: Array, rounds: int = 
     for engine in engines:
         engine.run(clip)
     ratios = []
-    for _ in range(rounds):
+    for _ in range(5):
         seconds = []
         for engine in engines:
             start = time.perf_counter()

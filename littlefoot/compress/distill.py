@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -42,6 +42,8 @@ from littlefoot.training.lfmmi import lattice_mmi, make_denominator, sequence_kl
 from littlefoot.training.module import CTCModel
 from littlefoot.training.objective import Objective, ctc_loss, ctc_losses
 
+Settings = TypeVar("Settings", bound=DistillationSettings)
+
 
 @dataclass(frozen=True)
 class DistillConfig(DistillationSettings):
@@ -72,7 +74,7 @@ def distill(model: Artifact, config: DistillConfig, step: StepContext) -> Artifa
     return learn(Distillation(student, teacher, config, denominator_of(step, student, config)), data, step)
 
 
-def learn(objective: Distillation, data: TrainingSet, step: StepContext) -> Artifact:
+def learn(objective: Distillation[Any], data: TrainingSet, step: StepContext) -> Artifact:
     """Train the student on ``data``, from the step's directory. Or leave it as it begins."""
     if step.untrained:
         return objective.model.to_artifact()
@@ -81,7 +83,7 @@ def learn(objective: Distillation, data: TrainingSet, step: StepContext) -> Arti
     return artifacts.load(out)
 
 
-class Distillation(Objective):
+class Distillation(Objective, Generic[Settings]):
     """A student, and how far it is from its teacher. The projections of hidden states are trained with it."""
 
     method = "distillation"
@@ -90,7 +92,7 @@ class Distillation(Objective):
         self,
         student: CTCModel,
         teacher: Teacher,
-        settings: DistillationSettings,
+        settings: Settings,
         denominator: Denominator | None = None,
     ) -> None:
         """``denominator`` is for ``loss.sequence_kl``."""
@@ -314,7 +316,7 @@ def training_set(student: CTCModel, settings: DistillationSettings, step: StepCo
 
 
 @torch.no_grad()
-def check_alive(student: CTCModel, data: TrainingSet, recordings: int = 3) -> None:
+def check_alive(student: CTCModel, data: TrainingSet) -> None:
     """Raise TrainingError if a student predicts the same for every frame of speech: it could not learn."""
     heard = 0
     for waveform in data.recordings(range(len(data))):
@@ -326,7 +328,7 @@ def check_alive(student: CTCModel, data: TrainingSet, recordings: int = 3) -> No
         if logits.std(0).max() > 1e-4 * (1 + logits.abs().max()):
             return
         heard += 1
-        if heard == recordings:
+        if heard == 3:
             raise TrainingError(
                 f"the fresh student predicts the same for every frame of {heard} recordings: choose other"
                 " layers (student.initialisation), or do not leave so much of it random"

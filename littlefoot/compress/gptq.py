@@ -16,9 +16,7 @@ RATIOS = np.linspace(0.2, 1.0, 33)
 BLOCK = 128
 
 
-def round_to_bits(
-    weight: Array, rows: Array, bits: int, table: Table = ()
-) -> tuple[npt.NDArray[np.int8], Array]:
+def round_to_bits(weight: Array, rows: Array, bits: int) -> tuple[npt.NDArray[np.int8], Array]:
     """Round a linear layer's weight (C', C) to int8 levels of the same shape, and a scale (C',) for each row.
 
     Column by column: what rounding one leaves as an error in the output is taken up by the columns that are
@@ -26,9 +24,8 @@ def round_to_bits(
 
     Args:
         rows: (N, C) samples of the layer's input.
-        table: levels other than those of two's complement.
     """
-    levels, scales = round_groups(weight, rows, bits, table)
+    levels, scales = round_groups(weight, rows, bits)
     return levels, scales[:, 0]
 
 

@@ -79,7 +79,7 @@ class LowbitConfig(DistillationSettings):
     budget_mb: PositiveFloat | None = None
     """Largest size of the artifact's weights, in units of 10^6 bytes. The bits of each of these layers are
     chosen by its sensitivity (``littlefoot.compress.mixed``)."""
-    max_sensitivity: PositiveFloat | None = field(default=None, metadata={"was": "max_harm"})
+    max_sensitivity: PositiveFloat | None = None
     """Largest sum of the sensitivities of these layers before training, in nats per frame, by which their
     bits are chosen. With ``budget_mb`` too, the smallest model that meets both."""
     activations: Literal[2, 4, 8] | None = 8
@@ -99,7 +99,7 @@ class LowbitConfig(DistillationSettings):
     """Larger numbers of bits to train with first, such as [8, 4]; each result initialises the next."""
     descent_steps: PositiveInt = 500
     """Training steps with each number of bits in ``descent``."""
-    nested_precisions: tuple[Width, ...] = field(default=(), metadata={"was": "companions"})
+    nested_precisions: tuple[Width, ...] = ()
     """Nested precisions: fewer bits that the same weights are trained for in turn with ``bits``. The artifact
     runs with any of them, because their codes are the first bits of the stored ones
     (``littlefoot.artifact.precisions``)."""
@@ -227,7 +227,7 @@ def _phase(config: LowbitConfig, bits: Width) -> LowbitConfig:
     )
 
 
-class LowbitDistillation(Distillation):
+class LowbitDistillation(Distillation[LowbitConfig]):
     """Distillation of a model that is rounded, in turn to each of the precisions that are trained
     together."""
 

@@ -18,13 +18,12 @@ from littlefoot.artifact import Artifact
 from littlefoot.compress.distill import Distillation, denominator_of, learn, training_set
 from littlefoot.compress.distillation_settings import DistillationSettings
 from littlefoot.compress.methods import StepContext
-from littlefoot.compress.teacher import Teacher, make_teacher
+from littlefoot.compress.teacher import make_teacher
 from littlefoot.errors import ConfigError
 from littlefoot.network.config import ModelConfig
 from littlefoot.network.encoder import sinusoids
 from littlefoot.system.checks import PositiveInt
 from littlefoot.training.data import Batch
-from littlefoot.training.forward_backward import Denominator
 from littlefoot.training.module import CTCModel
 
 SCAFFOLD_TAPS = 2048
@@ -106,21 +105,10 @@ def _add_up(weights: dict[str, Tensor], amplitude: float) -> None:
     weights[before] = weights[before] - _CONSTANT
 
 
-class Fading(Distillation):
+class Fading(Distillation[PositionsConfig]):
     """Distillation of a student whose sinusoids are scaled down from step to step."""
 
     method = "distillation without sinusoids"
-
-    def __init__(
-        self,
-        student: CTCModel,
-        teacher: Teacher,
-        config: PositionsConfig,
-        denominator: Denominator | None = None,
-    ) -> None:
-        super().__init__(student, teacher, config, denominator)
-        self._steps = config.fade_steps
-        self._from = teacher.config.sinusoidal_positions
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Compute the losses of a distillation, and the remaining scale of the sinusoids."""
@@ -131,4 +119,4 @@ class Fading(Distillation):
         return self.model.config.replace(sinusoidal_positions=self._left())
 
     def _left(self) -> float:
-        return self._from * max(0.0, 1 - self.step / self._steps)
+        return self._theirs.sinusoidal_positions * max(0.0, 1 - self.step / self.settings.fade_steps)

@@ -33,7 +33,6 @@ from littlefoot.network.inventory import inventory
 from littlefoot.network.layers import AxisKind, Kind, Layer, Part
 from littlefoot.system.checks import Share
 from littlefoot.training.data import Batch
-from littlefoot.training.forward_backward import Denominator
 from littlefoot.training.module import CTCModel
 from littlefoot.training.torch_ops import TorchOps
 
@@ -297,22 +296,15 @@ def _norm_of(convolution: str) -> str:
     return f"{convolution.removesuffix('.conv')}.layer_norm"
 
 
-class Pruning(Distillation):
+class Pruning(Distillation[PruneConfig]):
     """Distillation of a gated model from its own full self, while more and more of it is closed."""
 
     keeps_newest = True
     method = "pruning by distillation"
 
-    def __init__(
-        self,
-        model: CTCModel,
-        teacher: Teacher,
-        gates: Gates,
-        config: PruneConfig,
-        denominator: Denominator | None = None,
-    ) -> None:
-        super().__init__(model, teacher, config, denominator)
-        self.gates, self.config = gates, config
+    def __init__(self, model: CTCModel, teacher: Teacher, gates: Gates, *settings: Any) -> None:
+        super().__init__(model, teacher, *settings)
+        self.gates = gates
 
     def make_ops(self, *arguments: Any) -> TorchOps:
         """Gate the model by the goal of this step."""
@@ -320,8 +312,8 @@ class Pruning(Distillation):
 
     def goal(self) -> float:
         """Return the share of the model that is closed in this step, as expected: it rises, then stays."""
-        risen = min(self.step / max(self.config.ramp * self.config.train.steps, 1), 1.0)
-        return FIRST_SPARSITY + risen * (self.config.sparsity - FIRST_SPARSITY)
+        risen = min(self.step / max(self.settings.ramp * self.settings.train.steps, 1), 1.0)
+        return FIRST_SPARSITY + risen * (self.settings.sparsity - FIRST_SPARSITY)
 
     def _same_features_as_teacher(self) -> bool:
         return False  # gates change what its front end gives

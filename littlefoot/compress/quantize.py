@@ -75,7 +75,7 @@ class QuantizeConfig(Checked):
     budget_mb: PositiveFloat | None = None
     """Largest size of the artifact's weights, in units of 10^6 bytes. The bits of each of these layers are
     chosen by its sensitivity (``littlefoot.compress.mixed``), and no layer returns to higher precision."""
-    max_sensitivity: PositiveFloat | None = field(default=None, metadata={"was": "max_harm"})
+    max_sensitivity: PositiveFloat | None = None
     """Largest sum of the sensitivities of these layers, in nats per frame, by which their bits are chosen.
     With ``budget_mb`` too, the smallest model that meets both."""
     max_disagreement: float = 0.02
@@ -144,7 +144,8 @@ def quantize(
     progress("fitting the ranges of all layers")
     scales = fitted(artifact, inputs, config, progress)
     if mixed := config.mixed:
-        bits: dict[str, Any] = mixed_bits(artifact, clips, inputs, scales, config, progress)
+        options = sensitivity(artifact, clips, inputs, POST_TRAINING_WIDTHS, progress=progress)
+        bits: dict[str, Any] = budget_bits(artifact, inputs, scales, config, options)
         config = replace(config, layer_bits=bits, budget_mb=None, max_sensitivity=None)
     candidate, comparison = attempt(config.keep)
     part_errors: dict[str, float] = {}
@@ -328,19 +329,6 @@ def quantize_static(
     weights = put(artifact.weights, layers) | factors
     label = {"bits": mean_bits(weights, bits), "mode": "static", "kept": sorted(kept)}
     return _labelled(artifact, weights, label)
-
-
-def mixed_bits(
-    artifact: Artifact,
-    clips: Sequence[Array],
-    inputs: Sequence[LayerInput],
-    scales: Mapping[tuple[str, ...], InputScale],
-    config: QuantizeConfig,
-    progress: Callable[[str], None],
-) -> dict[str, int]:
-    """Choose the bits of each of the Transformer's linear layers under the budget, by its sensitivity."""
-    options = sensitivity(artifact, clips, inputs, POST_TRAINING_WIDTHS, progress=progress)
-    return budget_bits(artifact, inputs, scales, config, options)
 
 
 def budget_bits(

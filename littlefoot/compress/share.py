@@ -21,14 +21,13 @@ from littlefoot.compress import losses
 from littlefoot.compress.distill import Distillation, denominator_of, learn, training_set
 from littlefoot.compress.distillation_settings import DistillationSettings, LossConfig
 from littlefoot.compress.methods import StepContext
-from littlefoot.compress.teacher import Teacher, make_teacher
+from littlefoot.compress.teacher import make_teacher
 from littlefoot.errors import ConfigError
 from littlefoot.network.config import ModelConfig
 from littlefoot.network.inventory import inventory
 from littlefoot.network.layers import AxisKind, Kind, Layer, block_name, in_block
 from littlefoot.system.checks import Count, PositiveInt
 from littlefoot.training.data import TrainingSet
-from littlefoot.training.forward_backward import Denominator
 from littlefoot.training.module import CTCModel
 
 JUDGES = 8
@@ -65,26 +64,16 @@ class ShareConfig(DistillationSettings):
     seed: int = 0
 
 
-class SharedDistillation(Distillation):
+class SharedDistillation(Distillation[ShareConfig]):
     """Distillation of a model whose layers share, and which may stop early."""
 
     method = "distillation with shared layers"
 
-    def __init__(
-        self,
-        student: CTCModel,
-        teacher: Teacher,
-        config: ShareConfig,
-        denominator: Denominator | None = None,
-    ) -> None:
-        super().__init__(student, teacher, config, denominator)
-        self._exits = config.exits
-
     def more_terms(self, hidden_states: list[Tensor], theirs: Tensor, valid: Tensor) -> dict[str, Tensor]:
         """Return the divergence of the model's outputs after fewer layers."""
-        if not self._exits:
+        if not self.settings.exits:
             return {}
-        early = self.model.head(hidden_states[self.drawn(self._exits)])
+        early = self.model.head(hidden_states[self.drawn(self.settings.exits)])
         return {"exit_kl": losses.kl_divergence(early, theirs, valid, self.loss.temperature)}
 
 

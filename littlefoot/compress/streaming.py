@@ -21,14 +21,13 @@ from littlefoot.audio.manifest import Corpus
 from littlefoot.compress.distill import Distillation, denominator_of, learn, training_set
 from littlefoot.compress.distillation_settings import DistillationSettings
 from littlefoot.compress.methods import StepContext
-from littlefoot.compress.teacher import Teacher, make_teacher
+from littlefoot.compress.teacher import make_teacher
 from littlefoot.errors import ConfigError, LittlefootError
 from littlefoot.network.config import ModelConfig
 from littlefoot.network.encoder import position_padding
 from littlefoot.network.operations import CNN_NORM_EPS
 from littlefoot.system.checks import Count, PositiveInt
 from littlefoot.training.data import Batch
-from littlefoot.training.forward_backward import Denominator
 from littlefoot.training.module import CTCModel
 
 MEASURED_RECORDINGS = 64
@@ -79,25 +78,16 @@ def stream(model: Artifact, config: StreamingConfig, step: StepContext) -> Artif
     return replace(made, config=made.config.noting(streaming={"trained_chunk_frames": chunks}))
 
 
-class StreamingDistillation(Distillation):
+class StreamingDistillation(Distillation[StreamingConfig]):
     """Distillation of a student that encodes every batch with another of its chunk lengths."""
 
     method = "streaming distillation"
 
-    def __init__(
-        self,
-        student: CTCModel,
-        teacher: Teacher,
-        config: StreamingConfig,
-        denominator: Denominator | None = None,
-    ) -> None:
-        super().__init__(student, teacher, config, denominator)
-        self._chunks = [config.chunk_frames, *config.other_chunks]
-
     def geometry(self, batch: Batch) -> ModelConfig:
         """Return the student's configuration with the chunks of this step."""
         longest = batch.time_mask.shape[1]
-        return self.model.config.replace(chunk_frames=self.drawn(self._chunks) or longest)
+        chunks = [self.settings.chunk_frames, *self.settings.other_chunks]
+        return self.model.config.replace(chunk_frames=self.drawn(chunks) or longest)
 
 
 def convert(model: CTCModel, config: StreamingConfig, corpus: Corpus) -> CTCModel:

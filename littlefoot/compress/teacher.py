@@ -171,11 +171,9 @@ class CachedTeacher:
 
     needs_audio = False
 
-    def __init__(self, directory: Path, config: ModelConfig, keys: npt.NDArray[np.int64]) -> None:
-        """``keys`` (N,) are those of the utterances, for an older cache, which has them in the same order."""
+    def __init__(self, directory: Path, config: ModelConfig) -> None:
         self.config, self._directory = config, directory
-        if (directory / KEYS).exists():
-            keys = np.load(directory / KEYS)
+        keys = np.load(directory / KEYS)  # (N,) of the utterances
         self._places = np.argsort(keys, kind="stable")
         self._keys = keys[self._places]  # (N,) ascending
         index = json.loads((directory / INDEX).read_text(encoding="utf-8"))
@@ -186,7 +184,7 @@ class CachedTeacher:
             -1, width
         )  # (all frames, record)
         self._features: npt.NDArray[np.float16] | None = None  # (all frames, C)
-        if index.get("features", False):
+        if index["features"]:
             kept = np.memmap(directory / FEATURES, np.float16, "r")
             self._features = kept.reshape(-1, config.conv_dim[-1])
 
@@ -270,9 +268,9 @@ def cached(
             "features": "another freeze_front_end or augmentation",
         }
         for key, name in names.items():
-            if there.get(key, False) != index[key]:
+            if there[key] != index[key]:
                 raise TrainingError(f"{directory} was made with {name}: remove it, or choose another output")
-        return CachedTeacher(directory, artifact.config, data.keys)
+        return CachedTeacher(directory, artifact.config)
     refuse_equal_keys(data)
     width = record_width(index["vocabulary_size"], index["top_k"])
     frames = artifact.config.frames((data.seconds * SAMPLE_RATE).astype(np.int64) + 1)
@@ -296,7 +294,7 @@ def cached(
     if state.is_main_process:
         _join(parts, directory)
     state.wait_for_everyone()
-    return CachedTeacher(directory, artifact.config, data.keys)
+    return CachedTeacher(directory, artifact.config)
 
 
 def refuse_equal_keys(data: TrainingSet) -> None:

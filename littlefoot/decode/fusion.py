@@ -18,14 +18,11 @@ _CACHED = 100_000
 """Number of language model scores that are kept."""
 
 
-class WordFusion:
-    """Fusion with a model of words, which scores a word when it ends; until then the score is estimated.
+class _Fusion:
+    """The settings of both kinds of fusion."""
 
-    Contexts contain the letters of the open word.
-    """
-
-    ALPHA, BETA = 0.7, 2.0
-    """Defaults, the best on dev for the model of open English (RESULTS.md, section Open English)."""
+    ALPHA: float
+    BETA: float
 
     def __init__(
         self,
@@ -35,12 +32,25 @@ class WordFusion:
         beta: float | None,
         unknown: float,
     ) -> None:
-        """Settings as in ``littlefoot.decode.beam.BeamConfig``; ``vocabulary`` has a word delimiter."""
+        """Settings as in ``littlefoot.decode.beam.BeamConfig``."""
         self.lm, self._unknown = lm, unknown
         self._alpha = self.ALPHA if alpha is None else alpha
         self._beta = self.BETA if beta is None else beta
         self._tokens = vocabulary.tokens
         self._delimiter = vocabulary.delimiter
+
+
+class WordFusion(_Fusion):
+    """Fusion with a model of words, which scores a word when it ends; until then the score is estimated.
+
+    Contexts contain the letters of the open word. The vocabulary must have a word delimiter.
+    """
+
+    ALPHA, BETA = 0.7, 2.0
+    """Defaults, the best on dev for the model of open English (RESULTS.md, section Open English)."""
+
+    def __init__(self, lm: LanguageModel, vocabulary: Vocabulary, *settings: Any) -> None:
+        super().__init__(lm, vocabulary, *settings)
         self._ahead = self._lookahead()
         self._rows: dict[str, NDArray[np.float64]] = {}
         self._cache: dict[Context, tuple[float, Context]] = {}
@@ -101,10 +111,11 @@ class WordFusion:
         return found
 
 
-class TokenFusion:
+class TokenFusion(_Fusion):
     """Fusion with a model of the alphabet's tokens, which scores every token.
 
-    A delimiter is scored with the token after it, so that it does not count at the end of a text. Contexts
+    A delimiter is scored with the token after it, so that it does not count at the end of a text; without a
+    delimiter every token is a word. Contexts
     contain ``_BEGUN`` in a word, ``_DELIMITED`` after a delimiter, ``_FIRST`` at the very beginning.
     """
 
@@ -113,20 +124,8 @@ class TokenFusion:
     ALPHA, BETA = 0.9, 0.0
     """Defaults, the best on the dev sets for littlefoot-en (RESULTS.md, section Decoding)."""
 
-    def __init__(
-        self,
-        lm: LanguageModel,
-        vocabulary: Vocabulary,
-        alpha: float | None,
-        beta: float | None,
-        unknown: float,
-    ) -> None:
-        """Settings as in ``littlefoot.decode.beam.BeamConfig``; without a delimiter every token is a word."""
-        self.lm, self._unknown = lm, unknown
-        self._alpha = self.ALPHA if alpha is None else alpha
-        self._beta = self.BETA if beta is None else beta
-        self._tokens = vocabulary.tokens
-        self._delimiter = vocabulary.delimiter
+    def __init__(self, lm: LanguageModel, vocabulary: Vocabulary, *settings: Any) -> None:
+        super().__init__(lm, vocabulary, *settings)
         unknown_tokens = [token not in lm for token in self._tokens]
         self._added = np.where(unknown_tokens, self._unknown, 0.0)  # (V,)
         self._gains: dict[Context, NDArray[np.float64]] = {}

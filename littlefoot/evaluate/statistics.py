@@ -96,8 +96,6 @@ def paired_statistic(
     words: npt.NDArray[np.int64],
     clusters: npt.NDArray[np.int64],
     compare: Compare,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
 ) -> tuple[float, float, float]:
     """Compare the error rates of two models on the same utterances: (number, low, high), 95 %.
 
@@ -109,7 +107,7 @@ def paired_statistic(
         clusters: (N,) from ``clusters_of``.
     """
     totals = cluster_sums(np.stack([errors, others, words], axis=1), clusters)  # (K, 3)
-    draws = np.random.default_rng(seed).integers(len(totals), size=(resamples, len(totals)))
+    draws = np.random.default_rng(0).integers(len(totals), size=(RESAMPLES, len(totals)))
 
     def number(sums: npt.NDArray[np.int64]) -> float:
         mine, theirs = sums[:2] / max(int(sums[2]), 1)
@@ -123,8 +121,6 @@ def paired_difference(
     first: npt.NDArray[np.int64],
     second: npt.NDArray[np.int64],
     words: npt.NDArray[np.int64],
-    resamples: int = RESAMPLES,
-    seed: int = 0,
 ) -> tuple[float, float, float, float]:
     """Compare the errors per word of two models: (difference, low, high, two-sided p value).
 
@@ -135,8 +131,7 @@ def paired_difference(
         first, second: word errors of each utterance (N,).
         words: number of words in each reference (N,).
     """
-    generator = np.random.default_rng(seed)
-    draws = generator.integers(len(words), size=(resamples, len(words)))
+    draws = np.random.default_rng(0).integers(len(words), size=(RESAMPLES, len(words)))
     totals = np.maximum(words[draws].sum(axis=1), 1)
     found = (second - first)[draws].sum(axis=1) / totals
     low, high = np.percentile(found, [2.5, 97.5])

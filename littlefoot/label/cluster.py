@@ -38,42 +38,29 @@ def run(
         LittlefootError: there is no Ray at the address, or no worker can load the model.
     """
     with rays.connected(address, (workers or 1) * threads, "littlefoot label --ray") as ray:
-        yield from _labelled(ray, job, tasks, lost, workers, threads, retries)
+        import ray.data as data
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-
-def _labelled(
-    ray: Any,
-    job: Job,
-    tasks: Sequence[Task],
-    lost: Callable[[str], None],
-    workers: int | None,
-    threads: int,
-    retries: int,
-) -> Iterator[tuple[int, list[Label]]]:
-    """Label tasks on a connected Ray."""
-    import ray.data as data
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    logging.getLogger("ray.data").setLevel(logging.WARNING)  # importing Ray has changed it
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    ledger = ray.remote(Ledger).options(num_cpus=0, scheduling_strategy=here).remote()
-    workers = workers or max(1, int(ray.cluster_resources().get("CPU", 1)) // threads)
-    context = data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.max_consecutive_actor_init_deaths = retries
-    dataset = data.from_items([asdict(task) for task in tasks], override_num_blocks=len(tasks)).map(
-        Labeller,
-        fn_constructor_args=(ray.put(job), ledger, retries),
-        num_cpus=threads,
-        # one task at a time, so that none waits behind a slow one while another actor is free
-        compute=data.ActorPoolStrategy(size=min(workers, len(tasks)), max_tasks_in_flight_per_actor=1),
-    )
-    told = 0
-    # Prefetching would hold a finished shard back until the next one is finished.
-    for batch in dataset.iter_batches(batch_size=None, prefetch_batches=0, batch_format="numpy"):
-        told = _tell(ray.get(ledger.lost.remote()), told, lost)
-        for shard, labels in zip(batch["shard"], batch["labels"], strict=True):
-            yield int(shard), [Label(**label) for label in json.loads(labels)]
+        logging.getLogger("ray.data").setLevel(logging.WARNING)  # importing Ray has changed it
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        ledger = ray.remote(Ledger).options(num_cpus=0, scheduling_strategy=here).remote()
+        workers = workers or max(1, int(ray.cluster_resources().get("CPU", 1)) // threads)
+        context = data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.max_consecutive_actor_init_deaths = retries
+        dataset = data.from_items([asdict(task) for task in tasks], override_num_blocks=len(tasks)).map(
+            Labeller,
+            fn_constructor_args=(ray.put(job), ledger, retries),
+            num_cpus=threads,
+            # one task at a time, so that none waits behind a slow one while another actor is free
+            compute=data.ActorPoolStrategy(size=min(workers, len(tasks)), max_tasks_in_flight_per_actor=1),
+        )
+        told = 0
+        # Prefetching would hold a finished shard back until the next one is finished.
+        for batch in dataset.iter_batches(batch_size=None, prefetch_batches=0, batch_format="numpy"):
+            told = _tell(ray.get(ledger.lost.remote()), told, lost)
+            for shard, labels in zip(batch["shard"], batch["labels"], strict=True):
+                yield int(shard), [Label(**label) for label in json.loads(labels)]
 
 
 def _tell(deaths: list[str], told: int, lost: Callable[[str], None]) -> int:

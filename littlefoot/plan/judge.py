@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -81,7 +81,7 @@ class Score:
 
     wer: float
     """Word error rate, a fraction. It does not distinguish models that are hardly trained."""
-    divergence: float = field(metadata={"was": "harm"})
+    divergence: float
     """KL divergence of the posteriors from the first model's, in nats per frame. It distinguishes models from
     the start of training."""
 

@@ -44,3 +44,8 @@ class ApiError(Exception):
         if self.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
         return JSONResponse(self.body, self.status, headers)
+
+
+def invalid(message: str, param: str | None = None) -> ApiError:
+    """Return the refusal of a wrong value, 400."""
+    return ApiError(400, message, "invalid_value", param)

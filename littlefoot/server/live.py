@@ -12,7 +12,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from littlefoot.audio import SAMPLE_RATE, formats, pcm
 from littlefoot.runtime.stream import Partial, Stream
-from littlefoot.server.errors import ApiError
+from littlefoot.server.errors import ApiError, invalid
 from littlefoot.server.models import Model
 from littlefoot.server.service import Service, bearer, is_unicode
 
@@ -70,23 +70,13 @@ class Connection:
 
     def __init__(self, websocket: WebSocket, service: Service) -> None:
         self._websocket, self._idle = websocket, service.limits.idle_seconds
-        self._ending = service.ending
+        self._received = service.received
         self.headers, self.query = websocket.headers, websocket.query_params
 
     async def receive(self) -> dict[str, Any] | bytes | None:
         """Receive JSON or bytes; None when the server stops. Raises ApiError, WebSocketDisconnect."""
-        message = asyncio.create_task(self._websocket.receive())
-        ending = asyncio.create_task(self._ending.wait())
-        try:
-            await asyncio.wait({message, ending}, timeout=self._idle, return_when=asyncio.FIRST_COMPLETED)
-            if message.done():
-                return _parsed(message.result())
-            if ending.done():
-                return None
-        finally:
-            message.cancel()
-            ending.cancel()
-        raise ApiError(408, f"nothing was received for {self._idle:g} s", "idle_timeout")
+        message = await self._received(self._websocket.receive())
+        return None if message is None else _parsed(message)
 
     async def send(self, **content: Any) -> None:
         """Send a JSON message. Raises TimeoutError, WebSocketDisconnect."""
@@ -150,12 +140,10 @@ class _Session:
         key = message.get("api_key")
         self._service.check_key(key if isinstance(key, str) else bearer(self._connection.headers))
         if message.get("rate", SAMPLE_RATE) != SAMPLE_RATE:
-            raise ApiError(
-                400, f"rate must be {SAMPLE_RATE}: resample the audio first", "invalid_value", "rate"
-            )
+            raise invalid(f"rate must be {SAMPLE_RATE}: resample the audio first", "rate")
         name = message.get("model")
         if name is not None and not isinstance(name, str):
-            raise ApiError(400, "model must be a name", "invalid_value", "model")
+            raise invalid("model must be a name", "model")
         model = self._service.models.find(name)
         recognizer = await self._service.models.ready(model)
         stream = recognizer.stream(decoder=model.decoder)
@@ -204,9 +192,8 @@ class _Session:
         began = time.monotonic()
         loop = asyncio.get_running_loop()
         partial: Partial = await loop.run_in_executor(self._service.live_threads, function, *samples)
-        metrics = self._service.metrics
-        metrics.computing.labels(model.name, "live").inc(time.monotonic() - began)
-        metrics.audio.labels(model.name, "live").inc(sum(map(len, samples)) / SAMPLE_RATE)
+        seconds = sum(map(len, samples)) / SAMPLE_RATE
+        self._service.metrics.recognised(model.name, "live", seconds, time.monotonic() - began)
         return partial
 
     async def _tell(self, partial: Partial) -> None:

@@ -22,7 +22,7 @@ from littlefoot.errors import ConfigError, LittlefootError
 from littlefoot.network.config import ModelConfig
 from littlefoot.runtime.frames import WindowedFrames
 from littlefoot.runtime.recognizer import Recognizer
-from littlefoot.server.errors import ApiError
+from littlefoot.server.errors import ApiError, invalid
 
 log = logging.getLogger("littlefoot.server")
 
@@ -151,12 +151,7 @@ class Models:
     def _in_language(self, model: Model, language: str) -> Model:
         if language not in model.languages:
             known = f"{len(model.languages)}, such as {', '.join(sorted(model.languages)[:8])}"
-            raise ApiError(
-                400,
-                f"'{model.name}' has no language {language[:50]!a}: it has {known}",
-                "invalid_value",
-                "language",
-            )
+            raise invalid(f"'{model.name}' has no language {language[:50]!a}: it has {known}", "language")
         loaded, key = self.in_languages, (model.name, language)
         if key not in loaded:
             if len(loaded) >= _MOST_LANGUAGES:

@@ -16,7 +16,7 @@ from typing import Any
 
 from starlette.websockets import WebSocket
 
-from littlefoot.server.errors import ApiError
+from littlefoot.server.errors import ApiError, invalid
 from littlefoot.server.live import Connection, open_connection
 from littlefoot.server.models import Model
 from littlefoot.server.service import Service, bearer
@@ -92,24 +92,19 @@ class _Session:
         """Change the settings. Raises ApiError 400 for an unsupported one, and then changes nothing."""
         given = _section({"session": session}, "session")
         if given.get("type", "transcription") != "transcription":
-            raise ApiError(400, "sessions are of the type transcription", "invalid_value", "session.type")
+            raise invalid("sessions are of the type transcription", "session.type")
         audio = _section(_section(given, "audio"), "input")
         if audio.get("turn_detection") is not None:
-            raise ApiError(
-                400,
-                "there is no turn detection: set it to null, and commit",
-                "invalid_value",
-                "turn_detection",
-            )
+            raise invalid("there is no turn detection: set it to null, and commit", "turn_detection")
         form, transcription = _section(audio, "format"), _section(audio, "transcription")
         rate, model = form.get("rate", self._format.rate), self._model
         if form.get("type", "audio/pcm") != "audio/pcm" or type(rate) is not int:
-            raise ApiError(400, "format must be audio/pcm, and rate a number", "invalid_value", "format")
+            raise invalid("format must be audio/pcm, and rate a number", "format")
         if (name := transcription.get("model")) is not None:
             model = self._service.models.find(name if isinstance(name, str) else repr(name))
         pcm = PcmFormat(rate)
         if self._utterance is not None and (pcm, model) != (self._format, self._model):
-            raise ApiError(400, "commit or clear the buffer before that changes", "invalid_value", "session")
+            raise invalid("commit or clear the buffer before that changes", "session")
         self._format, self._model = pcm, model
         language = transcription.get("language", self._language)
         self._language = language if isinstance(language, str) else None
@@ -118,7 +113,7 @@ class _Session:
         try:
             data = base64.b64decode(audio, validate=True)
         except (TypeError, ValueError, binascii.Error):
-            raise ApiError(400, "audio must be base64", "invalid_value", "audio") from None
+            raise invalid("audio must be base64", "audio") from None
         if self._utterance is None:
             assert self._model is not None
             self._utterance = await Utterance.begin(self._service, self._model, self._format)
@@ -192,5 +187,5 @@ def _section(of: dict[str, Any], name: str) -> dict[str, Any]:
     if found is None:
         return {}
     if not isinstance(found, dict):
-        raise ApiError(400, f"{name} must be an object", "invalid_value", name)
+        raise invalid(f"{name} must be an object", name)
     return found

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import hmac
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -17,6 +18,8 @@ from littlefoot.server.jobs import Jobs
 from littlefoot.server.limits import Limits
 from littlefoot.server.metrics import Metrics
 from littlefoot.server.models import Models
+
+Message = TypeVar("Message")
 
 
 class Service:
@@ -120,6 +123,22 @@ class Service:
             yield
         finally:
             self.streams -= 1
+
+    async def received(self, message: Coroutine[Any, Any, Message]) -> Message | None:
+        """Wait for a client's message; None if the server stops first. Raises ApiError 408 if none comes."""
+        waiting = asyncio.create_task(message)
+        ending = asyncio.create_task(self.ending.wait())
+        idle = self.limits.idle_seconds
+        try:
+            await asyncio.wait({waiting, ending}, timeout=idle, return_when=asyncio.FIRST_COMPLETED)
+            if waiting.done():
+                return waiting.result()
+            if ending.done():
+                return None
+        finally:
+            waiting.cancel()
+            ending.cancel()
+        raise ApiError(408, f"nothing was received for {idle:g} s", "idle_timeout")
 
     def close(self) -> None:
         """Start no more work in threads."""

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from littlefoot.server.errors import ApiError
+from littlefoot.server.errors import ApiError, invalid
 from littlefoot.transcript.results import Segment, Transcription, Word
 from littlefoot.transcript.subtitles import sharing
 from littlefoot.transcript.writers import WRITERS
@@ -52,7 +52,7 @@ async def subtitles(request: Request) -> Response:
         place = ".".join(map(str, first["loc"])) or "the body"
         raise ApiError(400, f"{place}: {first['msg']}", "invalid_value", place) from error
     if wanted.format not in FORMATS:
-        raise ApiError(400, f"format must be one of {', '.join(FORMATS)}", "invalid_value", "format")
+        raise invalid(f"format must be one of {', '.join(FORMATS)}", "format")
     return PlainTextResponse(await asyncio.to_thread(_written, wanted))
 
 

@@ -20,7 +20,7 @@ from littlefoot.audio import reading
 from littlefoot.errors import AudioError
 from littlefoot.runtime.recognizer import Recognizer
 from littlefoot.server import uploads
-from littlefoot.server.errors import ApiError
+from littlefoot.server.errors import ApiError, invalid
 from littlefoot.server.models import Model
 from littlefoot.server.service import Service
 from littlefoot.transcript.results import Segment, Transcription, Word
@@ -61,28 +61,18 @@ def read_query(form: FormData) -> Query:
         if value not in GRANULARITIES:
             raise _refused("timestamp_granularities", value, "word or segment")
     if granularities and form_at != "verbose_json":
-        raise ApiError(
-            400,
-            "timestamp_granularities needs response_format verbose_json",
-            "invalid_value",
-            "timestamp_granularities",
-        )
+        raise invalid("timestamp_granularities needs response_format verbose_json", "timestamp_granularities")
     stream = str(form.get("stream") or "false").lower()
     if stream not in ("true", "false", "1", "0"):
         raise _refused("stream", stream, "true or false")
     if stream in ("true", "1") and form_at in ("srt", "vtt"):
-        raise ApiError(
-            400,
-            f"stream needs response_format json, text or verbose_json, not {form_at}",
-            "invalid_value",
-            "stream",
-        )
+        raise invalid(f"stream needs response_format json, text or verbose_json, not {form_at}", "stream")
     include = [str(value) for name in ("include[]", "include") for value in form.getlist(name)]
     for value in include:
         if value != "logprobs":
             raise _refused("include", value, "logprobs")
     if include and form_at != "json":
-        raise ApiError(400, "include needs response_format json", "invalid_value", "include")
+        raise invalid("include needs response_format json", "include")
     _check_temperature(str(form.get("temperature") or "0"))
     model, language = form.get("model"), form.get("language")
     return Query(
@@ -105,7 +95,7 @@ def _check_temperature(given: str) -> None:
 
 
 def _refused(name: str, value: str, wanted: str) -> ApiError:
-    return ApiError(400, f"{name} must be {wanted}, not {value[:50]!a}", "invalid_value", name)
+    return invalid(f"{name} must be {wanted}, not {value[:50]!a}", name)
 
 
 async def transcribe(request: Request) -> Response:
@@ -165,8 +155,7 @@ class _Job:
         seconds = time.monotonic() - began - waited
         self._model.audio_seconds += result.duration
         self._model.compute_seconds += seconds
-        self._service.metrics.audio.labels(self._model.name, "file").inc(result.duration)
-        self._service.metrics.computing.labels(self._model.name, "file").inc(seconds)
+        self._service.metrics.recognised(self._model.name, "file", result.duration, seconds)
         return result
 
     def _ended(self) -> None:

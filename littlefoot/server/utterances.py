@@ -14,7 +14,7 @@ import numpy.typing as npt
 import soxr
 
 from littlefoot.audio import SAMPLE_RATE, pcm
-from littlefoot.server.errors import ApiError
+from littlefoot.server.errors import ApiError, invalid
 from littlefoot.server.models import Model
 from littlefoot.server.service import Service
 
@@ -40,16 +40,11 @@ class PcmFormat:
     def __post_init__(self) -> None:
         low, high = _RATES
         if self.width != 2:
-            raise ApiError(400, f"samples must have 2 bytes, not {self.width}", "invalid_value", "width")
+            raise invalid(f"samples must have 2 bytes, not {self.width}", "width")
         if not low <= self.rate <= high:
-            raise ApiError(400, f"rate must be {low} to {high}, not {self.rate}", "invalid_value", "rate")
+            raise invalid(f"rate must be {low} to {high}, not {self.rate}", "rate")
         if not 1 <= self.channels <= _MOST_CHANNELS:
-            raise ApiError(
-                400,
-                f"channels must be 1 to {_MOST_CHANNELS}, not {self.channels}",
-                "invalid_value",
-                "channels",
-            )
+            raise invalid(f"channels must be 1 to {_MOST_CHANNELS}, not {self.channels}", "channels")
 
 
 class PcmStream:
@@ -144,6 +139,5 @@ class Utterance:
         return result
 
     def _count(self, began: float, samples: int) -> None:
-        metrics = self._service.metrics
-        metrics.computing.labels(self._model.name, "live").inc(time.monotonic() - began)
-        metrics.audio.labels(self._model.name, "live").inc(samples / SAMPLE_RATE)
+        took = time.monotonic() - began
+        self._service.metrics.recognised(self._model.name, "live", samples / SAMPLE_RATE, took)

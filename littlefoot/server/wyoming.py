@@ -24,7 +24,7 @@ from wyoming.info import AsrModel, AsrProgram, Attribution, Describe, Info
 from wyoming.ping import Ping, Pong
 
 from littlefoot import __version__
-from littlefoot.server.errors import ApiError
+from littlefoot.server.errors import ApiError, invalid
 from littlefoot.server.live import MESSAGE_BYTES
 from littlefoot.server.models import Model
 from littlefoot.server.service import Service
@@ -77,18 +77,10 @@ class _Door:
 
     async def _next(self) -> Event | None:
         """Receive an event; None at the end. Raises ApiError, also when the server stops."""
-        event = asyncio.create_task(_read(self._reader))
-        ending = asyncio.create_task(self._service.ending.wait())
-        try:
-            await asyncio.wait({event, ending}, timeout=self._idle, return_when=asyncio.FIRST_COMPLETED)
-            if event.done():
-                return event.result()
-            if ending.done():
-                raise ApiError(503, "the server stops: try again later", "stopping")
-        finally:
-            event.cancel()
-            ending.cancel()
-        raise ApiError(408, f"nothing came for {self._idle:g} s", "idle_timeout")
+        event = await self._service.received(_read(self._reader))
+        if event is None and self._service.ending.is_set():
+            raise ApiError(503, "the server stops: try again later", "stopping")
+        return event
 
     async def _answer(self, event: Event) -> None:
         if Describe.is_type(event.type):
@@ -119,7 +111,7 @@ class _Door:
             await self._begin(event)
         assert self._utterance is not None
         if _format(event) != self._utterance.format:
-            raise ApiError(400, "an audio-chunk has another format than its audio-start", "invalid_value")
+            raise invalid("an audio-chunk has another format than its audio-start")
         await self._tell(await self._utterance.feed(event.payload or b""))
 
     async def _end(self) -> None:
@@ -235,5 +227,5 @@ def _format(event: Event) -> PcmFormat:
     values = [event.data.get(name) for name in ("rate", "width", "channels")]
     numbers = [value for value in values if type(value) is int]
     if len(numbers) < 3:
-        raise ApiError(400, f"{event.type} needs rate, width and channels, whole numbers", "invalid_value")
+        raise invalid(f"{event.type} needs rate, width and channels, whole numbers")
     return PcmFormat(*numbers)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import logging
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
@@ -14,8 +13,6 @@ from pydantic import TypeAdapter, ValidationError
 
 from littlefoot.errors import ConfigError
 from littlefoot.system import checks
-
-log = logging.getLogger("littlefoot")
 
 Config = TypeVar("Config")
 
@@ -48,41 +45,27 @@ def parse(text: str) -> Any:
 def read(kind: type[Config], values: Mapping[str, Any] | None, prefix: str) -> Config:
     """Fill a dataclass, and the dataclasses nested in it, from a mapping.
 
-    A field with the metadata ``{"was": "NAME"}`` is also read under its old name, with a warning.
-
     ``prefix``, such as ``train.``, precedes names in errors. Raises ConfigError, which names the
     setting that is unknown or invalid.
     """
-    values = _current_names(kind, {} if values is None else values, prefix)
+    values = _checked(kind, {} if values is None else values, prefix)
     try:
         return TypeAdapter(kind).validate_python(values)
     except ValidationError as error:
         raise ConfigError(checks.explain(error, prefix.rstrip("."))) from None
 
 
-def _current_names(kind: type[Any], values: object, prefix: str) -> dict[str, Any]:
-    """Return the values under the current names of the fields. Raises ConfigError for an unknown name."""
+def _checked(kind: type[Any], values: object, prefix: str) -> dict[str, Any]:
+    """Return the values. Raises ConfigError for an unknown name, in nested dataclasses too."""
     if not isinstance(values, Mapping):
         raise ConfigError(f"{prefix.rstrip('.')} must be a section of settings, not {values!r}")
-    renamed: dict[Any, Any] = {
-        field.metadata["was"]: field.name for field in fields(kind) if "was" in field.metadata
-    }
-    current: dict[str, Any] = {}
-    for given, value in values.items():
-        name: Any = renamed.get(given, given)
-        if name in values and name != given:
-            raise ConfigError(
-                f"settings '{prefix}{given}' and '{prefix}{name}' are the same: give only {name}"
-            )
-        if name != given:
-            log.warning("the setting %s%s is now called %s: rename it", prefix, given, name)
-        current[name] = value
+    current = dict(values)
     refuse_unknown(current, [field.name for field in fields(kind)], prefix)
     hints = get_type_hints(kind)
     for name, value in current.items():
         if is_dataclass(hints[name]) and value is not None:
             nested: Any = hints[name]
-            current[name] = _current_names(nested, value, f"{prefix}{name}.")
+            current[name] = _checked(nested, value, f"{prefix}{name}.")
     return current
 
 

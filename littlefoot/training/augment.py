@@ -118,11 +118,11 @@ def reverberate(waveform: Waveform, response: Waveform) -> Waveform:
     return np.asarray(heard * gain, np.float32)
 
 
-def telephone(waveform: Waveform, low: float = 300.0, high: float = 3400.0) -> Waveform:
-    """Leave the band of a telephone, in hertz: (T,) -> (T,)."""
+def telephone(waveform: Waveform) -> Waveform:
+    """Leave the band of a telephone, 300 to 3400 Hz: (T,) -> (T,)."""
     spectrum = np.fft.rfft(waveform)
     frequency = np.fft.rfftfreq(len(waveform), 1 / SAMPLE_RATE)
-    spectrum[(frequency < low) | (frequency > high)] = 0
+    spectrum[(frequency < 300) | (frequency > 3400)] = 0
     return np.fft.irfft(spectrum, len(waveform)).astype(np.float32)
 
 

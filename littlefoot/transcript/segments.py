@@ -43,25 +43,21 @@ class Piece(NamedTuple):
     """Whether a sentence ends with it."""
 
 
-def segments(
-    words: Sequence[Word], separator: str = " ", limits: Limits | None = None, text: str | None = None
-) -> list[Segment]:
-    """Group words into segments that end at pauses and stay within limits.
+def segments(words: Sequence[Word], separator: str = " ", text: str | None = None) -> list[Segment]:
+    """Group words into segments that end at pauses and stay within ``Limits``.
 
     Args:
         words: in order of time.
         separator: text between words (see ``Vocabulary.separator``).
-        limits: the defaults if None.
         text: the text that the words form, if they are not all joined by the separator.
 
     Returns:
         Segments within the limits, unless a single word is longer (but see ``cut``).
     """
-    limits = limits or Limits()
     found = pieces(words, separator, None, text)
     return [
         Segment(group[0].start, group[-1].end, joined(group), speaker=words[0].speaker)
-        for group in groups(found, limits)
+        for group in groups(found, Limits())
     ]
 
 
