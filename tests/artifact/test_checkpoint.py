@@ -29,7 +29,7 @@ from safetensors.torch import save_file
 
 from littlefoot import artifact
 from littlefoot.artifact import checkpoint, checkpoint_keys
-from littlefoot.errors import ArtifactError, CheckpointError, MissingExtraError
+from littlefoot.errors import ArtifactError, CheckpointError, ConfigError, MissingExtraError
 from littlefoot.network.config import ModelConfig
 from littlefoot.network.weights import expected_weights
 
