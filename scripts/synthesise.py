@@ -7,7 +7,7 @@ Every text is read once, by a voice drawn at random. Voices are made higher or l
 counts as another speaker: that keeps a recogniser from learning eight voices by heart. Texts that occur in a
 dev or test split of the manifests under --exclude are left out. What is already there is kept: after an
 interruption, run the same command again. Which packages the voices need is in synthesisers.py; --voices takes
-fewer.
+fewer, or others of their weights: ``--voices hibari=5 flite=3``.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ def main() -> None:
     parser.add_argument(
         "--exclude", type=Path, help="folder of manifests with the texts of dev and test splits"
     )
-    parser.add_argument("--voices", nargs="+", choices=list(WEIGHTS), default=list(WEIGHTS), help="programs")
+    parser.add_argument(
+        "--voices", nargs="+", type=weighted, default=list(WEIGHTS.items()), metavar="PROGRAM[=WEIGHT]"
+    )
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -73,7 +75,7 @@ def main() -> None:
     texts = [line for line in lines if normalize_text(line) not in held_out or len(line.split()) == 1]
     if len(texts) < len(lines):
         print(f"{len(lines) - len(texts)} texts left out: they are in dev or test splits")
-    jobs = list(plan(texts, options.out, options.voices, options.seed))
+    jobs = list(plan(texts, options.out, dict(options.voices), options.seed))
     with multiprocessing.Pool(options.processes) as pool:
         for done, job in enumerate(pool.imap_unordered(make, jobs, chunksize=8), 1):
             if done % 500 == 0 or done == len(jobs):
@@ -94,11 +96,19 @@ def held_out_texts(folder: Path) -> Iterator[str]:
                 yield normalize_text(utterance.text)
 
 
-def plan(texts: list[str], out: Path, programs: list[str], seed: int) -> Iterator[Job]:
+def weighted(argument: str) -> tuple[str, float]:
+    """Read a program's name and weight, such as ``flite=3``; without a weight it has its own."""
+    program, _, weight = argument.partition("=")
+    if program not in WEIGHTS:
+        raise argparse.ArgumentTypeError(f"{program}: no such program; one of {', '.join(WEIGHTS)}")
+    return program, float(weight) if weight else WEIGHTS[program]
+
+
+def plan(texts: list[str], out: Path, programs: dict[str, float], seed: int) -> Iterator[Job]:
     """Draw a voice and its manner for every text; the same for the same arguments."""
     generator = random.Random(seed)
     voices = [voice for voice in VOICES if voice.program in programs]
-    weights = [WEIGHTS[voice.program] for voice in voices]
+    weights = [programs[voice.program] for voice in voices]
     for number, text in enumerate(texts):
         (voice,) = generator.choices(voices, weights)
         pitch, speed = generator.choice(PITCHES), generator.uniform(*SPEEDS)

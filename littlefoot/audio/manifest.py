@@ -1,9 +1,9 @@
 """Read lists of recordings with their texts: TSV, JSON lines or LibriSpeech folders.
 
 A TSV has a header line naming at least ``id path seconds speaker split text``, in any order;
-``disagreement``, ``confidence`` and ``slots`` are optional, further columns are ignored; there is no
-quoting. JSON lines have the same keys. Paths are relative to the manifest. ``seconds`` may be empty if it is
-unknown.
+``reference``, ``disagreement``, ``confidence`` and ``slots`` are optional, further columns are ignored;
+there is no quoting. JSON lines have the same keys. Paths are relative to the manifest. ``seconds`` may be
+empty if it is unknown.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import math
 import os
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, overload
 
@@ -47,19 +47,27 @@ class Utterance:
     """Confidence of the recogniser that wrote the text (``littlefoot label``), 0..1."""
     slots: str | None = None
     """Meaning of a spoken command, as JSON."""
+    reference: str | None = None
+    """Origin of the text: ``exact`` if people wrote it, ``pseudo`` if recognisers did; None if the manifest
+    does not name it."""
     set_name: str = ""
     """Name of the manifest's folder."""
 
     @property
     def pseudo_labelled(self) -> bool:
-        """Return True if recognisers wrote the text, so that errors against it are disagreement."""
+        """Return True if recognisers wrote the text, so that errors against it are disagreement.
+
+        Without ``reference``, a text with a disagreement or a confidence counts as theirs.
+        """
+        if self.reference is not None:
+            return self.reference == "pseudo"
         return self.disagreement is not None or self.confidence is not None
 
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
-def read(paths: Paths, split: str | None = None) -> list[Utterance]:
+def read(paths: Paths, split: str | None = None, exact: Sequence[str] = ()) -> list[Utterance]:
     """Read one manifest or several, in the order given.
 
     Args:
@@ -67,11 +75,19 @@ def read(paths: Paths, split: str | None = None) -> list[Utterance]:
             or a LibriSpeech folder (``SPLIT/SPEAKER/CHAPTER/SPEAKER-CHAPTER.trans.txt`` with FLAC files, from
             any level down).
         split: keep only this split; it must occur in at least one of the manifests.
+        exact: names of sets whose texts people wrote, whatever their manifests state.
 
     Raises:
-        ManifestError: a manifest is missing, malformed or empty, or none has the split.
+        ManifestError: a manifest is missing, malformed or empty, or none has the split or a set of ``exact``.
     """
     utterances = [utterance for path in _each(paths) for _, _, utterance in _rows(path)]
+    sets = {utterance.set_name for utterance in utterances}
+    for name in exact:
+        if name not in sets:
+            raise ManifestError(
+                f"no manifest's folder is called '{name}': choose one of: {', '.join(sorted(sets))}"
+            )
+    utterances = [replace(row, reference="exact") if row.set_name in exact else row for row in utterances]
     if split is None:
         return utterances
     chosen = [utterance for utterance in utterances if utterance.split == split]
@@ -352,6 +368,9 @@ def _utterance(row: Mapping[str, object], file: _File, where: str) -> Utterance:
     seconds = _number(row, "seconds", where)
     if seconds == 0:
         raise ManifestError(f"{where}: seconds is 0: leave it empty if the length is not known")
+    reference = row.get("reference") or None
+    if reference not in (None, "exact", "pseudo"):
+        raise ManifestError(f"{where}: reference is {reference!r:.80}: it must be exact, pseudo or empty")
     slots = row.get("slots")
     return Utterance(
         id=text("id"),
@@ -364,6 +383,7 @@ def _utterance(row: Mapping[str, object], file: _File, where: str) -> Utterance:
         confidence=_number(row, "confidence", where),
         # in JSON lines the slots may be an object rather than text
         slots=slots or None if isinstance(slots, str) or slots is None else json.dumps(slots),
+        reference=None if reference is None else str(reference),
         set_name=file.set_name,
     )
 

@@ -40,6 +40,8 @@ class Speech:
         int | None, typer.Option("--limit", min=1, help="Largest number of utterances, drawn at random.")
     ] = None
 
+    exact: options.ExactSets = None
+
     def utterances(self) -> list[Utterance]:
         """Return the utterances to recognise, in the order of the manifests."""
         import random
@@ -47,7 +49,8 @@ class Speech:
         from littlefoot.artifact import checkpoint
         from littlefoot.audio import manifest
 
-        found = manifest.read(self.data, self.split) if self.data else manifest.read(checkpoint.SAMPLES)
+        data, split = (self.data, self.split) if self.data else (checkpoint.SAMPLES, None)
+        found = manifest.read(data, split, self.exact or ())
         if self.limit is not None and self.limit < len(found):
             chosen = sorted(random.Random(0).sample(range(len(found)), self.limit))
             found = [found[index] for index in chosen]

@@ -34,6 +34,7 @@ def evaluate(
     confused: Annotated[
         int, typer.Option("--confusions", min=0, help="Number of the most frequent errors to show.")
     ] = 0,
+    exact: options.ExactSets = None,
     as_json: options.Json = False,
     *,
     loading: LoadOptions,
@@ -56,7 +57,7 @@ def evaluate(
     from littlefoot.runtime import recognizer
 
     normalizer(normalize)  # refused now, not when all is transcribed
-    utterances = manifests.read(manifest, split)
+    utterances = manifests.read(manifest, split, exact or ())
     loaded = recognizer.load_with(Specification(model, loading))
     search = decoding.decoder(loaded)
     with bar("transcribing", len(utterances)) as advance:

@@ -41,6 +41,13 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", help="Change a setting of a recipe's step, such as train.steps=500."),
 ]
+ExactSets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exact",
+        help="Set whose texts people wrote, though its manifest has a disagreement; may be repeated.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

@@ -89,7 +89,7 @@ def best_path(scores: Scores, labels: Sequence[int] | Integers, band: int = BAND
     """
     text = _Text.of(labels, scores)
     while True:
-        search = _Search(scores, text, min(band, text.cells))
+        search = BandSearch(scores, text, min(band, text.cells))
         if search.run() or search.width == text.cells:
             break
         band *= 2
@@ -121,7 +121,7 @@ class _Text:
         return len(self.labels)
 
 
-class _Search:
+class BandSearch:
     """One search in a band of ``width`` cells."""
 
     def __init__(self, scores: Scores, text: _Text, width: int) -> None:

@@ -92,18 +92,18 @@ class Stopwatch:
 
     def speed(self, artifact: Artifact) -> float:
         """Measure the speed of a model, in times real time."""
-        own, others = _taking_turns([self._run, _runner(artifact, self.threads, self._live)])
+        own, others = speeds_in_turn([self._run, _runner(artifact, self.threads, self._live)])
         self._own.append(own)
         return others / own * statistics.median(self._own)
 
 
 def speeds(artifacts: Sequence[Artifact], threads: int, live: bool) -> list[float]:
     """Measure the speed of each model, in times real time. The arguments are those of ``Stopwatch``."""
-    return _taking_turns([_runner(artifact, threads, live) for artifact in artifacts])
+    return speeds_in_turn([_runner(artifact, threads, live) for artifact in artifacts])
 
 
-def _taking_turns(runs: Sequence[Callable[[], object]]) -> list[float]:
-    """Return the median speed of each run over the rounds, in times real time."""
+def speeds_in_turn(runs: Sequence[Callable[[], object]]) -> list[float]:
+    """Return the median speed over the rounds of each run of CLIP_SECONDS, in times real time."""
     times: list[list[float]] = [[] for _ in runs]
     for turn in range(ROUNDS + 1):
         for run_, taken in zip(runs, times, strict=True):

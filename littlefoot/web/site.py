@@ -15,7 +15,7 @@ from littlefoot.system.outputs import writing
 WASM = Path(__file__).parent / "littlefoot.wasm"
 _STATIC = Path(__file__).parent / "static"
 _SERVER = Path(__file__).parents[1] / "server" / "static"
-_SHARED = ("icon.svg", "microphone.js", "resampler.js", "style.css", "worklet.js")
+_SHARED = ("controls.js", "icon.svg", "microphone.js", "resampler.js", "style.css", "worklet.js")
 """Files of the server's page that this page has too."""
 _SERVICE_WORKER = "sw.js"
 

@@ -50,6 +50,35 @@ def test_a_folder_with_a_manifest_is_that_manifest(folder: Path) -> None:
     assert manifest.read(str(folder)) == manifest.read(folder / "manifest.tsv")
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "pseudo"),
+    [
+        ("disagreement", "0.0\t", True),
+        ("disagreement", "0.2\texact", False),
+        ("confidence", "0.9\t", True),
+        ("confidence", "\t", False),
+        ("confidence", "\tpseudo", True),
+    ],
+)
+def test_recognisers_wrote_a_text_that_has_a_vote_unless_the_manifest_names_another_origin(
+    folder: Path, column: str, value: str, pseudo: bool
+) -> None:
+    rows = f"{HEADER.strip()}\t{column}\treference\na\ta.ogg\t1\tann\ttest\tHI\t{value}\n"
+    path = write(folder, rows)
+    assert manifest.read(path)[0].pseudo_labelled == pseudo
+    assert not manifest.read(path, exact=["greetings"])[0].pseudo_labelled
+
+
+def test_an_unknown_origin_and_an_unknown_exact_set_are_refused(folder: Path) -> None:
+    with pytest.raises(ManifestError, match="'greeting': choose one of: greetings"):
+        manifest.read(folder, exact=["greeting"])
+    path = write(folder, f"{HEADER.strip()}\treference\na\ta.ogg\t1\tann\ttest\tHI\tguessed\n")
+    with pytest.raises(
+        ManifestError, match="line 2: reference is 'guessed': it must be exact, pseudo or empty"
+    ):
+        manifest.read(path)
+
+
 def test_optional_columns_any_order_further_columns_windows_line_ends_and_a_byte_order_mark(
     tmp_path: Path,
 ) -> None:
@@ -244,7 +273,7 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=2), inner, max_size=2),
     max_leaves=3,
 )
-COLUMNS = ("id", "path", "seconds", "speaker", "split", "text", "disagreement", "slots")
+COLUMNS = ("id", "path", "seconds", "speaker", "split", "text", "disagreement", "slots", "reference")
 
 
 @settings(max_examples=200, deadline=None)

@@ -334,6 +334,8 @@ def test_texts_by_recognisers_do_not_enter_the_whole(
     assert (found["wer"], found["utterances"]) == (0, 1)
     assert json.loads(run("eval", model, guessed, "--json").out)["wer"] == 1
     assert "all but *" in run("eval", model, right, guessed).out
+    whole = json.loads(run("eval", model, right, guessed, "--json", "--exact", "guessed").out)
+    assert (whole["wer"] > 0, whole["utterances"]) == (True, 2)
 
 
 def test_a_missing_recording_is_counted_and_reported(

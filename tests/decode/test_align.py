@@ -125,13 +125,13 @@ def test_a_clear_text_needs_a_narrow_band_only(monkeypatch: pytest.MonkeyPatch) 
     tokens = np.random.default_rng(5).integers(1, 29, size=1500).tolist()
     logits = planted(tokens, 3)
     widths = []
-    run = viterbi._Search.run
+    run = viterbi.BandSearch.run
 
-    def counted(search: viterbi._Search) -> bool:
+    def counted(search: viterbi.BandSearch) -> bool:
         widths.append(search.width)
         return run(search)
 
-    monkeypatch.setattr(viterbi._Search, "run", counted)
+    monkeypatch.setattr(viterbi.BandSearch, "run", counted)
     monkeypatch.setattr(viterbi, "BAND", 1)
     with closing(Scores(29)) as scores:
         scores.add(log_softmax(logits))

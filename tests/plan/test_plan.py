@@ -208,7 +208,7 @@ class TestBuild:
         self, teacher: Artifact, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         measured = iter([[100.0, 300.0], [50.0, 200.0], [104.0, 104.0]])
-        monkeypatch.setattr(build, "_taking_turns", lambda runs: next(measured))
+        monkeypatch.setattr(build, "speeds_in_turn", lambda runs: next(measured))
         stopwatch = build.Stopwatch(teacher, 1, False)
         assert stopwatch.speed(teacher) == 300
         assert stopwatch.speed(teacher) == 4 * 75  # half of the processor was busy with something else

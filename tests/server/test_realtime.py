@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import artifacts
 import numpy as np
 import openai
 import pytest
@@ -16,7 +15,6 @@ import soxr
 from families import speechlike
 from servers import Running, serving
 
-from littlefoot.artifact import artifact as artifact_files
 from littlefoot.artifact.checkpoint import SAMPLES
 from littlefoot.audio import pcm, reading
 from littlefoot.runtime import recognizer
@@ -27,14 +25,8 @@ KEY = "sesame"
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = artifacts.talkative(artifacts.tiny(), CLIP)
-    return artifact_files.save(made, tmp_path_factory.mktemp("models") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def server(model: Path) -> Iterator[Running]:
-    with serving(["littlefoot-en-live", model], api_key=KEY, audio_seconds=20) as running:
+def server(tiny_model: Path) -> Iterator[Running]:
+    with serving(["littlefoot-en-live", tiny_model], api_key=KEY, audio_seconds=20) as running:
         yield running
 
 
@@ -83,7 +75,7 @@ def test_a_live_model_sends_deltas_and_the_transcript(server: Running) -> None:
     assert done.usage.seconds == 4
 
 
-def test_another_model_transcribes_what_was_committed(server: Running, model: Path) -> None:
+def test_another_model_transcribes_what_was_committed(server: Running, tiny_model: Path) -> None:
     update = {
         "type": "session.update",
         "session": {
@@ -105,7 +97,7 @@ def test_another_model_transcribes_what_was_committed(server: Running, model: Pa
     committed = [answer for answer in answers if answer.type == "input_audio_buffer.committed"]
     assert committed[1].previous_item_id == committed[0].item_id
     done = next(answer for answer in answers if answer.type.endswith("completed"))
-    assert done.transcript == recognizer.load(model).transcribe(pcm.to_float(data)).text
+    assert done.transcript == recognizer.load(tiny_model).transcribe(pcm.to_float(data)).text
 
 
 @pytest.mark.parametrize(

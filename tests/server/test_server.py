@@ -21,7 +21,6 @@ from families import speechlike
 from prometheus_client.parser import text_string_to_metric_families
 from servers import RATE, Running, encoded, gated, multipart, serving, wait_until
 
-from littlefoot import artifact as artifact_files
 from littlefoot.artifact import Artifact
 from littlefoot.errors import CheckpointError, ConfigError
 from littlefoot.runtime import recognizer
@@ -35,25 +34,21 @@ CLIP = speechlike(1.0)
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    artifact = artifacts.talkative(artifacts.tiny(), CLIP)
-    return artifact_files.save(artifact, tmp_path_factory.mktemp("models") / "tiny")
-
-
-@pytest.fixture(scope="module")
 def tiny() -> Artifact:
     return artifacts.tiny()
 
 
 @pytest.fixture(scope="module")
-def server(model: Path) -> Iterator[Running]:
-    with serving([model, f"other={model}"], audio_seconds=100, body_bytes=300_000, idle_seconds=2) as running:
+def server(tiny_model: Path) -> Iterator[Running]:
+    with serving(
+        [tiny_model, f"other={tiny_model}"], audio_seconds=100, body_bytes=300_000, idle_seconds=2
+    ) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def expected(model: Path) -> Transcription:
-    return recognizer.load(model).transcribe(encoded(CLIP))
+def expected(tiny_model: Path) -> Transcription:
+    return recognizer.load(tiny_model).transcribe(encoded(CLIP))
 
 
 # What is answered
@@ -101,8 +96,8 @@ def test_logprobs_are_those_of_the_words(server: Running, expected: Transcriptio
         assert server.transcribe(encoded(CLIP), wrong).error["param"] == "include"
 
 
-def test_idle_models_are_unloaded_and_come_back(model: Path) -> None:
-    with serving([model], idle_minutes=0.005) as running:
+def test_idle_models_are_unloaded_and_come_back(tiny_model: Path) -> None:
+    with serving([tiny_model], idle_minutes=0.005) as running:
         found = running.service.models.find("tiny")
         wait_until(lambda: found.recognizer is not None)
         with found.in_use():
@@ -113,22 +108,22 @@ def test_idle_models_are_unloaded_and_come_back(model: Path) -> None:
         wait_until(lambda: found.users == 0)
 
 
-def test_the_first_model_is_the_default_and_all_are_listed(server: Running, model: Path) -> None:
+def test_the_first_model_is_the_default_and_all_are_listed(server: Running, tiny_model: Path) -> None:
     listed = server.request("GET", "/v1/models").json["data"]
     assert [each["id"] for each in listed] == ["tiny", "other"]
-    assert listed[0]["littlefoot"]["bytes"] == (model / "model.safetensors").stat().st_size
+    assert listed[0]["littlefoot"]["bytes"] == (tiny_model / "model.safetensors").stat().st_size
     assert server.request("GET", "/v1/models/other").json["id"] == "other"
     assert server.request("GET", "/v1/models/none").error["code"] == "model_not_found"
 
 
-def test_models_are_loaded_once_when_first_asked_for(model: Path) -> None:
+def test_models_are_loaded_once_when_first_asked_for(tiny_model: Path) -> None:
     loaded: list[str] = []
 
     def load(source: str) -> Recognizer:
         loaded.append(source)
         return recognizer.load(source, threads=1, parallel=2)
 
-    with serving([model, f"other={model}"], load) as running:
+    with serving([tiny_model, f"other={tiny_model}"], load) as running:
         wait_until(lambda: running.service.models.find("tiny").recognizer is not None)
         assert len(loaded) == 1
         with ThreadPoolExecutor(4) as pool:
@@ -140,21 +135,21 @@ def test_models_are_loaded_once_when_first_asked_for(model: Path) -> None:
             assert each["littlefoot"]["x_realtime"] > 0
 
 
-def test_a_model_that_cannot_be_loaded_leaves_the_others_alone(model: Path) -> None:
+def test_a_model_that_cannot_be_loaded_leaves_the_others_alone(tiny_model: Path) -> None:
     def load(source: str) -> Recognizer:
         if source == "littlefoot-en":
             raise CheckpointError("damaged")
         return recognizer.load(source, threads=1)
 
-    with serving(["littlefoot-en", model], load) as running:
+    with serving(["littlefoot-en", tiny_model], load) as running:
         for _ in range(2):
             assert running.transcribe(encoded(CLIP)).error["code"] == "model_unavailable"
         assert running.transcribe(encoded(CLIP), [("model", "tiny")]).status == 200
 
 
-def test_names_of_models_must_differ(model: Path) -> None:
+def test_names_of_models_must_differ(tiny_model: Path) -> None:
     with pytest.raises(ConfigError, match="two models are called 'tiny'"):
-        Models([str(model), str(model)], recognizer.load)
+        Models([str(tiny_model), str(tiny_model)], recognizer.load)
 
 
 def test_a_stream_s_parts_make_the_text(server: Running, expected: Transcription) -> None:
@@ -221,7 +216,7 @@ def test_the_page_and_all_that_it_needs_are_there_under_a_strict_policy(server: 
     for script in scripts:
         text = server.request("GET", script).body.decode()
         needed |= {"/static/" + name for name in re.findall(r'from "\./([^"]+)"', text)}
-    assert len(needed | scripts) == 9
+    assert len(needed | scripts) == 10
     for path in needed | scripts:
         assert server.request("GET", path).status == 200
     assert server.request("GET", "/static/../app.py").status == 404
@@ -438,8 +433,8 @@ def test_garbage_instead_of_http_is_400(server: Running, garbage: bytes) -> None
     assert server.is_alive()
 
 
-def test_idle_connections_keep_nobody_out(model: Path) -> None:
-    with serving([model], connections=20) as running:
+def test_idle_connections_keep_nobody_out(tiny_model: Path) -> None:
+    with serving([tiny_model], connections=20) as running:
         idle = [running.connect() for _ in range(100)]
         try:
             assert running.transcribe(encoded(CLIP)).status == 200
@@ -451,8 +446,8 @@ def test_idle_connections_keep_nobody_out(model: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="needs /proc/net/tcp, which Linux has")
-def test_a_client_that_takes_nothing_is_dropped_and_holds_up_nobody(model: Path) -> None:
-    with serving([model], idle_seconds=1) as running:
+def test_a_client_that_takes_nothing_is_dropped_and_holds_up_nobody(tiny_model: Path) -> None:
+    with serving([tiny_model], idle_seconds=1) as running:
         with socket.socket() as client:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             client.connect(("127.0.0.1", running.port))
@@ -562,8 +557,8 @@ def test_impossible_limits_are_named(wrong: dict[str, Any]) -> None:
 # Rights
 
 
-def test_an_api_key_guards_the_api_and_nothing_else(model: Path) -> None:
-    with serving([model], api_key="sesame") as running:
+def test_an_api_key_guards_the_api_and_nothing_else(tiny_model: Path) -> None:
+    with serving([tiny_model], api_key="sesame") as running:
 
         def ask(*header: str) -> int:
             headers = {"Authorization": header[0]} if header else {}
@@ -578,7 +573,7 @@ def test_an_api_key_guards_the_api_and_nothing_else(model: Path) -> None:
             assert running.request("GET", path).status == 200
 
 
-def test_pages_of_other_sites_may_not_use_the_server(server: Running, model: Path) -> None:
+def test_pages_of_other_sites_may_not_use_the_server(server: Running, tiny_model: Path) -> None:
     def ask(running: Running, origin: str) -> Any:
         return running.transcribe(encoded(CLIP), headers={"Origin": origin})
 
@@ -587,7 +582,7 @@ def test_pages_of_other_sites_may_not_use_the_server(server: Running, model: Pat
         assert response.status == 403
         assert "access-control-allow-origin" not in response.headers
     assert ask(server, server.url).status == 200
-    with serving([model], origins=["https://friend.example"]) as running:
+    with serving([tiny_model], origins=["https://friend.example"]) as running:
         response = ask(running, "https://friend.example")
         assert response.status == 200
         assert response.headers["access-control-allow-origin"] == "https://friend.example"

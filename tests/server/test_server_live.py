@@ -20,26 +20,14 @@ from servers import RATE, Running, encoded, gated, serving, wait_until
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from littlefoot import artifact as artifact_files
-from littlefoot.artifact import Artifact
 from littlefoot.runtime import recognizer
 
 SPEECH = np.round(20_000 * speechlike(4.0)).astype(np.int16)
 
 
 @pytest.fixture(scope="module")
-def tiny() -> Artifact:
-    return artifacts.talkative(artifacts.tiny(), speechlike(1.0))
-
-
-@pytest.fixture(scope="module")
-def model(tiny: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return artifact_files.save(tiny, tmp_path_factory.mktemp("models") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def server(model: Path) -> Iterator[Running]:
-    with serving([model], audio_seconds=20, idle_seconds=2, streams=4) as running:
+def server(tiny_model: Path) -> Iterator[Running]:
+    with serving([tiny_model], audio_seconds=20, idle_seconds=2, streams=4) as running:
         yield running
 
 
@@ -82,9 +70,9 @@ def cut(data: bytes, lengths: Sequence[int]) -> Iterator[bytes]:
 
 @pytest.mark.parametrize("lengths", [(3200,), (1, 7777, 2), (200_000,)])
 def test_segments_are_those_of_the_recognizer_s_stream(
-    server: Running, model: Path, lengths: Sequence[int]
+    server: Running, tiny_model: Path, lengths: Sequence[int]
 ) -> None:
-    stream = recognizer.load(model).stream()
+    stream = recognizer.load(tiny_model).stream()
     expected = [*stream.feed(SPEECH).final, *stream.finish().final]
     with started(server, model="tiny", rate=RATE) as client:
         for piece in cut(SPEECH.tobytes(), lengths):
@@ -107,12 +95,12 @@ def test_partial_text_comes_while_audio_is_sent(server: Running) -> None:
         assert 0 < message["audio"] <= 3
 
 
-def test_streams_do_not_hear_each_other(server: Running, model: Path) -> None:
+def test_streams_do_not_hear_each_other(server: Running, tiny_model: Path) -> None:
     """Four at once over one engine, each with other audio."""
     speech = [np.roll(SPEECH, 5000 * number) for number in range(4)]
     alone = []
     for samples in speech:
-        stream = recognizer.load(model).stream()
+        stream = recognizer.load(tiny_model).stream()
         alone.append([segment.text for segment in [*stream.feed(samples).final, *stream.finish().final]])
     clients = [started(server) for _ in speech]
     for start in range(0, 4 * RATE, RATE // 2):
@@ -238,8 +226,8 @@ def test_one_stream_too_many_is_asked_to_come_later(server: Running) -> None:
     assert server.is_alive()
 
 
-def test_a_stream_that_waits_for_a_thread_does_not_keep_requests_out(tiny: Artifact) -> None:
-    gate, load = gated(tiny)
+def test_a_stream_that_waits_for_a_thread_does_not_keep_requests_out() -> None:
+    gate, load = gated(artifacts.tiny())
     gate.let(1)
     with serving(["littlefoot-en"], load, parallel=1) as running:
         client = started(running)
@@ -252,8 +240,8 @@ def test_a_stream_that_waits_for_a_thread_does_not_keep_requests_out(tiny: Artif
         assert running.is_alive()
 
 
-def test_the_key_comes_in_a_header_or_in_the_first_message(model: Path) -> None:
-    with serving([model], api_key="sesame") as running:
+def test_the_key_comes_in_a_header_or_in_the_first_message(tiny_model: Path) -> None:
+    with serving([tiny_model], api_key="sesame") as running:
         for start in ({}, {"api_key": "wrong"}, {"api_key": 5}):
             with live(running) as client:
                 client.send(json.dumps({"type": "start", **start}))
@@ -273,8 +261,8 @@ def test_pages_of_other_sites_are_refused_before_the_handshake(server: Running) 
         pass
 
 
-def test_shutting_down_says_what_was_heard(model: Path) -> None:
-    with serving([model]) as running:
+def test_shutting_down_says_what_was_heard(tiny_model: Path) -> None:
+    with serving([tiny_model]) as running:
         client = started(running)
         client.send(SPEECH.tobytes())
         while json.loads(client.recv(timeout=30))["audio"] < 4:

@@ -29,7 +29,6 @@ from servers import RATE, Response, Running, encoded, gated, multipart, serving,
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from littlefoot import artifact as artifact_files
 from littlefoot.artifact.checkpoint import SAMPLES
 from littlefoot.audio import isolation
 from littlefoot.server.run import ACCEPTED_AT_ONCE, allow_open_files
@@ -38,14 +37,8 @@ CLIP = speechlike(1.0)
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    artifact = artifacts.talkative(artifacts.tiny(), CLIP)
-    return artifact_files.save(artifact, tmp_path_factory.mktemp("models") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def server(model: Path) -> Iterator[Running]:
-    with serving([model], hosts=()) as running:
+def server(tiny_model: Path) -> Iterator[Running]:
+    with serving([tiny_model], hosts=()) as running:
         yield running
 
 
@@ -113,9 +106,9 @@ def asked(running: Running, path: str, host: str, **headers: str) -> Response:
     return running.request("GET", path, headers={"Host": host, **headers})
 
 
-def test_a_server_is_asked_by_its_names_only(model: Path) -> None:
+def test_a_server_is_asked_by_its_names_only(tiny_model: Path) -> None:
     """A page whose name was made to lead here has the same foreign name as Host and as Origin."""
-    with serving([model], hosts=["app.example"]) as running:
+    with serving([tiny_model], hosts=["app.example"]) as running:
         for name in NAMES:
             for port in ("", f":{running.port}", ":80"):
                 assert asked(running, "/v1/models", name + port).status == 200, name
@@ -142,8 +135,8 @@ def test_nor_does_a_live_stream_open_under_a_foreign_name(server: Running) -> No
     assert refused.value.response.status_code == 403
 
 
-def test_where_any_machine_may_come_any_name_will_do(model: Path) -> None:
-    with serving([model]) as running:
+def test_where_any_machine_may_come_any_name_will_do(tiny_model: Path) -> None:
+    with serving([tiny_model]) as running:
         assert asked(running, "/v1/models", "anything.example").status == 200
 
 
@@ -178,8 +171,8 @@ def silent(port: int, count: int) -> list[socket.socket]:
     return clients
 
 
-def test_a_burst_of_silent_connections_is_cut_to_the_limit(model: Path) -> None:
-    with serving([model], connections=20) as running:
+def test_a_burst_of_silent_connections_is_cut_to_the_limit(tiny_model: Path) -> None:
+    with serving([tiny_model], connections=20) as running:
         wait_until(lambda: running.service.models.all()[0].recognizer is not None)
         clients = silent(running.port, 600)
         began = time.monotonic()
@@ -191,8 +184,8 @@ def test_a_burst_of_silent_connections_is_cut_to_the_limit(model: Path) -> None:
             client.close()
 
 
-def test_the_oldest_of_those_that_wait_is_closed_and_no_other(model: Path) -> None:
-    with serving([model], connections=3) as running:
+def test_the_oldest_of_those_that_wait_is_closed_and_no_other(tiny_model: Path) -> None:
+    with serving([tiny_model], connections=3) as running:
         first, second, third = (running.connect() for _ in range(3))
         wait_until(lambda: running.connections == 3)
         with running.connect():
@@ -258,8 +251,11 @@ HALF = "\ud83d"
         {"type": HALF},
     ],
 )
-def test_half_a_character_is_an_invalid_message(model: Path, message: dict[str, str]) -> None:
-    with serving([model], api_key="sesame") as running, connect(f"ws{running.url[4:]}/v1/live") as client:
+def test_half_a_character_is_an_invalid_message(tiny_model: Path, message: dict[str, str]) -> None:
+    with (
+        serving([tiny_model], api_key="sesame") as running,
+        connect(f"ws{running.url[4:]}/v1/live") as client,
+    ):
         client.send(json.dumps(message))
         assert json.loads(client.recv())["error"]["code"] == "invalid_message"
         with pytest.raises(ConnectionClosed) as closed:
@@ -314,8 +310,8 @@ def test_what_runs_when_the_grace_is_over_is_told_in_json(
     assert not [record for record in caplog.records if record.exc_info]
 
 
-def test_the_description_of_the_api_is_behind_the_key(model: Path) -> None:
-    with serving([model], api_key="sesame") as running:
+def test_the_description_of_the_api_is_behind_the_key(tiny_model: Path) -> None:
+    with serving([tiny_model], api_key="sesame") as running:
         assert running.request("GET", "/openapi.json").status == 401
         known = running.request("GET", "/openapi.json", headers={"Authorization": "Bearer sesame"}).json
         assert known["paths"]["/v1/models"]["get"]["security"] == [{"HTTPBearer": []}]
@@ -330,7 +326,7 @@ def test_the_description_of_the_api_is_behind_the_key(model: Path) -> None:
         }
 
 
-def test_segments_that_stall_are_408(model: Path) -> None:
-    with serving([model], idle_seconds=0.5) as running, running.connect() as client:
+def test_segments_that_stall_are_408(tiny_model: Path) -> None:
+    with serving([tiny_model], idle_seconds=0.5) as running, running.connect() as client:
         client.sendall(b"POST /v1/subtitles HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
         assert client.recv(1000).startswith(b"HTTP/1.1 408 ")

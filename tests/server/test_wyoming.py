@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import artifacts
 import numpy as np
 import pytest
 from conftest import Run
@@ -23,7 +22,6 @@ from wyoming.event import Event
 from wyoming.info import Describe, Info
 from wyoming.ping import Ping
 
-from littlefoot.artifact import artifact as artifact_files
 from littlefoot.artifact.checkpoint import SAMPLES
 from littlefoot.audio import pcm, reading
 from littlefoot.runtime import recognizer
@@ -34,17 +32,11 @@ CLIP = speechlike(1.0)
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = artifacts.talkative(artifacts.tiny(), CLIP)
-    return artifact_files.save(made, tmp_path_factory.mktemp("models") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def door(model: Path) -> Iterator[tuple[Running, int]]:
+def door(tiny_model: Path) -> Iterator[tuple[Running, int]]:
     listener = listen("127.0.0.1", 0)
     port = listener.getsockname()[1]
     with serving(
-        ["littlefoot-en-live", model], wyoming=listener, streams=3, audio_seconds=20, idle_seconds=3
+        ["littlefoot-en-live", tiny_model], wyoming=listener, streams=3, audio_seconds=20, idle_seconds=3
     ) as running:
         yield running, port
 
@@ -114,9 +106,9 @@ def test_a_streaming_model_sends_its_segments_and_then_all_of_the_text(door: tup
     assert expected.startswith("ONE TWO THREE")
 
 
-def test_another_model_transcribes_the_whole_utterance(door: tuple[Running, int], model: Path) -> None:
+def test_another_model_transcribes_the_whole_utterance(door: tuple[Running, int], tiny_model: Path) -> None:
     (answer,) = talk(door[1], Transcribe(name="tiny").event(), *spoken(CLIP))
-    expected = recognizer.load(model).transcribe(pcm.to_float(pcm.to_int16(CLIP))).text
+    expected = recognizer.load(tiny_model).transcribe(pcm.to_float(pcm.to_int16(CLIP))).text
     assert Transcript.from_event(answer).text == expected
     assert len(expected) > 10
 

@@ -1,12 +1,12 @@
 // The page: what is clicked and dropped, and what is shown.
 
 import { Live, models, transcribe, useKey } from "./api.js";
+import { at, disable, say, showListening, takeFiles } from "./controls.js";
 import { clock, explain } from "./messages.js";
 import { Microphone, wav } from "./microphone.js";
 import { RATE } from "./resampler.js";
 import { add, begin, clear, copy, download, duration, element, load, segments } from "./transcript.js";
 
-const at = (id) => document.getElementById(id);
 let microphone = null;
 let busy = false;
 let cancel = null; // an AbortController while a file is recognised
@@ -161,7 +161,7 @@ async function speak() {
     });
     microphone = { opened, live };
     if (live.over) await closeMicrophone();
-    else showListening(true);
+    else showListening(true, "recording 0:00");
     showState();
   } catch (error) {
     live.over = true;
@@ -199,14 +199,6 @@ function delay(sent, audio) {
   at("figures").textContent = `${audio.toFixed(1)} s of audio; the server answers after ${milliseconds.toFixed(0)} ms`;
 }
 
-function showListening(listening) {
-  at("speak").setAttribute("aria-pressed", listening);
-  at("speak-label").textContent = listening ? "Stop" : "Speak";
-  at("speak-hint").textContent = listening ? "recording 0:00" : "into the microphone";
-  at("level").hidden = !listening;
-  disable(at("speak"), false);
-}
-
 function setBusy(value) {
   busy = value;
   disable(at("file"), value);
@@ -214,33 +206,14 @@ function setBusy(value) {
   disable(at("model"), value || !known.length);
 }
 
-// The browser takes the focus from what is disabled: it gets it back.
-let focused = null;
-function disable(element, value) {
-  if (value && element === document.activeElement) focused = element;
-  element.disabled = value;
-  if (!value && element === focused && document.activeElement === document.body) element.focus();
-}
-
-function say(text) {
-  at("status").textContent = text;
-  at("status").classList.remove("problem");
-}
-
 function fail(error) {
-  say(explain(error));
-  at("status").classList.add("problem");
+  say(explain(error), true);
   if (error.status === 401 || /_api_key$/.test(error.code)) {
     at("key-form").hidden = false;
     at("key").focus();
   }
 }
 
-at("file").addEventListener("change", ({ target }) => {
-  const [file] = target.files;
-  if (file) recognise(file);
-  target.value = ""; // so that the same file can be chosen again
-});
 at("speak").addEventListener("click", speak);
 at("cancel").addEventListener("click", () => cancel?.abort());
 at("model").addEventListener("change", showFigures);
@@ -259,16 +232,6 @@ at("key-form").addEventListener("submit", (event) => {
   showModels();
 });
 
-let inside = 0; // elements that a dragged file is over
-document.addEventListener("dragenter", () => at("drop").classList.toggle("over", ++inside > 0));
-document.addEventListener("dragleave", () => at("drop").classList.toggle("over", --inside > 0));
-document.addEventListener("dragover", (event) => event.preventDefault());
-document.addEventListener("drop", (event) => {
-  event.preventDefault();
-  inside = 0;
-  at("drop").classList.remove("over");
-  const [file] = event.dataTransfer.files;
-  if (file) recognise(file);
-});
+takeFiles(recognise);
 
 showModels();

@@ -1,5 +1,6 @@
 // The page: what is clicked and dropped, and what is shown.
 
+import { at, disable, say, showListening, takeFiles } from "./controls.js";
 import { decode } from "./decode.js";
 import { Microphone } from "./microphone.js";
 import { Recognizer } from "./recognizer.js";
@@ -8,7 +9,6 @@ import { segmentsOf, srt } from "./transcript.js";
 
 const SLOW = 3; // seconds that recognition may stay behind the microphone before the page tells
 
-const at = (id) => document.getElementById(id);
 const segments = []; // {start, end, text, words}, seconds
 let microphone = null;
 let name = "littlefoot"; // of the file to download
@@ -115,7 +115,7 @@ async function speak() {
     fail(new Error(advice(error)));
     return;
   }
-  showListening(true);
+  showListening(true, "listening");
 }
 
 function advice(error) {
@@ -134,14 +134,6 @@ async function closeMicrophone() {
   microphone = null;
   showListening(false);
   disable(at("speak"), true);
-}
-
-function showListening(listening) {
-  at("speak").setAttribute("aria-pressed", listening);
-  at("speak-label").textContent = listening ? "Stop" : "Speak";
-  at("speak-hint").textContent = listening ? "listening" : "into the microphone";
-  at("level").hidden = !listening;
-  disable(at("speak"), false);
 }
 
 // Transcript
@@ -186,22 +178,8 @@ function setBusy(busy) {
   disable(at("speak"), busy);
 }
 
-// The browser takes the focus from what is disabled: it gets it back.
-let focused = null;
-function disable(element, value) {
-  if (value && element === document.activeElement) focused = element;
-  element.disabled = value;
-  if (!value && element === focused && document.activeElement === document.body) element.focus();
-}
-
-function say(text) {
-  at("status").textContent = text;
-  at("status").classList.remove("problem");
-}
-
 function fail(error) {
-  say(error.message);
-  at("status").classList.add("problem");
+  say(error.message, true);
 }
 
 // The service worker keeps the page's files, where the browser has them: https and localhost only.
@@ -216,11 +194,6 @@ async function keepOffline() {
   }
 }
 
-at("file").addEventListener("change", ({ target }) => {
-  const [file] = target.files;
-  if (file) recognise(file);
-  target.value = ""; // so that the same file can be chosen again
-});
 at("speak").addEventListener("click", speak);
 at("copy").addEventListener("click", () => copy().catch(fail));
 at("srt").addEventListener("click", download);
@@ -229,14 +202,4 @@ at("clear").addEventListener("click", () => {
   say("");
 });
 
-let inside = 0; // elements that a dragged file is over
-document.addEventListener("dragenter", () => at("drop").classList.toggle("over", ++inside > 0));
-document.addEventListener("dragleave", () => at("drop").classList.toggle("over", --inside > 0));
-document.addEventListener("dragover", (event) => event.preventDefault());
-document.addEventListener("drop", (event) => {
-  event.preventDefault();
-  inside = 0;
-  at("drop").classList.remove("over");
-  const [file] = event.dataTransfer.files;
-  if (file) recognise(file);
-});
+takeFiles(recognise);
