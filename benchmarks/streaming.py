@@ -138,13 +138,13 @@ def at_once(artifact: Artifact, name: str, options: argparse.Namespace) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    cores = (time.process_time() - used) / options.seconds
+    load = (time.process_time() - used) / options.seconds
     last = np.array(late[-len(late) // 5 :])
     p50, p95, p99 = np.percentile(late, (50, 95, 99))
     print(
         f"{name}, {options.count} streams, {options.seconds:g} s: results late by ms p50 {p50:.1f}, "
         f"p95 {p95:.1f}, p99 {p99:.1f}; in the last fifth p95 {np.percentile(last, 95):.1f}; "
-        f"cores used {cores:.2f}"
+        f"processor seconds per second {load:.2f}"
     )
 
 
