@@ -17,7 +17,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from littlefoot import __version__
 from littlefoot.artifact import Artifact
 from littlefoot.runtime import cache
 from littlefoot.runtime.protocols import EngineSettings
@@ -166,8 +165,7 @@ def _machine() -> dict[str, Any]:
         "processor": machine.processor(),
         "features": hashlib.sha256(" ".join(sorted(machine.flags())).encode()).hexdigest()[:16],
         "versions": {
-            "littlefoot": __version__,
-            **{name: machine.package_version(name) for name in ("openvino", "onnxruntime")},
+            **{name: machine.package_version(name) for name in ("littlefoot", "openvino", "onnxruntime")},
             "kernels": _kernels(),
         },
     }
