@@ -2,7 +2,8 @@
 
     python benchmarks/streaming.py speed littlefoot-en-live --threads 1
     python benchmarks/streaming.py speed s3 --int8
-    python benchmarks/streaming.py streams s3 --int8 --count 8
+    python benchmarks/streaming.py streams s3 --int8 --count 30 --threads 2 --engine native openvino
+    python benchmarks/streaming.py streams littlefoot-en-live --count 100 --threads 2 --engine native openvino
     python benchmarks/streaming.py memory littlefoot-en-live --hours 2
     python benchmarks/streaming.py errors littlefoot-en-live ../shared/data --chunks 2 10 26
     python benchmarks/streaming.py delays littlefoot-en-live ../shared/data --split dev --limit 100
@@ -50,7 +51,8 @@ def main() -> None:
     parser.add_argument("data", type=Path, nargs="?", help="folder of sets, for errors and delays")
     parser.add_argument("--int8", action="store_true", help="quantize s3 first")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--parallel", type=int, default=1, help="chunks computed side by side")
+    parser.add_argument("--parallel", type=int, default=1, help="chunks that OpenVINO computes at once")
+    parser.add_argument("--engine", nargs="*", default=["openvino"], help="engines of streams, one by one")
     parser.add_argument("--count", type=int, default=8, help="streams at once")
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--hours", type=float, default=2)
@@ -82,9 +84,9 @@ def s3(name: str, quantized: bool) -> Artifact:
     return int8(made) if quantized else made
 
 
-def recognizer(artifact: Artifact, threads: int, parallel: int = 1) -> Recognizer:
+def recognizer(artifact: Artifact, threads: int, parallel: int = 1, name: str = "openvino") -> Recognizer:
     """Load a recogniser with its stream engine."""
-    engine = create_stream(artifact, "openvino", threads, parallel=parallel)
+    engine = create_stream(artifact, name, threads, parallel=parallel)
     return Recognizer(artifact, create(artifact, "openvino", threads), lambda: engine)
 
 
@@ -107,12 +109,23 @@ def speed(artifact: Artifact, options: argparse.Namespace) -> None:
 
 def streams(artifact: Artifact, options: argparse.Namespace) -> None:
     """Feed streams in real time, each from a thread of its own, and see how late their results are."""
-    shared = recognizer(artifact, options.threads, options.parallel)
+    for name in options.engine:
+        at_once(artifact, name, options)
+
+
+def at_once(artifact: Artifact, name: str, options: argparse.Namespace) -> None:
+    """Feed the streams of one engine."""
+    shared = recognizer(artifact, options.threads, options.parallel, name)
     late: list[float] = []
+    opened = threading.Barrier(options.count)
+    used = time.process_time()
 
     def live(number: int) -> None:
+        nonlocal used
         stream = shared.stream()
         waveform = 0.1 * noise(options.seconds, number)
+        if opened.wait() == 0:
+            used = time.process_time()
         began = time.perf_counter() + 0.1 * np.random.default_rng(number).random()
         for block, start in enumerate(range(0, len(waveform), BLOCK)):
             due = began + (block + 1) * BLOCK / SAMPLE_RATE  # when a sound card would have it
@@ -125,11 +138,13 @@ def streams(artifact: Artifact, options: argparse.Namespace) -> None:
         thread.start()
     for thread in threads:
         thread.join()
+    load = (time.process_time() - used) / options.seconds
     last = np.array(late[-len(late) // 5 :])
     p50, p95, p99 = np.percentile(late, (50, 95, 99))
     print(
-        f"{options.count} streams, {options.seconds:g} s: results late by ms p50 {p50:.1f}, p95 {p95:.1f}, "
-        f"p99 {p99:.1f}; in the last fifth p95 {np.percentile(last, 95):.1f}"
+        f"{name}, {options.count} streams, {options.seconds:g} s: results late by ms p50 {p50:.1f}, "
+        f"p95 {p95:.1f}, p99 {p99:.1f}; in the last fifth p95 {np.percentile(last, 95):.1f}; "
+        f"processor seconds per second {load:.2f}"
     )
 
 

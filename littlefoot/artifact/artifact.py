@@ -13,6 +13,7 @@ transformers loads a full-precision artifact too, unless it has ``ModelConfig.ow
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -78,6 +79,16 @@ class Artifact:
     def parameters(self) -> int:
         """Count the numbers in the weights, without the tensors that quantization adds."""
         return sum(int(np.prod(shape)) for shape in expected_weights(self.config).values())
+
+    @functools.cached_property
+    def weights_digest(self) -> str:
+        """Return a digest of all weights, for caches.
+
+        ``load`` takes it from the file's checksum, which it verifies. So the weights of a loaded artifact
+        must not be changed in place: use ``dataclasses.replace``.
+        """
+        digests = json.dumps(safetensors_io.checksums(self.weights), sort_keys=True)
+        return hashlib.sha256(digests.encode()).hexdigest()
 
 
 def first_layers(artifact: Artifact, count: int) -> Artifact:
@@ -285,7 +296,10 @@ def _read(directory: Path) -> Artifact:
     check_weights(weights, config)  # before vocab_size is used
     vocabulary, preprocessor = read_text_side(directory, config)
     card = side_files.read(directory, CARD) if (directory / CARD).exists() else b""
-    return Artifact(config, weights, vocabulary, preprocessor, card.decode("utf-8", errors="replace"))
+    made = Artifact(config, weights, vocabulary, preprocessor, card.decode("utf-8", errors="replace"))
+    if digests is not None:
+        made.__dict__["weights_digest"] = digests[WEIGHTS]  # of the file that was verified
+    return made
 
 
 def _read_config(directory: Path) -> ModelConfig:

@@ -54,13 +54,29 @@ EXTRAS = {
 }
 
 
-def doctor(as_json: options.Json = False) -> None:
-    """Check the installation: packages, engines, processor, cache.
+def doctor(
+    model: Annotated[
+        str | None,
+        typer.Argument(help="A model: measure its engines, and store which is the fastest. Takes seconds."),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, help="Number of processor threads; all by default.")
+    ] = None,
+    precision: options.Precision = "auto",
+    as_json: options.Json = False,
+) -> None:
+    """Check the installation: packages, engines, processor, cache; or measure the engines for a model.
+
+    After doctor MODEL, --engine auto takes the engine that was the fastest for this model, with the same
+    --threads and --precision.
 
     \b
     Example:
-      littlefoot doctor --json
+      littlefoot doctor littlefoot-en --threads 1
     """
+    if model is not None:
+        _measure(model, threads, precision, as_json)
+        return
     report = examine()
     if as_json:
         typer.echo(json.dumps(report, indent=2))
@@ -71,13 +87,26 @@ def doctor(as_json: options.Json = False) -> None:
         raise typer.Exit(1)
 
 
+def _measure(model: str, threads: int | None, precision: str, as_json: bool) -> None:
+    from littlefoot.runtime import measuring
+
+    found = measuring.measure_model(model, threads, precision)
+    if as_json:
+        typer.echo(json.dumps([choice.to_dict() for choice in found], indent=2))
+        return
+    for choice in found:
+        typer.echo(f"{model}, {choice}")
+    if not found:
+        typer.echo(f"{model}: nothing to choose, only one engine runs it, or memory does not suffice for two")
+
+
 def examine() -> dict[str, Any]:
     """Collect everything that ``doctor`` shows."""
     import platform
 
     from littlefoot import __version__
     from littlefoot.artifact import checkpoint
-    from littlefoot.runtime import cache, registry
+    from littlefoot.runtime import cache, choices, registry
     from littlefoot.runtime.native import engine as native
     from littlefoot.runtime.saturation import may_saturate
     from littlefoot.system import machine
@@ -99,6 +128,7 @@ def examine() -> dict[str, Any]:
         },
         "engines": registry.installed(),
         "kernels": native.available(),
+        "choices": [choice.to_dict() for choice in choices.current()],
         "models": checkpoint.bundled(),
         "cache": {"directory": str(folder), "bytes": sum(path.stat().st_size for path in files)},
     }
@@ -116,6 +146,8 @@ def _print(report: dict[str, Any]) -> None:
     kernels = report["kernels"]
     others = f" (also {', '.join(kernels[1:])})" if kernels[1:] else ""
     typer.echo(f"{'kernels':<12} {kernels[0] + others if kernels else 'none: few bits are expanded to 8'}")
+    for choice in report["choices"]:
+        typer.echo(f"{'auto':<12} {choice['model']}, {choice['text']}")
     typer.echo(f"{'models':<12} {', '.join(report['models']) or 'none'}")
     typer.echo(f"{'cache':<12} {report['cache']['directory']}, {report['cache']['bytes'] / 1e6:.1f} MB")
     for name, version in report["packages"].items():

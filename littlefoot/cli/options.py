@@ -25,7 +25,7 @@ from littlefoot.transcript.subtitles import Layout
 Model = Annotated[
     str, typer.Argument(help="A bundled name, an artifact or checkpoint directory, or a Hub id.")
 ]
-_ENGINE = typer.Option("--engine", help="Engine: auto, openvino or onnxruntime.")
+_ENGINE = typer.Option("--engine", help="Engine: auto, native, openvino or onnxruntime.")
 _PRECISION = typer.Option(
     "--precision", help="Precision of unquantized layers: auto, f32, or bf16 if the CPU has it."
 )

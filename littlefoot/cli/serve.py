@@ -90,7 +90,7 @@ def serve(
     limits = replace(
         limits, body_bytes=round(max_mb * 1e6), parallel=parallel, connections=max(1, open_at_once)
     )
-    loading = replace(loading, parallel=parallel)
+    loading = replace(loading, parallel=parallel, measure=True)
 
     def load(source: str, language: str | None = None) -> recognizer.Recognizer:
         chosen = replace(loading, language=language) if language else loading

@@ -102,7 +102,8 @@ def run(
         if done:
             say(f"{done} of {len(job.corpus)} recordings were done before")
         if tasks:
-            transcriber.load()  # errors appear here, and the workers find a compiled model in the cache
+            # Errors appear here, and the workers find a compiled model, and a measured engine, in the cache.
+            transcriber.measuring().load()
         lost, heard, begin = 0, 0.0, time.monotonic()
 
         def died(message: str) -> None:

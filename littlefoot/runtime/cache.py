@@ -18,7 +18,6 @@ import numpy.typing as npt
 from platformdirs import user_cache_path
 
 from littlefoot.artifact import Artifact
-from littlefoot.artifact.safetensors_io import checksums
 
 LIMIT_BYTES = 4_000_000_000
 """Size of the cache beyond which the oldest entries are removed."""
@@ -66,8 +65,7 @@ def key(artifact: Artifact, engine: str, **settings: Any) -> str:
     digest.update(version(engine).encode())
     architecture = {k: v for k, v in artifact.config.to_dict().items() if k != "littlefoot"}
     digest.update(json.dumps([architecture, settings], sort_keys=True, default=str).encode())
-    weights = checksums(artifact.weights)
-    digest.update(json.dumps(weights, sort_keys=True).encode())
+    digest.update(artifact.weights_digest.encode())
     return digest.hexdigest()[:32]
 
 
@@ -98,6 +96,13 @@ def load(name: str) -> npt.NDArray[np.uint8] | None:
     with suppress(OSError):  # the cache may be read-only
         path.touch()
     return data[_CHECKSUM_BYTES:]
+
+
+def names(suffix: str) -> list[str]:
+    """List the entries whose names have a suffix."""
+    with suppress(OSError):
+        return sorted(path.name for path in directory().glob(f"*{suffix}"))
+    return []
 
 
 def release(name: str) -> None:

@@ -29,7 +29,7 @@ from littlefoot.decode.lexicon import read_lexicon
 from littlefoot.decode.spans import together
 from littlefoot.errors import ConfigError, EngineError, TextError
 from littlefoot.network.config import ModelConfig
-from littlefoot.runtime import windows
+from littlefoot.runtime import measuring, windows
 from littlefoot.runtime.frames import ChunkedFrames, Frames, WindowedFrames
 from littlefoot.runtime.native.engine import NativeStreams
 from littlefoot.runtime.protocols import Engine, StreamEngine
@@ -370,7 +370,8 @@ def load(
 
     Args:
         model: a bundled name, the directory of an artifact or checkpoint, or a Hub id.
-        engine: ``auto``, or the name of an engine (``littlefoot.runtime.registry``).
+        engine: ``auto``, ``native`` for the native kernels, or the name of an engine
+            (``littlefoot.runtime.registry``).
         threads: processor threads, at least 1; all by default.
         precision: precision of the layers that are not quantized: ``auto``, ``f32`` or ``bf16``.
         language: language of an MMS model, which selects its adapter and alphabet.
@@ -404,6 +405,8 @@ def load_with(specification: Specification) -> Recognizer:
             log.warning("%d layers: the model was trained to stop after %s", layers, numbers)
     if options.bits is not None:
         artifact = at_bits(artifact, options.bits)
+    if options.measure:
+        measuring.ensure(artifact, options, specification.model)
     settings = (options.engine, options.threads, options.precision)
     whole = create(
         artifact, *settings, parallel=options.parallel, kernels=options.kernels, device=options.device

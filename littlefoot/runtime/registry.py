@@ -1,13 +1,21 @@
-"""Register the engines, and choose among them."""
+"""Register the engines, and choose among them.
+
+``auto`` takes the engine that was measured to be the fastest for the model on this machine (``choices``).
+Without a measurement it takes the one of the highest rank, or the native kernels where they are preferred.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import NoReturn
 
 from littlefoot.artifact import Artifact
 from littlefoot.errors import ConfigError, EngineError
+from littlefoot.runtime import choices
+from littlefoot.runtime.choices import Work
 from littlefoot.runtime.native import engine as native
+from littlefoot.runtime.native.engine import NATIVE
 from littlefoot.runtime.onnxruntime import ONNXRuntime
 from littlefoot.runtime.openvino import OpenVINO
 from littlefoot.runtime.protocols import Backend, Engine, EngineSettings, Part, StreamEngine
@@ -30,9 +38,9 @@ def create(
     """Load an artifact into an engine.
 
     Args:
-        name: a key of ``BACKENDS``, or ``auto`` for the fastest engine for the artifact, which may be the
-            native kernels alone. The kernels run packed weights under any name. If the engine or the
-            precision then has no effect, a warning is logged.
+        name: a key of ``BACKENDS``, ``native`` for the native kernels, or ``auto``, see above. The kernels
+            run packed weights under any name. If the engine or the precision then has no effect, a warning is
+            logged.
         threads: processor threads; all by default.
         precision: precision of the layers that are not quantized: ``f32``, ``bf16`` (OpenVINO, on processors
             that have it), or ``auto``, which is bf16 for a quantized artifact on such a processor, and f32
@@ -53,11 +61,30 @@ def create(
         MissingExtraError: the engine of this name is not installed.
     """
     settings = _checked(name, threads, precision, cached, parallel, device)
-    load = partial(_load, artifact, name, settings)
-    if device != "cpu":
+    chosen = native.chosen(kernels)
+    if (name, chosen, device) == ("auto", "auto", "cpu"):
+        choice = choices.known(artifact, settings, "recordings")
+        if choice is not None:
+            return create_named(artifact, settings, choice.engine)
+    return _create(artifact, settings, name, chosen)
+
+
+def create_named(artifact: Artifact, settings: EngineSettings, name: str) -> Engine:
+    """Load an artifact into the native kernels or an engine, which expands packed weights to 8 bits.
+
+    Raises the errors of ``create``.
+    """
+    return _create(artifact, settings, name, "auto" if name == NATIVE else "off")
+
+
+def _create(artifact: Artifact, settings: EngineSettings, name: str, kernels: str) -> Engine:
+    load = partial(_load, artifact, "auto" if name == NATIVE else name, settings)
+    if settings.device != "cpu":
         return load("whole")
-    alone = not installed()
-    return native.create(artifact, name, settings, native.chosen(kernels), load, alone) or load("whole")
+    made = native.create(artifact, name, settings, kernels, load, alone=name == NATIVE or not installed())
+    if made is None and name == NATIVE:
+        raise EngineError(f"the engine native does not run this model: {native.obstacle(artifact)}")
+    return made or load("whole")
 
 
 def create_stream(
@@ -74,8 +101,13 @@ def create_stream(
     If no engine is installed, the native kernels run it.
     """
     settings = _checked(name, threads, precision, cached, parallel, device)
-    if name == "auto" and not installed():
-        return native.create_stream(artifact) or _without_engine(artifact)
+    if name == "auto" and device == "cpu" and (choice := choices.known(artifact, settings, "streams")):
+        name = choice.engine
+    if name == NATIVE or (name == "auto" and not installed()):
+        made = native.create_stream(artifact, settings.threads)
+        if made is None and name == NATIVE:
+            raise EngineError(f"the engine native does not run this model live: {native.obstacle(artifact)}")
+        return made or _without_engine(artifact)
     return _backend(artifact, name, settings).create_stream(artifact, settings)
 
 
@@ -84,14 +116,29 @@ def installed() -> list[str]:
     return [name for name, backend in BACKENDS.items() if backend.installed()]
 
 
+def candidates(artifact: Artifact, settings: EngineSettings) -> list[str]:
+    """Return the names of the engines that may run a model with these settings."""
+    names = [name for name in installed() if settings.precision in BACKENDS[name].precisions]
+    quantized = artifact.config.littlefoot.quantization is not None
+    return [NATIVE, *names] if quantized and native.available() and settings.precision != "bf16" else names
+
+
+def rule(artifact: Artifact, work: Work, names: Sequence[str]) -> str:
+    """Return the one of several engines that ``auto`` takes without a measurement."""
+    backends = [name for name in names if name != NATIVE]
+    if NATIVE in names and (not backends or (work == "recordings" and native.preferred(artifact))):
+        return NATIVE
+    return max(backends, key=lambda name: BACKENDS[name].rank(artifact))
+
+
 def _checked(
     name: str, threads: int | None, precision: str, cached: bool, parallel: int, device: str
 ) -> EngineSettings:
     known = list(dict.fromkeys(entry for backend in BACKENDS.values() for entry in backend.precisions))
     if precision not in known:
         raise ConfigError(f"precision '{precision}' is unknown: use one of {', '.join(known)}")
-    if name not in ("auto", *BACKENDS):
-        *names, last = "auto", *BACKENDS
+    if name not in ("auto", NATIVE, *BACKENDS):
+        *names, last = "auto", NATIVE, *BACKENDS
         raise EngineError(f"engine '{name}' is unknown: use {', '.join(names)} or {last}")
     if threads is not None and threads < 1:
         raise ConfigError(f"threads must be at least 1, not {threads}: leave the option out to use all")

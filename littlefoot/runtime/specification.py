@@ -20,6 +20,9 @@ class LoadOptions:
     parallel: int = 1
     kernels: str | None = None
     device: str = "cpu"
+    measure: bool = False
+    """True measures the engines before ``auto`` chooses, unless that was done (``runtime.measuring``). This
+    pays for long work, such as that of a server."""
 
     def __post_init__(self) -> None:
         for setting, count in (("threads", self.threads), ("parallel", self.parallel)):

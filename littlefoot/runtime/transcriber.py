@@ -6,7 +6,7 @@ import logging
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -106,6 +106,11 @@ class Transcriber:
         from littlefoot.runtime.recognizer import VAD
 
         return VAD if self.recordings.vad is None else self.recordings.vad
+
+    def measuring(self) -> Transcriber:
+        """Return one that measures the engines when it is loaded (``LoadOptions.measure``)."""
+        options = replace(self.specification.options, measure=True)
+        return replace(self, specification=replace(self.specification, options=options))
 
     def load(self) -> Recognise:
         """Load the model and the decoder. Raises LittlefootError."""

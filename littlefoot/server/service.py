@@ -46,7 +46,8 @@ class Service:
         self.models, self.limits, self.origins, self._hosts = models, limits, origins, hosts
         self._api_key, self.languages = api_key, languages
         self.jobs = Jobs(limits.parallel, limits.queue)
-        self.live_threads = ThreadPoolExecutor(limits.parallel, thread_name_prefix="littlefoot-live")
+        # A thread for each stream: the chunks of those that wait at the same time are computed side by side.
+        self.live_threads = ThreadPoolExecutor(limits.streams, thread_name_prefix="littlefoot-live")
         self.streams = 0
         self.ending = asyncio.Event()
         """Event that is set when the server stops: live streams send their last text and end."""

@@ -44,6 +44,22 @@ def threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def available_memory() -> int | None:
+    """Return the bytes of memory that new work can use; None if the system does not tell."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    kilobytes = next((line.split()[1] for line in lines if line.startswith("MemAvailable:")), None)
+    free = None if kilobytes is None else 1024 * int(kilobytes)
+    try:  # of a container
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
+        left = limit - int(Path("/sys/fs/cgroup/memory.current").read_text())
+    except (OSError, ValueError):
+        return free
+    return left if free is None else min(free, left)
+
+
 def package_version(package: str) -> str | None:
     """Return the version of a package, or None if it is not installed."""
     try:

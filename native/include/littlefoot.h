@@ -3,8 +3,8 @@
  * Samples are float in -1 ... 1, one channel, 16 kHz. Times are seconds. Texts are UTF-8 and end with a zero byte.
  *
  * Functions that can fail return a code and, where `error` is not NULL, write it and a sentence there. No exception
- * leaves the library. Threads may share a model: transcriptions of one model follow one another, streams run side by
- * side. A stream or a result belongs to one thread at a time. */
+ * leaves the library. Threads may share a model: transcriptions of one model follow one another, chunks of streams
+ * that are fed at the same time are computed side by side. A stream or a result belongs to one thread at a time. */
 #ifndef LITTLEFOOT_H
 #define LITTLEFOOT_H
 
@@ -79,7 +79,8 @@ LF_API const char *lf_version(void);
 /* Open a model. The file is read and verified as a whole, and not needed afterwards.
  * kernels: "avx512bf16", "avx512", "avx2", "neon", "wasm", "scalar", or NULL for the fastest that the processor can
  * run.
- * threads: of lf_transcribe; 0: as many as the processor runs at once. */
+ * threads: of lf_transcribe, and threads that compute chunks of streams at the same time; 0: as many as the processor
+ * runs at once. */
 LF_API lf_code lf_open(const char *path, const char *kernels, int threads, lf_model **model, lf_error *error);
 
 /* As lf_open, for the content of a file. The memory is not needed afterwards. */

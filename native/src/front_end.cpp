@@ -38,8 +38,8 @@ void FrontEnd::run(const float* waveform, long samples, float* out, long frames,
     if (frames == 0) return;
     fold(waveform, samples);
     workers_.resize(static_cast<size_t>(pool_->threads()));
-    const long share = (frames + 4 * pool_->threads() - 1) / (4 * pool_->threads());
-    const long each = std::clamp(share, kFewest, kMost);
+    const long tasks = pool_->threads() == 1 ? 1 : 4 * pool_->threads();
+    const long each = std::clamp((frames + tasks - 1) / tasks, kFewest, kMost);
     pool_->run((frames + each - 1) / each, [&](long task, int thread) {
         const long first = task * each;
         slice(waveform, first, std::min(each, frames - first), workers_[static_cast<size_t>(thread)], out);

@@ -83,11 +83,14 @@ void add_streams(nb::module_& m) {
     nb::class_<LiveModel>(m, "LiveModel", "A model for streams, from the content of a model file.")
         .def(
             "__init__",
-            [](LiveModel* self, nb::bytes content, const std::string& kernels) {
+            [](LiveModel* self, nb::bytes content, int threads, const std::string& kernels) {
+                if (threads < 1 || threads > 1024) throw std::invalid_argument("a model needs 1 to 1024 threads");
                 const std::span<const uint8_t> file(static_cast<const uint8_t*>(content.data()), content.size());
-                new (self) LiveModel{std::make_shared<const Model>(file, select(kernels), 1)};
+                new (self) LiveModel{std::make_shared<const Model>(file, select(kernels), threads)};
             },
-            "content"_a, "kernels"_a = "auto")
+            "content"_a, "threads"_a = 1, "kernels"_a = "auto")
+        .def_prop_ro("most_at_once", [](const LiveModel& self) { return self.model->streams() ? self.model->chunks().most() : 1; },
+                     "The largest number of chunks that were computed side by side so far.")
         .def(
             "frames", [](const LiveModel& self, long chunk) { return new LiveFrames(self.model, chunk); }, "chunk"_a, "Begin a stream that decides so many frames at once; 0: as many as the model was trained with.");
 }

@@ -54,7 +54,7 @@ def test_a_new_engine_is_known_by_its_name(ones: OnesBackend) -> None:
     assert (engine.name, engine.kernels, engine.precision) == ("ones", "none", "f32")
     assert engine.run(np.zeros(5, np.float32)).shape == (5, 1)
     assert "ones" in examine()["engines"]
-    with pytest.raises(EngineError, match="use auto, openvino, onnxruntime or ones"):
+    with pytest.raises(EngineError, match="use auto, native, openvino, onnxruntime or ones"):
         create(tiny(), "twos")
 
 

@@ -44,7 +44,18 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def start(cache: Path, *arguments: str) -> Process:
     """``littlefoot serve``, when it listens."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "littlefoot", "serve", "littlefoot-en", "--port", "0", *arguments],
+        [
+            sys.executable,
+            "-m",
+            "littlefoot",
+            "serve",
+            "littlefoot-en",
+            "--port",
+            "0",
+            "--engine",
+            "openvino",
+            *arguments,
+        ],
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "LITTLEFOOT_CACHE": str(cache), "LITTLEFOOT_API_KEY": KEY},

@@ -26,6 +26,9 @@ from littlefoot.runtime.saturation import may_saturate
 
 log = logging.getLogger("littlefoot")
 
+NATIVE = "native"
+"""Name of the kernels as an engine."""
+
 KERNELS = ("auto", "off", "avx512bf16", "avx512", "avx2", "neon", "scalar")
 
 SLICE = SAMPLE_RATE // 2
@@ -63,16 +66,16 @@ def create(
     """Load an artifact into the kernels, or return None if an engine should run it.
 
     Args:
-        name: name of the requested engine, or ``auto``.
+        name: name of the requested engine, ``native`` or ``auto``.
         kernels: the result of ``chosen``.
         load: function that creates an engine for a part that the kernels do not support.
-        alone: whether no engine is installed.
+        alone: whether no engine is installed, or none is wanted.
 
     Raises EngineError if kernels requested by name cannot run here.
     """
     program = packed_program(artifact, kernels, settings.threads)
     if program is None:
-        free = (name, kernels) == ("auto", "auto") and settings.precision != "bf16"
+        free = name in ("auto", NATIVE) and kernels == "auto" and settings.precision != "bf16"
         return eight_bits(artifact, settings.threads, alone) if free else None
     features: Engine | None = front_end(artifact, program)
     if features is None:
@@ -87,7 +90,7 @@ def _warn_of_ignored(made: NativeEngine, name: str, precision: str) -> None:
     import littlefoot_native
 
     remedy = "LITTLEFOOT_KERNELS=off expands packed weights to 8 bits for an engine"
-    if name != "auto" and made.name != name:
+    if name not in ("auto", NATIVE) and made.name != name:
         log.warning("the engine %s is not used: native kernels run the whole model (%s)", name, remedy)
     computed = "bf16" if littlefoot_native.has_bfloat16(made.kernels) else "f32"
     if precision not in ("auto", computed):
@@ -130,6 +133,14 @@ def packed_program(artifact: Artifact, kernels: str, threads: int) -> Program | 
     return None
 
 
+def preferred(artifact: Artifact) -> bool:
+    """Return True if the kernels run an artifact though engines are installed: packed weights, and 8 bits on
+    processors without instructions for 8-bit products.
+    """
+    found = available()
+    return found[:1] not in ([], ["scalar"]) and (bool(packed_layers(artifact.weights)) or may_saturate())
+
+
 def eight_bits(artifact: Artifact, threads: int, alone: bool) -> NativeEngine | None:
     """Load an artifact in 8 bits into the kernels, if they are the best choice; otherwise return None.
 
@@ -165,12 +176,12 @@ def obstacle(artifact: Artifact) -> str:
     return "the native kernels are not used with these settings"
 
 
-def create_stream(artifact: Artifact) -> NativeStreams | None:
+def create_stream(artifact: Artifact, threads: int) -> NativeStreams | None:
     """Load a streaming model for its chunks; None if the kernels cannot run it."""
     from littlefoot.runtime.native import model_file
 
     try:
-        return NativeStreams(model_file.encode(artifact, "stream")) if available() else None
+        return NativeStreams(model_file.encode(artifact, "stream"), threads) if available() else None
     except ConfigError:
         return None
 
@@ -203,13 +214,23 @@ class NativeEngine(Engine):
 
 
 class NativeStreams:
-    """A streaming model whose chunks the kernels compute, a thread for each stream; liblittlefoot's code."""
+    """A streaming model whose chunks the kernels compute; liblittlefoot's code.
 
-    def __init__(self, content: bytes) -> None:
+    Chunks of streams that threads feed at the same time are computed side by side, so that the weights are
+    read once for all of them. The threads wait meanwhile, without Python's lock. A stream's logits do not
+    depend on the others.
+    """
+
+    def __init__(self, content: bytes, threads: int, kernels: str = "auto") -> None:
         """Take a model file's content (``littlefoot.runtime.native.model_file``)."""
         import littlefoot_native
 
-        self._model = littlefoot_native.LiveModel(content)
+        self._model = littlefoot_native.LiveModel(content, threads, kernels)
+
+    @property
+    def most_at_once(self) -> int:
+        """Return the largest number of chunks that were computed side by side so far."""
+        return int(self._model.most_at_once)
 
     def frames(self, chunk_frames: int) -> NativeFrames:
         """Begin a stream that decides ``chunk_frames`` frames at once."""

@@ -150,7 +150,7 @@ size_t lf_token_count(const lf_model* model) { return model ? model->model->toke
 
 double lf_frame_seconds(const lf_model* model) { return model ? model->model->frame_seconds() : 0; }
 
-int lf_is_streaming(const lf_model* model) { return model && model->model->chunked; }
+int lf_is_streaming(const lf_model* model) { return model && model->model->streams(); }
 
 lf_code lf_transcribe(lf_model* model, const float* samples, size_t count, lf_result** result, lf_error* error) {
     return guarded(error, [&] {

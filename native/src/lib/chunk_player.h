@@ -1,5 +1,6 @@
-// A network's steps for the chunks of one stream: what a chunk needs of the frames before it is kept from call to
-// call, and nothing is allocated in between.
+// A network's steps for the chunks of streams, of several side by side: their rows go through the products together,
+// so that a weight is read once for all of them. Integers are summed exactly and every row is rounded by itself, so a
+// stream's results do not depend on those beside it.
 //
 // A frame attends to its own chunk and ``left`` frames before it, as under the mask of the whole recording. The
 // positional convolution reads ``right`` frames ahead, so steps behind it come that much later.
@@ -12,26 +13,63 @@
 
 namespace littlefoot {
 
-class ChunkPlayer {
+// What the next chunk of a stream needs of those before it.
+class ChunkState {
   public:
-    // ``most``: frames of a call. Throws Failure (LF_UNSUPPORTED) for steps that cannot be played in chunks.
-    ChunkPlayer(const Kernels& kernels, std::shared_ptr<const Network> network, const StreamLimits& limits, long most);
-
-    // features (fresh, inputs), then so many frames of silence behind the end -> rows of logits that they decide.
-    long play(const float* features, long fresh, long silent);
-    const float* logits();  // rows, ``stride`` apart
-    long stride() const;
-    void reset();  // to the beginning of a stream
+    long most() const { return most_; }  // frames of a chunk
 
   private:
-    struct History {  // keys and values of an attention, (left + most, width)
-        Bytes keys, values;
-        long width = 0;
+    friend class ChunkPlayer;
+
+    // Keys and values of an attention as the kernels pack them, in a ring of tiles of 16 frames, and as floats those
+    // of the tile that is not full yet.
+    struct History {
+        Bytes keys, values, last_keys, last_values;
     };
 
+    long most_ = 0;
+    std::vector<History> histories_;     // of each step
+    Bytes windows_, delayed_;            // inputs of the convolution, and the rows of its residual that wait
+    std::vector<int32_t> window_sums_;
+    long waiting_ = 0;   // rows of the residual
+    long filled_ = 0;    // rows in ``windows_``
+    long seen_ = 0;      // frames that the next chunk attends to besides its own
+    long position_ = 0;  // of the next frame in the ring
+};
+
+class ChunkPlayer {
+  public:
+    // Throws Failure (LF_UNSUPPORTED) for steps that cannot be played in chunks.
+    ChunkPlayer(const Kernels& kernels, std::shared_ptr<const Network> network, const StreamLimits& limits);
+
+    // The beginning of a stream whose chunks have so many frames at most.
+    ChunkState begin(long most) const;
+    void restart(ChunkState& state) const;
+
+    // A stream's share of a call.
+    struct Part {
+        ChunkState* state;
+        long fresh, silent;  // rows of features, and frames of silence behind the end
+        long first = 0;      // of the rows of features, and
+        long decided = 0, first_decided = 0;  // of logits
+    };
+
+    // Room for the features of all parts, (rows, ``features_stride``); so many rows, with the silent ones.
+    float* features(long rows);
+    long features_stride() const { return stride(0); }
+    // Computes the parts, whose features lie one behind the other, and sets what they decide.
+    void play(std::vector<Part>& parts);
+    const float* logits(const Part& part) { return at(last_) + part.first_decided * stride(last_); }
+    long stride() const { return stride(last_); }
+    long width() const { return network_->widths.back(); }
+
+  private:
     void check() const;
+    long ring(long most) const { return ((limits_.left + most + 15) / 16 + 1) * 16; }  // frames
     float* at(int value);
     long stride(int value) const;
+    long rows(int value) const { return value <= static_cast<int>(convolution_) ? fresh_ : decided_; }
+    void reserve(long rows);
     void run(const PackedLinear& step);
     void run(const PackedConvolution& step);
     void run(const FloatLinear& step);
@@ -39,24 +77,26 @@ class ChunkPlayer {
     void run(const Add& step);
     void run(const Activate& step);
     void run(const Attention& step);
-    void push(const PackedConvolution& step, long fresh, long silent);
-    long rows(int value) const;
+    void push(const PackedConvolution& step, const Part& part);
+    void convolve(const PackedConvolution& step, const Part& part);
+    void remember(const Attention& step, const Part& part);
+    void attend(const Attention& step, const Part& part);
 
     const Kernels& kernels_;
     std::shared_ptr<const Network> network_;
     const StreamLimits limits_;
-    const long most_;
     size_t convolution_;  // number of the step
+    int last_;            // value: the logits
     std::vector<Bytes> values_;
+    std::vector<long> slot_widths_;
     std::vector<int> slots_;  // of each value among ``values_``
-    std::vector<History> histories_;  // of each step
-    Bytes quantized_, packed_keys_, packed_values_, attention_, windows_, delayed_;
-    std::vector<int32_t> sums_, window_sums_;
+    long reserved_ = 0;       // rows in them
+    Bytes quantized_, fresh_keys_, fresh_values_, attention_;
+    std::vector<int32_t> sums_;
+    std::vector<float> mask_;
     Scratch scratch_;
+    std::vector<Part>* parts_ = nullptr;
     long fresh_ = 0, decided_ = 0;  // rows of this call, before and behind the convolution
-    long waiting_ = 0;              // rows of the convolution's residual that are not decided yet
-    long filled_ = 0;               // rows in ``windows_`` before this call's
-    long seen_ = 0;                 // frames in the histories
 };
 
 }  // namespace littlefoot

@@ -5,7 +5,6 @@
 #include <string>
 #include <vector>
 
-#include "chunk_player.h"
 #include "littlefoot.h"
 #include "model.h"
 

@@ -19,16 +19,14 @@ class ChunkedFrames : public Frames {
         : model_(std::move(model)),
           chunk_(chunk),
           right_(model_->limits.right),
-          front_end_(model_->kernels, 1),
-          player_(model_->kernels, model_->chunked, model_->limits, chunk + right_) {
-        for (const FrontEndLayer& layer : model_->layers) front_end_.add(layer);
+          state_(model_->chunks().begin(chunk + right_)) {
         const long most = chunk_ + right_;
         held_.reserve(static_cast<size_t>(samples(most)));
-        features_.resize(static_cast<size_t>(most * front_end_.channels()));
+        if (model_->chunks().prepared(most)) return;
         held_.assign(static_cast<size_t>(samples(most)), 0.0f);  // the longest call takes all memory that is needed
         std::vector<float> logits;
         step(most, most, logits);
-        player_.reset();
+        model_->chunks().restart(state_);
         held_.clear();
         begun_ = false;
     }
@@ -66,10 +64,7 @@ class ChunkedFrames : public Frames {
 
     // So many frames, the first ``real`` of which are computed, and silence.
     void step(long count, long real, std::vector<float>& logits) {
-        if (real > 0) front_end_.run(held_.data(), samples(real), features_.data(), real, front_end_.channels());
-        const long decided = player_.play(features_.data(), real, count - real);
-        for (long r = 0; r < decided; ++r)
-            append(logits, player_.logits() + r * player_.stride(), static_cast<long>(model_->tokens()));
+        model_->chunks().play({state_, held_.data(), real > 0 ? samples(real) : 0, real, count - real, logits});
         held_.erase(held_.begin(),
                     held_.begin() + std::min(count * model_->stride, static_cast<long>(held_.size())));
         begun_ = true;
@@ -77,9 +72,8 @@ class ChunkedFrames : public Frames {
 
     std::shared_ptr<const Model> model_;
     const long chunk_, right_;
-    FrontEnd front_end_;
-    ChunkPlayer player_;
-    std::vector<float> held_, features_;
+    ChunkState state_;
+    std::vector<float> held_;
     bool begun_ = false;
 };
 
@@ -142,7 +136,7 @@ class WindowedFrames : public Frames {
 }  // namespace
 
 std::unique_ptr<Frames> make_frames(std::shared_ptr<const Model> model, long chunk) {
-    if (!model->chunked) {
+    if (!model->streams()) {
         if (chunk != 0)
             throw Failure(LF_INVALID_ARGUMENT, "the model was not made for streams: its chunks have a fixed length, so "
                                                "chunk_frames must be 0");

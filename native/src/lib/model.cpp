@@ -32,7 +32,8 @@ float pairwise_sum(const float* x, long count) {
 
 }  // namespace
 
-Model::Model(std::span<const uint8_t> file, const Kernels& kernels, int threads) : kernels(kernels) {
+Model::Model(std::span<const uint8_t> file, const Kernels& kernels, int threads)
+    : kernels(kernels), threads_(threads) {
     Loader loader(file, kernels);
     description = loader.description();
     normalize = loader.normalize();
@@ -40,10 +41,10 @@ Model::Model(std::span<const uint8_t> file, const Kernels& kernels, int threads)
     vocabulary = loader.vocabulary();
     loader.tensors();
     loader.matrices();
-    layers = loader.front_end(stride, receptive_field);
+    layers_ = loader.front_end(stride, receptive_field);
     front_end_ = std::make_unique<FrontEnd>(kernels, threads);
-    for (const FrontEndLayer& layer : layers) front_end_->add(layer);
-    const long features = layers.back().outputs;
+    for (const FrontEndLayer& layer   : layers_) front_end_->add(layer);
+    const long features = layers_.back().outputs;
     Network network = loader.network(features, tokens(), masked_);
     program_ = std::make_unique<Program>(kernels, threads, features);
     for (size_t i = 0; i < network.steps.size(); ++i) {
@@ -51,10 +52,16 @@ Model::Model(std::span<const uint8_t> file, const Kernels& kernels, int threads)
         program_->add(std::move(network.steps[i]));
     }
     if (limits.chunk) {
-        if (layers.front().norm.over == Over::time || normalize)
+        if (layers_.front().norm.over == Over::time || normalize)
             damaged("it was made for streams, but normalizes whole recordings");
-        chunked = std::make_shared<const Network>(loader.network(features, tokens(), masked_));
+        chunked_ = std::make_shared<const Network>(loader.network(features, tokens(), masked_));
     }
+}
+
+ChunkBatches& Model::chunks() const {
+    const std::lock_guard lock(chunks_mutex_);
+    if (!chunks_) chunks_ = std::make_unique<ChunkBatches>(kernels, layers_, chunked_, limits, threads_);
+    return *chunks_;
 }
 
 // Zero mean and unit variance, with the 1e-7 of transformers under the root: silence stays silence. All of it in

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "chunk_batches.h"
 #include "front_end.h"
 #include "network.h"
 #include "vocabulary.h"
@@ -26,8 +27,6 @@ class Model {
     bool normalize = false;
     StreamLimits limits;
     Vocabulary vocabulary;
-    std::vector<FrontEndLayer> layers;          // for streams, which share their matrices
-    std::shared_ptr<const Network> chunked;  // likewise; null where the model was not made for streams
     long stride = 1, receptive_field = 1;       // samples
 
     size_t tokens() const { return vocabulary.written.size(); }
@@ -40,7 +39,16 @@ class Model {
     // each other.
     void run(const std::vector<float>& prepared, long first, long end, std::vector<float>& logits) const;
 
+    bool streams() const { return chunked_ != nullptr; }  // whether the model was made for streams
+    // The chunks of all its streams. Throws Failure (LF_UNSUPPORTED) for a network that cannot be played in chunks.
+    ChunkBatches& chunks() const;
+
   private:
+    int threads_;
+    std::vector<FrontEndLayer> layers_;       // for chunks, which share their matrices
+    std::shared_ptr<const Network> chunked_;  // likewise
+    mutable std::mutex chunks_mutex_;
+    mutable std::unique_ptr<ChunkBatches> chunks_;
     bool masked_ = false;  // whether attention sees chunks, not the whole window
     std::unique_ptr<FrontEnd> front_end_;
     std::unique_ptr<Program> program_;
