@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +18,19 @@ if TYPE_CHECKING:
     from littlefoot.evaluate.evaluation import Evaluation
 
 
+@dataclass(frozen=True)
+class Details:
+    """The tables that follow the error rates."""
+
+    speakers: Annotated[bool, typer.Option("--speakers", help="Show a table of the speakers.")] = (False,)
+    worst: Annotated[
+        int, typer.Option("--worst", min=0, help="Number of utterances with the highest WER to show.")
+    ] = (0,)
+    confused: Annotated[
+        int, typer.Option("--confusions", min=0, help="Number of the most frequent errors to show.")
+    ] = (0,)
+
+
 @options.grouped
 def evaluate(
     model: options.Model,
@@ -28,16 +42,10 @@ def evaluate(
             "--normalize", help="How texts are compared: littlefoot, whisper (English) or whisper-basic."
         ),
     ] = "littlefoot",
-    speakers: Annotated[bool, typer.Option("--speakers", help="Show a table of the speakers.")] = False,
-    worst: Annotated[
-        int, typer.Option("--worst", min=0, help="Number of utterances with the highest WER to show.")
-    ] = 0,
-    confused: Annotated[
-        int, typer.Option("--confusions", min=0, help="Number of the most frequent errors to show.")
-    ] = 0,
     exact: options.ExactSets = None,
     as_json: options.Json = False,
     *,
+    details: Details,
     loading: LoadOptions,
     decoding: DecodingOptions,
 ) -> None:
@@ -71,7 +79,7 @@ def evaluate(
     if as_json:
         typer.echo(json.dumps(result.to_dict(), indent=2))
     else:
-        typer.echo(_table(result) + _details(result, speakers, worst, confused), nl=False)
+        typer.echo(_table(result) + _details(result, details), nl=False)
     if result.failed:
         raise typer.Exit(1)
 
@@ -105,27 +113,27 @@ def _table(result: Evaluation) -> str:
     return "".join(lines)
 
 
-def _details(result: Evaluation, speakers: bool, count: int, confused: int) -> str:
+def _details(result: Evaluation, details: Details) -> str:
     """Return the tables of speakers, utterances and confusions that were asked for."""
     from littlefoot.evaluate.details import worst
 
     lines: list[str] = []
-    if speakers:
+    if details.speakers:
         lines.append(f"\n{'speaker':<18} {'utterances':>10} {'words':>7}   WER %   CER %\n")
         lines += [
             f"{speaker:<18} {each.utterances:>10} {each.words:>7}"
             f"  {100 * each.wer:6.2f}  {100 * each.cer:6.2f}\n"
             for speaker, each in result.per_speaker.items()
         ]
-    for each in worst(result.per_utterance, count):
+    for each in worst(result.per_utterance, details.worst):
         lines.append(f"\n{each.id}: {each.errors} errors, {each.words} words\n")
         lines.append(f"  reference   {each.reference}\n  hypothesis  {each.hypothesis}\n")
-    if confused:
+    if details.confused:
         found = result.confusions
         rows = [(count, f"{meant} -> {said}") for meant, said, count in found.substitutions]
         rows += [(count, f"{meant} ->") for meant, count in found.deletions]
         rows += [(count, f"-> {said}") for said, count in found.insertions]
         lines.append("\n  count  reference -> hypothesis\n")
         rows.sort(key=lambda row: -row[0])
-        lines += [f"{count:>7}  {row}\n" for count, row in rows[:confused]]
+        lines += [f"{count:>7}  {row}\n" for count, row in rows[: details.confused]]
     return "".join(lines)
