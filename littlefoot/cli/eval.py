@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 class Details:
     """The tables that follow the error rates."""
 
-    speakers: Annotated[bool, typer.Option("--speakers", help="Show a table of the speakers.")] = (False,)
+    speakers: Annotated[bool, typer.Option("--speakers", help="Show a table of the speakers.")] = False
     worst: Annotated[
         int, typer.Option("--worst", min=0, help="Number of utterances with the highest WER to show.")
-    ] = (0,)
+    ] = 0
     confused: Annotated[
         int, typer.Option("--confusions", min=0, help="Number of the most frequent errors to show.")
-    ] = (0,)
+    ] = 0
 
 
 @options.grouped

@@ -137,7 +137,7 @@ def tree(
     shutil.copytree(first, directory / "littlefoot" / "bundled" / "littlefoot-en")
     recordings = write_set(directory, name="my-recordings")
     split_off_tests(recordings)
-    for name in ("my-speech", "MANIFEST", "MANIFEST_OR_AUDIO", "synthetic2"):
+    for name in ("my-speech", "MANIFEST", "MANIFEST_OR_AUDIO", "books"):
         shutil.copytree(recordings.parent, directory / name)
     for name in ("kathleen", "librispeech3", "prompts"):
         shutil.copytree(recordings.parent, tmp_path / "shared" / "data" / name)

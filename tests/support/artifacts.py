@@ -38,6 +38,7 @@ def tiny(seed: int = 0, **changes: Any) -> Artifact:
         "littlefoot": {"recipe": [{"test": {}}]},
     }
     always = FAMILIES[changes.get("model_type", settings["model_type"])].always
+    settings["conv_dim"] = [8] * len(always.get("conv_kernel", settings["conv_kernel"]))
     settings = {key: value for key, value in settings.items() if key not in always}
     config = ModelConfig.from_dict({**settings, **changes})
     generator = np.random.default_rng(seed)
