@@ -1,22 +1,16 @@
-"""Describe the architecture of a model, with the key names of Hugging Face's ``config.json``."""
+"""Read and write the configuration of a model, with the key names of Hugging Face's ``config.json``."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from littlefoot.audio import SAMPLE_RATE
 from littlefoot.errors import ConfigError
-from littlefoot.network import mel
-from littlefoot.network.activations import ACTIVATIONS
-from littlefoot.network.families import FAMILIES, Family
-from littlefoot.network.settings import MAX_WINDOW, ModelSettings
+from littlefoot.network import rules
+from littlefoot.network.families import FAMILIES
+from littlefoot.network.geometry import Geometry
 from littlefoot.system import checks
 
 # Keys that are not in transformers. They are written to config.json only if they differ from the default.
@@ -58,204 +52,12 @@ _RARE = (
 
 
 @dataclass(frozen=True)
-class ModelConfig(ModelSettings):
-    """Geometry of one CTC model. Lengths are counted in samples at 16 kHz or in frames."""
+class ModelConfig(Geometry):
+    """Configuration of one CTC model. Lengths are counted in samples at 16 kHz or in frames."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.model_type not in FAMILIES:
-            raise ConfigError(
-                f"model_type '{self.model_type}' is not supported: use one of {', '.join(FAMILIES)}"
-            )
-        for setting in ("hidden_act", "feat_extract_activation", "adapter_act"):
-            if (name := getattr(self, setting)) not in ACTIVATIONS:
-                raise ConfigError(f"{setting} '{name}' is not supported: use one of {', '.join(ACTIVATIONS)}")
-        if not len(self.conv_dim) == len(self.conv_kernel) == len(self.conv_stride) > 0:
-            raise ConfigError(
-                f"conv_dim, conv_kernel and conv_stride must have one entry per layer, but have "
-                f"{len(self.conv_dim)}, {len(self.conv_kernel)} and {len(self.conv_stride)}"
-            )
-        if self.hidden_size % self.num_attention_heads:
-            raise ConfigError(
-                f"hidden_size {self.hidden_size} cannot be divided into {self.num_attention_heads} heads"
-            )
-        buckets, limit = self.num_buckets, 4 * self.max_bucket_distance - 1
-        if self.family.relative_positions and not 4 <= buckets <= limit:
-            raise ConfigError(
-                f"num_buckets {self.num_buckets} must be at least 4, and less than four times "
-                f"max_bucket_distance, which is {self.max_bucket_distance}"
-            )
-        self._check_layers("layer_attention_heads", self.num_attention_heads)
-        self._check_layers("layer_intermediate_size", self.intermediate_size)
-        if self.layer_attention_heads and self.family.relative_positions:
-            raise ConfigError(
-                f"layer_attention_heads: all layers of a {self.model_type} model share one position bias for "
-                "all heads, so each must have all heads"
-            )
-        self._check_sharing()
-        self._check_frames()
-        if self.hidden_size % self.num_conv_pos_embedding_groups:
-            raise ConfigError(
-                f"hidden_size {self.hidden_size} cannot be divided into "
-                f"{self.num_conv_pos_embedding_groups} groups of the positional convolution"
-            )
-        self._check_streaming()
-        if self.feat_extract_first in ("log_mel", "whisper_mel"):
-            self._check_log_mel()
-        if self.pad_token_id >= self.vocab_size:
-            raise ConfigError(
-                f"pad_token_id {self.pad_token_id} is outside the vocabulary of {self.vocab_size} tokens"
-            )
-
-    def _check_sharing(self) -> None:
-        for name in ("layer_blocks", "layer_maps"):
-            sources = getattr(self, name)
-            if len(sources) not in (0, self.num_hidden_layers):
-                raise ConfigError(
-                    f"{name} must have one entry per layer, but has {len(sources)} for "
-                    f"{self.num_hidden_layers}: every layer must be in a group"
-                )
-            for layer, source in enumerate(sources):
-                if not source <= layer or sources[source] != source:
-                    raise ConfigError(
-                        f"{name}[{layer}] is {source}: name the layer itself, or an earlier one that does"
-                    )
-                if self.attention_heads(layer) != self.attention_heads(source):
-                    raise ConfigError(
-                        f"{name}: layers {source} and {layer} have {self.attention_heads(source)} and "
-                        f"{self.attention_heads(layer)} heads, so they cannot share weights or maps"
-                    )
-                same_units = self.feed_forward_units(layer) == self.feed_forward_units(source)
-                if name == "layer_blocks" and not same_units:
-                    raise ConfigError(
-                        f"{name}: layers {source} and {layer} have different feed-forward units"
-                    )
-        if not self.layer_blocks and (
-            self.layer_norms or self.layer_delta_rank or self.layer_depth_embedding
-        ):
-            raise ConfigError("layer_norms, layer_delta_rank and layer_depth_embedding need layer_blocks")
-
-    def _check_frames(self) -> None:
-        """Check what changes the number of frames behind the front end, and the convolutions of blocks."""
-        for key, value in self.family.requires.items():
-            found = self.extra.get(key, value)
-            found = tuple(sorted(found)) if isinstance(found, list | tuple) else found
-            if found != value:
-                raise ConfigError(
-                    f"{key} {found} of a {self.model_type} model is not supported, only {value}"
-                )
-        if self.family.disentangled and not 4 <= self.position_buckets <= self.max_position_embeddings:
-            raise ConfigError(
-                f"position_buckets {self.position_buckets} must be at least 4, and at most "
-                f"max_position_embeddings, which is {self.max_position_embeddings}"
-            )
-        if self.add_adapter and self.family.adapters == "none":
-            raise ConfigError(f"add_adapter: transformers has no adapters for {self.model_type} models")
-        if self.add_adapter and self.adapter_kernel_size != 3:
-            raise ConfigError(
-                f"adapter_kernel_size {self.adapter_kernel_size} is not supported: with any other than 3 "
-                "transformers counts other frames than it computes"
-            )
-        if self.add_adapter and self.family.adapters == "attention":
-            if self.adapter_stride not in (2, 3):
-                raise ConfigError(f"adapter_stride must be 2 or 3, not {self.adapter_stride}")
-            if self.adapter_channels % self.num_attention_heads:
-                raise ConfigError(
-                    f"output_hidden_size {self.adapter_channels} cannot be divided into "
-                    f"{self.num_attention_heads} heads"
-                )
-        if self.feat_extract_first == "fbank":
-            for setting, wanted in (
-                ("conv_dim", (80, 160)),
-                ("conv_kernel", (400, 2)),
-                ("conv_stride", (160, 2)),
-            ):
-                if getattr(self, setting) != wanted:
-                    raise ConfigError(f"{setting} must be {list(wanted)} where feat_extract_first is fbank")
-        if self.squeeze_factor != (2 if self.family.squeezed else 1):
-            raise ConfigError(
-                f"squeeze_factor {self.squeeze_factor} is not supported: it is 2 in published SEW models, "
-                "and 1 in others"
-            )
-        if self.family.squeezed and self.num_conv_pos_embeddings < 4:
-            raise ConfigError(
-                f"num_conv_pos_embeddings {self.num_conv_pos_embeddings}: a squeezed model needs at least 4"
-            )
-        if self.family.block == "conformer" and self.conv_depthwise_kernel_size % 2 == 0:
-            raise ConfigError(
-                f"conv_depthwise_kernel_size must be odd, not {self.conv_depthwise_kernel_size}"
-            )
-        if self.position_embeddings_type is not None and self.head_dim % 2:
-            raise ConfigError(
-                f"position_embeddings_type {self.position_embeddings_type} needs heads of an even width, "
-                f"not {self.head_dim}"
-            )
-
-    def _check_streaming(self) -> None:
-        if not self.chunk_frames:
-            if self.left_context_frames or self.right_context_frames:
-                raise ConfigError("left_context_frames and right_context_frames need chunk_frames")
-            return
-        if reason := self.family.cannot_stream:
-            raise ConfigError(f"chunk_frames: a {self.model_type} model cannot stream: {reason}")
-        if self.add_adapter:
-            raise ConfigError(
-                "chunk_frames: the adapters behind the blocks (add_adapter) look ahead, and have no state "
-                "between chunks"
-            )
-        if self.conv_pos_batch_norm:
-            raise ConfigError(
-                "chunk_frames: the batch norm before the positional convolution (conv_pos_batch_norm) would"
-                " shift the zeros before the beginning of a stream too"
-            )
-        if self.sinusoidal_positions:
-            raise ConfigError(
-                "chunk_frames: sinusoids of the frame's number end after 30 s: put the step positions, which "
-                "trains a model without them, first"
-            )
-        if self.feat_extract_norm == "group":
-            raise ConfigError(
-                "chunk_frames: a group norm over time needs the whole recording: set feat_extract_norm to "
-                "affine"
-            )
-        if not self.left_context_frames:
-            raise ConfigError("chunk_frames needs left_context_frames, at least 1")
-        if self.right_context_frames >= self.num_conv_pos_embeddings:
-            raise ConfigError(
-                f"right_context_frames {self.right_context_frames} must be less than the positional "
-                f"convolution's kernel, {self.num_conv_pos_embeddings}"
-            )
-
-    def _check_log_mel(self) -> None:
-        if self.feat_extract_norm == "group":
-            raise ConfigError(
-                f"feat_extract_first {self.feat_extract_first} needs feat_extract_norm 'layer' or 'none': a "
-                "group norm follows the first convolution, which a log-mel front end does not have"
-            )
-        count, window = self.conv_dim[0], self.conv_kernel[0]
-        if not count < window <= MAX_WINDOW:
-            raise ConfigError(
-                f"conv_dim[0] and conv_kernel[0], {count} bands and a window of {window} samples: a log-mel "
-                f"spectrogram needs more samples than bands, and at most {MAX_WINDOW}"
-            )
-        if self.feat_extract_first == "log_mel":
-            mel.bands(count, window, SAMPLE_RATE)
-        elif self.conv_stride[0] > window // 2:
-            raise ConfigError(
-                f"conv_stride[0] {self.conv_stride[0]} must be at most half of the spectrogram's window, "
-                f"{window} samples"
-            )
-
-    def _check_layers(self, name: str, most: int) -> None:
-        """Raise ConfigError unless there is one entry, at most ``most``, for each layer, or none at all."""
-        sizes = getattr(self, name)
-        if len(sizes) not in (0, self.num_hidden_layers):
-            raise ConfigError(
-                f"{name} must have one entry per layer, but has {len(sizes)} for {self.num_hidden_layers}"
-            )
-        for layer, size in enumerate(sizes):
-            if size > most:
-                raise ConfigError(f"{name}[{layer}] must be at most {most}, not {size}")
+        rules.check(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
@@ -306,123 +108,6 @@ class ModelConfig(ModelSettings):
         """Return a copy with some sections of ``littlefoot`` changed."""
         return self.replace(littlefoot={**self.littlefoot.to_dict(), **sections})
 
-    @property
-    def family(self) -> Family:
-        """Return the row of the model's family."""
-        return FAMILIES[self.model_type]
-
-    @property
-    def feature_stride(self) -> int:
-        """Return the samples from one frame of the front end to the next."""
-        return math.prod(self.conv_stride)
-
-    @property
-    def stride(self) -> int:
-        """Return the samples from one frame of the logits to the next."""
-        adapters = self.adapter_stride**self.num_adapter_layers if self.add_adapter else 1
-        return self.feature_stride * adapters
-
-    @property
-    def norm_over_time(self) -> bool:
-        """Return True if the front end needs the whole recording."""
-        return self.feat_extract_norm == "group" or self.reads_levels
-
-    @property
-    def reads_levels(self) -> bool:
-        """Return True if the front end reads waveforms with their own level, and normalizes spectrograms."""
-        return self.feat_extract_first in ("fbank", "whisper_mel")
-
-    @property
-    def one_frame_rate(self) -> bool:
-        """Return True if front end, blocks and logits have the same frames."""
-        return not self.add_adapter and self.squeeze_factor == 1
-
-    @property
-    def shortest(self) -> int:
-        """Return the samples of the shortest recording that has frames."""
-        return self._reach(self.counted_kernels) + (self.squeeze_factor - 1) * self.feature_stride
-
-    @property
-    def projects(self) -> bool:
-        """Return True if a projection is between the front end and the blocks."""
-        return not self.family.unprojected or self.conv_dim[-1] != self.hidden_size
-
-    @property
-    def adapter_channels(self) -> int:
-        """Return the channels of the adapters behind the blocks."""
-        return self.output_hidden_size or self.hidden_size
-
-    @property
-    def receptive_field(self) -> int:
-        """Return the number of samples that one frame of the front end depends on."""
-        return self._reach(self.conv_kernel)
-
-    def _reach(self, kernels: tuple[int, ...]) -> int:
-        """Return the samples that one frame behind convolutions with these kernels depends on."""
-        width, jump = 1, 1
-        for kernel, stride in zip(kernels, self.conv_stride, strict=True):
-            width += (kernel - 1) * jump
-            jump *= stride
-        return width
-
-    @property
-    def padded(self) -> bool:
-        """Return True if the front end reads beyond both ends of a recording."""
-        return self.feat_extract_first == "whisper_mel"
-
-    @property
-    def counted_kernels(self) -> tuple[int, ...]:
-        """Return the kernels of the front end without what they read beyond both ends of a recording."""
-        if not self.padded:
-            return self.conv_kernel
-        return (self.conv_stride[0], *(1 for _ in self.conv_kernel[1:]))
-
-    @property
-    def first_time(self) -> float:
-        """Return the sample at the middle of the first frame."""
-        return 0.0 if self.padded else (self.receptive_field - 1) / 2
-
-    @property
-    def frame_ms(self) -> float:
-        """Return the milliseconds from one frame to the next."""
-        return 1000 * self.stride / SAMPLE_RATE
-
-    @property
-    def algorithmic_latency(self) -> int:
-        """Return the samples from the time of a streaming model's frame to the last sample that may change
-        it.
-
-        They are those of the chunk, of the positional convolution's right context, and of the front end's
-        receptive field.
-        """
-        ahead = self.chunk_frames - 1 + self.right_context_frames
-        return ahead * self.stride + self.receptive_field
-
-    @property
-    def algorithmic_latency_ms(self) -> float | None:
-        """Return ``algorithmic_latency`` in milliseconds; None for a model that does not stream."""
-        return 1000 * self.algorithmic_latency / SAMPLE_RATE if self.chunk_frames else None
-
-    @property
-    def head_dim(self) -> int:
-        return self.hidden_size // self.num_attention_heads
-
-    def attention_heads(self, layer: int) -> int:
-        """Return the number of heads of one Transformer layer, each with ``head_dim`` channels."""
-        return self.layer_attention_heads[layer] if self.layer_attention_heads else self.num_attention_heads
-
-    def feed_forward_units(self, layer: int) -> int:
-        """Return the number of units between the two feed-forward projections of one Transformer layer."""
-        return self.layer_intermediate_size[layer] if self.layer_intermediate_size else self.intermediate_size
-
-    def block(self, layer: int) -> int:
-        """Return the layer whose weights a Transformer layer uses."""
-        return self.layer_blocks[layer] if self.layer_blocks else layer
-
-    def map(self, layer: int) -> int:
-        """Return the layer whose attention map a Transformer layer uses."""
-        return self.layer_maps[layer] if self.layer_maps else layer
-
     def first_layers(self, count: int) -> ModelConfig:
         """Return the configuration of a model that ends after the first ``count`` layers.
 
@@ -444,26 +129,3 @@ class ModelConfig(ModelSettings):
             for name in _OWN
             if (value := getattr(self, name)) != usual.get(name, getattr(ModelConfig, name))
         }
-
-    @overload
-    def frames(self, samples: int) -> int: ...
-    @overload
-    def frames(self, samples: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]: ...
-    def frames(self, samples: int | npt.NDArray[np.int64]) -> int | npt.NDArray[np.int64]:
-        """Return the frames of the logits for a number of samples; 0 for too few."""
-        frames = np.asarray(self.feature_frames(samples))
-        frames = np.where(frames < self.squeeze_factor, 0, frames)
-        if self.add_adapter:
-            frames = -(-frames // self.adapter_stride**self.num_adapter_layers)
-        return frames if frames.ndim else int(frames)
-
-    @overload
-    def feature_frames(self, samples: int) -> int: ...
-    @overload
-    def feature_frames(self, samples: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]: ...
-    def feature_frames(self, samples: int | npt.NDArray[np.int64]) -> int | npt.NDArray[np.int64]:
-        """Return the frames of the front end for a number of samples; 0 for too few."""
-        frames = np.asarray(samples)
-        for kernel, stride in zip(self.counted_kernels, self.conv_stride, strict=True):
-            frames = np.maximum((frames - kernel) // stride + 1, 0)
-        return frames if frames.ndim else int(frames)

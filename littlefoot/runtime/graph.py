@@ -14,7 +14,8 @@ from littlefoot.artifact import Artifact
 from littlefoot.errors import MissingExtraError
 from littlefoot.network.encoder import StreamState, embed, encode, encode_chunk, head, transform
 from littlefoot.network.front_end import front_end
-from littlefoot.runtime.onnx_ops import IR_VERSION, OPSET, OnnxOps, Value
+from littlefoot.runtime.onnx_nodes import IR_VERSION, OPSET, Value
+from littlefoot.runtime.onnx_ops import OnnxOps
 from littlefoot.runtime.protocols import Part
 from littlefoot.runtime.stream_state import FEATURES, SEEN, VALID, WAVEFORM, stream_state
 
@@ -285,7 +286,7 @@ def build_part(artifact: Artifact, part: Part) -> Graph:
 
 def _output(ops: OnnxOps, name: str, value: Value, shape: Iterable[int | str]) -> onnx.ValueInfoProto:
     """Give a value the name of an output."""
-    ops.nodes.append(helper.make_node("Identity", [value.name], [name], name=name))
+    ops.append("Identity", [value.name], [name])
     return _value_info(name, value.dtype, shape)
 
 

@@ -1,9 +1,5 @@
 """Translate the encoder's operations into ONNX operators, for inference.
 
-Between convolutions a value (B, C, T) is an image of height one, (B, C, 1, T). OpenVINO then keeps the
-channels last in memory through convolution, norm and activation. With three dimensions it would reorder the
-data around every norm, which takes longer than the 8-bit convolutions themselves.
-
 The type of a weight decides how its layer is computed (``littlefoot.artifact.linear`` describes the tensors):
 
 - floating point: a product in floating point,
@@ -14,7 +10,6 @@ The type of a weight decides how its layer is computed (``littlefoot.artifact.li
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,16 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from littlefoot.artifact.linear import FloatWeight, Product, read, read_rounding, read_weight
-from littlefoot.errors import MissingExtraError
-
-try:
-    import onnx
-    from onnx import TensorProto, helper
-except ModuleNotFoundError as missing:
-    raise MissingExtraError("an engine's graph of the network", "onnx", "openvino") from missing
-
-OPSET = 20
-IR_VERSION = 10
+from littlefoot.runtime.onnx_nodes import OnnxNodes, Value
 
 LONG_KERNEL = 128
 """Number of taps above which a depthwise convolution is split. For a convolution with 2,048 taps, OpenVINO
@@ -40,31 +26,6 @@ LONG_KERNEL = 128
 
 _END = np.iinfo(np.int64).max
 """End of a slice that takes the rest of the axis."""
-
-
-@dataclass(frozen=True)
-class Value:
-    """The output of a node: a name in the graph, with the arithmetic that the encoder uses."""
-
-    ops: OnnxOps
-    name: str
-    dtype: np.dtype[Any]
-    image: bool = False
-    """Whether a value (B, C, T) is an image (B, C, 1, T)."""
-
-    def __add__(self, other: Value | float) -> Value:
-        return self.ops.binary("Add", self, other)
-
-    def __sub__(self, other: Value | float) -> Value:
-        return self.ops.binary("Sub", self, other)
-
-    def __mul__(self, other: Value | float) -> Value:
-        return self.ops.binary("Mul", self, other)
-
-    def __floordiv__(self, other: int) -> Value:
-        return self.ops.binary(
-            "Div", self, other
-        )  # ONNX divides integers towards zero; ours are not negative
 
 
 def _silent_taps(weight: npt.NDArray[Any], stride: int) -> int:
@@ -80,7 +41,7 @@ def _silent_taps(weight: npt.NDArray[Any], stride: int) -> int:
 
 
 @dataclass
-class OnnxOps:
+class OnnxOps(OnnxNodes):
     """Operations that translate ``littlefoot.network.encoder.encode`` into ONNX nodes and initializers.
 
     Args:
@@ -88,8 +49,6 @@ class OnnxOps:
     """
 
     weights: Mapping[str, npt.NDArray[Any]]
-    nodes: list[onnx.NodeProto] = field(default_factory=list)
-    initializers: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
     layer_inputs: dict[str, list[Value]] = field(default_factory=dict)
     """The inputs of every convolution, linear layer and named product, for calibration. Layers that share
     weights have several."""
@@ -100,46 +59,6 @@ class OnnxOps:
 
     def segment(self, name: str, part: Callable[..., Any], *values: Any) -> Any:
         return part(*values)
-
-    def node(
-        self, kind: str, *inputs: Value | str, dtype: npt.DTypeLike = np.float32, **attributes: Any
-    ) -> Value:
-        """Append an operator with one output."""
-        name = f"{kind}_{len(self.nodes)}"
-        names = [value if isinstance(value, str) else value.name for value in inputs]
-        self.nodes.append(helper.make_node(kind, names, [name], name=name, **attributes))
-        return Value(self, name, np.dtype(dtype))
-
-    def binary(self, kind: str, a: Value, b: Value | float) -> Value:
-        if not isinstance(b, Value):
-            b = self.constant(np.asarray(b, dtype=a.dtype))
-        return replace(self.node(kind, a, b, dtype=a.dtype), image=a.image)
-
-    def _image(self, kind: str, *inputs: Value, **attributes: Any) -> Value:
-        """Append an operator whose output is an image."""
-        return replace(self.node(kind, *inputs, **attributes), image=True)
-
-    def _elementwise(self, kind: str, x: Value, **attributes: Any) -> Value:
-        return replace(self.node(kind, x, **attributes), image=x.image)
-
-    def _as_image(self, x: Value) -> Value:
-        return x if x.image else self._image("Unsqueeze", x, self.integers(2))
-
-    def _flat(self, x: Value) -> Value:
-        return self.node("Squeeze", x, self.integers(2), dtype=x.dtype) if x.image else x
-
-    def initializer(self, name: str, array: npt.NDArray[Any]) -> Value:
-        """Add a constant under a name, or return the one that has this name already."""
-        if name not in self.initializers:
-            self.initializers[name] = np.asarray(array, order="C")
-        return Value(self, name, array.dtype)
-
-    def constant(self, value: npt.NDArray[Any]) -> Value:
-        digest = hashlib.sha256(value.tobytes()).hexdigest()[:16]
-        return self.initializer(f"constant_{value.dtype}_{value.shape}_{digest}", value)
-
-    def integers(self, *values: int) -> Value:
-        return self.constant(np.array(values, dtype=np.int64))
 
     def weight(self, name: str) -> Value:
         return self.initializer(name, self.weights[name].astype(np.float32, copy=False))
@@ -206,16 +125,12 @@ class OnnxOps:
             stored, scale, zero_point = (
                 f"dynamic_{len(self.nodes)}_{part}" for part in ("x", "scale", "zero")
             )
-            self.nodes.append(
-                helper.make_node("DynamicQuantizeLinear", [x.name], [stored, scale, zero_point])
-            )
+            self.append("DynamicQuantizeLinear", [x.name], [stored, scale, zero_point])
             self._dynamic[x.name] = (stored, Value(self, scale, np.dtype(np.float32)), zero_point)
         stored, input_scale, zero_point = self._dynamic[x.name]
         weight = self.initializer(f"{name}.weight.T", self._stored_weight(name).T)
         total = self.node("MatMulInteger", stored, weight, zero_point, dtype=np.int32)
-        return self.node("Cast", total, to=TensorProto.FLOAT) * (
-            input_scale * self.weight(f"{name}.weight_scale")
-        )
+        return self.as_float(total) * (input_scale * self.weight(f"{name}.weight_scale"))
 
     def _layer_input(self, x: Value, name: str) -> Value:
         """Round the input of a statically quantized layer to 8 bits, once for all layers that share it."""
@@ -353,8 +268,7 @@ class OnnxOps:
         return self._image("Div", centred, self._image("Sqrt", self._image("Div", powers, free) + eps))
 
     def sinusoids(self, positions: Value, rates: npt.NDArray[np.float32]) -> Value:
-        angles = self.node("Cast", self.reshape(positions, (-1, 1)), to=TensorProto.FLOAT)
-        angles = angles * self.constant(rates)
+        angles = self.as_float(self.reshape(positions, (-1, 1))) * self.constant(rates)
         return self.concat([self.node("Sin", angles), self.node("Cos", angles)], axis=1)
 
     def skew(self, x: Value) -> Value:
@@ -402,7 +316,7 @@ class OnnxOps:
         return self.slice(x, axis, -count, None)
 
     def less(self, a: Value, b: Value) -> Value:
-        return self.node("Cast", self.node("Less", a, b, dtype=np.bool_), to=TensorProto.FLOAT)
+        return self.as_float(self.node("Less", a, b, dtype=np.bool_))
 
     def gather(self, table: Value, indices: Value) -> Value:
         return self.node("Gather", table, indices, axis=0, dtype=table.dtype)

@@ -7,7 +7,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from littlefoot.runtime.onnx_ops import IR_VERSION, OPSET, OnnxOps, Value
+from littlefoot.runtime.onnx_nodes import IR_VERSION, OPSET, Value
+from littlefoot.runtime.onnx_ops import OnnxOps
 from littlefoot.runtime.openvino import openvino_core
 from littlefoot.runtime.saturation import may_saturate
 
