@@ -28,7 +28,8 @@ VOCABULARY, SETTINGS = "vocab.json", "tokenizer_config.json"
 _MAP, _ADDED = "special_tokens_map.json", "added_tokens.json"
 FILES = (VOCABULARY, SETTINGS, _MAP, _ADDED)
 """All files that are read."""
-_CTC, _PHONES = "Wav2Vec2CTCTokenizer", "Wav2Vec2PhonemeCTCTokenizer"
+CTC, PHONES = "Wav2Vec2CTCTokenizer", "Wav2Vec2PhonemeCTCTokenizer"
+"""Classes of tokenizers, as ``tokenizer_config.json`` names them."""
 
 _DEFAULTS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
 _NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -109,7 +110,7 @@ def files(vocabulary: Vocabulary) -> dict[str, dict[str, Any]]:
     more = [token for token in special if token not in named.values()]
     delimited = vocabulary.word_delimiter in tokens
     settings: dict[str, Any] = {
-        "tokenizer_class": _PHONES if vocabulary.phones else _CTC,
+        "tokenizer_class": PHONES if vocabulary.phones else CTC,
         "pad_token": tokens[vocabulary.blank],
         "word_delimiter_token": vocabulary.word_delimiter if delimited else None,
         **named,
@@ -157,7 +158,7 @@ def read_settings(directory: Path, family: str = "") -> Settings:
         }
     values = {**values, "tokenizer_class": values.get("tokenizer_class") or family}
     if not values["tokenizer_class"]:
-        values["tokenizer_class"] = _PHONES if "phone_delimiter_token" in values else _CTC
+        values["tokenizer_class"] = PHONES if "phone_delimiter_token" in values else CTC
     for key, value in values.items():
         if key.endswith("_token"):
             values[key] = _content(value)

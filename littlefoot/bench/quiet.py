@@ -60,9 +60,9 @@ def _busy_seconds() -> float | None:
         lines = STATISTICS.read_text(encoding="ascii").splitlines()
     except OSError:
         return None
-    if not hasattr(os, "sched_getaffinity"):
+    if (numbers := machine.processors()) is None:
         return None
-    usable = {f"cpu{number}" for number in os.sched_getaffinity(0)}
+    usable = {f"cpu{number}" for number in numbers}
     ticks = 0
     for name, *values in (line.split() for line in lines if line.startswith("cpu")):
         if name in usable:

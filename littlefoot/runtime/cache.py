@@ -24,7 +24,7 @@ LIMIT_BYTES = 4_000_000_000
 
 _CHECKSUM_BYTES = 4
 
-_mappings: dict[tuple[int, int, int], mmap.mmap] = {}
+mappings: dict[tuple[int, int, int], mmap.mmap] = {}
 """Every mapped entry, by device, inode and size, until the process ends.
 
 An engine reads the memory until its last object is freed, but keeps no reference to it, so there is no safe
@@ -85,9 +85,9 @@ def load(name: str) -> npt.NDArray[np.uint8] | None:
         with path.open("rb") as file:
             stat = os.fstat(file.fileno())
             identity = (stat.st_dev, stat.st_ino, stat.st_size)
-            if identity not in _mappings:
-                _mappings[identity] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-        data = np.frombuffer(_mappings[identity], np.uint8)
+            if identity not in mappings:
+                mappings[identity] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        data = np.frombuffer(mappings[identity], np.uint8)
     except (OSError, ValueError):  # ValueError: an empty file
         return None
     if bytes(data[:_CHECKSUM_BYTES]) != _checksum(data[_CHECKSUM_BYTES:]):
@@ -109,7 +109,7 @@ def release(name: str) -> None:
     """Release the memory of a mapped entry. Pages that are read again are loaded from the disk again."""
     with suppress(OSError):
         stat = (directory() / name).stat()
-        mapping = _mappings.get((stat.st_dev, stat.st_ino, stat.st_size))
+        mapping = mappings.get((stat.st_dev, stat.st_ino, stat.st_size))
         if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
             mapping.madvise(mmap.MADV_DONTNEED)
 

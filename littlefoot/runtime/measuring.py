@@ -19,10 +19,8 @@ from littlefoot.audio import SAMPLE_RATE
 from littlefoot.errors import LittlefootError
 from littlefoot.runtime import choices, registry
 from littlefoot.runtime.choices import Choice, Work
-from littlefoot.runtime.frames import ChunkedFrames, Frames
 from littlefoot.runtime.native import engine as native
-from littlefoot.runtime.native.engine import NativeStreams
-from littlefoot.runtime.protocols import Array, EngineSettings, StreamEngine
+from littlefoot.runtime.protocols import Array, EngineSettings
 from littlefoot.runtime.specification import LoadOptions
 from littlefoot.system import machine
 
@@ -114,16 +112,10 @@ def _recordings(artifact: Artifact, settings: EngineSettings, name: str) -> Call
 
 def _streams(artifact: Artifact, settings: EngineSettings, name: str) -> Callable[[], object]:
     engine = registry.create_stream(artifact, name, settings.threads, settings.precision, settings.parallel)
-    streams = [_frames(artifact, engine) for _ in range(STREAMS)]
+    streams = [registry.begin_stream(artifact.config, engine) for _ in range(STREAMS)]
     clips = [_noise(seed) for seed in range(STREAMS)]
     pool = ThreadPoolExecutor(STREAMS)
     return lambda: list(pool.map(lambda stream, clip: stream.feed(clip), streams, clips))
-
-
-def _frames(artifact: Artifact, engine: StreamEngine | NativeStreams) -> Frames:
-    if isinstance(engine, NativeStreams):
-        return engine.frames(artifact.config.chunk_frames)
-    return ChunkedFrames(artifact.config, engine)
 
 
 def _noise(seed: int) -> Array:

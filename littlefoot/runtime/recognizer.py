@@ -7,33 +7,30 @@ import logging
 import pickle
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from littlefoot.artifact import Artifact, checkpoint, companions, first_layers
+from littlefoot.artifact import Artifact, checkpoint, first_layers
 from littlefoot.artifact.precisions import at_bits
 from littlefoot.audio import reading
 from littlefoot.audio import samples as samples_of
 from littlefoot.audio.vad import create as create_detector
-from littlefoot.decode import lm as language_models
+from littlefoot.decode import from_files
 from littlefoot.decode.align import align_parts
 from littlefoot.decode.beam import BeamConfig, BeamDecoder
 from littlefoot.decode.greedy import GreedySearch
-from littlefoot.decode.hotwords import read_hotwords
 from littlefoot.decode.known_text import KnownText
-from littlefoot.decode.lexicon import read_lexicon
 from littlefoot.decode.spans import together
 from littlefoot.errors import ConfigError, EngineError, TextError
 from littlefoot.network.config import ModelConfig
 from littlefoot.runtime import measuring, windows
-from littlefoot.runtime.frames import ChunkedFrames, Frames, WindowedFrames
+from littlefoot.runtime.frames import Frames, WindowedFrames
 from littlefoot.runtime.native.engine import NativeStreams
 from littlefoot.runtime.protocols import Engine, StreamEngine
-from littlefoot.runtime.registry import create, create_stream
+from littlefoot.runtime.registry import begin_stream, create, create_stream
 from littlefoot.runtime.specification import LoadOptions, Specification
 from littlefoot.runtime.stream import Stream
 from littlefoot.runtime.windows import CountedBlocks, Heard, WindowedLogits
@@ -115,19 +112,8 @@ class Recognizer:
             ConfigError: a file or phrase is written in another alphabet than the model's.
             MissingExtraError: the language model is binary, and KenLM is not installed.
         """
-        model = None
-        if lm:
-            found = companions.locate(lm)
-            config = weighed(config or BeamConfig(), found)
-            model = language_models.load(found.path, self.vocabulary, found.words)
-        return BeamDecoder(
-            self.vocabulary,
-            self.config.frame_ms / 1000,
-            config,
-            model,
-            read_hotwords(hotwords, self.vocabulary) if isinstance(hotwords, str | Path) else hotwords,
-            read_lexicon(lexicon, self.vocabulary) if lexicon else None,
-        )
+        frame_seconds = self.config.frame_ms / 1000
+        return from_files.decoder(self.vocabulary, frame_seconds, config, lm, hotwords, lexicon)
 
     @overload
     def transcribe(
@@ -308,11 +294,7 @@ class Recognizer:
             if chunk_frames is not None:
                 _warn_untrained(config, chunk_frames)
                 config = config.replace(chunk_frames=chunk_frames)
-            chunks = self._chunks()
-            if isinstance(chunks, NativeStreams):
-                frames = chunks.frames(config.chunk_frames)
-            else:
-                frames = ChunkedFrames(config, chunks)
+            frames = begin_stream(config, self._chunks())
         elif chunk_frames is not None:
             raise ConfigError("this model was not trained for streaming: leave chunk_frames out")
         else:
@@ -342,16 +324,6 @@ def _warn_untrained(config: ModelConfig, chunk_frames: int) -> None:
     if chunk_frames not in trained:
         lengths = ", ".join(f"{chunk} ({chunk * config.frame_ms:g} ms)" for chunk in trained)
         log.warning("chunks of %d frames: the model was trained with %s", chunk_frames, lengths)
-
-
-def weighed(config: BeamConfig, companion: companions.Companion) -> BeamConfig:
-    """Return the settings of a search, with missing weights taken from the language model."""
-    return replace(
-        config,
-        alpha=companion.alpha if config.alpha is None else config.alpha,
-        beta=companion.beta if config.beta is None else config.beta,
-        unknown=config.unknown if companion.unknown is None else companion.unknown,
-    )
 
 
 def load(

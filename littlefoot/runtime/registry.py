@@ -12,8 +12,10 @@ from typing import NoReturn
 
 from littlefoot.artifact import Artifact
 from littlefoot.errors import ConfigError, EngineError
+from littlefoot.network.config import ModelConfig
 from littlefoot.runtime import choices
 from littlefoot.runtime.choices import Work
+from littlefoot.runtime.frames import ChunkedFrames, Frames
 from littlefoot.runtime.native import engine as native
 from littlefoot.runtime.native.engine import NATIVE
 from littlefoot.runtime.onnxruntime import ONNXRuntime
@@ -109,6 +111,13 @@ def create_stream(
             raise EngineError(f"the engine native does not run this model live: {native.obstacle(artifact)}")
         return made or _without_engine(artifact)
     return _backend(artifact, name, settings).create_stream(artifact, settings)
+
+
+def begin_stream(config: ModelConfig, engine: StreamEngine | native.NativeStreams) -> Frames:
+    """Begin a stream of a model that ``create_stream`` loaded, in chunks of ``config.chunk_frames``."""
+    if isinstance(engine, native.NativeStreams):
+        return engine.frames(config.chunk_frames)
+    return ChunkedFrames(config, engine)
 
 
 def installed() -> list[str]:

@@ -39,9 +39,17 @@ def instructions() -> dict[str, str]:
     return {name: use for name, use in INSTRUCTIONS.items() if name in flags()}
 
 
+def processors() -> set[int] | None:
+    """Return the numbers of the processor threads that this process may use; None if the system does not
+    tell.
+    """
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+
+
 def threads() -> int:
     """Return the number of processor threads that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    usable = processors()
+    return (os.cpu_count() or 1) if usable is None else len(usable)
 
 
 def available_memory() -> int | None:

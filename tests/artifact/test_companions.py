@@ -15,9 +15,10 @@ from littlefoot.artifact import checkpoint
 from littlefoot.artifact.companions import Companion, locate
 from littlefoot.decode.arpa import write_arpa
 from littlefoot.decode.beam import BeamConfig
+from littlefoot.decode.from_files import weighed
 from littlefoot.decode.ngram import estimate
 from littlefoot.errors import ConfigError, LittlefootError
-from littlefoot.runtime.recognizer import Recognizer, weighed
+from littlefoot.runtime.recognizer import Recognizer
 
 
 @pytest.fixture

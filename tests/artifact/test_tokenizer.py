@@ -54,7 +54,7 @@ def random_files(rng: random.Random, directory: Path) -> tuple[dict[str, Any], i
     rng.shuffle(tokens)
     vocabulary: dict[str, Any] = table(*tokens)
     rows = {len(tokens) + place: token for place, token in enumerate(added)}
-    settings: dict[str, Any] = {"tokenizer_class": tokenizer._PHONES if phones else tokenizer._CTC}
+    settings: dict[str, Any] = {"tokenizer_class": tokenizer.PHONES if phones else tokenizer.CTC}
     settings["word_delimiter_token"] = delimiter
     files: dict[str, Any] = {}
     for key, token in named.items():

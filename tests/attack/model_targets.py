@@ -184,7 +184,7 @@ def read_entry(data: bytes, original: bytes) -> None:
     path.unlink(missing_ok=True)
     path.write_bytes(data)
     found = cache_of_models.load(path.name)
-    cache_of_models._mappings.clear()  # which a process keeps for as long as it lives
+    cache_of_models.mappings.clear()  # which a process keeps for as long as it lives
     if found is None:
         raise ArtifactError("the entry was discarded")
     assert data == original, "a change was not noticed"

@@ -23,7 +23,7 @@ import re
 import struct
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -181,20 +181,43 @@ class _Body:
         self.matrix_count += 1
         return self.matrix_count - 1
 
-    def rounding(
-        self,
-        record: _Record,
-        weight_scale: Array,
-        input_scale: float,
-        zero_point: int,
-        smoothing: Array | None,
-        shift: Array | None,
-        bias: Array | None,
-    ) -> None:
-        record.f32(input_scale)
-        record.u32(zero_point, self.tensor(weight_scale))
-        for array in (smoothing, shift, bias):
+    def rounding(self, record: _Record, of: _Rounding) -> None:
+        record.f32(of["input_scale"])
+        record.u32(of["zero_point"], self.tensor(of["weight_scale"]))
+        for array in (of["smoothing"], of["shift"], of["bias"]):
             self.optional(record, array)
+
+
+class _Rounding(TypedDict):
+    """The scales of a packed layer, the rounding of its input, and its bias."""
+
+    weight_scale: Array
+    input_scale: float
+    zero_point: int
+    smoothing: Array | None
+    shift: Array | None
+    bias: Array | None
+
+
+class _Product(_Rounding):
+    """A packed layer, and what follows it in a step."""
+
+    activation: str
+    residual: int
+
+
+class _Behind(TypedDict):
+    """What follows a layer of the front end."""
+
+    norm: str
+    norm_weight: Array | None
+    norm_bias: Array | None
+    eps: float
+    activation: str
+
+
+class _Window(_Rounding, _Behind):
+    """A packed layer of the front end, and what follows it."""
 
 
 class _FrontEnd:
@@ -204,11 +227,13 @@ class _FrontEnd:
         self._body, self._channels = body, 1
         self.record, self.count = _Record(), 0
 
-    def waveform_layer(self, weight: Array, stride: int, bias: Array | None, **behind: Any) -> None:
-        self._begin(weight.shape[1], stride, **behind)
+    def waveform_layer(
+        self, weight: Array, stride: int, bias: Array | None, **behind: Unpack[_Behind]
+    ) -> None:
+        self._begin(weight.shape[1], stride, behind)
         self.record.u32(len(weight), self._body.tensor(weight))
         self._body.optional(self.record, bias)
-        self._end(len(weight), **behind)
+        self._end(len(weight), behind)
 
     def window_layer(
         self,
@@ -218,35 +243,21 @@ class _FrontEnd:
         bits: int,
         levels: list[int],
         input_bits: int,
-        weight_scale: Array,
-        input_scale: float,
-        zero_point: int,
-        smoothing: Array | None,
-        shift: Array | None,
-        bias: Array | None,
-        **behind: Any,
+        **of: Unpack[_Window],
     ) -> None:
-        self._begin(taps, stride, **behind)
+        self._begin(taps, stride, of)
         self.record.u32(self._body.matrix(weights, taps * self._channels, bits, levels, input_bits))
-        self._body.rounding(self.record, weight_scale, input_scale, zero_point, smoothing, shift, bias)
-        self._end(len(weights), **behind)
+        self._body.rounding(self.record, of)
+        self._end(len(weights), of)
 
-    def _begin(self, taps: int, stride: int, norm: str, activation: str, **behind: Any) -> None:
-        self.record.u32(taps, stride, _NORMS[norm], _ACTIVATIONS[activation])
+    def _begin(self, taps: int, stride: int, behind: _Behind) -> None:
+        self.record.u32(taps, stride, _NORMS[behind["norm"]], _ACTIVATIONS[behind["activation"]])
 
-    def _end(
-        self,
-        outputs: int,
-        norm: str,
-        norm_weight: Array | None,
-        norm_bias: Array | None,
-        eps: float,
-        activation: str,
-    ) -> None:
-        if norm != "none":
-            self._body.optional(self.record, norm_weight)
-            self._body.optional(self.record, norm_bias)
-            self.record.f32(eps)
+    def _end(self, outputs: int, behind: _Behind) -> None:
+        if behind["norm"] != "none":
+            self._body.optional(self.record, behind["norm_weight"])
+            self._body.optional(self.record, behind["norm_bias"])
+            self.record.f32(behind["eps"])
         self._channels = outputs
         self.count += 1
 
@@ -258,22 +269,10 @@ class _Program:
         self._body, self._widths = body, [width]
         self.record, self.count = _Record(), 0
 
-    def packed_linear(
-        self,
-        source: int,
-        matrix: int,
-        weight_scale: Array,
-        input_scale: float,
-        zero_point: int,
-        smoothing: Array | None,
-        shift: Array | None,
-        bias: Array | None,
-        activation: str,
-        residual: int,
-    ) -> int:
+    def packed_linear(self, source: int, matrix: int, **of: Unpack[_Product]) -> int:
         self.record.u32(_LINEAR, source, matrix)
-        self._body.rounding(self.record, weight_scale, input_scale, zero_point, smoothing, shift, bias)
-        return self._product(len(weight_scale), activation, residual)
+        self._body.rounding(self.record, of)
+        return self._product(len(of["weight_scale"]), of["activation"], of["residual"])
 
     def packed_convolution(
         self,
@@ -284,22 +283,15 @@ class _Program:
         behind: int,
         bits: int,
         levels: list[int],
-        weight_scale: Array,
-        input_scale: float,
-        zero_point: int,
         input_bits: int,
-        smoothing: Array | None,
-        shift: Array | None,
-        bias: Array | None,
-        activation: str,
-        residual: int,
+        **of: Unpack[_Product],
     ) -> int:
         columns = taps * (self._widths[source] // groups)
         self.record.u32(_CONVOLUTION, source, taps, behind, groups)
         for part in np.split(weights, groups):
             self.record.u32(self._body.matrix(part, columns, bits, levels, input_bits))
-        self._body.rounding(self.record, weight_scale, input_scale, zero_point, smoothing, shift, bias)
-        return self._product(len(weights), activation, residual)
+        self._body.rounding(self.record, of)
+        return self._product(len(weights), of["activation"], of["residual"])
 
     def float_linear(
         self, source: int, weight: Array, bias: Array | None, activation: str, residual: int

@@ -220,7 +220,7 @@ class _Writer:
             self._program.packed_linear(
                 source,
                 self._products[step.names],
-                np.ascontiguousarray(np.concatenate(scales), np.float32),
+                weight_scale=np.ascontiguousarray(np.concatenate(scales), np.float32),
                 **inputs,
                 bias=bias,
                 activation=step.activation,
