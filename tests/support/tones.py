@@ -44,6 +44,7 @@ TRAIN: dict[str, Any] = {
     "mixed_precision": "no",
     "threads": 1,
     "loaders": 0,
+    "cache_audio": True,
 }
 QUIET: dict[str, Any] = {**TRAIN, "speeds": [1.0], "time_mask_fraction": 0.0, "feature_mask_fraction": 0.0}
 """Without augmentation."""
