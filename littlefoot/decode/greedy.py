@@ -20,9 +20,7 @@ class Hypothesis(NamedTuple):
     words: list[Word]
 
 
-def greedy(
-    logits: NDArray[np.floating], vocabulary: Vocabulary, frame_seconds: float, offset: float = 0.0
-) -> Hypothesis:
+def greedy(logits: NDArray[np.floating], vocabulary: Vocabulary, frame_seconds: float) -> Hypothesis:
     """Decode logits into text and words with times.
 
     Args:
@@ -30,13 +28,12 @@ def greedy(
         vocabulary: V tokens, with the index of the blank and the word delimiter. Special tokens
             such as ``<s>`` and ``<unk>`` do not appear in the text.
         frame_seconds: duration of a frame.
-        offset: seconds added to all times: beginning of the logits in the recording.
 
     Raises:
         EngineError: the logits do not fit the vocabulary or are not finite.
     """
     spans = best_path(*best_tokens(logits, vocabulary), vocabulary.blank)
-    found = words(spans, vocabulary, frame_seconds, offset)
+    found = words(spans, vocabulary, frame_seconds)
     found = together(found, vocabulary)
     return Hypothesis(vocabulary.separator.join(word.word for word in found), found)
 
