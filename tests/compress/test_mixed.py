@@ -9,6 +9,7 @@ from pathlib import Path
 import artifacts
 import numpy as np
 import pytest
+import soundfile
 from conftest import Run
 from families import speechlike
 from hypothesis import given, settings
@@ -33,6 +34,13 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiny layers are fitted on fewer samples."""
     monkeypatch.setattr(calibration, "MAX_ROWS", 128)
     monkeypatch.setattr(calibration, "SINGLE_VALUES", 4096)
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Path:
+    path = tmp_path / "speech.wav"
+    soundfile.write(path, 0.1 * CLIPS[0], 16_000)
+    return path
 
 
 def tiny() -> Artifact:
@@ -148,7 +156,9 @@ def test_fewer_bits_leave_less_of_a_weight() -> None:
     assert errors == sorted(errors, reverse=True)
 
 
-def test_the_command_keeps_to_a_budget(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_keeps_to_a_budget(
+    recording: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(quantize, "POST_TRAINING_WIDTHS", (2, 8))  # every width of every layer is a model
     original = tiny()
     model = artifact_files.save(original, tmp_path / "model")
@@ -159,7 +169,15 @@ def test_the_command_keeps_to_a_budget(tmp_path: Path, run: Run, monkeypatch: py
         for config in (QuantizeConfig(bits=2), QuantizeConfig(bits=8))
     )
     budget = (few + many) // 2
-    options = ["--max-disagreement", "1", "--json", "--budget-mb", str(budget / 1e6)]
+    options = [
+        "--calibrate",
+        recording,
+        "--max-disagreement",
+        "1",
+        "--json",
+        "--budget-mb",
+        str(budget / 1e6),
+    ]
     done = run("quantize", model, "-o", tmp_path / "mixed", *options)
     assert done.code == 0, done.err
     assert few < json.loads(done.out)["bytes"] <= budget
@@ -169,10 +187,12 @@ def test_the_command_keeps_to_a_budget(tmp_path: Path, run: Run, monkeypatch: py
     assert (none.code, "need mode static" in none.err) == (2, True)
 
 
-def test_the_command_shows_sensitivities(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_shows_sensitivities(
+    recording: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(mixed, "WIDTHS", (1, 8))
     model = artifact_files.save(tiny(), tmp_path / "model")
-    done = run("analyze", model, "--sensitivity")
+    done = run("analyze", model, "--sensitivity", "--data", recording)
     assert done.code == 0, done.err
     rows = [line.split() for line in done.out.splitlines() if line.startswith("encoder.layers.0.")]
     assert len(rows) == 6
