@@ -1,4 +1,4 @@
-"""Compare our logits with those of transformers, for every family: the parity table of RESULTS.md.
+"""Compare our logits with those of transformers, for every family: the parity table of docs/measurements.md.
 
     python benchmarks/parity.py          # tiny and full-size random weights
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
 from families import FAMILIES, FULL_SIZE, speechlike
 from oracle import build
