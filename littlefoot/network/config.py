@@ -198,10 +198,15 @@ class ModelConfig(ModelSettings):
             return
         if reason := self.family.cannot_stream:
             raise ConfigError(f"chunk_frames: a {self.model_type} model cannot stream: {reason}")
-        if self.add_adapter:
+        if self.chunk_frames % self.chunk_step:
             raise ConfigError(
-                "chunk_frames: the adapters behind the blocks (add_adapter) look ahead, and have no state "
-                "between chunks"
+                f"chunk_frames {self.chunk_frames} must be a multiple of {self.chunk_step}, as many frames "
+                "as the model's strides join"
+            )
+        if self.left_context_frames % self.squeeze_factor:
+            raise ConfigError(
+                f"left_context_frames {self.left_context_frames} must be a multiple of squeeze_factor "
+                f"{self.squeeze_factor}"
             )
         if self.conv_pos_batch_norm:
             raise ConfigError(
@@ -220,10 +225,10 @@ class ModelConfig(ModelSettings):
             )
         if not self.left_context_frames:
             raise ConfigError("chunk_frames needs left_context_frames, at least 1")
-        if self.right_context_frames >= self.num_conv_pos_embeddings:
+        if self.right_context_frames > self.num_conv_pos_embeddings - self.squeeze_factor:
             raise ConfigError(
                 f"right_context_frames {self.right_context_frames} must be less than the positional "
-                f"convolution's kernel, {self.num_conv_pos_embeddings}"
+                f"convolution's kernel, {self.num_conv_pos_embeddings}, by squeeze_factor at least"
             )
 
     def _check_log_mel(self) -> None:
@@ -319,8 +324,22 @@ class ModelConfig(ModelSettings):
     @property
     def stride(self) -> int:
         """Return the samples from one frame of the logits to the next."""
-        adapters = self.adapter_stride**self.num_adapter_layers if self.add_adapter else 1
-        return self.feature_stride * adapters
+        return self.feature_stride * self.adapters_stride
+
+    @property
+    def adapters_stride(self) -> int:
+        """Return the frames of the blocks from one frame of the logits to the next, behind adapters."""
+        return self.adapter_stride**self.num_adapter_layers if self.add_adapter else 1
+
+    @property
+    def chunk_step(self) -> int:
+        """Return the frames of which a chunk has a multiple, so that no stride joins frames of two chunks."""
+        return self.squeeze_factor * self.adapters_stride
+
+    @property
+    def left_blocks_frames(self) -> int:
+        """Return ``left_context_frames`` in frames of the blocks."""
+        return self.left_context_frames // self.squeeze_factor
 
     @property
     def norm_over_time(self) -> bool:
@@ -396,7 +415,7 @@ class ModelConfig(ModelSettings):
         receptive field.
         """
         ahead = self.chunk_frames - 1 + self.right_context_frames
-        return ahead * self.stride + self.receptive_field
+        return ahead * self.feature_stride + self.receptive_field
 
     @property
     def algorithmic_latency_ms(self) -> float | None:
@@ -454,7 +473,7 @@ class ModelConfig(ModelSettings):
         frames = np.asarray(self.feature_frames(samples))
         frames = np.where(frames < self.squeeze_factor, 0, frames)
         if self.add_adapter:
-            frames = -(-frames // self.adapter_stride**self.num_adapter_layers)
+            frames = -(-frames // self.adapters_stride)
         return frames if frames.ndim else int(frames)
 
     @overload
