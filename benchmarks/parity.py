@@ -1,6 +1,7 @@
-"""Compare our logits with those of transformers, for every family: the parity table of RESULTS.md.
+"""Compare our logits with those of transformers, for every family: the parity table of docs/measurements.md.
 
-    python benchmarks/parity.py          # tiny and full-size random weights
+    python benchmarks/parity.py                       # random weights of tiny and of published size
+    python benchmarks/parity.py full sew-d whisper    # one size, some families
 
 Float32, lengths of 0.1, 1 and 10 s, largest absolute difference.
 """
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
 from families import FAMILIES, FULL_SIZE, speechlike
 from oracle import build
@@ -49,8 +50,10 @@ def differences(family: str, **changes: object) -> dict[str, float]:
 def main() -> None:
     torch.set_num_threads(2)
     print("| family | size | torch | OpenVINO | ONNX Runtime |\n|---|---|---|---|---|")
-    for size, families in (("tiny", {name: {} for name in FAMILIES}), ("full", FULL_SIZE)):
-        for family, changes in families.items():
+    sizes = {"tiny": {name: {} for name in FAMILIES}, "full": FULL_SIZE}
+    for size in sys.argv[1:2] or sizes:
+        for family in sys.argv[2:] or sizes[size]:
+            changes = sizes[size][family]
             found = differences(family, **changes)
             row = " | ".join(f"{found[name]:.1e}" for name in ("torch", "openvino", "onnxruntime"))
             print(f"| {family} | {size} | {row} |", flush=True)

@@ -108,7 +108,7 @@ class Worker:
         if recognizer is None or not recognizer.streams:
             return None
         waveform = _samples(path)
-        chunk = recognizer.config.chunk_frames * recognizer.config.stride
+        chunk = recognizer.config.chunk_frames * recognizer.config.feature_stride
         stream, chunks = recognizer.stream(), []
         for begin in range(0, len(waveform) - chunk + 1, chunk):  # each completes one chunk
             start = time.perf_counter()

@@ -38,7 +38,8 @@ class StreamingConfig(DistillationSettings):
     """Settings of the conversion to a streaming model."""
 
     chunk_frames: PositiveInt = 24
-    """Frames decided at once: 24 of 20 ms are 480 ms."""
+    """Frames of the front end decided at once: 24 of 20 ms are 480 ms. SEW and adapters, which join frames,
+    need a multiple of what they join."""
     left_context_frames: Count = 300
     """Frames before its chunk that a frame sees."""
     right_context_frames: Count = 0
@@ -85,7 +86,8 @@ class StreamingDistillation(Distillation[StreamingConfig]):
 
     def geometry(self, batch: Batch) -> ModelConfig:
         """Return the student's configuration with the chunks of this step."""
-        longest = batch.time_mask.shape[1]
+        step = self.model.config.chunk_step
+        longest = -(-batch.time_mask.shape[1] // step) * step
         chunks = [self.settings.chunk_frames, *self.settings.other_chunks]
         return self.model.config.replace(chunk_frames=self.drawn(chunks) or longest)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from littlefoot.audio import manifest
-from littlefoot.corpora.rows import Faults, Row, split_name
+from littlefoot.corpora.rows import NOT_UTF8, Faults, Row, is_utf8, split_name
 from littlefoot.errors import ManifestError
 
 _SPLITS = ("train.tsv", "dev.tsv", "test.tsv")
@@ -30,8 +30,8 @@ def common_voice_files(path: Path) -> list[Path]:
 def common_voice(path: Path, faults: Faults) -> Iterator[Row]:
     """Yield the rows of a Common Voice folder. Raises ManifestError for a table without its columns."""
     for table in common_voice_files(path):
-        lengths = _lengths(table.with_name(DURATIONS))
-        for number, cells in _table(table, _COLUMNS):
+        lengths = _lengths(table.with_name(DURATIONS), faults)
+        for number, cells in _table(table, _COLUMNS, faults):
             where = f"{table}, line {number}"
             if not cells["path"]:
                 faults.add("rows without a recording", where)
@@ -47,29 +47,32 @@ def common_voice(path: Path, faults: Faults) -> Iterator[Row]:
             )
 
 
-def _lengths(path: Path) -> dict[str, float]:
+def _lengths(path: Path, faults: Faults) -> dict[str, float]:
     """Return the seconds of each clip, where the download has a table of them (in milliseconds)."""
     if not path.is_file():
         return {}
     return {
         cells["clip"]: float(cells["duration[ms]"]) / 1000
-        for _, cells in _table(path, ("clip", "duration[ms]"))
+        for _, cells in _table(path, ("clip", "duration[ms]"), faults)
         if cells["duration[ms]"].replace(".", "", 1).isdecimal()
     }
 
 
-def _table(path: Path, needed: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield the line number and cells of each row; missing cells are empty."""
+def _table(path: Path, needed: tuple[str, ...], faults: Faults) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the line number and cells of each row, missing ones empty; count rows not in UTF-8."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE, restval="")
             if missing := [name for name in needed if name not in (reader.fieldnames or ())]:
                 raise ManifestError(
                     f"{path}: lacks the column {', '.join(missing)} of a Common Voice table: fetch it again"
                 )
             for cells in reader:
-                yield reader.line_num, cells
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+                if all(is_utf8(cells[name]) for name in needed):
+                    yield reader.line_num, cells
+                else:
+                    faults.add(NOT_UTF8, f"{path}, line {reader.line_num}")
+    except (OSError, csv.Error) as error:
         raise ManifestError(f"{path}: cannot be read ({error}): fetch it again") from error
 
 

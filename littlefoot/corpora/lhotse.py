@@ -3,20 +3,18 @@
 The files are plain JSON (Żelasko et al. 2021, "Lhotse: a speech data representation library"); the package
 lhotse would add PyTorch-sized dependencies for ``json.loads``. Supervisions are streamed; of the recordings
 the paths are in memory. Cuts that mix or change sound, and features without recordings, are counted.
+``shar`` reads cuts whose recordings are in tar files.
 """
 
 from __future__ import annotations
 
-import gzip
-import json
 import re
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from littlefoot.corpora.rows import Faults, Row, resolved, split_name
-from littlefoot.corpora.tables import CUT_OFF
+from littlefoot.corpora.jsonl import objects
+from littlefoot.corpora.rows import Faults, Row, UnusableError, resolved, split_name
 from littlefoot.errors import ManifestError
 
 _FILE = re.compile(r"(?:.*[_-])?(cuts|supervisions|recordings)(?:[_-](.+?))?\.jsonl(?:\.gz)?")
@@ -40,18 +38,24 @@ def lhotse(path: Path, faults: Faults) -> Iterator[Row]:
         match = _FILE.fullmatch(file.name)
         split = split_name(match[2]) if match and match[2] else "train"
         if _kind(file) == "cuts":
-            for where, cut in _objects(file, faults):
-                yield from _counted(_cut(cut, split, where), faults)
+            for where, cut in objects(file, faults):
+                try:
+                    yield from cut_rows(cut, _audio(cut.get("recording"), file.parent), split, where)
+                except UnusableError as error:
+                    faults.add_error(error, where)
             continue
         if not _recordings(file).is_file():
             raise ManifestError(f"{file}: needs {_recordings(file).name} beside it, with the recordings")
-        recordings = {str(each.get("id")): each for _, each in _objects(_recordings(file), faults)}
-        for where, supervision in _objects(file, faults):
+        recordings = {str(each.get("id")): each for _, each in objects(_recordings(file), faults)}
+        for where, supervision in objects(file, faults):
             recording = recordings.get(str(supervision.get("recording_id")))
             if recording is None:
                 faults.add("supervisions of recordings that are not listed", where)
-            else:
-                yield from _counted(_supervised(supervision, recording, 0.0, split, where), faults)
+                continue
+            try:
+                yield _supervised(supervision, recording, _audio(recording, file.parent), 0.0, split, where)
+            except UnusableError as error:
+                faults.add_error(error, where)
 
 
 def _kind(path: Path) -> str:
@@ -63,66 +67,49 @@ def _recordings(supervisions: Path) -> Path:
     return supervisions.with_name(supervisions.name.replace("supervisions", "recordings"))
 
 
-def _objects(path: Path, faults: Faults) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield each line's position and object."""
-    opened = gzip.open if path.suffix == ".gz" else open
-    number = 0
+def _audio(recording: Any, folder: Path) -> Path:
+    """Return the file of a recording. Raises UnusableError if it has none, or is not used as it is."""
+    if not isinstance(recording, dict):
+        raise UnusableError("cuts that are mixed, padded or without a recording")
+    if recording.get("transforms"):
+        raise UnusableError("recordings whose speed, level or rate lhotse changes")
     try:
-        with opened(path, "rt", encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                where = f"{path}, line {number}"
-                try:
-                    content = json.loads(line)
-                except (ValueError, RecursionError):
-                    content = None
-                if isinstance(content, dict):
-                    yield where, content
-                else:
-                    faults.add("lines that are no JSON objects", where)
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        faults.add(CUT_OFF, f"{path} after {number} lines ({error})")
+        (source,) = recording["sources"]
+        if source["type"] != "file":
+            raise UnusableError("recordings that are commands or addresses")
+        return resolved(source["source"], folder)
+    except (KeyError, TypeError, ValueError) as error:
+        raise _lacking(error) from error
 
 
-def _counted(rows: Iterator[Row], faults: Faults) -> Iterator[Row]:
-    """Yield the rows of an object; count an object that lacks something."""
-    try:
-        yield from rows
-    except _UnusableError as error:
-        faults.add(error.kind, error.where)
-
-
-class _UnusableError(Exception):
-    """An object that is not read."""
-
-    def __init__(self, kind: str, where: str) -> None:
-        super().__init__(kind)
-        self.kind, self.where = kind, where
-
-
-def _cut(cut: Mapping[str, Any], split: str, where: str) -> Iterator[Row]:
-    if cut.get("type", "MonoCut") not in ("MonoCut", "MultiCut") or "recording" not in cut:
-        raise _UnusableError("cuts that are mixed, padded or without a recording", where)
+def cut_rows(cut: Mapping[str, Any], audio: Path | bytes, split: str, where: str) -> Iterator[Row]:
+    """Yield the utterances of a cut with its recording. Raises UnusableError if the cut lacks something."""
+    if cut.get("type", "MonoCut") not in ("MonoCut", "MultiCut"):
+        raise UnusableError("cuts that are mixed, padded or without a recording")
     whole = {**cut, "start": 0.0, "text": ""}
-    for supervision in cut.get("supervisions") or [whole]:
-        yield from _supervised(supervision, cut["recording"], cut.get("start", 0.0), split, where)
+    supervisions = cut.get("supervisions") or [whole]
+    if not isinstance(supervisions, list):
+        raise UnusableError("objects that lack something", "its supervisions are not a list")
+    for supervision in supervisions:
+        yield _supervised(supervision, cut["recording"], audio, cut.get("start", 0.0), split, where)
 
 
 def _supervised(
-    supervision: Mapping[str, Any], recording: Mapping[str, Any], offset: float, split: str, where: str
-) -> Iterator[Row]:
-    """Yield a supervision whose start is relative to an offset in a recording."""
+    supervision: Mapping[str, Any],
+    recording: Mapping[str, Any],
+    audio: Path | bytes,
+    offset: float,
+    split: str,
+    where: str,
+) -> Row:
+    """Return the utterance of a supervision whose start is relative to an offset in a recording."""
     try:
-        if recording.get("transforms"):
-            raise _UnusableError("recordings whose speed, level or rate lhotse changes", where)
-        (source,) = recording["sources"]
-        if source["type"] != "file":
-            raise _UnusableError("recordings that are commands or addresses", where)
-        channels, channel = source["channels"], supervision.get("channel", 0)
+        channels, channel = recording["sources"][0]["channels"], supervision.get("channel", 0)
         channel = channel[0] if isinstance(channel, list) else channel
         start, length = offset + float(supervision["start"]), float(supervision["duration"])
         whole = start <= 0.001 and abs(length - float(recording["duration"])) < 0.01
-        yield Row(
-            audio=resolved(source["source"], Path(where).parent),
+        return Row(
+            audio=audio,
             split=split,
             text=str(supervision.get("text") or ""),
             speaker=str(supervision.get("speaker") or ""),
@@ -134,4 +121,8 @@ def _supervised(
             where=where,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _UnusableError("objects that lack something", f"{where} ({error!r})") from error
+        raise _lacking(error) from error
+
+
+def _lacking(error: Exception) -> UnusableError:
+    return UnusableError("objects that lack something", repr(error))

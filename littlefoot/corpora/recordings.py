@@ -83,7 +83,8 @@ class Recordings:
         remaining = iter(ordered)
         try:
             source = audio if channel is None else reading.selected(audio, str(channel))
-            for row, samples in zip(remaining, _segments(source, ordered), strict=False):
+            # in this order, so that a segment that cannot be read is still among those that remain
+            for samples, row in zip(_segments(source, ordered), remaining, strict=False):
                 if samples is None:
                     self._faults.add("segments beyond their recording", row.where)
                     continue

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from littlefoot.errors import ManifestError
 
+NOT_UTF8 = "rows that are not UTF-8 text"
+CUT_OFF = "shards that are damaged or cut off"
+MOST_BYTES = 1 << 30
+"""Bytes of the largest recording that is read from a shard or an archive: one is in memory at a time."""
 ROLES: Mapping[str, tuple[str, ...]] = {
     "audio": ("audio", "file", "path", "file_name", "filename", "wav", "speech"),
     "text": ("text", "sentence", "transcription", "transcript", "normalized_text", "raw_text"),
@@ -61,17 +65,32 @@ class Row:
         return self.start > 0 or self.end is not None or self.channel is not None
 
 
+class UnusableError(Exception):
+    """A row that cannot be used, for a reason of this kind."""
+
+    def __init__(self, kind: str, detail: str = "") -> None:
+        super().__init__(kind)
+        self.kind, self.detail = kind, detail
+
+
 @dataclass
 class Faults:
     """Counts of rows that could not be used, each kind with its first example."""
 
+    record: Callable[[str, str], None] = lambda kind, where: None
+    """Function that gets the kind and the position of every fault."""
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
 
-    def add(self, kind: str, example: str) -> None:
-        """Count a fault of a kind, such as "segments beyond their recording"."""
+    def add(self, kind: str, where: str) -> None:
+        """Count a fault of a kind, such as "segments beyond their recording", at a position."""
         self.counts[kind] += 1
-        self.examples.setdefault(kind, example)
+        self.examples.setdefault(kind, where)
+        self.record(kind, where)
+
+    def add_error(self, error: UnusableError, where: str) -> None:
+        """Count the fault that an error states, at a position."""
+        self.add(error.kind, f"{where}: {error.detail}" if error.detail else where)
 
     def lines(self) -> list[str]:
         """Describe each kind in a line."""
@@ -95,8 +114,20 @@ def split_of(path: Path, root: Path) -> str:
     result is ``train``.
     """
     parts = path.relative_to(root).parts if path != root else (path.name,)
-    for part in (unnumbered(parts[-1]), *reversed(parts[:-1])):
-        name = split_name(part)
+    return _first_split(unnumbered(parts[-1]), *reversed(parts[:-1]))
+
+
+def split_of_folder(folder: Path, root: Path) -> str:
+    """Return the split that the name of a folder, of one between it and ``root``, or of ``root`` begins with.
+
+    The nearest counts; where none has a split, or the folder is elsewhere, the result is ``train``.
+    """
+    inside = folder.relative_to(root).parts if folder.is_relative_to(root) else ()
+    return _first_split(*reversed(inside), root.absolute().name)
+
+
+def _first_split(*names: str) -> str:
+    for name in map(split_name, names):
         if name.split("-")[0] in _SPLITS.values():
             return name
     return "train"
@@ -112,6 +143,15 @@ def resolved(name: str, folder: Path) -> Path:
     """Return the path in a Kaldi or lhotse file: relative to the working directory, or else to its folder."""
     path = Path(name)
     return path if path.is_absolute() or path.exists() else folder / path
+
+
+def is_utf8(cell: str) -> bool:
+    """Return False for a cell with bytes that are not UTF-8.
+
+    Surrogates stand for these in a file that is opened with ``errors="surrogateescape"``, so that a row with
+    some leaves the others alone.
+    """
+    return not any("\udc80" <= letter <= "\udcff" for letter in cell)
 
 
 def columns(present: Sequence[str], named: Mapping[str, str], where: str) -> dict[str, str]:

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from littlefoot.corpora.rows import Faults, Row, columns, split_name, split_of, unnumbered
+from littlefoot.corpora.rows import CUT_OFF, Faults, Row, columns, split_name, split_of, unnumbered
 from littlefoot.errors import ManifestError, MissingExtraError
 
 _Opened: TypeAlias = tuple[list[str], Callable[[list[str]], Iterator[Any]]]
@@ -23,7 +23,6 @@ _Opened: TypeAlias = tuple[list[str], Callable[[list[str]], Iterator[Any]]]
 _BATCH_ROWS = 32
 _BUFFER_BYTES = 1 << 20
 """Bytes of each column that are read at a time; without it a whole group of rows would be."""
-CUT_OFF = "shards that are damaged or cut off"
 
 
 def parquet(path: Path, named: Mapping[str, str], faults: Faults) -> Iterator[Row]:
@@ -36,7 +35,12 @@ def parquet(path: Path, named: Mapping[str, str], faults: Faults) -> Iterator[Ro
         MissingExtraError: pyarrow is not installed.
     """
     for shard in [path] if path.is_file() else sorted(path.rglob("*.parquet")):
-        yield from _rows(shard, _parquet_batches, split_of(shard, path), named, faults)
+        yield from parquet_file(shard, split_of(shard, path), named, faults)
+
+
+def parquet_file(path: Path, split: str, named: Mapping[str, str], faults: Faults) -> Iterator[Row]:
+    """Yield the rows of one Parquet file, whose rows without a split have this one. Raises as ``parquet``."""
+    yield from _rows(path, _parquet_batches, split, named, faults)
 
 
 def datasets(path: Path, named: Mapping[str, str], faults: Faults) -> Iterator[Row]:

@@ -10,17 +10,15 @@ from __future__ import annotations
 import json
 import tarfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from littlefoot.audio.formats import SUFFIXES
-from littlefoot.corpora.rows import ROLES, Faults, Row, split_name, split_of
-from littlefoot.corpora.tables import CUT_OFF
+from littlefoot.corpora.rows import CUT_OFF, MOST_BYTES, ROLES, Faults, Row, split_name, split_of
 
 SHARDS = ("*.tar", "*.tar.gz", "*.tgz")
 _TEXTS = ("txt", "text", "transcript", "trn", "lab")
-_MOST_BYTES = 1 << 30
-"""Bytes of the largest file in a shard that is read; the bytes of one utterance are in memory at a time."""
 
 
 def webdataset(path: Path, named: Mapping[str, str], faults: Faults) -> Iterator[Row]:
@@ -40,28 +38,44 @@ def webdataset(path: Path, named: Mapping[str, str], faults: Faults) -> Iterator
             faults.add(CUT_OFF, f"{shard} after {number} utterances ({error})")
 
 
+def members(shard: Path, faults: Faults) -> Iterator[tuple[PurePosixPath, Callable[[], bytes]]]:
+    """Yield the name of each file in a tar file, and a function that reads it before the next is asked for.
+
+    Raises tarfile.TarError, EOFError, OSError or zlib.error, as the function does, if the tar file is damaged
+    or cut off.
+    """
+    with shard.open("rb") as file, tarfile.open(fileobj=file, mode="r|*") as tar:
+        for member in tar:
+            if member.size > MOST_BYTES:
+                faults.add("files of more than 1 GB in shards", f"{shard}, {member.name}")
+            elif member.isfile():
+                yield PurePosixPath(member.name), partial(_content, tar, member)
+        if not _has_end(shard):
+            raise tarfile.ReadError("the end is missing")
+
+
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    opened = tar.extractfile(member)
+    content = opened.read() if opened else b""
+    if len(content) < member.size:
+        raise tarfile.ReadError("unexpected end of data")
+    return content
+
+
 def _samples(shard: Path, faults: Faults) -> Iterator[tuple[str, dict[str, bytes]]]:
     """Yield each key with the contents of its files by their suffixes."""
     current, parts = "", dict[str, bytes]()
-    with shard.open("rb") as file, tarfile.open(fileobj=file, mode="r|*") as tar:
-        for member in tar:
-            name = PurePosixPath(member.name)
-            stem, _, suffix = name.name.partition(".")
-            key, suffix = str(name.with_name(stem)) if stem else "", suffix.lower()
-            if not member.isfile() or not key:
-                continue
-            if key != current and parts:
-                yield current, parts
-                parts = {}
-            current = key
-            if member.size > _MOST_BYTES:
-                faults.add("files of more than 1 GB in shards", f"{shard}, {member.name}")
-            elif (content := tar.extractfile(member)) and _is_used(suffix):
-                parts[suffix] = content.read()
-                if len(parts[suffix]) < member.size:
-                    raise tarfile.ReadError("unexpected end of data")
-        if not _has_end(shard):
-            raise tarfile.ReadError("the end is missing")
+    for name, read in members(shard, faults):
+        stem, _, suffix = name.name.partition(".")
+        key, suffix = str(name.with_name(stem)) if stem else "", suffix.lower()
+        if not key:
+            continue
+        if key != current and parts:
+            yield current, parts
+            parts = {}
+        current = key
+        if _is_used(suffix):
+            parts[suffix] = read()
     if parts:
         yield current, parts
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from littlefoot.errors import ConfigError, ManifestError
 from littlefoot.system import atomic, outputs
 
 _HEADER = ("id", "path", "seconds", "speaker", "split", "text")
+LEFT_OUT = "left-out.tsv"
+"""File with the reason and the position of each row that was left out, where there is one."""
 
 
 @dataclass
@@ -46,6 +49,7 @@ def write(
     split: str | None = None,
     overwrite: bool = False,
     progress: Callable[[int], None] = lambda rows: None,
+    run_commands: bool = False,
 ) -> Summary:
     """Write the rows of corpora to a folder, which appears when it is complete.
 
@@ -56,6 +60,7 @@ def write(
         named: columns of tables by role, as for ``rows.columns``.
         split: the split of all rows, instead of the corpus's own.
         progress: gets the number of rows that are written.
+        run_commands: whether the commands in directories of Kaldi are run.
 
     Raises:
         ConfigError: ``out`` exists, without ``overwrite``.
@@ -65,14 +70,16 @@ def write(
     if out.exists() and not overwrite:
         raise ConfigError(f"{out} exists already: choose another folder, or add --overwrite")
     with outputs.writing(out, "check the disk and the rights"), atomic.directory(out) as folder:
-        writing = _Writing(folder, Summary(str(out / "manifest.tsv")), split)
-        with (folder / "manifest.tsv").open("w", encoding="utf-8", newline="\n") as file:
-            file.write("\t".join(_HEADER) + "\n")
-            for corpus in corpora:
-                for cells in writing.cells(corpus, named or {}):
-                    file.write("\t".join(cells) + "\n")
-                    progress(writing.summary.rows)
+        with _table(folder / LEFT_OUT, ("reason", "where")) as left_out:
+            writing = _Writing(folder, Summary(str(out / "manifest.tsv")), split, left_out)
+            with _table(folder / "manifest.tsv", _HEADER) as add:
+                for corpus in corpora:
+                    for cells in writing.cells(corpus, named or {}, run_commands):
+                        add(*cells)
+                        progress(writing.summary.rows)
         summary = writing.finish()
+        if not summary.left_out:
+            (folder / LEFT_OUT).unlink()
         if not summary.rows:
             reasons = "; ".join(summary.warnings) or "it has no rows"
             names = ", ".join(map(str, corpora))
@@ -80,20 +87,35 @@ def write(
     return summary
 
 
+@contextmanager
+def _table(path: Path, header: Sequence[str]) -> Iterator[Callable[..., None]]:
+    """Open a tab-separated file, and return a function that adds a row of cells."""
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+
+        def add(*cells: str) -> None:
+            file.write("\t".join(map(_cell, cells)) + "\n")
+
+        add(*header)
+        yield add
+
+
 class _Writing:
     """The rows of corpora on their way to a manifest."""
 
-    def __init__(self, folder: Path, summary: Summary, split: str | None) -> None:
+    def __init__(
+        self, folder: Path, summary: Summary, split: str | None, left_out: Callable[[str, str], None]
+    ) -> None:
         self._folder, self.summary, self._split = folder, summary, split
-        self._faults, self._warnings = Faults(), Faults()
+        self._faults, self._warnings = Faults(left_out), Faults()
         self._recordings = Recordings(folder / "audio", self._faults)
         self._ids: Counter[int] = Counter()  # uses of an id, by its hash
         self._speakers: dict[tuple[Path, str], str] = {}  # the first split of each
         self._shared: set[tuple[Path, str]] = set()
 
-    def cells(self, corpus: Path, named: Mapping[str, str]) -> Iterator[list[str]]:
+    def cells(self, corpus: Path, named: Mapping[str, str], run_commands: bool) -> Iterator[list[str]]:
         """Yield the lines of the manifest for a corpus."""
-        for row, path, seconds in self._recordings.of(sources.rows(corpus, named, self._faults)):
+        rows = sources.rows(corpus, named, self._faults, run_commands)
+        for row, path, seconds in self._recordings.of(rows):
             shown = str(path.relative_to(self._folder)) if path.is_relative_to(self._folder) else str(path)
             if _cell(shown) != shown:
                 self._faults.add("paths with tabs or line breaks", f"{row.where}: {shown!r}")
@@ -104,9 +126,9 @@ class _Writing:
                 self._id(row, split),
                 shown,
                 f"{seconds:.3f}" if seconds else "",
-                _cell(row.speaker),
-                _cell(split),
-                _cell(row.text),
+                row.speaker,
+                split,
+                row.text,
             ]
 
     def _count(self, corpus: Path, row: Row, split: str, seconds: float) -> None:

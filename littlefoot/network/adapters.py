@@ -12,9 +12,7 @@ def adapters(ops: Ops, config: ModelConfig, x: Tensor, lengths: Tensor | None) -
 
     Frames behind the ``lengths`` (B,) are zero for each of them, as what lies behind a recording's end.
     """
-    if config.adapter_channels != config.hidden_size:
-        eps = config.layer_norm_eps if config.family.adapters == "attention" else 1e-5
-        x = ops.layer_norm(ops.linear(x, "adapter.proj"), "adapter.proj_layer_norm", eps)
+    x = _projected(ops, config, x)
     for layer in range(config.num_adapter_layers):
         read = None if lengths is None else ops.reshape(ops.valid(lengths, x, axis=1), (0, -1, 1))
         name = f"adapter.layers.{layer}"
@@ -27,10 +25,47 @@ def adapters(ops: Ops, config: ModelConfig, x: Tensor, lengths: Tensor | None) -
     return x
 
 
-def _strided(ops: Ops, config: ModelConfig, name: str, x: Tensor, read: Tensor | None) -> Tensor:
+def adapt_chunk(
+    ops: Ops, config: ModelConfig, x: Tensor, before: list[Tensor]
+) -> tuple[Tensor, list[Tensor]]:
+    """Run the convolutions on a chunk of a stream, (B, F, D) -> (B, F', D').
+
+    A chunk has a multiple of their strides in frames, so that none looks beyond its end; the last chunk may
+    have fewer.
+
+    Args:
+        before: the frame (B, 1, D') before the chunk of each convolution's input; zeros at the beginning.
+
+    Returns:
+        The output, and the frames that precede the next chunk.
+    """
+    x, after = _projected(ops, config, x), []
+    for layer in range(config.num_adapter_layers):
+        after.append(ops.last(x, 1, 1))
+        x = ops.concat([before[layer], x], axis=1)
+        x = _strided(ops, config, f"adapter.layers.{layer}.conv", x, None, padding=(0, 1))
+    return x, after
+
+
+def _projected(ops: Ops, config: ModelConfig, x: Tensor) -> Tensor:
+    """Bring x (B, F, D) to the adapters' width, (B, F, D')."""
+    if config.adapter_channels == config.hidden_size:
+        return x
+    eps = config.layer_norm_eps if config.family.adapters == "attention" else 1e-5
+    return ops.layer_norm(ops.linear(x, "adapter.proj"), "adapter.proj_layer_norm", eps)
+
+
+def _strided(
+    ops: Ops,
+    config: ModelConfig,
+    name: str,
+    x: Tensor,
+    read: Tensor | None,
+    padding: tuple[int, int] = (1, 1),
+) -> Tensor:
     """Run a gated convolution with a stride, (B, F, D) -> (B, F', D); ``read`` (B, F, 1) is 1 or 0."""
     x = x if read is None else x * read
-    x = ops.conv1d(ops.transpose(x, (0, 2, 1)), name, config.adapter_stride, padding=(1, 1))
+    x = ops.conv1d(ops.transpose(x, (0, 2, 1)), name, config.adapter_stride, padding=padding)
     x, width = ops.transpose(x, (0, 2, 1)), config.adapter_channels
     return ops.slice(x, 2, 0, width) * ops.sigmoid(ops.slice(x, 2, width, None))
 

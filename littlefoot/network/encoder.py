@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from littlefoot.network.activations import activate
-from littlefoot.network.adapters import adapters
+from littlefoot.network.adapters import adapt_chunk, adapters
 from littlefoot.network.attention import AttentionCache
 from littlefoot.network.block_weights import BlockNames
 from littlefoot.network.blocks import block
@@ -91,7 +91,7 @@ def embed(ops: Ops, config: ModelConfig, features: Tensor, valid: Tensor | None 
     if frame_mask is not None:
         x = x * frame_mask
     if config.family.squeezed:
-        x = _squeezed(ops, config, x)
+        x = _squeezed(ops, config, x, x, position_padding(config))
     elif config.family.positional != "none":
         x = x + _positions(ops, config, x, frame_mask)
     if config.sinusoidal_positions:
@@ -136,7 +136,7 @@ def transform(ops: Ops, config: ModelConfig, x: Tensor, valid: Tensor | None = N
 class StreamState:
     """The tensors that a stream carries from one chunk to the next.
 
-    N is the positional convolution's kernel less one, L the left context.
+    N is the positional convolution's kernel less its stride, L the left context in frames of the blocks.
     """
 
     features: Tensor
@@ -148,27 +148,34 @@ class StreamState:
     values: list[Tensor]
     """Values (B, H, L, K) of each layer, likewise."""
     seen: Tensor
-    """Number of frames of the stream so far, at most L: (B,) integers."""
+    """Number of the blocks' frames of the stream so far, at most L: (B,) integers."""
+    adapters: list[Tensor]
+    """The last frame (B, 1, D') that each adapter behind the blocks read; at the beginning zeros."""
 
 
 def encode_chunk(
     ops: Ops, config: ModelConfig, features: Tensor, valid: Tensor, state: StreamState
 ) -> tuple[Tensor, StreamState]:
-    """Encode the next chunk of a stream: the front end's features to logits (B, C, V), and the next state.
+    """Encode the next chunk of a stream: the front end's features to logits (B, C', V), and the next state.
 
-    The logits equal those of ``encode`` for these frames of the whole recording. C is ``chunk_frames``, and
-    less only at the end. The caller keeps ``seen`` and the frames before the chunk.
+    The logits equal those of ``encode`` for these frames of the whole recording. The chunk has C frames of
+    the front end, ``chunk_frames``, and less only at the end; adapters make fewer, C', of them. The caller
+    keeps ``seen`` and the frames before the chunk.
 
     Args:
-        features: (B, new frames, C): at the beginning ``right_context_frames`` more than the logits.
+        features: (B, new frames, channels): at the beginning ``right_context_frames`` more than the logits.
         valid: (B, new frames) 1.0, and 0.0 for those after the end: as many as ``right_context_frames``
             follow the last real one.
     """
     x = project(ops, config, features) * ops.reshape(valid, (0, -1, 1))
     x = ops.concat([state.features, x], axis=1)  # (B, N + C, D)
     behind, ahead = position_padding(config)
-    after = StreamState(ops.last(x, 1, behind + ahead), {}, [], state.seen)
-    x = ops.slice(x, 1, behind, -ahead or None) + _position_convolution(ops, config, x, (0, 0))  # (B, C, D)
+    after = StreamState(ops.last(x, 1, behind + ahead), {}, [], state.seen, [])
+    chunk = ops.slice(x, 1, behind, -ahead or None)  # (B, C, D)
+    if config.family.squeezed:
+        x = _squeezed(ops, config, chunk, x, (0, 0))  # (B, C // 2, D)
+    else:
+        x = chunk + _position_convolution(ops, config, x, (0, 0))
     if not config.do_stable_layer_norm:
         x = ops.layer_norm(x, "encoder.layer_norm", config.layer_norm_eps)
     maps: dict[int, Tensor] = {}
@@ -182,7 +189,10 @@ def encode_chunk(
         if made.keys is not None:
             after.keys[number] = made.keys
         after.values.append(made.values)
-    return head(ops, config, x), after
+    x = _restored(ops, config, x, None, chunk)
+    if config.add_adapter:
+        x, after.adapters = adapt_chunk(ops, config, x, state.adapters)
+    return _classified(ops, config, x), after
 
 
 def project(ops: Ops, config: ModelConfig, features: Tensor) -> Tensor:
@@ -209,24 +219,37 @@ def head(
             all frames are.
         features: those of the front end (B, F, C). A squeezed model has as many logits.
     """
+    x = _restored(ops, config, x, lengths, features)
+    if config.add_adapter:
+        x = adapters(ops, config, x, lengths)
+    return _classified(ops, config, x)
+
+
+def _restored(
+    ops: Ops, config: ModelConfig, x: Tensor, lengths: Tensor | None, features: Tensor | None
+) -> Tensor:
+    """Norm the output of the blocks, and give it the front end's frames: arguments as for ``head``."""
     if config.family.encoder_norm and config.do_stable_layer_norm:
         x = ops.layer_norm(x, "encoder.layer_norm", config.layer_norm_eps)
     if config.family.squeezed:
         assert features is not None  # or the number of frames would be unknown
         x = _unsqueezed(ops, config, x, lengths, features)
-    if config.add_adapter:
-        x = adapters(ops, config, x, lengths)
+    return x
+
+
+def _classified(ops: Ops, config: ModelConfig, x: Tensor) -> Tensor:
     return ops.linear(ops.dropout(x, config.final_dropout), "lm_head")
 
 
-def _squeezed(ops: Ops, config: ModelConfig, x: Tensor) -> Tensor:
-    """Make one frame of several, with its position (Wu et al. 2022): (B, F, D) -> (B, F // 2, D)."""
-    x, size = ops.transpose(x, (0, 2, 1)), config.squeeze_factor
-    before, after = same_padding(config.num_conv_pos_embeddings)
-    name, groups = "encoder.pos_conv_embed.conv", config.num_conv_pos_embedding_groups
-    y = ops.conv1d(x, name, size, padding=(before, after - size + 1), groups=groups)
-    x = ops.average_pool(x, size) + activate(ops, y, config.feat_extract_activation)
-    return ops.transpose(x, (0, 2, 1))
+def _squeezed(ops: Ops, config: ModelConfig, x: Tensor, around: Tensor, padding: tuple[int, int]) -> Tensor:
+    """Make one frame of several, with its position (Wu et al. 2022): (B, F, D) -> (B, F // 2, D).
+
+    Args:
+        around: x with what the positional convolution reads before and after it, but for the padding.
+    """
+    y = _position_convolution(ops, config, around, padding)
+    x = ops.average_pool(ops.transpose(x, (0, 2, 1)), config.squeeze_factor)
+    return ops.transpose(x, (0, 2, 1)) + y
 
 
 def _unsqueezed(ops: Ops, config: ModelConfig, x: Tensor, lengths: Tensor | None, features: Tensor) -> Tensor:
@@ -241,12 +264,10 @@ def _unsqueezed(ops: Ops, config: ModelConfig, x: Tensor, lengths: Tensor | None
 
 def _chunk_mask(ops: Ops, config: ModelConfig, x: Tensor) -> Tensor:
     """Return (F, F): 0 if a frame (row) attends to another (column), and MASKED_SCORE elsewhere."""
-    frame = ops.positions(x, axis=1)
-    begin = ops.reshape(frame // config.chunk_frames * config.chunk_frames, (-1, 1))
+    frame, chunk = ops.positions(x, axis=1), config.chunk_frames // config.squeeze_factor
+    begin = ops.reshape(frame // chunk * chunk, (-1, 1))
     other = ops.reshape(frame, (1, -1))
-    inside = ops.less(other, begin + config.chunk_frames) * ops.less(
-        begin, other + (config.left_context_frames + 1)
-    )
+    inside = ops.less(other, begin + chunk) * ops.less(begin, other + (config.left_blocks_frames + 1))
     return (inside - 1.0) * -MASKED_SCORE
 
 
@@ -290,17 +311,21 @@ def sinusoids(width: int) -> npt.NDArray[np.float32]:
 
 
 def _position_convolution(ops: Ops, config: ModelConfig, x: Tensor, padding: tuple[int, int]) -> Tensor:
-    """Run the positional convolution, (B, F, D) -> (B, F', D)."""
+    """Run the positional convolution, (B, F, D) -> (B, F', D); its stride is ``squeeze_factor``."""
     x = ops.transpose(x, (0, 2, 1))
-    groups = config.num_conv_pos_embedding_groups
-    x = ops.conv1d(x, "encoder.pos_conv_embed.conv", padding=padding, groups=groups)
+    name, groups = "encoder.pos_conv_embed.conv", config.num_conv_pos_embedding_groups
+    x = ops.conv1d(x, name, config.squeeze_factor, padding=padding, groups=groups)
     x = activate(ops, x, config.feat_extract_activation)
     return ops.transpose(x, (0, 2, 1))
 
 
 def position_padding(config: ModelConfig) -> tuple[int, int]:
-    """Return the frames that the positional convolution reads before and after each frame."""
-    kernel = config.num_conv_pos_embeddings
+    """Return the frames that the positional convolution reads before and after those of each of its steps.
+
+    A step is one frame, in a squeezed model ``squeeze_factor``.
+    """
+    size = config.squeeze_factor
     if not config.chunk_frames:
-        return same_padding(kernel)
-    return kernel - 1 - config.right_context_frames, config.right_context_frames
+        before, after = same_padding(config.num_conv_pos_embeddings)
+        return before, after - size + 1
+    return config.num_conv_pos_embeddings - size - config.right_context_frames, config.right_context_frames

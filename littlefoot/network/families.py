@@ -175,7 +175,6 @@ FAMILIES: Mapping[str, Family] = {
         names=_SEW_NAMES,
         squeezed=True,
         unprojected=True,
-        cannot_stream="its blocks' frames are means of several, which no state keeps between chunks",
         defaults=_SEW_DEFAULTS,
         always={"do_stable_layer_norm": False},
     ),
@@ -192,7 +191,8 @@ FAMILIES: Mapping[str, Family] = {
         unprojected=True,
         disentangled=True,
         encoder_norm=False,
-        cannot_stream="its blocks' frames are means of several, which no state keeps between chunks",
+        cannot_stream="its attention compares the distances of frames, and a stream keeps earlier frames "
+        "without their order",
         requires={
             "relative_attention": True,
             "share_att_key": True,

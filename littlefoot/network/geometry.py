@@ -33,8 +33,22 @@ class Geometry(ModelSettings):
     @property
     def stride(self) -> int:
         """Return the samples from one frame of the logits to the next."""
-        adapters = self.adapter_stride**self.num_adapter_layers if self.add_adapter else 1
-        return self.feature_stride * adapters
+        return self.feature_stride * self.adapters_stride
+
+    @property
+    def adapters_stride(self) -> int:
+        """Return the frames of the blocks from one frame of the logits to the next, behind adapters."""
+        return self.adapter_stride**self.num_adapter_layers if self.add_adapter else 1
+
+    @property
+    def chunk_step(self) -> int:
+        """Return the frames of which a chunk has a multiple, so that no stride joins frames of two chunks."""
+        return self.squeeze_factor * self.adapters_stride
+
+    @property
+    def left_blocks_frames(self) -> int:
+        """Return ``left_context_frames`` in frames of the blocks."""
+        return self.left_context_frames // self.squeeze_factor
 
     @property
     def norm_over_time(self) -> bool:
@@ -110,7 +124,7 @@ class Geometry(ModelSettings):
         receptive field.
         """
         ahead = self.chunk_frames - 1 + self.right_context_frames
-        return ahead * self.stride + self.receptive_field
+        return ahead * self.feature_stride + self.receptive_field
 
     @property
     def algorithmic_latency_ms(self) -> float | None:
@@ -146,7 +160,7 @@ class Geometry(ModelSettings):
         frames = np.asarray(self.feature_frames(samples))
         frames = np.where(frames < self.squeeze_factor, 0, frames)
         if self.add_adapter:
-            frames = -(-frames // self.adapter_stride**self.num_adapter_layers)
+            frames = -(-frames // self.adapters_stride)
         return frames if frames.ndim else int(frames)
 
     @overload

@@ -145,10 +145,15 @@ def _check_streaming(config: Geometry) -> None:
         return
     if reason := config.family.cannot_stream:
         raise ConfigError(f"chunk_frames: a {config.model_type} model cannot stream: {reason}")
-    if config.add_adapter:
+    if config.chunk_frames % config.chunk_step:
         raise ConfigError(
-            "chunk_frames: the adapters behind the blocks (add_adapter) look ahead, and have no state "
-            "between chunks"
+            f"chunk_frames {config.chunk_frames} must be a multiple of {config.chunk_step}, as many frames "
+            "as the model's strides join"
+        )
+    if config.left_context_frames % config.squeeze_factor:
+        raise ConfigError(
+            f"left_context_frames {config.left_context_frames} must be a multiple of squeeze_factor "
+            f"{config.squeeze_factor}"
         )
     if config.conv_pos_batch_norm:
         raise ConfigError(
@@ -166,10 +171,10 @@ def _check_streaming(config: Geometry) -> None:
         )
     if not config.left_context_frames:
         raise ConfigError("chunk_frames needs left_context_frames, at least 1")
-    if config.right_context_frames >= config.num_conv_pos_embeddings:
+    if config.right_context_frames > config.num_conv_pos_embeddings - config.squeeze_factor:
         raise ConfigError(
             f"right_context_frames {config.right_context_frames} must be less than the positional "
-            f"convolution's kernel, {config.num_conv_pos_embeddings}"
+            f"convolution's kernel, {config.num_conv_pos_embeddings}, by squeeze_factor at least"
         )
 
 

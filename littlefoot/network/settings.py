@@ -138,9 +138,9 @@ class ModelSettings(Checked):
 
     # Streaming.
     chunk_frames: Count = 0
-    """Number of frames in a chunk of a streaming model. A frame attends to its own chunk and to
-    ``left_context_frames`` before it, and the positional convolution looks ``right_context_frames`` ahead. 0:
-    every frame attends to all others."""
+    """Number of the front end's frames in a chunk of a streaming model. A frame attends to its own chunk and
+    to ``left_context_frames`` before it, and the positional convolution looks ``right_context_frames`` ahead.
+    0: every frame attends to all others."""
     left_context_frames: Count = 0
     right_context_frames: Count = 0
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from littlefoot.audio import SAMPLE_RATE
 from littlefoot.compress.quantize import POST_TRAINING_WIDTHS
 from littlefoot.errors import ConfigError
 from littlefoot.network.config import ModelConfig
@@ -184,10 +185,11 @@ def _shapes(config: ModelConfig) -> Iterator[tuple[str, tuple[MethodCall, ...]]]
 def frames_of(config: ModelConfig, latency_ms: float) -> tuple[int, int]:
     """Compute the frames of the longest chunk and its right context that a latency allows.
 
-    Raises ConfigError if even chunks of one frame have a larger latency, or if the model cannot stream.
+    Raises ConfigError if even the shortest chunks have a larger latency, or if the model cannot stream.
     """
     norm = "affine" if config.feat_extract_norm == "group" else config.feat_extract_norm
-    streaming = config.replace(chunk_frames=1, left_context_frames=1, feat_extract_norm=norm)
+    step = config.chunk_step
+    streaming = config.replace(chunk_frames=step, left_context_frames=step, feat_extract_norm=norm)
     shortest = streaming.algorithmic_latency_ms
     assert shortest is not None  # it streams
     if latency_ms < shortest:
@@ -195,9 +197,10 @@ def frames_of(config: ModelConfig, latency_ms: float) -> tuple[int, int]:
             f"a latency of {latency_ms:g} ms cannot be reached: the model's frames are {config.frame_ms:g} "
             f"ms apart, and its shortest latency is {math.ceil(shortest)} ms"
         )
-    frames = 1 + int((latency_ms - shortest) / config.frame_ms + 1e-9)
+    frames = step + int((latency_ms - shortest) / (1000 * config.feature_stride / SAMPLE_RATE) + 1e-9)
     ahead = min(int(LOOK_AHEAD * frames), position_padding(config)[1])
-    return frames - ahead, ahead
+    chunk = max((frames - ahead) // step, 1) * step
+    return chunk, min(ahead, frames - chunk)
 
 
 def written(

@@ -43,24 +43,38 @@ class ChunkedFrames:
     def feed(self, samples: Array) -> Array:
         self.held = np.concatenate([self.held, samples])
         logits = [np.zeros((0, self._config.vocab_size), np.float32)]
-        while self._config.frames(len(self.held)) >= self._next():
+        while self._config.feature_frames(len(self.held)) >= self._next():
             logits.append(self._step(self._next()))
         return np.concatenate(logits)
 
     def finish(self) -> Array:
         # Frames of silence replace the input of the positional convolution after the end.
-        real = self._config.frames(len(self.held))
-        total = real + (self._config.right_context_frames if real or self._begun else 0)
-        logits = [np.zeros((0, self._config.vocab_size), np.float32)]
+        config = self._config
+        real = config.feature_frames(len(self.held)) if self._begun or config.frames(len(self.held)) else 0
+        total = real + (config.right_context_frames if real or self._begun else 0)
+        logits = [np.zeros((0, config.vocab_size), np.float32)]
         if total:
-            needed = (total - 1) * self._config.stride + self._config.receptive_field
+            needed = (total - 1) * config.feature_stride + config.receptive_field
             self.held = np.pad(self.held[:needed], (0, max(0, needed - len(self.held))))
         while total:
             count = min(self._next(), total)
-            logits.append(self._step(count, min(count, real)))
+            if count < config.squeeze_factor:
+                logits.append(self._unpaired(count, min(count, real)))
+            else:
+                logits.append(self._step(count, min(count, real)))
             total, real = total - count, max(0, real - count)
         self.held = self.held[:0]
         return np.concatenate(logits)
+
+    def _unpaired(self, count: int, real: int) -> Array:
+        """Return logits of the last frames, too few for a frame of the blocks.
+
+        They are those of zeros, which the network puts behind the frames of the blocks. So these frames are
+        computed with silence as one of the blocks, and what follows it is taken.
+        """
+        size = self._config.squeeze_factor
+        self.held = np.pad(self.held, (0, size * self._config.feature_stride))
+        return self._step(size + count, real)[size:]
 
     def _next(self) -> int:
         """Return the number of new frames in the next chunk."""
@@ -71,17 +85,19 @@ class ChunkedFrames:
         config = self._config
         valid = (np.arange(count) < (count if real is None else real)).astype(np.float32)
         inputs = {part.name: value for part, value in zip(self._parts, self.state, strict=True)}
-        inputs[WAVEFORM] = self.held[None, : (count - 1) * config.stride + config.receptive_field].copy()
+        samples = (count - 1) * config.feature_stride + config.receptive_field
+        inputs[WAVEFORM] = self.held[None, :samples].copy()
         inputs[VALID] = valid[None]
-        inputs[SEEN] = np.array([min(self._seen, config.left_context_frames)])
+        inputs[SEEN] = np.array([min(self._seen, config.left_blocks_frames)])
         logits, *made = self._engine.step(inputs)
         for number, (part, new) in enumerate(zip(self._parts, made, strict=True)):
             if part.frames_axis is None:
                 self.state[number] = new
             else:
                 _replace_oldest(self.state[number], new, part.frames_axis, self._seen)
-        self.held = self.held[count * config.stride :]
-        self._seen += logits.shape[1]
+        self.held = self.held[count * config.feature_stride :]
+        decided = count - (0 if self._begun else config.right_context_frames)
+        self._seen += decided // config.squeeze_factor
         self._begun = True
         return np.asarray(logits[0], dtype=np.float32)
 

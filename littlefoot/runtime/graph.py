@@ -17,7 +17,7 @@ from littlefoot.network.front_end import front_end
 from littlefoot.runtime.onnx_nodes import IR_VERSION, OPSET, Value
 from littlefoot.runtime.onnx_ops import OnnxOps
 from littlefoot.runtime.protocols import Part
-from littlefoot.runtime.stream_state import FEATURES, SEEN, VALID, WAVEFORM, stream_state
+from littlefoot.runtime.stream_state import ADAPTER, FEATURES, SEEN, VALID, WAVEFORM, stream_state
 
 try:
     import onnx
@@ -255,6 +255,7 @@ def build_stream(artifact: Artifact) -> Graph:
         {layer: values[f"keys.{layer}"] for layer in layers if config.map(layer) == layer},
         [values[f"values.{layer}"] for layer in layers],
         values[SEEN],
+        [value for name, value in values.items() if name.startswith(f"{ADAPTER}.")],
     )
     features, _ = front_end(ops, config, values[WAVEFORM], None)
     count = ops.node("Shape", values[VALID], start=1, dtype=np.int64)
@@ -263,11 +264,12 @@ def build_stream(artifact: Artifact) -> Graph:
     made = {FEATURES: after.features}
     made |= {f"keys.{layer}": value for layer, value in after.keys.items()}
     made |= {f"values.{layer}": value for layer, value in enumerate(after.values)}
+    made |= {f"{ADAPTER}.{layer}": value for layer, value in enumerate(after.adapters)}
     outputs = [_output(ops, LOGITS, logits, ["batch", "frames", config.vocab_size])]
     for tensor in tensors:
         dimensions: list[int | str] = ["batch", *tensor.shape]
         if tensor.frames_axis is not None:
-            dimensions[tensor.frames_axis] = "frames"
+            dimensions[tensor.frames_axis] = "block_frames"
         outputs.append(_output(ops, f"next.{tensor.name}", made[tensor.name], dimensions))
     return Graph(ops.nodes, inputs, outputs, ops.initializers, {}, ops.strides)
 

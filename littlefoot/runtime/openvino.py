@@ -55,7 +55,7 @@ class OpenVINO(Backend):
 
     def create_stream(self, artifact: Artifact, settings: EngineSettings) -> OpenVINOStreamEngine:
         _, compiled = self._compiled(artifact, settings, "chunk")
-        return OpenVINOStreamEngine(compiled, settings.parallel, artifact.config.stride)
+        return OpenVINOStreamEngine(compiled, settings.parallel, artifact.config.feature_stride)
 
     def _compiled(self, artifact: Artifact, settings: EngineSettings, part: Part) -> tuple[str, Any]:
         """Return the precision and the compiled model, from the cache if it is there."""

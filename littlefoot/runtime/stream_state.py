@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from littlefoot.network.config import ModelConfig
 
-WAVEFORM, VALID, SEEN, FEATURES = "waveform", "valid", "seen", "features"
+WAVEFORM, VALID, SEEN, FEATURES, ADAPTER = "waveform", "valid", "seen", "features", "adapter"
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,17 @@ class StreamTensor:
 def stream_state(config: ModelConfig) -> list[StreamTensor]:
     """List all parts of a stream's state except the number of frames so far."""
     ahead, width = config.right_context_frames, config.hidden_size
-    tail = config.num_conv_pos_embeddings - 1
+    tail = config.num_conv_pos_embeddings - config.squeeze_factor
     tensors = [StreamTensor(FEATURES, (tail, width), (tail - ahead, width))]
     for layer in range(config.num_hidden_layers):
-        heads, left = config.attention_heads(layer), config.left_context_frames
+        heads, left = config.attention_heads(layer), config.left_blocks_frames
         keys, values = (heads, config.head_dim, left), (heads, left, config.head_dim)
         if config.map(layer) == layer:
             tensors.append(StreamTensor(f"keys.{layer}", keys, keys, 3))
         tensors.append(StreamTensor(f"values.{layer}", values, values, 2))
+    if config.add_adapter:
+        last = (1, config.adapter_channels)
+        tensors += [
+            StreamTensor(f"{ADAPTER}.{layer}", last, last) for layer in range(config.num_adapter_layers)
+        ]
     return tensors

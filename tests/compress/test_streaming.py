@@ -58,18 +58,24 @@ def test_the_positional_kernel_keeps_what_it_may_still_see() -> None:
     assert looking_back(kernel, 7, 5)[0, 0].tolist() == [3, 4, 5, 6, 7, 8, 0, 0]
 
 
-@pytest.mark.parametrize("family", [*NORM_ORDERS, NEAREST])
+STRIDED = ("sew", "wav2vec2-adapters")
+"""Blocks, or logits, with fewer frames than the front end."""
+
+
+@pytest.mark.parametrize("family", [*NORM_ORDERS, NEAREST, *STRIDED])
 def test_a_converted_model_with_one_long_chunk_says_what_it_said(family: str, tones: Path) -> None:
     """But for what the positional convolution no longer sees, which is nothing here."""
     model = of_family(family)
     kernel = model.config.num_conv_pos_embeddings
     with torch.no_grad():  # a kernel that looks back only
         model.get_parameter("encoder.pos_conv_embed.conv.weight")[:, :, kernel // 2 + 1 :] = 0
-    config = StreamingConfig(chunk_frames=10_000, left_context_frames=1)
+    config = StreamingConfig(chunk_frames=10_000, left_context_frames=2)
     corpus = manifest.index(tones)
     made = convert(model, config, corpus).eval()
     assert made.preprocessor["do_normalize"] is False
-    assert made.config.feat_extract_norm == ("layer" if family == "wav2vec2-large" else "affine")
+    assert (
+        made.config.feat_extract_norm == {"group": "affine", "layer": "layer"}[model.config.feat_extract_norm]
+    )
     clip = reading.read(next(iter(corpus.of_split("train"))).path)
     with torch.no_grad():
         theirs = model.encode(torch.from_numpy(reading.normalize(clip))[None]).logits
@@ -118,6 +124,30 @@ def test_a_model_learns_to_stream(teacher: Artifact, tones: Path, tmp_path: Path
     final = [segment.text for partial in [*pieces, live.finish()] for segment in partial.final]
     assert " ".join(final) == loaded.transcribe(waveform).text
     assert any(partial.text for partial in pieces[:-3])
+
+
+@pytest.mark.parametrize("family", STRIDED)
+def test_a_model_with_strides_is_trained_to_stream(family: str, tones: Path, tmp_path: Path) -> None:
+    model = of_family(family)
+    config = StreamingConfig(
+        8, left_context_frames=20, other_chunks=(16, 0), train=TrainConfig(**{**QUIET, "steps": 3})
+    )
+    whole = model.to_artifact()
+    made = stream(whole, config, StepContext(whole, manifest.index(tones), tmp_path, False, print))
+    assert made.config.littlefoot.streaming.to_dict() == {"trained_chunk_frames": [8, 16]}
+    loaded = recognizer.load(artifact.save(made, tmp_path / "live"), precision="f32")
+    waveform = reading.read(next(iter(manifest.index(tones).of_split("train"))).path)
+    for chunk in (8, 16):
+        live = loaded.stream(chunk)
+        assert live.latency_seconds == pytest.approx(
+            ((chunk - 1) * 40 + loaded.config.receptive_field) / 16_000
+        )
+        final = [s.text for piece in np.array_split(waveform, 7) for s in live.feed(piece).final]
+        final += [s.text for s in live.finish().final]
+        if chunk == 8:  # chunks that transcribe computes too
+            assert " ".join(final) == loaded.transcribe(waveform).text
+    with pytest.raises(ConfigError, match="chunk_frames 9 must be a multiple of"):
+        loaded.stream(9)
 
 
 # The command

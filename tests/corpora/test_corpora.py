@@ -231,57 +231,6 @@ def test_utterances_of_a_shard_that_lack_something_are_counted(tmp_path: Path) -
     }
 
 
-# Kaldi
-
-
-def kaldi(folder: Path, **files: str) -> Path:
-    folder.mkdir(parents=True)
-    soundfile.write(folder / "rec.wav", ramp(3.0), RATE, subtype="PCM_16")
-    for name, content in {"wav.scp": f"rec1 {folder / 'rec.wav'}\n", **files}.items():
-        (folder / name).write_text(content)
-    return folder
-
-
-def test_a_directory_of_kaldi_with_segments(tmp_path: Path) -> None:
-    folder = kaldi(
-        tmp_path / "data" / "dev_clean",
-        segments="u2 rec1 1.5 3.2\nu1 rec1 0.25 1.0\nu3 rec1 2.9 4.5\n"
-        "u4 rec1 2 1\nu5 rec9 0 1\nu6 rec1 2.5 -1\nu7 rec1 0 inf\n",
-        text="u1 GOOD MORNING\nu2 HOW ARE\tYOU\n",
-        utt2spk="u1 ann\nu2 ben\n",
-    )
-    rows, summary = made(tmp_path, folder.parent)
-    assert {row.id: (row.split, row.text, row.speaker, row.seconds) for row in rows.values()} == {
-        "u1": ("dev-clean", "GOOD MORNING", "ann", 0.75),
-        "u2": ("dev-clean", "HOW ARE YOU", "ben", 1.5),  # 0.2 s beyond the end are allowed
-        "u6": ("dev-clean", "", "", 0.5),
-    }
-    assert summary.left_out == {
-        "segments beyond their recording": 1,
-        "segments that end before they start": 1,
-        "segments of recordings that wav.scp lacks": 1,
-        "segments with impossible times": 1,
-    }
-    assert "dev_clean, u3" in " ".join(summary.warnings)
-    cut = reading.read(rows["u1"].path)
-    np.testing.assert_allclose(cut, ramp(3.0)[4000:16_000], atol=1e-4)
-
-
-def test_commands_of_kaldi_are_not_run(tmp_path: Path) -> None:
-    sentinel = tmp_path / "sentinel"
-    folder = kaldi(tmp_path / "train")
-    plain = folder / "rec.wav"
-    entries = (
-        f"a cat {plain} |\nb flac -c -d -s rec.wav |\nc touch {sentinel} |\nd sox {plain} -t wav - speed 2 |"
-    )
-    (folder / "wav.scp").write_text(entries + "\ne feats.ark:12\n")
-    (folder / "text").write_text("a A\nb B\n")
-    rows, summary = made(tmp_path, folder)
-    assert {row.id: row.path for row in rows.values()} == {"a": plain, "b": plain}
-    assert summary.left_out.total() == 3
-    assert not sentinel.exists()
-
-
 # lhotse
 
 
@@ -364,7 +313,9 @@ def test_common_voice_as_it_is_downloaded(tmp_path: Path) -> None:
     for split, client in (("train", "aa"), ("dev", "bb"), ("validated", "cc")):
         (folder / f"{split}.tsv").write_text(f'{header}{client}\t{split}.mp3\tSay "hello\t2\n')
         soundfile.write(folder / "clips" / f"{split}.mp3", ramp(0.5), RATE)
-    (folder / "test.tsv").write_text(f"{header}dd\tgone.mp3\tGone\t2\nee\t\tNone\t1\n")
+    (folder / "test.tsv").write_text(
+        f"{header}dd\tgone.mp3\tGone\t2\nee\t\tNone\t1\nff\tx.mp3\tü\t1\n", "latin-1"
+    )
     (folder / "clip_durations.tsv").write_text("clip\tduration[ms]\ntrain.mp3\t512\n")
     rows, summary = made(tmp_path, tmp_path / "cv-corpus")
     assert [(row.id, row.split, row.speaker, row.text) for row in rows.values()] == [
@@ -373,7 +324,11 @@ def test_common_voice_as_it_is_downloaded(tmp_path: Path) -> None:
     ]
     assert rows["train"].seconds == 0.512
     assert rows["train"].path == folder / "clips" / "train.mp3"
-    assert summary.left_out == {"recordings that are missing": 1, "rows without a recording": 1}
+    assert summary.left_out == {
+        "recordings that are missing": 1,
+        "rows without a recording": 1,
+        "rows that are not UTF-8 text": 1,
+    }
     rows, _ = made(tmp_path, folder / "validated.tsv", split="train", overwrite=True)
     assert [(row.id, row.split) for row in rows.values()] == [("validated", "train")]
 

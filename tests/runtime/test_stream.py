@@ -31,13 +31,18 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "adapters": ("mms", {"waveform_gain": 7.0}),
     "pruned": ("pruned", {"right_context_frames": 4}),
     "log-mel": ("log-mel", {"right_context_frames": 1}),
+    "strides": ("wav2vec2-adapters", {"chunk_frames": 8, "right_context_frames": 3}),
+    "odd left context": ("wav2vec2-adapters", {"chunk_frames": 4, "left_context_frames": 7}),
+    "squeezed": ("sew", {}),
+    "squeezed, ahead": ("sew-projected", {"feat_extract_norm": "affine", "right_context_frames": 3}),
+    "squeezed, short": ("sew", {"chunk_frames": 2, "left_context_frames": 2, "right_context_frames": 2}),
 }
 
 
 def streaming(kind: str, **changes: Any) -> Artifact:
     """A tiny random streaming model."""
     variant, settings = KINDS[kind]
-    config = oracle.tiny(variant).artifact.config.replace(**STREAMING, **{**settings, **changes})
+    config = oracle.tiny(variant).artifact.config.replace(**{**STREAMING, **settings, **changes})
     vocabulary = Vocabulary(tuple(f"t{i}" for i in range(config.vocab_size)), config.pad_token_id)
     model = CTCModel.from_config(config, vocabulary, do_normalize=False, seed=4)
     with torch.no_grad():
@@ -83,11 +88,12 @@ def test_any_length_ends_well(artifact: Artifact) -> None:
     stepper = create_stream(artifact, "openvino", precision="f32")
     config = artifact.config
     for frames in [*range(20), 37]:
-        samples = max(0, (frames - 1) * config.stride + config.receptive_field + 3) if frames else 5
+        samples = max(0, (frames - 1) * config.feature_stride + config.receptive_field + 3) if frames else 5
         waveform = speechlike(1.3)[:samples]
         found = fed(ChunkedFrames(config, stepper), waveform, [samples // 2])
-        assert len(found) == config.frames(samples) == frames
-        if frames:
+        assert config.feature_frames(samples) == frames
+        assert len(found) == config.frames(samples)
+        if len(found):
             np.testing.assert_allclose(found, whole(artifact, waveform), atol=1e-4)
 
 
@@ -259,6 +265,9 @@ def test_windows_of_other_models_join_without_a_gap() -> None:
     assert len(frames.held) < 9 * 16_000
 
 
+SEW = {"squeeze_factor": 2, "do_stable_layer_norm": False}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -266,6 +275,10 @@ def test_windows_of_other_models_join_without_a_gap() -> None:
         ({"left_context_frames": 3, "chunk_frames": 0}, "need chunk_frames"),
         ({"left_context_frames": 0}, "needs left_context_frames"),
         ({"right_context_frames": 500}, "must be less than the positional"),
+        ({"add_adapter": True, "chunk_frames": 12}, "chunk_frames 12 must be a multiple of 8"),
+        ({"model_type": "sew", **SEW, "chunk_frames": 7}, "chunk_frames 7 must be a multiple of 2"),
+        ({"model_type": "sew", **SEW, "left_context_frames": 9}, "multiple of squeeze_factor 2"),
+        ({"model_type": "sew", **SEW, "right_context_frames": 15}, "kernel, 16, by squeeze_factor at least"),
         ({"feat_extract_norm": "group"}, "set feat_extract_norm to affine"),
         *(
             ({"model_type": name, **family.always}, f"a {name} model cannot stream")

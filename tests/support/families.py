@@ -147,6 +147,12 @@ _LARGE = {
     "intermediate_size": 4096,
 }
 _POSITIONS = {"num_conv_pos_embeddings": 128}
+_SEW_FRONT_END = {
+    "conv_dim": [64, *[128] * 4, *[256] * 4, *[512] * 4],
+    "conv_kernel": [10, 3, 1, 3, 1, 3, 1, 3, 1, 2, 1, 2, 1],
+    "conv_stride": [5, 2, 1, 2, 1, 2, 1, 2, 1, 2, 1, 2, 1],
+    "num_feat_extract_layers": 13,
+}
 
 # family -> the settings of its published size
 FULL_SIZE: dict[str, dict[str, Any]] = {
@@ -164,10 +170,16 @@ FULL_SIZE: dict[str, dict[str, Any]] = {
         "hidden_size": 512,
         "num_attention_heads": 8,
         "intermediate_size": 2048,
-        "conv_dim": [64, *[128] * 4, *[256] * 4, *[512] * 4],
-        "conv_kernel": [10, 3, 1, 3, 1, 3, 1, 3, 1, 2, 1, 2, 1],
-        "conv_stride": [5, 2, 1, 2, 1, 2, 1, 2, 1, 2, 1, 2, 1],
-        "num_feat_extract_layers": 13,
+        **_SEW_FRONT_END,
+    },
+    # sew-d-base-plus, with the convolution of 31 frames that all but the k127 models have
+    "sew-d": {
+        **_BASE,
+        "num_hidden_layers": 24,
+        "num_conv_pos_embeddings": 31,
+        "position_buckets": 256,
+        "max_position_embeddings": 512,
+        **_SEW_FRONT_END,
     },
     "bert-relative-key": {
         **{key: value for key, value in _BASE.items() if "conv" not in key and "feat" not in key},
