@@ -41,7 +41,7 @@ typedef enum lf_code {
     LF_INTERNAL = 9  /* a fault in the library */
 } lf_code;
 
-#define LF_FORMAT_VERSION 1
+#define LF_FORMAT_VERSION 2
 
 typedef struct lf_error {
     lf_code code;
