@@ -171,6 +171,19 @@ Matrix make_matrix(const Kernels& kernels, const Rows& rows, long columns, int b
     return std::make_shared<const FloatMatrix>(kernels, rows.data(), count, columns, bits);
 }
 
+// A number among the attributes of an object.
+template <typename Number>
+Number number(nb::handle of, const char* name) {
+    Number found;
+    if (!nb::try_cast<Number>(of.attr(name), found)) throw std::invalid_argument(std::string(name) + " is out of range");
+    return found;
+}
+
+std::vector<float> copy_of_any_size(const Floats& array, const char* what) {
+    if (array.size() == 0) throw std::invalid_argument(std::string(what) + " must not be empty");
+    return copy(array, static_cast<long>(array.size()), what);
+}
+
 // A vector among the attributes of an object, or an empty one for None.
 std::vector<float> numbers(nb::handle of, const char* name) {
     const nb::object value = of.attr(name);
@@ -178,8 +191,7 @@ std::vector<float> numbers(nb::handle of, const char* name) {
     Floats found;
     if (!nb::try_cast<Floats>(value, found, false))
         throw std::invalid_argument(std::string(name) + " must be a vector of float32");
-    aligned(found, name);
-    return {found.data(), found.data() + found.size()};
+    return copy_of_any_size(found, name);
 }
 
 // ``rounding``: an object with the fields of littlefoot.runtime.native.layers.Scales, or None.
@@ -195,10 +207,10 @@ Weights make_weights(const Kernels& kernels, const std::vector<const Product*>& 
     }
     std::optional<Rounding> found;
     if (!rounding.is_none())
-        found = {nb::cast<float>(rounding.attr("input_scale")), nb::cast<int>(rounding.attr("zero_point")),
+        found = {number<float>(rounding, "input_scale"), number<int>(rounding, "zero_point"),
                  numbers(rounding, "weight_scale"), numbers(rounding, "smoothing"), numbers(rounding, "shift")};
     std::vector<float> offset;
-    if (bias) offset = copy(*bias, static_cast<long>(bias->size()), "the bias");
+    if (bias) offset = copy_of_any_size(*bias, "the bias");
     return {std::move(groups), columns, taps, std::move(found), std::move(offset), activation(kind)};
 }
 

@@ -6,7 +6,7 @@ import logging
 
 import numpy as np
 import pytest
-from artifacts import few_bits, tiny
+from artifacts import SPECTROGRAMS, few_bits, tiny
 
 from littlefoot.artifact import Artifact
 from littlefoot.cli.doctor import examine
@@ -105,7 +105,7 @@ def test_an_engine_that_a_packed_model_ignores_is_named(caplog: pytest.LogCaptur
     assert message.startswith("the engine openvino is not used: native kernels run the whole model")
     assert "LITTLEFOOT_KERNELS=off" in message
     assert warnings_of(caplog, packed, "auto", 1) == []
-    assert warnings_of(caplog, few_bits(2, 8), "openvino", 1) == []  # it runs the front end
+    assert warnings_of(caplog, few_bits(2, 8, **SPECTROGRAMS), "openvino", 1) == []  # it runs the front end
     assert warnings_of(caplog, tiny(), "openvino", 1, "f32") == []
 
 
