@@ -35,8 +35,8 @@ class Matrix:
 
 @dataclass(frozen=True, eq=False)
 class Scales:
-    """How the inputs of packed weights become integers: round((x * smoothing - shift) / input_scale) +
-    zero_point.
+    """The rounding of the inputs of packed weights: round((x * smoothing - shift) / input_scale) + zero_point,
+    and the weights' scales.
     """
 
     weight_scale: Array
@@ -56,7 +56,7 @@ class Layer:
     matrices: tuple[Matrix, ...]
     """One for each group of a convolution, whose outputs are concatenated; one for a linear layer."""
     rounding: Scales | None
-    """None for floating point."""
+    """Scales of packed weights; None for floating point."""
 
 
 def coding(weight: Weight) -> tuple[int, tuple[int, ...]]:
