@@ -35,8 +35,8 @@ class Matrix:
 
 @dataclass(frozen=True, eq=False)
 class Scales:
-    """The rounding of the inputs of packed weights: round((x * smoothing - shift) / input_scale) + zero_point,
-    and the weights' scales.
+    """Scales of packed weights and of their inputs, which are rounded to
+    round((x * smoothing - shift) / input_scale) + zero_point.
     """
 
     weight_scale: Array
