@@ -7,6 +7,7 @@ import logging
 import numpy as np
 import pytest
 from artifacts import SPECTROGRAMS, few_bits, tiny
+from families import RELATIVE_TYPE
 
 from littlefoot.artifact import Artifact
 from littlefoot.cli.doctor import examine
@@ -77,8 +78,10 @@ def test_auto_takes_the_installed_engine_of_the_highest_rank(
 
 def test_without_any_engine_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("littlefoot.runtime.protocols.find_spec", lambda package: None)
+    if native.available():
+        assert create(tiny()).name == "native"
     with pytest.raises(EngineError, match=r"no engine is installed.*littlefoot\[openvino\]"):
-        create(tiny())
+        create(tiny(model_type=RELATIVE_TYPE))
     with pytest.raises(MissingExtraError, match=r"engine openvino needs.*littlefoot\[openvino\]"):
         create(tiny(), "openvino")
 
