@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from artifacts import tiny
+from families import RELATIVE_TYPE
 
 from littlefoot import artifact
 from littlefoot.runtime.native import engine as native
@@ -41,15 +42,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @kernels
-def test_every_small_bundled_model_recognises_on_the_kernels() -> None:
+def test_every_bundled_model_recognises_on_the_kernels() -> None:
     done = python(
         """
 import littlefoot
 from littlefoot.artifact import checkpoint
 from littlefoot.audio import reading
 for name in checkpoint.bundled():
-    if name == "littlefoot-en":  # in floating point
-        continue
     recognizer = littlefoot.load(name, threads=1)
     texts = [recognizer.transcribe(sys.argv[1]).text]
     if recognizer.streams:
@@ -62,7 +61,7 @@ for name in checkpoint.bundled():
     )
     assert done.returncode == 0, done.stderr
     found = dict(line.split("|", 1) for line in done.stdout.splitlines())
-    assert len(found) == 6
+    assert len(found) == 7
     live, streamed = found["littlefoot-en-live"].split("|")[1:]
     assert live == streamed
     for line in found.values():
@@ -72,7 +71,8 @@ for name in checkpoint.bundled():
 
 
 @kernels
-def test_a_model_in_floating_point_names_the_engine(model: Path) -> None:
+def test_a_model_that_the_kernels_do_not_run_names_the_engine(tmp_path: Path) -> None:
+    model = artifact.save(tiny(model_type=RELATIVE_TYPE), tmp_path / "model")
     done = littlefoot("transcribe", model, DIGITS)
     assert done.returncode == 1
     assert "no engine is installed, and the native kernels do not have" in done.stderr

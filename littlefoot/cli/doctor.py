@@ -44,7 +44,7 @@ EXTRAS = {
     "lm": (("kenlm",), "language models in KenLM's binary format"),
     "native": (
         ("littlefoot-native",),
-        "models of 8 bits or fewer without an engine; from a clone: pip install ./native",
+        "most models without an engine; from a clone: pip install ./native",
     ),
     "normalize": (("whisper-normalizer",), "littlefoot eval --normalize whisper"),
     "mic": (("sounddevice",), "live recognition from a microphone"),

@@ -46,7 +46,7 @@ def measure(
     Returns:
         None if there is nothing to choose: one engine runs the model, or memory does not suffice for all.
     """
-    names = registry.candidates(artifact, settings)
+    names = registry.candidates(settings)
     needed = _MEMORY * len(names) * sum(value.nbytes for value in artifact.weights.values())
     free = machine.available_memory()
     if len(names) < 2 or (free is not None and needed > free):

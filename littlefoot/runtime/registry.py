@@ -125,11 +125,10 @@ def installed() -> list[str]:
     return [name for name, backend in BACKENDS.items() if backend.installed()]
 
 
-def candidates(artifact: Artifact, settings: EngineSettings) -> list[str]:
+def candidates(settings: EngineSettings) -> list[str]:
     """Return the names of the engines that may run a model with these settings."""
     names = [name for name in installed() if settings.precision in BACKENDS[name].precisions]
-    quantized = artifact.config.littlefoot.quantization is not None
-    return [NATIVE, *names] if quantized and native.available() and settings.precision != "bf16" else names
+    return [NATIVE, *names] if native.available() and settings.precision != "bf16" else names
 
 
 def rule(artifact: Artifact, work: Work, names: Sequence[str]) -> str:

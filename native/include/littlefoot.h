@@ -33,7 +33,7 @@ typedef enum lf_code {
     LF_INVALID_ARGUMENT = 1, /* a null pointer, a number out of range, samples that are not finite */
     LF_CANNOT_READ = 2,      /* the file cannot be opened or read */
     LF_NOT_A_MODEL = 3,      /* the file was not written by `littlefoot export --to file` */
-    LF_WRONG_VERSION = 4,    /* the file has another version of the format than LF_FORMAT_VERSION */
+    LF_WRONG_VERSION = 4,    /* the file has a version of the format that this library does not read */
     LF_DAMAGED = 5,          /* a checksum, a size or a number in the file is wrong */
     LF_UNSUPPORTED = 6,      /* the processor, this build or the model does not have what was asked for */
     LF_OUT_OF_MEMORY = 7,
@@ -41,7 +41,7 @@ typedef enum lf_code {
     LF_INTERNAL = 9  /* a fault in the library */
 } lf_code;
 
-#define LF_FORMAT_VERSION 1
+#define LF_FORMAT_VERSION 2
 
 typedef struct lf_error {
     lf_code code;

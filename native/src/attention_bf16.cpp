@@ -8,7 +8,6 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 
-#define LITTLEFOOT_FLOATS 16
 #include "rows.inl"
 
 namespace littlefoot {

@@ -1,4 +1,4 @@
-// Attention in float32, compiled anew with the flags of every instruction set that includes it.
+// Attention in float32, compiled anew with the flags of every instruction set that includes it, behind floats.inl.
 // Keys: tiles (head_dim, 16 frames); values: (frames, head_dim padded to 16).
 
 namespace littlefoot {
@@ -10,7 +10,7 @@ size_t f32_packed_bytes(long frames, long head_dim) {
     return static_cast<size_t>(up16(frames) * up16(head_dim)) * sizeof(float);
 }
 
-constexpr long kQueries = 4;
+constexpr int kQueries = 4;
 
 size_t f32_scratch(long frames, long head_dim) {
     (void)head_dim;
@@ -34,6 +34,8 @@ void f32_pack_values(const float* x, long stride, long first, long rows, long he
             out[r * padded + k] = r < rows && k < head_dim ? x[r * stride + k] : 0.0f;
 }
 
+constexpr int kVectors = 16 / LITTLEFOOT_FLOATS;  // of 16 frames or channels
+
 // sums (kQueries, 16) = rows of ``left`` (count,) times ``right`` (count, 16), whose rows are ``stride`` apart.
 inline void multiply(const float* const (&left)[kQueries], const float* right, long stride, long count,
                      Floats (&sums)[kQueries][kVectors]) {
@@ -41,15 +43,7 @@ inline void multiply(const float* const (&left)[kQueries], const float* right, l
     for (long r = 0; r < kQueries; ++r)
 #pragma GCC unroll 4
         for (int v = 0; v < kVectors; ++v) sums[r][v] = Floats{};
-    for (long i = 0; i < count; ++i) {
-        Floats row[kVectors];
-#pragma GCC unroll 4
-        for (int v = 0; v < kVectors; ++v) row[v] = floats(right + i * stride + v * LITTLEFOOT_FLOATS);
-#pragma GCC unroll 4
-        for (long r = 0; r < kQueries; ++r)
-#pragma GCC unroll 4
-            for (int v = 0; v < kVectors; ++v) sums[r][v] += left[r][i] * row[v];
-    }
+    accumulate(left, right, stride, count, sums);
 }
 
 void f32_attend(const AttentionRows& a) {

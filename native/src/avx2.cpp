@@ -1,11 +1,14 @@
-// AVX2: every x86-64 processor since 2013 (Intel) and 2015 (AMD).
+// AVX2 with FMA and F16C: every x86-64 processor since 2013 (Intel) and 2015 (AMD).
 #include "kernels.h"
 
 #if defined(__x86_64__)
+#include <cpuid.h>
 #include <immintrin.h>
 
 #define LITTLEFOOT_FLOATS 8
+#define LITTLEFOOT_TILE {6, 2}
 #include "rows.inl"
+#include "floats.inl"
 #include "attention_f32.inl"
 
 namespace littlefoot {
@@ -218,17 +221,29 @@ void dot(const uint8_t* a, long a_stride, long rows, const int8_t* codes, long i
         dot_narrow<1>(a + r * a_stride, a_stride, codes, inputs, sums + r * sum_stride, sum_stride);
 }
 
+void halves(const uint16_t* from, long count, float* out) {
+    for (long i = 0; i < count; i += 8)
+        _mm256_storeu_ps(out + i, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from + i))));
+}
+
 const Kernels kKernels = {
     "avx2",        kColumns,      kGroup,     kStep,         4,   pack_indices, build_tables,
     look_up,       kColumns,      expand,     dot,           quantize, split,   combine, restore,
-    finish,        layer_norm,    add,        activate_row,  linear,   false,   f32_packed_bytes, f32_scratch,
-    f32_pack_keys, f32_pack_values, f32_attend,
+    finish,        layer_norm,    add,        activate_row,
+    kFloatColumns, halves, float_product, complete,
+    false,         f32_packed_bytes, f32_scratch, f32_pack_keys, f32_pack_values, f32_attend,
 };
+
+// Some compilers do not know the name of it.
+bool has_f16c() {
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && c & bit_F16C;
+}
 
 }  // namespace
 
 const Kernels* avx2_kernels() {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? &kKernels : nullptr;
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c() ? &kKernels : nullptr;
 }
 
 }  // namespace littlefoot

@@ -5,7 +5,9 @@
 #include <immintrin.h>
 
 #define LITTLEFOOT_FLOATS 16
+#define LITTLEFOOT_TILE {12, 2}
 #include "rows.inl"
+#include "floats.inl"
 #include "attention_f32.inl"
 
 namespace littlefoot {
@@ -212,12 +214,18 @@ void dot(const uint8_t* a, long a_stride, long rows, const int8_t* codes, long i
         dot_rows<1>(a + r * a_stride, a_stride, codes, inputs, sums + r * sum_stride, sum_stride);
 }
 
+void halves(const uint16_t* from, long count, float* out) {
+    for (long i = 0; i < count; i += 16)
+        _mm512_storeu_ps(out + i, _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + i))));
+}
+
 Kernels kernels(bool bfloat16) {
     Kernels k = {
         "avx512",      kColumns,      kGroup,     kStep,         3,   pack_indices, build_tables,
         look_up,       kColumns,      expand,     dot,           quantize, split,   combine, restore,
-        finish,        layer_norm,    add,        activate_row,  linear,   false,   f32_packed_bytes, f32_scratch,
-        f32_pack_keys, f32_pack_values, f32_attend,
+        finish,        layer_norm,    add,        activate_row,
+        kFloatColumns, halves, float_product, complete,
+        false,         f32_packed_bytes, f32_scratch, f32_pack_keys, f32_pack_values, f32_attend,
     };
     if (bfloat16) {
         k.name = "avx512bf16";

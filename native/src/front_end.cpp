@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <numeric>
 #include <stdexcept>
 
 namespace littlefoot {
@@ -19,8 +18,16 @@ long up16(long n) { return (n + 15) / 16 * 16; }
 
 void FrontEnd::add(FrontEndLayer layer) {
     const std::lock_guard lock(pool_->turn);
-    weight_bytes_ += layer.matrix ? layer.matrix->bytes() : layer.weight.size() * sizeof(float);
     layers_.push_back(std::move(layer));
+}
+
+size_t FrontEnd::bytes() const {
+    size_t sum = 0;
+    for (const FrontEndLayer& layer : layers_) {
+        sum += layer.kernel.size() * sizeof(float);
+        for (const Matrix& each : layer.weights.matrices()) sum += littlefoot::bytes(each);
+    }
+    return sum;
 }
 
 long FrontEnd::frames(long samples) const {
@@ -50,11 +57,10 @@ void FrontEnd::run(const float* waveform, long samples, float* out, long frames,
 // follow from those of the windows: w m and w C w, with the windows' mean m and covariance C.
 void FrontEnd::fold(const float* waveform, long samples) {
     const FrontEndLayer& layer = layers_.front();
-    const long taps = layer.taps, padded = up16(layer.outputs);
+    const long taps = layer.taps;
     const bool over_time = layer.norm.over == Over::time;
-    if (!over_time && !bias_.empty()) return;  // it is the same every time
-    kernel_.reserve(static_cast<size_t>(taps * padded) * sizeof(float));
-    float* const kernel = reinterpret_cast<float*>(kernel_.data());
+    if (!over_time && kernel_) return;  // it is the same every time
+    std::vector<float> kernel(layer.kernel.size());
     bias_ = layer.bias;
     std::vector<double> mean(static_cast<size_t>(taps)), covariance(static_cast<size_t>(taps * taps));
     if (over_time) {
@@ -74,7 +80,7 @@ void FrontEnd::fold(const float* waveform, long samples) {
         }
     }
     for (long o = 0; o < layer.outputs; ++o) {
-        const float* weight = layer.weight.data() + o * taps;
+        const float* weight = layer.kernel.data() + o * taps;
         double factor = 1;
         if (over_time) {
             double expected = 0, variance = 0;
@@ -87,8 +93,9 @@ void FrontEnd::fold(const float* waveform, long samples) {
             factor = layer.norm.weight[c] / std::sqrt(std::max(variance, 0.0) + layer.norm.eps);
             bias_[c] = static_cast<float>(layer.norm.bias[c] - factor * expected);  // what the bias was is taken away
         }
-        for (long i = 0; i < taps; ++i) kernel[i * padded + o] = static_cast<float>(factor * weight[i]);
+        for (long i = 0; i < taps; ++i) kernel[static_cast<size_t>(o * taps + i)] = static_cast<float>(factor * weight[i]);
     }
+    kernel_.emplace(kernels_, reinterpret_cast<const uint8_t*>(kernel.data()), layer.outputs, taps, 32);
 }
 
 // Frames first ... first + count of the output.
@@ -99,19 +106,20 @@ void FrontEnd::slice(const float* waveform, long first, long count, Worker& work
     for (size_t i = layers_.size() - 1; i > 0; --i)
         ranges[i - 1] = {ranges[i].first * layers_[i].stride,
                          (ranges[i].count - 1) * layers_[i].stride + layers_[i].taps};
-    size_t levels = 0, rows = 0;
+    size_t inputs = 0, rows = 0;
     long frames = 0;
     for (size_t i = 0; i < layers_.size(); ++i) {
-        levels = std::max(levels, static_cast<size_t>(ranges[i].count * layers_[i].outputs));
+        if (i + 1 < layers_.size())
+            inputs = std::max(inputs, static_cast<size_t>(ranges[i].count * layers_[i].outputs) *
+                                          layers_[i + 1].weights.input_bytes());
         rows = std::max(rows, static_cast<size_t>(kRows * up16(layers_[i].outputs)));
         frames = std::max(frames, ranges[i].count);
     }
     worker.rows.reserve(rows * sizeof(float));
     for (int set = 0; set < 2; ++set) {
-        worker.levels[set].reserve(levels);
+        worker.inputs[set].reserve(inputs);
         worker.sums[set].resize(std::max(worker.sums[set].size(), static_cast<size_t>(frames)));
     }
-    worker.window_sums.resize(static_cast<size_t>(kRows));
     listen(waveform, ranges[0], worker, out);
     for (size_t i = 1; i < layers_.size(); ++i) convolve(i, ranges[i], worker, out);
 }
@@ -119,50 +127,38 @@ void FrontEnd::slice(const float* waveform, long first, long count, Worker& work
 void FrontEnd::listen(const float* waveform, const Range& range, Worker& worker, float* out) const {
     const FrontEndLayer& layer = layers_.front();
     const Activation activation = layer.norm.over == Over::channels ? Activation::none : layer.activation;
-    float* const rows = reinterpret_cast<float*>(worker.rows.data());
     for (long row = 0; row < range.count; row += kRows) {
         const long count = std::min(kRows, range.count - row);
-        for (long r = 0; r < count; ++r)
-            kernels_.linear(waveform + (range.first + row + r) * layer.stride, layer.taps,
-                            reinterpret_cast<const float*>(kernel_.data()), bias_.data(), layer.outputs, activation,
-                            nullptr, rows + r * up16(layer.outputs));
+        kernel_->multiply(waveform + (range.first + row) * layer.stride, layer.stride, count, worker.scratch,
+                          [&](long r, long first, long columns, const float* sums) {
+                              kernels_.complete(sums, columns, bias_.data() + first, activation, nullptr,
+                                                worker.rows.floats() + r * up16(layer.outputs) + first);
+                          });
         deliver(0, range, row, count, worker, out);
     }
 }
 
 void FrontEnd::convolve(size_t number, const Range& range, Worker& worker, float* out) const {
     const FrontEndLayer& layer = layers_[number];
-    const PackedMatrix& matrix = *layer.matrix;
-    const long apart = layer.stride * (matrix.inputs() / layer.taps), width = up16(layer.outputs);
-    const uint8_t* const levels = worker.levels[(number - 1) % 2].data();
+    const Weights& weights = layer.weights;
+    const long apart = layer.stride * weights.channels();
+    const uint8_t* const inputs = worker.inputs[(number - 1) % 2].data();
     const int32_t* const sums = worker.sums[(number - 1) % 2].data();
-    float* const rows = reinterpret_cast<float*>(worker.rows.data());
-    std::vector<int32_t>& window_sums = worker.window_sums;
-    const Finish finish = finishing(layer.rounding, matrix);
     for (long row = 0; row < range.count; row += kRows) {
         const long count = std::min(kRows, range.count - row);
-        std::fill(window_sums.begin(), window_sums.end(), 0);
-        if (matrix.beta())
-            for (long r = 0; r < count; ++r) {
-                const int32_t* const of_frames = sums + (row + r) * layer.stride;
-                window_sums[static_cast<size_t>(r)] = std::accumulate(of_frames, of_frames + layer.taps, 0);
-            }
-        matrix.multiply(levels + row * apart, apart, count, worker.scratch,
-                        [&](long r, long first, long columns, const int32_t* totals) {
-                            kernels_.finish(finish, totals, first, columns,
-                                            matrix.beta() * window_sums[static_cast<size_t>(r)], nullptr,
-                                            rows + r * width + first);
-                        });
+        weights.multiply(0, inputs + static_cast<size_t>(row * apart) * weights.input_bytes(), apart, count,
+                         sums + row * layer.stride, layer.stride, worker.scratch,
+                         {worker.rows.floats(), up16(layer.outputs)});
         deliver(number, range, row, count, worker, out);
     }
 }
 
-// The norm and, behind it, the activation of rows; then they are rounded for the next layer, or are the output.
+// The norm and, behind it, the activation of rows; then the next layer takes them, or they are the output.
 void FrontEnd::deliver(size_t number, const Range& range, long row, long count, Worker& worker, float* out) const {
     const FrontEndLayer& layer = layers_[number];
     const long outputs = layer.outputs;
     for (long r = 0; r < count; ++r) {
-        float* const x = reinterpret_cast<float*>(worker.rows.data()) + r * up16(outputs);
+        float* const x = worker.rows.floats() + r * up16(outputs);
         if (layer.norm.over == Over::channels)
             kernels_.layer_norm(x, outputs, layer.norm.weight.data(), layer.norm.bias.data(), layer.norm.eps,
                                 layer.activation, x);
@@ -170,10 +166,10 @@ void FrontEnd::deliver(size_t number, const Range& range, long row, long count, 
             std::memcpy(out + (range.first + row + r) * outputs, x, static_cast<size_t>(outputs) * sizeof(float));
             continue;
         }
-        const FrontEndLayer& next = layers_[number + 1];
+        const Weights& next = layers_[number + 1].weights;
         worker.sums[number % 2][static_cast<size_t>(row + r)] =
-            quantize(kernels_, next.rounding, x, 0, outputs, next.matrix->activation_bits(),
-                     worker.levels[number % 2].data() + (row + r) * outputs);
+            next.take(x, 0, outputs, worker.inputs[number % 2].data() +
+                                         static_cast<size_t>((row + r) * outputs) * next.input_bytes());
     }
 }
 

@@ -1,16 +1,17 @@
 // The front end: convolutions from the waveform to a row of features for every frame, in one call.
 //
-// Between two layers lie the integers that the second one multiplies, channels side by side. The windows of a
+// Between two layers lie the numbers that the second one multiplies, channels side by side. The windows of a
 // convolution are then rows of a product as they are, ``stride`` frames apart. A thread takes a few frames
 // of the output through all layers; what its windows share with a neighbour's is computed twice.
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include "pool.h"
-#include "rounding.h"
+#include "weights.h"
 
 namespace littlefoot {
 
@@ -22,14 +23,13 @@ struct FrontEndNorm {
     float eps = 0;
 };
 
-// Of the first layer there is ``weight``, of the others ``matrix``.
+// The first layer has a ``kernel``, the others ``weights``.
 struct FrontEndLayer {
     long taps = 1, stride = 1, outputs = 1;
-    std::vector<float> weight, bias;       // (outputs, taps) in float, (outputs,)
-    std::shared_ptr<PackedMatrix> matrix;  // (outputs, taps * channels), a tap's channels side by side
-    Rounding rounding;                     // of what enters it
-    FrontEndNorm norm;                     // over time only of the first layer
-    Activation activation = Activation::none;
+    std::vector<float> kernel, bias;  // (outputs, taps), (outputs,)
+    Weights weights;                  // (outputs, taps * channels), a tap's channels side by side
+    FrontEndNorm norm;                // over time only of the first layer
+    Activation activation = Activation::none;  // behind the norm
 };
 
 class FrontEnd {
@@ -39,7 +39,7 @@ class FrontEnd {
     const Kernels& kernels() const { return kernels_; }
     bool empty() const { return layers_.empty(); }
     long channels() const { return empty() ? 1 : layers_.back().outputs; }
-    size_t bytes() const { return weight_bytes_; }  // of the weights
+    size_t bytes() const;  // of the weights
 
     void add(FrontEndLayer layer);
     long frames(long samples) const;
@@ -52,8 +52,8 @@ class FrontEnd {
     };
     struct Worker {
         std::vector<Range> ranges;  // of each layer
-        Bytes levels[2];  // what enters a layer, and what it makes for the next
-        std::vector<int32_t> sums[2], window_sums;
+        Bytes inputs[2];  // of a layer, and what it makes for the next
+        std::vector<int32_t> sums[2];
         Bytes rows;  // of a layer's output, in float
         Scratch scratch;
     };
@@ -68,9 +68,8 @@ class FrontEnd {
     std::shared_ptr<Pool> pool_;
     std::vector<FrontEndLayer> layers_;
     std::vector<Worker> workers_;
-    size_t weight_bytes_ = 0;
-    Bytes kernel_;             // (taps, outputs padded to 16) of the first layer, as ``linear`` reads it
-    std::vector<float> bias_;  // (outputs,)
+    std::optional<FloatMatrix> kernel_;  // of the first layer, with a norm over time as its part
+    std::vector<float> bias_;
 };
 
 }  // namespace littlefoot

@@ -85,9 +85,18 @@ struct Kernels {
                        Activation activation, float* out);
     void (*add)(const float* a, const float* b, long count, float* out);
     void (*activate)(const float* x, long count, Activation activation, float* out);
-    // weight: (inputs, outputs padded to 16); a plain product in float32.
-    void (*linear)(const float* x, long inputs, const float* weight, const float* bias, long outputs,
-                   Activation activation, const float* residual, float* out);
+
+    // Products in floating point: tiles of ``float_columns`` outputs.
+    int float_columns;
+    // Numbers of half precision -> float; ``count`` is a multiple of 8, and none is infinite.
+    void (*expand_halves)(const uint16_t* halves, long count, float* out);
+    // sums (rows, float_columns) += x (rows, inputs) * tile (inputs, float_columns). A row's sums do not depend on
+    // the others.
+    void (*float_product)(const float* x, long x_stride, long rows, const float* tile, long inputs, float* sums,
+                          long sum_stride);
+    // out = activation(sums + bias) + residual, which may be null
+    void (*complete)(const float* sums, long count, const float* bias, Activation activation, const float* residual,
+                     float* out);
 
     // Attention. Keys and values of a head are packed in tiles of 16 frames, all heads' tiles side by side.
     bool bfloat16;

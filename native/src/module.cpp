@@ -27,9 +27,9 @@ using namespace littlefoot;
 
 namespace {
 
-using Weights = nb::ndarray<const uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Rows = nb::ndarray<const uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Floats = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using Matrix = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Numbers = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Integers = nb::ndarray<nb::numpy, int32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Cube = nb::ndarray<const float, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
 
@@ -84,23 +84,46 @@ nb::ndarray<nb::numpy, T> array(std::vector<size_t> shape, T*& data) {
     return {data, shape.size(), shape.data(), owner};
 }
 
-// A matrix that is packed once: for linear steps, and on its own for tests and benchmarks.
+// A matrix that is packed once: for layers, and on its own for tests and benchmarks.
 struct Product {
     const Kernels& kernels;
-    std::shared_ptr<PackedMatrix> matrix;
+    Matrix matrix;
 
-    Integers multiply(Weights a, std::optional<Integers> into) const {
-        if (static_cast<long>(a.shape(1)) != matrix->inputs())
-            throw std::invalid_argument("the inputs have " + std::to_string(a.shape(1)) + " columns, not " +
-                                        std::to_string(matrix->inputs()));
-        const long rows = static_cast<long>(a.shape(0)), outputs = matrix->outputs();
-        const int largest = (1 << matrix->activation_bits()) - 1;
+    const PackedMatrix& packed() const {
+        if (!littlefoot::packed(matrix)) throw std::invalid_argument("the matrix is in floating point");
+        return *std::get<std::shared_ptr<const PackedMatrix>>(matrix);
+    }
+
+    nb::ndarray<nb::numpy, float> multiply_floats(Numbers x) const {
+        if (littlefoot::packed(matrix)) throw std::invalid_argument("the matrix is packed: its inputs are bytes");
+        const FloatMatrix& floats = *std::get<std::shared_ptr<const FloatMatrix>>(matrix);
+        aligned(x, "the inputs");
+        check_columns(static_cast<long>(x.shape(1)), floats.inputs());
+        const long rows = static_cast<long>(x.shape(0)), outputs = floats.outputs();
+        float* out;
+        auto result = array<float>({x.shape(0), static_cast<size_t>(outputs)}, out);
+        const nb::gil_scoped_release release;
+        const Running running;
+        Scratch scratch;
+        for (long first = 0; first < rows; first += 64)
+            floats.multiply(x.data() + first * floats.inputs(), floats.inputs(), std::min(64L, rows - first), scratch,
+                            [&](long r, long column, long n, const float* sums) {
+                                std::copy_n(sums, n, out + (first + r) * outputs + column);
+                            });
+        return result;
+    }
+
+    Integers multiply(Rows a, std::optional<Integers> into) const {
+        const PackedMatrix& matrix = packed();
+        check_columns(static_cast<long>(a.shape(1)), matrix.inputs());
+        const long rows = static_cast<long>(a.shape(0)), outputs = matrix.outputs();
+        const int largest = (1 << matrix.activation_bits()) - 1;
         const size_t count = a.shape(0) * a.shape(1);
         uint8_t bits = 0;  // any bit that is set in an input
         for (size_t i = 0; i < count; ++i) bits |= a.data()[i];
         if (bits > largest)
             throw std::invalid_argument("an input is above " + std::to_string(largest) + ", the largest of " +
-                                        std::to_string(matrix->activation_bits()) + " bits");
+                                        std::to_string(matrix.activation_bits()) + " bits");
         if (into) aligned(*into, "the result");
         if (into && (into->shape(0) != a.shape(0) || static_cast<long>(into->shape(1)) != outputs))
             throw std::invalid_argument("the result must be of shape (" + std::to_string(rows) + ", " +
@@ -111,147 +134,107 @@ struct Product {
         const nb::gil_scoped_release release;
         const Running running;
         Scratch scratch;
-        const long padded = matrix->padded_inputs(), inputs = matrix->inputs();
-        const int32_t alpha = matrix->alpha(), beta = matrix->beta();
+        const long padded = matrix.padded_inputs(), inputs = matrix.inputs();
+        const int32_t alpha = matrix.alpha(), beta = matrix.beta();
         Bytes input(static_cast<size_t>(std::max(1L, rows) * padded));
         std::vector<int32_t> sums(static_cast<size_t>(rows), 0);
         for (long r = 0; r < rows; ++r) {
-            std::memcpy(input.data() + r * padded, a.data() + r * matrix->inputs(),
-                        static_cast<size_t>(matrix->inputs()));
+            std::memcpy(input.data() + r * padded, a.data() + r * inputs, static_cast<size_t>(inputs));
             sums[static_cast<size_t>(r)] = std::accumulate(a.data() + r * inputs, a.data() + (r + 1) * inputs, 0);
         }
         for (long first = 0; first < rows; first += 64)
-            matrix->multiply(input.data() + first * padded, padded, std::min(64L, rows - first), scratch,
-                             [&](long r, long column, long n, const int32_t* totals) {
-                                 kernels.restore(totals, n, alpha, beta * sums[static_cast<size_t>(first + r)],
-                                                 out + (first + r) * outputs + column);
-                             });
+            matrix.multiply(input.data() + first * padded, padded, std::min(64L, rows - first), scratch,
+                            [&](long r, long column, long n, const int32_t* totals) {
+                                kernels.restore(totals, n, alpha, beta * sums[static_cast<size_t>(first + r)],
+                                                out + (first + r) * outputs + column);
+                            });
         return result;
     }
-};
 
-// How the inputs of a quantized layer become integers, and their sums outputs.
-struct Quantization {
-    Floats weight_scale;
-    float input_scale;
-    int zero_point, input_bits;
-    const std::optional<Floats>&smoothing, &shift, &bias;
-    const std::string& activation;
-};
-
-// ``columns`` of the input; the correction is that of ``row_sums``, of each output.
-Rounding rounding(long columns, const std::vector<int32_t>& row_sums, const Quantization& of) {
-    const int largest = (1 << of.input_bits) - 1;
-    if (!(of.input_scale > 0) || !std::isfinite(of.input_scale) || of.zero_point < 0 || of.zero_point > largest)
-        throw std::invalid_argument("the input's scale must be above 0, and its zero point 0 to " +
-                                    std::to_string(largest));
-    const long outputs = static_cast<long>(row_sums.size());
-    Rounding made;
-    made.input_factor = 1.0f / of.input_scale;
-    made.zero_point = of.zero_point;
-    made.factors = copy(of.smoothing, columns, "smoothing");
-    made.shift = copy(of.shift, columns, "the shift");
-    if (of.smoothing && !of.shift) made.shift.resize(static_cast<size_t>(columns), 0.0f);
-    if (of.shift && !of.smoothing) made.factors.resize(static_cast<size_t>(columns), 1.0f);
-    for (float& factor : made.factors) factor *= made.input_factor;
-    for (float& part : made.shift) part *= made.input_factor;
-    made.scale = copy(of.weight_scale, outputs, "the weight's scale");
-    made.offset = copy(of.bias, outputs, "the bias");
-    if (made.offset.empty()) made.offset.resize(static_cast<size_t>(outputs), 0.0f);
-    for (float& scale : made.scale) scale *= of.input_scale;
-    for (const int32_t sum : row_sums) made.correction.push_back(of.zero_point * sum);
-    made.activation = activation(of.activation);
-    return made;
-}
-
-int packed_linear(Program& program, int source, const Product& product, const Quantization& of, int residual) {
-    if (&product.kernels != &program.kernels())
-        throw std::invalid_argument(std::string("the matrix is packed for the kernels ") + product.kernels.name +
-                                    ", not " + program.kernels().name);
-    const long columns = product.matrix->inputs(), rows = product.matrix->outputs();
-    check(program, source, columns, "the input");
-    PackedLinear step;
-    step.source = source;
-    step.matrix = product.matrix;
-    step.rounding = rounding(columns, step.matrix->row_sums(), of);
-    if (residual >= 0) check(program, residual, rows, "the residual");
-    step.residual = residual;
-    step.target = program.add_value(rows);
-    const int target = step.target;
-    if (!program.has(*step.matrix)) program.count(step.matrix->bytes());
-    program.add(std::move(step));
-    return target;
-}
-
-// The weight of a convolution: an output's taps in their order, a tap's channels side by side.
-struct Kernel {
-    Weights weights;
-    long taps;
-    int bits;
-    const std::vector<int>& levels;
-
-    long outputs() const { return static_cast<long>(weights.shape(0)); }
-
-    // Rows first ... first + count of it, as a matrix.
-    std::shared_ptr<PackedMatrix> packed(const Kernels& kernels, long first, long count, long channels,
-                                         int input_bits) const {
-        const long row_bytes = static_cast<long>(weights.shape(1));
-        return std::make_shared<PackedMatrix>(kernels, weights.data() + first * row_bytes, row_bytes, count,
-                                              taps * channels, bits, levels, input_bits, "auto");
+    static void check_columns(long found, long expected) {
+        if (found != expected)
+            throw std::invalid_argument("the inputs have " + std::to_string(found) + " columns, not " +
+                                        std::to_string(expected));
     }
 };
 
-int packed_convolution(Program& program, int source, const Kernel& kernel, long groups, long behind,
-                       const Quantization& of, int residual) {
-    const long columns = program.width(source), rows = kernel.outputs(), taps = kernel.taps;
-    if (groups < 1 || columns % groups || rows % groups || rows < 1)
-        throw std::invalid_argument(std::to_string(columns) + " channels, and " + std::to_string(rows) +
-                                    " outputs, do not make " + std::to_string(groups) + " groups");
-    if (taps < 1 || taps > 1 << 16 || behind < 0 || behind >= taps)
-        throw std::invalid_argument("a convolution needs 1 to 65536 taps, its own frame among them");
-    const long each = rows / groups;
-    PackedConvolution step;
-    step.source = source;
-    step.taps = taps;
-    step.behind = behind;
-    std::vector<int32_t> row_sums;
-    for (long g = 0; g < groups; ++g) {
-        step.groups.push_back(kernel.packed(program.kernels(), g * each, each, columns / groups, of.input_bits));
-        const std::vector<int32_t>& sums = step.groups.back()->row_sums();
-        row_sums.insert(row_sums.end(), sums.begin(), sums.end());
-        program.count(step.groups.back()->bytes());
+Matrix make_matrix(const Kernels& kernels, const Rows& rows, long columns, int bits, const std::vector<int>& levels,
+                   int activation_bits, const std::string& method) {
+    const long count = static_cast<long>(rows.shape(0)), row_bytes = static_cast<long>(rows.shape(1));
+    if (bits != 16 && bits != 32)
+        return std::make_shared<const PackedMatrix>(kernels, rows.data(), row_bytes, count, columns, bits, levels,
+                                                    activation_bits, method);
+    if (columns < 1 || columns > kMostColumns || row_bytes != columns * bits / 8)
+        throw std::invalid_argument("rows of " + std::to_string(columns) + " numbers of " + std::to_string(bits) +
+                                    " bits, of which there are 1 to " + std::to_string(kMostColumns) + ", have not " +
+                                    std::to_string(row_bytes) + " bytes");
+    return std::make_shared<const FloatMatrix>(kernels, rows.data(), count, columns, bits);
+}
+
+// A number among the attributes of an object.
+template <typename Number>
+Number number(nb::handle of, const char* name) {
+    Number found;
+    if (!nb::try_cast<Number>(of.attr(name), found)) throw std::invalid_argument(std::string(name) + " is out of range");
+    return found;
+}
+
+std::vector<float> copy_of_any_size(const Floats& array, const char* what) {
+    if (array.size() == 0) throw std::invalid_argument(std::string(what) + " must not be empty");
+    return copy(array, static_cast<long>(array.size()), what);
+}
+
+// A vector among the attributes of an object, or an empty one for None.
+std::vector<float> numbers(nb::handle of, const char* name) {
+    const nb::object value = of.attr(name);
+    if (value.is_none()) return {};
+    Floats found;
+    if (!nb::try_cast<Floats>(value, found, false))
+        throw std::invalid_argument(std::string(name) + " must be a vector of float32");
+    return copy_of_any_size(found, name);
+}
+
+// ``rounding``: an object with the fields of littlefoot.runtime.native.layers.Scales, or None.
+Weights make_weights(const Kernels& kernels, const std::vector<const Product*>& matrices, long columns, long taps,
+                     nb::handle rounding, const std::optional<Floats>& bias, const std::string& kind) {
+    if (taps < 1 || taps > 1 << 16) throw std::invalid_argument("a convolution needs 1 to 65536 taps");
+    std::vector<Matrix> groups;
+    for (const Product* each : matrices) {
+        if (&each->kernels != &kernels)
+            throw std::invalid_argument(std::string("the matrix is packed for the kernels ") + each->kernels.name +
+                                        ", not " + kernels.name);
+        groups.push_back(each->matrix);
     }
-    step.rounding = rounding(columns, row_sums, of);
-    if (residual >= 0) check(program, residual, rows, "the residual");
-    step.residual = residual;
-    step.target = program.add_value(rows);
-    const int target = step.target;
+    std::optional<Rounding> found;
+    if (!rounding.is_none())
+        found = {number<float>(rounding, "input_scale"), number<int>(rounding, "zero_point"),
+                 numbers(rounding, "weight_scale"), numbers(rounding, "smoothing"), numbers(rounding, "shift")};
+    std::vector<float> offset;
+    if (bias) offset = copy_of_any_size(*bias, "the bias");
+    return {std::move(groups), columns, taps, std::move(found), std::move(offset), activation(kind)};
+}
+
+template <typename Made>
+int add_product(Program& program, Made step) {
+    if (step.residual >= 0) check(program, step.residual, step.weights.outputs(), "the residual");
+    const int target = step.target = program.add_value(step.weights.outputs());
     program.add(std::move(step));
     return target;
 }
 
-int float_linear(Program& program, int source, Matrix weight, std::optional<Floats> bias, const std::string& kind,
-                 int residual) {
-    FloatLinear step;
-    step.source = source;
-    step.outputs = static_cast<long>(weight.shape(0));
-    step.inputs = static_cast<long>(weight.shape(1));
-    aligned(weight, "the weight");
-    check(program, source, step.inputs, "the input");
-    const long padded = (step.outputs + 15) / 16 * 16;
-    step.weight = Bytes(static_cast<size_t>(step.inputs * padded) * sizeof(float));
-    float* out = reinterpret_cast<float*>(step.weight.data());
-    for (long o = 0; o < step.outputs; ++o)
-        for (long i = 0; i < step.inputs; ++i) out[i * padded + o] = weight.data()[o * step.inputs + i];
-    step.bias = copy(bias, step.outputs, "the bias");
-    step.activation = activation(kind);
-    if (residual >= 0) check(program, residual, step.outputs, "the residual");
-    step.residual = residual;
-    step.target = program.add_value(step.outputs);
-    const int target = step.target;
-    program.count(step.weight.size());
-    program.add(std::move(step));
-    return target;
+int linear(Program& program, int source, const Product& matrix, nb::object rounding, std::optional<Floats> bias,
+           const std::string& kind, int residual) {
+    return add_product(program, Linear{source, make_weights(program.kernels(), {&matrix}, program.width(source), 1,
+                                                            rounding, bias, kind), residual, 0});
+}
+
+int convolution(Program& program, int source, const std::vector<const Product*>& matrices, long taps, long behind,
+                nb::object rounding, std::optional<Floats> bias, const std::string& kind, int residual) {
+    Weights weights =
+        make_weights(program.kernels(), matrices, program.width(source), taps, rounding, bias, kind);
+    if (behind < 0 || behind >= taps)
+        throw std::invalid_argument("a convolution needs its own frame among its taps");
+    return add_product(program, Convolution{source, std::move(weights), behind, residual, 0});
 }
 
 int layer_norm(Program& program, int source, std::optional<Floats> weight, std::optional<Floats> bias, float eps) {
@@ -332,7 +315,7 @@ void check_window(long taps, long stride, long outputs) {
 }
 
 // weight (outputs, taps)
-void waveform_layer(FrontEnd& front_end, Matrix weight, long stride, const std::optional<Floats>& bias,
+void waveform_layer(FrontEnd& front_end, Numbers weight, long stride, const std::optional<Floats>& bias,
                     const Behind& behind) {
     if (!front_end.empty()) throw std::invalid_argument("only the first layer hears the waveform");
     FrontEndLayer layer;
@@ -343,7 +326,7 @@ void waveform_layer(FrontEnd& front_end, Matrix weight, long stride, const std::
     if (behind.norm == "time" && layer.taps > 1 << 12)
         throw std::invalid_argument("a norm over time needs 4096 taps at most: its memory grows by their square");
     aligned(weight, "the weight");
-    layer.weight.assign(weight.data(), weight.data() + weight.size());
+    layer.kernel.assign(weight.data(), weight.data() + weight.size());
     layer.bias = copy(bias, layer.outputs, "the bias");
     if (layer.bias.empty()) layer.bias.resize(static_cast<size_t>(layer.outputs), 0.0f);
     layer.norm = norm(behind, layer.outputs);
@@ -351,21 +334,20 @@ void waveform_layer(FrontEnd& front_end, Matrix weight, long stride, const std::
     front_end.add(std::move(layer));
 }
 
-void window_layer(FrontEnd& front_end, const Kernel& kernel, long stride, const Quantization& of,
-                  const Behind& behind) {
-    const long channels = front_end.channels();
+void window_layer(FrontEnd& front_end, const Product& matrix, long taps, long stride, nb::handle rounding,
+                  const std::optional<Floats>& bias, const Behind& behind) {
     if (front_end.empty()) throw std::invalid_argument("the first layer hears the waveform: make a waveform_layer");
     if (behind.norm == "time") throw std::invalid_argument("only the first layer may have a norm over time");
     FrontEndLayer layer;
-    layer.outputs = kernel.outputs();
-    layer.taps = kernel.taps;
+    layer.taps = taps;
     layer.stride = stride;
-    check_window(kernel.taps, stride, layer.outputs);
-    layer.matrix = kernel.packed(front_end.kernels(), 0, layer.outputs, channels, of.input_bits);
-    layer.norm = norm(behind, layer.outputs);
     layer.activation = activation(behind.activation);
-    layer.rounding = rounding(channels, layer.matrix->row_sums(), of);
-    if (layer.norm.over == Over::channels) layer.rounding.activation = Activation::none;  // it follows the norm
+    const bool normed = behind.norm == "channels";  // the activation follows the norm
+    layer.weights = make_weights(front_end.kernels(), {&matrix}, front_end.channels(), taps, rounding, bias,
+                                 normed ? "none" : behind.activation);
+    layer.outputs = layer.weights.outputs();
+    check_window(taps, stride, layer.outputs);
+    layer.norm = norm(behind, layer.outputs);
     front_end.add(std::move(layer));
 }
 
@@ -382,7 +364,7 @@ nb::ndarray<nb::numpy, float> listen(FrontEnd& front_end, Floats waveform) {
     return result;
 }
 
-nb::ndarray<nb::numpy, float> run(Program& program, Matrix x, const std::vector<Cube>& biases) {
+nb::ndarray<nb::numpy, float> run(Program& program, Numbers x, const std::vector<Cube>& biases) {
     if (static_cast<long>(x.shape(1)) != program.width(0))
         throw std::invalid_argument("the input has " + std::to_string(x.shape(1)) + " columns, not " +
                                     std::to_string(program.width(0)));
@@ -411,31 +393,30 @@ const Kernels& littlefoot::select(const std::string& name) {
     return *found;
 }
 
-// Python gives the fields of these structs by name, all side by side.
 using Vector = std::optional<Floats>;
 using Text = const std::string&;
-using Levels = const std::vector<int>&;
 
 NB_MODULE(_core, m) {
     add_streams(m);
     m.def("available", &available, "The sets of kernels that this processor can run, the fastest first.");
     m.def("has_bfloat16", [](const std::string& name) { return select(name).bfloat16; }, "kernels"_a);
 
-    nb::class_<Product>(m, "Product", "A matrix of few-bit weights, times integers.")
+    nb::class_<Product>(m, "Product", "A matrix, packed or in floating point, times rows.")
         .def(
             "__init__",
-            [](Product* self, Weights weights, long columns, int bits, const std::vector<int>& levels,
-               int activation_bits, const std::string& kernels, const std::string& method) {
+            [](Product* self, Rows rows, long columns, int bits, const std::vector<int>& levels, int activation_bits,
+               const std::string& kernels, const std::string& method) {
                 const Kernels& found = select(kernels);
-                auto matrix = std::make_shared<PackedMatrix>(
-                    found, weights.data(), static_cast<long>(weights.shape(1)), static_cast<long>(weights.shape(0)),
-                    columns, bits, levels, activation_bits, method);
+                Matrix matrix = make_matrix(found, rows, columns, bits, levels, activation_bits, method);
                 new (self) Product{found, std::move(matrix)};
             },
-            "weights"_a.noconvert(), "columns"_a, "bits"_a, "levels"_a, "activation_bits"_a, "kernels"_a = "auto", "method"_a = "auto")
-        .def_prop_ro("method", [](const Product& p) { return p.matrix->tables() ? "tables" : "dot"; })
-        .def_prop_ro("bytes", [](const Product& p) { return p.matrix->bytes(); })
-        .def("multiply", &Product::multiply, "a"_a.noconvert(), "out"_a.noconvert() = nb::none());
+            "rows"_a.noconvert(), "columns"_a, "bits"_a, "levels"_a, "activation_bits"_a, "kernels"_a = "auto",
+            "method"_a = "auto",
+            "``rows``: the bytes of packed codes, or of 16 or 32 bits in floating point, which have no levels.")
+        .def_prop_ro("method", [](const Product& p) { return p.packed().tables() ? "tables" : "dot"; })
+        .def_prop_ro("bytes", [](const Product& p) { return bytes(p.matrix); })
+        .def("multiply", &Product::multiply, "a"_a.noconvert(), "out"_a.noconvert() = nb::none())
+        .def("multiply", &Product::multiply_floats, "x"_a.noconvert());
 
     nb::class_<FrontEnd>(m, "FrontEnd", "Convolutions from the waveform to features, in one call.")
         .def(
@@ -447,23 +428,19 @@ NB_MODULE(_core, m) {
             "threads"_a, "kernels"_a = "auto")
         .def_prop_ro("bytes", &FrontEnd::bytes, "Of the weights.")
         .def("waveform_layer",
-             [](FrontEnd& front_end, Matrix weight, long stride, Vector bias, Text norm, Vector norm_weight,
+             [](FrontEnd& front_end, Numbers weight, long stride, Vector bias, Text norm, Vector norm_weight,
                 Vector norm_bias, float eps, Text kind) {
                  waveform_layer(front_end, weight, stride, bias, {norm, norm_weight, norm_bias, eps, kind});
              },
              "weight"_a.noconvert(), "stride"_a, "bias"_a.none().noconvert(),
              "norm"_a, "norm_weight"_a.none().noconvert(), "norm_bias"_a.none().noconvert(), "eps"_a, "activation"_a)
         .def("window_layer",
-             [](FrontEnd& front_end, Weights weights, long taps, long stride, int bits, Levels levels,
-                Floats weight_scale, float input_scale, int zero_point, int input_bits, Vector smoothing, Vector shift,
-                Vector bias, Text norm, Vector norm_weight, Vector norm_bias, float eps, Text kind) {
-                 window_layer(front_end, {weights, taps, bits, levels}, stride,
-                              {weight_scale, input_scale, zero_point, input_bits, smoothing, shift, bias, kind},
+             [](FrontEnd& front_end, const Product& matrix, long taps, long stride, nb::object rounding, Vector bias,
+                Text norm, Vector norm_weight, Vector norm_bias, float eps, Text kind) {
+                 window_layer(front_end, matrix, taps, stride, rounding, bias,
                               {norm, norm_weight, norm_bias, eps, kind});
              },
-             "weights"_a.noconvert(), "taps"_a, "stride"_a, "bits"_a, "levels"_a,
-             "weight_scale"_a.noconvert(), "input_scale"_a, "zero_point"_a, "input_bits"_a,
-             "smoothing"_a.none().noconvert(), "shift"_a.none().noconvert(), "bias"_a.none().noconvert(), "norm"_a,
+             "matrix"_a, "taps"_a, "stride"_a, "rounding"_a.none(), "bias"_a.none().noconvert(), "norm"_a,
              "norm_weight"_a.none().noconvert(), "norm_bias"_a.none().noconvert(), "eps"_a, "activation"_a)
         .def("run", &listen, "waveform"_a.noconvert());
 
@@ -481,31 +458,10 @@ NB_MODULE(_core, m) {
         .def_prop_ro("bytes", &Program::bytes, "Of the weights.")
         .def("front_end", [](Program& p) { return new FrontEnd(p.kernels(), p.pool()); },
              "A front end without layers that shares the program's threads: the two take turns.")
-        .def("packed_linear",
-             [](Program& program, int source, const Product& matrix, Floats weight_scale, float input_scale,
-                int zero_point, Vector smoothing, Vector shift, Vector bias, Text kind, int residual) {
-                 const int input_bits = matrix.matrix->activation_bits();
-                 return packed_linear(
-                     program, source, matrix,
-                     {weight_scale, input_scale, zero_point, input_bits, smoothing, shift, bias, kind}, residual);
-             },
-             "source"_a, "matrix"_a, "weight_scale"_a.noconvert(), "input_scale"_a,
-             "zero_point"_a, "smoothing"_a.none().noconvert(), "shift"_a.none().noconvert(), "bias"_a.none().noconvert(),
+        .def("linear", &linear, "source"_a, "matrix"_a, "rounding"_a.none(), "bias"_a.none().noconvert(),
              "activation"_a = "none", "residual"_a = -1)
-        .def("packed_convolution",
-             [](Program& program, int source, Weights weights, long groups, long taps, long behind, int bits,
-                Levels levels, Floats weight_scale, float input_scale, int zero_point, int input_bits,
-                Vector smoothing, Vector shift, Vector bias, Text kind, int residual) {
-                 return packed_convolution(
-                     program, source, {weights, taps, bits, levels}, groups, behind,
-                     {weight_scale, input_scale, zero_point, input_bits, smoothing, shift, bias, kind}, residual);
-             },
-             "source"_a, "weights"_a.noconvert(), "groups"_a, "taps"_a,
-             "behind"_a, "bits"_a, "levels"_a, "weight_scale"_a.noconvert(), "input_scale"_a, "zero_point"_a,
-             "input_bits"_a, "smoothing"_a.none().noconvert(), "shift"_a.none().noconvert(), "bias"_a.none().noconvert(),
-             "activation"_a = "none", "residual"_a = -1)
-        .def("float_linear", &float_linear, "source"_a, "weight"_a.noconvert(), "bias"_a.none().noconvert(), "activation"_a = "none",
-             "residual"_a = -1)
+        .def("convolution", &convolution, "source"_a, "matrices"_a, "taps"_a, "behind"_a, "rounding"_a.none(),
+             "bias"_a.none().noconvert(), "activation"_a = "none", "residual"_a = -1)
         .def("layer_norm", &layer_norm, "source"_a, "weight"_a.none().noconvert(), "bias"_a.none().noconvert(), "eps"_a)
         .def("add", &add, "source"_a, "other"_a)
         .def("activate", &activate, "source"_a, "activation"_a)

@@ -9,7 +9,9 @@
 #endif
 
 #define LITTLEFOOT_FLOATS 4
+#define LITTLEFOOT_TILE {6, 4}
 #include "rows.inl"
+#include "floats.inl"
 #include "attention_f32.inl"
 
 namespace littlefoot {
@@ -134,11 +136,16 @@ void dot(const uint8_t* a, long a_stride, long rows, const int8_t* codes, long i
         dot_rows<1>(a + r * a_stride, a_stride, codes, inputs, sums + r * sum_stride, sum_stride);
 }
 
+void halves(const uint16_t* from, long count, float* out) {
+    for (long i = 0; i < count; i += 4) vst1q_f32(out + i, vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(from + i))));
+}
+
 const Kernels kKernels = {
     "neon",        kColumns,      kGroup,     kStep,         1,   pack_indices, build_tables,
     look_up,       kColumns,      expand,     dot,           quantize, split,   combine, restore,
-    finish,        layer_norm,    add,        activate_row,  linear,   false,   f32_packed_bytes, f32_scratch,
-    f32_pack_keys, f32_pack_values, f32_attend,
+    finish,        layer_norm,    add,        activate_row,
+    kFloatColumns, halves, float_product, complete,
+    false,         f32_packed_bytes, f32_scratch, f32_pack_keys, f32_pack_values, f32_attend,
 };
 
 }  // namespace

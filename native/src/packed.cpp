@@ -2,14 +2,12 @@
 
 #include <algorithm>
 #include <cstring>
-#include <new>
 #include <stdexcept>
 
 namespace littlefoot {
 
 namespace {
 
-constexpr size_t kLine = 64;
 constexpr long kTableBytes = 24 << 10;  // of the tables of a tile of rows, so that they stay in the first cache
 constexpr long kCodeBytes = 16 << 10;   // of expanded codes, likewise
 constexpr long kWordLimit = 65535;      // of sums while they are words
@@ -47,36 +45,6 @@ void unpack_threes(const uint8_t* packed, long columns, const uint8_t* ascending
         for (long j = c; j < c + 8; ++j, eight >>= 3) codes[j] = ascending[eight & 7];
     }
 }
-
-}  // namespace
-
-Bytes::Bytes(size_t size) { reserve(size); }
-
-Bytes::Bytes(Bytes&& other) noexcept : data_(other.data_), size_(other.size_) {
-    other.data_ = nullptr;
-    other.size_ = 0;
-}
-
-Bytes& Bytes::operator=(Bytes&& other) noexcept {
-    std::swap(data_, other.data_);
-    std::swap(size_, other.size_);
-    return *this;
-}
-
-Bytes::~Bytes() { ::operator delete(data_, std::align_val_t{kLine}); }
-
-void Bytes::reserve(size_t size) {
-    if (size <= size_) return;
-    ::operator delete(data_, std::align_val_t{kLine});
-    data_ = nullptr;
-    size_ = 0;
-    const size_t whole = (size + 2 * kLine + kLine - 1) / kLine * kLine;
-    data_ = static_cast<uint8_t*>(::operator new(whole, std::align_val_t{kLine}));
-    std::memset(data_, 0, whole);
-    size_ = size;
-}
-
-namespace {
 
 bool of_three(int bits, const std::vector<int>& levels) { return bits == 2 && levels.size() == 3; }
 

@@ -6,34 +6,11 @@
 #include <string>
 #include <vector>
 
+#include "bytes.h"
 #include "function_ref.h"
 #include "kernels.h"
 
 namespace littlefoot {
-
-// Bytes aligned to cache lines and padded, so that kernels may read a vector beyond the end.
-class Bytes {
-  public:
-    Bytes() = default;
-    explicit Bytes(size_t size);
-    Bytes(Bytes&& other) noexcept;
-    Bytes& operator=(Bytes&& other) noexcept;
-    ~Bytes();
-    uint8_t* data() { return data_; }
-    const uint8_t* data() const { return data_; }
-    size_t size() const { return size_; }
-    // At least so many bytes; what was there is lost.
-    void reserve(size_t size);
-
-  private:
-    uint8_t* data_ = nullptr;
-    size_t size_ = 0;
-};
-
-// What a thread needs while it multiplies.
-struct Scratch {
-    Bytes digits, tables, partial, total, codes;
-};
 
 constexpr long kMostColumns = 1 << 16;  // of a matrix in 8 bits the sums of more may not fit 32
 
@@ -46,6 +23,7 @@ class PackedMatrix {
     PackedMatrix(const Kernels& kernels, const uint8_t* packed, long row_bytes, long rows, long columns, int bits,
                  const std::vector<int>& levels, int activation_bits, const std::string& method);
 
+    const Kernels& kernels() const { return kernels_; }
     long outputs() const { return outputs_; }
     long inputs() const { return inputs_; }
     long padded_inputs() const { return padded_; }  // of a row of inputs; those behind ``inputs`` must be 0

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
-#include <numeric>
+#include <map>
 #include <stdexcept>
 
 namespace littlefoot {
@@ -18,9 +18,8 @@ using Values = std::vector<int>;
 // What a step reads of its own rows; what is packed of all rows before is not among it.
 Values sources(const Step& step) {
     return std::visit(For{
-                          [](const PackedLinear& s) { return Values{s.source, s.residual}; },
-                          [](const PackedConvolution& s) { return Values{s.residual}; },
-                          [](const FloatLinear& s) { return Values{s.source, s.residual}; },
+                          [](const Linear& s) { return Values{s.source, s.residual}; },
+                          [](const Convolution& s) { return Values{s.residual}; },
                           [](const LayerNorm& s) { return Values{s.source}; },
                           [](const Add& s) { return Values{s.source, s.other}; },
                           [](const Activate& s) { return Values{s.source}; },
@@ -33,7 +32,7 @@ Values sources(const Step& step) {
 Values seen(const Step& step) {
     return std::visit(For{
                           [](const Attention& s) { return Values{s.key.value, s.value.value}; },
-                          [](const PackedConvolution& s) { return Values{s.source}; },
+                          [](const Convolution& s) { return Values{s.source}; },
                           [](const auto&) { return Values{}; },
                       },
                       step);
@@ -65,11 +64,19 @@ void Program::add(Step step) {
     planned_ = false;
 }
 
-bool Program::has(const PackedMatrix& matrix) const {
-    return std::any_of(steps_.begin(), steps_.end(), [&](const Step& step) {
-        const auto* linear = std::get_if<PackedLinear>(&step);
-        return linear && linear->matrix.get() == &matrix;
-    });
+size_t Program::bytes() const {
+    std::map<const void*, size_t> found;
+    for (const Step& step : steps_)
+        std::visit(For{
+                       [&](const auto& s) requires requires { s.weights; } {
+                           for (const Matrix& each : s.weights.matrices()) found[identity(each)] = littlefoot::bytes(each);
+                       },
+                       [](const auto&) {},
+                   },
+                   step);
+    size_t sum = 0;
+    for (const auto& [matrix, bytes] : found) sum += bytes;
+    return sum;
 }
 
 long Program::output_width() const { return steps_.empty() ? widths_[0] : width(target(steps_.back())); }
@@ -146,8 +153,8 @@ long Program::stride(int value) const { return up16(widths_[static_cast<size_t>(
 float* Program::at(int value, const Rows& rows) {
     const Buffer& buffer = buffers_[static_cast<size_t>(value)];
     const size_t slot = static_cast<size_t>(buffer.slot);
-    if (buffer.local) return reinterpret_cast<float*>(rows.worker.slots[slot].data());
-    return reinterpret_cast<float*>(globals_[slot].data()) + rows.first * stride(value);
+    if (buffer.local) return rows.worker.slots[slot].floats();
+    return globals_[slot].floats() + rows.first * stride(value);
 }
 
 void Program::run(const float* x, long frames, const std::vector<Bias>& biases, float* out, long outputs) {
@@ -166,7 +173,7 @@ void Program::run(const float* x, long frames, const std::vector<Bias>& biases, 
     for (const Step& step : steps_) reserve(step, frames);
 
     const long inputs = widths_[0];
-    float* input = reinterpret_cast<float*>(globals_[static_cast<size_t>(buffers_[0].slot)].data());
+    float* input = globals_[static_cast<size_t>(buffers_[0].slot)].floats();
     for (long r = 0; r < frames; ++r)
         std::memcpy(input + r * stride(0), x + r * inputs, static_cast<size_t>(inputs) * sizeof(float));
     const long tasks = (frames + block - 1) / block;
@@ -177,8 +184,7 @@ void Program::run(const float* x, long frames, const std::vector<Bias>& biases, 
                      biases);
         });
     const int last = steps_.empty() ? 0 : target(steps_.back());
-    const float* result =
-        reinterpret_cast<const float*>(globals_[static_cast<size_t>(buffers_[static_cast<size_t>(last)].slot)].data());
+    const float* result = globals_[static_cast<size_t>(buffers_[static_cast<size_t>(last)].slot)].floats();
     for (long r = 0; r < frames; ++r)
         std::memcpy(out + r * outputs, result + r * stride(last), static_cast<size_t>(outputs) * sizeof(float));
 }
@@ -186,11 +192,12 @@ void Program::run(const float* x, long frames, const std::vector<Bias>& biases, 
 // Room for what a step packs of all rows.
 void Program::reserve(const Step& step, long frames) {
     std::visit(For{
-                   [&](const PackedConvolution& s) {
-                       const size_t padded = static_cast<size_t>(frames + s.taps - 1);
+                   [&](const Convolution& s) {
+                       const size_t padded = static_cast<size_t>(frames + s.weights.taps() - 1);
+                       const size_t sums = padded * static_cast<size_t>(s.weights.groups());
                        for (int set = 0; set < 2; ++set) {
-                           windows_[set].reserve(padded * static_cast<size_t>(width(s.source)));
-                           if (sums_[set].size() < padded * s.groups.size()) sums_[set].resize(padded * s.groups.size());
+                           windows_[set].reserve(padded * static_cast<size_t>(width(s.source)) * s.weights.input_bytes());
+                           if (sums_[set].size() < sums) sums_[set].resize(sums);
                        }
                    },
                    [&](const Attention& s) {
@@ -212,106 +219,59 @@ void Program::run_rows(size_t stage, const Rows& rows, long frames, const std::v
     for (size_t s = stages_[stage]; s < stages_[stage + 1]; ++s)
         std::visit(For{
                        [&](const Attention& step) { attend(step, rows, frames, biases, 1 - set); },
-                       [&](const PackedConvolution& step) { run(step, rows, frames, 1 - set); },
+                       [&](const Convolution& step) { run(step, rows, frames, 1 - set); },
                        [&](const auto& step) { run(step, rows); },
                    },
                    steps_[s]);
     if (stages_[stage + 1] == steps_.size()) return;
     std::visit(For{
                    [&](const Attention& next) { pack(next, rows, frames, set); },
-                   [&](const PackedConvolution& next) { pack(next, rows, frames, set); },
+                   [&](const Convolution& next) { pack(next, rows, frames, set); },
                    [](const auto&) {},  // only those begin a stage
                },
                steps_[stages_[stage + 1]]);
 }
 
-void Program::run(const PackedLinear& step, const Rows& rows) {
-    const PackedMatrix& matrix = *step.matrix;
-    const Rounding& rounding = step.rounding;
-    Worker& worker = rows.worker;
-    const long padded = matrix.padded_inputs();
-    worker.quantized.reserve(static_cast<size_t>(kBlock * padded));
-    worker.sums.resize(static_cast<size_t>(kBlock));
-    uint8_t* const quantized = worker.quantized.data();
-    const float* source = at(step.source, rows);
-    for (long r = 0; r < rows.count; ++r) {
-        uint8_t* row = quantized + r * padded;
-        worker.sums[static_cast<size_t>(r)] =
-            quantize(kernels_, rounding, source + r * stride(step.source), 0, matrix.inputs(),
-                     matrix.activation_bits(), row);
-        std::memset(row + matrix.inputs(), 0, static_cast<size_t>(padded - matrix.inputs()));
-    }
-    const Finish finish = finishing(rounding, matrix);
-    float* const out = at(step.target, rows);
-    const float* const residual = step.residual < 0 ? nullptr : at(step.residual, rows);
-    matrix.multiply(quantized, padded, rows.count, worker.scratch,
-                    [&](long r, long first, long count, const int32_t* sums) {
-                        kernels_.finish(finish, sums, first, count,
-                                        matrix.beta() * worker.sums[static_cast<size_t>(r)],
-                                        residual ? residual + r * stride(step.residual) + first : nullptr,
-                                        out + r * stride(step.target) + first);
-                    });
+Output Program::output(int target, int residual, const Rows& rows) {
+    if (residual < 0) return {at(target, rows), stride(target)};
+    return {at(target, rows), stride(target), at(residual, rows), stride(residual)};
+}
+
+void Program::run(const Linear& step, const Rows& rows) {
+    step.weights.apply(at(step.source, rows), stride(step.source), rows.count, rows.worker.scratch,
+                       output(step.target, step.residual, rows));
 }
 
 // A row's window is a row of the matrix product: taps of consecutive frames lie one behind the other.
-void Program::run(const PackedConvolution& step, const Rows& rows, long frames, int set) {
-    const long padded = frames + step.taps - 1;
-    float* const out = at(step.target, rows);
-    const float* const residual = step.residual < 0 ? nullptr : at(step.residual, rows);
-    std::vector<int32_t>& window_sums = rows.worker.sums;
-    window_sums.assign(static_cast<size_t>(kBlock), 0);
-    for (size_t g = 0; g < step.groups.size(); ++g) {
-        const PackedMatrix& matrix = *step.groups[g];
-        const long channels = matrix.inputs() / step.taps, outputs = matrix.outputs();
-        const long begin = static_cast<long>(g) * padded + rows.first;
-        if (matrix.beta())
-            for (long r = 0; r < rows.count; ++r) {
-                const int32_t* of_frames = sums_[set].data() + begin + r;
-                window_sums[static_cast<size_t>(r)] = std::accumulate(of_frames, of_frames + step.taps, 0);
-            }
-        const Finish finish = finishing(step.rounding, matrix);
-        matrix.multiply(windows_[set].data() + begin * channels, channels, rows.count, rows.worker.scratch,
-                        [&](long r, long first, long count, const int32_t* sums) {
-                            const long column = static_cast<long>(g) * outputs + first;
-                            kernels_.finish(finish, sums, column, count,
-                                            matrix.beta() * window_sums[static_cast<size_t>(r)],
-                                            residual ? residual + r * stride(step.residual) + column : nullptr,
-                                            out + r * stride(step.target) + column);
-                        });
+void Program::run(const Convolution& step, const Rows& rows, long frames, int set) {
+    const Weights& weights = step.weights;
+    const long padded = frames + weights.taps() - 1, channels = weights.channels();
+    for (long g = 0; g < weights.groups(); ++g) {
+        const long begin = g * padded + rows.first;
+        weights.multiply(g, windows_[set].data() + static_cast<size_t>(begin * channels) * weights.input_bytes(),
+                         channels, rows.count, sums_[set].data() + begin, 1, rows.worker.scratch,
+                         output(step.target, step.residual, rows));
     }
 }
 
-void Program::pack(const PackedConvolution& step, const Rows& rows, long frames, int set) {
-    const long padded = frames + step.taps - 1;
+void Program::pack(const Convolution& step, const Rows& rows, long frames, int set) {
+    const Weights& weights = step.weights;
+    const long padded = frames + weights.taps() - 1, channels = weights.channels();
     const float* const source = at(step.source, rows);
-    const int zero = step.rounding.zero_point;
-    for (size_t g = 0; g < step.groups.size(); ++g) {
-        const PackedMatrix& matrix = *step.groups[g];
-        const long channels = matrix.inputs() / step.taps;
-        uint8_t* const window = windows_[set].data() + static_cast<long>(g) * padded * channels;
-        int32_t* const sums = sums_[set].data() + static_cast<long>(g) * padded;
-        for (long r = 0; r < rows.count; ++r) {
-            const long place = step.behind + rows.first + r;
-            sums[place] = quantize(kernels_, step.rounding, source + r * stride(step.source),
-                                   static_cast<long>(g) * channels, channels, matrix.activation_bits(),
-                                   window + place * channels);
-        }
+    for (long g = 0; g < weights.groups(); ++g) {
+        int32_t* const sums = sums_[set].data() + g * padded;
+        const auto window = [&](long place) {
+            return windows_[set].data() + static_cast<size_t>((g * padded + place) * channels) * weights.input_bytes();
+        };
+        const long begin = step.behind + rows.first;
+        for (long r = 0; r < rows.count; ++r)
+            sums[begin + r] = weights.take(source + r * stride(step.source), g * channels, channels, window(begin + r));
         const auto silence = [&](long from, long to) {
-            std::memset(window + from * channels, zero, static_cast<size_t>((to - from) * channels));
-            std::fill(sums + from, sums + to, zero * static_cast<int32_t>(channels));
+            for (long place = from; place < to; ++place) sums[place] = weights.take_zeros(channels, window(place));
         };
         if (rows.first == 0) silence(0, step.behind);
         if (rows.first + rows.count == frames) silence(step.behind + frames, padded);
     }
-}
-
-void Program::run(const FloatLinear& step, const Rows& rows) {
-    for (long r = 0; r < rows.count; ++r)
-        kernels_.linear(at(step.source, rows) + r * stride(step.source), step.inputs,
-                        reinterpret_cast<const float*>(step.weight.data()),
-                        step.bias.empty() ? nullptr : step.bias.data(), step.outputs, step.activation,
-                        step.residual < 0 ? nullptr : at(step.residual, rows) + r * stride(step.residual),
-                        at(step.target, rows) + r * stride(step.target));
 }
 
 void Program::run(const LayerNorm& step, const Rows& rows) {

@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "pool.h"
-#include "rounding.h"
+#include "weights.h"
 
 namespace littlefoot {
 
@@ -23,32 +23,20 @@ struct View {
     long offset;
 };
 
-struct PackedLinear {
+struct Linear {
     int source;
-    std::shared_ptr<const PackedMatrix> matrix;  // other steps may use it too
-    Rounding rounding;
+    Weights weights;
     int residual;  // or -1
     int target;
 };
 
-// A convolution over time, in groups of channels: a row of the output sees ``taps`` rows of the input, ``behind`` of
-// them before its own. Where there are none, the input is zero.
-struct PackedConvolution {
+// A convolution over time: a row of the output sees the weights' taps of the input's rows, ``behind`` of them before its
+// own. Where there are none, the input is zero.
+struct Convolution {
     int source;
-    std::vector<std::shared_ptr<PackedMatrix>> groups;  // (outputs, taps * channels), a tap's channels side by side
-    long taps, behind;
-    Rounding rounding;
+    Weights weights;
+    long behind;
     int residual;  // or -1
-    int target;
-};
-
-struct FloatLinear {
-    int source;
-    Bytes weight;  // (inputs, outputs padded to 16) float
-    long inputs, outputs;
-    std::vector<float> bias;  // or empty
-    Activation activation;
-    int residual;
     int target;
 };
 
@@ -81,7 +69,7 @@ struct Attention {
     int target;
 };
 
-using Step = std::variant<PackedLinear, PackedConvolution, FloatLinear, LayerNorm, Add, Activate, Attention>;
+using Step = std::variant<Linear, Convolution, LayerNorm, Add, Activate, Attention>;
 
 // What to do with each kind of step, for std::visit; the compiler demands a case for every kind.
 template <typename... Cases>
@@ -106,9 +94,7 @@ class Program {
     int add_value(long width);  // a new one; value 0 is the input
     long width(int value) const;
     void add(Step step);
-    size_t bytes() const { return weight_bytes_; }  // of the packed weights
-    void count(size_t bytes) { weight_bytes_ += bytes; }
-    bool has(const PackedMatrix& matrix) const;  // in a linear step
+    size_t bytes() const;  // of the matrices, each once
 
     // x (frames, inputs) -> out (frames, outputs), of the last step's target. Throws where these are not its
     // ``output_width``, or an attention lacks its bias.
@@ -122,8 +108,7 @@ class Program {
     };
     struct Worker {
         std::vector<Bytes> slots;
-        Bytes quantized, attention;
-        std::vector<int32_t> sums;
+        Bytes attention;
         Scratch scratch;
     };
     struct Rows {
@@ -137,21 +122,20 @@ class Program {
     void run_rows(size_t stage, const Rows& rows, long frames, const std::vector<Bias>& biases);
     float* at(int value, const Rows& rows);
     long stride(int value) const;
-    void run(const PackedLinear& step, const Rows& rows);
-    void run(const PackedConvolution& step, const Rows& rows, long frames, int set);
-    void run(const FloatLinear& step, const Rows& rows);
+    Output output(int target, int residual, const Rows& rows);
+    void run(const Linear& step, const Rows& rows);
+    void run(const Convolution& step, const Rows& rows, long frames, int set);
     void run(const LayerNorm& step, const Rows& rows);
     void run(const Add& step, const Rows& rows);
     void run(const Activate& step, const Rows& rows);
     void attend(const Attention& step, const Rows& rows, long frames, const std::vector<Bias>& biases, int set);
     void pack(const Attention& step, const Rows& rows, long frames, int set);
-    void pack(const PackedConvolution& step, const Rows& rows, long frames, int set);
+    void pack(const Convolution& step, const Rows& rows, long frames, int set);
 
     const Kernels& kernels_;
     std::shared_ptr<Pool> pool_;
     std::vector<long> widths_;
     std::vector<Step> steps_;
-    size_t weight_bytes_ = 0;
 
     bool planned_ = false;
     std::vector<size_t> stages_;  // first step of each, and the end; all but the first begin with one that sees all rows
@@ -161,7 +145,7 @@ class Program {
     // Of this step that sees all rows and the one before:
     Bytes keys_[2], values_[2];
     Bytes windows_[2];                  // inputs of a convolution, (groups, behind + frames + ahead, channels)
-    std::vector<int32_t> sums_[2];  // of its channels, (groups, behind + frames + ahead)
+    std::vector<int32_t> sums_[2];      // of their channels, (groups, behind + frames + ahead)
     std::vector<Worker> workers_;
 };
 

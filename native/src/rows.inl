@@ -1,5 +1,4 @@
-// Row-wise functions in plain loops, compiled anew with the flags of every instruction set that includes them. It says
-// first how many floats its registers hold: LITTLEFOOT_FLOATS.
+// Row-wise functions in plain loops, compiled anew with the flags of every instruction set that includes them.
 // Everything has internal linkage and nothing of the standard library is used: a function shared between
 // object files might be taken from the one that this processor cannot run.
 
@@ -171,49 +170,6 @@ void activate_row(const float* x, long count, Activation activation, float* out)
         case Activation::gelu: return activate_as<Activation::gelu>(x, count, out);
         case Activation::relu: return activate_as<Activation::relu>(x, count, out);
         default: return activate_as<Activation::none>(x, count, out);
-    }
-}
-
-// A register of the instruction set that includes this; compilers make poor code of wider ones.
-typedef float Floats __attribute__((vector_size(LITTLEFOOT_FLOATS * sizeof(float)), aligned(4), may_alias));
-constexpr int kVectors = 16 / LITTLEFOOT_FLOATS;  // of a tile of 16 columns
-
-inline Floats floats(const float* from) { return *reinterpret_cast<const Floats*>(from); }
-
-// Bias, activation and residual of a row, in place.
-template <Activation kind>
-void complete(long count, const float* bias, const float* residual, float* out) {
-    if (bias) {
-#pragma omp simd
-        for (long i = 0; i < count; ++i) out[i] += bias[i];
-    }
-#pragma omp simd
-    for (long i = 0; i < count; ++i) out[i] = activate(out[i], kind);
-    if (residual) {
-#pragma omp simd
-        for (long i = 0; i < count; ++i) out[i] += residual[i];
-    }
-}
-
-void linear(const float* x, long inputs, const float* weight, const float* bias, long outputs,
-            Activation activation, const float* residual, float* out) {
-    const long padded = (outputs + 15) / 16 * 16;
-    for (long o = 0; o < outputs; o += 16) {
-        Floats sums[kVectors] = {};
-        for (long i = 0; i < inputs; ++i)
-#pragma GCC unroll 4
-            for (int v = 0; v < kVectors; ++v)
-                sums[v] += x[i] * floats(weight + i * padded + o + v * LITTLEFOOT_FLOATS);
-        const long left = outputs - o < 16 ? outputs - o : 16;
-        if (left == 16)
-            __builtin_memcpy(out + o, sums, sizeof sums);
-        else
-            __builtin_memcpy(out + o, sums, static_cast<size_t>(left) * sizeof(float));
-    }
-    switch (activation) {
-        case Activation::gelu: return complete<Activation::gelu>(outputs, bias, residual, out);
-        case Activation::relu: return complete<Activation::relu>(outputs, bias, residual, out);
-        default: return complete<Activation::none>(outputs, bias, residual, out);
     }
 }
 

@@ -1,7 +1,9 @@
 // The portable reference: plain loops, no intrinsics. Every other file must give its integers.
 #include "kernels.h"
 #define LITTLEFOOT_FLOATS 4
+#define LITTLEFOOT_TILE {4, 2}
 #include "rows.inl"
+#include "floats.inl"
 #include "attention_f32.inl"
 
 namespace littlefoot {
@@ -62,8 +64,9 @@ void dot(const uint8_t* a, long a_stride, long rows, const int8_t* codes, long i
 const Kernels kKernels = {
     "scalar",      kColumns,      kGroup,     kStep,         3,   pack_indices, build_tables,
     look_up,       kColumns,      expand,     dot,           quantize, split,   combine, restore,
-    finish,        layer_norm,    add,        activate_row,  linear,   false,   f32_packed_bytes, f32_scratch,
-    f32_pack_keys, f32_pack_values, f32_attend,
+    finish,        layer_norm,    add,        activate_row,
+    kFloatColumns, expand_halves, float_product, complete,
+    false,         f32_packed_bytes, f32_scratch, f32_pack_keys, f32_pack_values, f32_attend,
 };
 
 }  // namespace

@@ -15,6 +15,7 @@ for kernels in littlefoot_native.available():
     product = littlefoot_native.Product(weights.view(np.uint8), columns, 8, [], 8, kernels)
     np.testing.assert_array_equal(product.multiply(values), expected)
     program = littlefoot_native.Program(columns, 2, kernels)
-    program.float_linear(0, weights.astype(np.float32), None)
+    halves = weights.astype(np.float16).view(np.uint8)
+    program.linear(0, littlefoot_native.Product(halves, columns, 16, [], 0, kernels), None, None)
     result = program.run(values.astype(np.float32))
     np.testing.assert_allclose(result, expected, rtol=1e-5)

@@ -13,21 +13,37 @@ import argparse
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import clib
-from artifacts import few_bits
+import numpy as np
+from artifacts import few_bits, tiny
 
+from littlefoot.artifact import Artifact
 from littlefoot.runtime.native import model_file
 
-SETTINGS: dict[str, Any] = {
-    **{"positions": 8, "front_end": 8, "feat_extract_norm": "layer", "do_stable_layer_norm": True},
+FLOATING: dict[str, Any] = {
+    **{"feat_extract_norm": "layer", "do_stable_layer_norm": True},
     **{"conv_kernel": [25, 17], "conv_stride": [20, 16]},  # few frames: most tries take milliseconds
 }
+SETTINGS: dict[str, Any] = {"positions": 8, "front_end": 8, **FLOATING}
+STREAMING: dict[str, Any] = {"chunk_frames": 5, "left_context_frames": 20, "right_context_frames": 2}
+
+
+def halved(artifact: Artifact) -> Artifact:
+    """With weights of half precision but for the positional convolution's."""
+    kept = [name for name in artifact.weights if "pos_conv" in name]
+    weights = {n: w if n in kept else w.astype(np.float16) for n, w in artifact.weights.items()}
+    return replace(artifact, weights=weights)
+
+
 MODELS = {
     "whole": few_bits(2, **SETTINGS),
-    "live": few_bits(1, 4, **SETTINGS, chunk_frames=5, left_context_frames=20, right_context_frames=2),
+    "live": few_bits(1, 4, **SETTINGS, **STREAMING),
+    "floating": halved(tiny(**FLOATING)),
+    "floating-live": halved(tiny(**FLOATING, **STREAMING)),
 }
 
 

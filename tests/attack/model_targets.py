@@ -26,6 +26,7 @@ from littlefoot.network import names
 from littlefoot.network.config import ModelConfig
 from littlefoot.runtime import cache as cache_of_models
 from littlefoot.runtime.native import engine as native
+from littlefoot.runtime.native.layers import Scales
 from littlefoot.runtime.registry import create
 
 SIDE = (artifact.CONFIG, tokenizer.VOCABULARY, artifact.PREPROCESSOR, tokenizer.SETTINGS)
@@ -254,8 +255,14 @@ def call_natively(data: bytes, original: bytes) -> None:
     def maybe(kind: Any) -> np.ndarray | None:
         return None if random_.random() < 0.5 else array(kind, 1)
 
+    def scales() -> Any:
+        if random_.random() < 0.3:
+            return None
+        vectors = array(np.float32, 1), maybe(np.float32), maybe(np.float32)
+        return Scales(vectors[0], random_.random(), number(), *vectors[1:])
+
     def product() -> Any:
-        bits, columns = random_.choice((1, 2, 3, 4, 8, 5, 0)), number()
+        bits, columns = random_.choice((1, 2, 3, 4, 8, 16, 32, 5, 0)), number()
         weights = array(np.uint8, 2)
         if random_.random() < 0.8:
             columns = max(1, weights.shape[1] * 8 // max(bits, 1))
@@ -267,38 +274,26 @@ def call_natively(data: bytes, original: bytes) -> None:
     program = littlefoot_native.Program(16, random_.choice((1, 2, 3)), random_.choice(kernels[:2]))
     front_end = littlefoot_native.FrontEnd(random_.choice((1, 2)), random_.choice(kernels[:2]))
     steps: list[Callable[[], Any]] = [
+        lambda: product().multiply(array(np.float32, 2)),
         lambda: product().multiply(
             array(np.uint8, 2), None if random_.random() < 0.5 else array(np.int32, 2)
         ),
-        lambda: program.packed_linear(
+        lambda: program.linear(
             number() % 4,
             product(),
-            array(np.float32, 1),
-            random_.random(),
-            number(),
-            maybe(np.float32),
-            maybe(np.float32),
+            scales(),
             maybe(np.float32),
             random_.choice(("none", "gelu", "relu", "x")),
             number() - 2,
         ),
-        lambda: program.packed_convolution(
+        lambda: program.convolution(
             number() % 4,
-            array(np.uint8, 2),
-            number(),
+            [product()] * random_.choice((0, 1, 2, 4)),
             number(),
             number() - 1,
-            random_.choice((1, 2, 4, 8, 3)),
-            levels(random_.choice((1, 2, 8))),
-            array(np.float32, 1),
-            random_.random(),
-            number(),
-            random_.choice((1, 2, 3, 4, 8, 0)),
-            maybe(np.float32),
-            maybe(np.float32),
+            scales(),
             maybe(np.float32),
         ),
-        lambda: program.float_linear(number() % 4, array(np.float32, 2), maybe(np.float32)),
         lambda: program.layer_norm(number() % 4, maybe(np.float32), maybe(np.float32), 1e-5),
         lambda: program.add(number() % 4, number() % 4),
         lambda: program.activate(number() % 4, random_.choice(("gelu", "relu", "none", ""))),
@@ -328,17 +323,10 @@ def call_natively(data: bytes, original: bytes) -> None:
             "gelu",
         ),
         lambda: front_end.window_layer(
-            array(np.uint8, 2),
+            product(),
             number(),
             number(),
-            8,
-            [],
-            array(np.float32, 1),
-            random_.random(),
-            number(),
-            8,
-            maybe(np.float32),
-            maybe(np.float32),
+            scales(),
             maybe(np.float32),
             random_.choice(("none", "channels", "time")),
             maybe(np.float32),

@@ -11,28 +11,28 @@ import sys
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import clib
 import numpy as np
 import pytest
-from artifacts import TOKENS, few_bits, noise, tiny
+from artifacts import TOKENS, difference, few_bits, noise, tiny
 from conftest import Run
+from families import RELATIVE_TYPE
 
+from littlefoot import artifact as artifacts
 from littlefoot.artifact import Artifact, checkpoint
 from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.audio import reading
 from littlefoot.errors import ConfigError
+from littlefoot.runtime import registry
 from littlefoot.runtime.native import engine as native
 from littlefoot.runtime.native import model_file
 from littlefoot.runtime.native.program import Program
 from littlefoot.runtime.recognizer import Recognizer, load
 
-EXPORTED = (
-    *("littlefoot-en-bigfoot", "littlefoot-en-light", "littlefoot-en-live"),
-    *("littlefoot-en-tiny", "littlefoot-en-1bit", "littlefoot-en-2bit"),
-)
-"""The bundled models of 8 bits or fewer."""
 SAMPLES = sorted((checkpoint.BUNDLED / "samples").glob("*.ogg"))
 SETTINGS = {"feat_extract_norm": "layer", "do_stable_layer_norm": True}
 STREAMING = {"chunk_frames": 5, "left_context_frames": 20, "right_context_frames": 2}
@@ -49,6 +49,23 @@ def small(**changes: object) -> Artifact:
 
 def live(**changes: object) -> Artifact:
     return few_bits(1, 4, positions=8, front_end=8, **SETTINGS, **STREAMING, **changes)
+
+
+def floating(**changes: Any) -> Artifact:
+    """In floating point; the weights are halves but for the positional convolution's."""
+    model = tiny(**SETTINGS, **changes)
+    kept = [name for name in model.weights if "pos_conv" in name]
+    weights = {name: w if name in kept else w.astype(np.float16) for name, w in model.weights.items()}
+    return replace(model, weights=weights)
+
+
+MODELS = {
+    "few bits": small,
+    "live": live,
+    "floating": floating,
+    "floating live": partial(floating, **STREAMING),
+}
+"""What a file can hold."""
 
 
 @pytest.fixture(scope="session")
@@ -106,7 +123,7 @@ def write_wav(path: Path, samples: np.ndarray, rate: int = 16_000, channels: int
 
 
 @built
-@pytest.mark.parametrize("name", EXPORTED)
+@pytest.mark.parametrize("name", checkpoint.bundled())
 def test_bundled_models_give_the_text_and_logits_of_python(
     name: str, library: clib.Library, kernels: str
 ) -> None:
@@ -157,12 +174,30 @@ def test_long_recordings_are_computed_in_the_windows_of_python(library: clib.Lib
 
 
 @built
-def test_every_set_of_kernels_gives_about_the_same(library: clib.Library) -> None:
-    content, samples = model_file.encode(small(), "tiny"), noise(9000)
+@pytest.mark.parametrize("make", ["few bits", "floating"])
+def test_every_set_of_kernels_gives_about_the_same(make: str, library: clib.Library) -> None:
+    content, samples = model_file.encode(MODELS[make](), "tiny"), noise(9000)
     expected = library.open(content, "scalar").transcribe(samples).logits
     for name in native.available():
         found = library.open(content, name).transcribe(samples).logits
         assert np.abs(found - expected).mean() < 0.05 * expected.std()
+
+
+@built
+def test_a_file_in_floating_point_gives_the_logits_of_an_engine(library: clib.Library, kernels: str) -> None:
+    artifact, samples = floating(), noise(9000)
+    expected = registry.create(artifact, "openvino", 1, "f32", cached=False).run(samples)
+    found = library.open(model_file.encode(artifact, "tiny"), kernels).transcribe(samples).logits
+    np.testing.assert_allclose(found, expected, atol=1e-3 * expected.std())
+
+
+@built
+def test_a_file_of_version_1_gives_what_it_gave(library: clib.Library, kernels: str) -> None:
+    """A file that version 1 of the exporter wrote, with a layer in floating point, and its logits."""
+    files = Path(__file__).with_name("version1")
+    model = library.open(files / "model.lf", kernels)
+    found = model.transcribe(noise(4000)).logits
+    assert difference(found, np.load(files / "logits.npy")) < 1e-3
 
 
 @built
@@ -180,11 +215,12 @@ def test_nothing_and_too_little_audio_is_empty(library: clib.Library) -> None:
 
 
 @built
+@pytest.mark.parametrize("make", ["live", "floating live"])
 @pytest.mark.parametrize("size", [1, 160, 999, 20_000])
 def test_a_streaming_model_gives_the_logits_of_the_whole_recording(
-    size: int, library: clib.Library, kernels: str
+    size: int, make: str, library: clib.Library, kernels: str
 ) -> None:
-    artifact = live()
+    artifact = MODELS[make]()
     samples = noise(300 if size == 1 else 12_345)
     model = library.open(model_file.encode(artifact, "tiny"), kernels)
     assert model.streaming
@@ -280,7 +316,7 @@ def test_damaged_files_are_refused(library: clib.Library, tmp_path: Path) -> Non
     early = bytearray(content)
     early[70] ^= 1
     newer = bytearray(content)
-    newer[8] = 2
+    newer[8] = 3
     newer[60:64] = struct.pack("<I", zlib.crc32(newer[:60]))
     for damaged, code, sentence in (
         (b"", clib.NOT_A_MODEL, "littlefoot export"),
@@ -291,7 +327,7 @@ def test_damaged_files_are_refused(library: clib.Library, tmp_path: Path) -> Non
         (content + b"\0", clib.DAMAGED, "get or export it again"),
         (bytes(flipped), clib.DAMAGED, "checksum of tensor"),
         (bytes(early), clib.DAMAGED, "checksum of its description"),
-        (bytes(newer), clib.VERSION, "version 2 of the format"),
+        (bytes(newer), clib.VERSION, "version 3 of the format, and this library reads versions 1 to 2"),
     ):
         with pytest.raises(clib.RefusedError, match=re.escape(sentence)) as refused:
             library.open(damaged)
@@ -304,6 +340,68 @@ def test_damaged_files_are_refused(library: clib.Library, tmp_path: Path) -> Non
         with pytest.raises(clib.RefusedError, match=str(path)) as refused:
             library.open(path)
         assert refused.value.code == clib.CANNOT_READ
+
+
+def resealed(content: bytes, changes: dict[int, int]) -> bytes:
+    """With other numbers (u32) at these offsets of the description, and right checksums."""
+    changed = bytearray(content)
+    (size,) = struct.unpack_from("<Q", content, 16)
+    for at, number in changes.items():
+        struct.pack_into("<I", changed, at, number)
+    struct.pack_into("<I", changed, 12, zlib.crc32(changed[model_file.PREFIX :][:size]))
+    struct.pack_into("<I", changed, 60, zlib.crc32(changed[:60]))
+    return bytes(changed)
+
+
+def tables(content: bytes, artifact: Artifact) -> tuple[list[int], list[int]]:
+    """Where a file has its tensors' entries, and its matrices'."""
+    body = model_file._Body(artifact)
+    at = content.index(struct.pack("<I", len(body.tensors)) + struct.pack("<I", 1), model_file.PREFIX) + 4
+    tensors = [at + 24 * number for number in range(len(body.tensors))]
+    first = tensors[-1] + 24 + 4
+    return tensors, [first + 24 * number for number in range(body.matrix_count)]
+
+
+@built
+def test_damaged_tensors_of_floats_are_refused(library: clib.Library) -> None:
+    artifact = floating()
+    content = model_file.encode(artifact, "tiny")
+    tensors, matrices = tables(content, artifact)
+    kinds = [struct.unpack_from("<I", content, at)[0] for at in tensors]
+    half = tensors[kinds.index(2)]
+    tensor, rows, columns, bits, *_ = struct.unpack_from("<6I", content, matrices[0])
+    assert (kinds[tensor], bits) == (2, 16)
+    assert library.open(resealed(content, {})).tokens == len(TOKENS)
+    at = matrices[0]
+    for changes, sentence in (
+        ({half: 1}, "must have"),  # float32 instead of float16: too few numbers for a norm or a bias
+        ({half: 3}, "a tensor's type is 3"),
+        ({half + 8: 2**31}, "a tensor reaches beyond its end"),
+        ({half + 20: 2**31}, "a tensor reaches beyond its end"),
+        ({half + 16: 3}, "is not aligned"),
+        ({at + 4: rows + 1}, "a matrix does not fit its tensor"),
+        ({at + 4: 65536}, "a matrix does not fit its tensor"),
+        ({at + 8: columns - 1}, "a matrix does not fit its tensor"),
+        ({at + 4: 1, at + 8: 65536}, "a matrix does not fit its tensor"),
+        ({at + 12: 32}, "a matrix does not fit its tensor"),
+        ({at + 12: 8, at + 16: 8}, "a matrix does not fit its tensor"),
+        ({at + 12: 33}, "bits is 33"),
+        ({at: tensors.index(half) - 1 if tensors[0] != half else len(tensors)}, "damaged"),
+    ):
+        if sentence == "must have" and kinds.index(2) == tensor:
+            sentence = "does not fit"
+        with pytest.raises(clib.RefusedError, match=re.escape(sentence)) as refused:
+            library.open(resealed(content, changes))
+        assert refused.value.code == clib.DAMAGED
+    infinite = bytearray(content)
+    offset, size = struct.unpack_from("<QQ", content, half + 8)
+    struct.pack_into("<H", infinite, offset, 0x7C00)
+    checksum = zlib.crc32(infinite[offset : offset + size])
+    with pytest.raises(clib.RefusedError, match="a number in it is not finite"):
+        library.open(resealed(bytes(infinite), {half + 4: checksum}))
+    for length in (offset, offset + 1, len(content) - 2):
+        with pytest.raises(clib.RefusedError, match="bytes, not"):
+            library.open(content[:length])
 
 
 @built
@@ -337,10 +435,10 @@ def test_wrong_arguments_are_refused(library: clib.Library) -> None:
 
 
 @built
-def test_mutated_files_are_refused_or_run(tmp_path: Path) -> None:
-    for name, artifact in (("whole", small()), ("live", live())):
-        model_file.save(artifact, name, tmp_path / f"{name}.lf")
-        assert_mutations_are_refused(clib.BUILT, tmp_path / f"{name}.lf", 3000)
+@pytest.mark.parametrize("make", MODELS)
+def test_mutated_files_are_refused_or_run(make: str, tmp_path: Path) -> None:
+    model_file.save(MODELS[make](), make, tmp_path / "model.lf")
+    assert_mutations_are_refused(clib.BUILT, tmp_path / "model.lf", 2000)
 
 
 def assert_mutations_are_refused(folder: Path, model: Path, count: int) -> None:
@@ -356,11 +454,11 @@ def assert_mutations_are_refused(folder: Path, model: Path, count: int) -> None:
 
 
 def test_what_the_kernels_do_not_run_is_refused_by_name(tmp_path: Path, run: Run) -> None:
-    with pytest.raises(ConfigError, match=r"tiny cannot .* convolutions in floating point.*--calibrate"):
-        model_file.encode(tiny(), "tiny")
-    result = run("export", "littlefoot-en", "-o", tmp_path / "a.lf", "--to", "file")
+    artifacts.save(tiny(model_type=RELATIVE_TYPE), tmp_path / "wavlm")
+    result = run("export", tmp_path / "wavlm", "-o", tmp_path / "a.lf", "--to", "file")
     assert result.code == 2
-    assert "littlefoot-en cannot be exported as one file" in result.err
+    assert "wavlm cannot be exported as one file: the native kernels do not support" in result.err
+    assert "littlefoot export --to onnx" in result.err
     assert not (tmp_path / "a.lf").exists()
 
 
@@ -521,11 +619,11 @@ def test_sanitizers_find_nothing_in_mutated_files(tmp_path: Path) -> None:
     if missing := clib.missing_tools("cmake", "c++"):
         pytest.skip(f"not installed: {', '.join(missing)}")
     folder = clib.build(tmp_path / "build", "-DSANITIZE=ON", "-DCHECKS=ON", "-DBUILD_SHARED_LIBS=OFF")
-    for name, artifact in (("whole", small()), ("live", live())):
-        model_file.save(artifact, name, tmp_path / f"{name}.lf")
-        assert_mutations_are_refused(folder, tmp_path / f"{name}.lf", 30_000)
+    for name, make in MODELS.items():
+        model_file.save(make(), name, tmp_path / f"{name}.lf")
+        assert_mutations_are_refused(folder, tmp_path / f"{name}.lf", 20_000)
     audio = write_wav(tmp_path / "a.wav", noise(30_000) / 10)
-    for name in ("whole", "live"):
+    for name in MODELS:
         for option in ("--words", "--stream"):
             command = [folder / "littlefoot-run", option, tmp_path / f"{name}.lf", audio]
             done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -9,12 +9,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from artifacts import difference, few_bits, noise, tiny
+from artifacts import SPECTROGRAMS, difference, few_bits, noise, tiny
 from conftest import Run
 from families import RELATIVE_TYPE
 from hypothesis import given, settings
@@ -23,8 +24,10 @@ from hypothesis import strategies as st
 from littlefoot import artifact as artifacts
 from littlefoot.artifact import Artifact, checkpoint
 from littlefoot.artifact.packing import TERNARY, Table, levels_of, pack, symmetric
+from littlefoot.audio import reading
 from littlefoot.errors import EngineError, MissingExtraError
 from littlefoot.runtime.native import engine as native
+from littlefoot.runtime.native.layers import Scales
 from littlefoot.runtime.native.program import Program
 from littlefoot.runtime.recognizer import load
 from littlefoot.runtime.registry import create
@@ -125,6 +128,148 @@ def test_memory_is_that_of_the_bits() -> None:
             assert product(weights, bits, activation_bits, "auto").bytes == 768 * 3072 * bits // 8
 
 
+# floating point
+
+
+def floats(weights: np.ndarray, kernels: str) -> Any:
+    import littlefoot_native
+
+    rows = np.ascontiguousarray(weights).view(np.uint8)
+    return littlefoot_native.Product(rows, weights.shape[1], 8 * weights.itemsize, [], 0, kernels)
+
+
+def halves(rng: np.random.Generator, shape: tuple[int, ...], extreme: bool) -> np.ndarray:
+    """Numbers of half precision: usual ones, or of any exponent, also those without a leading one."""
+    if not extreme:
+        return rng.standard_normal(shape).astype(np.float16)
+    bits = rng.integers(0, 1 << 16, shape).astype(np.uint16)
+    bits[(bits & 0x7C00) == 0x7C00] &= 0x83FF  # neither infinite nor not a number
+    return bits.view(np.float16)
+
+
+@installed
+@pytest.mark.parametrize("kernels", native.available())
+@settings(max_examples=60, deadline=None)
+@given(
+    kind=st.sampled_from((np.float16, np.float32)),
+    rows=st.integers(0, 70),
+    columns=st.integers(1, 700),
+    outputs=st.integers(1, 150),
+    extreme=st.booleans(),
+    seed=st.integers(0, 999),
+)
+def test_products_of_floats_are_those_of_float64(
+    kernels: str, kind: Any, rows: int, columns: int, outputs: int, extreme: bool, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    weights = halves(rng, (outputs, columns), extreme).astype(kind)
+    x = rng.standard_normal((rows, columns)).astype(np.float32)
+    found = floats(weights, kernels).multiply(x)
+    exact, sizes = x.astype(np.float64), weights.astype(np.float64).T
+    error = columns * np.finfo(np.float32).eps * (np.abs(exact) @ np.abs(sizes))  # of any order of sums
+    assert found.dtype == np.float32
+    assert (np.abs(found - exact @ sizes) <= error).all()
+
+
+@installed
+@pytest.mark.parametrize("kernels", native.available())
+def test_every_half_is_expanded_exactly(kernels: str) -> None:
+    bits = np.arange(1 << 16).astype(np.uint16)
+    finite = bits[(bits & 0x7C00) != 0x7C00].view(np.float16)
+    found = floats(finite[:, None], kernels).multiply(np.ones((1, 1), np.float32))
+    np.testing.assert_array_equal(found[0], finite.astype(np.float32))
+
+
+@installed
+@pytest.mark.parametrize("kernels", native.available())
+def test_a_row_of_floats_does_not_depend_on_the_others(kernels: str) -> None:
+    rng = np.random.default_rng(0)
+    matrix = floats(rng.standard_normal((70, 900)).astype(np.float16), kernels)
+    x = rng.standard_normal((67, 900)).astype(np.float32)
+    whole = matrix.multiply(x)
+    for first, end in ((0, 1), (5, 8), (60, 67), (1, 66)):
+        np.testing.assert_array_equal(matrix.multiply(x[first:end].copy()), whole[first:end])
+
+
+@installed
+def test_halves_stay_halves_in_memory() -> None:
+    for kind, size in ((np.float16, 2), (np.float32, 4)):
+        assert floats(np.ones((768, 512), kind), "auto").bytes == 768 * 512 * size
+
+
+@installed
+@pytest.mark.parametrize("kernels", native.available())
+@pytest.mark.parametrize("activation", ["none", "gelu", "relu"])
+def test_a_linear_layer_of_floats_is_its_formula(kernels: str, activation: str) -> None:
+    import littlefoot_native
+
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((130, 33)).astype(np.float32)
+    weights = (rng.standard_normal((33, 33)) / 6).astype(np.float16)
+    bias = rng.standard_normal(33).astype(np.float32)
+    program = littlefoot_native.Program(33, 2, kernels)
+    program.linear(0, floats(weights, kernels), None, bias, activation, 0)
+    expected = x.astype(np.float64) @ weights.T.astype(np.float64) + bias
+    if activation == "relu":
+        expected = expected.clip(0)
+    if activation == "gelu":
+        expected = expected * 0.5 * (1 + np.vectorize(math.erf)(expected / math.sqrt(2)))
+    np.testing.assert_allclose(program.run(x), expected + x, rtol=1e-5, atol=1e-5)
+
+
+@installed
+@pytest.mark.parametrize("kernels", native.available())
+@pytest.mark.parametrize(
+    ("groups", "taps", "behind"), [(2, 19, 9), (1, 4, 2), (4, 8, 7), (3, 128, 64), (6, 1, 0)]
+)
+def test_a_convolution_of_floats_is_its_formula(kernels: str, groups: int, taps: int, behind: int) -> None:
+    import littlefoot_native
+
+    width, each = 48, 48 // groups
+    rng = np.random.default_rng(taps)
+    weights = (rng.standard_normal((width, taps, each)) / np.sqrt(taps * each)).astype(np.float32)
+    bias = rng.standard_normal(width).astype(np.float32)
+    matrices = [floats(part, kernels) for part in np.split(weights.reshape(width, -1), groups)]
+    program = littlefoot_native.Program(width, 3, kernels)
+    program.convolution(0, matrices, taps, behind, None, bias, "relu", 0)
+    for frames in (1, 2, 63, 64, 150, 5):  # the last one finds what longer ones left in the buffers
+        x = np.random.default_rng(frames).standard_normal((frames, width)).astype(np.float32)
+        padded = np.pad(x.astype(np.float64), ((behind, taps - 1 - behind), (0, 0)))
+        windows = np.lib.stride_tricks.sliding_window_view(padded, taps, axis=0).reshape(
+            frames, groups, each, taps
+        )
+        convolved = np.einsum("fgck,gokc->fgo", windows, weights.reshape(groups, each, taps, each))
+        expected = (convolved.reshape(frames, width) + bias).clip(0) + x
+        np.testing.assert_allclose(program.run(x), expected, atol=1e-5)
+
+
+@installed
+def test_wrong_products_of_floats_are_refused() -> None:
+    import littlefoot_native
+
+    rows, ones = np.zeros((4, 32), np.uint8), np.ones(4, np.float32)
+    matrix = littlefoot_native.Product(rows, 16, 16, [], 0)
+    for columns, bits in ((15, 16), (16, 32), (0, 16), (-1, 32), (1 << 60, 16)):
+        with pytest.raises(ValueError, match=f"numbers of {bits} bits"):
+            littlefoot_native.Product(rows, columns, bits, [], 0)
+    with pytest.raises(ValueError, match="rows and columns"):
+        littlefoot_native.Product(rows[:0], 16, 16, [], 0)
+    with pytest.raises(ValueError, match="the inputs have 8 columns, not 16"):
+        matrix.multiply(np.zeros((3, 8), np.float32))
+    with pytest.raises(ValueError, match="is in floating point"):
+        matrix.multiply(np.zeros((3, 16), np.uint8))
+    packed = littlefoot_native.Product(np.zeros((4, 16), np.uint8), 16, 8, [], 8)
+    with pytest.raises(ValueError, match="its inputs are bytes"):
+        packed.multiply(np.zeros((3, 16), np.float32))
+    program = littlefoot_native.Program(16, 1)
+    with pytest.raises(ValueError, match="and floating point does not"):
+        program.linear(0, matrix, Scales(ones, 1.0, 0, None, None), None)
+    with pytest.raises(ValueError, match="matrices of a layer's groups differ"):
+        program.convolution(0, [matrix, packed], 2, 0, None, None)
+    with pytest.raises(ValueError, match="the bias must have 4 numbers, not 5"):
+        program.linear(0, matrix, None, np.ones(5, np.float32))
+
+
 # bad input
 
 
@@ -132,7 +277,7 @@ def wrong(**changes: Any) -> Any:
     import littlefoot_native
 
     settings: dict[str, Any] = {
-        "weights": np.zeros((4, 2), np.uint8),
+        "rows": np.zeros((4, 2), np.uint8),
         "columns": 16,
         "bits": 1,
         "levels": [-1, 1],
@@ -166,7 +311,7 @@ def test_wrong_products_are_refused(changes: dict[str, Any], message: str) -> No
 @pytest.mark.parametrize("weights", [np.zeros((4, 2), np.int32), np.zeros(8, np.uint8), [[1, 2]]])
 def test_wrong_types_are_refused(weights: Any) -> None:
     with pytest.raises(TypeError):
-        wrong(weights=weights)
+        wrong(rows=weights)
 
 
 @installed
@@ -177,7 +322,7 @@ def test_misaligned_tensors_are_read_right() -> None:
     shifted = np.empty(packed.size + 1, np.uint8)[1:].reshape(packed.shape)
     shifted[:] = packed
     a = rng.integers(0, 16, (5, 96)).astype(np.uint8)
-    found = wrong(weights=shifted, columns=96).multiply(a)
+    found = wrong(rows=shifted, columns=96).multiply(a)
     np.testing.assert_array_equal(found, a.astype(np.int32) @ levels.T.astype(np.int32))
 
 
@@ -226,7 +371,7 @@ def test_a_matrix_that_is_packed_for_others_is_refused() -> None:
     ):
         program = littlefoot_native.Program(width, 1, kernels)
         with pytest.raises(ValueError, match=message):
-            program.packed_linear(0, matrix, ones, 1.0, 0, None, None, None)
+            program.linear(0, matrix, Scales(ones, 1.0, 0, None, None), None)
 
 
 # steps
@@ -259,18 +404,9 @@ def test_a_linear_layer_is_its_formula(kernels: str, activation: str) -> None:
     weight_scale, bias = rng.random(96).astype(np.float32), rng.standard_normal(96).astype(np.float32)
     scale = np.float32(2**-4)  # a power of two, so that no rounding differs
     program = littlefoot_native.Program(96, 1, kernels)
-    program.packed_linear(
-        0,
-        littlefoot_native.Product(pack(levels, 2), 96, 2, stored(2), 4, kernels),
-        weight_scale,
-        float(scale),
-        7,
-        smoothing,
-        shift,
-        bias,
-        activation,
-        0,
-    )
+    matrix = littlefoot_native.Product(pack(levels, 2), 96, 2, stored(2), 4, kernels)
+    rounding = Scales(weight_scale, float(scale), 7, smoothing, shift)
+    program.linear(0, matrix, rounding, bias, activation, 0)
     rounded = np.clip(np.rint((x * smoothing - shift) / scale) + 7, 0, 15) - 7
     expected = (rounded @ levels.T.astype(np.float64)) * scale * weight_scale + bias
     if activation == "relu":
@@ -310,20 +446,14 @@ def test_a_convolution_is_its_formula(
     )
     rows = levels.reshape(width, -1)
     program = littlefoot_native.Program(width, 3, kernels)
-    arguments = (
-        groups,
-        taps,
-        behind,
-        bits,
-        stored(bits),
-        weight_scale,
-        float(scale),
-        zero_point,
-        activation_bits,
-    )
     packed = rows.view(np.uint8) if bits == 8 else pack(rows, bits)
-    first = program.packed_convolution(0, packed, *arguments, None, None, bias, "relu", 0)
-    program.packed_convolution(first, packed, *arguments, None, None, None)  # one right after the other
+    matrices = [
+        littlefoot_native.Product(part, taps * each, bits, stored(bits), activation_bits, kernels)
+        for part in np.split(packed, groups)
+    ]
+    rounding = Scales(weight_scale, float(scale), zero_point, None, None)
+    first = program.convolution(0, matrices, taps, behind, rounding, bias, "relu", 0)
+    program.convolution(first, matrices, taps, behind, rounding, None)  # one right after the other
 
     def convolve(x: np.ndarray) -> np.ndarray:
         rounded = np.clip(np.rint(x / scale) + zero_point, 0, largest) - zero_point
@@ -345,36 +475,38 @@ def test_a_convolution_is_its_formula(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"groups": 5}, "16 channels, and 16 outputs, do not make 5 groups"),
+        ({"groups": 5}, "16 channels do not make 5 groups"),
+        ({"groups": 0}, "a layer needs a matrix"),
+        ({"groups": 2}, "8 columns and 3 taps, which do not fit a matrix of 12 columns"),
         ({"taps": 0}, "1 to 65536 taps"),
-        ({"behind": 3}, "its own frame among them"),
-        ({"weights": np.zeros((16, 11), np.uint8)}, "have 12 bytes, not 11"),
+        ({"behind": 3}, "its own frame among its taps"),
+        ({"bytes": 11}, "have 12 bytes, not 11"),
         ({"weight_scale": np.ones(15, np.float32)}, "must have 16 numbers, not 15"),
+        ({"weight_scale": np.ones(16)}, "weight_scale must be a vector of float32"),
         ({"zero_point": 256}, "zero point 0 to 255"),
+        ({"rounding": None}, "packed weights need rounded inputs"),
     ],
 )
 def test_wrong_convolutions_are_refused(changes: dict[str, Any], message: str) -> None:
     import littlefoot_native
 
-    arguments: dict[str, Any] = {
-        "weights": np.zeros((16, 12), np.uint8),
-        "groups": 4,
-        "taps": 3,
-        "behind": 1,
-        "bits": 8,
-        "levels": [],
-        "weight_scale": np.ones(16, np.float32),
-        "input_scale": 0.1,
-        "zero_point": 128,
-        "input_bits": 8,
-        "smoothing": None,
-        "shift": None,
-        "bias": None,
-    }
+    def add(
+        groups: int = 4,
+        taps: int = 3,
+        behind: int = 1,
+        bytes: int = 12,
+        weight_scale: np.ndarray = np.ones(16, np.float32),  # noqa: B008
+        zero_point: int = 128,
+        **others: None,
+    ) -> None:
+        matrix = littlefoot_native.Product(np.zeros((4, bytes), np.uint8), 12, 8, [], 8)
+        rounding = Scales(weight_scale, 0.1, zero_point, None, None)
+        program.convolution(0, [matrix] * groups, taps, behind, others.get("rounding", rounding), None)
+
     program = littlefoot_native.Program(16, 1)
-    program.packed_convolution(0, **arguments)
+    add()
     with pytest.raises(ValueError, match=message):
-        program.packed_convolution(0, **{**arguments, **changes})
+        add(**changes)
 
 
 @installed
@@ -442,10 +574,46 @@ def test_models_give_the_logits_of_their_expansion(settings: dict[str, Any]) -> 
                 continue
             engine = create(model, "openvino", 2, "f32", cached=False, kernels=kernels)
             assert isinstance(engine, native.NativeEngine)
-            assert engine.kernels == kernels
-            assert (engine.embedding is None) == (positions < 32)
-            assert (engine.name == "native") == (max(positions, front_end) < 32)
+            assert (engine.name, engine.kernels, engine.embedding) == ("native", kernels, None)
             assert difference(engine.run(waveform), expected) < (0.02 if half else 0.001)
+
+
+FLOATING: Sequence[dict[str, Any]] = (*GEOMETRIES, {"feat_extract_norm": "group"}, {"hidden_act": "relu"})
+
+
+@installed
+@pytest.mark.parametrize("settings", FLOATING, ids=lambda settings: "-".join(settings) or "base")
+@pytest.mark.parametrize("half", [False, True])
+def test_models_in_floating_point_give_the_logits_of_an_engine(settings: dict[str, Any], half: bool) -> None:
+    model = tiny(**settings)
+    if half:
+        model = replace(model, weights={name: w.astype(np.float16) for name, w in model.weights.items()})
+    for samples in (9000, 400):
+        waveform = noise(samples)
+        expected = create(model, "openvino", 1, "f32", cached=False).run(waveform)
+        for threads in (1, 2):
+            engine = create(model, "native", threads)
+            assert isinstance(engine, native.NativeEngine)
+            np.testing.assert_allclose(engine.run(waveform), expected, atol=1e-3 * expected.std())
+
+
+@installed
+def test_models_in_floating_point_keep_float32_in_attention(monkeypatch: pytest.MonkeyPatch) -> None:
+    import littlefoot_native
+
+    (best, *_) = exact = [name for name in native.available() if not littlefoot_native.has_bfloat16(name)]
+    monkeypatch.setattr(littlefoot_native, "has_bfloat16", lambda name: name not in exact)
+    monkeypatch.setattr(native, "available", lambda: ["avx512bf16", *exact])
+    assert native.fastest(tiny()) == best
+    assert native.fastest(few_bits(2)) == "avx512bf16"
+
+
+@installed
+def test_littlefoot_en_gives_the_logits_of_openvino() -> None:
+    artifact = checkpoint.load("littlefoot-en")
+    clip = reading.read(sorted((checkpoint.BUNDLED / "samples").glob("*.ogg"))[0])
+    expected = create(artifact, "openvino", 1, "f32", cached=False).run(clip)
+    assert np.abs(create(artifact, "native", 1).run(clip) - expected).max() <= 1e-3
 
 
 @installed
@@ -487,7 +655,7 @@ def test_lengths_and_threads_do_not_matter() -> None:
 @installed
 def test_onnx_runtime_runs_what_is_before() -> None:
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
-    model = few_bits(2, 8)
+    model = few_bits(2, 8, **SPECTROGRAMS)
     expected = create(model, "openvino", 1, "f32", cached=False).run(noise(4000))
     engine = create(model, "onnxruntime", 1, "f32")
     assert engine.kernels != "none"
@@ -496,7 +664,7 @@ def test_onnx_runtime_runs_what_is_before() -> None:
 
 @installed
 def test_a_second_start_uses_the_cache(cache_directory: Path) -> None:
-    model = few_bits(1, 8)
+    model = few_bits(1, 8, **SPECTROGRAMS)
     first = create(model, "openvino", 1, "f32").run(noise(3000))
     assert list(cache_directory.iterdir())
     np.testing.assert_array_equal(create(model, "openvino", 1, "f32").run(noise(3000)), first)

@@ -18,6 +18,7 @@ from littlefoot import artifact as artifacts
 from littlefoot.artifact import safetensors_io
 from littlefoot.artifact.packing import levels_of
 from littlefoot.runtime.native import engine as native
+from littlefoot.runtime.native.layers import Scales
 from littlefoot.runtime.registry import create
 
 pytestmark = pytest.mark.skipif(
@@ -92,8 +93,8 @@ def test_zero_points_beyond_their_bits_are_refused() -> None:
 
     matrix = littlefoot_native.Product(np.zeros((4, 2), np.uint8), 16, 1, [-1, 1], 4)
     with pytest.raises(ValueError, match="zero point 0 to 15"):
-        littlefoot_native.Program(16, 1).packed_linear(
-            0, matrix, np.ones(4, np.float32), 1.0, 16, None, None, None
+        littlefoot_native.Program(16, 1).linear(
+            0, matrix, Scales(np.ones(4, np.float32), 1.0, 16, None, None), None
         )
 
 
@@ -113,11 +114,13 @@ def test_misaligned_numbers_are_refused() -> None:
     import littlefoot_native
 
     program = littlefoot_native.Program(16, 1)
+    half = littlefoot_native.Product(np.zeros((4, 32), np.uint8), 16, 16, [], 0)
     ones, off = np.ones(16, np.float32), misaligned(np.ones(16, np.float32))
     calls: list[Any] = [
         lambda: program.layer_norm(0, off, ones, 1e-5),
         lambda: program.add_vector(0, off),
-        lambda: program.float_linear(0, misaligned(np.ones((4, 16), np.float32)), None),
+        lambda: program.linear(0, half, None, misaligned(np.ones(4, np.float32))),
+        lambda: half.multiply(misaligned(np.ones((3, 16), np.float32))),
         lambda: program.run(misaligned(np.ones((3, 16), np.float32))),
         lambda: program.run(np.ones((3, 16), np.float32), [misaligned(np.ones((1, 3, 3), np.float32))]),
         lambda: littlefoot_native.Product(np.zeros((4, 2), np.uint8), 16, 1, [-1, 1], 4).multiply(
@@ -193,9 +196,11 @@ def test_a_native_engine_has_its_threads_once() -> None:
 def test_a_step_that_is_added_meanwhile_does_not_change_a_run() -> None:
     import littlefoot_native
 
+    matrix = littlefoot_native.Product(np.ones((900, 128), np.uint8), 64, 16, [], 0)
+
     def widen(program: Any) -> None:
         for _ in range(20):
-            program.float_linear(0, np.ones((900, 64), np.float32), None)
+            program.linear(0, matrix, None, None)
             program.layer_norm(0, None, None, 1e-5)
 
     for _ in range(2):

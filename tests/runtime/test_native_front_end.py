@@ -12,19 +12,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from artifacts import few_bits, noise, tiny
+from artifacts import SPECTROGRAMS, few_bits, noise, tiny
 from families import RELATIVE_TYPE
 
 from littlefoot import artifact as artifacts
 from littlefoot.artifact import Artifact
 from littlefoot.artifact.linear import EightBitWeight, FloatWeight, packed_layers, put, read, read_weight
 from littlefoot.errors import EngineError
-from littlefoot.runtime import registry
+from littlefoot.runtime import choices, measuring, registry
 from littlefoot.runtime.native import engine as native
 from littlefoot.runtime.native.front_end import FrontEnd
+from littlefoot.runtime.native.layers import Scales
 from littlefoot.runtime.native.program import Program
 from littlefoot.runtime.native.unsupported import UnsupportedError
+from littlefoot.runtime.protocols import EngineSettings
 from littlefoot.runtime.registry import create
+from littlefoot.system import machine
 
 pytestmark = pytest.mark.skipif(
     not native.available(), reason="the native kernels are not installed: pip install ./native"
@@ -64,7 +67,7 @@ def reference(model: Artifact, waveform: npt.NDArray[np.float32]) -> Array:
     for number, (taps, stride) in enumerate(zip(config.conv_kernel, config.conv_stride, strict=True)):
         name = f"feature_extractor.conv_layers.{number}"
         conv = f"{name}.conv"
-        if number:
+        if number and f"{conv}.input_scale" in weights:
             scale, zero = float(weights[f"{conv}.input_scale"]), float(weights[f"{conv}.input_zero_point"])
             x = (np.clip(np.rint(x / scale) + zero, 0, 255) - zero) * scale
             stored = read_weight(conv, weights)
@@ -97,7 +100,7 @@ def assert_close(found: npt.NDArray[np.float32], expected: Array) -> None:
 
 
 @pytest.mark.parametrize("kernels", native.available())
-@pytest.mark.parametrize("width", [8, 4])
+@pytest.mark.parametrize("width", [32, 8, 4])
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 def test_features_are_their_formula(geometry: str, width: int, kernels: str) -> None:
     model = few_bits(2, front_end=width, **GEOMETRIES[geometry])
@@ -105,9 +108,10 @@ def test_features_are_their_formula(geometry: str, width: int, kernels: str) -> 
     assert_close(front_end_of(model, kernels, 2).run(waveform), reference(model, waveform))
 
 
+@pytest.mark.parametrize("width", [32, 8])
 @pytest.mark.parametrize("geometry", ["norm over time", "norm over channels"])
-def test_lengths_and_threads_do_not_matter(geometry: str) -> None:
-    model = few_bits(1, front_end=8, **GEOMETRIES[geometry])
+def test_lengths_and_threads_do_not_matter(geometry: str, width: int) -> None:
+    model = few_bits(1, front_end=width, **GEOMETRIES[geometry])
     kernels = native.available()[0]
     one, three = front_end_of(model, kernels, 1), front_end_of(model, kernels, 3)
     field, stride = model.config.receptive_field, model.config.stride
@@ -163,22 +167,8 @@ def test_none_is_imported(tmp_path: Path) -> None:
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {
-            "feat_extract_first": "log_mel",
-            "feat_extract_norm": "layer",
-            "conv_dim": [80, 8],
-            "conv_kernel": [400, 4],
-            "conv_stride": [160, 2],
-        },
-        {"front_end": 32},
-    ],
-    ids=["spectrograms", "floating point"],
-)
-def test_other_front_ends_stay_in_an_engine(change: dict[str, Any]) -> None:
-    model = few_bits(2, **{"front_end": 8, "positions": 8, **change})
+def test_spectrograms_stay_in_an_engine() -> None:
+    model = few_bits(2, front_end=8, positions=8, **SPECTROGRAMS)
     made = create(model, "onnxruntime")
     assert (made.name, made.kernels) == ("onnxruntime", native.available()[0])
     assert isinstance(made, native.NativeEngine)
@@ -230,11 +220,29 @@ def test_8_bits_are_exact_where_an_engine_would_cut_sums_off(
     assert create(model, "onnxruntime").name == "onnxruntime"  # which was asked for
     monkeypatch.setattr(native, "may_saturate", lambda: False)
     assert create(model).name != "native"
+    choices.store(model, measured(model, "native"))  # where an engine is exact too
+    assert create(model).name == "native"
+    choices.store(model, measured(model, "onnxruntime"))
+    assert create(model).name == "onnxruntime"
 
 
-@pytest.mark.parametrize(
-    "change", [{"positions": 32}, {"front_end": 32}, {"model_type": RELATIVE_TYPE}], ids=str
-)
+def measured(model: Artifact, engine: str) -> choices.Choice:
+    context = choices.context(EngineSettings(machine.threads()), "recordings")
+    return choices.Choice(engine, "openvino", {engine: 1.0}, "tiny", "recordings", "2026-11-29", context)
+
+
+def test_8_bits_are_measured_on_the_kernels_where_engines_are_exact_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(native, "may_saturate", lambda: False)
+    monkeypatch.setattr(choices, "SECONDS", 0.0)
+    choice = measuring.measure(eight_bits(), EngineSettings(1), "tiny")
+    assert choice is not None
+    assert set(choice.milliseconds) == {"native", "openvino", "onnxruntime"}
+    assert choice.rule == "openvino"
+
+
+@pytest.mark.parametrize("change", [SPECTROGRAMS, {"model_type": RELATIVE_TYPE}], ids=str)
 def test_8_bits_that_the_kernels_do_not_have_stay_in_an_engine(
     change: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -252,7 +260,9 @@ def test_a_damaged_layer_is_named() -> None:
     broken = object.__new__(Artifact)  # an artifact's own checks would refuse it before
     cut = {f"{name}.weight": model.weights[f"{name}.weight"][:, :-1].copy()}
     broken.__dict__.update({**model.__dict__, "weights": {**model.weights, **cut}})
-    with pytest.raises(EngineError, match=f"{name}: rows of 36 columns of 8 bits have 36 bytes, not 33"):
+    with pytest.raises(
+        EngineError, match=f"{name}: .*12 columns and 3 taps, which do not fit a matrix of 33"
+    ):
         front_end_of(broken, native.available()[0], 1)
 
 
@@ -271,18 +281,16 @@ def first_layer(**changes: Any) -> dict[str, Any]:
 
 
 def second_layer(**changes: Any) -> dict[str, Any]:
+    """The arguments of a layer; some changes go to its matrix or its rounding."""
+    import littlefoot_native
+
+    scales = {"weight_scale": np.ones(5, np.float32), "input_scale": 0.1, "zero_point": 3}
+    scales |= {name: changes.pop(name) for name in (*scales, "smoothing") if name in changes}
     settings = {
-        "weights": np.ones((5, 8), np.uint8),
+        "matrix": littlefoot_native.Product(np.ones((5, 8), np.uint8), 8, 8, [], 8),
         "taps": 2,
         "stride": 2,
-        "bits": 8,
-        "levels": [],
-        "weight_scale": np.ones(5, np.float32),
-        "input_scale": 0.1,
-        "zero_point": 3,
-        "input_bits": 8,
-        "smoothing": None,
-        "shift": None,
+        "rounding": Scales(**{"smoothing": None, "shift": None, **scales}),
         "bias": None,
         "norm": "none",
         "norm_weight": None,
@@ -315,7 +323,7 @@ def test_wrong_first_layers_are_refused(changes: dict[str, Any], message: str) -
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"taps": 3}, "rows of 12 columns of 8 bits have 12 bytes, not 8"),
+        ({"taps": 3}, "4 columns and 3 taps, which do not fit a matrix of 8 columns"),
         ({"taps": 0}, "1 to 65536 taps"),
         ({"stride": -1}, "a stride of 1 to 65536"),
         ({"norm": "time"}, "only the first layer may have a norm over time"),

@@ -7,7 +7,7 @@ from threading import Barrier
 
 import numpy as np
 import pytest
-from artifacts import few_bits
+from artifacts import few_bits, tiny
 from families import speechlike
 
 from littlefoot.artifact import Artifact
@@ -21,10 +21,11 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def live(chunk: int, left: int, right: int = 2) -> Artifact:
+def live(bits: int, chunk: int, left: int, right: int = 2) -> Artifact:
+    """A model of few bits, or of 32, which is in floating point."""
     streaming = {"chunk_frames": chunk, "left_context_frames": left, "right_context_frames": right}
-    norm = {"feat_extract_norm": "layer", "do_stable_layer_norm": True}
-    return few_bits(2, 8, positions=8, front_end=8, **norm, **streaming)
+    settings = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, **streaming}
+    return tiny(**settings) if bits == 32 else few_bits(bits, 8, positions=8, front_end=8, **settings)
 
 
 def streams_of(artifact: Artifact, threads: int) -> NativeStreams:
@@ -36,9 +37,10 @@ def fed(frames: NativeFrames, waveform: np.ndarray, block: int) -> np.ndarray:
     return np.concatenate([*blocks, frames.finish()])
 
 
+@pytest.mark.parametrize("bits", [2, 32])
 @pytest.mark.parametrize("threads", [1, 2])
-def test_a_stream_beside_others_is_exactly_what_it_is_alone(threads: int) -> None:
-    artifact = live(chunk=4, left=20)
+def test_a_stream_beside_others_is_exactly_what_it_is_alone(threads: int, bits: int) -> None:
+    artifact = live(bits, chunk=4, left=20)
     waveforms = [speechlike(1.0 + 0.1 * seed, seed) for seed in range(12)]
     blocks = [500 + 333 * number for number in range(12)]
     alone = [fed(streams_of(artifact, 1).frames(0), *each) for each in zip(waveforms, blocks, strict=True)]
@@ -57,9 +59,10 @@ def test_a_stream_beside_others_is_exactly_what_it_is_alone(threads: int) -> Non
     assert together.most_at_once > 1, "no two chunks were computed side by side"
 
 
+@pytest.mark.parametrize("bits", [2, 32])
 @pytest.mark.parametrize(("chunk", "left"), [(1, 1), (3, 5), (4, 16), (7, 40), (24, 9)])
-def test_the_memory_of_a_stream_is_the_left_context(chunk: int, left: int) -> None:
-    artifact = live(chunk, left)
+def test_the_memory_of_a_stream_is_the_left_context(chunk: int, left: int, bits: int) -> None:
+    artifact = live(bits, chunk, left)
     name = next(name for name in ("avx512", "avx2", "neon", "scalar") if name in native.available())
     program = Program(artifact, name, 1)
     features = native.front_end(artifact, program)

@@ -6,7 +6,8 @@ import logging
 
 import numpy as np
 import pytest
-from artifacts import few_bits, tiny
+from artifacts import SPECTROGRAMS, few_bits, tiny
+from families import RELATIVE_TYPE
 
 from littlefoot.artifact import Artifact
 from littlefoot.cli.doctor import examine
@@ -77,8 +78,10 @@ def test_auto_takes_the_installed_engine_of_the_highest_rank(
 
 def test_without_any_engine_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("littlefoot.runtime.protocols.find_spec", lambda package: None)
+    if native.available():
+        assert create(tiny()).name == "native"
     with pytest.raises(EngineError, match=r"no engine is installed.*littlefoot\[openvino\]"):
-        create(tiny())
+        create(tiny(model_type=RELATIVE_TYPE))
     with pytest.raises(MissingExtraError, match=r"engine openvino needs.*littlefoot\[openvino\]"):
         create(tiny(), "openvino")
 
@@ -105,7 +108,7 @@ def test_an_engine_that_a_packed_model_ignores_is_named(caplog: pytest.LogCaptur
     assert message.startswith("the engine openvino is not used: native kernels run the whole model")
     assert "LITTLEFOOT_KERNELS=off" in message
     assert warnings_of(caplog, packed, "auto", 1) == []
-    assert warnings_of(caplog, few_bits(2, 8), "openvino", 1) == []  # it runs the front end
+    assert warnings_of(caplog, few_bits(2, 8, **SPECTROGRAMS), "openvino", 1) == []  # it runs the front end
     assert warnings_of(caplog, tiny(), "openvino", 1, "f32") == []
 
 

@@ -21,6 +21,13 @@ from littlefoot.runtime.saturation import may_saturate, narrowed
 TOKENS = ("<pad>", "<s>", "</s>", "<unk>", "|", "E", "T", "A", "O", "N", "É", "'")
 
 
+SPECTROGRAMS: dict[str, Any] = {
+    **{"feat_extract_first": "log_mel", "feat_extract_norm": "layer"},
+    **{"conv_dim": [80, 8], "conv_kernel": [400, 4], "conv_stride": [160, 2]},
+}
+"""Changes that make a front end which the native kernels do not run."""
+
+
 def tiny(seed: int = 0, **changes: Any) -> Artifact:
     """A wav2vec 2.0 artifact of a few thousand parameters; changes go to its configuration."""
     settings: dict[str, Any] = {

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 from browsers import CHROMIUM, CLIP, chromium, offering
 from playwright.sync_api import Browser, BrowserContext, Page, expect
-from test_web_site import EXPORTED, SAMPLES, on_kernels, tiny_live
+from test_web_site import SAMPLES, on_kernels, tiny_live
 
 from littlefoot.artifact import checkpoint
 from littlefoot.audio import reading
@@ -29,7 +29,7 @@ pytestmark = [
 def sites(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder for each bundled model, and one of a small model."""
     root = tmp_path_factory.mktemp("sites")
-    for name in EXPORTED:
+    for name in checkpoint.bundled():
         site.save(checkpoint.load(name), name, root / name)
     site.save(tiny_live(), "tiny", root / "tiny")
     return root
@@ -92,7 +92,7 @@ def status(page: Page, text: str) -> None:
 # recognition
 
 
-@pytest.mark.parametrize("name", EXPORTED)
+@pytest.mark.parametrize("name", checkpoint.bundled())
 def test_bundled_models_give_the_text_of_python(name: str, page: Page, address: str, tmp_path: Path) -> None:
     recognizer = on_kernels(checkpoint.load(name))
     page.goto(f"{address}{name}/")

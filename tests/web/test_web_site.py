@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 from artifacts import few_bits, noise
+from artifacts import tiny as plain
 from conftest import Run
+from families import RELATIVE_TYPE
 
 from littlefoot.artifact import Artifact, checkpoint
 from littlefoot.audio import reading
@@ -27,11 +29,6 @@ from littlefoot.runtime.recognizer import Recognizer, load
 from littlefoot.web import site
 
 ROOT = Path(__file__).parents[2]
-EXPORTED = (
-    *("littlefoot-en-bigfoot", "littlefoot-en-light", "littlefoot-en-live"),
-    *("littlefoot-en-tiny", "littlefoot-en-1bit", "littlefoot-en-2bit"),
-)
-"""The bundled models of 8 bits or fewer."""
 FAST = "littlefoot-en-live"
 """The one that is tried in ``make test``."""
 SAMPLES = sorted(checkpoint.SAMPLES.glob("*.ogg"))
@@ -150,17 +147,11 @@ def test_the_command_writes_the_folder(tmp_path: Path, run: Run) -> None:
         checkpoint.load("littlefoot-en-live"), "littlefoot-en-live", "apache-2.0"
     )
     assert "exists" in run(*arguments).err
-    result = run("export", "littlefoot-en", "-o", tmp_path / "none", "--to", "web")
-    assert result.code == 2
-    assert "littlefoot-en cannot be exported as one file" in result.err
-    assert not (tmp_path / "none").exists()
 
 
 def test_a_model_that_the_kernels_do_not_run_is_refused(tmp_path: Path) -> None:
-    from artifacts import tiny as floating
-
-    with pytest.raises(ConfigError, match="convolutions in floating point"):
-        site.save(floating(), "tiny", tmp_path / "site")
+    with pytest.raises(ConfigError, match="cannot be exported as one file"):
+        site.save(plain(model_type=RELATIVE_TYPE), "tiny", tmp_path / "site")
     assert not (tmp_path / "site").exists()
 
 
@@ -213,7 +204,8 @@ def open_model(node: Node, artifact: Artifact, folder: Path, name: str = "tiny")
 
 @with_node
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name == FAST else pytest.mark.slow) for name in EXPORTED]
+    "name",
+    [pytest.param(name, marks=() if name == FAST else pytest.mark.slow) for name in checkpoint.bundled()],
 )
 def test_bundled_models_give_the_text_of_python(name: str, node: Node, tmp_path: Path) -> None:
     artifact = checkpoint.load(name)

@@ -1,4 +1,4 @@
-"""Run a model on the native kernels, with packed weights; an engine runs the parts that they do not support.
+"""Run a model on the native kernels; an engine runs the parts of a packed one that they do not support.
 
 The kernels are installed with the extra ``native``. ``docs/native.md`` describes how they work, with figures.
 """
@@ -76,7 +76,7 @@ def create(
     program = packed_program(artifact, kernels, settings.threads)
     if program is None:
         free = name in ("auto", NATIVE) and kernels == "auto" and settings.precision != "bf16"
-        return eight_bits(artifact, settings.threads, alone) if free else None
+        return whole(artifact, settings.threads) if free and (alone or preferred(artifact)) else None
     features: Engine | None = front_end(artifact, program)
     if features is None:
         features = SlicedFrontEnd(load("features"), artifact.config)
@@ -134,43 +134,49 @@ def packed_program(artifact: Artifact, kernels: str, threads: int) -> Program | 
 
 
 def preferred(artifact: Artifact) -> bool:
-    """Return True if the kernels run an artifact though engines are installed: packed weights, and 8 bits on
-    processors without instructions for 8-bit products.
+    """Return True if the kernels run an artifact though engines are installed and none was measured: packed
+    weights, and 8 bits on processors without instructions for 8-bit products.
     """
-    found = available()
-    return found[:1] not in ([], ["scalar"]) and (bool(packed_layers(artifact.weights)) or may_saturate())
-
-
-def eight_bits(artifact: Artifact, threads: int, alone: bool) -> NativeEngine | None:
-    """Load an artifact in 8 bits into the kernels, if they are the best choice; otherwise return None.
-
-    They are if they are faster than an engine (on processors without instructions for 8-bit products), or if
-    they are ``alone``: no engine is installed.
-    """
-    found = available()
+    if available()[:1] in ([], ["scalar"]):
+        return False
     quantization = artifact.config.littlefoot.quantization
     static = quantization is not None and quantization.mode == "static"
-    faster = may_saturate() and found[:1] != ["scalar"]
-    if not (static and found and (faster or alone)):
+    return bool(packed_layers(artifact.weights)) or (static and may_saturate())
+
+
+def whole(artifact: Artifact, threads: int) -> NativeEngine | None:
+    """Load an artifact in 8 bits or in floating point into the kernels; None if they do not run all of it."""
+    kernels = fastest(artifact)
+    if kernels is None:
         return None
     try:
-        program = Program(artifact, found[0], threads)
+        program = Program(artifact, kernels, threads)
     except UnsupportedError:
         return None
     features = front_end(artifact, program) if program.embeds else None
     return None if features is None else NativeEngine(features, None, program)
 
 
+def fastest(artifact: Artifact) -> str | None:
+    """Return the fastest kernels that this processor can run, or None without the package.
+
+    Models in floating point are exact to float32, so kernels with attention in bfloat16 do not count.
+    """
+    found = available()
+    if artifact.config.littlefoot.quantization is None and found:
+        import littlefoot_native
+
+        found = [name for name in found if not littlefoot_native.has_bfloat16(name)]
+    return found[0] if found else None
+
+
 def obstacle(artifact: Artifact) -> str:
     """Return the reason for which the kernels alone do not run an artifact."""
-    found = available()
-    if not found:
-        return (
-            "neither are the native kernels, which run models of 8 bits or fewer (pip install"
-            " 'littlefoot[native]')"
-        )
+    kernels = fastest(artifact)
+    if kernels is None:
+        return "neither are the native kernels (pip install 'littlefoot[native]')"
     try:
-        FrontEnd(artifact, Program(artifact, found[0], 1))
+        FrontEnd(artifact, Program(artifact, kernels, 1))
     except UnsupportedError as error:
         return f"the native kernels do not have {error}"
     return "the native kernels are not used with these settings"
@@ -180,8 +186,13 @@ def create_stream(artifact: Artifact, threads: int) -> NativeStreams | None:
     """Load a streaming model for its chunks; None if the kernels cannot run it."""
     from littlefoot.runtime.native import model_file
 
+    kernels = fastest(artifact)
     try:
-        return NativeStreams(model_file.encode(artifact, "stream"), threads) if available() else None
+        return (
+            None
+            if kernels is None
+            else NativeStreams(model_file.encode(artifact, "stream"), threads, kernels)
+        )
     except ConfigError:
         return None
 

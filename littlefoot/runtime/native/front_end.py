@@ -1,11 +1,11 @@
-"""Run the convolutions before the Transformer on the native kernels, in 8 bits or fewer.
+"""Run the convolutions before the Transformer on the native kernels.
 
 ``littlefoot.network.encoder.front_end`` is traced once, with values that record only the layer they are from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from littlefoot.artifact import Artifact, linear
 from littlefoot.errors import EngineError
 from littlefoot.network.front_end import front_end
 from littlefoot.runtime.native import layers
-from littlefoot.runtime.native.layers import Array, Arrays
+from littlefoot.runtime.native.layers import Array, Arrays, Matrix
 from littlefoot.runtime.native.program import Program
 from littlefoot.runtime.native.unsupported import ACTIVATIONS, LimitedOps, UnsupportedError
 from littlefoot.runtime.protocols import Engine
@@ -98,7 +98,7 @@ class FrontEndOps(LimitedOps):
 class FrontEnd(Engine):
     """A front end on the kernels, without an engine.
 
-    Raises UnsupportedError for spectrograms, and for layers in floating point or without fixed scales.
+    Raises UnsupportedError for spectrograms, and for 8-bit layers without fixed scales.
     """
 
     name = "native"
@@ -106,7 +106,7 @@ class FrontEnd(Engine):
     def __init__(self, artifact: Artifact, program: Program) -> None:
         """``program`` runs the following layers. Both share its threads, and compute one at a time."""
         self._front_end = program.front_end()
-        write(artifact, self._front_end)
+        write(artifact, self._front_end, program.matrix)
 
     @property
     def bytes(self) -> int:
@@ -119,11 +119,11 @@ class FrontEnd(Engine):
         return features
 
 
-def write(artifact: Artifact, made: Any) -> None:
+def write(artifact: Artifact, made: Any, make_matrix: Callable[[Matrix], Any]) -> None:
     """Write an artifact's front end, layer by layer, into an object of the native package or a model file.
 
-    ``made`` has the methods of ``littlefoot_native.FrontEnd`` that add layers. Raises the errors of
-    ``FrontEnd``.
+    ``made`` has the methods of ``littlefoot_native.FrontEnd`` that add layers, and takes the matrices that
+    ``make_matrix`` returns. Raises the errors of ``FrontEnd``.
     """
     ops = FrontEndOps()
     front_end(ops, artifact.config, Waves(ops), None)
@@ -132,8 +132,10 @@ def write(artifact: Artifact, made: Any) -> None:
             if number == 0:
                 _add_first(made, layer, ops.gain, artifact.weights)
             else:
-                arguments = layers.convolution(artifact.weights, layer.name)
-                made.window_layer(stride=layer.stride, **arguments, **_behind(layer, artifact.weights))
+                stored, taps = layers.convolution(artifact.weights, layer.name)
+                bias = layers.array(artifact.weights, f"{layer.name}.bias")
+                matrix, behind = make_matrix(stored.matrices[0]), _behind(layer, artifact.weights)
+                made.window_layer(matrix, taps, layer.stride, stored.rounding, bias, **behind)
         except (ValueError, TypeError) as error:
             raise EngineError(f"{layer.name}: {error}") from error
 

@@ -9,11 +9,15 @@ The file contains the steps that the native kernels run, so that its reader is t
   normalized; the chunk, left and right context of streams, in frames; the vocabulary (the text of each token,
   the blank, the word delimiter, the separator, strings whose spaces are removed); then the tensors, matrices,
   layers of the front end and steps, each a list with its length before it;
-- **tensors**, each at the next multiple of 64 bytes, with zeros between them: float32 numbers, or rows of
-  codes packed by ``littlefoot.artifact.packing``. The description contains their CRC-32.
+- **tensors**, each at the next multiple of 64 bytes, with zeros between them: numbers in float32 or float16,
+  or rows of codes packed by ``littlefoot.artifact.packing``. The description contains their CRC-32.
 
 A text consists of its length in bytes and its UTF-8. A step refers to a value by its number: 0 is the output
-of the front end, and n is the output of step n.
+of the front end, and n is the output of step n. Matrices in floating point have 16 or 32 bits, inputs of 0
+bits and no levels; layers with such a matrix have no rounding.
+
+Version 1, which readers of version 2 read too, had no float16, and matrices in floating point only in a step
+of their own, with the number 3.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ import re
 import struct
 import zlib
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -35,20 +39,21 @@ from littlefoot.errors import ArtifactError, ConfigError
 from littlefoot.network.config import ModelConfig
 from littlefoot.network.operations import MASKED_SCORE
 from littlefoot.runtime.native import front_end, program
-from littlefoot.runtime.native.layers import Array
+from littlefoot.runtime.native.layers import Array, Matrix, Scales
 from littlefoot.runtime.native.steps import Host
 from littlefoot.runtime.native.unsupported import UnsupportedError
 from littlefoot.system import atomic
 from littlefoot.system.outputs import writing
 
 MAGIC = b"\x89LFM\r\n\x1a\n"
-VERSION = 1
+VERSION = 2
 ALIGNMENT = 64
 PREFIX = 64
 _NONE = 0xFFFFFFFF
 _NORMS = {"none": 0, "channels": 1, "time": 2}
 _ACTIVATIONS = {"none": 0, "gelu": 1, "relu": 2}
-_LINEAR, _CONVOLUTION, _FLOAT, _NORM, _ADD, _VECTOR, _ACTIVATE, _ATTENTION = range(1, 9)
+_LINEAR, _CONVOLUTION, _, _NORM, _ADD, _VECTOR, _ACTIVATE, _ATTENTION = range(1, 9)
+_TYPES = {"u": 0, "f4": 1, "f2": 2}
 
 
 def save(artifact: Artifact, name: str, target: Path, licence: str | None = None) -> None:
@@ -73,14 +78,9 @@ def encode(artifact: Artifact, name: str, licence: str | None = None) -> bytes:
     try:
         body = _Body(artifact)
     except UnsupportedError as error:
-        remedy = "littlefoot export --to onnx or --to openvino writes the model for an engine"
-        if artifact.config.littlefoot.quantization is None:
-            remedy = (
-                "They run models of 8 bits or fewer with fixed scales: "
-                "littlefoot quantize MODEL -o OUT --calibrate MANIFEST makes one"
-            )
         raise ConfigError(
-            f"{name} cannot be exported as one file: the native kernels do not support {error}. {remedy}"
+            f"{name} cannot be exported as one file: the native kernels do not support {error}. "
+            "littlefoot export --to onnx or --to openvino writes the model for an engine"
         ) from error
     config, start = artifact.config, _Record()
     start.text(json.dumps(_information(artifact, name, licence), ensure_ascii=False))
@@ -160,7 +160,7 @@ class _Body:
         self.matrices = _Record()
         self.matrix_count = 0
         self.front_end = _FrontEnd(self)
-        front_end.write(artifact, self.front_end)
+        front_end.write(artifact, self.front_end, self.matrix)
         self.program = _Program(self, artifact.config.conv_dim[-1])
         biases = program.write(artifact, self.program, self.matrix, embeds=True)
         _check_masks(artifact.config, biases)
@@ -172,93 +172,74 @@ class _Body:
     def optional(self, record: _Record, array: Array | None) -> None:
         record.optional(None if array is None else self.tensor(array))
 
-    def matrix(
-        self, packed: npt.NDArray[np.uint8], columns: int, bits: int, levels: list[int], input_bits: int
-    ) -> int:
-        """Add a matrix, given as rows of bytes; return its number."""
-        self.matrices.u32(self.tensor(packed), len(packed), columns, bits, input_bits, len(levels))
-        self.matrices.bytes += struct.pack(f"<{len(levels)}i", *levels)
+    def matrix(self, matrix: Matrix) -> _Numbered:
+        """Add a matrix."""
+        record = self.matrices
+        record.u32(self.tensor(matrix.rows), len(matrix.rows), matrix.columns, matrix.bits, matrix.input_bits)
+        record.u32(len(matrix.levels))
+        record.bytes += struct.pack(f"<{len(matrix.levels)}i", *matrix.levels)
         self.matrix_count += 1
-        return self.matrix_count - 1
+        return _Numbered(self.matrix_count - 1, len(matrix.rows))
 
-    def rounding(self, record: _Record, of: _Rounding) -> None:
-        record.f32(of["input_scale"])
-        record.u32(of["zero_point"], self.tensor(of["weight_scale"]))
-        for array in (of["smoothing"], of["shift"], of["bias"]):
-            self.optional(record, array)
-
-
-class _Rounding(TypedDict):
-    """The scales of a packed layer, the rounding of its input, and its bias."""
-
-    weight_scale: Array
-    input_scale: float
-    zero_point: int
-    smoothing: Array | None
-    shift: Array | None
-    bias: Array | None
+    def layer(self, record: _Record, rounding: Scales | None, bias: Array | None) -> None:
+        """Write what belongs to a layer's matrices."""
+        if rounding is not None:
+            record.f32(rounding.input_scale)
+            record.u32(rounding.zero_point, self.tensor(rounding.weight_scale))
+            self.optional(record, rounding.smoothing)
+            self.optional(record, rounding.shift)
+        self.optional(record, bias)
 
 
-class _Product(_Rounding):
-    """A packed layer, and what follows it in a step."""
+class _Numbered(NamedTuple):
+    """A matrix of the file."""
 
-    activation: str
-    residual: int
-
-
-class _Behind(TypedDict):
-    """What follows a layer of the front end."""
-
-    norm: str
-    norm_weight: Array | None
-    norm_bias: Array | None
-    eps: float
-    activation: str
-
-
-class _Window(_Rounding, _Behind):
-    """A packed layer of the front end, and what follows it."""
+    number: int
+    outputs: int
 
 
 class _FrontEnd:
     """Recorder of layers with the methods of ``littlefoot_native.FrontEnd``."""
 
     def __init__(self, body: _Body) -> None:
-        self._body, self._channels = body, 1
+        self._body = body
         self.record, self.count = _Record(), 0
 
-    def waveform_layer(
-        self, weight: Array, stride: int, bias: Array | None, **behind: Unpack[_Behind]
-    ) -> None:
-        self._begin(weight.shape[1], stride, behind)
+    def waveform_layer(self, weight: Array, stride: int, bias: Array | None, **behind: Any) -> None:
+        self._begin(weight.shape[1], stride, **behind)
         self.record.u32(len(weight), self._body.tensor(weight))
         self._body.optional(self.record, bias)
-        self._end(len(weight), behind)
+        self._end(**behind)
 
     def window_layer(
         self,
-        weights: npt.NDArray[np.uint8],
+        matrix: _Numbered,
         taps: int,
         stride: int,
-        bits: int,
-        levels: list[int],
-        input_bits: int,
-        **of: Unpack[_Window],
+        rounding: Scales | None,
+        bias: Array | None,
+        **behind: Any,
     ) -> None:
-        self._begin(taps, stride, of)
-        self.record.u32(self._body.matrix(weights, taps * self._channels, bits, levels, input_bits))
-        self._body.rounding(self.record, of)
-        self._end(len(weights), of)
+        self._begin(taps, stride, **behind)
+        self.record.u32(matrix.number)
+        self._body.layer(self.record, rounding, bias)
+        self._end(**behind)
 
-    def _begin(self, taps: int, stride: int, behind: _Behind) -> None:
-        self.record.u32(taps, stride, _NORMS[behind["norm"]], _ACTIVATIONS[behind["activation"]])
+    def _begin(self, taps: int, stride: int, norm: str, activation: str, **behind: Any) -> None:
+        self.record.u32(taps, stride, _NORMS[norm], _ACTIVATIONS[activation])
 
-    def _end(self, outputs: int, behind: _Behind) -> None:
-        if behind["norm"] != "none":
-            self._body.optional(self.record, behind["norm_weight"])
-            self._body.optional(self.record, behind["norm_bias"])
-            self.record.f32(behind["eps"])
-        self._channels = outputs
+    def _end(
+        self,
+        norm: str,
+        norm_weight: Array | None,
+        norm_bias: Array | None,
+        eps: float,
+        activation: str,
+    ) -> None:
+        if norm != "none":
+            self._body.optional(self.record, norm_weight)
+            self._body.optional(self.record, norm_bias)
+            self.record.f32(eps)
         self.count += 1
 
 
@@ -269,36 +250,33 @@ class _Program:
         self._body, self._widths = body, [width]
         self.record, self.count = _Record(), 0
 
-    def packed_linear(self, source: int, matrix: int, **of: Unpack[_Product]) -> int:
-        self.record.u32(_LINEAR, source, matrix)
-        self._body.rounding(self.record, of)
-        return self._product(len(of["weight_scale"]), of["activation"], of["residual"])
-
-    def packed_convolution(
+    def linear(
         self,
         source: int,
-        weights: npt.NDArray[np.uint8],
-        groups: int,
+        matrix: _Numbered,
+        rounding: Scales | None,
+        bias: Array | None,
+        activation: str,
+        residual: int,
+    ) -> int:
+        self.record.u32(_LINEAR, source, matrix.number)
+        return self._product(matrix.outputs, rounding, bias, activation, residual)
+
+    def convolution(
+        self,
+        source: int,
+        matrices: list[_Numbered],
         taps: int,
         behind: int,
-        bits: int,
-        levels: list[int],
-        input_bits: int,
-        **of: Unpack[_Product],
+        rounding: Scales | None,
+        bias: Array | None,
+        activation: str,
+        residual: int,
     ) -> int:
-        columns = taps * (self._widths[source] // groups)
-        self.record.u32(_CONVOLUTION, source, taps, behind, groups)
-        for part in np.split(weights, groups):
-            self.record.u32(self._body.matrix(part, columns, bits, levels, input_bits))
-        self._body.rounding(self.record, of)
-        return self._product(len(weights), of["activation"], of["residual"])
-
-    def float_linear(
-        self, source: int, weight: Array, bias: Array | None, activation: str, residual: int
-    ) -> int:
-        self.record.u32(_FLOAT, source, len(weight), self._body.tensor(weight))
-        self._body.optional(self.record, bias)
-        return self._product(len(weight), activation, residual)
+        self.record.u32(_CONVOLUTION, source, taps, behind, len(matrices))
+        self.record.u32(*(matrix.number for matrix in matrices))
+        width = sum(matrix.outputs for matrix in matrices)
+        return self._product(width, rounding, bias, activation, residual)
 
     def layer_norm(self, source: int, weight: Array | None, bias: Array | None, eps: float) -> int:
         self.record.u32(_NORM, source)
@@ -336,7 +314,10 @@ class _Program:
         self.record.u32(int(bias >= 0))
         return self._value(heads * head_dim)
 
-    def _product(self, width: int, activation: str, residual: int) -> int:
+    def _product(
+        self, width: int, rounding: Scales | None, bias: Array | None, activation: str, residual: int
+    ) -> int:
+        self._body.layer(self.record, rounding, bias)
         self.record.u32(_ACTIVATIONS[activation])
         self.record.optional(None if residual < 0 else residual)
         return self._value(width)
@@ -373,9 +354,10 @@ def _assemble(start: _Record, body: _Body) -> bytes:
     start.u32(len(body.tensors))
     content = bytearray()
     for array in body.tensors:
-        stored = array.astype("<f4", copy=False).tobytes() if array.dtype.kind == "f" else array.tobytes()
+        kind = _kind(array)
+        stored = array.tobytes() if kind == "u" else array.astype(f"<{kind}", copy=False).tobytes()
         content += bytes(_up(len(content)) - len(content))
-        start.bytes += entry.pack(array.dtype.kind == "f", zlib.crc32(stored), at + len(content), len(stored))
+        start.bytes += entry.pack(_TYPES[kind], zlib.crc32(stored), at + len(content), len(stored))
         content += stored
     for count, record in parts:
         start.u32(count)
@@ -385,6 +367,13 @@ def _assemble(start: _Record, body: _Body) -> bytes:
     prefix = prefix.ljust(PREFIX - 4, b"\0")
     prefix += struct.pack("<I", zlib.crc32(prefix))
     return prefix + description + bytes(at - PREFIX - size) + bytes(content)
+
+
+def _kind(array: npt.NDArray[Any]) -> str:
+    """Return the key of ``_TYPES`` for a tensor."""
+    if array.dtype.kind != "f":
+        return "u"
+    return "f2" if array.dtype == np.float16 else "f4"
 
 
 def _up(size: int) -> int:

@@ -1,22 +1,21 @@
-"""Translate a network into a program of the native package: steps over packed weights."""
+"""Translate a network into a program of the native package: steps over packed and float weights."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from littlefoot.artifact import Artifact
-from littlefoot.artifact.linear import FloatWeight, Weight, read, read_rounding, same
+from littlefoot.artifact.linear import read, read_rounding, same
 from littlefoot.errors import EngineError
 from littlefoot.network.config import ModelConfig
 from littlefoot.network.encoder import embed, head, transform
 from littlefoot.network.weights import expected_weights
 from littlefoot.runtime.native import layers
 from littlefoot.runtime.native.fusion import fuse
-from littlefoot.runtime.native.layers import Array, Arrays
+from littlefoot.runtime.native.layers import Array, Arrays, Matrix, Scales
 from littlefoot.runtime.native.ops import NativeOps
 from littlefoot.runtime.native.steps import (
     Activate,
@@ -36,7 +35,7 @@ from littlefoot.runtime.native.unsupported import UnsupportedError
 class Program:
     """The steps of a network after its front end, and the biases of its attentions.
 
-    If the positional convolution is in floating point, the program begins after it.
+    If the kernels do not support what comes before the first block, the program begins there.
     """
 
     def __init__(self, artifact: Artifact, kernels: str, threads: int) -> None:
@@ -55,17 +54,21 @@ class Program:
         self._program = littlefoot_native.Program(width, threads, kernels)
         self.kernels: str = self._program.kernels
 
-        def product(
-            packed: npt.NDArray[np.uint8], columns: int, bits: int, levels: list[int], input_bits: int
-        ) -> Any:
-            return littlefoot_native.Product(packed, columns, bits, levels, input_bits, self.kernels)
-
-        self._biases = write(artifact, self._program, product, embeds)
+        self._biases = write(artifact, self._program, self.matrix, embeds)
 
     @property
     def bytes(self) -> int:
         """Return the bytes of the weights in memory."""
         return int(self._program.bytes)
+
+    def matrix(self, matrix: Matrix) -> Any:
+        """Arrange a matrix for the program's kernels."""
+        import littlefoot_native
+
+        rows, levels = np.ascontiguousarray(matrix.rows).view(np.uint8), list(matrix.levels)
+        return littlefoot_native.Product(
+            rows, matrix.columns, matrix.bits, levels, matrix.input_bits, self.kernels
+        )
 
     def front_end(self) -> Any:
         """Create a native front end without layers, which shares the program's threads."""
@@ -78,14 +81,13 @@ class Program:
 
 
 def write(
-    artifact: Artifact, program: Any, product: Callable[..., Any], embeds: bool
+    artifact: Artifact, program: Any, make_matrix: Callable[[Matrix], Any], embeds: bool
 ) -> list[tuple[Host, ...]]:
     """Write the steps of a network into a program of the native package or of a model file.
 
     Args:
         program: object with the methods of ``littlefoot_native.Program`` that add steps.
-        product: function that makes the matrix of a linear layer, as ``littlefoot_native.Product`` does; it
-            takes no kernels.
+        make_matrix: function that returns what the program takes for a matrix, such as ``Program.matrix``.
         embeds: True if the program reads the front end's features, False for the first block's input.
 
     Returns:
@@ -95,7 +97,7 @@ def write(
         UnsupportedError: the kernels do not support the network.
     """
     biases: list[tuple[Host, ...]] = []
-    _Writer(artifact, program, product, biases).write(_steps(artifact.weights, artifact.config, embeds))
+    _Writer(artifact, program, make_matrix, biases).write(_steps(artifact.weights, artifact.config, embeds))
     return biases
 
 
@@ -112,8 +114,7 @@ def _steps(weights: Arrays, config: ModelConfig, embeds: bool) -> dict[int, Step
 
     def mergeable(a: str, b: str) -> bool:
         one, other = read(a, weights), read(b, weights)
-        coding = layers.coding(one.weight)
-        return same(one.inputs, other.inputs) and coding == layers.coding(other.weight) is not None
+        return same(one.inputs, other.inputs) and layers.coding(one.weight) == layers.coding(other.weight)
 
     return fuse(ops.steps, mergeable)
 
@@ -125,12 +126,12 @@ class _Writer:
         self,
         artifact: Artifact,
         program: Any,
-        product: Callable[..., Any],
+        make_matrix: Callable[[Matrix], Any],
         biases: list[tuple[Host, ...]],
     ) -> None:
         self._weights, self._shapes = artifact.weights, expected_weights(artifact.config)
-        self._program, self._make_product, self._biases = program, product, biases
-        self._products: dict[tuple[str, ...], Any] = {}  # of layers that shared blocks reuse
+        self._program, self._make_matrix, self._biases = program, make_matrix, biases
+        self._layers: dict[tuple[str, ...], tuple[Any, Scales | None]] = {}  # which shared blocks reuse
         self._values: dict[int, int] = {0: 0}  # of each step
 
     def write(self, steps: Mapping[int, Step]) -> None:
@@ -204,46 +205,31 @@ class _Writer:
         return sum(len(self._weights[f"{name}.weight"]) for name in step.names)
 
     def _linear(self, step: Linear) -> int:
-        source, residual = self._values[step.inputs[0]], self._residual(step)
-        bias = self._bias(step)
-        stored = [read(name, self._weights) for name in step.names]
-        coding, weights = layers.coding(stored[0].weight), [layer.weight for layer in stored]
-        if coding is None:
-            plain = layers.array(self._weights, f"{step.names[0]}.weight")
-            return int(self._program.float_linear(source, plain, bias, step.activation, residual))
-        inputs = layers.inputs(stored[0].inputs)
-        input_bits = inputs.pop("input_bits")
-        if step.names not in self._products:
-            self._products[step.names] = self._product(step, weights, input_bits)
-        scales = [weight.scale for weight in weights if not isinstance(weight, FloatWeight)]
+        if step.names not in self._layers:
+            columns = self._shapes[f"{step.names[0]}.weight"][1]
+            layer = layers.linear([read(name, self._weights) for name in step.names], columns)
+            self._layers[step.names] = (self._make_matrix(layer.matrices[0]), layer.rounding)
         return int(
-            self._program.packed_linear(
-                source,
-                self._products[step.names],
-                weight_scale=np.ascontiguousarray(np.concatenate(scales), np.float32),
-                **inputs,
-                bias=bias,
+            self._program.linear(
+                self._values[step.inputs[0]],
+                *self._layers[step.names],
+                bias=self._bias(step),
                 activation=step.activation,
-                residual=residual,
+                residual=self._residual(step),
             )
         )
 
-    def _product(self, step: Linear, weights: Sequence[Weight], input_bits: int) -> Any:
-        """Make the packed matrix of one linear layer, or of several, one below the other."""
-        coding = layers.coding(weights[0])
-        assert coding is not None  # others have no such matrix
-        bits, levels = coding
-        columns = self._shapes[f"{step.names[0]}.weight"][1]
-        packed = np.concatenate([layers.stored(weight) for weight in weights]).view(np.uint8)
-        return self._make_product(packed, columns, bits, list(levels), input_bits)
-
     def _convolution(self, step: Convolution) -> int:
+        (name,) = step.names
+        layer, taps = layers.convolution(self._weights, name, step.groups)
         return int(
-            self._program.packed_convolution(
+            self._program.convolution(
                 self._values[step.inputs[0]],
-                groups=step.groups,
-                behind=step.behind,
-                **layers.convolution(self._weights, *step.names),
+                [self._make_matrix(matrix) for matrix in layer.matrices],
+                taps,
+                step.behind,
+                layer.rounding,
+                bias=layers.array(self._weights, f"{name}.bias"),
                 activation=step.activation,
                 residual=self._residual(step),
             )

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <numeric>
 
 #include "failure.h"
 
@@ -21,9 +20,8 @@ long up16(long n) { return (n + 15) / 16 * 16; }
 
 // Every value that a step reads.
 std::vector<int> sources(const Step& step) {
-    if (const auto* s = std::get_if<PackedLinear>(&step)) return {s->source, s->residual};
-    if (const auto* s = std::get_if<PackedConvolution>(&step)) return {s->source, s->residual};
-    if (const auto* s = std::get_if<FloatLinear>(&step)) return {s->source, s->residual};
+    if (const auto* s = std::get_if<Linear>(&step)) return {s->source, s->residual};
+    if (const auto* s = std::get_if<Convolution>(&step)) return {s->source, s->residual};
     if (const auto* s = std::get_if<LayerNorm>(&step)) return {s->source};
     if (const auto* s = std::get_if<Add>(&step)) return {s->source, s->other};
     if (const auto* s = std::get_if<Activate>(&step)) return {s->source};
@@ -33,15 +31,13 @@ std::vector<int> sources(const Step& step) {
 
 size_t floats(long rows, long width) { return static_cast<size_t>(rows * up16(width)) * sizeof(float); }
 
-float* numbers(Bytes& bytes) { return reinterpret_cast<float*>(bytes.data()); }
-
 }  // namespace
 
 ChunkPlayer::ChunkPlayer(const Kernels& kernels, std::shared_ptr<const Network> network, const StreamLimits& limits)
     : kernels_(kernels), network_(std::move(network)), limits_(limits) {
     const std::vector<Step>& steps = network_->steps;
     const auto found = std::find_if(steps.begin(), steps.end(), [](const Step& step) {
-        return std::holds_alternative<PackedConvolution>(step);
+        return std::holds_alternative<Convolution>(step);
     });
     convolution_ = static_cast<size_t>(found - steps.begin());
     last_ = static_cast<int>(network_->widths.size()) - 1;
@@ -72,13 +68,13 @@ ChunkPlayer::ChunkPlayer(const Kernels& kernels, std::shared_ptr<const Network> 
 void ChunkPlayer::check() const {
     const std::vector<Step>& steps = network_->steps;
     if (convolution_ == steps.size()) unsupported("it has no positional convolution");
-    const auto& step = std::get<PackedConvolution>(steps[convolution_]);
-    if (step.taps - 1 - step.behind != limits_.right)
+    const auto& step = std::get<Convolution>(steps[convolution_]);
+    if (step.weights.taps() - 1 - step.behind != limits_.right)
         unsupported("its positional convolution looks further ahead than its right context");
     const int boundary = static_cast<int>(convolution_);  // values up to here are not delayed
     for (size_t s = 0; s < steps.size(); ++s) {
         const bool behind = s > convolution_;
-        if (behind && std::holds_alternative<PackedConvolution>(steps[s])) unsupported("it has several convolutions");
+        if (behind && std::holds_alternative<Convolution>(steps[s])) unsupported("it has several convolutions");
         if (!behind && std::holds_alternative<Attention>(steps[s])) unsupported("attention comes before positions");
         if (!behind) continue;
         for (const int value : sources(steps[s]))
@@ -100,10 +96,11 @@ ChunkState ChunkPlayer::begin(long most) const {
             for (Bytes* each : {&history.last_keys, &history.last_values})
                 each->reserve(floats(kTile, attention->heads * attention->head_dim));
         }
-    const auto& step = std::get<PackedConvolution>(steps[convolution_]);
-    const long held = step.taps - 1 + most;
-    state.windows_.reserve(static_cast<size_t>(held * network_->widths[static_cast<size_t>(step.source)]));
-    state.window_sums_.resize(static_cast<size_t>(held) * step.groups.size());
+    const auto& step = std::get<Convolution>(steps[convolution_]);
+    const long held = step.weights.taps() - 1 + most;
+    state.windows_.reserve(static_cast<size_t>(held * network_->widths[static_cast<size_t>(step.source)]) *
+                           step.weights.input_bytes());
+    state.window_sums_.resize(static_cast<size_t>(held * step.weights.groups()));
     if (step.residual >= 0)
         state.delayed_.reserve(floats(limits_.right + most, network_->widths[static_cast<size_t>(step.residual)]));
     restart(state);
@@ -111,24 +108,27 @@ ChunkState ChunkPlayer::begin(long most) const {
 }
 
 void ChunkPlayer::restart(ChunkState& state) const {
-    const auto& step = std::get<PackedConvolution>(network_->steps[convolution_]);
-    const long held = step.taps - 1 + state.most_;
-    const long channels = network_->widths[static_cast<size_t>(step.source)] / static_cast<long>(step.groups.size());
-    const int zero = step.rounding.zero_point;
-    state.filled_ = step.behind;
-    for (size_t g = 0; g < step.groups.size(); ++g) {
-        std::memset(state.windows_.data() + static_cast<long>(g) * held * channels, zero,
-                    static_cast<size_t>(state.filled_ * channels));
-        std::fill_n(state.window_sums_.begin() + static_cast<long>(g) * held, state.filled_,
-                    zero * static_cast<int32_t>(channels));
-    }
+    const auto& step = std::get<Convolution>(network_->steps[convolution_]);
+    state.filled_ = 0;
+    take_zeros(step, state, step.behind);
     state.waiting_ = state.seen_ = state.position_ = 0;
+}
+
+// Frames of silence behind the inputs of the convolution that are there.
+void ChunkPlayer::take_zeros(const Convolution& step, ChunkState& state, long frames) const {
+    const Weights& weights = step.weights;
+    const long held = weights.taps() - 1 + state.most_, channels = weights.channels();
+    for (long g = 0; g < weights.groups(); ++g)
+        for (long f = g * held + state.filled_; f < g * held + state.filled_ + frames; ++f)
+            state.window_sums_[static_cast<size_t>(f)] = weights.take_zeros(
+                channels, state.windows_.data() + static_cast<size_t>(f * channels) * weights.input_bytes());
+    state.filled_ += frames;
 }
 
 long ChunkPlayer::stride(int value) const { return up16(network_->widths[static_cast<size_t>(value)]); }
 
 float* ChunkPlayer::at(int value) {
-    return numbers(values_[static_cast<size_t>(slots_[static_cast<size_t>(value)])]);
+    return values_[static_cast<size_t>(slots_[static_cast<size_t>(value)])].floats();
 }
 
 float* ChunkPlayer::features(long rows) {
@@ -139,23 +139,17 @@ float* ChunkPlayer::features(long rows) {
 void ChunkPlayer::reserve(long rows) {
     if (rows <= reserved_) return;
     for (size_t slot = 0; slot < values_.size(); ++slot) values_[slot].reserve(floats(rows, slot_widths_[slot]));
-    size_t quantized = 0;
-    for (const Step& step : network_->steps)
-        if (const auto* linear = std::get_if<PackedLinear>(&step))
-            quantized = std::max(quantized, static_cast<size_t>(rows * linear->matrix->padded_inputs()));
-    quantized_.reserve(quantized);
-    sums_.resize(static_cast<size_t>(rows));
     reserved_ = rows;
 }
 
 void ChunkPlayer::play(std::vector<Part>& parts) {
     parts_ = &parts;
-    const auto& convolution = std::get<PackedConvolution>(network_->steps[convolution_]);
+    const auto& convolution = std::get<Convolution>(network_->steps[convolution_]);
     fresh_ = decided_ = 0;
     for (Part& part : parts) {
         part.first = fresh_;
         part.first_decided = decided_;
-        part.decided = std::max(0L, part.state->filled_ + part.fresh + part.silent - (convolution.taps - 1));
+        part.decided = std::max(0L, part.state->filled_ + part.fresh + part.silent - (convolution.weights.taps() - 1));
         fresh_ += part.fresh;
         decided_ += part.decided;
     }
@@ -167,96 +161,68 @@ void ChunkPlayer::play(std::vector<Part>& parts) {
     }
 }
 
-void ChunkPlayer::run(const PackedLinear& step) {
-    const PackedMatrix& matrix = *step.matrix;
-    const long padded = matrix.padded_inputs(), count = rows(step.target);
-    for (long r = 0; r < count; ++r) {
-        uint8_t* const row = quantized_.data() + r * padded;
-        sums_[static_cast<size_t>(r)] = quantize(kernels_, step.rounding, at(step.source) + r * stride(step.source), 0,
-                                                 matrix.inputs(), matrix.activation_bits(), row);
-        std::memset(row + matrix.inputs(), 0, static_cast<size_t>(padded - matrix.inputs()));
-    }
-    const Finish finish = finishing(step.rounding, matrix);
-    float* const out = at(step.target);
-    const float* const residual = step.residual < 0 ? nullptr : at(step.residual);
-    matrix.multiply(quantized_.data(), padded, count, scratch_,
-                    [&](long r, long first, long columns, const int32_t* sums) {
-                        kernels_.finish(finish, sums, first, columns, matrix.beta() * sums_[static_cast<size_t>(r)],
-                                        residual ? residual + r * stride(step.residual) + first : nullptr,
-                                        out + r * stride(step.target) + first);
-                    });
+Output ChunkPlayer::output(int target, int residual) {
+    if (residual < 0) return {at(target), stride(target)};
+    return {at(target), stride(target), at(residual), stride(residual)};
 }
 
-void ChunkPlayer::run(const PackedConvolution& step) {
+void ChunkPlayer::run(const Linear& step) {
+    step.weights.apply(at(step.source), stride(step.source), rows(step.target), scratch_,
+                       output(step.target, step.residual));
+}
+
+void ChunkPlayer::run(const Convolution& step) {
     for (const Part& part : *parts_) {
         push(step, part);
         convolve(step, part);
     }
 }
 
-// Rounded inputs behind those that are there, and the residual's rows behind those that wait.
-void ChunkPlayer::push(const PackedConvolution& step, const Part& part) {
+// Inputs behind those that are there, and the residual's rows behind those that wait.
+void ChunkPlayer::push(const Convolution& step, const Part& part) {
     ChunkState& state = *part.state;
-    const long held = step.taps - 1 + state.most_;
-    for (size_t g = 0; g < step.groups.size(); ++g) {
-        const PackedMatrix& matrix = *step.groups[g];
-        const long channels = matrix.inputs() / step.taps;
-        uint8_t* const window = state.windows_.data() + static_cast<long>(g) * held * channels;
-        int32_t* const sums = state.window_sums_.data() + static_cast<long>(g) * held;
-        for (long r = 0; r < part.fresh; ++r)
-            sums[state.filled_ + r] =
-                quantize(kernels_, step.rounding, at(step.source) + (part.first + r) * stride(step.source),
-                         static_cast<long>(g) * channels, channels, matrix.activation_bits(),
-                         window + (state.filled_ + r) * channels);
-        std::memset(window + (state.filled_ + part.fresh) * channels, step.rounding.zero_point,
-                    static_cast<size_t>(part.silent * channels));
-        std::fill_n(sums + state.filled_ + part.fresh, part.silent,
-                    step.rounding.zero_point * static_cast<int32_t>(channels));
-    }
-    state.filled_ += part.fresh + part.silent;
+    const Weights& weights = step.weights;
+    const long held = weights.taps() - 1 + state.most_, channels = weights.channels();
+    for (long g = 0; g < weights.groups(); ++g)
+        for (long r = 0; r < part.fresh; ++r) {
+            const long place = g * held + state.filled_ + r;
+            state.window_sums_[static_cast<size_t>(place)] = weights.take(
+                at(step.source) + (part.first + r) * stride(step.source), g * channels, channels,
+                state.windows_.data() + static_cast<size_t>(place * channels) * weights.input_bytes());
+        }
+    state.filled_ += part.fresh;
+    take_zeros(step, state, part.silent);
     if (step.residual < 0) return;
-    std::memcpy(numbers(state.delayed_) + state.waiting_ * stride(step.residual),
+    std::memcpy(state.delayed_.floats() + state.waiting_ * stride(step.residual),
                 at(step.residual) + part.first * stride(step.residual),
                 floats(part.fresh, network_->widths[static_cast<size_t>(step.residual)]));
     state.waiting_ += part.fresh;
 }
 
-void ChunkPlayer::convolve(const PackedConvolution& step, const Part& part) {
+void ChunkPlayer::convolve(const Convolution& step, const Part& part) {
     ChunkState& state = *part.state;
-    const long held = step.taps - 1 + state.most_, left = state.filled_ - part.decided;
-    float* const out = at(step.target) + part.first_decided * stride(step.target);
-    float* const delayed = step.residual < 0 ? nullptr : numbers(state.delayed_);
-    for (size_t g = 0; g < step.groups.size(); ++g) {
-        const PackedMatrix& matrix = *step.groups[g];
-        const long channels = matrix.inputs() / step.taps, outputs = matrix.outputs();
-        uint8_t* const window = state.windows_.data() + static_cast<long>(g) * held * channels;
-        int32_t* const sums = state.window_sums_.data() + static_cast<long>(g) * held;
-        const Finish finish = finishing(step.rounding, matrix);
-        matrix.multiply(window, channels, part.decided, scratch_,
-                        [&](long r, long first, long columns, const int32_t* totals) {
-                            const long column = static_cast<long>(g) * outputs + first;
-                            const int32_t sum = std::accumulate(sums + r, sums + r + step.taps, 0);
-                            kernels_.finish(finish, totals, column, columns, matrix.beta() * sum,
-                                            delayed ? delayed + r * stride(step.residual) + column : nullptr,
-                                            out + r * stride(step.target) + column);
-                        });
-        std::memmove(window, window + part.decided * channels, static_cast<size_t>(left * channels));
+    const Weights& weights = step.weights;
+    const long held = weights.taps() - 1 + state.most_, left = state.filled_ - part.decided;
+    const size_t frame = static_cast<size_t>(weights.channels()) * weights.input_bytes();
+    Output to = output(step.target, -1);
+    to.out += part.first_decided * to.stride;
+    if (step.residual >= 0) {
+        to.residual = state.delayed_.floats();
+        to.residual_stride = stride(step.residual);
+    }
+    for (long g = 0; g < weights.groups(); ++g) {
+        uint8_t* const window = state.windows_.data() + static_cast<size_t>(g * held) * frame;
+        int32_t* const sums = state.window_sums_.data() + g * held;
+        weights.multiply(g, window, weights.channels(), part.decided, sums, 1, scratch_, to);
+        std::memmove(window, window + static_cast<size_t>(part.decided) * frame, static_cast<size_t>(left) * frame);
         std::copy_n(sums + part.decided, left, sums);
     }
     state.filled_ = left;
-    if (!delayed) return;
+    if (!to.residual) return;
+    float* const delayed = state.delayed_.floats();
     state.waiting_ -= part.decided;
     std::memmove(delayed, delayed + part.decided * stride(step.residual),
                  floats(state.waiting_, network_->widths[static_cast<size_t>(step.residual)]));
-}
-
-void ChunkPlayer::run(const FloatLinear& step) {
-    for (long r = 0; r < rows(step.target); ++r)
-        kernels_.linear(at(step.source) + r * stride(step.source), step.inputs,
-                        reinterpret_cast<const float*>(step.weight.data()),
-                        step.bias.empty() ? nullptr : step.bias.data(), step.outputs, step.activation,
-                        step.residual < 0 ? nullptr : at(step.residual) + r * stride(step.residual),
-                        at(step.target) + r * stride(step.target));
 }
 
 void ChunkPlayer::run(const LayerNorm& step) {
@@ -299,7 +265,7 @@ void ChunkPlayer::remember(const Attention& step, const Part& part) {
         to.reserve(floats(kTile + state.most_, width));
         std::memcpy(to.data(), last.data(), floats(before, width));
         for (long r = 0; r < part.decided; ++r)
-            std::memcpy(numbers(to) + (before + r) * apart,
+            std::memcpy(to.floats() + (before + r) * apart,
                         at(view.value) + (part.first_decided + r) * stride(view.value) + view.offset,
                         static_cast<size_t>(width) * sizeof(float));
     };
@@ -310,16 +276,16 @@ void ChunkPlayer::remember(const Attention& step, const Part& part) {
         const long first = (state.position_ - before + done) % size, rows = std::min(count - done, size - first);
         for (long h = 0; h < step.heads; ++h) {
             const long at = done * apart + h * step.head_dim;
-            kernels_.pack_keys(numbers(fresh_keys_) + at, apart, first, rows, size, step.head_dim, step.key_scale,
+            kernels_.pack_keys(fresh_keys_.floats() + at, apart, first, rows, size, step.head_dim, step.key_scale,
                                history.keys.data() + static_cast<size_t>(h) * bytes);
-            kernels_.pack_values(numbers(fresh_values_) + at, apart, first, rows, step.head_dim,
+            kernels_.pack_values(fresh_values_.floats() + at, apart, first, rows, step.head_dim,
                                  history.values.data() + static_cast<size_t>(h) * bytes);
         }
         done += rows;
     }
     const long kept = count % kTile;
-    std::memcpy(history.last_keys.data(), numbers(fresh_keys_) + (count - kept) * apart, floats(kept, width));
-    std::memcpy(history.last_values.data(), numbers(fresh_values_) + (count - kept) * apart, floats(kept, width));
+    std::memcpy(history.last_keys.data(), fresh_keys_.floats() + (count - kept) * apart, floats(kept, width));
+    std::memcpy(history.last_values.data(), fresh_values_.floats() + (count - kept) * apart, floats(kept, width));
 }
 
 void ChunkPlayer::attend(const Attention& step, const Part& part) {

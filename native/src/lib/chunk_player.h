@@ -1,6 +1,6 @@
 // A network's steps for the chunks of streams, of several side by side: their rows go through the products together,
-// so that a weight is read once for all of them. Integers are summed exactly and every row is rounded by itself, so a
-// stream's results do not depend on those beside it.
+// so that a weight is read once for all of them. A row's sums do not depend on the rows beside it, so a stream's results
+// do not depend on the other streams.
 //
 // A frame attends to its own chunk and ``left`` frames before it, as under the mask of the whole recording. The
 // positional convolution reads ``right`` frames ahead, so steps behind it come that much later.
@@ -70,15 +70,16 @@ class ChunkPlayer {
     long stride(int value) const;
     long rows(int value) const { return value <= static_cast<int>(convolution_) ? fresh_ : decided_; }
     void reserve(long rows);
-    void run(const PackedLinear& step);
-    void run(const PackedConvolution& step);
-    void run(const FloatLinear& step);
+    Output output(int target, int residual);
+    void run(const Linear& step);
+    void run(const Convolution& step);
     void run(const LayerNorm& step);
     void run(const Add& step);
     void run(const Activate& step);
     void run(const Attention& step);
-    void push(const PackedConvolution& step, const Part& part);
-    void convolve(const PackedConvolution& step, const Part& part);
+    void take_zeros(const Convolution& step, ChunkState& state, long frames) const;
+    void push(const Convolution& step, const Part& part);
+    void convolve(const Convolution& step, const Part& part);
     void remember(const Attention& step, const Part& part);
     void attend(const Attention& step, const Part& part);
 
@@ -91,8 +92,7 @@ class ChunkPlayer {
     std::vector<long> slot_widths_;
     std::vector<int> slots_;  // of each value among ``values_``
     long reserved_ = 0;       // rows in them
-    Bytes quantized_, fresh_keys_, fresh_values_, attention_;
-    std::vector<int32_t> sums_;
+    Bytes fresh_keys_, fresh_values_, attention_;
     std::vector<float> mask_;
     Scratch scratch_;
     std::vector<Part>* parts_ = nullptr;

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -31,29 +31,37 @@ class Loader {
     Network network(long inputs, size_t outputs, bool& masked);
 
   private:
+    enum class Type { bytes, floats, halves };
     struct Tensor {
-        bool floats;
+        Type type;
         std::span<const uint8_t> bytes;
     };
-    using Floats = std::span<const float>;
+    static constexpr uint64_t kAlignment = 64;  // of tensors
+    static constexpr long kMostTaps = 1 << 12;
 
-    void check_window(const Network& network) const;
-    Floats floats(const char* what, uint64_t count);
+    static size_t number_bytes(Type type) { return type == Type::floats ? 4 : type == Type::halves ? 2 : 1; }
+    const Tensor& tensor(const char* what);
+    std::span<const float> floats(const char* what, uint64_t count);
     std::vector<float> copy(const char* what, size_t count);
     std::vector<float> copy_or(const char* what, size_t count, float otherwise);
     Activation activation();
     float positive(const char* what);
-    std::shared_ptr<PackedMatrix> matrix(const char* what);
-    Rounding rounding(long columns, const std::vector<int32_t>& row_sums, int input_bits);
+    Matrix matrix(const Tensor& tensor, long rows, long columns, int bits, int input_bits,
+                  const std::vector<int>& levels);
+    Matrix matrix(const char* what);
+    Weights weights(std::vector<Matrix> groups, long columns, long taps, std::optional<Activation> activation = {});
+
+    // load_network.cpp
+    void check_window(const Network& network) const;
     int value(const char* what, const Network& network);
     int residual(const Network& network, long width);
     View view(const char* what, const Network& network, long width);
     Step step(Network& network, bool& masked);
-    Step packed_linear(const Network& network);
-    Step packed_convolution(const Network& network);
-    Step float_linear(const Network& network);
-    Step layer_norm(const Network& network);
-    Step attention(const Network& network, bool& masked);
+    Linear linear(const Network& network);
+    Linear float_linear(const Network& network);
+    Convolution convolution(const Network& network);
+    LayerNorm layer_norm(const Network& network);
+    Attention attention(const Network& network, bool& masked);
 
     std::span<const uint8_t> file_;
     const Kernels& kernels_;
@@ -61,7 +69,8 @@ class Loader {
     StreamLimits limits_;
     long stride_ = 1;  // samples
     std::vector<Tensor> tensors_;
-    std::vector<std::shared_ptr<PackedMatrix>> matrices_;
+    std::vector<Matrix> matrices_;
+    double expanded_ = 0;  // bytes of all matrices
 };
 
 }  // namespace littlefoot

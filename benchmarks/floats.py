@@ -1,0 +1,96 @@
+"""A model in floating point on the native kernels and on an engine in float32: speed, start and memory.
+
+    python benchmarks/floats.py littlefoot-en --threads 1 2 --rounds 9
+
+Speed: 10 s of noise, every round runs every engine once. Start: a new process for each, without and with the
+cache of compiled models; the peak of its memory includes Python and the packages.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+import numpy as np
+
+from littlefoot.artifact import checkpoint
+from littlefoot.audio import SAMPLE_RATE
+from littlefoot.bench import quiet
+from littlefoot.runtime.registry import create
+
+SECONDS = 10
+ENGINES = ("native", "openvino")
+WAVEFORM = (0.1 * np.random.default_rng(0).standard_normal(SECONDS * SAMPLE_RATE)).astype(np.float32)
+
+
+def speed(model: str, threads: int, rounds: int) -> None:
+    """Print a row for each engine: seconds for 10 s of audio."""
+    artifact = checkpoint.load(model)
+    engines = {name: create(artifact, name, threads, "f32", cached=False) for name in ENGINES}
+    times: dict[str, list[float]] = {name: [] for name in ENGINES}
+    for number in range(rounds + 1):
+        for name, engine in engines.items():
+            start = time.perf_counter()
+            engine.run(WAVEFORM)
+            if number:
+                times[name].append(time.perf_counter() - start)
+    for name, values in times.items():
+        ratio = statistics.median(a / b for a, b in zip(values, times["openvino"], strict=True))
+        median = statistics.median(values)
+        print(f"| {name}, threads {threads} | {median:.3f} ({min(values):.3f}) | {ratio:.2f} |", flush=True)
+
+
+def start(model: str, engine: str) -> dict[str, Any]:
+    """Load a model, run it once, and return the seconds of both and the peak of memory, in MB."""
+    begin = time.perf_counter()
+    made = create(checkpoint.load(model), engine, 1, "f32")
+    loaded = time.perf_counter()
+    made.run(WAVEFORM)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    return {"load": loaded - begin, "run": time.perf_counter() - loaded, "peak": peak}
+
+
+def starts(model: str) -> None:
+    """Print a row for each engine: seconds and memory of a start."""
+    with tempfile.TemporaryDirectory() as cache:
+        environment = {**os.environ, "LITTLEFOOT_CACHE": cache}
+        for name in ENGINES:
+            command = [sys.executable, __file__, model, "--start", name]
+            runs = [
+                subprocess.run(command, env=environment, capture_output=True, check=True) for _ in range(2)
+            ]
+            cold, warm = (json.loads(run.stdout) for run in runs)
+            seconds = " | ".join(f"{value:.2f}" for value in (cold["load"], warm["load"], warm["run"]))
+            print(f"| {name} | {seconds} | {warm['peak']:.0f} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("model", nargs="?", default="littlefoot-en")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--busy", action="store_true", help="measure beside other programs too")
+    parser.add_argument("--start", choices=ENGINES, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.start:
+        print(json.dumps(start(given.model, given.start)))
+        return
+    if not given.busy:
+        quiet.wait()
+    print("| engine | s for 10 s, median (min) | of openvino |\n|---|---|---|")
+    for threads in given.threads:
+        speed(given.model, threads, given.rounds)
+    print("\n| engine | load s | with the cache | first 10 s | peak MB |\n|---|---|---|---|---|")
+    starts(given.model)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+// Products in floating point, compiled anew with the flags of every instruction set that includes it, behind rows.inl.
+// LITTLEFOOT_FLOATS says how many floats a register holds, LITTLEFOOT_TILE how many rows and registers of columns
+// have their sums in registers at once.
+
+namespace littlefoot {
+namespace {
+
+// A register of the instruction set that includes this; compilers make poor code of wider ones.
+typedef float Floats __attribute__((vector_size(LITTLEFOOT_FLOATS * sizeof(float)), aligned(4), may_alias));
+
+inline Floats floats(const float* from) { return *reinterpret_cast<const Floats*>(from); }
+
+// sums (kRows, kVectors registers) += rows (count,) times ``right`` (count, columns), whose rows are ``stride`` apart.
+// A sum is that of its products in their order, whatever rows and columns are computed beside it.
+template <int kRows, int kVectors>
+inline void accumulate(const float* const (&left)[kRows], const float* right, long stride, long count,
+                       Floats (&sums)[kRows][kVectors]) {
+    for (long i = 0; i < count; ++i) {
+        Floats row[kVectors];
+#pragma GCC unroll 4
+        for (int v = 0; v < kVectors; ++v) row[v] = floats(right + i * stride + v * LITTLEFOOT_FLOATS);
+#pragma GCC unroll 16
+        for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 4
+            for (int v = 0; v < kVectors; ++v) sums[r][v] += left[r][i] * row[v];
+    }
+}
+
+constexpr int kTile[2] = LITTLEFOOT_TILE;  // rows, registers of columns
+constexpr int kFloatColumns = kTile[1] * LITTLEFOOT_FLOATS;
+
+template <int kRows>
+void float_product_rows(const float* x, long x_stride, const float* tile, long inputs, float* sums, long sum_stride) {
+    const float* rows[kRows];
+    Floats totals[kRows][kTile[1]];
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) {
+        rows[r] = x + r * x_stride;
+#pragma GCC unroll 4
+        for (int v = 0; v < kTile[1]; ++v) totals[r][v] = floats(sums + r * sum_stride + v * LITTLEFOOT_FLOATS);
+    }
+    accumulate(rows, tile, kFloatColumns, inputs, totals);
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r)
+        __builtin_memcpy(sums + r * sum_stride, totals[r], sizeof totals[r]);
+}
+
+void float_product(const float* x, long x_stride, long rows, const float* tile, long inputs, float* sums,
+                   long sum_stride) {
+    long r = 0;
+    const auto advance = [&]<int kRows>() {
+        for (; r + kRows <= rows; r += kRows)
+            float_product_rows<kRows>(x + r * x_stride, x_stride, tile, inputs, sums + r * sum_stride, sum_stride);
+    };
+    advance.template operator()<kTile[0]>();
+    advance.template operator()<4>();
+    advance.template operator()<2>();
+    advance.template operator()<1>();
+}
+
+template <Activation kind>
+void complete_as(const float* sums, long count, const float* bias, const float* residual, float* out) {
+    if (residual) {
+#pragma omp simd
+        for (long i = 0; i < count; ++i) out[i] = activate(sums[i] + bias[i], kind) + residual[i];
+    } else {
+#pragma omp simd
+        for (long i = 0; i < count; ++i) out[i] = activate(sums[i] + bias[i], kind);
+    }
+}
+
+void complete(const float* sums, long count, const float* bias, Activation activation, const float* residual,
+              float* out) {
+    switch (activation) {
+        case Activation::gelu: return complete_as<Activation::gelu>(sums, count, bias, residual, out);
+        case Activation::relu: return complete_as<Activation::relu>(sums, count, bias, residual, out);
+        default: return complete_as<Activation::none>(sums, count, bias, residual, out);
+    }
+}
+
+// By integers and a product, for instruction sets without a conversion. Halves below 2^-14 have no leading one.
+[[maybe_unused]] void expand_halves(const uint16_t* halves, long count, float* out) {
+#pragma omp simd
+    for (long i = 0; i < count; ++i) {
+        const uint32_t half = halves[i], size = half & 0x7FFF, bits = (size << 13) + 0x38000000;
+        float number;
+        __builtin_memcpy(&number, &bits, sizeof number);
+        number = size < 0x400 ? static_cast<float>(static_cast<int32_t>(size)) * 0x1p-24f : number;
+        out[i] = half & 0x8000 ? -number : number;
+    }
+}
+
+}  // namespace
+}  // namespace littlefoot
