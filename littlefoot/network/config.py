@@ -15,7 +15,7 @@ from littlefoot.audio import SAMPLE_RATE
 from littlefoot.errors import ConfigError
 from littlefoot.network import mel
 from littlefoot.network.activations import ACTIVATIONS
-from littlefoot.network.families import FAMILIES, Family
+from littlefoot.network.families import FAMILIES, NO_CTC, Family
 from littlefoot.network.settings import MAX_WINDOW, ModelSettings
 from littlefoot.system import checks
 
@@ -47,6 +47,9 @@ _RARE = (
     "rotary_embedding_base",
     "conv_depthwise_kernel_size",
     "conformer_conv_dropout",
+    "attention_bias",
+    "convolution_bias",
+    "scale_input",
     "squeeze_factor",
     "position_buckets",
     "max_position_embeddings",
@@ -64,9 +67,8 @@ class ModelConfig(ModelSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.model_type not in FAMILIES:
-            raise ConfigError(
-                f"model_type '{self.model_type}' is not supported: use one of {', '.join(FAMILIES)}"
-            )
+            reason = NO_CTC.get(self.model_type, f"use one of {', '.join(FAMILIES)}")
+            raise ConfigError(f"model_type '{self.model_type}' is not supported: {reason}")
         for setting in ("hidden_act", "feat_extract_activation", "adapter_act"):
             if (name := getattr(self, setting)) not in ACTIVATIONS:
                 raise ConfigError(f"{setting} '{name}' is not supported: use one of {', '.join(ACTIVATIONS)}")
@@ -100,7 +102,7 @@ class ModelConfig(ModelSettings):
                 f"{self.num_conv_pos_embedding_groups} groups of the positional convolution"
             )
         self._check_streaming()
-        if self.feat_extract_first in ("log_mel", "whisper_mel"):
+        if self.feat_extract_first in ("log_mel", "whisper_mel", "nemo_mel"):
             self._check_log_mel()
         if self.pad_token_id >= self.vocab_size:
             raise ConfigError(
@@ -245,6 +247,17 @@ class ModelConfig(ModelSettings):
                 f"conv_stride[0] {self.conv_stride[0]} must be at most half of the spectrogram's window, "
                 f"{window} samples"
             )
+        if self.feat_extract_first == "nemo_mel":
+            if window > mel.NEMO_FOURIER:
+                raise ConfigError(
+                    f"conv_kernel[0]: NeMo's spectrogram has at most {mel.NEMO_FOURIER} samples in a window, "
+                    f"not {window}"
+                )
+            if len(self.conv_dim) < 2 or count % math.prod(self.conv_stride[1:]):
+                raise ConfigError(
+                    f"conv_dim[0] (num_mel_bins): the convolutions behind {count} bands must have strides that "
+                    "divide them"
+                )
 
     def _check_layers(self, name: str, most: int) -> None:
         """Raise ConfigError unless there is one entry, at most ``most``, for each layer, or none at all."""
@@ -278,7 +291,9 @@ class ModelConfig(ModelSettings):
     @classmethod
     def unknown_keys(cls, values: Mapping[str, Any]) -> set[str]:
         """Return the keys of a parsed ``config.json`` that ``from_dict`` keeps in ``extra``."""
-        return set(values) - ({f.name for f in dataclasses.fields(cls)} - {"extra"})
+        family = FAMILIES.get(str(values.get("model_type")))
+        given = family.settings({**family.defaults, **values}) if family else values
+        return set(given) - ({f.name for f in dataclasses.fields(cls)} - {"extra"})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of ``config.json``, from which ``from_dict`` makes an equal configuration."""
@@ -296,7 +311,7 @@ class ModelConfig(ModelSettings):
         values["num_feat_extract_layers"] = len(self.conv_dim)
         if noted := self.littlefoot.to_dict():
             values["littlefoot"] = noted
-        return values
+        return self.family.keys(values)
 
     def replace(self, **changes: Any) -> ModelConfig:
         """Return a copy with some fields changed, and check it."""
@@ -330,7 +345,7 @@ class ModelConfig(ModelSettings):
     @property
     def reads_levels(self) -> bool:
         """Return True if the front end reads waveforms with their own level, and normalizes spectrograms."""
-        return self.feat_extract_first in ("fbank", "whisper_mel")
+        return self.feat_extract_first in ("fbank", "whisper_mel", "nemo_mel")
 
     @property
     def one_frame_rate(self) -> bool:
@@ -343,9 +358,21 @@ class ModelConfig(ModelSettings):
         return self._reach(self.counted_kernels) + (self.squeeze_factor - 1) * self.feature_stride
 
     @property
+    def feature_bands(self) -> int:
+        """Return the bands that two-dimensional convolutions leave of a spectrogram; 1 without them."""
+        if self.feat_extract_first != "nemo_mel":
+            return 1
+        return self.conv_dim[0] // math.prod(self.conv_stride[1:])
+
+    @property
+    def feature_channels(self) -> int:
+        """Return the channels of the front end's features."""
+        return self.conv_dim[-1] * self.feature_bands
+
+    @property
     def projects(self) -> bool:
         """Return True if a projection is between the front end and the blocks."""
-        return not self.family.unprojected or self.conv_dim[-1] != self.hidden_size
+        return not self.family.unprojected or self.feature_channels != self.hidden_size
 
     @property
     def adapter_channels(self) -> int:
@@ -368,7 +395,7 @@ class ModelConfig(ModelSettings):
     @property
     def padded(self) -> bool:
         """Return True if the front end reads beyond both ends of a recording."""
-        return self.feat_extract_first == "whisper_mel"
+        return self.feat_extract_first in ("whisper_mel", "nemo_mel")
 
     @property
     def counted_kernels(self) -> tuple[int, ...]:
@@ -439,11 +466,14 @@ class ModelConfig(ModelSettings):
     def own_settings(self) -> dict[str, Any]:
         """Return the settings, by key, that prevent transformers from loading the model."""
         usual = {**self.family.always, **self.family.defaults}
-        return {
+        own = {
             name: value
-            for name in _OWN
+            for name in (*_OWN, *self.family.always)
             if (value := getattr(self, name)) != usual.get(name, getattr(ModelConfig, name))
         }
+        if self.feat_extract_first == "nemo_mel" and len(set(self.conv_dim[1:])) > 1:
+            own["conv_dim"] = self.conv_dim  # transformers has one number for all
+        return own
 
     @overload
     def frames(self, samples: int) -> int: ...

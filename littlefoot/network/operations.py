@@ -31,7 +31,18 @@ class Ops(Protocol):
     ) -> Tensor:
         """Convolve (B, C, T) -> (B, C', T')."""
 
-    def fixed_conv1d(self, x: Tensor, kernel: npt.NDArray[np.float32], stride: int = 1) -> Tensor:
+    def conv2d(
+        self, x: Tensor, name: str, stride: int = 1, padding: tuple[int, int] = (0, 0), groups: int = 1
+    ) -> Tensor:
+        """Convolve images (B, C, F, M) -> (B, C', F', M') in floating point, alike along F and M."""
+
+    def fixed_conv1d(
+        self,
+        x: Tensor,
+        kernel: npt.NDArray[np.float32],
+        stride: int = 1,
+        padding: tuple[int, int] = (0, 0),
+    ) -> Tensor:
         """Convolve (B, C, T) -> (B, C', T') with a constant kernel (C', C, K), which is never quantized."""
 
     def linear(self, x: Tensor, name: str) -> Tensor:

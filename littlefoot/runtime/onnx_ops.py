@@ -187,8 +187,25 @@ class OnnxOps:
             total = total + self.initializer(f"{name}.bias.image", bias)
         return total
 
-    def fixed_conv1d(self, x: Value, kernel: npt.NDArray[np.float32], stride: int = 1) -> Value:
-        return self._image("Conv", self._as_image(x), self.constant(kernel[:, :, None]), strides=[1, stride])
+    def conv2d(
+        self, x: Value, name: str, stride: int = 1, padding: tuple[int, int] = (0, 0), groups: int = 1
+    ) -> Value:
+        weights = [
+            self.weight(f"{name}.{part}") for part in ("weight", "bias") if f"{name}.{part}" in self.weights
+        ]
+        before, after = padding
+        pads = [before, before, after, after]
+        return self.node("Conv", x, *weights, strides=[stride, stride], pads=pads, group=groups)
+
+    def fixed_conv1d(
+        self,
+        x: Value,
+        kernel: npt.NDArray[np.float32],
+        stride: int = 1,
+        padding: tuple[int, int] = (0, 0),
+    ) -> Value:
+        weight, (start, end) = self.constant(kernel[:, :, None]), padding
+        return self._image("Conv", self._as_image(x), weight, strides=[1, stride], pads=[0, start, 0, end])
 
     def linear(self, x: Value, name: str) -> Value:
         if read(name, self.weights).product is Product.DYNAMIC:

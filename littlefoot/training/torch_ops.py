@@ -61,10 +61,22 @@ class TorchOps:
         weight = self.weights[f"{name}.weight"][:, :, None].to(memory_format=torch.channels_last)
         return F.conv2d(x, weight, self.weights.get(f"{name}.bias"), (1, stride), groups=groups).squeeze(2)
 
-    def fixed_conv1d(self, x: Tensor, kernel: npt.NDArray[np.float32], stride: int = 1) -> Tensor:
+    def conv2d(
+        self, x: Tensor, name: str, stride: int = 1, padding: tuple[int, int] = (0, 0), groups: int = 1
+    ) -> Tensor:
+        weight, bias = self.weights[f"{name}.weight"], self.weights.get(f"{name}.bias")
+        return F.conv2d(F.pad(x, padding * 2), weight, bias, stride, groups=groups)
+
+    def fixed_conv1d(
+        self,
+        x: Tensor,
+        kernel: npt.NDArray[np.float32],
+        stride: int = 1,
+        padding: tuple[int, int] = (0, 0),
+    ) -> Tensor:
         # As a product: reduced precision, of autocast or of convolutions on GPUs, would drown quiet bands.
         with torch.autocast(x.device.type, enabled=False):
-            windows = x.float().unfold(2, kernel.shape[2], stride)  # (B, C, T', K), a view
+            windows = F.pad(x.float(), padding).unfold(2, kernel.shape[2], stride)  # (B, C, T', K), a view
             return torch.einsum("bctk,ock->bot", windows, self.constant(kernel))
 
     def linear(self, x: Tensor, name: str) -> Tensor:

@@ -161,7 +161,7 @@ class _Body:
         self.matrix_count = 0
         self.front_end = _FrontEnd(self)
         front_end.write(artifact, self.front_end)
-        self.program = _Program(self, artifact.config.conv_dim[-1])
+        self.program = _Program(self, artifact.config.feature_channels)
         biases = program.write(artifact, self.program, self.matrix, embeds=True)
         _check_masks(artifact.config, biases)
 

@@ -44,7 +44,14 @@ class LimitedOps(Ops):
     ) -> Any:
         _refuse("conv1d")
 
-    def fixed_conv1d(self, x: Any, kernel: npt.NDArray[np.float32], stride: int = 1) -> Any:
+    def conv2d(
+        self, x: Any, name: str, stride: int = 1, padding: tuple[int, int] = (0, 0), groups: int = 1
+    ) -> Any:
+        _refuse("conv2d")
+
+    def fixed_conv1d(
+        self, x: Any, kernel: npt.NDArray[np.float32], stride: int = 1, padding: tuple[int, int] = (0, 0)
+    ) -> Any:
         _refuse("fixed_conv1d")
 
     def linear(self, x: Any, name: str) -> Any:
