@@ -16,6 +16,9 @@ UNUSED = frozenset(
         *("begin_suppress_tokens", "decoder_attention_heads", "decoder_ffn_dim", "decoder_layerdrop"),
         *("decoder_layers", "encoder_layerdrop", "forced_decoder_ids", "max_length", "max_target_positions"),
         *("median_filter_width", "scale_embedding", "suppress_tokens"),
+        # Parakeet's; the subsampling is checked by ``Family.requires``.
+        *("dropout_positions", "max_position_embeddings"),
+        *("subsampling_conv_kernel_size", "subsampling_conv_stride", "subsampling_factor"),
         *("codevector_dim", "contrastive_logits_temperature", "ctc_loss_reduction"),
         *("ctc_zero_infinity", "diversity_loss_weight", "feat_extract_dropout", "feat_quantizer_dropout"),
         *(

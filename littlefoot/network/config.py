@@ -255,8 +255,8 @@ class ModelConfig(ModelSettings):
                 )
             if len(self.conv_dim) < 2 or count % math.prod(self.conv_stride[1:]):
                 raise ConfigError(
-                    f"conv_dim[0] (num_mel_bins): the convolutions behind {count} bands must have strides that "
-                    "divide them"
+                    f"conv_dim[0] (num_mel_bins): the convolutions behind {count} bands must have strides "
+                    "that divide them"
                 )
 
     def _check_layers(self, name: str, most: int) -> None:

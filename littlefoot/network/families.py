@@ -286,8 +286,8 @@ FAMILIES: Mapping[str, Family] = {
         block="conformer",
         positional="none",
         encoder_norm=False,
-        cannot_stream="its spectrogram is normalized over the whole recording, and the convolution in each of its "
-        "blocks looks ahead",
+        cannot_stream="its spectrogram is normalized over the whole recording, and the convolution in each of "
+        "its blocks looks ahead",
         requires={
             "encoder_config.subsampling_factor": 8,
             "encoder_config.subsampling_conv_kernel_size": 3,
@@ -386,7 +386,7 @@ NO_CTC: Mapping[str, str] = {
         "it is a transducer, whose decoder writes the text: of Parakeets only those with a CTC head "
         "(parakeet_ctc) can be read",
     ),
-    "parakeet_encoder": "it is an encoder without a head: of Parakeets only those with a CTC head (parakeet_ctc) "
-    "can be read",
+    "parakeet_encoder": "it is an encoder without a head: of Parakeets only those with a CTC head "
+    "(parakeet_ctc) can be read",
 }
 """Reasons why models that are relatives of a family cannot be read, by ``model_type``."""

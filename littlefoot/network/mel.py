@@ -115,8 +115,8 @@ NEMO_EMPHASIS = np.array([[[-0.97, 1.0]]], np.float32)
 def nemo_waves(window: int) -> npt.NDArray[np.float32]:
     """Return cosines, then sines, under a symmetric Hann window: (2 N, 1, window).
 
-    Their frequencies are the N = 255 of NeMo's Fourier transform between zero and half of the sample rate, where
-    its bands have no weight.
+    Their frequencies are the N = 255 of NeMo's Fourier transform between zero and half of the sample rate,
+    where its bands have no weight.
     """
     time = np.arange(window)
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * time / (window - 1))

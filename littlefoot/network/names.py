@@ -180,8 +180,8 @@ def _fold_depthwise(weights: Arrays) -> None:
         norm, convolution = f"{block}.batch_norm.", f"{block}.depthwise_conv."
         if missing := [part for part in _BATCH_NORM_PARTS if f"{norm}{part}" not in weights]:
             raise CheckpointError(
-                f"{norm}{missing[0]} is missing: without its batch norm the convolution computes something else: "
-                "give the checkpoint as it was trained"
+                f"{norm}{missing[0]} is missing: without its batch norm the convolution computes something "
+                "else: give the checkpoint as it was trained"
             )
         scale, shift = _folded(weights, norm)
         del weights[f"{norm}weight"], weights[f"{norm}bias"]

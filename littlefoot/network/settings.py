@@ -47,10 +47,10 @@ class ModelSettings(Checked):
     each band normalized over time; the second entries put two of its frames beside each other.
     ``whisper_mel``: Whisper's log-mel spectrogram, with the entries of ``log_mel``. It and the convolutions
     behind it read beyond both ends of a recording, where the waveform is mirrored and features are zero.
-    ``nemo_mel``: NeMo's log-mel spectrogram, with the entries of ``log_mel``, each band normalized over time; it
-    reads beyond both ends too, where all is zero. The convolutions behind it are two-dimensional, over frames
-    and bands. From the second on, each channel has a convolution of its own, and one of a single tap joins the
-    channels."""
+    ``nemo_mel``: NeMo's log-mel spectrogram, with the entries of ``log_mel``, each band normalized over time;
+    it reads beyond both ends too, where all is zero. The convolutions behind it are two-dimensional, over
+    frames and bands. From the second on, each channel has a convolution of its own, and one of a single tap
+    joins the channels."""
     conv_dim: tuple[Size, ...] = (512,) * 7
     conv_kernel: tuple[Size, ...] = (10, 3, 3, 3, 3, 2, 2)
     conv_stride: tuple[Size, ...] = (5, 2, 2, 2, 2, 2, 2)

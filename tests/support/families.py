@@ -260,7 +260,7 @@ class Fbank(torch.nn.Module):
 
 
 class ParakeetSpectrogram(torch.nn.Module):
-    """What ParakeetFeatureExtractor computes, of a batch of the same length, in float64 and with gradients."""
+    """What ParakeetFeatureExtractor computes, of rows of the same length, in float64 and with gradients."""
 
     def __init__(self, bands: int) -> None:
         super().__init__()
