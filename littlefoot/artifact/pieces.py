@@ -34,8 +34,8 @@ class Pieces:
         self._ranks = {pair: rank for rank, pair in enumerate(merges)}
         if lacking := [left + right for left, right in merges if left + right not in tokens]:
             raise CheckpointError(
-                f"vocabulary: merges make {', '.join(map(repr, lacking[:5]))}, which are no tokens: the files "
-                "of the tokenizer belong to different models"
+                f"vocabulary: merges make {', '.join(map(repr, lacking[:5]))}, which are no tokens: the "
+                "files of the tokenizer belong to different models"
             )
         letters = {token: index for token, index in tokens.items() if len(token) == 1 and token != BEGIN}
         self._letters = Alphabet(letters)

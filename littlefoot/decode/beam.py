@@ -91,8 +91,8 @@ class BeamDecoder:
         """
         if vocabulary.merges is not None and (lm is not None or hotwords or lexicon is not None):
             raise ConfigError(
-                "language models, hot words and lexicons need an alphabet of letters, but this model's tokens "
-                "are pieces of words: leave them out"
+                "language models, hot words and lexicons need an alphabet of letters, but this model's "
+                "tokens are pieces of words: leave them out"
             )
         self.vocabulary = vocabulary
         self.frame_seconds = frame_seconds

@@ -286,8 +286,8 @@ FAMILIES: Mapping[str, Family] = {
         block="conformer",
         positional="none",
         encoder_norm=False,
-        cannot_stream="its spectrogram is normalized over the whole recording, and the convolution in each of "
-        "its blocks looks ahead",
+        cannot_stream="its spectrogram is normalized over the whole recording, and the convolution in each "
+        "of its blocks looks ahead",
         requires={
             "encoder_config.subsampling_factor": 8,
             "encoder_config.subsampling_conv_kernel_size": 3,
