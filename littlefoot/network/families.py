@@ -294,8 +294,6 @@ FAMILIES: Mapping[str, Family] = {
             "encoder_config.subsampling_conv_stride": 2,
         },
         defaults={
-            "vocab_size": 1025,
-            "pad_token_id": 1024,
             "hidden_size": 1024,
             "num_hidden_layers": 24,
             "num_attention_heads": 8,

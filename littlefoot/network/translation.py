@@ -31,6 +31,7 @@ _PARAKEET_KEYS = {
         for key in (
             *("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act"),
             *("attention_bias", "convolution_bias", "activation_dropout", "attention_dropout", "scale_input"),
+            "initializer_range",
         )
     },
     "conv_kernel_size": "conv_depthwise_kernel_size",

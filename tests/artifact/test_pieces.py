@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tokenizers
 import transformers
-from checkpoints import write_json
+from checkpoints import MERGES, PIECES, write_json, write_pieces
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,24 +21,15 @@ from littlefoot.decode.greedy import GreedySearch, greedy
 from littlefoot.decode.known_text import KnownText
 from littlefoot.errors import ArtifactError, CheckpointError, ConfigError, ManifestError
 
-MERGES = [("▁", "t"), ("h", "e"), ("▁t", "he"), ("▁", "a"), ("i", "n"), ("in", "g"), ("a", "t"), ("▁", "s")]
-TOKENS = ["<unk>", *(left + right for left, right in MERGES), "▁", *"abcdeghinst'é", "<pad>"]
+TOKENS = list(PIECES)
 TEXTS = ("the cat sat", "hating the thing's end", "in a the an he", "ingest at tea", "a é")
 
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What ``ParakeetProcessor`` saves; the blank is last, and not in the model's own table."""
-    index = {token: place for place, token in enumerate(TOKENS[:-1])}
-    made = tokenizers.Tokenizer(tokenizers.models.BPE(index, MERGES, unk_token="<unk>", fuse_unk=True))
-    made.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
-    made.decoder = tokenizers.decoders.Metaspace()
-    added = {key: tokenizers.AddedToken(f"<{key}>", special=True) for key in ("unk", "pad")}
-    wrapped = transformers.ParakeetTokenizer(
-        tokenizer_object=made, unk_token=added["unk"], pad_token=added["pad"]
-    )
+    """What ``ParakeetProcessor`` saves."""
     path = tmp_path_factory.mktemp("tokenizer")
-    transformers.ParakeetProcessor(transformers.ParakeetFeatureExtractor(), wrapped).save_pretrained(path)
+    write_pieces(path)
     return path
 
 

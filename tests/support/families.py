@@ -191,6 +191,14 @@ FULL_SIZE: dict[str, dict[str, Any]] = {
         "encoder_attention_heads": 8,
         "encoder_ffn_dim": 2048,
     },
+    "parakeet": {
+        "hidden_size": 512,
+        "num_hidden_layers": 17,
+        "num_attention_heads": 8,
+        "intermediate_size": 2048,
+        "subsampling_conv_channels": 256,
+        "conv_kernel_size": 9,
+    },
     "data2vec-audio": {**_BASE, "num_conv_pos_embeddings": 5, "conv_pos_kernel_size": 19},
 }
 
@@ -205,6 +213,10 @@ def make(family: str, seed: int = 0, **changes: Any) -> transformers.PreTrainedM
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.add_(torch.randn_like(parameter) * 0.02)
+        if isinstance(model, transformers.ParakeetForCTC):  # or logits would be the same at all times
+            for parameter in model.encoder.subsampling.parameters():
+                if parameter.ndim > 1:
+                    torch.nn.init.kaiming_normal_(parameter)
         for name, statistic in model.named_buffers():
             if name.endswith(("running_mean", "running_var")):
                 statistic.add_(torch.rand_like(statistic))
