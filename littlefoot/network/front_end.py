@@ -89,9 +89,8 @@ def _fbank(ops: Ops, config: ModelConfig, x: Tensor, lengths: Tensor | None) -> 
 def _nemo_mel(
     ops: Ops, config: ModelConfig, x: Tensor, lengths: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
-    """Compute NeMo's log-mel spectrogram, normalized over time: (B, 1, T) -> (B, C, F), and the lengths.
-
-    NeMo (Kuchaiev et al. 2019) adds 1e-5 to the deviation; here its square is added to the variance.
+    """Compute NeMo's log-mel spectrogram (Kuchaiev et al. 2019), normalized: (B, 1, T) -> (B, C, F),
+    and the lengths.
     """
     window, hop = config.conv_kernel[0], config.conv_stride[0]
     x = ops.fixed_conv1d(x, mel.NEMO_EMPHASIS, padding=(1, 0))
@@ -100,7 +99,8 @@ def _nemo_mel(
     x = ops.fixed_conv1d(x * x, mel.nemo_bands(config.conv_dim[0], SAMPLE_RATE))
     x = ops.log(x + mel.NEMO_FLOOR)
     lengths = None if lengths is None else (lengths - hop) // hop + 1
-    x = ops.standardize(x, 1e-10, None if lengths is None else ops.valid(lengths, x, axis=2))
+    valid = None if lengths is None else ops.valid(lengths, x, axis=2)
+    x = ops.standardize(x, 1e-5, valid, of_deviation=True)
     return _within(ops, x, lengths), lengths
 
 

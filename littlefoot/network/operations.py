@@ -77,9 +77,9 @@ class Ops(Protocol):
     def pad_to(self, x: Tensor, like: Tensor) -> Tensor:
         """Add frames of zeros to (B, F', D) until there are as many as in another value (B, F, C)."""
 
-    def standardize(self, x: Tensor, eps: float, valid: Tensor | None) -> Tensor:
+    def standardize(self, x: Tensor, eps: float, valid: Tensor | None, of_deviation: bool = False) -> Tensor:
         """Bring each channel of (B, C, T) to mean 0 and unbiased variance 1 over time, counting only frames
-        where ``valid`` (B, T) is 1.
+        where ``valid`` (B, T) is 1. ``eps`` is added to the variance, or to the deviation.
         """
 
     def sinusoids(self, positions: Tensor, rates: npt.NDArray[np.float32]) -> Tensor:

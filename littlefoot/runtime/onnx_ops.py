@@ -355,7 +355,7 @@ class OnnxOps:
         ends = self.concat([self.integers(0, 0, 0, 0), wanted - have, self.integers(0)], axis=0)
         return self.node("Pad", x, ends)
 
-    def standardize(self, x: Value, eps: float, valid: Value | None) -> Value:
+    def standardize(self, x: Value, eps: float, valid: Value | None, of_deviation: bool = False) -> Value:
         x, axes = self._as_image(x), self.integers(3)
         if valid is None:
             counted = (
@@ -367,7 +367,10 @@ class OnnxOps:
         whole, free = (replace(self.clip(n, 1, 1 << 24), image=True) for n in (count, count - 1.0))
         centred = x - self._image("Div", self._image("ReduceSum", x * counted, axes), whole)
         powers = self._image("ReduceSum", centred * centred * counted, axes)
-        return self._image("Div", centred, self._image("Sqrt", self._image("Div", powers, free) + eps))
+        variance = self._image("Div", powers, free)
+        if of_deviation:
+            return self._image("Div", centred, self._image("Sqrt", variance) + eps)
+        return self._image("Div", centred, self._image("Sqrt", variance + eps))
 
     def sinusoids(self, positions: Value, rates: npt.NDArray[np.float32]) -> Value:
         angles = self.node("Cast", self.reshape(positions, (-1, 1)), to=TensorProto.FLOAT)

@@ -122,12 +122,14 @@ class TorchOps:
     def pad_to(self, x: Tensor, like: Tensor) -> Tensor:
         return F.pad(x, (0, 0, 0, like.shape[1] - x.shape[1]))
 
-    def standardize(self, x: Tensor, eps: float, valid: Tensor | None) -> Tensor:
+    def standardize(self, x: Tensor, eps: float, valid: Tensor | None, of_deviation: bool = False) -> Tensor:
         x = x.float()
         counted = torch.ones_like(x[:, :1]) if valid is None else valid.float()[:, None]  # (B, 1, T)
         count = counted.sum(-1, keepdim=True)
         centred = x - (x * counted).sum(-1, keepdim=True) / count.clamp(min=1)
         variance = (centred.square() * counted).sum(-1, keepdim=True) / (count - 1).clamp(min=1)
+        if of_deviation:
+            return centred / (variance.clamp(min=1e-30).sqrt() + eps)  # at zero the root has no gradient
         return centred * torch.rsqrt(variance + eps)
 
     def sinusoids(self, positions: Tensor, rates: npt.NDArray[np.float32]) -> Tensor:

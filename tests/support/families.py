@@ -217,6 +217,7 @@ def make(family: str, seed: int = 0, **changes: Any) -> transformers.PreTrainedM
             for parameter in model.encoder.subsampling.parameters():
                 if parameter.ndim > 1:
                     torch.nn.init.kaiming_normal_(parameter)
+            model.encoder.subsampling.linear.weight /= model.encoder.input_scale
         for name, statistic in model.named_buffers():
             if name.endswith(("running_mean", "running_var")):
                 statistic.add_(torch.rand_like(statistic))

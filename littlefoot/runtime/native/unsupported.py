@@ -84,7 +84,7 @@ class LimitedOps(Ops):
     def pad_to(self, x: Any, like: Any) -> Any:
         _refuse("pad_to")
 
-    def standardize(self, x: Any, eps: float, valid: Any) -> Any:
+    def standardize(self, x: Any, eps: float, valid: Any, of_deviation: bool = False) -> Any:
         _refuse("standardize")
 
     def sinusoids(self, positions: Any, rates: npt.NDArray[np.float32]) -> Any:
