@@ -342,7 +342,7 @@ def importance(weights: Mapping[str, Tensor], config: ModelConfig, axis: str) ->
         for dimension, found in enumerate(dimensions(name, config)):
             if not isinstance(found, int) and found.name == axis and weight.ndim > 1:
                 others = [d for d in range(weight.ndim) if d != dimension]
-                norms = weight.detach().float().norm(dim=others)
+                norms = torch.linalg.vector_norm(weight.detach().float(), dim=others)
                 if found.kind is AxisKind.IMAGES:
                     norms = norms.reshape(-1, found.width).norm(dim=1)
                 scores.append(norms.clamp(min=1e-12).log())
