@@ -200,7 +200,7 @@ def _load_checkpoint(directory: Path, language: str | None) -> Artifact:
     values |= FAMILIES[values["model_type"]].always
     blank = values.pop("pad_token_id", None)
     config = ModelConfig.from_dict({**values, "vocab_size": max(1, _number(values.get("vocab_size")) or 1)})
-    if unknown := sorted(key for key in config.extra if key.rpartition(".")[2] not in checkpoint_keys.UNUSED):
+    if unknown := checkpoint_keys.unknown(config.extra):
         log.warning("%s: keys of config.json without effect: %s", directory, ", ".join(unknown))
     tensors = state_dict.read(directory)
     if config.adapter_attn_dim is not None:

@@ -5,6 +5,8 @@ A key in neither this set nor ``ModelConfig`` may be misspelled or damaged, or b
 architecture that would be computed wrongly. Loading a checkpoint therefore names it.
 """
 
+from collections.abc import Iterable
+
 UNUSED = frozenset(
     (
         # Keys of the families.
@@ -68,3 +70,8 @@ UNUSED = frozenset(
         *("torchscript", "transformers_version", "use_bfloat16", "use_cache"),
     )
 )
+
+
+def unknown(keys: Iterable[str]) -> list[str]:
+    """Return the keys that may have an effect, in order. Before a dot stands the section of a key."""
+    return sorted(key for key in keys if key.rpartition(".")[2] not in UNUSED)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from littlefoot.errors import ConfigError
+
 _WHISPER_KEYS = {
     "d_model": "hidden_size",
     "encoder_layers": "num_hidden_layers",
@@ -44,11 +46,12 @@ _DERIVED = ("model_type", "num_key_value_heads", "num_mel_bins", _CHANNELS)
 def parakeet_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of a Parakeet, whose encoder has a section of its own.
 
-    Keys of the section that are no settings keep its name before a dot.
+    Keys of the section that are no settings keep its name before a dot. Raises ConfigError for a section that
+    is no object.
     """
-    section = values.get(_SECTION, {})
+    section = values.get(_SECTION) or {}
     if not isinstance(section, Mapping):
-        return dict(values)  # which is refused by this key
+        raise ConfigError(f"{_SECTION} must be an object, not {section!r}")
     found = {key: value for key, value in values.items() if key != _SECTION}
     for key, value in section.items():
         if key in _PARAKEET_KEYS:

@@ -109,7 +109,7 @@ def _information(artifact: Artifact, name: str, licence: str | None) -> dict[str
 
 def _vocabulary(record: _Record, vocabulary: Vocabulary) -> None:
     if vocabulary.merges is not None:
-        raise ConfigError("the vocabulary has pieces of words, which the C library does not join")
+        raise ConfigError("the vocabulary has pieces of words: the C library does not support this")
     if vocabulary.lower_case and any("Σ" in token for token in vocabulary.written):
         raise ConfigError(
             "the vocabulary has a capital sigma, whose lower case depends on its position in a word: the C "
