@@ -359,7 +359,10 @@ ORDERS = (
 )
 
 
-MORE = ("conformer-relative", "wav2vec2-adapters", "sew-projected", "sew-d", "bert-relative-key")
+MORE = (
+    *("conformer-relative", "wav2vec2-adapters", "sew-projected", "sew-d", "bert-relative-key"),
+    *("parakeet", "parakeet-no-bias"),
+)
 
 
 @pytest.mark.slow

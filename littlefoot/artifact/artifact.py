@@ -4,7 +4,8 @@ Training and inference share this format:
 
 ``config.json``              architecture, in Hugging Face's keys, and the section ``littlefoot``
 ``model.safetensors``        weights; its metadata holds a checksum of every tensor
-``vocab.json``, ``tokenizer_config.json``, ``preprocessor_config.json``
+``vocab.json``, or ``tokenizer.json`` if tokens are pieces of words
+``tokenizer_config.json``, ``preprocessor_config.json``
 ``README.md``                the model card
 ``littlefoot.sha256``        checksums of all these files; the card alone may be edited
 
@@ -49,7 +50,7 @@ _PROCESSOR = "processor_config.json"
 _TEXT_FILES = (CONFIG, *tokenizer.FILES, PREPROCESSOR, _PROCESSOR)
 """Files that are read beside the weights and influence a model's text."""
 
-FILES = (CONFIG, WEIGHTS, tokenizer.VOCABULARY, tokenizer.SETTINGS, PREPROCESSOR, CARD)
+FILES = (CONFIG, WEIGHTS, tokenizer.VOCABULARY, tokenizer.PIECES, tokenizer.SETTINGS, PREPROCESSOR, CARD)
 """Files that ``save`` writes, besides the list of their checksums."""
 
 

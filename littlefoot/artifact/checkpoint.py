@@ -30,7 +30,7 @@ from littlefoot.audio import SAMPLE_RATE, formats
 from littlefoot.errors import CheckpointError, LittlefootError, MissingExtraError
 from littlefoot.network import names
 from littlefoot.network.config import ModelConfig
-from littlefoot.network.families import FAMILIES
+from littlefoot.network.families import FAMILIES, NO_CTC
 from littlefoot.network.weights import expected_weights
 from littlefoot.system.extras import imported
 from littlefoot.system.suggestions import suggestion
@@ -191,15 +191,16 @@ def _download(repository: str, revision: str | None, language: str | None) -> Pa
 def _load_checkpoint(directory: Path, language: str | None) -> Artifact:
     values = read_json(directory / artifact.CONFIG)
     if values.get("model_type") not in list(FAMILIES):  # a list, as the value may be unhashable
-        raise CheckpointError(
-            f"model_type '{values.get('model_type')}' is not supported: "
-            f"littlefoot reads {', '.join(FAMILIES)} checkpoints fine-tuned with CTC"
+        reason = NO_CTC.get(
+            str(values.get("model_type")),
+            f"littlefoot reads {', '.join(FAMILIES)} checkpoints fine-tuned with CTC",
         )
+        raise CheckpointError(f"model_type '{values.get('model_type')}' is not supported: {reason}")
     values.pop("littlefoot", None)
     values |= FAMILIES[values["model_type"]].always
     blank = values.pop("pad_token_id", None)
     config = ModelConfig.from_dict({**values, "vocab_size": max(1, _number(values.get("vocab_size")) or 1)})
-    if unknown := sorted(set(config.extra) - checkpoint_keys.UNUSED):
+    if unknown := checkpoint_keys.unknown(config.extra):
         log.warning("%s: keys of config.json without effect: %s", directory, ", ".join(unknown))
     tensors = state_dict.read(directory)
     if config.adapter_attn_dim is not None:
@@ -219,9 +220,20 @@ def _load_checkpoint(directory: Path, language: str | None) -> Artifact:
     )
     config = config.replace(pad_token_id=vocabulary.blank)
     preprocessor = artifact.read_preprocessor(directory)
+    _check_preprocessor(preprocessor, config)
     if config.reads_levels:
         preprocessor["do_normalize"] = False
     return Artifact(config, weights, vocabulary, preprocessor, companion=companions.beside(directory))
+
+
+def _check_preprocessor(preprocessor: dict[str, Any], config: ModelConfig) -> None:
+    """Raise CheckpointError for a spectrogram that is not the one of the network."""
+    for key, wanted in config.family.preprocessor.items():
+        if (found := preprocessor.get(key, wanted)) != wanted:
+            raise CheckpointError(
+                f"{artifact.PREPROCESSOR}: {key} {found} of a {config.model_type} model is not supported, "
+                f"only {wanted}"
+            )
 
 
 def _load_foreign(path: Path, language: str | None) -> Artifact:

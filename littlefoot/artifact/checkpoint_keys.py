@@ -5,6 +5,8 @@ A key in neither this set nor ``ModelConfig`` may be misspelled or damaged, or b
 architecture that would be computed wrongly. Loading a checkpoint therefore names it.
 """
 
+from collections.abc import Iterable
+
 UNUSED = frozenset(
     (
         # Keys of the families.
@@ -16,6 +18,9 @@ UNUSED = frozenset(
         *("begin_suppress_tokens", "decoder_attention_heads", "decoder_ffn_dim", "decoder_layerdrop"),
         *("decoder_layers", "encoder_layerdrop", "forced_decoder_ids", "max_length", "max_target_positions"),
         *("median_filter_width", "scale_embedding", "suppress_tokens"),
+        # Parakeet's; the subsampling is checked by ``Family.requires``.
+        *("dropout_positions", "max_position_embeddings"),
+        *("subsampling_conv_kernel_size", "subsampling_conv_stride", "subsampling_factor"),
         *("codevector_dim", "contrastive_logits_temperature", "ctc_loss_reduction"),
         *("ctc_zero_infinity", "diversity_loss_weight", "feat_extract_dropout", "feat_quantizer_dropout"),
         *(
@@ -65,3 +70,8 @@ UNUSED = frozenset(
         *("torchscript", "transformers_version", "use_bfloat16", "use_cache"),
     )
 )
+
+
+def unknown(keys: Iterable[str]) -> list[str]:
+    """Return the keys that may have an effect, in order. Before a dot stands the section of a key."""
+    return sorted(key for key in keys if key.rpartition(".")[2] not in UNUSED)

@@ -1,8 +1,9 @@
-"""Read the files of a tokenizer, which determine the text: tokens, blank, word delimiter, case, phones.
+"""Read the files of a tokenizer, which determine the text: tokens, blank, words, case, phones, pieces.
 
 ``vocab.json``, ``tokenizer_config.json``, ``special_tokens_map.json`` and ``added_tokens.json`` are read as
-``Wav2Vec2CTCTokenizer`` and ``Wav2Vec2PhonemeCTCTokenizer`` of transformers read them. If two of them, or one
-and ``config.json``, disagree, a warning names both and the one that is used.
+``Wav2Vec2CTCTokenizer`` and ``Wav2Vec2PhonemeCTCTokenizer`` of transformers read them; where ``vocab.json``
+is missing, ``tokenizer.json`` as ``ParakeetTokenizer`` reads it. If two of them, or one and ``config.json``,
+disagree, a warning names both and the one that is used.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from littlefoot.artifact import pieces
 from littlefoot.artifact.json_files import read_json, read_optional
 from littlefoot.artifact.vocabulary import (
     WORD_DELIMITER,
@@ -26,9 +28,10 @@ log = logging.getLogger("littlefoot")
 
 VOCABULARY, SETTINGS = "vocab.json", "tokenizer_config.json"
 _MAP, _ADDED = "special_tokens_map.json", "added_tokens.json"
-FILES = (VOCABULARY, SETTINGS, _MAP, _ADDED)
+PIECES = "tokenizer.json"
+FILES = (VOCABULARY, SETTINGS, PIECES, _MAP, _ADDED)
 """All files that are read."""
-CTC, PHONES = "Wav2Vec2CTCTokenizer", "Wav2Vec2PhonemeCTCTokenizer"
+CTC, PHONES, _PIECES = "Wav2Vec2CTCTokenizer", "Wav2Vec2PhonemeCTCTokenizer", "ParakeetTokenizer"
 """Classes of tokenizers, as ``tokenizer_config.json`` names them."""
 
 _DEFAULTS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
@@ -99,12 +102,20 @@ def read(
         bool(settings.values.get("do_lower_case")) and not settings.phones,
         settings.phones,
         bool(settings.values.get("clean_up_tokenization_spaces")),
+        pieces.read(read_json(directory / PIECES)).merges if _of_pieces(directory) else None,
     )
 
 
 def files(vocabulary: Vocabulary) -> dict[str, dict[str, Any]]:
     """Return the contents of files from which ``read`` and transformers make this vocabulary."""
     tokens = vocabulary.tokens
+    if vocabulary.merges is not None:
+        alphabet = pieces.content(tokens, sorted(vocabulary.special or ()), vocabulary.merges)
+        values = {"tokenizer_class": _PIECES, "pad_token": tokens[vocabulary.blank]}
+        return {
+            PIECES: alphabet,
+            SETTINGS: {**values, **({"unk_token": "<unk>"} if "<unk>" in tokens else {})},
+        }
     special = sorted((vocabulary.special or frozenset()) - {tokens[vocabulary.blank]})
     named = {key: token for key, token in _DEFAULTS.items() if key != "pad_token" and token in special}
     more = [token for token in special if token not in named.values()]
@@ -124,10 +135,19 @@ def files(vocabulary: Vocabulary) -> dict[str, dict[str, Any]]:
 
 
 def read_vocabulary(directory: Path) -> dict[str, Any]:
-    """Read ``vocab.json``. Raises ArtifactError that states where to find a missing one."""
+    """Read ``vocab.json``, or the tokens of ``tokenizer.json``.
+
+    Raises ArtifactError that states where to find a missing one.
+    """
+    if _of_pieces(directory):
+        return pieces.read(read_json(directory / PIECES)).index
     if not (directory / VOCABULARY).exists():
         raise ArtifactError(f"{VOCABULARY} is missing: {_where(directory)}")
     return read_json(directory / VOCABULARY)
+
+
+def _of_pieces(directory: Path) -> bool:
+    return not (directory / VOCABULARY).exists() and (directory / PIECES).exists()
 
 
 def _where(directory: Path) -> str:
@@ -169,6 +189,8 @@ def read_settings(directory: Path, family: str = "") -> Settings:
         for token in _list(values.get(key))
     ]
     flagged = [_content(row) for row in rows.values() if isinstance(row, dict) and row.get("special")]
+    if _of_pieces(directory):
+        flagged += pieces.read(read_json(directory / PIECES)).special
     special = frozenset(token for token in [*named.values(), *more, *flagged] if token)
     added = {index: content for index, row in rows.items() if (content := _content(row))}
     return Settings({**values, **named}, added, special, bool(values.get("pad_token") or mapped or added))

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from littlefoot.artifact.alphabet import Alphabet
+from littlefoot.artifact.pieces import BEGIN, Merges, Pieces
 from littlefoot.errors import CheckpointError, ManifestError
 
 WORD_DELIMITER = "|"
@@ -37,6 +38,9 @@ class Vocabulary:
     """Whether every token is a word, with ``space`` between words, as in a model of phones."""
     clean_up: bool = False
     """Whether punctuation and English contractions move to the word before them."""
+    merges: Merges | None = None
+    """Merges of SentencePiece's pieces, of which one that begins with ``BEGIN`` begins a word
+    (``littlefoot.artifact.pieces``); None if tokens are letters, phones or words."""
 
     def __post_init__(self) -> None:
         if len(set(self.tokens)) != len(self.tokens):
@@ -87,12 +91,13 @@ class Vocabulary:
             **{name: value for name, value in settings.items() if value},
             **({"space": self.space} if self.space != " " else {}),
             **({"unusual": unusual} if unusual else {}),
+            **({"merges": self.merges} if self.merges is not None else {}),
         }
 
     @cached_property
     def delimiter(self) -> int:
-        """Return the index of the word delimiter, -1 if every token is a word."""
-        if self.phones or self.word_delimiter not in self.tokens:
+        """Return the index of the word delimiter, -1 if every token is a word, or tokens are pieces."""
+        if self.phones or self.merges is not None or self.word_delimiter not in self.tokens:
             return -1
         index = self.tokens.index(self.word_delimiter)
         return -1 if index == self.blank else index
@@ -103,12 +108,29 @@ class Vocabulary:
         silent = set(self.special or ())
         if self.phones:
             silent |= {self.word_delimiter, *(token for token in self.tokens if not token.strip())}
+        if self.merges is not None:
+            return tuple("" if token in silent else token.removeprefix(BEGIN) for token in self.tokens)
         return tuple("" if token in silent else token for token in self.tokens)
+
+    @cached_property
+    def begins(self) -> tuple[bool, ...]:
+        """Return whether each token begins a word (V,); where there is a delimiter, none does by itself."""
+        if self.merges is not None:
+            special = self.special or ()
+            return tuple(token.startswith(BEGIN) and token not in special for token in self.tokens)
+        return tuple(self.delimiter < 0 and bool(text) for text in self.written)
+
+    @property
+    def pause(self) -> int:
+        """Return the index of a token without text that ends a word: the blank if there is none."""
+        if self.merges is not None and BEGIN in self.tokens:
+            return self.tokens.index(BEGIN)
+        return self.delimiter if self.delimiter >= 0 else self.blank
 
     @property
     def separator(self) -> str:
         """Return the text between words: empty if the alphabet has no word delimiter."""
-        return self.space if self.phones or self.delimiter >= 0 else ""
+        return self.space if self.phones or self.delimiter >= 0 or self.merges is not None else ""
 
     @property
     def cleaned(self) -> tuple[str, ...]:
@@ -153,7 +175,7 @@ class Vocabulary:
         """Return the words of tokens whose repetitions are already merged."""
         words: list[list[int]] = [[]]
         for index in ids:
-            if index == self.delimiter or (self.delimiter < 0 and self.written[index]):
+            if index == self.delimiter or self.begins[index]:
                 words.append([])
             if index != self.delimiter:
                 words[-1].append(index)
@@ -190,12 +212,23 @@ class Vocabulary:
                 tokens += found
                 missing += [phone] if lacking else []
             return tokens, missing
+        if self.merges is not None:
+            parts = [part for word in text.split() for part in self._pieces.divide(word)]
+            return [index for _, found in parts for index in found], [
+                part for part, found in parts if not found
+            ]
         between = self.word_delimiter if self.delimiter >= 0 else " "
         return self._alphabet.spell(between.join(text.split()))
 
     def pieces(self, word: str) -> list[tuple[str, list[int]]]:
         """Return the characters of a word, or groups of them, with their tokens; none if one is missing."""
-        return self._alphabet.pieces(word)
+        return self._alphabet.pieces(word) if self.merges is None else self._pieces.divide(word)
+
+    @cached_property
+    def _pieces(self) -> Pieces:
+        special = self.special or ()
+        index = {token: place for place, token in enumerate(self.tokens) if token not in special}
+        return Pieces(index, self.merges or ())
 
     @cached_property
     def _alphabet(self) -> Alphabet:

@@ -172,6 +172,9 @@ def select(weight: Tensor, axes: tuple[Axis | int, ...], kept: Mapping[str, Tens
             width = len(kept["hidden"]) // int(groups[-1] + 1)
             inner = kept["hidden"].reshape(-1, width) % size  # (groups, width)
             weight = weight.take_along_dim(inner[groups][:, :, None], dim=1)
+        elif axis.name in kept and axis.kind is AxisKind.IMAGES:  # each has its bands beside each other
+            bands = torch.arange(axis.width)
+            weight = weight.index_select(dimension, (kept[axis.name][:, None] * axis.width + bands).flatten())
         elif axis.name in kept:
             weight = weight.index_select(dimension, kept[axis.name])
     return weight
@@ -339,7 +342,10 @@ def importance(weights: Mapping[str, Tensor], config: ModelConfig, axis: str) ->
         for dimension, found in enumerate(dimensions(name, config)):
             if not isinstance(found, int) and found.name == axis and weight.ndim > 1:
                 others = [d for d in range(weight.ndim) if d != dimension]
-                scores.append(weight.detach().float().norm(dim=others).clamp(min=1e-12).log())
+                norms = torch.linalg.vector_norm(weight.detach().float(), dim=others)
+                if found.kind is AxisKind.IMAGES:
+                    norms = norms.reshape(-1, found.width).norm(dim=1)
+                scores.append(norms.clamp(min=1e-12).log())
     return torch.stack(scores).sum(0)
 
 

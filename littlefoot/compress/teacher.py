@@ -186,7 +186,7 @@ class CachedTeacher:
         self._features: npt.NDArray[np.float16] | None = None  # (all frames, C)
         if index["features"]:
             kept = np.memmap(directory / FEATURES, np.float16, "r")
-            self._features = kept.reshape(-1, config.conv_dim[-1])
+            self._features = kept.reshape(-1, config.feature_channels)
 
     def __call__(self, batch: Batch) -> Targets:
         places = self._find(batch.keys.numpy(force=True))
@@ -274,7 +274,7 @@ def cached(
     refuse_equal_keys(data)
     width = record_width(index["vocabulary_size"], index["top_k"])
     frames = artifact.config.frames((data.seconds * SAMPLE_RATE).astype(np.int64) + 1)
-    width += artifact.config.conv_dim[-1] if features else 0
+    width += artifact.config.feature_channels if features else 0
     estimate = int(frames.sum()) * 2 * width
     parts = [directory.with_name(f"{directory.name}-{n}") for n in range(state.num_processes)]
     progress(f"keeping the teacher's outputs in {directory}: {in_bytes(estimate)}")
@@ -376,7 +376,7 @@ def _heard(
 
 def _nothing_heard(config: ModelConfig) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Return a frame without information."""
-    return np.zeros((1, config.vocab_size), np.float32), np.zeros((1, config.conv_dim[-1]), np.float32)
+    return np.zeros((1, config.vocab_size), np.float32), np.zeros((1, config.feature_channels), np.float32)
 
 
 def _padded(rows: Sequence[npt.NDArray[np.float32]], frames: int) -> Tensor:

@@ -87,8 +87,13 @@ class BeamDecoder:
             lexicon: the words of which texts may consist, for this alphabet.
 
         Raises:
-            ConfigError: hot words cannot be spelled in the alphabet.
+            ConfigError: hot words cannot be spelled in the alphabet, or it consists of pieces.
         """
+        if vocabulary.merges is not None and (lm is not None or hotwords or lexicon is not None):
+            raise ConfigError(
+                "language models, hot words and lexicons need an alphabet of letters, but this model's "
+                "tokens are pieces of words: leave them out"
+            )
         self.vocabulary = vocabulary
         self.frame_seconds = frame_seconds
         self.config = config or BeamConfig()
@@ -101,7 +106,8 @@ class BeamDecoder:
         self.hotwords = HotWords(hotwords, vocabulary) if hotwords else None
         self.lexicon = lexicon
         self.delimiter = vocabulary.delimiter
-        self.special = np.array([not text for text in vocabulary.written])
+        silent = zip(vocabulary.written, vocabulary.begins, strict=True)
+        self.special = np.array([not (text or begins) for text, begins in silent])
         self.special[vocabulary.blank] = False
 
     def start(self) -> "BeamSearch":
@@ -302,7 +308,6 @@ class BeamSearch:
 
     def _commit(self) -> None:
         """Remove the words that all prefixes share, as aligned on the best of them, and their frames."""
-        decoder = self._decoder
         chains = [_tokens(node) for node in self._nodes]
         shared = next(
             (place for place, column in enumerate(zip(*chains, strict=False)) if len(set(column)) > 1),
@@ -312,7 +317,7 @@ class BeamSearch:
         spans = self._align(chains[best])
         for cut in range(shared, 0, -1):
             end = int(spans.ends[cut - 1])
-            if decoder.delimiter in (-1, chains[best][cut - 1]) and all(
+            if self._ends_word(chains, cut) and all(
                 frames_needed(chain[cut:]) <= len(self.rows) - end for chain in chains
             ):
                 break
@@ -322,6 +327,13 @@ class BeamSearch:
         self.rows = self.rows[end:]
         self._frames += end
         self._nodes = [_node(chain[cut:]) for chain in chains]
+
+    def _ends_word(self, chains: Sequence[Sequence[int]], cut: int) -> bool:
+        """Return True if the first tokens of all prefixes, which are the same, end with a word."""
+        vocabulary = self._decoder.vocabulary
+        if vocabulary.merges is not None:
+            return all(len(chain) > cut and vocabulary.begins[chain[cut]] for chain in chains)
+        return vocabulary.delimiter in (-1, chains[0][cut - 1])
 
     def _align(self, tokens: Sequence[int]) -> Spans:
         size = len(self._decoder.vocabulary.tokens)

@@ -44,7 +44,7 @@ class GreedySearch:
     def __init__(self, vocabulary: Vocabulary, frame_seconds: float) -> None:
         """Arguments are those of ``greedy``."""
         self._vocabulary, self._frame_seconds = vocabulary, frame_seconds
-        self._special = np.array([not text for text in vocabulary.written])  # (V,)
+        self._begins = np.array(vocabulary.begins)  # (V,)
         self._delimiter = vocabulary.delimiter
         self._tokens = np.zeros(0, np.int64)  # of the frames of words that may continue
         self._log_posteriors = np.zeros(0)
@@ -59,8 +59,8 @@ class GreedySearch:
             (delimiters,) = np.nonzero(self._tokens == self._delimiter)
             return self._take(int(delimiters[-1]) + 1) if len(delimiters) else []
         spans = best_path(self._tokens, self._log_posteriors, self._vocabulary.blank)
-        starts = spans.starts[~self._special[spans.tokens]]
-        return self._take(int(starts[-1])) if len(starts) else []  # the last token may continue
+        starts = spans.starts[self._begins[spans.tokens]]
+        return self._take(int(starts[-1])) if len(starts) else []  # the last word may continue
 
     def finish(self) -> list[Word]:
         """Return the remaining words."""

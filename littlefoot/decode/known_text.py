@@ -145,7 +145,7 @@ def _star() -> _Unit:
 
 def _units(text: str, vocabulary: Vocabulary, sentences: str) -> list[_Unit]:
     """Divide a text into its units. Punctuation that stands alone belongs to the word before it."""
-    whole = vocabulary.delimiter >= 0 or vocabulary.phones
+    whole = bool(vocabulary.separator)
     units: list[_Unit] = []
     silent: Parts = []  # at the beginning of the text
     written: _Unit | None = None

@@ -72,7 +72,8 @@ def log_softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def words(spans: Spans, vocabulary: Vocabulary, frame_seconds: float, offset: float = 0.0) -> list[Word]:
-    """Join tokens into words at the word delimiter; without one (Chinese, say) every token is a word.
+    """Join tokens into words at the word delimiter, or where pieces begin one; without either (Chinese, say)
+    every token is a word.
 
     Args:
         spans: as decoded or aligned; special tokens are skipped.
@@ -107,11 +108,9 @@ def words(spans: Spans, vocabulary: Vocabulary, frame_seconds: float, offset: fl
         open_word.clear()
 
     for i, token in enumerate(spans.tokens.tolist()):
-        if token == vocabulary.delimiter:
+        if token == vocabulary.delimiter or vocabulary.begins[token]:
             close(i)
-        elif vocabulary.written[token]:
-            if not delimited:
-                close(i)
+        if token != vocabulary.delimiter and vocabulary.written[token]:
             open_word.append(i)
     close(None)
     return result

@@ -41,6 +41,9 @@ _RARE = (
     "rotary_embedding_base",
     "conv_depthwise_kernel_size",
     "conformer_conv_dropout",
+    "attention_bias",
+    "convolution_bias",
+    "scale_input",
     "squeeze_factor",
     "position_buckets",
     "max_position_embeddings",
@@ -80,7 +83,9 @@ class ModelConfig(Geometry):
     @classmethod
     def unknown_keys(cls, values: Mapping[str, Any]) -> set[str]:
         """Return the keys of a parsed ``config.json`` that ``from_dict`` keeps in ``extra``."""
-        return set(values) - ({f.name for f in dataclasses.fields(cls)} - {"extra"})
+        family = FAMILIES.get(str(values.get("model_type")))
+        given = family.settings({**family.defaults, **values}) if family else values
+        return set(given) - ({f.name for f in dataclasses.fields(cls)} - {"extra"})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of ``config.json``, from which ``from_dict`` makes an equal configuration."""
@@ -98,7 +103,7 @@ class ModelConfig(Geometry):
         values["num_feat_extract_layers"] = len(self.conv_dim)
         if noted := self.littlefoot.to_dict():
             values["littlefoot"] = noted
-        return values
+        return self.family.keys(values)
 
     def replace(self, **changes: Any) -> ModelConfig:
         """Return a copy with some fields changed, and check it."""
@@ -124,8 +129,11 @@ class ModelConfig(Geometry):
     def own_settings(self) -> dict[str, Any]:
         """Return the settings, by key, that prevent transformers from loading the model."""
         usual = {**self.family.always, **self.family.defaults}
-        return {
+        own = {
             name: value
-            for name in _OWN
+            for name in (*_OWN, *self.family.always)
             if (value := getattr(self, name)) != usual.get(name, getattr(ModelConfig, name))
         }
+        if self.feat_extract_first == "nemo_mel" and len(set(self.conv_dim[1:])) > 1:
+            own["conv_dim"] = self.conv_dim  # transformers has one number for all
+        return own

@@ -3,7 +3,8 @@
 ``encode`` describes wav2vec 2.0 (Baevski et al. 2020; also XLS-R and MMS), HuBERT (Hsu et al. 2021),
 WavLM (Chen et al. 2021), UniSpeech (Wang et al. 2021), UniSpeech-SAT (Chen et al. 2022), data2vec-audio
 (Baevski et al. 2022), SEW and SEW-D (Wu et al. 2022), Wav2Vec2-Conformer (Wang et al. 2022) and w2v-BERT 2.0
-(Seamless Communication et al. 2023) with a CTC head, over the operations of
+(Seamless Communication et al. 2023), Whisper's encoder (Radford et al. 2023) and Parakeet's FastConformer
+(Rekesh et al. 2023) with a CTC head, over the operations of
 ``littlefoot.network.operations``. ``littlefoot.training.torch_ops`` carries these out on tensors with
 gradients, for training; ``littlefoot.runtime.onnx_ops`` adds them to an ONNX graph, for inference. Weights
 are looked up by the names of Hugging Face checkpoints without the model's prefix, or by wav2vec 2.0's
@@ -202,6 +203,8 @@ def project(ops: Ops, config: ModelConfig, features: Tensor) -> Tensor:
         features = ops.layer_norm(features, "feature_projection.layer_norm", eps)
     if config.projects:
         features = ops.linear(features, "feature_projection.projection")
+    if config.scale_input:
+        features = features * math.sqrt(config.hidden_size)
     return ops.dropout(features, config.feat_proj_dropout)
 
 

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from littlefoot.network.translation import parakeet_keys, parakeet_settings, whisper_settings
+
 
 @dataclass(frozen=True)
 class Name:
@@ -77,6 +79,10 @@ class Family:
     """Settings that its checkpoints may give, but which transformers does not read: it computes so."""
     settings: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
     """Translation of a ``config.json`` with other keys than wav2vec 2.0's."""
+    keys: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
+    """Translation back, to the keys of transformers."""
+    preprocessor: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the feature extractor that are computed with these values only; others are refused."""
 
 
 def _in_blocks(theirs: str, ours: str, **kind: Any) -> Name:
@@ -127,23 +133,37 @@ _DEBERTA_NAMES = tuple(
     }.items()
 )
 
-_WHISPER_KEYS = {
-    "d_model": "hidden_size",
-    "encoder_layers": "num_hidden_layers",
-    "encoder_attention_heads": "num_attention_heads",
-    "encoder_ffn_dim": "intermediate_size",
-    "activation_function": "hidden_act",
-    "dropout": "hidden_dropout",
-    "init_std": "initializer_range",
+_SUBSAMPLING = {
+    "0": "1.conv",
+    "2": "2.depthwise",
+    "3": "2.conv",
+    "5": "3.depthwise",
+    "6": "3.conv",
 }
-
-
-def _whisper_settings(values: Mapping[str, Any]) -> dict[str, Any]:
-    found = {key: value for key, value in values.items() if key not in (*_WHISPER_KEYS, "num_mel_bins")}
-    found |= {ours: values[theirs] for theirs, ours in _WHISPER_KEYS.items() if theirs in values}
-    width = found["hidden_size"]
-    return {"conv_dim": (values.get("num_mel_bins", 80), width, width), **found}
-
+_FAST_CONFORMER: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("norm_feed_forward1", "first_feed_forward_norm", {}),
+    ("norm_feed_forward2", "feed_forward_norm", {}),
+    ("norm_self_att", "layer_norm", {}),
+    ("norm_conv", "conv_module.layer_norm", {}),
+    ("norm_out", "final_layer_norm", {}),
+    *(
+        (f"feed_forward{number}.linear{layer}", f"{part}.{name}_dense", {})
+        for number, part in ((1, "first_feed_forward"), (2, "feed_forward"))
+        for layer, name in ((1, "intermediate"), (2, "output"))
+    ),
+    ("self_attn.o_proj", "attention.out_proj", {}),
+    ("self_attn.relative_k_proj", "attention.linear_pos", {}),
+    *((f"self_attn.bias_{part}", f"attention.pos_bias_{part}", {"by_heads": True}) for part in "uv"),
+    ("self_attn", "attention", {}),
+    (
+        "conv.pointwise_conv1",
+        "conv_module.pointwise_conv1",
+        {"parts": ("value", "gate"), "pointwise": True},
+    ),
+    ("conv.pointwise_conv2", "conv_module.pointwise_conv2", {"pointwise": True}),
+    ("conv.norm", "conv_module.batch_norm", {}),
+    ("conv", "conv_module", {}),
+)
 
 FAMILIES: Mapping[str, Family] = {
     # Also XLS-R and MMS.
@@ -250,6 +270,56 @@ FAMILIES: Mapping[str, Family] = {
             "conv_stride": (160, 2),
         },
     ),
+    # FastConformer (Rekesh et al. 2023).
+    "parakeet_ctc": Family(
+        "ParakeetForCTC",
+        "",
+        names=(
+            *(
+                Name(f"encoder.subsampling.layers.{theirs}", f"feature_extractor.conv_layers.{ours}")
+                for theirs, ours in _SUBSAMPLING.items()
+            ),
+            Name("encoder.subsampling.linear", "feature_projection.projection"),
+            *(_in_blocks(theirs, ours, **kind) for theirs, ours, kind in _FAST_CONFORMER),
+            Name("ctc_head", "lm_head", pointwise=True),
+        ),
+        block="conformer",
+        positional="none",
+        encoder_norm=False,
+        cannot_stream="its spectrogram is normalized over the whole recording, and the convolution in each "
+        "of its blocks looks ahead",
+        requires={
+            "encoder_config.subsampling_factor": 8,
+            "encoder_config.subsampling_conv_kernel_size": 3,
+            "encoder_config.subsampling_conv_stride": 2,
+        },
+        defaults={
+            "hidden_size": 1024,
+            "num_hidden_layers": 24,
+            "num_attention_heads": 8,
+            "intermediate_size": 4096,
+            "hidden_act": "silu",
+            "conv_depthwise_kernel_size": 9,
+            "convolution_bias": True,
+            "scale_input": True,
+            "conformer_conv_dropout": 0.0,
+            "final_dropout": 0.0,
+        },
+        always={
+            "do_stable_layer_norm": True,
+            "feat_extract_first": "nemo_mel",
+            "feat_extract_norm": "none",
+            "feat_extract_activation": "relu",
+            "feat_proj_layer_norm": False,
+            "conv_kernel": (400, 3, 3, 3),
+            "conv_stride": (160, 2, 2, 2),
+            "conv_bias": True,
+            "position_embeddings_type": "relative",
+        },
+        settings=parakeet_settings,
+        keys=parakeet_keys,
+        preprocessor={"hop_length": 160, "n_fft": 512, "win_length": 400, "preemphasis": 0.97},
+    ),
     # The encoder of a Whisper, with a head that transformers has no class for.
     "whisper": Family(
         "",
@@ -292,7 +362,8 @@ FAMILIES: Mapping[str, Family] = {
             "conv_bias": True,
             "sinusoidal_positions": 1.0,
         },
-        settings=_whisper_settings,
+        settings=whisper_settings,
+        preprocessor={"hop_length": 160, "n_fft": 400},
     ),
     "unispeech": Family("UniSpeechForCTC", "unispeech."),
     "unispeech-sat": Family("UniSpeechSatForCTC", "unispeech_sat."),
@@ -306,3 +377,14 @@ FAMILIES: Mapping[str, Family] = {
     ),
 }
 """Families by ``model_type``."""
+
+NO_CTC: Mapping[str, str] = {
+    **dict.fromkeys(
+        ("parakeet_rnnt", "parakeet_tdt"),
+        "it is a transducer, whose decoder writes the text: of Parakeets only those with a CTC head "
+        "(parakeet_ctc) can be read",
+    ),
+    "parakeet_encoder": "it is an encoder without a head: of Parakeets only those with a CTC head "
+    "(parakeet_ctc) can be read",
+}
+"""Reasons why models that are relatives of a family cannot be read, by ``model_type``."""

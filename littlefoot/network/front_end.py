@@ -24,6 +24,8 @@ def front_end(
         x = x * config.waveform_gain
     if config.feat_extract_first == "fbank":
         return _fbank(ops, config, x, lengths)
+    if config.feat_extract_first == "nemo_mel":
+        return _images(ops, config, *_nemo_mel(ops, config, x, lengths))
     for layer, (kernel, stride) in enumerate(zip(config.counted_kernels, config.conv_stride, strict=True)):
         if lengths is not None:
             lengths = (lengths - kernel) // stride + 1
@@ -82,6 +84,51 @@ def _fbank(ops: Ops, config: ModelConfig, x: Tensor, lengths: Tensor | None) -> 
     x = ops.standardize(x, 1e-7, valid)
     x = ops.fixed_conv1d(x, mel.beside(bands, stacked), stacked)
     return ops.transpose(x, (0, 2, 1)), lengths
+
+
+def _nemo_mel(
+    ops: Ops, config: ModelConfig, x: Tensor, lengths: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """Compute NeMo's log-mel spectrogram (Kuchaiev et al. 2019), normalized: (B, 1, T) -> (B, C, F),
+    and the lengths.
+    """
+    window, hop = config.conv_kernel[0], config.conv_stride[0]
+    x = ops.fixed_conv1d(x, mel.NEMO_EMPHASIS, padding=(1, 0))
+    x = _within(ops, x, lengths)
+    x = ops.fixed_conv1d(x, mel.nemo_waves(window), hop, padding=(window // 2, (window + 1) // 2 - hop))
+    x = ops.fixed_conv1d(x * x, mel.nemo_bands(config.conv_dim[0], SAMPLE_RATE))
+    x = ops.log(x + mel.NEMO_FLOOR)
+    lengths = None if lengths is None else (lengths - hop) // hop + 1
+    valid = None if lengths is None else ops.valid(lengths, x, axis=2)
+    x = ops.standardize(x, 1e-5, valid, of_deviation=True)
+    return _within(ops, x, lengths), lengths
+
+
+def _images(ops: Ops, config: ModelConfig, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Run convolutions over frames and bands: a spectrogram (B, C, F) -> features (B, F', C'), and the
+    lengths.
+    """
+    x = ops.reshape(ops.transpose(x, (0, 2, 1)), (0, 1, -1, config.conv_dim[0]))  # (B, 1, F, M)
+    for layer in range(1, len(config.conv_dim)):
+        if lengths is not None:
+            lengths = (lengths - 1) // config.conv_stride[layer] + 1
+        name = f"feature_extractor.conv_layers.{layer}"
+        x = ops.segment(name, partial(_image_convolution, ops, config, name, layer), x, lengths)
+    return ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (0, 0, -1)), lengths
+
+
+def _image_convolution(
+    ops: Ops, config: ModelConfig, name: str, layer: int, x: Tensor, lengths: Tensor | None
+) -> Tensor:
+    """Run one layer over frames and bands: (B, C, F, M) -> (B, C', F', M')."""
+    kernel, stride = config.conv_kernel[layer], config.conv_stride[layer]
+    if layer > 1:
+        x = ops.conv2d(x, f"{name}.depthwise", stride, same_padding(kernel), config.conv_dim[layer - 1])
+        x = ops.conv2d(x, f"{name}.conv")
+    else:
+        x = ops.conv2d(x, f"{name}.conv", stride, same_padding(kernel))
+    x = activate(ops, x, config.feat_extract_activation)
+    return x if lengths is None else x * ops.reshape(ops.valid(lengths, x, axis=2), (0, 1, -1, 1))
 
 
 def _convolution(

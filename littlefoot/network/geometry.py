@@ -58,7 +58,7 @@ class Geometry(ModelSettings):
     @property
     def reads_levels(self) -> bool:
         """Return True if the front end reads waveforms with their own level, and normalizes spectrograms."""
-        return self.feat_extract_first in ("fbank", "whisper_mel")
+        return self.feat_extract_first in ("fbank", "whisper_mel", "nemo_mel")
 
     @property
     def one_frame_rate(self) -> bool:
@@ -71,9 +71,21 @@ class Geometry(ModelSettings):
         return self._reach(self.counted_kernels) + (self.squeeze_factor - 1) * self.feature_stride
 
     @property
+    def feature_bands(self) -> int:
+        """Return the bands that two-dimensional convolutions leave of a spectrogram; 1 without them."""
+        if self.feat_extract_first != "nemo_mel":
+            return 1
+        return self.conv_dim[0] // math.prod(self.conv_stride[1:])
+
+    @property
+    def feature_channels(self) -> int:
+        """Return the channels of the front end's features."""
+        return self.conv_dim[-1] * self.feature_bands
+
+    @property
     def projects(self) -> bool:
         """Return True if a projection is between the front end and the blocks."""
-        return not self.family.unprojected or self.conv_dim[-1] != self.hidden_size
+        return not self.family.unprojected or self.feature_channels != self.hidden_size
 
     @property
     def adapter_channels(self) -> int:
@@ -96,7 +108,7 @@ class Geometry(ModelSettings):
     @property
     def padded(self) -> bool:
         """Return True if the front end reads beyond both ends of a recording."""
-        return self.feat_extract_first == "whisper_mel"
+        return self.feat_extract_first in ("whisper_mel", "nemo_mel")
 
     @property
     def counted_kernels(self) -> tuple[int, ...]:

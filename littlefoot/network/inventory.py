@@ -8,7 +8,8 @@ checkpoints without the model's prefix.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from dataclasses import replace
 from functools import lru_cache
 
 from littlefoot.network import mel
@@ -68,7 +69,10 @@ def _layers(config: ModelConfig) -> Iterator[Layer]:
     if config.feat_extract_first == "fbank":
         frames, channels = Frames(config.feature_stride, config.receptive_field), config.conv_dim[-1]
         yield from _fbank(config)
-    for number, outputs in enumerate(() if config.feat_extract_first == "fbank" else config.conv_dim):
+    elif config.feat_extract_first == "nemo_mel":
+        frames, channels = yield from _images(config)
+    listed = config.feat_extract_first in ("fbank", "nemo_mel")
+    for number, outputs in enumerate(() if listed else config.conv_dim):
         kernel, stride = config.conv_kernel[number], config.conv_stride[number]
         frames = frames.after(config.counted_kernels[number], stride)
         if number == 0 and config.feat_extract_first != "conv":
@@ -136,6 +140,36 @@ def _fbank(config: ModelConfig) -> Iterator[Layer]:
     yield Layer(f"{name}.bands", Kind.FILTERS, part, (bands, waves), frames)
     kernel, stride = config.conv_kernel[1], config.conv_stride[1]
     yield Layer(f"{name}.beside", Kind.FILTERS, part, (outputs, bands, kernel), frames.after(kernel, stride))
+
+
+def _images(config: ModelConfig) -> Generator[Layer, None, tuple[Frames, Axis]]:
+    """List NeMo's spectrogram and the convolutions over frames and bands; return what they make.
+
+    A convolution is used once for each band that it leaves.
+    """
+    part, bands, window = Part.FRONT_END, config.conv_dim[0], config.conv_kernel[0]
+    frames, waves = (
+        Frames().after(config.counted_kernels[0], config.conv_stride[0]),
+        len(mel.nemo_waves(window)),
+    )
+    yield Layer("feature_extractor.nemo_mel.emphasis", Kind.FILTERS, part, (2,), Frames())
+    yield Layer("feature_extractor.nemo_mel.waves", Kind.FILTERS, part, (waves, window), frames)
+    yield Layer("feature_extractor.nemo_mel.bands", Kind.FILTERS, part, (bands, waves), frames)
+    channels = Axis("conv0", AxisKind.IMAGES, 1)
+    for number in range(1, len(config.conv_dim)):
+        name, kernel = f"feature_extractor.conv_layers.{number}", config.conv_kernel[number]
+        stride, bias = config.conv_stride[number], config.conv_bias
+        frames, bands = frames.after(config.counted_kernels[number], stride), bands // stride
+        made = Axis(f"conv{number}", AxisKind.IMAGES, config.conv_dim[number])
+        kind = Kind.IMAGE_CONVOLUTION
+        if number > 1:
+            shape: tuple[Axis | int, ...] = (channels, 1, kernel, kernel)
+            yield Layer(f"{name}.depthwise", kind, part, shape, frames, bands, bias, channels.size)
+            kernel = 1
+        shape = (made, channels if number > 1 else 1, kernel, kernel)
+        yield Layer(f"{name}.conv", kind, part, shape, frames, bands, bias)
+        channels = made
+    return frames, replace(channels, width=bands)
 
 
 def _convolution(
@@ -222,15 +256,16 @@ def _block(config: ModelConfig, number: int, hidden: Axis, frames: Frames) -> It
         dimensions = (outputs, inputs)
         return Layer(f"{name}.{layer}", Kind.LINEAR, part, dimensions, frames, uses, bias, packable=True)
 
+    bias, pointwise = config.attention_bias, config.convolution_bias
     if maps:
-        yield linear("attention.q_proj", heads, hidden, maps)
-        yield linear("attention.k_proj", heads, hidden, maps, bias=config.family.key_bias)
+        yield linear("attention.q_proj", heads, hidden, maps, bias)
+        yield linear("attention.k_proj", heads, hidden, maps, bias and config.family.key_bias)
         scores = f"{name}.attention.scores"
         sides = (f"{scores}.left", f"{scores}.right")
         yield Layer(scores, Kind.PRODUCT, part, (heads,), frames, maps, factors=sides)
-    yield linear("attention.v_proj", heads, hidden)
+    yield linear("attention.v_proj", heads, hidden, bias=bias)
     yield Layer(f"{name}.attention.mixing", Kind.PRODUCT, part, (heads,), frames, len(users))
-    yield linear("attention.out_proj", hidden, heads)
+    yield linear("attention.out_proj", hidden, heads, bias=bias)
     if config.family.relative_positions:
         yield from _relative_positions(config, number, maps, frames)
     if maps and config.position_embeddings_type == "relative_key":
@@ -245,14 +280,14 @@ def _block(config: ModelConfig, number: int, hidden: Axis, frames: Frames) -> It
     if not config.layer_norms:
         yield from _block_norms(config, name, hidden, frames)
     if config.family.block == "conformer":
-        yield linear("first_feed_forward.intermediate_dense", units, hidden)
-        yield linear("first_feed_forward.output_dense", hidden, units)
-        yield linear("conv_module.pointwise_conv1.value", hidden, hidden, bias=False)
-        yield linear("conv_module.pointwise_conv1.gate", hidden, hidden, bias=False)
+        yield linear("first_feed_forward.intermediate_dense", units, hidden, bias=bias)
+        yield linear("first_feed_forward.output_dense", hidden, units, bias=bias)
+        yield linear("conv_module.pointwise_conv1.value", hidden, hidden, bias=pointwise)
+        yield linear("conv_module.pointwise_conv1.gate", hidden, hidden, bias=pointwise)
         yield _depthwise(config, name, hidden, frames, len(users))
-        yield linear("conv_module.pointwise_conv2", hidden, hidden, bias=False)
-    yield linear("feed_forward.intermediate_dense", units, hidden)
-    yield linear("feed_forward.output_dense", hidden, units)
+        yield linear("conv_module.pointwise_conv2", hidden, hidden, bias=pointwise)
+    yield linear("feed_forward.intermediate_dense", units, hidden, bias=bias)
+    yield linear("feed_forward.output_dense", hidden, units, bias=bias)
     if (width := config.adapter_attn_dim) is not None:
         yield _norm(f"{name}.adapter_layer.norm", part, hidden, frames)
         for layer, dimensions in (("linear_1", (width, hidden)), ("linear_2", (hidden, width))):

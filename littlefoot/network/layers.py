@@ -20,6 +20,8 @@ class Kind(StrEnum):
     """The operation of a layer."""
 
     CONVOLUTION = "convolution"
+    IMAGE_CONVOLUTION = "image convolution"
+    """A convolution over frames and bands, which stays in floating point."""
     LINEAR = "linear"
     NORM = "norm"
     TABLE = "table"
@@ -56,6 +58,8 @@ class AxisKind(StrEnum):
     """Feed-forward units of the blocks behind the encoder, as many as in its blocks before pruning."""
     CHANNELS = "conv"
     """Channels of one convolution of the front end."""
+    IMAGES = "images"
+    """Channels of one convolution over frames and bands, which a student may have fewer of."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,8 @@ class Axis:
     kind: AxisKind
     size: int
     width: int = 1
-    """Rows or columns of a weight for each index, such as those of a head."""
+    """Rows or columns of a weight for each index, such as those of a head; of ``IMAGES``, bands in this
+    dimension."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +156,7 @@ class Layer:
         count = self.frames.count(samples)
         if self.kind is Kind.PRODUCT:
             return prod(self.shape) * self.uses * count * count
-        if self.multiplies or self.kind is Kind.FILTERS:
+        if self.multiplies or self.kind in (Kind.FILTERS, Kind.IMAGE_CONVOLUTION):
             return prod(self.shape) * self.uses * count
         return 0
 

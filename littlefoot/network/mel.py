@@ -103,6 +103,36 @@ def kaldi_bands(count: int, sample_rate: int) -> npt.NDArray[np.float32]:
     return np.concatenate([weights, weights], axis=1)[:, :, None].astype(np.float32)
 
 
+NEMO_FOURIER = 512
+"""Samples of the Fourier transform that the windows of ``nemo_waves`` are padded to."""
+NEMO_FLOOR = 2.0**-24
+"""Summand of each power of NeMo's spectrogram."""
+NEMO_EMPHASIS = np.array([[[-0.97, 1.0]]], np.float32)
+"""Kernel that emphasises high frequencies, (1, 1, 2): each sample less 0.97 of the one before it."""
+
+
+@cache
+def nemo_waves(window: int) -> npt.NDArray[np.float32]:
+    """Return cosines, then sines, under a symmetric Hann window: (2 N, 1, window).
+
+    Their frequencies are the N = 255 of NeMo's Fourier transform between zero and half of the sample rate,
+    where its bands have no weight.
+    """
+    time = np.arange(window)
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * time / (window - 1))
+    phase = 2 * np.pi * np.outer(np.arange(1, NEMO_FOURIER // 2), time) / NEMO_FOURIER  # (N, window)
+    filters = np.concatenate([np.cos(phase), np.sin(phase)]) * hann
+    kernel: npt.NDArray[np.float32] = filters[:, None].astype(np.float32)
+    return kernel
+
+
+@cache
+def nemo_bands(count: int, sample_rate: int) -> npt.NDArray[np.float32]:
+    """Return NeMo's bands over squared ``nemo_waves``, which are Whisper's ``triangles``: (count, 2 N, 1)."""
+    weights = triangles(count, NEMO_FOURIER, sample_rate)[:, 1 : NEMO_FOURIER // 2]
+    return np.concatenate([weights, weights], axis=1)[:, :, None]
+
+
 @cache
 def beside(count: int, frames: int) -> npt.NDArray[np.float32]:
     """Return the kernel that puts frames of ``count`` channels beside each other: (frames * count, count,

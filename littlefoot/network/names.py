@@ -41,8 +41,9 @@ def from_checkpoint(tensors: Mapping[str, npt.NDArray[Any]], config: ModelConfig
     """Strip the prefix and fold the weight norm: w = g * v / |v|, with |v| over all but the kernel axis."""
     prefix = config.family.prefix
     weights = {name.removeprefix(prefix): array for name, array in tensors.items()}
-    _fold_depthwise(weights)
     weights = _to_ours(weights, config.family)
+    if config.family.block == "conformer" and config.family.convolution_norm == "batch":
+        _fold_depthwise(weights)
     if config.sinusoidal_positions and _SINUSOIDS in weights:
         _check_sinusoids(weights[_SINUSOIDS])
     for length, direction in _NORMED:
@@ -83,6 +84,8 @@ def to_checkpoint(weights: Mapping[str, npt.NDArray[Any]], config: ModelConfig) 
         weights[direction] = np.where(
             norm > 0, weights.pop(f"{_POSITIONAL}weight"), np.ones_like(positional[:1])
         )
+    if config.family.block == "conformer" and config.family.convolution_norm == "batch":
+        _unfold_depthwise(weights, config.convolution_bias)
     weights = _to_theirs(weights, config)
     prefix = config.family.prefix
     return {name if name.startswith(_HEAD) else prefix + name: array for name, array in weights.items()}
@@ -141,8 +144,6 @@ def _to_theirs(weights: Arrays, config: ModelConfig) -> Arrays:
                 break
         else:
             found[name] = array
-    if config.family.block == "conformer":
-        _unfold_depthwise(found)
     return found
 
 
@@ -160,28 +161,43 @@ def _join(weights: Arrays, rule: Name) -> None:
             weights[f"{layer}.{leaf}"] = np.concatenate(pieces)
 
 
-_DEPTHWISE = re.compile(r"(.*\.conv_module)\.batch_norm\.running_var")
+_DEPTHWISE = re.compile(r"(.*\.conv_module)\.depthwise_conv\.weight")
+_BATCH_NORM_PARTS = ("weight", "bias", "running_mean", "running_var")
+
+
+def _depthwise(weights: Arrays) -> list[str]:
+    """Return the modules of Conformers' convolutions in floating point; quantized ones are folded already."""
+    matches = [match for name in weights if (match := _DEPTHWISE.fullmatch(name))]
+    return [match[1] for match in matches if np.issubdtype(weights[match[0]].dtype, np.floating)]
 
 
 def _fold_depthwise(weights: Arrays) -> None:
-    """Fold a batch norm behind the convolution of a Conformer's block into its kernel, and a bias."""
-    for block in [match[1] for name in weights if (match := _DEPTHWISE.fullmatch(name))]:
+    """Fold a batch norm behind the convolution of a Conformer's block into its kernel and bias.
+
+    Raises CheckpointError if a part of it is missing.
+    """
+    for block in _depthwise(weights):
         norm, convolution = f"{block}.batch_norm.", f"{block}.depthwise_conv."
+        if missing := [part for part in _BATCH_NORM_PARTS if f"{norm}{part}" not in weights]:
+            raise CheckpointError(
+                f"{norm}{missing[0]} is missing: without its batch norm the convolution computes something "
+                "else: give the checkpoint as it was trained"
+            )
         scale, shift = _folded(weights, norm)
         del weights[f"{norm}weight"], weights[f"{norm}bias"]
         kernel = weights[f"{convolution}weight"].astype(np.float64) * scale[:, None, None]
+        shift = shift + weights.get(f"{convolution}bias", np.zeros(1)).astype(np.float64) * scale
         weights[f"{convolution}weight"] = kernel.astype(np.float32)
         weights[f"{convolution}bias"] = shift.astype(np.float32)
 
 
-def _unfold_depthwise(weights: Arrays) -> None:
-    """Give each convolution with a bias a batch norm that adds it; quantized ones stay."""
-    ending = ".conv_module.depthwise_conv.bias"
-    for name in [name for name in weights if name.endswith(ending)]:
-        if not np.issubdtype(weights[f"{name.removesuffix('.bias')}.weight"].dtype, np.floating):
-            continue
-        norm, shift = f"{name.removesuffix('.depthwise_conv.bias')}.batch_norm.", weights.pop(name)
-        weights[f"{norm}weight"], weights[f"{norm}bias"] = np.ones_like(shift, np.float32), shift
+def _unfold_depthwise(weights: Arrays, biased: bool) -> None:
+    """Give each convolution a batch norm that changes nothing, or adds the bias that transformers lacks."""
+    for block in _depthwise(weights):
+        norm, bias = f"{block}.batch_norm.", f"{block}.depthwise_conv.bias"
+        shift = weights[bias]
+        weights[f"{norm}weight"] = np.ones_like(shift, np.float32)
+        weights[f"{norm}bias"] = np.zeros_like(shift) if biased else weights.pop(bias)
         weights.update(_no_statistics(norm, len(shift)))
 
 

@@ -31,7 +31,18 @@ class Ops(Protocol):
     ) -> Tensor:
         """Convolve (B, C, T) -> (B, C', T')."""
 
-    def fixed_conv1d(self, x: Tensor, kernel: npt.NDArray[np.float32], stride: int = 1) -> Tensor:
+    def conv2d(
+        self, x: Tensor, name: str, stride: int = 1, padding: tuple[int, int] = (0, 0), groups: int = 1
+    ) -> Tensor:
+        """Convolve images (B, C, F, M) -> (B, C', F', M') in floating point, alike along F and M."""
+
+    def fixed_conv1d(
+        self,
+        x: Tensor,
+        kernel: npt.NDArray[np.float32],
+        stride: int = 1,
+        padding: tuple[int, int] = (0, 0),
+    ) -> Tensor:
         """Convolve (B, C, T) -> (B, C', T') with a constant kernel (C', C, K), which is never quantized."""
 
     def linear(self, x: Tensor, name: str) -> Tensor:
@@ -66,9 +77,9 @@ class Ops(Protocol):
     def pad_to(self, x: Tensor, like: Tensor) -> Tensor:
         """Add frames of zeros to (B, F', D) until there are as many as in another value (B, F, C)."""
 
-    def standardize(self, x: Tensor, eps: float, valid: Tensor | None) -> Tensor:
+    def standardize(self, x: Tensor, eps: float, valid: Tensor | None, of_deviation: bool = False) -> Tensor:
         """Bring each channel of (B, C, T) to mean 0 and unbiased variance 1 over time, counting only frames
-        where ``valid`` (B, T) is 1.
+        where ``valid`` (B, T) is 1. ``eps`` is added to the variance, or to the deviation.
         """
 
     def sinusoids(self, positions: Tensor, rates: npt.NDArray[np.float32]) -> Tensor:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 from littlefoot.audio import SAMPLE_RATE
 from littlefoot.errors import ConfigError
 from littlefoot.network import mel
 from littlefoot.network.activations import ACTIVATIONS
-from littlefoot.network.families import FAMILIES
+from littlefoot.network.families import FAMILIES, NO_CTC
 from littlefoot.network.geometry import Geometry
 from littlefoot.network.settings import MAX_WINDOW
 
@@ -14,9 +16,8 @@ from littlefoot.network.settings import MAX_WINDOW
 def check(config: Geometry) -> None:
     """Raise ConfigError, which names the settings, if they contradict each other or their family."""
     if config.model_type not in FAMILIES:
-        raise ConfigError(
-            f"model_type '{config.model_type}' is not supported: use one of {', '.join(FAMILIES)}"
-        )
+        reason = NO_CTC.get(config.model_type, f"use one of {', '.join(FAMILIES)}")
+        raise ConfigError(f"model_type '{config.model_type}' is not supported: {reason}")
     for setting in ("hidden_act", "feat_extract_activation", "adapter_act"):
         if (name := getattr(config, setting)) not in ACTIVATIONS:
             raise ConfigError(f"{setting} '{name}' is not supported: use one of {', '.join(ACTIVATIONS)}")
@@ -50,7 +51,7 @@ def check(config: Geometry) -> None:
             f"{config.num_conv_pos_embedding_groups} groups of the positional convolution"
         )
     _check_streaming(config)
-    if config.feat_extract_first in ("log_mel", "whisper_mel"):
+    if config.feat_extract_first in ("log_mel", "whisper_mel", "nemo_mel"):
         _check_log_mel(config)
     if config.pad_token_id >= config.vocab_size:
         raise ConfigError(
@@ -197,6 +198,17 @@ def _check_log_mel(config: Geometry) -> None:
             f"conv_stride[0] {config.conv_stride[0]} must be at most half of the spectrogram's window, "
             f"{window} samples"
         )
+    if config.feat_extract_first == "nemo_mel":
+        if window > mel.NEMO_FOURIER:
+            raise ConfigError(
+                f"conv_kernel[0]: NeMo's spectrogram has at most {mel.NEMO_FOURIER} samples in a window, "
+                f"not {window}"
+            )
+        if len(config.conv_dim) < 2 or count % math.prod(config.conv_stride[1:]):
+            raise ConfigError(
+                f"conv_dim[0] (num_mel_bins): the convolutions behind {count} bands must have strides "
+                "that divide them"
+            )
 
 
 def _check_layers(config: Geometry, name: str, most: int) -> None:

@@ -40,13 +40,17 @@ class ModelSettings(Checked):
     """The CTC blank."""
 
     # Convolutional front end: waveform -> frames.
-    feat_extract_first: Literal["conv", "log_mel", "fbank", "whisper_mel"] = "conv"
+    feat_extract_first: Literal["conv", "log_mel", "fbank", "whisper_mel", "nemo_mel"] = "conv"
     """First layer of the front end: a convolution (``conv``), or a log-mel spectrogram without weights, norm
     or activation (``log_mel``), whose entries in ``conv_dim``, ``conv_kernel`` and ``conv_stride`` are the
     number of bands, the window and the hop. ``fbank``: all of the front end is Kaldi's log-mel spectrogram,
     each band normalized over time; the second entries put two of its frames beside each other.
     ``whisper_mel``: Whisper's log-mel spectrogram, with the entries of ``log_mel``. It and the convolutions
-    behind it read beyond both ends of a recording, where the waveform is mirrored and features are zero."""
+    behind it read beyond both ends of a recording, where the waveform is mirrored and features are zero.
+    ``nemo_mel``: NeMo's log-mel spectrogram, with the entries of ``log_mel``, each band normalized over time;
+    it reads beyond both ends too, where all is zero. The convolutions behind it are two-dimensional, over
+    frames and bands. From the second on, each channel has a convolution of its own, and one of a single tap
+    joins the channels."""
     conv_dim: tuple[Size, ...] = (512,) * 7
     conv_kernel: tuple[Size, ...] = (10, 3, 3, 3, 3, 2, 2)
     conv_stride: tuple[Size, ...] = (5, 2, 2, 2, 2, 2, 2)
@@ -94,6 +98,12 @@ class ModelSettings(Checked):
     """Width of MMS's per-language adapters; None if there are none."""
     conv_depthwise_kernel_size: Size = 31
     """Kernel of the convolution in each block of a Conformer."""
+    attention_bias: bool = True
+    """Whether attention and feed-forward layers have biases."""
+    convolution_bias: bool = False
+    """Whether the pointwise convolutions in a Conformer's block have biases."""
+    scale_input: bool = False
+    """Whether the first block's input is multiplied by the square root of its width."""
     squeeze_factor: Size = 1
     """Frames of the front end for each frame of the blocks, in SEW."""
     add_adapter: bool = False

@@ -210,7 +210,7 @@ def build_features(artifact: Artifact) -> Graph:
     """Emit the front end: ``waveform`` (batch, samples) -> ``features`` (batch, frames, channels)."""
     ops = OnnxOps(artifact.weights)
     x, _ = front_end(ops, artifact.config, Value(ops, WAVEFORM, np.dtype(np.float32)), None)
-    outputs = [_output(ops, FEATURES, x, ["batch", "frames", artifact.config.conv_dim[-1]])]
+    outputs = [_output(ops, FEATURES, x, ["batch", "frames", artifact.config.feature_channels])]
     inputs = [_value_info(WAVEFORM, np.float32, ["batch", "samples"])]
     return Graph(ops.nodes, inputs, outputs, ops.initializers, {}, ops.strides)
 
@@ -223,7 +223,7 @@ def build_embedding(artifact: Artifact) -> Graph:
     ops, config = OnnxOps(artifact.weights), artifact.config
     x = embed(ops, config, Value(ops, FEATURES, np.dtype(np.float32)))
     outputs = [_output(ops, EMBEDDING, x, ["batch", "frames", config.hidden_size])]
-    inputs = [_value_info(FEATURES, np.float32, ["batch", "frames", config.conv_dim[-1]])]
+    inputs = [_value_info(FEATURES, np.float32, ["batch", "frames", config.feature_channels])]
     return Graph(ops.nodes, inputs, outputs, ops.initializers, {}, ops.strides)
 
 

@@ -106,8 +106,25 @@ class OnnxOps(OnnxNodes):
             total = total + self.initializer(f"{name}.bias.image", bias)
         return total
 
-    def fixed_conv1d(self, x: Value, kernel: npt.NDArray[np.float32], stride: int = 1) -> Value:
-        return self._image("Conv", self._as_image(x), self.constant(kernel[:, :, None]), strides=[1, stride])
+    def conv2d(
+        self, x: Value, name: str, stride: int = 1, padding: tuple[int, int] = (0, 0), groups: int = 1
+    ) -> Value:
+        weights = [
+            self.weight(f"{name}.{part}") for part in ("weight", "bias") if f"{name}.{part}" in self.weights
+        ]
+        before, after = padding
+        pads = [before, before, after, after]
+        return self.node("Conv", x, *weights, strides=[stride, stride], pads=pads, group=groups)
+
+    def fixed_conv1d(
+        self,
+        x: Value,
+        kernel: npt.NDArray[np.float32],
+        stride: int = 1,
+        padding: tuple[int, int] = (0, 0),
+    ) -> Value:
+        weight, (start, end) = self.constant(kernel[:, :, None]), padding
+        return self._image("Conv", self._as_image(x), weight, strides=[1, stride], pads=[0, start, 0, end])
 
     def linear(self, x: Value, name: str) -> Value:
         if read(name, self.weights).product is Product.DYNAMIC:
@@ -253,7 +270,7 @@ class OnnxOps(OnnxNodes):
         ends = self.concat([self.integers(0, 0, 0, 0), wanted - have, self.integers(0)], axis=0)
         return self.node("Pad", x, ends)
 
-    def standardize(self, x: Value, eps: float, valid: Value | None) -> Value:
+    def standardize(self, x: Value, eps: float, valid: Value | None, of_deviation: bool = False) -> Value:
         x, axes = self._as_image(x), self.integers(3)
         if valid is None:
             counted = (
@@ -265,7 +282,10 @@ class OnnxOps(OnnxNodes):
         whole, free = (replace(self.clip(n, 1, 1 << 24), image=True) for n in (count, count - 1.0))
         centred = x - self._image("Div", self._image("ReduceSum", x * counted, axes), whole)
         powers = self._image("ReduceSum", centred * centred * counted, axes)
-        return self._image("Div", centred, self._image("Sqrt", self._image("Div", powers, free) + eps))
+        variance = self._image("Div", powers, free)
+        if of_deviation:
+            return self._image("Div", centred, self._image("Sqrt", variance) + eps)
+        return self._image("Div", centred, self._image("Sqrt", variance + eps))
 
     def sinusoids(self, positions: Value, rates: npt.NDArray[np.float32]) -> Value:
         angles = self.as_float(self.reshape(positions, (-1, 1))) * self.constant(rates)

@@ -82,7 +82,7 @@ class WindowedLogits:
 
     def _silence(self, frames: int) -> Iterator[Array]:
         """Yield logits of a number of frames: a delimiter, if the alphabet has one, and blanks."""
-        token = self.vocabulary.delimiter if self.vocabulary.delimiter >= 0 else self.vocabulary.blank
+        token = self.vocabulary.pause
         while frames > 0:
             count = min(frames, 1000)
             logits = np.zeros((count, self.config.vocab_size), np.float32)

@@ -61,10 +61,22 @@ class TorchOps:
         weight = self.weights[f"{name}.weight"][:, :, None].to(memory_format=torch.channels_last)
         return F.conv2d(x, weight, self.weights.get(f"{name}.bias"), (1, stride), groups=groups).squeeze(2)
 
-    def fixed_conv1d(self, x: Tensor, kernel: npt.NDArray[np.float32], stride: int = 1) -> Tensor:
+    def conv2d(
+        self, x: Tensor, name: str, stride: int = 1, padding: tuple[int, int] = (0, 0), groups: int = 1
+    ) -> Tensor:
+        weight, bias = self.weights[f"{name}.weight"], self.weights.get(f"{name}.bias")
+        return F.conv2d(F.pad(x, padding * 2), weight, bias, stride, groups=groups)
+
+    def fixed_conv1d(
+        self,
+        x: Tensor,
+        kernel: npt.NDArray[np.float32],
+        stride: int = 1,
+        padding: tuple[int, int] = (0, 0),
+    ) -> Tensor:
         # As a product: reduced precision, of autocast or of convolutions on GPUs, would drown quiet bands.
         with torch.autocast(x.device.type, enabled=False):
-            windows = x.float().unfold(2, kernel.shape[2], stride)  # (B, C, T', K), a view
+            windows = F.pad(x.float(), padding).unfold(2, kernel.shape[2], stride)  # (B, C, T', K), a view
             return torch.einsum("bctk,ock->bot", windows, self.constant(kernel))
 
     def linear(self, x: Tensor, name: str) -> Tensor:
@@ -110,12 +122,14 @@ class TorchOps:
     def pad_to(self, x: Tensor, like: Tensor) -> Tensor:
         return F.pad(x, (0, 0, 0, like.shape[1] - x.shape[1]))
 
-    def standardize(self, x: Tensor, eps: float, valid: Tensor | None) -> Tensor:
+    def standardize(self, x: Tensor, eps: float, valid: Tensor | None, of_deviation: bool = False) -> Tensor:
         x = x.float()
         counted = torch.ones_like(x[:, :1]) if valid is None else valid.float()[:, None]  # (B, 1, T)
         count = counted.sum(-1, keepdim=True)
         centred = x - (x * counted).sum(-1, keepdim=True) / count.clamp(min=1)
         variance = (centred.square() * counted).sum(-1, keepdim=True) / (count - 1).clamp(min=1)
+        if of_deviation:
+            return centred / (variance.clamp(min=1e-30).sqrt() + eps)  # at zero the root has no gradient
         return centred * torch.rsqrt(variance + eps)
 
     def sinusoids(self, positions: Tensor, rates: npt.NDArray[np.float32]) -> Tensor:

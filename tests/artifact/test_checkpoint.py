@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,17 @@ def test_transformers_loads_what_was_saved(family: str, tmp_path: Path) -> None:
     with torch.no_grad():
         difference = (reading_waveforms(again.eval())(waveform).logits - model(waveform).logits).abs().max()
     assert difference < 1e-5
+
+
+def test_a_pruned_parakeet_is_not_exported_to_transformers(tmp_path: Path) -> None:
+    loaded = checkpoint.load(write(make("parakeet"), tmp_path / "model"))
+    artifact.check_transformers(loaded)
+    first, *others = loaded.config.conv_dim
+    changed = loaded.config.replace(conv_dim=(first, 4, *others[1:]))
+    assert ModelConfig.from_dict(changed.to_dict()).conv_dim == changed.conv_dim
+    weights = {name: np.zeros(shape, np.float32) for name, shape in expected_weights(changed).items()}
+    with pytest.raises(ConfigError, match="transformers has no models with conv_dim"):
+        artifact.check_transformers(replace(loaded, config=changed, weights=weights))
 
 
 def test_a_family_that_transformers_has_no_head_for_is_not_exported_to_it(tmp_path: Path) -> None:
@@ -169,9 +181,10 @@ def test_keys_that_nobody_knows_are_listed(directory: Path, caplog: pytest.LogCa
 
 @pytest.mark.parametrize("kind", sorted({kind for kind, _ in FAMILIES.values()}))
 def test_the_keys_of_transformers_are_known(kind: str) -> None:
-    values = getattr(transformers, f"{kind}Config")().to_dict()
+    name = {"Parakeet": "ParakeetCTC"}.get(kind, kind)
+    values = getattr(transformers, f"{name}Config")().to_dict()
     config = ModelConfig.from_dict({**values, "vocab_size": 32, "pad_token_id": 0})
-    assert set(config.extra) <= checkpoint_keys.UNUSED
+    assert not checkpoint_keys.unknown(config.extra)
 
 
 def test_a_complete_checkpoint_loads_in_silence(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -339,6 +352,67 @@ def test_a_whisper_without_a_head_is_sent_to_the_graft(tmp_path: Path) -> None:
     without(written, "lm_head.weight")
     with pytest.raises(CheckpointError, match="littlefoot graft makes a recogniser"):
         checkpoint.load(written)
+
+
+@pytest.mark.parametrize("model_type", ["parakeet_tdt", "parakeet_rnnt", "parakeet_encoder"])
+def test_of_parakeets_only_those_with_a_ctc_head_are_read(model_type: str, tmp_path: Path) -> None:
+    directory = write(make("parakeet"), tmp_path / "model")
+    change_config(directory, model_type=model_type)
+    with pytest.raises(CheckpointError, match=r"only those with a CTC head \(parakeet_ctc\) can be read"):
+        checkpoint.load(directory)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("subsampling_factor", 4),
+        ("subsampling_conv_kernel_size", 5),
+        ("subsampling_conv_stride", 4),
+        ("num_mel_bins", 84),
+        ("conv_kernel_size", 4),
+        ("hidden_act", "prelu"),
+    ],
+)
+def test_parakeets_of_another_structure_are_refused(key: str, value: object, tmp_path: Path) -> None:
+    directory = write(make("parakeet"), tmp_path / "model")
+    section = json.loads((directory / "config.json").read_text())["encoder_config"]
+    change_config(directory, encoder_config={**section, key: value})
+    named = {"conv_kernel_size": "conv_depthwise_kernel_size"}.get(key, key)
+    with pytest.raises(CheckpointError, match=f"{named}.*{value}"):
+        checkpoint.load(directory)
+
+
+def test_a_parakeet_without_its_section_is_refused(tmp_path: Path) -> None:
+    directory = write(make("parakeet"), tmp_path / "model")
+    change_config(directory, encoder_config=[3])
+    with pytest.raises(CheckpointError, match="encoder_config must be an object, not"):
+        checkpoint.load(directory)
+
+
+@pytest.mark.parametrize("part", ["running_mean", "running_var", "weight", "bias"])
+@pytest.mark.parametrize(
+    ("family", "norm"), [("parakeet", "conv.norm"), ("conformer-rotary", "conv_module.batch_norm")]
+)
+def test_a_batch_norm_that_is_incomplete_is_refused(
+    family: str, norm: str, part: str, tmp_path: Path
+) -> None:
+    directory = write(make(family), tmp_path / "model")
+    without(directory, next(name for name in tensors(directory) if name.endswith(f".1.{norm}.{part}")))
+    with pytest.raises(CheckpointError, match=rf"layers\.1\.conv_module\.batch_norm\.{part} is missing"):
+        checkpoint.load(directory)
+
+
+@pytest.mark.parametrize(
+    ("family", "key", "value"),
+    [("parakeet", "preemphasis", 0.0), ("parakeet", "n_fft", 400), ("whisper", "hop_length", 200)],
+)
+def test_a_spectrogram_of_other_settings_is_refused(
+    family: str, key: str, value: float, tmp_path: Path
+) -> None:
+    directory = write(make(family), tmp_path / "model")
+    write_json(directory / "preprocessor_config.json", {"sampling_rate": 16_000, key: value})
+    with pytest.raises(CheckpointError, match=rf"preprocessor_config.json: {key} {value} of a .* only"):
+        checkpoint.load(directory)
 
 
 @pytest.mark.parametrize("model_type", ["speech_to_text", "wav2vec2-phoneme", "bert", None, ["wav2vec2"], 3])

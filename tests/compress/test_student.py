@@ -185,6 +185,30 @@ def feed_forward(model: CTCModel, x: torch.Tensor) -> torch.Tensor:
     return units @ weights["output_dense.weight"].T + weights["output_dense.bias"]
 
 
+def test_channels_over_frames_and_bands_that_do_nothing_are_left_out() -> None:
+    given = teacher("parakeet")
+    bands = given.config.feature_bands
+    with torch.no_grad():
+        for layer, silent in ((1, [0, 3]), (3, [1, 2, 4, 5])):
+            convolution = given.get_submodule(f"feature_extractor.conv_layers.{layer}.conv")
+            for parameter in convolution.parameters():
+                parameter[silent] = 0
+            if layer == 3:
+                weight = given.get_parameter("feature_projection.projection.weight")
+                weight.reshape(len(weight), -1, bands)[:, silent] = 0
+            else:  # what follows has a bias, and would not be silent
+                for parameter in given.get_submodule(
+                    "feature_extractor.conv_layers.2.depthwise"
+                ).parameters():
+                    parameter[silent] = 0
+    made = make_student(given, StudentConfig(conv_dim=(80, 4, 6, 2))).eval()
+    assert made.config.feature_channels == 2 * bands
+    with torch.no_grad():
+        found, expected = (model(WAVEFORM, LENGTH)[0] for model in (made, given))
+    assert expected.std() > 0
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_the_positional_convolution_keeps_its_groups() -> None:
     original = teacher()
     config = original.config

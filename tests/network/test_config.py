@@ -100,7 +100,7 @@ def test_a_spectrogram_counts_frames_as_a_convolution_does() -> None:
     [
         (
             {"feat_extract_first": "mfcc"},
-            "feat_extract_first must be conv, log_mel, fbank or whisper_mel, not 'mfcc'",
+            "feat_extract_first must be conv, log_mel, fbank, whisper_mel or nemo_mel, not 'mfcc'",
         ),
         ({"feat_extract_norm": "group"}, "log_mel needs feat_extract_norm 'layer'"),
         ({"conv_kernel": (5000, 3, 3)}, "80 bands and a window of 5000 samples: .* at most 4096"),

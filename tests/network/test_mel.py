@@ -7,7 +7,9 @@ import pytest
 import torch
 import transformers
 from artifacts import tiny
-from families import speechlike
+from checkpoints import reference_weights
+from families import make, speechlike
+from oracle import padded
 from transformers.audio_utils import mel_filter_bank
 
 from littlefoot.artifact import Artifact, checkpoint
@@ -60,6 +62,26 @@ def test_it_is_that_of_a_direct_transform(bands: int, window: int, hop: int) -> 
     expected = direct(speechlike(2.0), bands, window, hop)
     assert found.shape == expected.shape
     assert np.abs(found - expected).max() < 1e-5
+
+
+@pytest.mark.parametrize("bands", [80, 128])
+def test_a_parakeet_reads_what_its_feature_extractor_makes(bands: int) -> None:
+    """A padded batch, with the extractor's own mask: one frame more, which is padding."""
+    model = make("parakeet", num_mel_bins=bands)
+    model._forward_pre_hooks.clear()  # it gets spectrograms, as in transformers
+    config = ModelConfig.from_dict(model.config.to_dict())
+    ops = TorchOps({name: torch.from_numpy(value) for name, value in reference_weights(model).items()})
+    speech = reading.read(checkpoint.BUNDLED / "samples" / "garden.ogg")
+    waveforms = [speech, 0.1 * speechlike(1.0), speech[8000:20_011], speech[:400]]
+    extracted = transformers.ParakeetFeatureExtractor(bands)(waveforms, sampling_rate=16_000)
+    batch, lengths = map(torch.from_numpy, padded(waveforms))
+    with torch.no_grad():
+        expected = model(**extracted).logits
+        found = encode(ops, config, batch, lengths)
+    assert found.frame_lengths is not None
+    assert found.frame_lengths.tolist() == model._get_subsampling_output_length(lengths // 160).tolist()
+    for ours_, theirs, count in zip(found.logits, expected, found.frame_lengths.tolist(), strict=True):
+        assert (ours_[:count] - theirs[:count]).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize("clip", ["garden.ogg", "digits.ogg"])

@@ -117,6 +117,9 @@ def test_every_weight_is_in_the_network_once(oracle: Oracle) -> None:
     if config.feat_extract_first == "whisper_mel":
         waves = mel.sinusoids(config.conv_kernel[0])
         tables += waves.size + config.conv_dim[0] * len(waves) + sinusoids(config.hidden_size).size
+    if config.feat_extract_first == "nemo_mel":
+        tables += mel.nemo_waves(400).size + mel.nemo_bands(config.conv_dim[0], 16_000).size + 3
+        tables += config.hidden_size // 2  # rates of sinusoids
     if config.feat_extract_first == "fbank":
         tables += mel.kaldi_waves().size + mel.kaldi_bands(80, 16_000).size + mel.beside(80, 2).size
     assert weights - spare <= constants <= weights + tables + 500  # shapes and epsilons

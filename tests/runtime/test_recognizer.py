@@ -13,6 +13,8 @@ import checkpoints
 import numpy as np
 import pytest
 import soundfile
+import torch
+import transformers
 from families import make, speechlike
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +22,7 @@ from oracle import tiny
 
 import littlefoot
 from littlefoot import artifact as artifact_files
-from littlefoot.artifact import Artifact
+from littlefoot.artifact import Artifact, checkpoint
 from littlefoot.audio import reading
 from littlefoot.decode.arpa import write_arpa
 from littlefoot.decode.beam import BeamConfig
@@ -451,3 +453,29 @@ def test_an_artifact_is_loaded_and_says_the_same(tmp_path: Path) -> None:
     loaded = littlefoot.load(str(tmp_path / "model"), threads=1)
     np.testing.assert_allclose(loaded.logits(waveform), real.logits(waveform), atol=1e-4)
     assert loaded.transcribe(waveform).text == real.transcribe(waveform).text
+
+
+def test_a_parakeet_writes_what_its_processor_decodes(tmp_path: Path) -> None:
+    """Pieces of words, from a checkpoint as transformers saves it, and from the artifact made of it."""
+    count = len(checkpoints.PIECES)
+    model = make("parakeet", vocab_size=count, pad_token_id=count - 1)
+    model._forward_pre_hooks.clear()  # it gets spectrograms, as in transformers
+    checkpoints.write_pieces(tmp_path)
+    processor = transformers.AutoProcessor.from_pretrained(tmp_path)
+    waveform = speechlike(15.0)
+    inputs = processor(waveform, sampling_rate=16_000)
+    with torch.no_grad():
+        logits = model(**inputs).logits[0]
+        model.ctc_head.weight /= logits.std(0)[:, None, None]  # or the same token would win everywhere
+        model.ctc_head.bias.copy_((model.ctc_head.bias - logits.mean(0)) / logits.std(0))
+        expected = processor.batch_decode(model.generate(**inputs), skip_special_tokens=True)[0]
+    assert len(expected.split()) > 2
+    model.save_pretrained(tmp_path)
+    loaded = littlefoot.load(tmp_path, "openvino", precision="f32")
+    assert loaded.transcribe(waveform).text == " ".join(expected.split())
+    saved = artifact_files.save(checkpoint.load(tmp_path), tmp_path / "artifact")
+    assert littlefoot.load(saved, "onnxruntime").transcribe(waveform).text == " ".join(expected.split())
+    again = transformers.ParakeetForCTC.from_pretrained(saved).eval()
+    processor = transformers.AutoProcessor.from_pretrained(saved)
+    inputs = processor(waveform, sampling_rate=16_000)
+    assert processor.batch_decode(again.generate(**inputs), skip_special_tokens=True)[0] == expected

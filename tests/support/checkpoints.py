@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tokenizers
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
@@ -17,6 +18,8 @@ from littlefoot.network.config import ModelConfig
 from littlefoot.network.weights import expected_weights
 
 TOKENS = ("<pad>", "<s>", "</s>", "<unk>", "|", "E", "T", "A", "O", "N", "I", "'")
+MERGES = [("▁", "t"), ("h", "e"), ("▁t", "he"), ("▁", "a"), ("i", "n"), ("in", "g"), ("a", "t"), ("▁", "s")]
+PIECES = ("<unk>", *(left + right for left, right in MERGES), "▁", *"abcdeghinst'é", "<pad>")
 POSITIONAL = "encoder.pos_conv_embed.conv."
 
 
@@ -26,6 +29,18 @@ def write(model: transformers.PreTrainedModel, directory: Path, **options: Any) 
     write_json(directory / "vocab.json", {token: index for index, token in enumerate(TOKENS)})
     write_json(directory / "preprocessor_config.json", {"do_normalize": True, "sampling_rate": 16_000})
     return directory
+
+
+def write_pieces(directory: Path) -> None:
+    """Save the processor of a Parakeet with the tokens ``PIECES``; the blank is last, and added."""
+    index = {token: place for place, token in enumerate(PIECES[:-1])}
+    made = tokenizers.Tokenizer(tokenizers.models.BPE(index, MERGES, unk_token="<unk>", fuse_unk=True))
+    made.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
+    made.decoder = tokenizers.decoders.Metaspace()
+    unknown, blank = (tokenizers.AddedToken(token, special=True) for token in ("<unk>", "<pad>"))
+    wrapped = transformers.ParakeetTokenizer(tokenizer_object=made, unk_token=unknown, pad_token=blank)
+    extractor = transformers.ParakeetFeatureExtractor()
+    transformers.ParakeetProcessor(extractor, wrapped).save_pretrained(directory)
 
 
 def write_json(path: Path, content: object) -> None:

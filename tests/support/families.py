@@ -105,6 +105,14 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "bert-relative": ("Wav2Vec2Bert", {"position_embeddings_type": "relative", "add_adapter": True}),
     "bert-rotary": ("Wav2Vec2Bert", {"position_embeddings_type": "rotary", "hidden_act": "gelu"}),
+    "parakeet": ("Parakeet", {"hidden_act": "silu", "conv_kernel_size": 5}),
+    "parakeet-no-bias": (
+        "Parakeet",
+        {
+            **dict.fromkeys(("attention_bias", "convolution_bias", "scale_input"), False),
+            "num_mel_bins": 128,
+        },
+    ),
     "whisper": ("Whisper", {**_WHISPER, "encoder_ffn_dim": 48}),
     "whisper-128": ("Whisper", {**_WHISPER, "num_mel_bins": 128, "activation_function": "gelu_new"}),
     "data2vec-audio": (
@@ -195,6 +203,14 @@ FULL_SIZE: dict[str, dict[str, Any]] = {
         "encoder_attention_heads": 8,
         "encoder_ffn_dim": 2048,
     },
+    "parakeet": {
+        "hidden_size": 512,
+        "num_hidden_layers": 17,
+        "num_attention_heads": 8,
+        "intermediate_size": 2048,
+        "subsampling_conv_channels": 256,
+        "conv_kernel_size": 9,
+    },
     "data2vec-audio": {**_BASE, "num_conv_pos_embeddings": 5, "conv_pos_kernel_size": 19},
 }
 
@@ -202,25 +218,45 @@ FULL_SIZE: dict[str, dict[str, Any]] = {
 def make(family: str, seed: int = 0, **changes: Any) -> transformers.PreTrainedModel:
     """A random CTC model of a family for evaluation, every parameter away from its initial value."""
     architecture, settings = FAMILIES[family]
-    config_class = getattr(transformers, f"{architecture}Config")
     model_class = getattr(transformers, f"{architecture}ForCTC", WhisperForCTC)
     torch.manual_seed(seed)
-    known = config_class().to_dict()
-    tiny = {key: value for key, value in TINY.items() if key in known}
-    model = model_class(config_class(**{**tiny, **settings, **changes})).eval()
+    model = model_class(configuration(architecture, {**settings, **changes})).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.add_(torch.randn_like(parameter) * 0.02)
+        if isinstance(model, transformers.ParakeetForCTC):  # or logits would be the same at all times
+            for parameter in model.encoder.subsampling.parameters():
+                if parameter.ndim > 1:
+                    torch.nn.init.kaiming_normal_(parameter)
+            model.encoder.subsampling.linear.weight /= model.encoder.input_scale
         for name, statistic in model.named_buffers():
             if name.endswith(("running_mean", "running_var")):
                 statistic.add_(torch.rand_like(statistic))
     return reading_waveforms(model)
 
 
+def configuration(architecture: str, settings: dict[str, Any]) -> transformers.PreTrainedConfig:
+    """A configuration of the sizes of ``TINY``, with other settings."""
+    if architecture == "Parakeet":
+        known = transformers.ParakeetEncoderConfig().to_dict()
+        tiny = {key: TINY[key] for key in TINY if key in known}
+        encoder = {**tiny, "subsampling_conv_channels": 6, **settings}
+        blank = TINY["vocab_size"] - 1
+        ends = {key: encoder.pop(key, value) for key, value in (("vocab_size", 12), ("pad_token_id", blank))}
+        return transformers.ParakeetCTCConfig(encoder_config=encoder, **ends)
+    config_class = getattr(transformers, f"{architecture}Config")
+    known = config_class().to_dict()
+    return config_class(**{**{key: value for key, value in TINY.items() if key in known}, **settings})
+
+
 def reading_waveforms(model: transformers.PreTrainedModel) -> transformers.PreTrainedModel:
     """A model that is called with waveforms, also one that reads spectrograms in transformers."""
-    if model.main_input_name == "input_features":
+    if isinstance(model, transformers.ParakeetForCTC):
+        spectrogram = ParakeetSpectrogram(model.encoder.config.num_mel_bins)
+        model.feature_extractor = ParakeetStem(spectrogram, model.encoder.subsampling)
+        model.register_forward_pre_hook(lambda module, arguments: (spectrogram(arguments[0]),))
+    elif model.main_input_name == "input_features":
         model.base_model.feature_extractor = Fbank()
         model.register_forward_pre_hook(
             lambda module, arguments: (module.base_model.feature_extractor(arguments[0]).transpose(1, 2),)
@@ -246,6 +282,40 @@ class Fbank(torch.nn.Module):
         x = (x - x.mean(1, keepdim=True)) / torch.sqrt(x.var(1, keepdim=True) + 1e-7)
         x = x[:, : x.shape[1] // 2 * 2]
         return x.reshape(len(x), -1, 2 * x.shape[2]).transpose(1, 2).float()
+
+
+class ParakeetSpectrogram(torch.nn.Module):
+    """What ParakeetFeatureExtractor computes, of rows of the same length, in float64 and with gradients."""
+
+    def __init__(self, bands: int) -> None:
+        super().__init__()
+        self.bands = transformers.ParakeetFeatureExtractor(bands).mel_filters.double()
+
+    def forward(self, waveform: torch.Tensor) -> torch.Tensor:
+        """(B, T) -> (B, F, C)."""
+        x = waveform.double()
+        x = torch.cat([x[:, :1], x[:, 1:] - 0.97 * x[:, :-1]], 1)
+        window = torch.hann_window(400, periodic=False, dtype=torch.float64)
+        waves = torch.stft(x, 512, 160, 400, window, pad_mode="constant", return_complex=True)
+        x = (self.bands @ waves[..., : waveform.shape[1] // 160].abs().square() + 2**-24).log()
+        x = (x - x.mean(2, keepdim=True)) / (x.std(2, keepdim=True) + 1e-5)
+        return x.transpose(1, 2).float()
+
+
+class ParakeetStem(torch.nn.Module):
+    """The spectrogram and the convolutions behind it."""
+
+    def __init__(self, spectrogram: ParakeetSpectrogram, subsampling: torch.nn.Module) -> None:
+        super().__init__()
+        self.parts = (spectrogram, subsampling)  # whose weights are those of the model
+
+    def forward(self, waveform: torch.Tensor) -> torch.Tensor:
+        """(B, T) -> (B, C, F)."""
+        spectrogram, subsampling = self.parts
+        x = spectrogram(waveform)[:, None]
+        for layer in subsampling.layers:
+            x = layer(x)
+        return x.transpose(1, 2).flatten(2).transpose(1, 2)
 
 
 class WhisperStem(torch.nn.Module):

@@ -108,6 +108,8 @@ def _information(artifact: Artifact, name: str, licence: str | None) -> dict[str
 
 
 def _vocabulary(record: _Record, vocabulary: Vocabulary) -> None:
+    if vocabulary.merges is not None:
+        raise ConfigError("the vocabulary has pieces of words: the C library does not support this")
     if vocabulary.lower_case and any("Σ" in token for token in vocabulary.written):
         raise ConfigError(
             "the vocabulary has a capital sigma, whose lower case depends on its position in a word: the C "
@@ -161,7 +163,7 @@ class _Body:
         self.matrix_count = 0
         self.front_end = _FrontEnd(self)
         front_end.write(artifact, self.front_end, self.matrix)
-        self.program = _Program(self, artifact.config.conv_dim[-1])
+        self.program = _Program(self, artifact.config.feature_channels)
         biases = program.write(artifact, self.program, self.matrix, embeds=True)
         _check_masks(artifact.config, biases)
 

@@ -50,7 +50,7 @@ class Program:
         config = artifact.config
         self.embeds = embeds
         """Whether the program reads the features of the front end."""
-        width = config.conv_dim[-1] if embeds else config.hidden_size
+        width = config.feature_channels if embeds else config.hidden_size
         self._program = littlefoot_native.Program(width, threads, kernels)
         self.kernels: str = self._program.kernels
 

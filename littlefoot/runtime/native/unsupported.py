@@ -44,7 +44,14 @@ class LimitedOps(Ops):
     ) -> Any:
         _refuse("conv1d")
 
-    def fixed_conv1d(self, x: Any, kernel: npt.NDArray[np.float32], stride: int = 1) -> Any:
+    def conv2d(
+        self, x: Any, name: str, stride: int = 1, padding: tuple[int, int] = (0, 0), groups: int = 1
+    ) -> Any:
+        _refuse("conv2d")
+
+    def fixed_conv1d(
+        self, x: Any, kernel: npt.NDArray[np.float32], stride: int = 1, padding: tuple[int, int] = (0, 0)
+    ) -> Any:
         _refuse("fixed_conv1d")
 
     def linear(self, x: Any, name: str) -> Any:
@@ -77,7 +84,7 @@ class LimitedOps(Ops):
     def pad_to(self, x: Any, like: Any) -> Any:
         _refuse("pad_to")
 
-    def standardize(self, x: Any, eps: float, valid: Any) -> Any:
+    def standardize(self, x: Any, eps: float, valid: Any, of_deviation: bool = False) -> Any:
         _refuse("standardize")
 
     def sinusoids(self, positions: Any, rates: npt.NDArray[np.float32]) -> Any:
