@@ -207,7 +207,7 @@ class _Product(_Rounding):
 
 
 class _Behind(TypedDict):
-    """What follows a layer of the front end."""
+    """The norm and activation of a layer of the front end."""
 
     norm: str
     norm_weight: Array | None
