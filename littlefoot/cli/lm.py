@@ -14,13 +14,13 @@ import typer
 from littlefoot.cli import options
 from littlefoot.cli.progress import tell
 from littlefoot.errors import ConfigError, LittlefootError
+from littlefoot.runtime.transcriber import STANDARD_INPUT
 from littlefoot.system.outputs import refuse_existing
 
 if TYPE_CHECKING:
     from littlefoot.decode.ngram import NGram
 
 Number = TypeVar("Number", int, float)
-STANDARD_INPUT = Path("-")
 
 Out = Annotated[
     Path, typer.Option("-o", "--out", help="A compact file if it ends in .lflm, an ARPA file otherwise.")
@@ -172,7 +172,7 @@ def _texts(path: Path, split: str) -> Iterator[tuple[str, str]]:
 
         for utterance in manifest.index(path).of_split(split):
             yield f"{path}, utterance {utterance.id}", utterance.text
-    elif path == STANDARD_INPUT:
+    elif str(path) == STANDARD_INPUT:
         yield from _lines(sys.stdin.buffer, _name(path))
     else:
         try:
@@ -194,4 +194,4 @@ def _lines(file: BinaryIO, name: str) -> Iterator[tuple[str, str]]:
 
 
 def _name(path: Path) -> str:
-    return "standard input" if path == STANDARD_INPUT else str(path)
+    return "standard input" if str(path) == STANDARD_INPUT else str(path)

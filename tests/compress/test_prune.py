@@ -154,7 +154,7 @@ def test_pruning_makes_the_model_as_small_as_asked(
     teacher: Artifact, tones: Path, tmp_path: Path, measure: str
 ) -> None:
     told: list[str] = []
-    train = TrainConfig(**{**QUIET, "steps": 300, "ema_decay": 0.9})
+    train = TrainConfig(**{**QUIET, "steps": 200, "ema_decay": 0.9})
     config = PruneConfig(sparsity=0.4, measure=measure, train=train)
     step = StepContext(teacher, manifest.index(tones), tmp_path, False, told.append)
     made = prune(teacher, config, step)

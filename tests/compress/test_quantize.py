@@ -302,11 +302,14 @@ def test_a_static_model_says_nearly_the_same_in_both_engines(family: str) -> Non
     model = calibrated(family)
     made = model.quantized()
     fast, exact = (run(made, name) for name in ("openvino", "onnxruntime"))
-    for logits in (fast, exact):
-        assert compare(model.logits, logits, made.vocabulary).logit_error < 0.1
+    assert compare(model.logits, exact, made.vocabulary).logit_error < 0.1
+    limit = 0.1
+    if (
+        computed := artifacts.as_computed(made)
+    ) is not made:  # in 7 bits: half as many levels, twice the error
+        exact, limit = run(computed, "onnxruntime"), 0.2
+    assert compare(model.logits, fast, made.vocabulary).logit_error < limit
     # They round at other places: as far from each other as a few roundings, not as from the original.
-    if (computed := artifacts.as_computed(made)) is not made:
-        exact = run(computed, "onnxruntime")
     assert compare(fast, exact, made.vocabulary).logit_error < 0.05
 
 

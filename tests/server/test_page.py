@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from browsers import CHROMIUM, CLIP, chromium
+from browsers import CHROMIUM, CLIP, chromium, complaints_of
 from playwright.sync_api import Browser, Page, WebSocketRoute, expect
 from servers import Running, serving
 
@@ -41,12 +41,7 @@ def page(browser: Browser, server: Running) -> Iterator[Page]:
     """The page, which must not complain on its console."""
     context = browser.new_context(permissions=["microphone"], reduced_motion="reduce")
     opened = context.new_page()
-    complaints: list[str] = []
-    opened.on(
-        "console",
-        lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None,
-    )
-    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    complaints = complaints_of(opened)
     opened.goto(server.url)
     expect(opened.get_by_label("Model").locator("option")).to_have_count(2)
     yield opened

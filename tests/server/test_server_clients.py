@@ -170,7 +170,7 @@ def test_a_file_that_is_too_large_is_an_error_and_no_broken_connection(cache: Pa
 @pytest.mark.parametrize(("sign", "code"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 130)])
 def test_a_signal_ends_the_server_when_it_has_answered(cache: Path, sign: signal.Signals, code: int) -> None:
     running = start(cache)
-    speech = encoded(np.resize(read(CLIP), 120 * RATE))
+    speech = encoded(np.resize(read(CLIP), 60 * RATE))
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(
             running.client.audio.transcriptions.create, model="littlefoot-en", file=("noise.wav", speech)
@@ -178,7 +178,7 @@ def test_a_signal_ends_the_server_when_it_has_answered(cache: Path, sign: signal
         assert running.process.stderr is not None
         wait_until(lambda: "littlefoot_jobs_running 1.0" in _metrics(running.url))
         running.process.send_signal(sign)
-        assert asked.result().usage.seconds == 120
+        assert asked.result().usage.seconds == 60
     assert running.process.wait(PATIENCE) == code
     assert "Traceback" not in running.process.stderr.read()
     end(running)

@@ -17,7 +17,7 @@ import soxr
 from littlefoot.artifact.checkpoint import SAMPLES
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 CLIP = SAMPLES / "digits.ogg"
@@ -46,6 +46,17 @@ def chromium(folder: Path, *more: str) -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
         yield browser
         browser.close()
+
+
+def complaints_of(page: Page) -> list[str]:
+    """What a page complains of on its console; grows while the page is open."""
+    complaints: list[str] = []
+    page.on(
+        "console",
+        lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None,
+    )
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    return complaints
 
 
 @contextmanager

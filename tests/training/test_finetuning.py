@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,36 +64,6 @@ def test_processes_that_average_their_weights_end_alike_and_resume(tones: Path, 
     run_two_processes(recipe, tmp_path / "constant", "--set", "train.schedule=constant")
     np.testing.assert_allclose(losses(tmp_path / "parts"), losses(tmp_path / "constant"), rtol=1e-5)
     assert [row["step"] for row in rows(tmp_path / "constant") if "loss" in row] == [4, 8, 12]
-
-
-def test_the_average_of_two_processes_is_their_mean(tmp_path: Path) -> None:
-    script = tmp_path / "average.py"
-    script.write_text(
-        """
-import torch
-from littlefoot.training.local_sgd import average_processes
-torch.distributed.init_process_group("gloo")
-rank = torch.distributed.get_rank()
-model = torch.nn.Linear(2, 1)
-with torch.no_grad():
-    model.weight.fill_(rank)
-optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=0.0)
-(model.weight.sum() * (rank + 1)).backward()
-optimizer.step()
-kept = torch.full((2,), 4.0 * rank)
-average_processes(model, [kept], optimizer)
-assert model.weight.tolist() == [[0.5, 0.5]], model.weight
-assert kept.tolist() == [2.0, 2.0]
-moment = optimizer.state[model.weight]["exp_avg"]
-torch.testing.assert_close(moment, torch.full((1, 2), 0.15))
-assert optimizer.state[model.weight]["step"] == 1
-""",
-        encoding="utf-8",
-    )
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
-    command.append(str(script))
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_a_set_may_have_a_limit_of_its_own(tones: Path) -> None:

@@ -29,6 +29,7 @@ from littlefoot.compress.finetune import begin
 from littlefoot.errors import ConfigError, TrainingError
 from littlefoot.training import objective
 from littlefoot.training import train as trainer
+from littlefoot.training.local_sgd import average_processes
 from littlefoot.training.notes import overlap
 from littlefoot.training.objective import CTC
 from littlefoot.training.optimizer import learning_rate, make_optimizer
@@ -207,11 +208,11 @@ PROCESSES = multiprocessing.get_context("forkserver")  # imports PyTorch once, n
 PROCESSES.set_forkserver_preload(["torch._dynamo", "littlefoot.training.train"])
 
 
-def run_two_processes(recipe: Path, out: Path, *arguments: str) -> None:
-    """Train as torchrun's processes do, without the seconds that it takes to start."""
+def together(target: Callable[..., None], *arguments: Any) -> None:
+    """Call a function in two processes as torchrun does, without the seconds that it takes to start."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    started = [PROCESSES.Process(target=one_of_two, args=(r, port, recipe, out, arguments)) for r in (0, 1)]
+    started = [PROCESSES.Process(target=one_of_two, args=(r, port, target, arguments)) for r in (0, 1)]
     for process in started:
         process.start()
     for process in started:
@@ -219,11 +220,19 @@ def run_two_processes(recipe: Path, out: Path, *arguments: str) -> None:
     assert [process.exitcode for process in started] == [0, 0]
 
 
-def one_of_two(rank: int, port: int, recipe: Path, out: Path, arguments: tuple[str, ...]) -> None:
+def one_of_two(rank: int, port: int, target: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
     os.environ |= {name: str(value) for name, value in ranks.items()}
-    sys.argv = train_command(recipe, out, *arguments)
+    target(*arguments)
+
+
+def run_two_processes(recipe: Path, out: Path, *arguments: str) -> None:
+    together(train_here, train_command(recipe, out, *arguments))
+
+
+def train_here(command: list[str]) -> None:
+    sys.argv = command
     cli.main()
 
 
@@ -292,6 +301,28 @@ def children(process: int) -> list[int]:
 def environment_of(process: int) -> dict[str, str]:
     pairs = Path(f"/proc/{process}/environ").read_text().rstrip("\0").split("\0")
     return dict(pair.split("=", 1) for pair in pairs)
+
+
+def average_of_two() -> None:
+    torch.distributed.init_process_group("gloo")
+    rank = torch.distributed.get_rank()
+    model = torch.nn.Linear(2, 1)
+    with torch.no_grad():
+        model.weight.fill_(rank)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=0.0)
+    (model.weight.sum() * (rank + 1)).backward()
+    optimizer.step()
+    kept = torch.full((2,), 4.0 * rank)
+    average_processes(model, [kept], optimizer)
+    assert model.weight.tolist() == [[0.5, 0.5]], model.weight
+    assert kept.tolist() == [2.0, 2.0]
+    moment = optimizer.state[model.weight]["exp_avg"]
+    torch.testing.assert_close(moment, torch.full((1, 2), 0.15))
+    assert optimizer.state[model.weight]["step"] == 1
+
+
+def test_the_average_of_two_processes_is_their_mean() -> None:
+    together(average_of_two)
 
 
 def test_sharded_training_resumes_where_it_was(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from browsers import CHROMIUM, CLIP, chromium, offering
+from browsers import CHROMIUM, CLIP, chromium, complaints_of, offering
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 from test_web_site import SAMPLES, on_kernels, tiny_live
 
@@ -58,12 +58,7 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
 def page(context: BrowserContext) -> Iterator[Page]:
     """A page that must neither complain on its console nor ask anybody but its server."""
     page = context.new_page()
-    complaints: list[str] = []
-    page.on(
-        "console",
-        lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None,
-    )
-    page.on("pageerror", lambda error: complaints.append(str(error)))
+    complaints = complaints_of(page)
     page.on(
         "request",
         lambda request: (
