@@ -403,8 +403,13 @@ class ModelConfig(ModelSettings):
 
     @property
     def frame_ms(self) -> float:
-        """Return the milliseconds from one frame to the next."""
+        """Return the milliseconds from one frame of the logits to the next."""
         return 1000 * self.stride / SAMPLE_RATE
+
+    @property
+    def feature_frame_ms(self) -> float:
+        """Return the milliseconds from one frame of the front end to the next; chunks consist of these."""
+        return 1000 * self.feature_stride / SAMPLE_RATE
 
     @property
     def algorithmic_latency(self) -> int:
