@@ -337,7 +337,7 @@ class ModelConfig(ModelSettings):
         return self.squeeze_factor * self.adapters_stride
 
     @property
-    def left_blocks_frames(self) -> int:
+    def left_block_frames(self) -> int:
         """Return ``left_context_frames`` in frames of the blocks."""
         return self.left_context_frames // self.squeeze_factor
 
