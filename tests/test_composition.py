@@ -380,7 +380,7 @@ def test_families_go_through_chains_of_all_methods(
     chosen = {**SETTINGS, "prune": {"sparsity": 0.2, "parts": parts}}
     if order.index("share") < order.index("distill"):
         chosen["distill"] = {}  # shared layers keep their geometry
-    cannot_stream = bool(config.family.cannot_stream) or config.add_adapter
+    cannot_stream = bool(config.family.cannot_stream)
     methods = [name for name in order if not (name == "stream" and cannot_stream)]
     steps = recipe(*((name, chosen[name]) for name in methods))
     made = chain.run(model, steps, corpus, tmp_path / "work", "given", untrained=True)

@@ -26,7 +26,9 @@ def transcribe(
     loaded: Recognizer, source: str, form: str, chunk_ms: float | None, decoder: BeamDecoder | None
 ) -> None:
     """Print every segment when it ends and, on a terminal, the current text."""
-    chunk = None if chunk_ms is None else max(1, round(chunk_ms / loaded.config.frame_ms))
+    step = loaded.config.chunk_step
+    shortest_ms = step * loaded.config.feature_frame_ms
+    chunk = None if chunk_ms is None else max(1, round(chunk_ms / shortest_ms)) * step
     stream = loaded.stream(chunk, decoder)
     if not loaded.streams:
         tell(

@@ -57,7 +57,7 @@ def attend(
     if cache is None:
         x = ops.matmul(taken, value)  # (B, H, F, K)
     else:
-        left = config.left_blocks_frames
+        left = config.left_block_frames
         past = ops.matmul(ops.slice(taken, 3, 0, left), cache.values)
         x = past + ops.matmul(ops.slice(taken, 3, left, None), value)
     x = ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (0, 0, -1))  # (B, F, H * K)
@@ -110,6 +110,6 @@ def _attention_map(
 def _start_mask(ops: Ops, config: ModelConfig, scores: Tensor, seen: Tensor) -> Tensor:
     """Return (B, 1, 1, L + F): MASKED_SCORE for those of the L frames that the stream has not filled yet."""
     place = ops.reshape(ops.positions(scores, axis=3), (1, -1))
-    past = ops.less(place, ops.constant(np.array([[config.left_blocks_frames]])))
+    past = ops.less(place, ops.constant(np.array([[config.left_block_frames]])))
     filled = ops.less(place, ops.reshape(seen, (-1, 1)))  # (B, L + F)
     return ops.reshape((past - filled) * MASKED_SCORE, (0, 1, 1, -1))

@@ -270,7 +270,7 @@ def _chunk_mask(ops: Ops, config: ModelConfig, x: Tensor) -> Tensor:
     frame, chunk = ops.positions(x, axis=1), config.chunk_frames // config.squeeze_factor
     begin = ops.reshape(frame // chunk * chunk, (-1, 1))
     other = ops.reshape(frame, (1, -1))
-    inside = ops.less(other, begin + chunk) * ops.less(begin, other + (config.left_blocks_frames + 1))
+    inside = ops.less(other, begin + chunk) * ops.less(begin, other + (config.left_block_frames + 1))
     return (inside - 1.0) * -MASKED_SCORE
 
 

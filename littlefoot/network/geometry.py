@@ -46,7 +46,7 @@ class Geometry(ModelSettings):
         return self.squeeze_factor * self.adapters_stride
 
     @property
-    def left_blocks_frames(self) -> int:
+    def left_block_frames(self) -> int:
         """Return ``left_context_frames`` in frames of the blocks."""
         return self.left_context_frames // self.squeeze_factor
 
@@ -124,8 +124,13 @@ class Geometry(ModelSettings):
 
     @property
     def frame_ms(self) -> float:
-        """Return the milliseconds from one frame to the next."""
+        """Return the milliseconds from one frame of the logits to the next."""
         return 1000 * self.stride / SAMPLE_RATE
+
+    @property
+    def feature_frame_ms(self) -> float:
+        """Return the milliseconds from one frame of the front end to the next; chunks consist of these."""
+        return 1000 * self.feature_stride / SAMPLE_RATE
 
     @property
     def algorithmic_latency(self) -> int:

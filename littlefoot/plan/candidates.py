@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from littlefoot.audio import SAMPLE_RATE
 from littlefoot.compress.quantize import POST_TRAINING_WIDTHS
 from littlefoot.errors import ConfigError
 from littlefoot.network.config import ModelConfig
@@ -197,7 +196,7 @@ def frames_of(config: ModelConfig, latency_ms: float) -> tuple[int, int]:
             f"a latency of {latency_ms:g} ms cannot be reached: the model's frames are {config.frame_ms:g} "
             f"ms apart, and its shortest latency is {math.ceil(shortest)} ms"
         )
-    frames = step + int((latency_ms - shortest) / (1000 * config.feature_stride / SAMPLE_RATE) + 1e-9)
+    frames = step + int((latency_ms - shortest) / config.feature_frame_ms + 1e-9)
     ahead = min(int(LOOK_AHEAD * frames), position_padding(config)[1])
     chunk = max((frames - ahead) // step, 1) * step
     return chunk, min(ahead, frames - chunk)

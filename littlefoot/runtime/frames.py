@@ -88,7 +88,7 @@ class ChunkedFrames:
         samples = (count - 1) * config.feature_stride + config.receptive_field
         inputs[WAVEFORM] = self.held[None, :samples].copy()
         inputs[VALID] = valid[None]
-        inputs[SEEN] = np.array([min(self._seen, config.left_blocks_frames)])
+        inputs[SEEN] = np.array([min(self._seen, config.left_block_frames)])
         logits, *made = self._engine.step(inputs)
         for number, (part, new) in enumerate(zip(self._parts, made, strict=True)):
             if part.frames_axis is None:

@@ -281,8 +281,8 @@ class Recognizer:
         """Start the transcription of live speech. Any number of streams share the engine.
 
         Args:
-            chunk_frames: frames of a chunk of a streaming model; None for the model's own number. A number
-                that the model was not trained with causes more errors, and a warning.
+            chunk_frames: frames of the front end in a chunk of a streaming model; None for the model's own
+                number. A number that the model was not trained with causes more errors, and a warning.
             decoder: made by ``decoder``, for language models and hot words; None for greedy decoding.
 
         Raises:
@@ -322,7 +322,7 @@ def _warn_untrained(config: ModelConfig, chunk_frames: int) -> None:
     streaming = config.littlefoot.streaming
     trained = (streaming and streaming.trained_chunk_frames) or [config.chunk_frames]
     if chunk_frames not in trained:
-        lengths = ", ".join(f"{chunk} ({chunk * config.frame_ms:g} ms)" for chunk in trained)
+        lengths = ", ".join(f"{chunk} ({chunk * config.feature_frame_ms:g} ms)" for chunk in trained)
         log.warning("chunks of %d frames: the model was trained with %s", chunk_frames, lengths)
 
 

@@ -29,7 +29,7 @@ def stream_state(config: ModelConfig) -> list[StreamTensor]:
     tail = config.num_conv_pos_embeddings - config.squeeze_factor
     tensors = [StreamTensor(FEATURES, (tail, width), (tail - ahead, width))]
     for layer in range(config.num_hidden_layers):
-        heads, left = config.attention_heads(layer), config.left_blocks_frames
+        heads, left = config.attention_heads(layer), config.left_block_frames
         keys, values = (heads, config.head_dim, left), (heads, left, config.head_dim)
         if config.map(layer) == layer:
             tensors.append(StreamTensor(f"keys.{layer}", keys, keys, 3))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from test_corpora import RATE, clip, jsonl, made, ramp, tar
 from test_kaldi import left_out
 
 from littlefoot.audio import reading
+from littlefoot.corpora.rows import Faults
+from littlefoot.corpora.shar import shar
 
 
 def cut(name: str, *supervisions: dict[str, Any], seconds: float = 1.0, **more: Any) -> dict[str, Any]:
@@ -181,3 +184,19 @@ def test_shards_that_lhotse_wrote(tmp_path: Path, form: str) -> None:
         assert row.text == (supervision.text if supervision else "")
         assert row.split == "dev"
         np.testing.assert_allclose(reading.read(row.path), theirs.load_audio()[0], atol=1e-4)
+
+
+def test_a_shard_is_read_as_a_stream(tmp_path: Path) -> None:
+    """The tar file has 13 MB, a recording 64 kB."""
+    names = [f"c{number}" for number in range(200)]
+    content = clip(2.0)
+    files = {}
+    for name in names:
+        files |= {f"{name}.wav": content, f"{name}.json": json.dumps(facts(name, 2.0)).encode()}
+    tar(tmp_path / "recording.000000.tar", files)
+    jsonl(tmp_path / "cuts.000000.jsonl.gz", *(cut(name, seconds=2.0) for name in names))
+    tracemalloc.start()
+    assert sum(isinstance(row.audio, bytes) for row in shar(tmp_path, Faults())) == 200
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 2_000_000

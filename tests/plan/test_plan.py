@@ -163,6 +163,13 @@ class TestCandidates:
         with pytest.raises(ConfigError, match="shortest latency"):
             frames_of(teacher.config, 20.0)
 
+    def test_chunks_of_a_model_with_strides_are_multiples_of_them(self, teacher: Artifact) -> None:
+        config = teacher.config.replace(add_adapter=True, num_adapter_layers=2)
+        for latency in range(82, 400, 7):
+            chunk, ahead = frames_of(config, latency)
+            frames = {"chunk_frames": chunk, "left_context_frames": 4, "right_context_frames": ahead}
+            assert config.replace(**frames).algorithmic_latency / 16 <= latency
+
 
 class TestBuild:
     def test_sizes_are_those_of_what_training_makes(
