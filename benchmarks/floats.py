@@ -3,7 +3,7 @@
     python benchmarks/floats.py littlefoot-en --threads 1 2 --rounds 9
 
 Speed: 10 s of noise, every round runs every engine once. Start: a new process for each, without and with the
-cache of compiled models; the peak of its memory includes Python and the packages.
+cache of compiled models; the peak of its memory (Linux) includes Python and the packages.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,8 +55,9 @@ def start(model: str, engine: str) -> dict[str, Any]:
     made = create(checkpoint.load(model), engine, 1, "f32")
     loaded = time.perf_counter()
     made.run(WAVEFORM)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
-    return {"load": loaded - begin, "run": time.perf_counter() - loaded, "peak": peak}
+    done = time.perf_counter()
+    (peak,) = re.findall(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
+    return {"load": loaded - begin, "run": done - loaded, "peak": int(peak) * 1024 / 1e6}
 
 
 def starts(model: str) -> None:

@@ -53,8 +53,9 @@ Weights::Weights(std::vector<Matrix> groups, long columns, long taps, std::optio
     for (const Matrix& each : groups_) {
         const long inputs = of(each, [](const auto& found) { return found.inputs(); });
         if (inputs != channels_ * taps)
-            wrong("the input has " + std::to_string(channels_) + " columns and " + std::to_string(taps) +
-                  " taps, which do not fit a matrix of " + std::to_string(inputs) + " columns");
+            wrong("the input has " + std::to_string(channels_) + " columns" +
+                  (taps == 1 ? "" : " in each of " + std::to_string(taps) + " taps") + ", not " +
+                  std::to_string(inputs));
         if (each.index() != groups_[0].index() ||
             littlefoot::outputs(each) != group_outputs_ ||
             of(each, [](const auto& found) { return &found.kernels(); }) != kernels_)

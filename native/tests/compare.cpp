@@ -4,10 +4,13 @@
 //
 // Integers must be the same, floating point within a tolerance. For processors that Python does not run on here,
 // and for sanitizers and valgrind. Exit code 77: this processor does not have the instructions.
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <memory>
+#include <optional>
 #include <random>
 #include <string>
 #include <vector>
@@ -90,34 +93,79 @@ void compare_products(const Kernels& kernels) {
             }
 }
 
-Rounding rounding(int activation_bits, const std::vector<int32_t>& row_sums, Activation kind) {
-    Rounding made;
-    made.input_factor = static_cast<float>((1 << activation_bits) - 1) / 6.0f;
-    made.zero_point = 1 << (activation_bits - 1);
-    made.scale.assign(row_sums.size(), 0.02f / made.input_factor);
-    made.offset = normal(row_sums.size());
-    for (const int32_t sum : row_sums) made.correction.push_back(made.zero_point * sum);
-    made.activation = kind;
-    return made;
+// Bytes of random codes, or of random numbers where there are 16 or 32 bits.
+std::vector<uint8_t> random_rows(long count, int bits) {
+    std::vector<uint8_t> bytes(static_cast<size_t>(count * bits / 8));
+    for (long i = 0; bits == 32 && i < count; ++i) {
+        const float number = std::normal_distribution<float>()(generator);
+        std::memcpy(bytes.data() + 4 * i, &number, 4);
+    }
+    for (long i = 0; bits == 16 && i < count; ++i) {  // of sizes from 2^-14, and smaller ones, to 2
+        const uint16_t number = static_cast<uint16_t>(uniform(0, 0x3FFF) | uniform(0, 1) << 15);
+        std::memcpy(bytes.data() + 2 * i, &number, 2);
+    }
+    if (bits <= 8)
+        for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(uniform(0, 255));
+    return bytes;
+}
+
+void compare_float_products(const Kernels& kernels) {
+    for (const int bits : {16, 32})
+        for (int trial = 0; trial < 12; ++trial) {
+            const long rows = uniform(0, 70), columns = trial == 3 ? 5000 : uniform(1, 300), outputs = uniform(1, 150);
+            const std::vector<uint8_t> weights = random_rows(outputs * columns, bits);
+            const std::vector<float> x = normal(static_cast<size_t>(rows * columns));
+            const auto multiplied = [&](const Kernels& of) {
+                const FloatMatrix matrix(of, weights.data(), outputs, columns, bits);
+                std::vector<float> result(static_cast<size_t>(rows * outputs));
+                Scratch scratch;
+                matrix.multiply(x.data(), columns, rows, scratch, [&](long r, long first, long count, const float* sums) {
+                    std::copy_n(sums, count, result.data() + r * outputs + first);
+                });
+                return result;
+            };
+            const std::vector<float> found = multiplied(kernels), expected = multiplied(*scalar_kernels());
+            double off = 0;
+            for (size_t i = 0; i < found.size(); ++i) off = std::max(off, std::abs(1.0 * found[i] - expected[i]));
+            expect(off <= 1e-6 * static_cast<double>(columns + 10),
+                   "floats of " + std::to_string(bits) + " bits, " + std::to_string(rows) + " x " +
+                       std::to_string(columns) + " x " + std::to_string(outputs) + ": off by " + std::to_string(off));
+        }
+}
+
+// Random weights of so many bits; those in floating point are scaled to the outputs of the others.
+Weights random_weights(const Kernels& kernels, long columns, long taps, long outputs, long groups, int bits,
+                       int activation_bits, Activation kind) {
+    const long inputs = columns / groups * taps;
+    std::vector<Matrix> matrices;
+    for (long g = 0; g < groups; ++g) {
+        std::vector<uint8_t> rows = random_rows(outputs / groups * inputs, bits);
+        if (bits > 8)
+            matrices.push_back(std::make_shared<const FloatMatrix>(kernels, rows.data(), outputs / groups, inputs, bits));
+        else
+            matrices.push_back(std::make_shared<const PackedMatrix>(kernels, rows.data(), inputs * bits / 8,
+                                                                    outputs / groups, inputs, bits, levels_of(bits),
+                                                                    activation_bits, "auto"));
+    }
+    std::optional<Rounding> rounding;
+    if (bits <= 8) {
+        rounding.emplace();
+        rounding->scale = 6.0f / static_cast<float>((1 << activation_bits) - 1);
+        rounding->zero_point = 1 << (activation_bits - 1);
+        rounding->weight_scale.assign(static_cast<size_t>(outputs), 0.02f);
+    }
+    return {std::move(matrices), columns, taps, std::move(rounding), normal(static_cast<size_t>(outputs)), kind};
 }
 
 std::vector<float> run(const Kernels& kernels, int threads, long frames, bool scores8) {
     generator.seed(2);
     const long width = 48, inner = 104, heads = 3;
     Program program(kernels, threads, width);
-    const auto packed = [&](int source, long inputs, long outputs, int bits, int activation_bits, Activation kind,
+    const auto linear = [&](int source, long inputs, long outputs, int bits, int activation_bits, Activation kind,
                             int residual) {
-        PackedLinear step;
-        std::vector<uint8_t> weights(static_cast<size_t>(outputs * inputs * bits / 8));
-        for (uint8_t& byte : weights) byte = static_cast<uint8_t>(uniform(0, 255));
-        step.source = source;
-        step.matrix = std::make_shared<PackedMatrix>(kernels, weights.data(), inputs * bits / 8, outputs, inputs, bits,
-                                                     levels_of(bits), activation_bits, "auto");
-        step.rounding = rounding(activation_bits, step.matrix->row_sums(), kind);
-        step.residual = residual;
-        step.target = program.add_value(outputs);
-        const int target = step.target;
-        program.add(std::move(step));
+        const int target = program.add_value(outputs);
+        program.add(Linear{source, random_weights(kernels, inputs, 1, outputs, 1, bits, activation_bits, kind),
+                           residual, target});
         return target;
     };
     const auto norm = [&](int source) {
@@ -126,41 +174,25 @@ std::vector<float> run(const Kernels& kernels, int threads, long frames, bool sc
         return target;
     };
     const auto convolution = [&](int source, long groups, long taps, int bits) {
-        PackedConvolution step;
-        const long each = width / groups, row_bytes = taps * each * bits / 8;
-        std::vector<int32_t> row_sums;
-        for (long g = 0; g < groups; ++g) {
-            std::vector<uint8_t> weights(static_cast<size_t>(each * row_bytes));
-            for (uint8_t& byte : weights) byte = static_cast<uint8_t>(uniform(0, 255));
-            step.groups.push_back(std::make_shared<PackedMatrix>(kernels, weights.data(), row_bytes, each, taps * each,
-                                                                 bits, levels_of(bits), 8, "auto"));
-            const std::vector<int32_t>& sums = step.groups.back()->row_sums();
-            row_sums.insert(row_sums.end(), sums.begin(), sums.end());
-        }
-        step.source = source;
-        step.taps = taps;
-        step.behind = taps / 2;
-        step.rounding = rounding(8, row_sums, Activation::gelu);
-        step.residual = source;
-        step.target = program.add_value(width);
-        const int target = step.target;
-        program.add(std::move(step));
+        const int target = program.add_value(width);
+        program.add(Convolution{source, random_weights(kernels, width, taps, width, groups, bits, 8, Activation::gelu),
+                                taps / 2, source, target});
         return target;
     };
-    int x = norm(convolution(norm(convolution(0, 3, 10, 8)), 2, 6, 2));
+    int x = norm(convolution(norm(convolution(norm(convolution(0, 3, 10, 8)), 2, 6, 2)), 4, 7, 16));
     for (int layer = 0; layer < 3; ++layer) {
-        const int made = packed(x, width, 3 * width, 1 + layer, layer ? 8 : 4, Activation::none, -1);
+        const int made = linear(x, width, 3 * width, 1 + layer, layer ? 8 : 4, Activation::none, -1);
         const int mixed = program.add_value(width);
         program.add(Attention{{made, 0}, {made, width}, {made, 2 * width}, heads, width / heads, 0.25f,
                               scores8 ? 0.05f : 0.0f, scores8 ? 0.05f : 0.0f, layer == 1 ? 0 : -1, mixed});
-        x = norm(packed(mixed, width, width, 2, 4, Activation::none, x));
-        int wide = packed(x, width, inner, 1, 8, layer ? Activation::gelu : Activation::none, -1);
+        x = norm(linear(mixed, width, width, layer == 2 ? 32 : 2, 4, Activation::none, x));
+        int wide = linear(x, width, inner, layer == 1 ? 16 : 1, 8, layer ? Activation::gelu : Activation::none, -1);
         if (layer == 0) {
             const int activated = program.add_value(inner);
             program.add(Activate{wide, Activation::gelu, activated});
             wide = activated;
         }
-        x = norm(packed(wide, inner, width, 4, 8, Activation::relu, x));
+        x = norm(linear(wide, inner, width, 4, 8, Activation::relu, x));
     }
     const std::vector<float> bias = normal(static_cast<size_t>(frames * frames));
     const std::vector<float> input = normal(static_cast<size_t>(frames * width));
@@ -174,7 +206,7 @@ std::vector<float> listen(const Kernels& kernels, int threads, const std::vector
     FrontEnd front_end(kernels, threads);
     long channels = 1;
     for (const auto& [outputs, taps, stride, bits] :
-         {std::array<long, 4>{40, 10, 5, 32}, {56, 3, 2, 8}, {33, 3, 2, 4}, {48, 2, 2, 8}}) {
+         {std::array<long, 4>{40, 10, 5, 32}, {56, 3, 2, 8}, {32, 3, 2, 16}, {33, 3, 2, 4}, {48, 2, 2, 8}}) {
         FrontEndLayer layer;
         layer.outputs = outputs;
         layer.taps = taps;
@@ -183,17 +215,12 @@ std::vector<float> listen(const Kernels& kernels, int threads, const std::vector
         layer.norm = {channels > 1 && over == Over::time ? Over::none : over, normal(static_cast<size_t>(outputs)),
                       normal(static_cast<size_t>(outputs)), 1e-5f};
         const bool normed = layer.norm.over == Over::channels;
-        if (bits == 32) {
-            layer.weight = normal(static_cast<size_t>(outputs * taps));
+        if (channels == 1) {
+            layer.kernel = normal(static_cast<size_t>(outputs * taps));
             layer.bias = normal(static_cast<size_t>(outputs));
         } else {
-            const long row_bytes = taps * channels * bits / 8;
-            std::vector<uint8_t> weights(static_cast<size_t>(outputs * row_bytes));
-            for (uint8_t& byte : weights) byte = static_cast<uint8_t>(uniform(0, 255));
-            const int width = static_cast<int>(bits);
-            layer.matrix = std::make_shared<PackedMatrix>(kernels, weights.data(), row_bytes, outputs, taps * channels,
-                                                          width, levels_of(width), 8, "auto");
-            layer.rounding = rounding(8, layer.matrix->row_sums(), normed ? Activation::none : Activation::gelu);
+            layer.weights = random_weights(kernels, channels, taps, outputs, 1, static_cast<int>(bits), 8,
+                                           normed ? Activation::none : Activation::gelu);
         }
         front_end.add(std::move(layer));
         channels = outputs;
@@ -249,6 +276,7 @@ int main(int count, char** arguments) {
                                                   : scalar_kernels();
     if (!kernels) return 77;
     compare_products(*kernels);
+    compare_float_products(*kernels);
     compare_front_ends(*kernels);
     compare_programs(*kernels);
     std::printf("%s: %d wrong\n", name.c_str(), failures);

@@ -477,7 +477,7 @@ def test_a_convolution_is_its_formula(
     [
         ({"groups": 5}, "16 channels do not make 5 groups"),
         ({"groups": 0}, "a layer needs a matrix"),
-        ({"groups": 2}, "8 columns and 3 taps, which do not fit a matrix of 12 columns"),
+        ({"groups": 2}, "8 columns in each of 3 taps, not 12"),
         ({"taps": 0}, "1 to 65536 taps"),
         ({"behind": 3}, "its own frame among its taps"),
         ({"bytes": 11}, "have 12 bytes, not 11"),
@@ -632,7 +632,7 @@ def test_what_layers_share_is_in_memory_once() -> None:
 
     alone, shared, one = size(), size(layer_blocks=[0] * 4), size(layer_blocks=[0, 1, 1, 1])
     assert 3 * (one - shared) == alone - shared
-    assert alone > 2 * shared
+    assert alone > shared
 
 
 @installed

@@ -261,7 +261,7 @@ def test_a_damaged_layer_is_named() -> None:
     cut = {f"{name}.weight": model.weights[f"{name}.weight"][:, :-1].copy()}
     broken.__dict__.update({**model.__dict__, "weights": {**model.weights, **cut}})
     with pytest.raises(
-        EngineError, match=f"{name}: .*12 columns and 3 taps, which do not fit a matrix of 33"
+        EngineError, match=f"{name}: the input has 12 columns in each of 3 taps, not 33"
     ):
         front_end_of(broken, native.available()[0], 1)
 
@@ -323,7 +323,7 @@ def test_wrong_first_layers_are_refused(changes: dict[str, Any], message: str) -
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"taps": 3}, "4 columns and 3 taps, which do not fit a matrix of 8 columns"),
+        ({"taps": 3}, "4 columns in each of 3 taps, not 8"),
         ({"taps": 0}, "1 to 65536 taps"),
         ({"stride": -1}, "a stride of 1 to 65536"),
         ({"norm": "time"}, "only the first layer may have a norm over time"),
