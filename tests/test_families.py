@@ -95,6 +95,7 @@ def test_the_activations_are_listed() -> None:
         {"model_type": "wav2vec2-bert", "add_adapter": True},
         {"model_type": "sew"},
         {"model_type": "sew-d"},
+        {"model_type": "parakeet_ctc"},
         {"add_adapter": True},
     ],
     ids=lambda changes: "-".join(str(value) for value in list(changes.values())[:2]),

@@ -92,7 +92,7 @@ def merged(symbols: Sequence[str], ranks: Mapping[tuple[str, str], int]) -> list
 class PieceFile(NamedTuple):
     """The content of ``tokenizer.json``."""
 
-    index: dict[str, Any]
+    table: dict[str, Any]
     """Index of each token."""
     merges: Merges
     special: frozenset[str]

@@ -140,7 +140,7 @@ def read_vocabulary(directory: Path) -> dict[str, Any]:
     Raises ArtifactError that states where to find a missing one.
     """
     if _of_pieces(directory):
-        return pieces.read(read_json(directory / PIECES)).index
+        return pieces.read(read_json(directory / PIECES)).table
     if not (directory / VOCABULARY).exists():
         raise ArtifactError(f"{VOCABULARY} is missing: {_where(directory)}")
     return read_json(directory / VOCABULARY)

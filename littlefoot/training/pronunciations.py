@@ -96,8 +96,14 @@ def read_pronunciations(path: str, vocabulary: Vocabulary) -> Pronunciations:
 
     Raises:
         LittlefootError: the file cannot be read, or is empty.
-        ConfigError: a line has no phones, or phones that are not among the model's tokens.
+        ConfigError: a line has no phones, or phones that are not among the model's tokens; or these are
+            pieces of words.
     """
+    if vocabulary.merges is not None:
+        raise ConfigError(
+            f"{path}: a lexicon needs a model of phones or letters, but this model's tokens are pieces of "
+            "words: leave it out"
+        )
     index = {composed(token): place for place, token in enumerate(vocabulary.written) if token}
     words: dict[str, list[list[int]]] = {}
     for number, line in lines(path):

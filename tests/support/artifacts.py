@@ -13,6 +13,7 @@ from littlefoot.artifact.packing import Table, levels_of
 from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.network.config import ModelConfig
 from littlefoot.network.families import FAMILIES
+from littlefoot.network.inventory import inventory
 from littlefoot.network.layers import WAVEFORM_LAYER
 from littlefoot.network.weights import expected_weights, packable
 from littlefoot.runtime import registry
@@ -116,7 +117,7 @@ def few_bits(
         layers[name] = StoredLayer(PackedWeight.pack(levels, scale, bits, table, multipliers), rounding)
     for name in (n.removesuffix(".weight") for n in model.weights if n.endswith("conv.weight")):
         width = positions if name.startswith("encoder.") else front_end
-        if width < 32 and name != WAVEFORM_LAYER:
+        if width < 32 and name != WAVEFORM_LAYER and inventory(model.config).layers[name].multiplies:
             shape = model.weights[f"{name}.weight"].shape
             if width == 8:  # of which engines compute all exactly
                 levels = rng.integers(-60, 61, shape).astype(np.int8)

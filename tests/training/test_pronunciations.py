@@ -144,3 +144,8 @@ def test_unknown_phones_end_training_before_it_starts(run: Run, tones: Path, tmp
     assert result.code == 2
     assert "'W', 'ER' of 'word' are not among" in result.err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_model_of_pieces_has_no_pronunciations(lexicon: Path) -> None:
+    with pytest.raises(LittlefootError, match="tokens are pieces of words: leave it out"):
+        read_pronunciations(str(lexicon), Vocabulary(("<pad>", "▁t", "oo"), merges=()))
