@@ -1,7 +1,6 @@
 """Compare our logits with those of transformers, for every family: the parity table of RESULTS.md.
 
     python benchmarks/parity.py          # tiny and full-size random weights
-    python benchmarks/parity.py sew sew-d   # of these only
 
 Float32, lengths of 0.1, 1 and 10 s, largest absolute difference.
 """
@@ -50,11 +49,8 @@ def differences(family: str, **changes: object) -> dict[str, float]:
 def main() -> None:
     torch.set_num_threads(2)
     print("| family | size | torch | OpenVINO | ONNX Runtime |\n|---|---|---|---|---|")
-    chosen = sys.argv[1:] or list(FAMILIES)
     for size, families in (("tiny", {name: {} for name in FAMILIES}), ("full", FULL_SIZE)):
         for family, changes in families.items():
-            if family not in chosen:
-                continue
             found = differences(family, **changes)
             row = " | ".join(f"{found[name]:.1e}" for name in ("torch", "openvino", "onnxruntime"))
             print(f"| {family} | {size} | {row} |", flush=True)
