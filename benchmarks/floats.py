@@ -3,8 +3,7 @@
     python benchmarks/floats.py littlefoot-en --threads 1 2 --rounds 9
 
 Speed: 10 s of noise, every round runs every engine once. Start: a new process for each, without and with the
-cache of compiled models; the peak of its memory (Linux) includes Python and
-the packages.
+cache of compiled models; the peak of its memory (Linux) includes Python and the packages.
 """
 
 from __future__ import annotations
