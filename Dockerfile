@@ -11,7 +11,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /source
 COPY . .
-# serve,wyoming alone make an image without an engine, for models of 8 bits or fewer.
+# serve,wyoming alone make an image without an engine: the native kernels run the models.
 ARG EXTRAS=openvino,hub,media,serve,wyoming
 RUN python -m venv /opt/littlefoot \
     && /opt/littlefoot/bin/pip install --no-cache-dir -c constraints.txt ".[${EXTRAS}]" ./native \

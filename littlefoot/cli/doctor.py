@@ -26,7 +26,7 @@ CORE = (
 EXTRAS = {
     "openvino": (
         ("openvino", "onnx"),
-        "models in floating point, littlefoot quantize, export --to onnx or openvino",
+        "every family of models, littlefoot quantize, export --to onnx or openvino",
     ),
     "hub": (("huggingface-hub",), "models from the Hugging Face Hub, and littlefoot push"),
     "eval": (("jiwer",), "word errors, such as those of littlefoot eval"),
@@ -141,7 +141,7 @@ def _print(report: dict[str, Any]) -> None:
     typer.echo(f"{'instructions':<12} {instructions or 'none that engines make special use of'}")
     if report["openvino_weight_bits"] == 7:
         typer.echo(f"{'8 bits':<12} without VNNI OpenVINO gets 7 of each weight, so that no sum is cut off")
-    without = "none: pip install 'littlefoot[openvino]' for models in floating point"
+    without = "none: pip install 'littlefoot[openvino]' for every family of models"
     typer.echo(f"{'engines':<12} {', '.join(report['engines']) or without}")
     kernels = report["kernels"]
     others = f" (also {', '.join(kernels[1:])})" if kernels[1:] else ""
