@@ -260,9 +260,7 @@ def test_a_damaged_layer_is_named() -> None:
     broken = object.__new__(Artifact)  # an artifact's own checks would refuse it before
     cut = {f"{name}.weight": model.weights[f"{name}.weight"][:, :-1].copy()}
     broken.__dict__.update({**model.__dict__, "weights": {**model.weights, **cut}})
-    with pytest.raises(
-        EngineError, match=f"{name}: the input has 12 columns in each of 3 taps, not 33"
-    ):
+    with pytest.raises(EngineError, match=f"{name}: the input has 12 columns in each of 3 taps, not 33"):
         front_end_of(broken, native.available()[0], 1)
 
 
