@@ -50,8 +50,10 @@ _PROCESSOR = "processor_config.json"
 _TEXT_FILES = (CONFIG, *tokenizer.FILES, PREPROCESSOR, _PROCESSOR)
 """Files that are read beside the weights and influence a model's text."""
 
-FILES = (CONFIG, WEIGHTS, tokenizer.VOCABULARY, tokenizer.PIECES, tokenizer.SETTINGS, PREPROCESSOR, CARD)
-"""Files that ``save`` writes, besides the list of their checksums."""
+FILES = (CONFIG, WEIGHTS, tokenizer.VOCABULARY, tokenizer.SETTINGS, PREPROCESSOR, CARD)
+"""Files that ``save`` writes for an alphabet of letters or phones, besides the list of their checksums."""
+POSSIBLE_FILES = (*FILES, tokenizer.PIECES)
+"""Files that ``save`` may write: an alphabet of pieces has its own in place of ``vocab.json``."""
 
 
 @dataclass(frozen=True)
@@ -215,7 +217,7 @@ def _write(artifact: Artifact, directory: Path) -> None:
 
 def write_checksums(directory: Path) -> None:
     """Write the list of checksums of an artifact's files. Raises OSError."""
-    found = (directory / name for name in FILES)
+    found = (directory / name for name in POSSIBLE_FILES)
     digests = {path.name: checksums.of_file(path) for path in found if path.exists()}
     _write_text(directory / checksums.NAME, checksums.listing(digests))
 

@@ -90,7 +90,9 @@ def push(
 def _content(directory: Path, card: bytes) -> dict[str, Path | bytes]:
     """Return the files of a directory to push: paths, or bytes if they differ from the file."""
     content: dict[str, Path | bytes] = {
-        name: side_files.checked(directory, name) for name in artifact.FILES if (directory / name).exists()
+        name: side_files.checked(directory, name)
+        for name in artifact.POSSIBLE_FILES
+        if (directory / name).exists()
     }
     content[artifact.CARD] = card
     if (digests := checksums.read(directory)) is not None:

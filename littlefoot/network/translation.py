@@ -46,8 +46,8 @@ _DERIVED = ("model_type", "num_key_value_heads", "num_mel_bins", _CHANNELS)
 def parakeet_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of a Parakeet, whose encoder has a section of its own.
 
-    Keys of the section that are no settings keep its name before a dot. Raises ConfigError for a section that
-    is no object.
+    Keys of the section that are no settings keep its name before a dot. Raises ConfigError for a section
+    that is not an object.
     """
     section = values.get(_SECTION) or {}
     if not isinstance(section, Mapping):

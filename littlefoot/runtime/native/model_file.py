@@ -123,9 +123,8 @@ def _vocabulary(record: _Record, vocabulary: Vocabulary) -> None:
         record.text(text)
     record.u32(vocabulary.blank, _NONE if vocabulary.delimiter < 0 else vocabulary.delimiter)
     record.text(vocabulary.separator)
-    cleaned = vocabulary.cleaned
-    record.u32(len(cleaned))
-    for text in cleaned:
+    record.u32(len(vocabulary.cleaned))
+    for text in vocabulary.cleaned:
         record.text(text)
 
 
