@@ -355,7 +355,7 @@ def resealed(content: bytes, changes: dict[int, int]) -> bytes:
 
 def tables(content: bytes, artifact: Artifact) -> tuple[list[int], list[int]]:
     """Where a file has its tensors' entries, and its matrices'."""
-    body = model_file._Body(artifact)
+    body = model_file.Body(artifact)
     at = content.index(struct.pack("<I", len(body.tensors)) + struct.pack("<I", 1), model_file.PREFIX) + 4
     tensors = [at + 24 * number for number in range(len(body.tensors))]
     first = tensors[-1] + 24 + 4

@@ -76,7 +76,7 @@ def save(artifact: Artifact, name: str, target: Path, licence: str | None = None
 def encode(artifact: Artifact, name: str, licence: str | None = None) -> bytes:
     """Return the content of the file. Arguments and ConfigError are those of ``save``."""
     try:
-        body = _Body(artifact)
+        body = Body(artifact)
     except UnsupportedError as error:
         raise ConfigError(
             f"{name} cannot be exported as one file: the native kernels do not support {error}. "
@@ -150,7 +150,7 @@ class _Record:
         self.u32(*([0] if value is None else [1, value]))
 
 
-class _Body:
+class Body:
     """Tensors, matrices, layers and steps of a network, collected while it is written.
 
     Raises UnsupportedError for a network that the kernels do not run from end to end.
@@ -202,7 +202,7 @@ class _Numbered(NamedTuple):
 class _FrontEnd:
     """Recorder of layers with the methods of ``littlefoot_native.FrontEnd``."""
 
-    def __init__(self, body: _Body) -> None:
+    def __init__(self, body: Body) -> None:
         self._body = body
         self.record, self.count = _Record(), 0
 
@@ -247,7 +247,7 @@ class _FrontEnd:
 class _Program:
     """Recorder of steps with the methods of ``littlefoot_native.Program``."""
 
-    def __init__(self, body: _Body, width: int) -> None:
+    def __init__(self, body: Body, width: int) -> None:
         self._body, self._widths = body, [width]
         self.record, self.count = _Record(), 0
 
@@ -341,7 +341,7 @@ def _check_masks(config: ModelConfig, biases: list[tuple[Host, ...]]) -> None:
             raise UnsupportedError("attention scores with a bias other than a mask of chunks")
 
 
-def _assemble(start: _Record, body: _Body) -> bytes:
+def _assemble(start: _Record, body: Body) -> bytes:
     """Build the file. The size of the description does not depend on the positions of the tensors."""
     parts = (
         (body.matrix_count, body.matrices),
