@@ -81,7 +81,7 @@ def transcribe(
     Examples:
       littlefoot transcribe littlefoot-en talk.wav --format srt
       littlefoot transcribe MODEL podcast/ --format srt -o subtitles --skip-existing
-      littlefoot transcribe littlefoot-en-live mic --stream
+      littlefoot transcribe littlefoot-en mic --stream
     """
     from littlefoot.audio.channels import Choice
     from littlefoot.decode.beam import BeamConfig
