@@ -3,13 +3,13 @@
 >>> import littlefoot
 >>> from pathlib import Path
 >>> clip = Path(littlefoot.__file__).parent / "bundled" / "samples" / "digits.ogg"
->>> recognizer = littlefoot.load("littlefoot-en-live", threads=1)
+>>> recognizer = littlefoot.load("littlefoot-en", threads=1)
 >>> result = recognizer.transcribe(clip)
 >>> result.text
 'ONE TWO THREE FOUR FIVE SIX SEVEN'
 >>> second = result.words[1]
 >>> f"of {result.duration:.1f} s, {second.word} begins after {second.start:.1f}"
-'of 3.1 s, TWO begins after 0.8'
+'of 3.1 s, TWO begins after 0.7'
 
 A live recording is fed in pieces of any length:
 

@@ -37,7 +37,7 @@ from littlefoot.system import machine
 def counted(made: Artifact, samples: int) -> int:
     """Multiply-accumulates of the products in the graph, from the shapes that occur when it runs.
 
-    A last tap of zeros, which some engine needs, is no part of the network.
+    A last tap of zeros, which some engine needs, is no part of the network; that of a symmetric Hann window is.
     """
     model = graph.build(made).proto()
     reached = {value.name for value in model.graph.input}  # what depends on constants alone is computed once
@@ -49,8 +49,9 @@ def counted(made: Artifact, samples: int) -> int:
     ]
     names = sorted({name for node in products for name in (*node.input[:2], *node.output)})
     kernels = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    window = made.config.conv_kernel[0]
     initial = {
-        name: (*k.shape[:-1], k.shape[-1] - (k.ndim == 4 and not k[..., -1].any()))
+        name: (*k.shape[:-1], k.shape[-1] - (k.ndim == 4 and k.shape[-1] != window and not k[..., -1].any()))
         for name, k in kernels.items()
         if k.ndim
     }
