@@ -105,11 +105,17 @@ def create_stream(
     settings = _checked(name, threads, precision, cached, parallel, device)
     if name == "auto" and device == "cpu" and (choice := choices.known(artifact, settings, "streams")):
         name = choice.engine
-    if name == NATIVE or (name == "auto" and not installed()):
+    if name == NATIVE:
         made = native.create_stream(artifact, settings.threads)
-        if made is None and name == NATIVE:
+        if made is None:
             raise EngineError(f"the engine native does not run this model live: {native.obstacle(artifact)}")
-        return made or _without_engine(artifact)
+        return made
+    if name == "auto" and not installed():
+        return native.create_stream(artifact, settings.threads) or _without_engine(artifact)
+    names = candidates(settings) if (name, device) == ("auto", "cpu") else []
+    preferred = NATIVE in names and rule(artifact, "streams", names) == NATIVE
+    if preferred and (made := native.create_stream(artifact, settings.threads)):
+        return made
     return _backend(artifact, name, settings).create_stream(artifact, settings)
 
 
@@ -134,7 +140,7 @@ def candidates(settings: EngineSettings) -> list[str]:
 def rule(artifact: Artifact, work: Work, names: Sequence[str]) -> str:
     """Return the one of several engines that ``auto`` takes without a measurement."""
     backends = [name for name in names if name != NATIVE]
-    if NATIVE in names and (not backends or (work == "recordings" and native.preferred(artifact))):
+    if NATIVE in names and (not backends or native.preferred(artifact, work)):
         return NATIVE
     return max(backends, key=lambda name: BACKENDS[name].rank(artifact))
 

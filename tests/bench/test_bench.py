@@ -37,7 +37,7 @@ from littlefoot.system import machine
 def counted(made: Artifact, samples: int) -> int:
     """Multiply-accumulates of the products in the graph, from the shapes that occur when it runs.
 
-    A last tap of zeros, which some engine needs, is no part of the network; that of a symmetric Hann window is.
+    A last tap of zeros, which some engine needs, is no part of the network; a symmetric Hann window's is.
     """
     model = graph.build(made).proto()
     reached = {value.name for value in model.graph.input}  # what depends on constants alone is computed once

@@ -35,7 +35,8 @@ from littlefoot.compress.rounding import InputScale, fit, input_scale, round_inp
 from littlefoot.errors import AudioError, ConfigError, ManifestError
 from littlefoot.network.inventory import inventory
 from littlefoot.network.layers import WAVEFORM_LAYER
-from littlefoot.runtime import graph, native, registry
+from littlefoot.runtime import graph, registry
+from littlefoot.runtime.native import engine as native
 
 CLIPS = [speechlike(0.8, seed) for seed in range(3)]
 STATIC = QuantizeConfig()

@@ -18,6 +18,7 @@ from littlefoot.artifact.linear import packed_layers
 from littlefoot.audio import SAMPLE_RATE
 from littlefoot.errors import ConfigError, EngineError
 from littlefoot.network.config import ModelConfig
+from littlefoot.runtime.choices import Work
 from littlefoot.runtime.native.front_end import FrontEnd
 from littlefoot.runtime.native.program import Program
 from littlefoot.runtime.native.unsupported import UnsupportedError
@@ -133,15 +134,16 @@ def packed_program(artifact: Artifact, kernels: str, threads: int) -> Program | 
     return None
 
 
-def preferred(artifact: Artifact) -> bool:
+def preferred(artifact: Artifact, work: Work = "recordings") -> bool:
     """Return True if the kernels run an artifact though engines are installed and none was measured: packed
-    weights, and 8 bits on processors without instructions for 8-bit products.
+    weights, 8 bits on processors without instructions for 8-bit products, and all 8 bits in streams.
     """
     if available()[:1] in ([], ["scalar"]):
         return False
     quantization = artifact.config.littlefoot.quantization
     static = quantization is not None and quantization.mode == "static"
-    return bool(packed_layers(artifact.weights)) or (static and may_saturate())
+    fast = work == "streams" or may_saturate()
+    return bool(packed_layers(artifact.weights)) or (static and fast)
 
 
 def whole(artifact: Artifact, threads: int) -> NativeEngine | None:
