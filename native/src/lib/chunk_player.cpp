@@ -20,13 +20,16 @@ long up16(long n) { return (n + 15) / 16 * 16; }
 
 // Every value that a step reads.
 std::vector<int> sources(const Step& step) {
-    if (const auto* s = std::get_if<Linear>(&step)) return {s->source, s->residual};
-    if (const auto* s = std::get_if<Convolution>(&step)) return {s->source, s->residual};
-    if (const auto* s = std::get_if<LayerNorm>(&step)) return {s->source};
-    if (const auto* s = std::get_if<Add>(&step)) return {s->source, s->other};
-    if (const auto* s = std::get_if<Activate>(&step)) return {s->source};
-    const Attention& s = std::get<Attention>(step);
-    return {s.query.value, s.key.value, s.value.value};
+    using Values = std::vector<int>;
+    return std::visit(For{
+                          [](const Linear& s) { return Values{s.source, s.residual}; },
+                          [](const Convolution& s) { return Values{s.source, s.residual}; },
+                          [](const LayerNorm& s) { return Values{s.source}; },
+                          [](const Add& s) { return Values{s.source, s.other}; },
+                          [](const Activate& s) { return Values{s.source}; },
+                          [](const Attention& s) { return Values{s.query.value, s.key.value, s.value.value}; },
+                      },
+                      step);
 }
 
 size_t floats(long rows, long width) { return static_cast<size_t>(rows * up16(width)) * sizeof(float); }
