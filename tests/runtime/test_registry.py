@@ -9,12 +9,12 @@ import pytest
 from artifacts import SPECTROGRAMS, few_bits, tiny
 from families import RELATIVE_TYPE
 
-from littlefoot.artifact import Artifact
+from littlefoot.artifact import Artifact, checkpoint
 from littlefoot.cli.doctor import examine
 from littlefoot.errors import EngineError, MissingExtraError
 from littlefoot.runtime.native import engine as native
 from littlefoot.runtime.protocols import Array, Backend, Engine, EngineSettings, Part
-from littlefoot.runtime.registry import BACKENDS, create, create_stream
+from littlefoot.runtime.registry import BACKENDS, create, create_stream, rule
 
 installed = pytest.mark.skipif(
     not native.available(), reason="the native kernels are not installed: pip install ./native"
@@ -123,3 +123,12 @@ def test_a_precision_that_a_packed_model_ignores_is_named(caplog: pytest.LogCapt
     assert message.startswith(f"precision {ignored} has no effect on attention: the native kernels")
     assert f"compute it in {computed}" in message
     assert warnings_of(caplog, packed, "auto", 1, computed) == []
+
+
+@installed
+@pytest.mark.skipif(native.available()[:1] == ["scalar"], reason="this processor has only scalar kernels")
+def test_streams_of_8_bits_run_on_the_kernels_unless_an_engine_was_measured_to_be_faster() -> None:
+    names = ["native", "openvino"]
+    live = checkpoint.load("littlefoot-en-live")
+    assert rule(live, "streams", names) == "native"
+    assert rule(tiny(), "streams", names) == "openvino"
