@@ -42,7 +42,7 @@ def from_checkpoint(tensors: Mapping[str, npt.NDArray[Any]], config: ModelConfig
     prefix = config.family.prefix
     weights = {name.removeprefix(prefix): array for name, array in tensors.items()}
     weights = _to_ours(weights, config.family)
-    if config.family.block == "conformer" and config.family.convolution_norm == "batch":
+    if _has_batch_norms(config):
         _fold_depthwise(weights)
     if config.sinusoidal_positions and _SINUSOIDS in weights:
         _check_sinusoids(weights[_SINUSOIDS])
@@ -84,7 +84,7 @@ def to_checkpoint(weights: Mapping[str, npt.NDArray[Any]], config: ModelConfig) 
         weights[direction] = np.where(
             norm > 0, weights.pop(f"{_POSITIONAL}weight"), np.ones_like(positional[:1])
         )
-    if config.family.block == "conformer" and config.family.convolution_norm == "batch":
+    if _has_batch_norms(config):
         _unfold_depthwise(weights, config.convolution_bias)
     weights = _to_theirs(weights, config)
     prefix = config.family.prefix
@@ -163,6 +163,11 @@ def _join(weights: Arrays, rule: Name) -> None:
 
 _DEPTHWISE = re.compile(r"(.*\.conv_module)\.depthwise_conv\.weight")
 _BATCH_NORM_PARTS = ("weight", "bias", "running_mean", "running_var")
+
+
+def _has_batch_norms(config: ModelConfig) -> bool:
+    """Return True if checkpoints have a batch norm behind each convolution of the blocks."""
+    return config.family.block == "conformer" and config.family.convolution_norm == "batch"
 
 
 def _depthwise(weights: Arrays) -> list[str]:
