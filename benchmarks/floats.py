@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +35,11 @@ WAVEFORM = (0.1 * np.random.default_rng(0).standard_normal(SECONDS * SAMPLE_RATE
 
 def speed(model: str, threads: int, rounds: int) -> None:
     """Print a row for each engine: seconds for 10 s of audio."""
+    from speed import measure  # it imports PyTorch, which a start must not
+
     artifact = checkpoint.load(model)
     engines = {name: create(artifact, name, threads, "f32", cached=False) for name in ENGINES}
-    times: dict[str, list[float]] = {name: [] for name in ENGINES}
-    for number in range(rounds + 1):
-        for name, engine in engines.items():
-            start = time.perf_counter()
-            engine.run(WAVEFORM)
-            if number:
-                times[name].append(time.perf_counter() - start)
+    times = measure({name: partial(engine.run, WAVEFORM) for name, engine in engines.items()}, rounds)
     for name, values in times.items():
         ratio = statistics.median(a / b for a, b in zip(values, times["openvino"], strict=True))
         median = statistics.median(values)

@@ -20,12 +20,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from speed import LARGE, int8, noise
+from speed import LARGE, int8, measure, noise
 
 from littlefoot import artifact as artifacts
 from littlefoot.artifact import Artifact, checkpoint, sizes
@@ -83,13 +83,7 @@ def compare(models: dict[str, Artifact], lengths: list[float], rounds: int, thre
     first = next(iter(models))
     for seconds in lengths:
         waveform = noise(seconds)
-        times: dict[str, list[float]] = {name: [] for name in engines}
-        for number in range(rounds + 1):
-            for name, engine in engines.items():
-                start = time.perf_counter()
-                engine.run(waveform)
-                if number:
-                    times[name].append(time.perf_counter() - start)
+        times = measure({name: partial(engine.run, waveform) for name, engine in engines.items()}, rounds)
         print(f"\n{seconds:g} s of audio, {title}, {threads} threads\n")
         print(
             "| model | million parameters | seconds, median (min - max) | times as fast |\n|---|---|---|---|"
