@@ -53,7 +53,7 @@ def analyze(
             sensitivities[name] = sensitivity(
                 loaded,
                 clips,
-                collect(loaded, clips),
+                collect(loaded, clips, moments=True),
                 WIDTHS,
                 progress=tell,
             )

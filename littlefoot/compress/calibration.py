@@ -15,6 +15,7 @@ import numpy.typing as npt
 from littlefoot.artifact import Artifact
 from littlefoot.audio import manifest, reading
 from littlefoot.errors import ConfigError
+from littlefoot.network.weights import packable
 from littlefoot.runtime import graph
 from littlefoot.runtime.openvino import observe
 from littlefoot.system.progress import tracked
@@ -25,6 +26,8 @@ MAX_ROWS = 512
 SINGLE_VALUES = 65536
 MAX_CLIPS = 64
 MAX_CLIP_SECONDS = 15.0
+MOMENT_ROWS = 16384
+"""Frames, of all clips together, over which second moments are taken: four times the channels of a large model."""
 _MAX_VALUES = 4_000_000
 
 
@@ -39,16 +42,30 @@ class LayerInput:
     rows: Array
     """A random sample: (N, C) frames for linear layers, (N, C, K) windows for a convolution, (N, 1) single
     values for a factor of a product."""
+    moments: Array | None = None
+    """(C, C) means of the products of each two channels, for the Transformer's linear layers if ``collect`` was
+    asked for them."""
+
+    def second_moments(self) -> Array:
+        """Return ``moments``. Raises ValueError if ``collect`` was not asked for them."""
+        if self.moments is None:
+            raise ValueError(f"{self.layers[0]}: few bits need collect(..., moments=True)")
+        return self.moments
 
 
 def collect(
     artifact: Artifact,
     clips: Iterable[Array],
     progress: Callable[[str], None] = lambda message: None,
+    moments: bool = False,
 ) -> list[LayerInput]:
     """Run prepared clips, (T,) float32 each, through the full-precision model and sample every layer's input.
 
     Long work reports its progress. Raises ConfigError if there is no audio, or only silence.
+
+    Args:
+        moments: also take the second moments of the Transformer's linear layers' inputs, which rounding to fewer
+            than 8 bits needs: C * C values for each of them.
     """
     network = graph.build(artifact, observe=True)
     groups = _groups(network.observed)
@@ -65,6 +82,9 @@ def collect(
     samples: dict[tuple[str, ...], list[Array]] = {}
     low: dict[tuple[str, ...], Array] = {}
     high: dict[tuple[str, ...], Array] = {}
+    products: dict[tuple[str, ...], Array] = {}
+    counts: Counter[tuple[str, ...]] = Counter()
+    few = packable(artifact.config) if moments else {}
     uses = Counter(groups.values())
     for values in tracked(observe(network, usable), len(usable), "sampling layers' inputs", progress):
         for value, array in values.items():
@@ -76,7 +96,17 @@ def collect(
             count = max(1, _budget(shapes[name], len(usable)) // uses[group])
             stride = network.strides.get(name)
             samples.setdefault(group, []).append(_sample(array, shapes[name], stride, count, generator))
-    return [LayerInput(group, low[group], high[group], np.concatenate(samples[group])) for group in samples]
+            if few.keys() & group:
+                frames = _some_frames(array, shapes[name], MOMENT_ROWS // (len(usable) * uses[group]), generator)
+                products[group] = products.get(group, np.float32(0)) + frames.T @ frames
+                counts[group] += len(frames)
+    return [
+        LayerInput(
+            *(group, low[group], high[group], np.concatenate(rows)),
+            products[group] / counts[group] if group in products else None,
+        )
+        for group, rows in samples.items()
+    ]
 
 
 def _groups(observed: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
@@ -132,6 +162,17 @@ def _sample(
     windows = windows[:, ::stride].transpose(1, 0, 2)  # (F, C, K), a view
     chosen = windows[generator.integers(len(windows), size=count)]
     return np.pad(chosen, ((0, 0), (0, 0), (0, shape[2] - chosen.shape[2]))).astype(np.float32)
+
+
+def _some_frames(
+    array: npt.NDArray[Any], shape: tuple[int, ...], count: int, generator: np.random.Generator
+) -> Array:
+    """Return all frames (N, C) of a linear layer's input, or ``count`` of them."""
+    frames = array.reshape(-1, shape[1]).astype(np.float32, copy=False)
+    if len(frames) <= (count := max(1, count)):
+        return frames
+    chosen: Array = frames[np.sort(generator.choice(len(frames), count, replace=False))]
+    return chosen
 
 
 def recordings(sources: Sequence[Path]) -> list[Path]:

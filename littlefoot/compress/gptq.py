@@ -13,45 +13,50 @@ DAMPING = 0.01
 """
 RATIOS = np.linspace(0.2, 1.0, 33)
 """Shares of a row's largest weight that are tried as the largest value of the codebook."""
-BLOCK = 128
+BLOCK = 32
 
 
-def round_to_bits(weight: Array, rows: Array, bits: int) -> tuple[npt.NDArray[np.int8], Array]:
+def round_to_bits(weight: Array, moments: Array, bits: int) -> tuple[npt.NDArray[np.int8], Array]:
     """Round a linear layer's weight (C', C) to int8 levels of the same shape, and a scale (C',) for each row.
 
-    Column by column: what rounding one leaves as an error in the output is taken up by the columns that are
-    not rounded yet, by the inverse of the inputs' second moments.
+    Column by column, from the one with the loudest input: what rounding one leaves as an error in the output is
+    taken up by the columns that are not rounded yet, by the inverse of the inputs' second moments.
 
     Args:
-        rows: (N, C) samples of the layer's input.
+        moments: (C, C) means of the products of each two channels of the layer's input. Take them over many
+            times as many frames as there are channels: those of few frames fit their noise.
     """
-    levels, scales = round_groups(weight, rows, bits)
+    levels, scales = round_groups(weight, moments, bits)
     return levels, scales[:, 0]
 
 
 def round_groups(
-    weight: Array, rows: Array, bits: int, table: Table = (), group: int = 0
+    weight: Array, moments: Array, bits: int, table: Table = (), group: int = 0
 ) -> tuple[npt.NDArray[np.int8], Array]:
     """Round like ``round_to_bits``, with a scale for each ``group`` columns of a row, (C', G); 0 for one per
     row.
     """
     known = levels_of(bits, table)
-    count = group or weight.shape[1]
-    moments = rows.T.astype(np.float64) @ rows.astype(np.float64) / max(len(rows), 1)
-    moments[np.diag_indices_from(moments)] += DAMPING * np.diag(moments).mean() + 1e-12
-    scales = best_scales(weight, np.diag(moments), bits, table, group)
-    upper = np.linalg.cholesky(np.linalg.inv(moments)).T  # (C, C), upper triangular
-    left = weight.astype(np.float64)
-    levels = np.zeros(weight.shape, np.int8)
+    damped = moments.astype(np.float64)
+    damped[np.diag_indices_from(damped)] += DAMPING * np.diag(damped).mean() + 1e-12
+    importance = np.diag(damped)
+    scales = best_scales(weight, importance, bits, table, group)
+    order = np.argsort(-importance, kind="stable")
+    upper = np.linalg.cholesky(np.linalg.inv(damped[np.ix_(order, order)])).T  # (C, C), upper triangular
+    column_scales = np.repeat(scales, group or weight.shape[1], axis=1)[:, order]
+    left = weight[:, order].astype(np.float64)
+    rounded = np.zeros(weight.shape, np.int8)
     for begin in range(0, weight.shape[1], BLOCK):
         end = min(begin + BLOCK, weight.shape[1])
         errors = np.zeros((len(weight), end - begin))
         for column in range(begin, end):
-            exact, scale = left[:, column], scales[:, column // count]
-            levels[:, column] = nearest(exact / scale, known)
-            errors[:, column - begin] = (exact - levels[:, column] * scale) / upper[column, column]
+            exact, scale = left[:, column], column_scales[:, column]
+            rounded[:, column] = nearest(exact / scale, known)
+            errors[:, column - begin] = (exact - rounded[:, column] * scale) / upper[column, column]
             left[:, column:end] -= np.outer(errors[:, column - begin], upper[column, column:end])
         left[:, end:] -= errors @ upper[begin:end, end:]
+    levels = np.empty_like(rounded)
+    levels[:, order] = rounded
     return levels, scales
 
 

@@ -177,7 +177,7 @@ def lowbit(model: Artifact, config: LowbitConfig, step: StepContext) -> Artifact
     ]
     for settings, where in [*phases, (config, step)]:
         model = plain(model)
-        inputs = collect(model, clips)
+        inputs = collect(model, clips, moments=config.initialisation == "gptq")
         plan = make_plan(model, inputs, settings)
         step.progress(f"rounding to {settings.bits} bits")
         student = prepare(model, inputs, plan, settings)
@@ -198,7 +198,7 @@ def mixed_bits(
     path = step.directory / "bits.json"
     with processes().main_process_first():
         if not path.exists():
-            inputs = collect(model, clips)
+            inputs = collect(model, clips, moments=True)
             options = sensitivity(model, clips, inputs, WIDTHS, config.code, step.progress)
             left = None
             if config.budget_mb is not None:
@@ -347,7 +347,7 @@ def prepare(
                 rows = group.rows if weight.ndim == 2 else np.ones((1, weight[0].size), np.float32)
                 weight = weight.reshape(len(weight), -1)
                 if config.initialisation == "gptq" and name in few:
-                    start, scales = near_gptq(weight, rows, codes[0])
+                    start, scales = near_gptq(weight, group.second_moments(), codes[0])
                     weights[f"{name}.weight"] = start
                 else:
                     scales = nearest_scales(weight, rows, codes[0])

@@ -65,15 +65,15 @@ def sensitivity(
     Args:
         artifact: full precision.
         clips: prepared recordings (T,), of which the first AUDIO_SECONDS are used.
-        inputs: from ``littlefoot.compress.calibration.collect``.
+        inputs: from ``littlefoot.compress.calibration.collect``, with moments.
     """
     heard = _first_seconds(clips, artifact.config.shortest)
     expected = run(artifact, heard, "f32")
     found: dict[str, list[Option]] = {}
     few = packable(artifact.config)
-    layers = [(name, group.rows) for group in inputs for name in group.layers if name in few]
+    layers = [(name, group.second_moments()) for group in inputs for name in group.layers if name in few]
     progress(f"measuring the sensitivity of {len(layers)} layers")
-    for name, rows in tracked(layers, len(layers), "sensitivity of layers", progress):
+    for name, moments in tracked(layers, len(layers), "sensitivity of layers", progress):
         weight = artifact.weights[f"{name}.weight"].astype(np.float32)
         options = []
         for width in sorted(set(bits)):
@@ -81,7 +81,7 @@ def sensitivity(
                 size = layer_bytes(weight.shape, code(width))
             except ConfigError:
                 continue
-            changed = {**artifact.weights, f"{name}.weight": rounded(weight, rows, code(width))}
+            changed = {**artifact.weights, f"{name}.weight": rounded(weight, moments, code(width))}
             logits = run(replace(artifact, weights=changed), heard, "f32")
             options.append(Option(width, size, kl_divergence(expected, logits)))
         found[name] = options
@@ -106,14 +106,14 @@ def by_size(artifact: Artifact) -> dict[str, list[Option]]:
     return found
 
 
-def rounded(weight: Array, rows: Array, code: WeightCode) -> Array:
+def rounded(weight: Array, moments: Array, code: WeightCode) -> Array:
     """Return a linear layer's weight (C', C) after rounding."""
     if code.bits == 8:
         in_8_bits, scale = round_weight(weight)
         return (in_8_bits * scale[:, None]).astype(np.float32)
     if code.bits == 1:
         weight = weight - weight.mean(1, keepdims=True)
-    levels, scales = round_groups(weight, rows, code.bits, code.table, code.group)
+    levels, scales = round_groups(weight, moments, code.bits, code.table, code.group)
     return levels.astype(np.float32) * np.repeat(scales, weight.shape[1] // scales.shape[1], axis=1)
 
 

@@ -96,6 +96,11 @@ class QuantizeConfig(Checked):
         """Return True if the bits of layers are chosen."""
         return self.budget_mb is not None or self.max_sensitivity is not None
 
+    @property
+    def few_bits(self) -> bool:
+        """Return True if layers may get fewer than 8 bits."""
+        return self.mixed or min(self.bits, *self.layer_bits.values(), 8) < 8
+
 
 @dataclass(frozen=True)
 class Report:
@@ -134,7 +139,7 @@ def quantize(
         raise ConfigError("the model is quantized already: quantize its full-precision original")
     progress("running the original model")
     clips = [clip for clip in clips if len(clip) >= artifact.config.shortest]
-    inputs = collect(artifact, clips, progress=progress)
+    inputs = collect(artifact, clips, progress, moments=config.few_bits)
     reference = run(artifact, clips, progress=progress)
 
     def attempt(keep: tuple[str, ...]) -> tuple[Artifact, Comparison]:  # with the config as it then is
@@ -197,7 +202,7 @@ def quantize_step(artifact: Artifact, config: QuantizeConfig, step: StepContext)
         paths = [utterance.path for utterance in some(step.corpus.of_split("train") or step.corpus)]
     clips = load_clips(paths, artifact)
     if step.untrained:
-        inputs = collect(artifact, clips)
+        inputs = collect(artifact, clips, moments=config.few_bits)
         scales = fitted(artifact, inputs, config)
         if config.mixed:
             bits: dict[str, Any] = budget_bits(artifact, inputs, scales, config, by_size(artifact))
@@ -318,13 +323,15 @@ def quantize_static(
                 factors.update(inputs_of.tensors(name))
                 continue
             weight = artifact.weights[f"{name}.weight"].astype(np.float32)
-            rows = layer_input.rows
             if found.smoothing is not None:
-                weight, rows = weight / found.smoothing, rows * found.smoothing
+                weight = weight / found.smoothing
             if (width := bits.get(name, 8)) == 8:
                 stored: Weight = EightBitWeight(*round_weight(weight))
             else:
-                stored = PackedWeight.pack(*round_to_bits(weight, rows, width), width)
+                moments = layer_input.second_moments()
+                if found.smoothing is not None:
+                    moments = moments * np.outer(found.smoothing, found.smoothing)
+                stored = PackedWeight.pack(*round_to_bits(weight, moments, width), width)
             layers[name] = StoredLayer(stored, inputs_of)
     weights = put(artifact.weights, layers) | factors
     label = {"bits": mean_bits(weights, bits), "mode": "static", "kept": sorted(kept)}

@@ -105,6 +105,10 @@ def correlated(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return rng.standard_normal((32, 64)).astype(np.float32), rows
 
 
+def second_moments(rows: np.ndarray) -> np.ndarray:
+    return (rows.T @ rows / len(rows)).astype(np.float32)
+
+
 def output_error(weight: np.ndarray, rounded: np.ndarray, rows: np.ndarray) -> float:
     exact = rows @ weight.T
     return float(np.square(rows @ rounded.T - exact).sum() / np.square(exact).sum())
@@ -113,11 +117,10 @@ def output_error(weight: np.ndarray, rounded: np.ndarray, rows: np.ndarray) -> f
 @pytest.mark.parametrize("bits", [1, 2, 3, 4])
 def test_errors_are_made_up_for_by_later_columns(bits: int) -> None:
     weight, rows = correlated()
-    levels, scale = round_to_bits(weight, rows, bits)
+    levels, scale = round_to_bits(weight, second_moments(rows), bits)
     low, high = level_range(bits)
     assert low <= levels.min() <= levels.max() <= high
-    moments = np.square(rows).mean(axis=0).astype(np.float64)
-    plain_scale = best_scale(weight, moments, bits)
+    plain_scale = best_scale(weight, np.square(rows).mean(axis=0).astype(np.float64), bits)
     plain = np.clip(np.rint(weight / plain_scale[:, None]), low, high)
     plain = np.where(weight >= 0, 1, -1) if bits == 1 else plain
     found = output_error(weight, levels * scale[:, None], rows)
@@ -127,7 +130,7 @@ def test_errors_are_made_up_for_by_later_columns(bits: int) -> None:
 def test_independent_inputs_are_rounded_to_the_nearest() -> None:
     weight = correlated()[0]
     rows = np.sqrt(64.0) * np.eye(64, dtype=np.float32)
-    levels, scale = round_to_bits(weight, rows, 4)
+    levels, scale = round_to_bits(weight, second_moments(rows), 4)
     np.testing.assert_array_equal(levels, np.clip(np.rint(weight / scale[:, None]), -8, 7))
 
 
@@ -136,7 +139,7 @@ def test_independent_inputs_are_rounded_to_the_nearest() -> None:
 
 def quantized(bits: int, **settings: Any) -> tuple[Artifact, Artifact]:
     original = oracle.tiny("wav2vec2-large").artifact
-    inputs = collect(original, [speechlike(2.0, seed) for seed in range(3)])
+    inputs = collect(original, [speechlike(2.0, seed) for seed in range(3)], moments=True)
     scales = {found.layers: fit(found, original.weights) for found in inputs}
     return original, quantize_static(original, inputs, scales, QuantizeConfig(bits=bits, **settings))
 

@@ -152,9 +152,10 @@ def test_training_begins_where_gptq_ends(code: WeightCode) -> None:
     rng = np.random.default_rng(5)
     weight = rng.standard_normal((12, 32)).astype(np.float32)
     rows = (rng.standard_normal((200, 32)) @ rng.standard_normal((32, 32))).astype(np.float32)
-    start, scales = near_gptq(weight, rows, code)
+    moments = rows.T @ rows / len(rows)
+    start, scales = near_gptq(weight, moments, code)
     centred = weight - weight.mean(1, keepdims=True) if code.bits == 1 else weight
-    wanted, _ = round_groups(centred, rows, code.bits, code.table, code.group)
+    wanted, _ = round_groups(centred, moments, code.bits, code.table, code.group)
     found = weight_levels(torch.from_numpy(start), torch.from_numpy(np.log(scales)), code)[0].numpy()
     same = 0.9 if code.bits == 1 or code.group else 1.0  # means move; groups' scales are rounded
     assert (found == wanted).mean() >= same
@@ -167,7 +168,7 @@ def test_training_begins_where_gptq_ends(code: WeightCode) -> None:
 @cache
 def calibrated(family: str) -> tuple[Artifact, list[LayerInput]]:
     model = artifacts.talkative(oracle.tiny(family).artifact, CLIPS[0])
-    return model, collect(model, CLIPS)
+    return model, collect(model, CLIPS, moments=True)
 
 
 @cache
@@ -517,7 +518,7 @@ def test_an_odd_number_of_columns_is_refused() -> None:
         num_attention_heads=2,
         num_conv_pos_embedding_groups=2,
     )
-    inputs = collect(model, CLIPS)
+    inputs = collect(model, CLIPS, moments=True)
     with pytest.raises(ConfigError, match=r"attention.\w_proj: 18 columns of 1 bits do not fill"):
         make_plan(model, inputs, LowbitConfig(bits=1))
     make_plan(model, inputs, LowbitConfig(bits=8))

@@ -37,6 +37,7 @@ from littlefoot.network.inventory import inventory
 from littlefoot.network.layers import WAVEFORM_LAYER
 from littlefoot.runtime import graph, registry
 from littlefoot.runtime.native import engine as native
+from littlefoot.runtime.openvino import observe
 
 CLIPS = [speechlike(0.8, seed) for seed in range(3)]
 STATIC = QuantizeConfig()
@@ -245,6 +246,25 @@ def test_windows_of_a_convolution_are_what_it_reads(base: Calibrated) -> None:
         tuple(row) for clip in CLIPS for row in np.lib.stride_tricks.sliding_window_view(clip, 10)[::5]
     }
     assert all(tuple(row[0]) in windows for row in first.rows)
+
+
+def test_second_moments_are_those_of_all_frames(base: Calibrated, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = graph.build(base.artifact, observe=True)
+    read = {layer: value for value, layers in network.observed.items() for layer in layers}
+    states = list(observe(network, CLIPS))
+    for each in collect(base.artifact, CLIPS, moments=True):
+        if not each.layers[0].startswith("encoder.layers.") or each.layers[0] not in read:
+            assert each.moments is None
+            continue
+        frames = np.concatenate([found[read[each.layers[0]]][0] for found in states]).astype(np.float64)
+        if frames.ndim == 2:
+            np.testing.assert_allclose(each.second_moments(), frames.T @ frames / len(frames), atol=1e-5)
+    with pytest.raises(ValueError, match="few bits need"):
+        base.inputs[-1].second_moments()
+    monkeypatch.setattr(calibration, "MOMENT_ROWS", 30)  # a few of the frames of each clip
+    sampled = [each.moments for each in collect(base.artifact, CLIPS, moments=True) if each.moments is not None]
+    assert sampled
+    assert all(np.linalg.matrix_rank(found) <= 30 for found in sampled)
 
 
 @pytest.mark.parametrize(
