@@ -17,6 +17,11 @@ from littlefoot.compress.gptq import best_scales, round_groups
 from littlefoot.compress.rounding import round_weight
 
 
+MARGIN = 0.25
+"""Largest distance of an initial weight from GPTQ's level, in steps. At half a step a weight is about to change its
+level, and the first steps of training would undo GPTQ's compensation at random."""
+
+
 def nearest_scales(weight: Array, rows: Array, code: WeightCode) -> Array:
     """Find the scales (C', G) with which rounding to the nearest value changes the output least."""
     if code.bits == 1:
@@ -46,7 +51,7 @@ def near_gptq(weight: Array, moments: Array, code: WeightCode) -> tuple[Array, A
     levels, scales = round_groups(weight, moments, code.bits, code.table, code.group)
     scale = np.repeat(scales, weight.shape[1] // scales.shape[1], axis=1)
     known = code.levels
-    margin = 0.48 * (known[1] - known[0])
+    margin = MARGIN * (known[1] - known[0])
     low = np.where(levels == known[0], -np.inf, levels - margin) * scale
     high = np.where(levels == known[-1], np.inf, levels + margin) * scale
     return np.clip(weight, low, high).astype(np.float32), scales
