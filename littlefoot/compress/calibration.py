@@ -27,7 +27,8 @@ SINGLE_VALUES = 65536
 MAX_CLIPS = 64
 MAX_CLIP_SECONDS = 15.0
 MOMENT_ROWS = 16384
-"""Frames, of all clips together, over which second moments are taken: four times the channels of a large model."""
+"""Frames of all clips together over which second moments are taken: four times the channels of a large
+model."""
 _MAX_VALUES = 4_000_000
 
 
@@ -43,8 +44,8 @@ class LayerInput:
     """A random sample: (N, C) frames for linear layers, (N, C, K) windows for a convolution, (N, 1) single
     values for a factor of a product."""
     moments: Array | None = None
-    """(C, C) means of the products of each two channels, for the Transformer's linear layers if ``collect`` was
-    asked for them."""
+    """(C, C) means of the products of each two channels, for the Transformer's linear layers if ``collect``
+    was asked for them."""
 
     def second_moments(self) -> Array:
         """Return ``moments``. Raises ValueError if ``collect`` was not asked for them."""
@@ -64,8 +65,8 @@ def collect(
     Long work reports its progress. Raises ConfigError if there is no audio, or only silence.
 
     Args:
-        moments: also take the second moments of the Transformer's linear layers' inputs, which rounding to fewer
-            than 8 bits needs: C * C values for each of them.
+        moments: also take the second moments of the Transformer's linear layers' inputs, which rounding to
+            fewer than 8 bits needs: C * C values for each of them.
     """
     network = graph.build(artifact, observe=True)
     groups = _groups(network.observed)
@@ -97,13 +98,14 @@ def collect(
             stride = network.strides.get(name)
             samples.setdefault(group, []).append(_sample(array, shapes[name], stride, count, generator))
             if few.keys() & group:
-                frames = _some_frames(array, shapes[name], MOMENT_ROWS // (len(usable) * uses[group]), generator)
+                most = MOMENT_ROWS // (len(usable) * uses[group])
+                frames = _some_frames(array, shapes[name], most, generator)
                 products[group] = products.get(group, np.float32(0)) + frames.T @ frames
                 counts[group] += len(frames)
     return [
         LayerInput(
             *(group, low[group], high[group], np.concatenate(rows)),
-            products[group] / counts[group] if group in products else None,
+            products[group] / np.float32(counts[group]) if group in products else None,
         )
         for group, rows in samples.items()
     ]

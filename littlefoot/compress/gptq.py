@@ -19,8 +19,8 @@ BLOCK = 32
 def round_to_bits(weight: Array, moments: Array, bits: int) -> tuple[npt.NDArray[np.int8], Array]:
     """Round a linear layer's weight (C', C) to int8 levels of the same shape, and a scale (C',) for each row.
 
-    Column by column, from the one with the loudest input: what rounding one leaves as an error in the output is
-    taken up by the columns that are not rounded yet, by the inverse of the inputs' second moments.
+    Column by column, from the one with the loudest input: what rounding one leaves as an error in the output
+    is taken up by the columns that are not rounded yet, by the inverse of the inputs' second moments.
 
     Args:
         moments: (C, C) means of the products of each two channels of the layer's input. Take them over many

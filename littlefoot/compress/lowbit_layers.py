@@ -16,10 +16,9 @@ from littlefoot.compress.fake_quant import input_range, weight_levels
 from littlefoot.compress.gptq import best_scales, round_groups
 from littlefoot.compress.rounding import round_weight
 
-
 MARGIN = 0.25
-"""Largest distance of an initial weight from GPTQ's level, in steps. At half a step a weight is about to change its
-level, and the first steps of training would undo GPTQ's compensation at random."""
+"""Largest distance of an initial weight from GPTQ's level, in steps. At half a step a weight is about to
+change its level, and the first steps of training would undo GPTQ's compensation at random."""
 
 
 def nearest_scales(weight: Array, rows: Array, code: WeightCode) -> Array:

@@ -262,7 +262,9 @@ def test_second_moments_are_those_of_all_frames(base: Calibrated, monkeypatch: p
     with pytest.raises(ValueError, match="few bits need"):
         base.inputs[-1].second_moments()
     monkeypatch.setattr(calibration, "MOMENT_ROWS", 30)  # a few of the frames of each clip
-    sampled = [each.moments for each in collect(base.artifact, CLIPS, moments=True) if each.moments is not None]
+    sampled = [
+        each.moments for each in collect(base.artifact, CLIPS, moments=True) if each.moments is not None
+    ]
     assert sampled
     assert all(np.linalg.matrix_rank(found) <= 30 for found in sampled)
 
