@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import re
 import string
 import sys
@@ -539,6 +541,34 @@ def test_an_export_replaces_nothing(
     assert result.code == 1
     assert f"{written} exists" in result.err
     assert (tmp_path / written).read_text() == "mine"
+
+
+@pytest.mark.parametrize("to", ["onnx", "openvino"])
+def test_half_of_an_export_is_removed(
+    run: Run, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: str
+) -> None:
+    def fill(*arguments: object, **options: object) -> None:
+        (tmp_path / "m.xml").write_text("half")
+        (tmp_path / "m.onnx").write_text("half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("littlefoot.runtime.graph.Graph.save", fill)
+    monkeypatch.setattr("openvino.save_model", fill)
+    out = tmp_path / {"onnx": "m.onnx", "openvino": "m.xml"}[to]
+    result = run("export", model, "-o", out, "--to", to)
+    assert result.code == 1
+    assert f"{out} cannot be written (No space left on device): choose another output" in result.err
+    assert not out.exists()
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(
+    run: Run, model: Path, clips: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("littlefoot.compress.quantize.quantize", None)
+    (tmp_path / "file").write_text("")
+    result = run("quantize", model, "-o", tmp_path / "file" / "int8", "--calibrate", clips[0])
+    assert result.code == 1
+    assert "int8 cannot be written" in result.err
 
 
 def test_a_quantized_model_is_no_checkpoint(run: Run, made: Artifact, tmp_path: Path) -> None:
