@@ -307,6 +307,12 @@ def test_an_unknown_engine_is_refused(artifact: Artifact) -> None:
         registry.create(artifact, "tensorrt")
 
 
+@pytest.mark.parametrize("threads", [0, 100_000])
+def test_an_impossible_number_of_threads_is_refused(artifact: Artifact, threads: int) -> None:
+    with pytest.raises(ConfigError, match=f"threads must be from 1 to 1024, not {threads}"):
+        registry.create(artifact, threads=threads)
+
+
 def test_an_unknown_precision_is_refused(artifact: Artifact) -> None:
     with pytest.raises(ConfigError, match=r"'fp8' is unknown: use one of auto, f32, bf16"):
         registry.create(artifact, precision="fp8")
