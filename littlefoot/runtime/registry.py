@@ -57,9 +57,9 @@ def create(
         device: ``cpu``, or another of the ``devices`` of the engine; the kernels run on the processor only.
 
     Raises:
-        ConfigError: the precision is unknown, the engine does not have the device, or the number of threads
-            is below 1.
-        EngineError: the name is unknown, the engine or processor does not have the precision, the kernels
+        ConfigError: the name or the precision is unknown, the engine does not have the device, or the number
+            of threads is impossible.
+        EngineError: the engine or processor does not have the precision, the kernels
             cannot run here, the engine refused the model, or neither an engine nor kernels that could run it
             are installed.
         MissingExtraError: the engine of this name is not installed.
@@ -161,7 +161,7 @@ def checked(
         raise ConfigError(f"precision '{precision}' is unknown: use one of {', '.join(known)}")
     if name not in ("auto", NATIVE, *BACKENDS):
         *names, last = "auto", NATIVE, *BACKENDS
-        raise EngineError(f"engine '{name}' is unknown: use {', '.join(names)} or {last}")
+        raise ConfigError(f"engine '{name}' is unknown: use {', '.join(names)} or {last}")
     if threads is not None and not 1 <= threads <= MOST_THREADS:
         raise ConfigError(
             f"threads must be from 1 to {MOST_THREADS}, not {threads}: leave the option out to use all"

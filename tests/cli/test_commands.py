@@ -191,7 +191,7 @@ def test_beam_search_with_hot_words_lexicon_and_language_model(
             "--lm",
             "no model\n",
             1,
-            "given.txt, line 1: the file ends too early: this is not a complete ARPA file",
+            "given.txt, line 1: no line up to here is \\data\\: this is not a complete ARPA file",
         ),
         ("--lm", "\\data\\\nngram 1=1\n\n\\1-grams:\n-1\txyz\n\n\\end\\\n", 2, "'x' 'y' 'z'"),
         ("--hotwords", None, 1, "given.txt: cannot be read"),

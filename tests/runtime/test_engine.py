@@ -303,7 +303,7 @@ def test_threads_may_share_an_engine(artifact: Artifact, name: str, parallel: in
 
 
 def test_an_unknown_engine_is_refused(artifact: Artifact) -> None:
-    with pytest.raises(EngineError, match="'tensorrt' is unknown: use auto, native, openvino or onnx"):
+    with pytest.raises(ConfigError, match="'tensorrt' is unknown: use auto, native, openvino or onnx"):
         registry.create(artifact, "tensorrt")
 
 
