@@ -96,7 +96,10 @@ def export(
 
             openvino = imported("openvino", "--to openvino", "openvino")
             with _whole(out, out.with_suffix(".bin")):
-                openvino.save_model(openvino_model(network), out, compress_to_fp16=False)
+                try:
+                    openvino.save_model(openvino_model(network), out, compress_to_fp16=False)
+                except RuntimeError as error:  # OpenVINO's form of an OSError
+                    raise OSError(f"OpenVINO: {error}") from error
         if linear.rounded_inputs(loaded.weights):
             tell(f"{WITHOUT_VNNI[to]}")
     tell(f"saved {out}")

@@ -550,6 +550,8 @@ def test_half_of_an_export_is_removed(
     def fill(*arguments: object, **options: object) -> None:
         (tmp_path / "m.xml").write_text("half")
         (tmp_path / "m.onnx").write_text("half")
+        if to == "openvino":
+            raise RuntimeError("No space left on device")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("littlefoot.runtime.graph.Graph.save", fill)
@@ -557,7 +559,7 @@ def test_half_of_an_export_is_removed(
     out = tmp_path / {"onnx": "m.onnx", "openvino": "m.xml"}[to]
     result = run("export", model, "-o", out, "--to", to)
     assert result.code == 1
-    assert f"{out} cannot be written (No space left on device): choose another output" in result.err
+    assert re.search(r"cannot be written \(.*No space left on device\): choose another output", result.err)
     assert not out.exists()
 
 
