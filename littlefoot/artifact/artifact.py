@@ -38,7 +38,7 @@ from littlefoot.network.inventory import inventory
 from littlefoot.network.layers import in_block
 from littlefoot.network.weights import expected_weights
 from littlefoot.system import atomic
-from littlefoot.system.outputs import writing
+from littlefoot.system.outputs import check_writable, writing
 
 FORMAT_VERSION = 2
 """Version of the format."""
@@ -178,11 +178,14 @@ def check_output(directory: str | Path, overwrite: bool = False) -> None:
     with writing(directory, kind=ArtifactError):
         if is_artifact(target):
             if not overwrite:
-                raise ArtifactError(f"{directory} is a littlefoot artifact already: choose another output")
+                raise ArtifactError(
+                    f"{directory} is a littlefoot artifact already: choose another output, or overwrite it"
+                )
         elif target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise ArtifactError(
                 f"{directory} exists and is not an artifact: choose another output, or remove it"
             )
+    check_writable(target, ArtifactError)
 
 
 def _write(artifact: Artifact, directory: Path) -> None:

@@ -120,8 +120,8 @@ def _find(source: str | Path, language: str | None) -> tuple[Path, dict[str, str
     repository, pinned, revision = _hub_id(str(source)).partition("@")
     if repository.count("/") != 1 or repository.startswith((".", "/", "~")) or (pinned and not revision):
         raise CheckpointError(
-            f"{source}: neither a directory nor a bundled model ({', '.join(bundled()) or 'none here'}) "
-            f"nor a Hub id, such as owner/name or owner/name@revision{suggestion(str(source), bundled())}"
+            f"{source}{suggestion(str(source), bundled())}: neither a directory nor a bundled model "
+            f"({', '.join(bundled()) or 'none here'}) nor a Hub id, such as owner/name or owner/name@revision"
         )
     directory = _download(repository, revision or None, language)
     return directory, {

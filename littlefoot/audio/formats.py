@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 
 from littlefoot.audio import containers
 
@@ -192,11 +193,15 @@ SUFFIXES = tuple(
 """Suffixes of files that are taken from a folder; those that need no FFmpeg come first."""
 
 _OF_LIBSNDFILE = list(dict.fromkeys(each.name for each in FORMATS if each.libsndfile))
-READABLE = (
-    f"{', '.join(_OF_LIBSNDFILE[:-1])} and {_OF_LIBSNDFILE[-1]} are read, and what FFmpeg reads with:"
-    " pip install 'littlefoot[media]'"
-)
-"""The formats, for messages."""
+
+
+def readable() -> str:
+    """State which formats are read, and what to do with another, for messages."""
+    known = f"{', '.join(_OF_LIBSNDFILE[:-1])} and {_OF_LIBSNDFILE[-1]} are read, and what FFmpeg reads"
+    if find_spec("av") is None:
+        return f"{known} with: pip install 'littlefoot[media]'; or {CONVERT}"
+    return f"{known}; {CONVERT}"
+
 
 MAGIC_BYTES = 200
 """Number of bytes that ``sniff`` needs."""

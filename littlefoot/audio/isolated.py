@@ -27,7 +27,7 @@ from littlefoot.audio.isolation import (
     send,
 )
 from littlefoot.audio.opened import in_blocks
-from littlefoot.errors import AudioError
+from littlefoot.errors import AudioError, MissingExtraError
 
 
 def main() -> None:
@@ -46,7 +46,7 @@ def main() -> None:
             _, descriptors, _, _ = socket.recv_fds(connection, 1, 1)
             try:
                 _decode(connection, descriptors[0], wanted)
-            except AudioError as error:
+            except (AudioError, MissingExtraError) as error:
                 _answer(connection, REFUSED, str(error))
             except MemoryError:
                 most = f"{memory_bytes / 1e6:g} MB"

@@ -44,7 +44,7 @@ def opened(stream: BinaryIO, name: str, choice: Choice) -> Iterator[Opened]:
     found = wav.find(stream)
     stream.seek(0)
     if found is not None and found.is_mpeg:  # libsndfile loses the end of these
-        raise NotReadError(f"is MPEG audio in a WAV file. {formats.READABLE}: {formats.CONVERT}")
+        raise NotReadError(f"is MPEG audio in a WAV file. {formats.readable()}")
     if found is not None:
         stream, warning = cast(BinaryIO, wav.Corrected(stream, found)), found.warning
     else:
@@ -54,13 +54,11 @@ def opened(stream: BinaryIO, name: str, choice: Choice) -> Iterator[Opened]:
         file = _sequential()(_Callbacks(stream, containers.flac_count(stream)))
     except soundfile.SoundFileError as error:
         reason = str(error).rpartition(": ")[2].rstrip(".")
-        raise NotReadError(
-            f"is not readable audio ({reason}). {formats.READABLE}: {formats.CONVERT}"
-        ) from error
+        raise NotReadError(f"is not readable audio ({reason}). {formats.readable()}") from error
     with file:
         form = formats.of_libsndfile(file.format)
         if form is None:
-            raise NotReadError(f"is a file of {file.format_info}. {formats.READABLE}: {formats.CONVERT}")
+            raise NotReadError(f"is a file of {file.format_info}. {formats.readable()}")
         least = containers.verify(stream, form.check)
         mixer = Mixer(choice, file.channels)
         if warning:

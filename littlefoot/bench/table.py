@@ -210,7 +210,13 @@ def around(path: Path) -> tuple[str, str]:
     """
     if not path.exists():
         return "", ""
-    before, begin, rest = path.read_text(encoding="utf-8").partition(MARKS[0])
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise LittlefootError(
+            f"{path}: cannot be read ({error}): name a file in UTF-8, or a new one"
+        ) from error
+    before, begin, rest = text.partition(MARKS[0])
     _, end, after = rest.partition(MARKS[1])
     if not begin or not end:
         raise LittlefootError(

@@ -12,6 +12,7 @@ import typer
 from littlefoot.cli import options
 from littlefoot.cli.progress import tell
 from littlefoot.errors import ConfigError
+from littlefoot.system.outputs import check_writable, writing
 
 
 def analyze(
@@ -43,6 +44,10 @@ def analyze(
 
     if len(set(models)) < len(models):
         raise ConfigError("a model is named twice: name each once")
+    if plot is not None:  # Fail before the work, if at all.
+        if plot.suffix not in (".png", ".svg"):
+            raise ConfigError(f"--plot {plot}: name a file that ends in .png or .svg")
+        check_writable(plot)
     found, sensitivities = {}, {}
     paths = recordings(data or [checkpoint.SAMPLES])
     for name in models:
@@ -58,7 +63,8 @@ def analyze(
                 progress=tell,
             )
     if plot is not None:
-        analysis.plot(found, plot)
+        with writing(plot):
+            analysis.plot(found, plot)
     first = found[models[0]].states
     rows: list[dict[str, Any]] = [
         {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -157,6 +158,8 @@ def bench(
     from littlefoot.bench import page, table
     from littlefoot.bench import report as reports
     from littlefoot.bench.entries import Entry
+    from littlefoot.runtime import registry
+    from littlefoot.system.outputs import check_writable
 
     # Fail before the work, if at all.
     old = reports.load(files.compare) if files.compare else None
@@ -164,7 +167,10 @@ def bench(
         table.around(files.markdown)
     for path in (files.json_file, files.html, files.markdown):
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_dir():
+                raise ConfigError(f"{path} is a folder: name a file")
+            check_writable(path)
+    registry.checked(engine, None, precision)
     names = models or checkpoint.bundled()
     if not names:
         raise ConfigError("no model is bundled with this installation: name one")
@@ -231,7 +237,7 @@ def _numbers(text: str, option: str) -> list[float]:
         numbers = [float(part) for part in text.split(",")]
     except ValueError:
         numbers = []
-    if not numbers or min(numbers) <= 0 or len(set(numbers)) < len(numbers):
+    if not numbers or not all(0 < n < math.inf for n in numbers) or len(set(numbers)) < len(numbers):
         raise ConfigError(f"{option} {text!r}: give positive numbers with commas between them, each once")
     return numbers
 

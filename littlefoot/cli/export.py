@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +13,7 @@ import typer
 from littlefoot.cli import options
 from littlefoot.cli.progress import tell
 from littlefoot.errors import ConfigError
-from littlefoot.system.outputs import refuse_existing
+from littlefoot.system.outputs import check_writable, refuse_existing, writing
 
 if TYPE_CHECKING:
     from littlefoot.artifact import Artifact
@@ -68,7 +70,8 @@ def export(
     from littlefoot.artifact import checkpoint, linear
 
     loaded = checkpoint.load(model, language)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    if to in ("onnx", "openvino"):
+        check_writable(out)
     if to == "hf":
         artifact.check_transformers(loaded)
         artifact.save(_halved(loaded) if half else loaded, out)
@@ -85,16 +88,33 @@ def export(
 
         network = graph.build(loaded)
         if to == "onnx":
-            network.save(out)
+            with _whole(out, out.with_name(f"{out.name}.data")):
+                network.save(out)
         else:
             from littlefoot.runtime.openvino import openvino_model
             from littlefoot.system.extras import imported
 
             openvino = imported("openvino", "--to openvino", "openvino")
-            openvino.save_model(openvino_model(network), out, compress_to_fp16=False)
+            with _whole(out, out.with_suffix(".bin")):
+                try:
+                    openvino.save_model(openvino_model(network), out, compress_to_fp16=False)
+                except RuntimeError as error:  # OpenVINO's form of an OSError
+                    raise OSError(f"OpenVINO: {error}") from error
         if linear.rounded_inputs(loaded.weights):
             tell(f"{WITHOUT_VNNI[to]}")
     tell(f"saved {out}")
+
+
+@contextmanager
+def _whole(*files: Path) -> Iterator[None]:
+    """Remove the files if writing them fails. Raises LittlefootError for a full disk."""
+    try:
+        with writing(files[0]):
+            yield
+    except BaseException:
+        for file in files:
+            file.unlink(missing_ok=True)
+        raise
 
 
 def _halved(loaded: Artifact) -> Artifact:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
+import re
 from dataclasses import replace
 from typing import Annotated
 
@@ -85,6 +87,8 @@ def serve(
             f"--connections {limits.connections}: {open_at_once} can be open: the system"
             " allows no more files (ulimit -Hn)"
         )
+    if not 1e-6 <= max_mb < math.inf:
+        raise ConfigError(f"--max-mb {max_mb:g}: give a size above 0")
     cores = machine.threads()
     parallel = parallel or min(cores, loading.threads or cores)
     limits = replace(
@@ -96,12 +100,19 @@ def serve(
         chosen = replace(loading, language=language) if language else loading
         return recognizer.load_with(Specification(source, chosen))
 
-    origins = frozenset(origin.rstrip("/") for origin in allow_origin or [])
+    origins = _origins(allow_origin or [])
     hosts = _names(allow_host or []) if loopback or allow_host else None
     languages = tuple(address.wyoming_language or ["en"])
     service = Service(Models(models, load, decoding.decoder), limits, key, origins, hosts, languages)
     door = None if address.wyoming is None else listen(host, address.wyoming)
     Server(service, door).run([listen(host, address.port)])
+
+
+def _origins(given: list[str]) -> frozenset[str]:
+    for origin in given:
+        if not re.fullmatch(r"https?://[^/\s*]+/?", origin):
+            raise ConfigError(f"--allow-origin {origin!a}: give an origin such as https://app.example")
+    return frozenset(origin.rstrip("/") for origin in given)
 
 
 def _names(given: list[str]) -> frozenset[str]:

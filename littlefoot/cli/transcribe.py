@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -92,7 +93,7 @@ def transcribe(
     form = output.form
     if chunk_ms is not None and not stream:
         raise ConfigError("--chunk-ms needs --stream")
-    if chunk_ms is not None and chunk_ms <= 0:
+    if chunk_ms is not None and not 0 < chunk_ms < math.inf:
         raise ConfigError(f"--chunk-ms must be greater than 0, not {chunk_ms:g}")
     if stream and (reading.case is not None or reading.punctuate is not None):
         raise ConfigError("--stream excludes --case and --punctuate: they need the whole recording")

@@ -52,7 +52,7 @@ from littlefoot.network.config import ModelConfig
 from littlefoot.network.layers import WAVEFORM_LAYER, in_block
 from littlefoot.network.weights import packable
 from littlefoot.runtime import graph
-from littlefoot.system.checks import Checked, PositiveFloat
+from littlefoot.system.checks import Checked, PositiveFloat, Share
 from littlefoot.system.progress import tracked
 
 POST_TRAINING_WIDTHS = (2, 3, 4, 8)
@@ -78,15 +78,15 @@ class QuantizeConfig(Checked):
     max_sensitivity: PositiveFloat | None = None
     """Largest sum of the sensitivities of these layers, in nats per frame, by which their bits are chosen.
     With ``budget_mb`` too, the smallest model that meets both."""
-    max_disagreement: float = 0.02
+    max_disagreement: Share = 0.02
     """Acceptance check: share of the text that may change on the calibration audio. If clearly more changes,
     the most sensitive parts are left in higher precision."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.layer_bits and self.mixed:
+        if (self.layer_bits or self.bits < 8) and self.mixed:
             raise ConfigError(
-                "budget_mb and max_sensitivity choose the bits of all layers: leave out layer_bits"
+                "budget_mb and max_sensitivity choose the bits of all layers: leave out bits and layer_bits"
             )
         if (self.bits < 8 or self.layer_bits or self.mixed) and self.mode == "dynamic":
             raise ConfigError("fewer than 8 bits need mode static")
@@ -140,6 +140,7 @@ def quantize(
     progress("running the original model")
     clips = [clip for clip in clips if len(clip) >= artifact.config.shortest]
     inputs = collect(artifact, clips, progress, moments=config.few_bits)
+    kept_layers([name for layer_input in inputs for name in layer_input.layers], config.keep)  # all known?
     reference = run(artifact, clips, progress=progress)
 
     def attempt(keep: tuple[str, ...]) -> tuple[Artifact, Comparison]:  # with the config as it then is
@@ -149,6 +150,9 @@ def quantize(
     progress("fitting the ranges of all layers")
     scales = fitted(artifact, inputs, config, progress)
     if mixed := config.mixed:
+        if config.budget_mb is not None:  # refuse what no bits can meet before minutes of measuring
+            unlimited = replace(config, max_sensitivity=None)
+            budget_bits(artifact, inputs, scales, unlimited, by_size(artifact))
         options = sensitivity(artifact, clips, inputs, POST_TRAINING_WIDTHS, progress=progress)
         bits: dict[str, Any] = budget_bits(artifact, inputs, scales, config, options)
         config = replace(config, layer_bits=bits, budget_mb=None, max_sensitivity=None)

@@ -121,14 +121,14 @@ class _Lines:
         self._path, self._numbered = path, numbered
         self._number = 0
 
-    def next(self) -> bytes:
+    def next(self, otherwise: str = "the file ends too early") -> bytes:
         for number, line in self._numbered:
             if number == 1:
                 line = line.removeprefix(codecs.BOM_UTF8)
             self._number = number
             if stripped := line.strip():
                 return stripped
-        raise self.damaged(self._number, "the file ends too early")
+        raise self.damaged(self._number, otherwise)
 
     def expect(self, text: str) -> None:
         if (line := self.next()) != text.encode():
@@ -155,7 +155,7 @@ class _Section(NamedTuple):
 
 def _header(lines: _Lines) -> list[int]:
     """Read the number of n-grams of each order, up to and including the title of the first section."""
-    while lines.next() != b"\\data\\":
+    while lines.next("no line up to here is \\data\\") != b"\\data\\":
         pass
     counts: list[int] = []
     while match := re.fullmatch(rb"ngram\s+(\d+)\s*=\s*(\d+)", line := lines.next()):

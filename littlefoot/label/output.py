@@ -93,6 +93,11 @@ class Output:
         finally:
             lock.release()
 
+    @property
+    def begun(self) -> bool:
+        """Return True if the directory has a job."""
+        return (self.directory / JOB).exists()
+
     def begin(self, description: dict[str, Any], shard_rows: int | None) -> int:
         """Begin or resume the job; return the rows of a shard.
 

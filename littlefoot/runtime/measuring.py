@@ -77,9 +77,7 @@ def ensure(artifact: Artifact, options: LoadOptions, model: str) -> None:
     """Measure what ``auto`` will choose for these options, unless it is known."""
     if (options.engine, native.chosen(options.kernels), options.device) != ("auto", "auto", "cpu"):
         return
-    settings = EngineSettings(
-        options.threads or machine.threads(), options.precision, parallel=options.parallel
-    )
+    settings = registry.checked("auto", options.threads, options.precision, parallel=options.parallel)
     for work in works(artifact):
         if choices.known(artifact, settings, work) is None:
             measure(artifact, settings, model, work)
@@ -91,7 +89,7 @@ def measure_model(model: str, threads: int | None, precision: str) -> list[Choic
     Raises the errors of ``littlefoot.load``.
     """
     artifact = checkpoint.load(model)
-    settings = EngineSettings(threads or machine.threads(), precision)
+    settings = registry.checked("auto", threads, precision)
     measured = [measure(artifact, settings, model, work) for work in works(artifact)]
     return [choice for choice in measured if choice is not None]
 

@@ -25,6 +25,8 @@ from littlefoot.system import machine
 
 BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (OpenVINO(), ONNXRuntime())}
 """Every engine by its name. A new engine is a module with a ``Backend``, and an entry here."""
+MOST_THREADS = 1024
+"""Largest number of threads, which is that of the native kernels."""
 
 
 def create(
@@ -55,14 +57,14 @@ def create(
         device: ``cpu``, or another of the ``devices`` of the engine; the kernels run on the processor only.
 
     Raises:
-        ConfigError: the precision is unknown, the engine does not have the device, or the number of threads
-            is below 1.
-        EngineError: the name is unknown, the engine or processor does not have the precision, the kernels
+        ConfigError: the name or the precision is unknown, the engine does not have the device, or the number
+            of threads is impossible.
+        EngineError: the engine or processor does not have the precision, the kernels
             cannot run here, the engine refused the model, or neither an engine nor kernels that could run it
             are installed.
         MissingExtraError: the engine of this name is not installed.
     """
-    settings = _checked(name, threads, precision, cached, parallel, device)
+    settings = checked(name, threads, precision, cached, parallel, device)
     chosen = native.chosen(kernels)
     if (name, chosen, device) == ("auto", "auto", "cpu"):
         choice = choices.known(artifact, settings, "recordings")
@@ -102,7 +104,7 @@ def create_stream(
 
     If no engine is installed, the native kernels run it.
     """
-    settings = _checked(name, threads, precision, cached, parallel, device)
+    settings = checked(name, threads, precision, cached, parallel, device)
     if name == "auto" and device == "cpu" and (choice := choices.known(artifact, settings, "streams")):
         name = choice.engine
     if name == NATIVE:
@@ -145,17 +147,25 @@ def rule(artifact: Artifact, work: Work, names: Sequence[str]) -> str:
     return max(backends, key=lambda name: BACKENDS[name].rank(artifact))
 
 
-def _checked(
-    name: str, threads: int | None, precision: str, cached: bool, parallel: int, device: str
+def checked(
+    name: str,
+    threads: int | None,
+    precision: str,
+    cached: bool = True,
+    parallel: int = 1,
+    device: str = "cpu",
 ) -> EngineSettings:
+    """Return the settings of an engine. Raises ConfigError and EngineError as ``create``."""
     known = list(dict.fromkeys(entry for backend in BACKENDS.values() for entry in backend.precisions))
     if precision not in known:
         raise ConfigError(f"precision '{precision}' is unknown: use one of {', '.join(known)}")
     if name not in ("auto", NATIVE, *BACKENDS):
         *names, last = "auto", NATIVE, *BACKENDS
-        raise EngineError(f"engine '{name}' is unknown: use {', '.join(names)} or {last}")
-    if threads is not None and threads < 1:
-        raise ConfigError(f"threads must be at least 1, not {threads}: leave the option out to use all")
+        raise ConfigError(f"engine '{name}' is unknown: use {', '.join(names)} or {last}")
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise ConfigError(
+            f"threads must be from 1 to {MOST_THREADS}, not {threads}: leave the option out to use all"
+        )
     able = [each for each, backend in BACKENDS.items() if device in backend.devices]
     if not able:
         devices = list(dict.fromkeys(each for backend in BACKENDS.values() for each in backend.devices))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,4 +32,15 @@ def writing(
     try:
         yield
     except OSError as error:
-        raise kind(f"{target} cannot be written ({error}): {remedy}") from error
+        raise kind(f"{target} cannot be written ({error.strerror or error}): {remedy}") from error
+
+
+def check_writable(path: Path, kind: type[LittlefootError] = LittlefootError) -> None:
+    """Refuse an output whose folder cannot be written to, before long work begins; create the folder.
+
+    Raises an error of this kind.
+    """
+    with writing(path, kind=kind):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """Return ", did you mean 'NAME'?" with the closest known name, or "" if none is close.
+    """Return " (did you mean 'NAME'?)" with the closest known name, or "" if none is close.
 
     >>> suggestion("bigfot", ["bigfoot", "lowbit"])
-    ", did you mean 'bigfoot'?"
+    " (did you mean 'bigfoot'?)"
     """
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.7)
-    return f", did you mean '{close[0]}'?" if close else ""
+    return f" (did you mean '{close[0]}'?)" if close else ""

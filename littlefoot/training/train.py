@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from littlefoot import artifact
 from littlefoot.audio.manifest import Corpus, Utterance
 from littlefoot.errors import ConfigError, TrainingError
+from littlefoot.system.outputs import writing
 from littlefoot.training import trackers
 from littlefoot.training.average import MovingAverage
 from littlefoot.training.data import Batch, TrainingSet
@@ -189,6 +190,13 @@ def prepare(
     if data is None:
         data = training_set(model, corpus.of_split("train"), config, objective.needs_text)
     data.needs_audio = objective.needs_audio
+    if config.dev_sets:
+        named = {u.set_name for u in corpus.of_split("dev")}
+        if unknown := sorted(set(config.dev_sets) - named):
+            raise ConfigError(
+                f"train.dev_sets: no set with rows of split 'dev' is called '{unknown[0]}': "
+                f"they are {', '.join(sorted(named)) or 'none'}"
+            )
     dev_rows = [u for u in corpus.of_split("dev") if u.set_name in (config.dev_sets or [u.set_name])]
     main = accelerator.is_main_process
     longest = 2 * config.batch_seconds
@@ -204,7 +212,8 @@ def prepare(
         raise ConfigError("train.shard: layers that share weights cannot be sharded, and need it least")
     if sharded:
         shard(objective)
-    work.mkdir(parents=True, exist_ok=True)  # what is refused before leaves no folder
+    with writing(work, kind=TrainingError):
+        work.mkdir(parents=True, exist_ok=True)  # what is refused before leaves no folder
     average = MovingAverage(model)
     alone = config.average_every > 0 and accelerator.num_processes > 1
     run = Run(

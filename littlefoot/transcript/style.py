@@ -101,7 +101,13 @@ def find_punctuate(name: str) -> Punctuate:
 def _styled(words: list[Word], case: str | None, punctuate: Punctuate | None) -> list[Word]:
     """Return the words of one speaker in their new form."""
     if punctuate is not None:
-        texts = list(punctuate([word.word for word in words]))
+        try:
+            texts = [str(text) for text in punctuate([word.word for word in words])]
+        except Exception as error:  # it is not a part of littlefoot
+            raise LittlefootError(
+                f"the punctuation model failed ({type(error).__name__}: {error}): it must take a list of"
+                " words, and return one for each"
+            ) from error
         if len(texts) != len(words):
             raise LittlefootError(
                 f"the punctuation model returned {len(texts)} words for {len(words)}:"

@@ -310,7 +310,7 @@ def test_messages_name_the_file_and_the_remedy(tmp_path: Path) -> None:
     refused(
         "notes.txt",
         b"no sound at all" * 99,
-        "Format not recognised.*MP3.* are read, and what FFmpeg reads.*: convert it with",
+        "Format not recognised.*MP3.* are read, and what FFmpeg reads.*convert it with",
     )
     refused("clip.avi", b"RIFF\0\0\0\x20AVI LIST" + bytes(999), "AVI.*export it again")
     matrix = io.BytesIO()

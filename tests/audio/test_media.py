@@ -1,7 +1,10 @@
 """MPEG-4, Matroska and AAC through PyAV: the same sound, at the right time, in bounded memory, or refused."""
 
 import io
+import os
+import re
 import struct
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from test_audio import Pipe, speechlike
 
+import littlefoot
 from littlefoot.audio import decoding, isolation, reading
 from littlefoot.errors import AudioError
 
@@ -181,6 +185,18 @@ def test_half_an_hour_is_read_in_bounded_memory(tmp_path: Path) -> None:
 
 
 # What is refused
+
+
+@pytest.mark.skipif(not isolation.AVAILABLE, reason="recordings are decoded in this process")
+def test_without_pyav_the_decoding_process_says_it_too(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['av'] = None")
+    (tmp_path / "film.mp4").write_bytes(WHOLE["mp4"])
+    paths = os.pathsep.join([str(tmp_path), str(Path(littlefoot.__file__).parents[1])])
+    code = f"from littlefoot.audio import reading; reading.read({str(tmp_path / 'film.mp4')!r})"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True
+    )
+    assert re.search(r"AudioError: .*film.mp4: MPEG-4 .* needs the package 'av': .*\[media\]", done.stderr)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import re
 import string
 import sys
@@ -189,7 +191,7 @@ def test_beam_search_with_hot_words_lexicon_and_language_model(
             "--lm",
             "no model\n",
             1,
-            "given.txt, line 1: the file ends too early: this is not a complete ARPA file",
+            "given.txt, line 1: no line up to here is \\data\\: this is not a complete ARPA file",
         ),
         ("--lm", "\\data\\\nngram 1=1\n\n\\1-grams:\n-1\txyz\n\n\\end\\\n", 2, "'x' 'y' 'z'"),
         ("--hotwords", None, 1, "given.txt: cannot be read"),
@@ -539,6 +541,36 @@ def test_an_export_replaces_nothing(
     assert result.code == 1
     assert f"{written} exists" in result.err
     assert (tmp_path / written).read_text() == "mine"
+
+
+@pytest.mark.parametrize("to", ["onnx", "openvino"])
+def test_half_of_an_export_is_removed(
+    run: Run, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: str
+) -> None:
+    def fill(*arguments: object, **options: object) -> None:
+        (tmp_path / "m.xml").write_text("half")
+        (tmp_path / "m.onnx").write_text("half")
+        if to == "openvino":
+            raise RuntimeError("No space left on device")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("littlefoot.runtime.graph.Graph.save", fill)
+    monkeypatch.setattr("openvino.save_model", fill)
+    out = tmp_path / {"onnx": "m.onnx", "openvino": "m.xml"}[to]
+    result = run("export", model, "-o", out, "--to", to)
+    assert result.code == 1
+    assert re.search(r"cannot be written \(.*No space left on device\): choose another output", result.err)
+    assert not out.exists()
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(
+    run: Run, model: Path, clips: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("littlefoot.compress.quantize.quantize", None)
+    (tmp_path / "file").write_text("")
+    result = run("quantize", model, "-o", tmp_path / "file" / "int8", "--calibrate", clips[0])
+    assert result.code == 1
+    assert "int8 cannot be written" in result.err
 
 
 def test_a_quantized_model_is_no_checkpoint(run: Run, made: Artifact, tmp_path: Path) -> None:

@@ -184,6 +184,9 @@ def test_the_command_keeps_to_a_budget(
     assert few < json.loads(done.out)["bytes"] <= budget
     made = artifact_files.load(tmp_path / "mixed")
     assert 2 < made.config.littlefoot.quantization.bits < 8
+    monkeypatch.setattr(quantize, "sensitivity", None)  # no budget is this small, whatever the sensitivities
+    small = run("quantize", model, "-o", tmp_path / "none", *options, "--budget-mb", "0.001")
+    assert (small.code, "with the fewest bits: raise it" in small.err) == (2, True)
     none = run("quantize", model, "-o", tmp_path / "none", *options, "--mode", "dynamic")
     assert (none.code, "need mode static" in none.err) == (2, True)
 

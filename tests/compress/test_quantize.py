@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cache
@@ -498,6 +499,25 @@ def test_patterns_keep_layers_in_higher_precision(base: Calibrated) -> None:
 def test_a_pattern_that_matches_nothing_is_refused(mode: str, base: Calibrated) -> None:
     with pytest.raises(ConfigError, match=r"no layer is called 'decoder\.\*'"):
         quantize(base.artifact, CLIPS, QuantizeConfig(mode=mode, keep=("lm_head", "decoder.*")))
+
+
+def test_an_unknown_layer_is_refused_before_the_ranges_are_fitted(
+    base: Calibrated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("littlefoot.compress.quantize.fitted", None)
+    with pytest.raises(ConfigError, match="no layer is called 'head'"):
+        quantize(base.artifact, CLIPS, QuantizeConfig(keep=("head",)))
+
+
+@pytest.mark.parametrize("share", [-1, 1.5, math.nan])
+def test_the_text_that_may_change_is_a_share(share: float) -> None:
+    with pytest.raises(ConfigError, match=r"max_disagreement must be at (least 0|most 1)"):
+        QuantizeConfig(max_disagreement=share)
+
+
+def test_bits_and_a_budget_exclude_each_other() -> None:
+    with pytest.raises(ConfigError, match="leave out bits and layer_bits"):
+        QuantizeConfig(bits=4, budget_mb=1.0)
 
 
 def test_a_quantized_model_is_not_quantized_again(base: Calibrated) -> None:

@@ -117,7 +117,7 @@ def test_special_tokens_that_a_file_lacks_are_nearly_impossible(tmp_path: Path) 
     ("old", "new", "message"),
     [
         ("\\end\\\n", "", "line 2[0-9]: the file ends too early"),
-        ("\\data\\", "", "the file ends too early"),
+        ("\\data\\", "", r"no line up to here is \\data\\"),
         ("ngram 2=3", "ngram 2=4", r"expected one of 4 2-grams .* found \\3-grams:"),
         ("ngram 2=3", "ngram 2=2", r"line 18: expected \\3-grams:, found -0.2"),
         ("ngram 1=5\n", "", "line 4: expected the number of 1-grams"),
@@ -142,7 +142,7 @@ def test_missing_and_binary_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(LittlefootError, match=r"none\.arpa: neither a file nor the name of"):
         load(tmp_path / "none.arpa", ENGLISH)
     (tmp_path / "noise.arpa").write_bytes(bytes(range(256)) * 8)
-    with pytest.raises(LittlefootError, match=r"noise\.arpa, line \d+: the file ends too early"):
+    with pytest.raises(LittlefootError, match=r"noise\.arpa, line \d+: no line up to here is \\data\\"):
         load(tmp_path / "noise.arpa", ENGLISH)
 
 

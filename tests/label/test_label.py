@@ -314,6 +314,12 @@ def test_another_job_in_the_same_place_is_refused(
     assert message in result.err
 
 
+def test_an_impossible_option_begins_no_job(run: Run, model: Path, archive: Path, tmp_path: Path) -> None:
+    refused = label(run, model, archive, tmp_path / "out", "--vad", "loud")
+    assert (refused.code, "use one of off, energy, silero" in refused.err) == (2, True)
+    assert label(run, model, archive, tmp_path / "out", "--vad", "off").code == 0
+
+
 def begun(model: Path, archive: Path, out: Path) -> None:
     """A job that was begun, and interrupted before anything was done."""
 

@@ -303,8 +303,14 @@ def test_threads_may_share_an_engine(artifact: Artifact, name: str, parallel: in
 
 
 def test_an_unknown_engine_is_refused(artifact: Artifact) -> None:
-    with pytest.raises(EngineError, match="'tensorrt' is unknown: use auto, native, openvino or onnx"):
+    with pytest.raises(ConfigError, match="'tensorrt' is unknown: use auto, native, openvino or onnx"):
         registry.create(artifact, "tensorrt")
+
+
+@pytest.mark.parametrize("threads", [0, 100_000])
+def test_an_impossible_number_of_threads_is_refused(artifact: Artifact, threads: int) -> None:
+    with pytest.raises(ConfigError, match=f"threads must be from 1 to 1024, not {threads}"):
+        registry.create(artifact, threads=threads)
 
 
 def test_an_unknown_precision_is_refused(artifact: Artifact) -> None:

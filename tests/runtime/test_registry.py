@@ -11,7 +11,7 @@ from families import RELATIVE_TYPE
 
 from littlefoot.artifact import Artifact, checkpoint
 from littlefoot.cli.doctor import examine
-from littlefoot.errors import EngineError, MissingExtraError
+from littlefoot.errors import ConfigError, EngineError, MissingExtraError
 from littlefoot.runtime.native import engine as native
 from littlefoot.runtime.protocols import Array, Backend, Engine, EngineSettings, Part
 from littlefoot.runtime.registry import BACKENDS, create, create_stream, rule
@@ -55,7 +55,7 @@ def test_a_new_engine_is_known_by_its_name(ones: OnesBackend) -> None:
     assert (engine.name, engine.kernels, engine.precision) == ("ones", "none", "f32")
     assert engine.run(np.zeros(5, np.float32)).shape == (5, 1)
     assert "ones" in examine()["engines"]
-    with pytest.raises(EngineError, match="use auto, native, openvino, onnxruntime or ones"):
+    with pytest.raises(ConfigError, match="use auto, native, openvino, onnxruntime or ones"):
         create(tiny(), "twos")
 
 

@@ -156,6 +156,15 @@ def test_names_are_given_without_scheme_and_port(run: Run) -> None:
         assert "without https:// and port" in result.err
 
 
+def test_origins_and_sizes_are_checked_before_the_start(run: Run) -> None:
+    for origin in ("app.example", "*", "https://", "https://app.example/page"):
+        result = run("serve", "littlefoot-en", "--allow-origin", origin)
+        assert (result.code, "give an origin such as https://app.example" in result.err) == (2, True)
+    for size in ("nan", "inf", "0", "-1"):
+        result = run("serve", "littlefoot-en", "--max-mb", size)
+        assert (result.code, "give a size above 0" in result.err) == (2, True)
+
+
 # Floods of connections
 
 

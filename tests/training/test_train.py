@@ -461,6 +461,11 @@ def test_a_training_that_is_refused_leaves_no_folder(tones: Path, tmp_path: Path
     assert not list(tmp_path.glob("out*"))
 
 
+def test_a_dev_set_that_is_not_there_is_refused(tones: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"dev_sets: no set .* is called 'tunes': they are tones"):
+        run(write_recipe(tmp_path, tones), tmp_path / "out", overrides=("train.dev_sets=[tunes]",))
+
+
 def test_settings_can_be_changed_on_the_command_line(tones: Path, tmp_path: Path) -> None:
     recipe = load_recipe(write_recipe(tmp_path, tones), ["train.lr=1e-3", "train.set_weights={tones: 2}"])
     assert recipe.train.lr == 1e-3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -108,6 +109,8 @@ def test_a_punctuation_model_is_any_function_of_words() -> None:
 def test_what_cannot_work_is_refused() -> None:
     with pytest.raises(LittlefootError, match="returned 3 words for 4"):
         restyle(SAID, punctuate=lose)
+    with pytest.raises(LittlefootError, match=r"the punctuation model failed \(TypeError: .*one for each"):
+        restyle(SAID, punctuate=os.path.join)
     with pytest.raises(ConfigError, match="use one of lower, upper, sentence"):
         restyle(SAID, "title")
     with pytest.raises(ConfigError, match="leave the case 'sentence' out"):

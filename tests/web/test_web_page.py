@@ -245,7 +245,7 @@ def test_a_file_that_is_no_recording_is_named(page: Page, address: str, tmp_path
     page.goto(f"{address}tiny/")
     ready(page)
     for content, text in (
-        ("no audio", "is no audio that this browser can decode"),
+        ("no audio", "is not audio that this browser can decode"),
         ("", "notes.wav is empty"),
     ):
         (tmp_path / "notes.wav").write_text(content)

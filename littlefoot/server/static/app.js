@@ -98,7 +98,7 @@ function show(result, seconds) {
   }
   at("figures").textContent =
     `${result.duration.toFixed(1)} s of audio in ${seconds.toFixed(2)} s, ` +
-    `${(result.duration / seconds).toPrecision(2)} × real time, the network included`;
+    `${(result.duration / seconds).toPrecision(2)} × real time, including the transfer`;
   say(result.text ? "Done." : "Done: there is no speech in it.");
 }
 

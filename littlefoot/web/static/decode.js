@@ -12,7 +12,7 @@ export async function decode(file) {
     decoded = await context.decodeAudioData(content);
   } catch {
     throw new Error(
-      `${file.name} is no audio that this browser can decode: convert it to wav, mp3 or m4a, or try another browser.`,
+      `${file.name} is not audio that this browser can decode: convert it to wav, mp3 or m4a, or try another browser.`,
     );
   }
   const samples = decoded.getChannelData(0).slice();
