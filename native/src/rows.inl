@@ -13,8 +13,9 @@ inline uint8_t bits_of(const uint8_t* eight) {
 }
 
 inline float exponential(float x) {
-    // 2^n * e^r with |r| <= ln(2) / 2 and a Taylor polynomial of degree 7; below e^-87 it is that.
-    x = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
+    // 2^n * e^r with |r| <= ln(2) / 2 and a Taylor polynomial of degree 7; below e^-87, and of what is
+    // not a number, it is that.
+    x = x > -87.0f ? (x < 88.0f ? x : 88.0f) : -87.0f;
     const float n = (x * 1.44269504f + 12582912.0f) - 12582912.0f;
     const float r = (x - n * 0.693145752f) - n * 1.42860677e-6f;
     float p = 1.0f / 5040;
