@@ -1,9 +1,9 @@
-"""Give damaged model files and hostile samples to the C library with libFuzzer, under sanitizers: ``make fuzz``.
+"""Give damaged model files and hostile samples to the C library with libFuzzer: ``make fuzz``.
 
-Builds the targets ``native/tests/fuzz_model.cpp`` and ``fuzz_audio.cpp`` with Clang. They start from small models of
-all kinds: of 8 and of fewer bits, in floating point, of the older version of the format, for whole recordings and for
-streams. Inputs that reach new code stay in ``FOLDER/TARGET`` for the next time. A fault ends the target, and the
-file that shows it is kept beside. Exits with libFuzzer's code.
+Builds the targets ``native/tests/fuzz_model.cpp`` and ``fuzz_audio.cpp`` with Clang and its sanitizers. They
+start from small models of all kinds: of 8 and of fewer bits, in floating point, of the older version of the
+format, for whole recordings and for streams. Inputs that reach new code stay in ``FOLDER/TARGET`` for the
+next time. A fault ends the target, and the file that shows it is kept beside. Exits with libFuzzer's code.
 
     PYTHONPATH=tests/support python tests/attack/fuzz.py build/fuzz --seconds 600
 """
@@ -15,7 +15,6 @@ import os
 import shutil
 import signal
 import struct
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -34,7 +33,7 @@ from littlefoot.runtime.native import model_file
 
 NORMS: dict[str, Any] = {"feat_extract_norm": "layer", "do_stable_layer_norm": True}
 STREAMING: dict[str, Any] = {"chunk_frames": 5, "left_context_frames": 20, "right_context_frames": 2}
-# Few frames, so that most tries take milliseconds: in models that are changed, and in those that get many samples.
+# Few frames, so that most tries take milliseconds: of models that are changed, and of those for samples.
 SHORT: dict[str, Any] = {**NORMS, "conv_kernel": [25, 17], "conv_stride": [20, 16]}
 LONG: dict[str, Any] = {**NORMS, "conv_kernel": [50, 41], "conv_stride": [40, 40]}
 VERSION_1 = clib.ROOT / "tests" / "runtime" / "version1" / "model.lf"
