@@ -29,6 +29,10 @@ endif()
 # The command contains the library, so that it is one file.
 add_executable(littlefoot-run src/command/main.cpp src/command/wav.cpp $<TARGET_OBJECTS:objects>)
 configure_lib(littlefoot-run)
+if(MINGW)  # both contain what they need of the compiler's libraries
+  target_link_options(littlefoot PRIVATE -static)
+  target_link_options(littlefoot-run PRIVATE -static -municode)
+endif()
 
 if(CHECKS)
   foreach(check mutate allocations)

@@ -37,7 +37,7 @@ struct lf_stream {
 namespace {
 
 constexpr size_t kMostSamples = static_cast<size_t>(std::numeric_limits<long>::max() / 16);
-constexpr float kLoudest = 2147483648.0f;  // as in Python: samples in the scale of 32-bit integers still pass
+constexpr float kLoudest = 2147483648.0f;  // as in Python: float samples in the scale of 32-bit integers still pass
 
 const Kernels* find(const std::string& name) {
     if (name == "avx512bf16") return avx512bf16_kernels();
