@@ -1,7 +1,7 @@
 """Measure the page of ``littlefoot export --to web`` in Debian's Chromium, and print a table.
 
-For each model: what a first visit downloads; seconds from opening the page to "Ready"; seconds from choosing a
-recording of 3 s to its first text, once the model has loaded; and how many times faster than real time the
+For each model: what a first visit downloads; seconds from opening the page to "Ready"; seconds from choosing
+a recording of 3 s to its first text, once the model has loaded; and how many times faster than real time the
 sample clips, 26 s in one recording, are recognised on the one thread of the page's worker, as the page itself
 shows it: the median, the least and the most of several runs.
 
