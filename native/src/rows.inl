@@ -13,9 +13,8 @@ inline uint8_t bits_of(const uint8_t* eight) {
 }
 
 inline float exponential(float x) {
-    // 2^n * e^r with |r| <= ln(2) / 2 and a Taylor polynomial of degree 7; below e^-87, and of what is
-    // not a number, it is that.
-    x = x > -87.0f ? (x < 88.0f ? x : 88.0f) : -87.0f;
+    // 2^n * e^r with |r| <= ln(2) / 2 and a Taylor polynomial of degree 7; below e^-87 it is that.
+    x = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
     const float n = (x * 1.44269504f + 12582912.0f) - 12582912.0f;
     const float r = (x - n * 0.693145752f) - n * 1.42860677e-6f;
     float p = 1.0f / 5040;
@@ -26,7 +25,8 @@ inline float exponential(float x) {
     p = p * r + 0.5f;
     p = p * r + 1.0f;
     p = p * r + 1.0f;
-    const int32_t bits = (static_cast<int32_t>(n) + 127) << 23;
+    // What is not a number stays so by p, and has no whole number.
+    const int32_t bits = (static_cast<int32_t>(n > -127.0f ? n : -127.0f) + 127) << 23;
     float power;
     __builtin_memcpy(&power, &bits, 4);
     return p * power;
