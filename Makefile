@@ -61,8 +61,8 @@ web-demo: .venv-demo/stamp
 wasm:
 	$(PYTHON) scripts/build_wasm.py
 
-# Damaged model files for the C library's reader and streams, under the sanitizers; needs clang. A fault ends it, and
-# leaves the file that shows it in build/fuzz.
+# Damaged model files and hostile samples for the C library, under the sanitizers; needs clang. A fault ends it, and
+# leaves the file that shows it in build/fuzz. The seconds are of processor time, for each of two targets.
 FUZZ_SECONDS ?= 600
 fuzz: .venv/stamp
 	PYTHONPATH=tests/support .venv/$(BIN)/python tests/attack/fuzz.py build/fuzz --seconds $(FUZZ_SECONDS)

@@ -34,9 +34,11 @@ void f32_pack_values(const float* x, long stride, long first, long rows, long he
             out[r * padded + k] = r < rows && k < head_dim ? x[r * stride + k] : 0.0f;
 }
 
-constexpr int kVectors = 16 / LITTLEFOOT_FLOATS;  // of 16 frames or channels
+// As many columns of 16 as have their sums in registers at once.
+constexpr int kVectors = (16 / LITTLEFOOT_FLOATS) < kTile[1] ? 16 / LITTLEFOOT_FLOATS : kTile[1];
+constexpr int kPart = kVectors * LITTLEFOOT_FLOATS;
 
-// sums (kQueries, 16) = rows of ``left`` (count,) times ``right`` (count, 16), whose rows are ``stride`` apart.
+// sums (kQueries, kPart) = rows of ``left`` (count,) times ``right`` (count, kPart), whose rows are ``stride`` apart.
 inline void multiply(const float* const (&left)[kQueries], const float* right, long stride, long count,
                      Floats (&sums)[kQueries][kVectors]) {
 #pragma GCC unroll 4
@@ -58,8 +60,8 @@ void f32_attend(const AttentionRows& a) {
         const float* query[kQueries];
         for (long r = 0; r < kQueries; ++r)
             query[r] = a.query + (first + (r < rows ? r : 0)) * a.query_stride;
-        for (long f = 0; f < frames; f += 16) {
-            multiply(query, keys + f * a.head_dim, 16, a.head_dim, sums);
+        for (long f = 0; f < frames; f += kPart) {
+            multiply(query, keys + f / 16 * 16 * a.head_dim + f % 16, 16, a.head_dim, sums);
 #pragma GCC unroll 4
             for (long r = 0; r < kQueries; ++r)
 #pragma GCC unroll 4
@@ -74,12 +76,12 @@ void f32_attend(const AttentionRows& a) {
             if (a.bias && r < rows) add(row, a.bias + (first + r) * a.bias_stride, a.frames, row);
             totals[r] = exponentials(row, a.frames);
         }
-        for (long k = 0; k < padded; k += 16) {
+        for (long k = 0; k < padded; k += kPart) {
             multiply(weights, values + k, padded, a.frames, sums);
             for (long r = 0; r < rows; ++r) {
-                float y[16];
+                float y[kPart];
                 __builtin_memcpy(y, sums[r], sizeof y);
-                for (long j = 0; j < 16 && k + j < a.head_dim; ++j)
+                for (long j = 0; j < kPart && k + j < a.head_dim; ++j)
                     a.out[(first + r) * a.out_stride + k + j] = y[j] / totals[r];
             }
         }

@@ -5,10 +5,12 @@
 namespace littlefoot {
 namespace {
 
-// A register of the instruction set that includes this; compilers make poor code of wider ones.
-typedef float Floats __attribute__((vector_size(LITTLEFOOT_FLOATS * sizeof(float)), aligned(4), may_alias));
+// A register of the instruction set that includes this; compilers make poor code of wider ones. In memory it may lie
+// anywhere, which is a type of its own: Clang drops such an attribute from a template's arguments.
+typedef float Floats __attribute__((vector_size(LITTLEFOOT_FLOATS * sizeof(float))));
+typedef float Unaligned __attribute__((vector_size(LITTLEFOOT_FLOATS * sizeof(float)), aligned(4), may_alias));
 
-inline Floats floats(const float* from) { return *reinterpret_cast<const Floats*>(from); }
+inline Floats floats(const float* from) { return *reinterpret_cast<const Unaligned*>(from); }
 
 // sums (kRows, kVectors registers) += rows (count,) times ``right`` (count, columns), whose rows are ``stride`` apart.
 // A sum is that of its products in their order, whatever rows and columns are computed beside it.

@@ -25,7 +25,8 @@ inline float exponential(float x) {
     p = p * r + 0.5f;
     p = p * r + 1.0f;
     p = p * r + 1.0f;
-    const int32_t bits = (static_cast<int32_t>(n) + 127) << 23;
+    // What is not a number stays so by p, and has no whole number.
+    const int32_t bits = (static_cast<int32_t>(n > -127.0f ? n : -127.0f) + 127) << 23;
     float power;
     __builtin_memcpy(&power, &bits, 4);
     return p * power;

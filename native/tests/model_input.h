@@ -35,11 +35,12 @@ inline void expect_sentence(lf_code code, const lf_error& error) {
     std::abort();
 }
 
-// Whether the file was opened. ``streams``: try a stream too, which takes more time.
-inline bool try_model(const std::vector<uint8_t>& file, bool streams) {
+// Whether the file was opened. ``streams``: try a stream too, which takes more time: where a model is not made for
+// streams it computes windows of 8 s, of thousands of frames if these are shorter than ``shortest_frame`` (seconds).
+inline bool try_model(const std::vector<uint8_t>& file, const char* kernels, bool streams, double shortest_frame = 0) {
     lf_model* model;
     lf_error error;
-    lf_code code = lf_open_memory(file.data(), file.size(), "scalar", 1, &model, &error);
+    lf_code code = lf_open_memory(file.data(), file.size(), kernels, 1, &model, &error);
     expect_sentence(code, error);
     if (code != LF_OK) return false;
     std::vector<float> samples(1200);
@@ -49,7 +50,7 @@ inline bool try_model(const std::vector<uint8_t>& file, bool streams) {
     expect_sentence(code, error);
     lf_free(result);
     lf_stream* stream = nullptr;
-    if (streams) {
+    if (streams && (lf_is_streaming(model) || lf_frame_seconds(model) >= shortest_frame)) {
         code = lf_stream_open(model, 0, &stream, &error);
         expect_sentence(code, error);
     }

@@ -51,7 +51,7 @@ int main(int count, char** arguments) {
     if (count != 4) return 2;
     std::ifstream input(arguments[1], std::ios::binary);
     const std::vector<uint8_t> original((std::istreambuf_iterator<char>(input)), {});
-    if (!try_model(original, true)) return 3;
+    if (!try_model(original, "scalar", true)) return 3;
     uint64_t description;
     std::memcpy(&description, original.data() + 16, sizeof description);
     generator.seed(static_cast<unsigned>(std::stoul(arguments[3])));
@@ -62,7 +62,7 @@ int main(int count, char** arguments) {
         const bool sealed = i % 3 == 0;
         mutate(changed, static_cast<size_t>(description), !sealed);
         if (!sealed) reseal(changed);
-        const bool opens = try_model(changed, i % 500 == 1);
+        const bool opens = try_model(changed, "scalar", i % 500 == 1);
         if (sealed && opens && changed != original) {
             std::printf("mutation %ld was not noticed\n", i);
             return 1;

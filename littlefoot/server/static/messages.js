@@ -1,11 +1,5 @@
 // Errors and times in people's words.
 
-const MICROPHONE = {
-  NotAllowedError: "The browser may not use the microphone. Allow it for this page, then press Speak again.",
-  NotFoundError: "There is no microphone. Connect one, then press Speak again.",
-  NotReadableError: "The microphone is in use by another program. Close that program, then press Speak again.",
-};
-
 const SERVER = {
   queue_full: "The server is busy. Try again in a minute.",
   timeout: "This took the server too long. Try a shorter recording.",
@@ -15,7 +9,6 @@ const SERVER = {
 };
 
 export function explain(error) {
-  if (error.name in MICROPHONE) return MICROPHONE[error.name];
   return SERVER[error.code] ?? error.message;
 }
 

@@ -2,6 +2,15 @@
 
 import { RATE } from "./resampler.js";
 
+const ADVICE = {
+  NotAllowedError: "The microphone was not allowed: allow it in the browser's address bar, and press Speak again.",
+  NotFoundError: "There is no microphone: connect one, and press Speak again.",
+  NotReadableError: "Another program uses the microphone: end it, and press Speak again.",
+};
+ADVICE.OverconstrainedError = ADVICE.NotFoundError; // of WebKit
+
+const SILENT = 5000; // ms after which a browser without any loudspeaker does not start its sound any more
+
 // A WAV file of blocks of PCM.
 export function wav(blocks) {
   const bytes = 2 * blocks.reduce((sum, block) => sum + block.length, 0);
@@ -23,21 +32,25 @@ export function wav(blocks) {
 }
 
 export class Microphone {
-  // onBlock(Int16Array, peak 0..1): called every 100 ms.
+  // onBlock(Int16Array, peak 0..1): called every 100 ms. Errors say what to do.
   static async open(onBlock) {
     if (!navigator.mediaDevices) {
       throw new Error("The browser gives the microphone to pages of https or localhost only.");
     }
-    const media = await navigator.mediaDevices.getUserMedia({
-      audio: { channelCount: 1, echoCancellation: false, noiseSuppression: true, autoGainControl: true },
-    });
+    const media = await navigator.mediaDevices
+      .getUserMedia({
+        audio: { channelCount: 1, echoCancellation: false, noiseSuppression: true, autoGainControl: true },
+      })
+      .catch((error) => {
+        throw new Error(ADVICE[error.name] ?? `The microphone cannot be opened: ${error.message || error.name}`);
+      });
     const context = new AudioContext();
     try {
       await context.audioWorklet.addModule(new URL("worklet.js", import.meta.url));
       const recorder = new AudioWorkletNode(context, "recorder", { numberOfOutputs: 0 });
       recorder.port.onmessage = ({ data }) => onBlock(data.pcm, data.peak);
       context.createMediaStreamSource(media).connect(recorder);
-      await context.resume();
+      await started(context);
       return new Microphone(media, context, recorder);
     } catch (error) {
       media.getTracks().forEach((track) => track.stop());
@@ -65,4 +78,12 @@ export class Microphone {
     this.media.getTracks().forEach((track) => track.stop());
     await this.context.close();
   }
+}
+
+function started(context) {
+  return new Promise((resolve, reject) => {
+    context.resume().then(resolve, reject);
+    const error = new Error("The browser did not start its sound: connect loudspeakers, and press Speak again.");
+    setTimeout(() => reject(error), SILENT);
+  });
 }

@@ -112,19 +112,10 @@ async function speak() {
     });
   } catch (error) {
     setBusy(false);
-    fail(new Error(advice(error)));
+    fail(error);
     return;
   }
   showListening(true, "listening");
-}
-
-function advice(error) {
-  if (error.name === "NotAllowedError") {
-    return "The microphone was not allowed: allow it in the browser's address bar, and press Speak again.";
-  }
-  if (error.name === "NotFoundError") return "There is no microphone: connect one, and press Speak again.";
-  if (error.name === "NotReadableError") return "Another program uses the microphone: end it, and press Speak again.";
-  return error.message;
 }
 
 async function closeMicrophone() {

@@ -14,6 +14,8 @@
 #ifdef _WIN32
 #include <fcntl.h>
 #include <io.h>
+
+#include "lib/wide.h"
 #endif
 
 namespace {
@@ -96,7 +98,11 @@ File open(const std::string& name) {
 #endif
         return {stdin, [](std::FILE*) { return 0; }};
     }
+#ifdef _WIN32
+    File file(_wfopen(littlefoot::wide(name).c_str(), L"rb"), std::fclose);
+#else
     File file(std::fopen(name.c_str(), "rb"), std::fclose);
+#endif
     if (!file) throw std::runtime_error(name + " cannot be opened: " + std::strerror(errno));
     return file;
 }
@@ -157,9 +163,7 @@ void run(const Settings& settings) {
         transcribe(made, reader, settings.words);
 }
 
-}  // namespace
-
-int main(int count, char** arguments) {
+int command(int count, char** arguments) {
     for (int i = 1; i < count; ++i) {
         if (std::strcmp(arguments[i], "--help") == 0) return std::fputs(kUsage, stdout) < 0;
         if (std::strcmp(arguments[i], "--version") == 0) return std::printf("littlefoot-run %s\n", lf_version()) < 0;
@@ -179,3 +183,18 @@ int main(int count, char** arguments) {
     }
     return 0;
 }
+
+}  // namespace
+
+#ifdef _WIN32
+extern "C" int wmain(int count, wchar_t** arguments) {
+    SetConsoleOutputCP(CP_UTF8);
+    std::vector<std::string> texts;
+    for (int i = 0; i < count; ++i) texts.push_back(littlefoot::narrow(arguments[i]));
+    std::vector<char*> pointers;
+    for (std::string& text : texts) pointers.push_back(text.data());
+    return command(count, pointers.data());
+}
+#else
+int main(int count, char** arguments) { return command(count, arguments); }
+#endif

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <limits>
 #include <stdexcept>
 
 #include "crc32.h"
@@ -156,7 +157,10 @@ Matrix Loader::matrix(const Tensor& tensor, long rows, long columns, int bits, i
         floats != (static_cast<size_t>(bits) == 8 * number_bytes(tensor.type) && bits > 8) ||
         (floats && row_bytes != static_cast<size_t>(columns) * number_bytes(tensor.type)))
         damaged("a matrix does not fit its tensor");
-    expanded_ += static_cast<double>((rows + 63) / 64 * 64) * static_cast<double>((columns + 63) / 64 * 64) * bits / 8;
+    const double padded = static_cast<double>((rows + 63) / 64 * 64) * static_cast<double>((columns + 63) / 64 * 64);
+    if (padded * 4 > static_cast<double>(std::numeric_limits<long>::max()))  // of 32 bits on Windows and in browsers
+        throw Failure(LF_UNSUPPORTED, "the model has a matrix that is too large for this system");
+    expanded_ += padded * bits / 8;
     if (expanded_ > kExpansion * static_cast<double>(file_.size()) + kSpare)
         damaged("its matrices are larger than the file");
     try {

@@ -1,31 +1,62 @@
 #include "mapping.h"
 
-#include <cerrno>
-#include <cstdio>
-#include <cstring>
-#include <memory>
-
 #include "failure.h"
 
-#if defined(__unix__) || defined(__APPLE__)
-#define LITTLEFOOT_MMAP 1
+#ifdef _WIN32
+#include <system_error>
+
+#include "wide.h"
+#else
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
 #endif
 
 namespace littlefoot {
 
 namespace {
 
-[[noreturn]] void refuse(const std::string& path, const char* why) {
+[[noreturn]] void refuse(const std::string& path, const std::string& why) {
     throw Failure(LF_CANNOT_READ, "the model cannot be read: " + path + ": " + why);
 }
 
 }  // namespace
 
-#ifdef LITTLEFOOT_MMAP
+#ifdef _WIN32
+
+Mapping::Mapping(const std::string& path) {
+    struct Handle {
+        HANDLE value;
+        ~Handle() {
+            if (value && value != INVALID_HANDLE_VALUE) CloseHandle(value);
+        }
+    };
+    const auto check = [&](bool done) {
+        if (!done) refuse(path, std::system_category().message(static_cast<int>(GetLastError())));
+    };
+    const Handle file{CreateFileW(wide(path).c_str(), GENERIC_READ, FILE_SHARE_READ, nullptr, OPEN_EXISTING,
+                                  FILE_ATTRIBUTE_NORMAL, nullptr)};
+    check(file.value != INVALID_HANDLE_VALUE);
+    if (GetFileType(file.value) != FILE_TYPE_DISK) refuse(path, "it is not a regular file");
+    LARGE_INTEGER size;
+    check(GetFileSizeEx(file.value, &size));
+    size_ = static_cast<size_t>(size.QuadPart);
+    if (size_ == 0) return;
+    const Handle mapping{CreateFileMappingW(file.value, nullptr, PAGE_READONLY, 0, 0, nullptr)};
+    check(mapping.value);
+    data_ = static_cast<const uint8_t*>(MapViewOfFile(mapping.value, FILE_MAP_READ, 0, 0, 0));
+    check(data_);
+}
+
+Mapping::~Mapping() {
+    if (data_) UnmapViewOfFile(data_);
+}
+
+#else
 
 Mapping::Mapping(const std::string& path) {
     struct Descriptor {
@@ -48,24 +79,6 @@ Mapping::Mapping(const std::string& path) {
 Mapping::~Mapping() {
     if (data_) munmap(const_cast<uint8_t*>(data_), size_);
 }
-
-#else
-
-Mapping::Mapping(const std::string& path) {
-    const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rb"), std::fclose);
-    if (!file) refuse(path, std::strerror(errno));
-    if (std::fseek(file.get(), 0, SEEK_END) != 0) refuse(path, std::strerror(errno));
-    const long size = std::ftell(file.get());
-    if (size < 0) refuse(path, std::strerror(errno));
-    std::rewind(file.get());
-    read_.reserve(static_cast<size_t>(size));
-    if (std::fread(read_.data(), 1, static_cast<size_t>(size), file.get()) != static_cast<size_t>(size))
-        refuse(path, "it ends early");
-    data_ = read_.data();
-    size_ = static_cast<size_t>(size);
-}
-
-Mapping::~Mapping() = default;
 
 #endif
 

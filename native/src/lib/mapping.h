@@ -1,12 +1,10 @@
-// The content of a file: mapped where the system can, read elsewhere.
+// The content of a file, mapped into memory.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
-
-#include "packed.h"
 
 namespace littlefoot {
 
@@ -22,7 +20,6 @@ class Mapping {
   private:
     const uint8_t* data_ = nullptr;
     size_t size_ = 0;
-    Bytes read_;  // where the file is not mapped
 };
 
 }  // namespace littlefoot

@@ -4,6 +4,6 @@
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     std::vector<uint8_t> file(data, data + size);
     littlefoot::reseal(file);
-    littlefoot::try_model(file, size % 16 == 0);
+    littlefoot::try_model(file, size % 2 ? "scalar" : nullptr, size % 16 < 2, 0.01);
     return 0;
 }
