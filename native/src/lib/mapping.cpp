@@ -1,5 +1,6 @@
 #include "mapping.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -49,6 +50,15 @@ Mapping::~Mapping() {
     if (data_) munmap(const_cast<uint8_t*>(data_), size_);
 }
 
+void Mapping::release(std::span<const uint8_t> part) const {
+    constexpr uintptr_t kAround = 64 << 10;  // Linux maps so much around a page that is read; a multiple of its size
+    const uintptr_t begin = reinterpret_cast<uintptr_t>(part.data()), first = begin / kAround * kAround;
+    const uintptr_t end = (begin + part.size() + kAround - 1) / kAround * kAround;
+    const uintptr_t mapped = reinterpret_cast<uintptr_t>(data_), behind = mapped + size_;
+    const uintptr_t from = std::max(first, mapped);
+    madvise(reinterpret_cast<void*>(from), std::min(end, behind) - from, MADV_DONTNEED);  // advice, which may fail
+}
+
 #else
 
 Mapping::Mapping(const std::string& path) {
@@ -66,6 +76,8 @@ Mapping::Mapping(const std::string& path) {
 }
 
 Mapping::~Mapping() = default;
+
+void Mapping::release(std::span<const uint8_t>) const {}
 
 #endif
 
