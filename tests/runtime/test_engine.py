@@ -30,8 +30,8 @@ from littlefoot.runtime import cache, graph, onnx_ops, openvino, protocols, regi
 from littlefoot.runtime.frames import ChunkedFrames
 from littlefoot.runtime.protocols import EngineSettings, Part
 from littlefoot.runtime.registry import BACKENDS
-from littlefoot.training.module import CTCModel
 from littlefoot.system import machine
+from littlefoot.training.module import CTCModel
 
 WAVEFORM = speechlike(0.5)
 
