@@ -23,13 +23,14 @@ import sys
 import tempfile
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import littlefoot_native
 import numpy as np
 from sharing import shared
-from speed import BASE, LARGE, noise, random_checkpoint
+from speed import BASE, LARGE, measure, noise, random_checkpoint, ratio
 
 from littlefoot import artifact as artifacts
 from littlefoot.artifact import Artifact, checkpoint
@@ -174,26 +175,15 @@ def model(folder: Path, rounds: int, seconds: float, threads: int) -> None:
     for weight_bits, activation_bits in MODELS[:2]:
         made = create(few_bits(quantized, weight_bits, activation_bits), "openvino", threads, cached=False)
         engines[f"W{weight_bits}A{activation_bits}, reduced front end"] = made
-    wall: dict[str, list[float]] = {name: [] for name in engines}
-    processor: dict[str, list[float]] = {name: [] for name in engines}
-    for number in range(rounds + 1):
-        for name, engine in engines.items():
-            start, used = time.perf_counter(), time.process_time()
-            engine.run(waveform)
-            if number:
-                wall[name].append(time.perf_counter() - start)
-                processor[name].append(time.process_time() - used)
+    times = measure({name: partial(engine.run, waveform) for name, engine in engines.items()}, rounds)
     print("| model | wall s, median (min) | processor s | of int8 | of f32 | processor: of int8 | of f32 |")
     print("|---|---|---|---|---|---|---|")
-    for name in engines:
-        ratios = [
-            statistics.median(a / b for a, b in zip(times[name], times[other], strict=True))
-            for times in (wall, processor)
-            for other in (base, "f32")
-        ]
+    for name, (wall, processor) in times.items():
+        ratios = [ratio(wall, times[other].wall) for other in (base, "f32")]
+        ratios += [ratio(processor, times[other].processor) for other in (base, "f32")]
         print(
-            f"| {name} | {statistics.median(wall[name]):.3f} ({min(wall[name]):.3f}) "
-            f"| {statistics.median(processor[name]):.3f} | {' | '.join(f'{r:.2f}' for r in ratios)} |"
+            f"| {name} | {statistics.median(wall):.3f} ({min(wall):.3f}) "
+            f"| {statistics.median(processor):.3f} | {' | '.join(f'{r:.2f}' for r in ratios)} |"
         )
 
 
