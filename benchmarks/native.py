@@ -160,7 +160,7 @@ def prepared(settings: dict[str, Any], folder: Path) -> tuple[Artifact, Artifact
     return checkpoint.load(folder / "f32"), checkpoint.load(folder / "int8")
 
 
-def model(folder: Path, rounds: int, seconds: float, threads: int) -> None:
+def model(folder: Path, rounds: int, seconds: float, threads: int, busy: bool) -> None:
     """Whole models, wall and processor seconds."""
     waveform = noise(seconds)
     full, quantized = prepared(BASE, folder / "base")
@@ -175,6 +175,8 @@ def model(folder: Path, rounds: int, seconds: float, threads: int) -> None:
     for weight_bits, activation_bits in MODELS[:2]:
         made = create(few_bits(quantized, weight_bits, activation_bits), "openvino", threads, cached=False)
         engines[f"W{weight_bits}A{activation_bits}, reduced front end"] = made
+    if not busy:
+        quiet.wait()
     times = measure({name: partial(engine.run, waveform) for name, engine in engines.items()}, rounds)
     print("| model | wall s, median (min) | processor s | of int8 | of f32 | processor: of int8 | of f32 |")
     print("|---|---|---|---|---|---|---|")
@@ -245,9 +247,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--busy", action="store_true", help="measure beside other programs too")
     arguments = parser.parse_args()
-    if not arguments.busy and arguments.what in ("kernels", "model"):
-        quiet.wait()
     if arguments.what == "kernels":
+        if not arguments.busy:
+            quiet.wait()
         kernels(arguments.kernels, arguments.rounds)
         return
     if arguments.what == "load":
@@ -256,7 +258,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)
         if arguments.what == "model":
-            model(folder, arguments.rounds, arguments.seconds, arguments.threads)
+            model(folder, arguments.rounds, arguments.seconds, arguments.threads, arguments.busy)
         else:
             memory(folder, arguments.threads)
 
