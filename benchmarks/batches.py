@@ -1,4 +1,4 @@
-"""Whether recordings side by side would be faster than one after another: throughput by length and threads.
+"""Measure whether recordings side by side would be faster: throughput by length and threads.
 
     python benchmarks/batches.py littlefoot-en-2bit INT8 littlefoot-en
 

@@ -220,7 +220,7 @@ class Times(NamedTuple):
 
     wall: list[float]
     processor: list[float]
-    """Of all threads, which other programs change less."""
+    """Processor time of all threads, which other programs change less."""
 
 
 def measure(entries: Mapping[str, Entry], rounds: int) -> dict[str, Times]:
