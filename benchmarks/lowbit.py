@@ -10,14 +10,13 @@ model once; ratios are medians round by round. Needs the extra train.
 from __future__ import annotations
 
 import argparse
-import statistics
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import accounting
 import numpy as np
-from speed import int8, measure, noise
+from speed import Times, int8, measure, noise, ratio
 
 from littlefoot import artifact as artifacts
 from littlefoot.artifact import Artifact, sizes
@@ -70,7 +69,7 @@ def main() -> None:
     inputs = collect(model, [noise(4, 1)])
     models = {2: lowbit(model, inputs, 2), 1: lowbit(model, inputs, 1)}
     halved = {name: weight.astype(np.float16) for name, weight in model.weights.items()}
-    times: dict[str, list[float]] = {}
+    times: dict[str, Times] = {}
     if not options.sizes_only:
         waveform = noise(options.seconds)
         threads = options.threads
@@ -85,11 +84,7 @@ def main() -> None:
         """Write the ratios of the time to those in float32 and in 8 bits."""
         if name not in times:
             return "-"
-        found = (
-            statistics.median(a / b for a, b in zip(times[name], times[other], strict=True))
-            for other in ("32", "8")
-        )
-        return " / ".join(f"{ratio:.2f}" for ratio in found)
+        return " / ".join(f"{ratio(times[name].wall, times[other].wall):.2f}" for other in ("32", "8"))
 
     print("| bits | law, MB | our files, MB | law, run time | expanded, of float32 / of our int8 | packed |")
     print("|---|---|---|---|---|---|")

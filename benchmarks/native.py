@@ -23,13 +23,14 @@ import sys
 import tempfile
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import littlefoot_native
 import numpy as np
 from sharing import shared
-from speed import BASE, LARGE, noise, random_checkpoint
+from speed import BASE, LARGE, measure, noise, random_checkpoint, ratio
 
 from littlefoot import artifact as artifacts
 from littlefoot.artifact import Artifact, checkpoint
@@ -159,7 +160,7 @@ def prepared(settings: dict[str, Any], folder: Path) -> tuple[Artifact, Artifact
     return checkpoint.load(folder / "f32"), checkpoint.load(folder / "int8")
 
 
-def model(folder: Path, rounds: int, seconds: float, threads: int) -> None:
+def model(folder: Path, rounds: int, seconds: float, threads: int, busy: bool) -> None:
     """Whole models, wall and processor seconds."""
     waveform = noise(seconds)
     full, quantized = prepared(BASE, folder / "base")
@@ -174,26 +175,17 @@ def model(folder: Path, rounds: int, seconds: float, threads: int) -> None:
     for weight_bits, activation_bits in MODELS[:2]:
         made = create(few_bits(quantized, weight_bits, activation_bits), "openvino", threads, cached=False)
         engines[f"W{weight_bits}A{activation_bits}, reduced front end"] = made
-    wall: dict[str, list[float]] = {name: [] for name in engines}
-    processor: dict[str, list[float]] = {name: [] for name in engines}
-    for number in range(rounds + 1):
-        for name, engine in engines.items():
-            start, used = time.perf_counter(), time.process_time()
-            engine.run(waveform)
-            if number:
-                wall[name].append(time.perf_counter() - start)
-                processor[name].append(time.process_time() - used)
+    if not busy:
+        quiet.wait()
+    times = measure({name: partial(engine.run, waveform) for name, engine in engines.items()}, rounds)
     print("| model | wall s, median (min) | processor s | of int8 | of f32 | processor: of int8 | of f32 |")
     print("|---|---|---|---|---|---|---|")
-    for name in engines:
-        ratios = [
-            statistics.median(a / b for a, b in zip(times[name], times[other], strict=True))
-            for times in (wall, processor)
-            for other in (base, "f32")
-        ]
+    for name, (wall, processor) in times.items():
+        ratios = [ratio(wall, times[other].wall) for other in (base, "f32")]
+        ratios += [ratio(processor, times[other].processor) for other in (base, "f32")]
         print(
-            f"| {name} | {statistics.median(wall[name]):.3f} ({min(wall[name]):.3f}) "
-            f"| {statistics.median(processor[name]):.3f} | {' | '.join(f'{r:.2f}' for r in ratios)} |"
+            f"| {name} | {statistics.median(wall):.3f} ({min(wall):.3f}) "
+            f"| {statistics.median(processor):.3f} | {' | '.join(f'{r:.2f}' for r in ratios)} |"
         )
 
 
@@ -255,9 +247,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--busy", action="store_true", help="measure beside other programs too")
     arguments = parser.parse_args()
-    if not arguments.busy and arguments.what in ("kernels", "model"):
-        quiet.wait()
     if arguments.what == "kernels":
+        if not arguments.busy:
+            quiet.wait()
         kernels(arguments.kernels, arguments.rounds)
         return
     if arguments.what == "load":
@@ -266,7 +258,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)
         if arguments.what == "model":
-            model(folder, arguments.rounds, arguments.seconds, arguments.threads)
+            model(folder, arguments.rounds, arguments.seconds, arguments.threads, arguments.busy)
         else:
             memory(folder, arguments.threads)
 

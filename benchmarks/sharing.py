@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from speed import LARGE, int8, measure, noise
+from speed import LARGE, int8, measure, noise, ratio
 
 from littlefoot import artifact as artifacts
 from littlefoot.artifact import Artifact, checkpoint, sizes
@@ -88,11 +88,10 @@ def compare(models: dict[str, Artifact], lengths: list[float], rounds: int, thre
         print(
             "| model | million parameters | seconds, median (min - max) | times as fast |\n|---|---|---|---|"
         )
-        for name, values in times.items():
-            ratios = [base / value for base, value in zip(times[first], values, strict=True)]
+        for name, (values, _) in times.items():
             print(
                 f"| {name} | {models[name].parameters / 1e6:.2f} | {statistics.median(values):.3f} "
-                f"({min(values):.3f} - {max(values):.3f}) | {statistics.median(ratios):.2f} |"
+                f"({min(values):.3f} - {max(values):.3f}) | {ratio(times[first].wall, values):.2f} |"
             )
 
 

@@ -22,10 +22,11 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -38,6 +39,8 @@ from littlefoot.compress.quantize import QuantizeConfig, quantize_static
 from littlefoot.compress.rounding import fit
 from littlefoot.compress.student import StudentConfig
 from littlefoot.network.config import ModelConfig
+from littlefoot.runtime.native import engine as native
+from littlefoot.runtime.openvino import openvino_core
 from littlefoot.runtime.registry import create
 
 BASE: dict[str, Any] = {}
@@ -103,17 +106,24 @@ def int8(artifact: Artifact) -> Artifact:
 
 
 def ours(artifact: Artifact, quantized: Artifact, waveform: np.ndarray, threads: int) -> dict[str, Entry]:
-    """Our engine in three precisions."""
+    """Our engines in the precisions that the processor has."""
     entries: dict[str, Entry] = {}
-    for name, model, precision in (
-        ("littlefoot int8, rest bf16", quantized, "bf16"),
-        ("littlefoot int8, rest f32", quantized, "f32"),
-        ("littlefoot bf16", artifact, "bf16"),
-        ("littlefoot f32", artifact, "f32"),
+    for name, model, engine, precision in (
+        ("littlefoot int8, rest bf16", quantized, "openvino", "bf16"),
+        ("littlefoot int8, rest f32", quantized, "openvino", "f32"),
+        ("littlefoot int8, native kernels", quantized, "native", "auto"),
+        ("littlefoot bf16", artifact, "openvino", "bf16"),
+        ("littlefoot f32", artifact, "openvino", "f32"),
     ):
-        engine = create(model, "openvino", threads, precision)
-        entries[name] = lambda engine=engine: engine.run(waveform)
+        if has(precision) and (engine != "native" or native.available()):
+            made = create(model, engine, threads, precision)
+            entries[name] = partial(made.run, waveform)
     return entries
+
+
+def has(precision: str) -> bool:
+    """Return False for bfloat16 on a processor without it."""
+    return precision != "bf16" or "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def baselines(model: Any, waveform: np.ndarray, threads: int) -> dict[str, Entry]:
@@ -129,7 +139,7 @@ def baselines(model: Any, waveform: np.ndarray, threads: int) -> dict[str, Entry
             return model(batch).logits
 
     entries: dict[str, Entry] = {"transformers, torch f32": run_torch}
-    core = openvino.Core()
+    core = openvino_core()
     traced = openvino.convert_model(model, example_input=batch)
     traced.reshape({traced.input(0): list(batch.shape)})  # fixed shapes are its fastest form
     networks = [("OpenVINO traced f32", traced, "f32"), ("OpenVINO traced bf16", traced, "bf16")]
@@ -142,6 +152,8 @@ def baselines(model: Any, waveform: np.ndarray, threads: int) -> dict[str, Entry
         )
         networks += [("NNCF int8, rest bf16", quantized, "bf16"), ("NNCF int8, rest f32", quantized, "f32")]
     for name, network, precision in networks:
+        if not has(precision):
+            continue
         settings = {
             "INFERENCE_PRECISION_HINT": precision,
             "PERFORMANCE_HINT": "LATENCY",
@@ -203,30 +215,46 @@ def prepare_student(what: str, seconds: float, threads: int) -> dict[str, Entry]
         return {**entries, "teacher: transformers, torch f32": run_torch}
 
 
-def measure(entries: dict[str, Entry], rounds: int) -> dict[str, list[float]]:
+class Times(NamedTuple):
+    """Seconds of each round."""
+
+    wall: list[float]
+    processor: list[float]
+    """Processor time of all threads, which other programs change less."""
+
+
+def measure(entries: Mapping[str, Entry], rounds: int) -> dict[str, Times]:
     """Time each model in each round, after one round that does not count."""
-    times: dict[str, list[float]] = {name: [] for name in entries}
+    times = {name: Times([], []) for name in entries}
     for number in range(rounds + 1):
         for name, run in entries.items():
-            start = time.perf_counter()
+            start, used = time.perf_counter(), time.process_time()
             run()
             if number:
-                times[name].append(time.perf_counter() - start)
+                times[name].wall.append(time.perf_counter() - start)
+                times[name].processor.append(time.process_time() - used)
     return times
 
 
-def report(times: dict[str, list[float]], seconds: float) -> str:
-    """Return a table. The ratio is the time divided by the first row's time; above 1 is slower."""
+def ratio(times: Sequence[float], others: Sequence[float]) -> float:
+    """Return the median of the ratios round by round."""
+    return statistics.median(value / other for value, other in zip(times, others, strict=True))
+
+
+def report(times: dict[str, Times], seconds: float) -> str:
+    """Return a table. A ratio is the time divided by the first row's time; above 1 is slower."""
     first = next(iter(times.values()))
     lines = [
-        "| model | seconds, median (min - max) | ratio to the first | x real time |",
-        "|---|---|---|---|",
+        "| model | seconds, median (min - max) | ratio to the first | x real time | processor s | ratio |",
+        "|---|---|---|---|---|---|",
     ]
-    for name, values in times.items():
-        middle = statistics.median(values)
-        ratio = statistics.median(value / base for value, base in zip(values, first, strict=True))
-        spread = f"{min(values):.3f} - {max(values):.3f}"
-        lines.append(f"| {name} | {middle:.3f} ({spread}) | {ratio:.2f} | {seconds / middle:.0f} |")
+    for name, (wall, processor) in times.items():
+        middle = statistics.median(wall)
+        lines.append(
+            f"| {name} | {middle:.3f} ({min(wall):.3f} - {max(wall):.3f}) | {ratio(wall, first.wall):.2f} "
+            f"| {seconds / middle:.0f} | {statistics.median(processor):.3f} "
+            f"| {ratio(processor, first.processor):.2f} |"
+        )
     return "\n".join(lines)
 
 
@@ -238,12 +266,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--busy", action="store_true", help="measure beside other programs too")
     arguments = parser.parse_args()
-    if not arguments.busy:
-        quiet.wait()
     if arguments.what in STUDENTS:
         entries = prepare_student(arguments.what, arguments.seconds, arguments.threads)
     else:
         entries = prepare(arguments.what, arguments.seconds, arguments.threads)
+    if not arguments.busy:
+        quiet.wait()
     print(report(measure(entries, arguments.rounds), arguments.seconds))
 
 

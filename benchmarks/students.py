@@ -17,7 +17,7 @@ from pathlib import Path
 
 from accuracy import measure as evaluate
 from speed import measure as clock
-from speed import noise
+from speed import noise, ratio
 
 from littlefoot.artifact import Artifact, checkpoint
 from littlefoot.evaluate.evaluation import Evaluation
@@ -70,7 +70,8 @@ def main() -> None:
     entries = {name: lambda e=e: e.run(waveform) for name, e in engines.items()}
     times = clock(entries, options.rounds)
     rows = [
-        Row(name, a, evaluate(a, options.data, options.split), times[name]) for name, a in artifacts.items()
+        Row(name, a, evaluate(a, options.data, options.split), times[name].wall)
+        for name, a in artifacts.items()
     ]
     print(table(rows))
     if options.plot:
@@ -97,7 +98,6 @@ def table(rows: Sequence[Row]) -> str:
     for row in rows:
         score = row.result.score
         low, high = score.wer_interval
-        ratio = statistics.median(a / b for a, b in zip(teacher.seconds, row.seconds, strict=True))
         cells = [
             row.name,
             str(row.artifact.config.num_hidden_layers),
@@ -107,7 +107,7 @@ def table(rows: Sequence[Row]) -> str:
             f"{100 * (score.wer - teacher.result.score.wer):.1f}",
             f"{100 * score.cer:.1f}",
             f"{row.x_realtime:.0f}",
-            f"{ratio:.2f}",
+            f"{ratio(teacher.seconds, row.seconds):.2f}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

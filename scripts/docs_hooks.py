@@ -94,7 +94,7 @@ def commands_reference() -> str:
     from littlefoot import cli
 
     sections = []
-    for name, command in commands(typer.main.get_command(cli.app), "littlefoot"):
+    for name, command in commands(typer.main.get_command(cli.application()), "littlefoot"):
         description, examples = _help(command)
         usage = " ".join([name, *filter(None, map(_usage, command.params)), "[OPTIONS]"])
         sections.append(f"## {name}\n\n{description}\n\n```text\n{usage}\n```\n")

@@ -17,7 +17,7 @@ from littlefoot import cli
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-APP: Any = typer.main.get_command(cli.app)
+APP: Any = typer.main.get_command(cli.application())
 
 
 def commands(text: str) -> Iterator[str]:

@@ -106,6 +106,7 @@ def test_the_command_line_imports_nothing_heavy() -> None:
     done = python(
         """
 import sys, littlefoot.cli
+littlefoot.cli.application()
 heavy = {"numpy", "openvino", "onnx", "onnxruntime", "torch", "transformers", "soundfile", "soxr", "jiwer"}
 heavy |= {"rich", "pydantic", "yaml", "safetensors", "huggingface_hub"}
 print(*sorted(heavy & set(sys.modules)))
@@ -113,6 +114,23 @@ print(*sorted(heavy & set(sys.modules)))
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == ""
+
+
+def test_a_command_imports_no_other_command() -> None:
+    done = python(
+        """
+import sys
+from littlefoot import cli
+sys.argv = ["littlefoot", "transcribe", "--help"]
+try:
+    cli.main()
+except SystemExit as end:
+    assert not end.code
+print(*sorted(name for name in cli.COMMANDS if f"littlefoot.cli.{name}" in sys.modules))
+"""
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "transcribe"
 
 
 def noise(directory: Path) -> Path:

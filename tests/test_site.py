@@ -45,7 +45,7 @@ def test_every_page_is_in_the_navigation_once() -> None:
 
 def test_every_command_and_option_is_in_the_reference(hooks: ModuleType) -> None:
     reference = hooks.commands_reference()
-    app: Any = typer.main.get_command(cli.app)
+    app: Any = typer.main.get_command(cli.application())
     for name, command in hooks.commands(app, "littlefoot"):
         _, _, after = reference.partition(f"## {name}\n")
         section = after.partition("\n## ")[0]

@@ -30,7 +30,8 @@ from littlefoot.audio import SAMPLE_RATE, formats
 from littlefoot.errors import CheckpointError, LittlefootError, MissingExtraError
 from littlefoot.network import names
 from littlefoot.network.config import ModelConfig
-from littlefoot.network.families import FAMILIES, NO_CTC
+from littlefoot.network.families import FAMILIES
+from littlefoot.network.rules import check_model_type
 from littlefoot.network.weights import expected_weights
 from littlefoot.system.extras import imported
 from littlefoot.system.suggestions import suggestion
@@ -190,12 +191,7 @@ def _download(repository: str, revision: str | None, language: str | None) -> Pa
 
 def _load_checkpoint(directory: Path, language: str | None) -> Artifact:
     values = read_json(directory / artifact.CONFIG)
-    if values.get("model_type") not in list(FAMILIES):  # a list, as the value may be unhashable
-        reason = NO_CTC.get(
-            str(values.get("model_type")),
-            f"littlefoot reads {', '.join(FAMILIES)} checkpoints fine-tuned with CTC",
-        )
-        raise CheckpointError(f"model_type '{values.get('model_type')}' is not supported: {reason}")
+    check_model_type(values.get("model_type"))
     values.pop("littlefoot", None)
     values |= FAMILIES[values["model_type"]].always
     blank = values.pop("pad_token_id", None)

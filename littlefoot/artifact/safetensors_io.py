@@ -36,6 +36,8 @@ _DTYPES: dict[str, npt.DTypeLike] = {
     "BOOL": np.bool_,
 }
 _HEADER_LIMIT = 100_000_000
+_MAPPED_AROUND = 1 << 16
+"""Bytes that Linux maps around a page that is read; a multiple of its size."""
 
 
 def read(path: Path) -> tuple[Arrays, dict[str, str]]:
@@ -95,6 +97,25 @@ def _check_places(places: list[Sequence[int]], size: int) -> None:
         reached = end
     if reached != size:
         raise ValueError(f"the tensors have {reached} bytes, and the file {size}")
+
+
+def release(array: npt.NDArray[Any]) -> None:
+    """Give the memory of an array of ``read`` back. What is read again is loaded from the disk again, without
+    changes that were made in place.
+
+    An array in memory of its own is left alone.
+    """
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, memoryview):
+        base = base.obj
+    if not isinstance(base, mmap.mmap) or not hasattr(mmap, "MADV_DONTNEED"):
+        return
+    begin = array.ctypes.data - np.frombuffer(base, np.uint8).ctypes.data
+    first = begin // _MAPPED_AROUND * _MAPPED_AROUND
+    end = min(-(-(begin + array.nbytes) // _MAPPED_AROUND) * _MAPPED_AROUND, len(base))
+    base.madvise(mmap.MADV_DONTNEED, first, end - first)
 
 
 def write(path: Path, arrays: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, str]) -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Iterator
-from concurrent import futures
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +57,10 @@ def _outcome(
 def _side_by_side(
     transcriber: Transcriber, names: list[str], jobs: int, progress: Progress | None
 ) -> Iterator[Outcome]:
+    import multiprocessing
+    from concurrent import futures
+    from concurrent.futures.process import BrokenProcessPool
+
     specification = transcriber.specification
     threads = specification.options.threads or max(1, machine.threads() // jobs)
     loading = replace(specification.options, threads=threads)

@@ -13,11 +13,18 @@ from littlefoot.network.geometry import Geometry
 from littlefoot.network.settings import MAX_WINDOW
 
 
+def check_model_type(model_type: object) -> None:
+    """Raise ConfigError for a ``model_type`` of no family."""
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
+        reason = NO_CTC.get(
+            str(model_type), f"littlefoot reads {', '.join(FAMILIES)} models fine-tuned with CTC"
+        )
+        raise ConfigError(f"model_type '{model_type}' is not supported: {reason}")
+
+
 def check(config: Geometry) -> None:
     """Raise ConfigError, which names the settings, if they contradict each other or their family."""
-    if config.model_type not in FAMILIES:
-        reason = NO_CTC.get(config.model_type, f"use one of {', '.join(FAMILIES)}")
-        raise ConfigError(f"model_type '{config.model_type}' is not supported: {reason}")
+    check_model_type(config.model_type)
     for setting in ("hidden_act", "feat_extract_activation", "adapter_act"):
         if (name := getattr(config, setting)) not in ACTIVATIONS:
             raise ConfigError(f"{setting} '{name}' is not supported: use one of {', '.join(ACTIVATIONS)}")

@@ -9,7 +9,6 @@ import os
 import tempfile
 import zlib
 from contextlib import suppress
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import numpy.typing as npt
 from platformdirs import user_cache_path
 
 from littlefoot.artifact import Artifact
+from littlefoot.system import machine
 
 LIMIT_BYTES = 4_000_000_000
 """Size of the cache beyond which the oldest entries are removed."""
@@ -62,7 +62,7 @@ def key(artifact: Artifact, engine: str, **settings: Any) -> str:
     package = Path(__file__).parent.parent
     for source in graph_sources(package):
         digest.update(source.read_bytes())
-    digest.update(version(engine).encode())
+    digest.update(str(machine.package_version(engine)).encode())
     architecture = {k: v for k, v in artifact.config.to_dict().items() if k != "littlefoot"}
     digest.update(json.dumps([architecture, settings], sort_keys=True, default=str).encode())
     digest.update(artifact.weights_digest.encode())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import platform
-from importlib import metadata
 from pathlib import Path
 
 INSTRUCTIONS = {
@@ -70,6 +69,8 @@ def available_memory() -> int | None:
 
 def package_version(package: str) -> str | None:
     """Return the version of a package, or None if it is not installed."""
+    from importlib import metadata
+
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

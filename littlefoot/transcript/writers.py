@@ -4,7 +4,6 @@ Each takes a transcription, the name of its recording (None if it has none) and 
 which most formats ignore. It returns the text to print, which ends with a line break unless it is empty.
 """
 
-import html
 import json
 import re
 from collections.abc import Iterable
@@ -79,6 +78,8 @@ def srt(transcription: Transcription, file: str | None = None, layout: Layout | 
 
 def vtt(transcription: Transcription, file: str | None = None, layout: Layout | None = None) -> str:
     """Write WebVTT subtitles (W3C, section 4); only the header if there is no speech."""
+    import html
+
     return "WEBVTT\n" + "".join(
         f"\n{_time(cue.start, '.')} --> {_time(cue.end, '.')}\n"
         + (f"<v {cue.speaker}>" if cue.speaker else "")

@@ -227,7 +227,7 @@ void halves(const uint16_t* from, long count, float* out) {
 }
 
 const Kernels kKernels = {
-    "avx2",        kColumns,      kGroup,     kStep,         4,   pack_indices, build_tables,
+    "avx2",        kColumns,      kGroup,     kStep,         3,   pack_indices, build_tables,
     look_up,       kColumns,      expand,     dot,           quantize, split,   combine, restore,
     finish,        layer_norm,    add,        activate_row,
     kFloatColumns, halves, float_product, complete,

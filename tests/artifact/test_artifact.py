@@ -342,6 +342,29 @@ def test_the_size_of_the_file_is_known_before_it_is_written(saved: Path) -> None
     assert safetensors_io.file_bytes(many, {"format": "pt"}) == path.stat().st_size
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the memory of a mapping is listed by Linux")
+def test_mapped_tensors_give_their_memory_back_and_keep_their_values(tmp_path: Path) -> None:
+    def resident() -> int:
+        """Kilobytes of the file in this process's memory."""
+        lines = Path("/proc/self/smaps").read_text().splitlines()
+        first = next(i for i, line in enumerate(lines) if line.endswith(str(path)))
+        return int(next(line for line in lines[first:] if line.startswith("Rss:")).split()[1])
+
+    path = tmp_path / "model.safetensors"
+    own = np.arange(300_000, dtype=np.float32)
+    safetensors_io.write(path, {"a": own, "b": own + 1}, {"format": "pt"})
+    tensors, _ = safetensors_io.read(path)
+    assert np.array_equal(tensors["a"], own)
+    assert resident() > 1000
+    safetensors_io.release(tensors["a"][5:])
+    safetensors_io.release(tensors["b"].reshape(3, -1))
+    assert resident() < 200
+    assert np.array_equal(tensors["a"], own)
+    assert np.array_equal(tensors["b"], own + 1)
+    safetensors_io.release(own)
+    assert own[-1] == len(own) - 1
+
+
 def test_artifacts_of_before_checksums_were_packed_are_read(saved: Path) -> None:
     path = saved / "model.safetensors"
     tensors, metadata = safetensors_io.read(path)

@@ -30,6 +30,7 @@ from littlefoot.runtime import cache, graph, onnx_ops, openvino, protocols, regi
 from littlefoot.runtime.frames import ChunkedFrames
 from littlefoot.runtime.protocols import EngineSettings, Part
 from littlefoot.runtime.registry import BACKENDS
+from littlefoot.system import machine
 from littlefoot.training.module import CTCModel
 
 WAVEFORM = speechlike(0.5)
@@ -246,7 +247,7 @@ def test_the_key_changes_with_all_that_the_compiled_model_depends_on(
         with monkeypatch.context() as patch:
             patch.setattr(cache, "__file__", str(package / "runtime" / "cache.py"))
             keys.append(cache.key(artifact, "openvino", **settings))
-    monkeypatch.setattr(cache, "version", lambda package: "2099.1")
+    monkeypatch.setattr(machine, "package_version", lambda package: "2099.1")
     keys.append(cache.key(artifact, "openvino", **settings))
     assert len(set(keys)) == len(keys)
 

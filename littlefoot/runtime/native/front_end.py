@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from littlefoot.artifact import Artifact, linear
+from littlefoot.artifact.safetensors_io import release
 from littlefoot.errors import EngineError
 from littlefoot.network.front_end import front_end
 from littlefoot.runtime.native import layers
@@ -135,6 +136,7 @@ def write(artifact: Artifact, made: Any, make_matrix: Callable[[Matrix], Any]) -
                 stored, taps = layers.convolution(artifact.weights, layer.name)
                 bias = layers.array(artifact.weights, f"{layer.name}.bias")
                 matrix, behind = make_matrix(stored.matrices[0]), _behind(layer, artifact.weights)
+                release(artifact.weights[f"{layer.name}.weight"])
                 made.window_layer(matrix, taps, layer.stride, stored.rounding, bias, **behind)
         except (ValueError, TypeError) as error:
             raise EngineError(f"{layer.name}: {error}") from error

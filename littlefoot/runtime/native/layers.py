@@ -77,7 +77,8 @@ def linear(stored: Sequence[StoredLayer], columns: int) -> Layer:
 
     Raises UnsupportedError for 8-bit weights whose inputs have no fixed scale, or are signed.
     """
-    return _layer(stored, np.concatenate([_rows(layer.weight) for layer in stored]), columns, 1)
+    rows = [_rows(layer.weight) for layer in stored]
+    return _layer(stored, rows[0] if len(rows) == 1 else np.concatenate(rows), columns, 1)
 
 
 def convolution(weights: Arrays, name: str, groups: int = 1) -> tuple[Layer, int]:

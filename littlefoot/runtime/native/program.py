@@ -9,6 +9,7 @@ import numpy as np
 
 from littlefoot.artifact import Artifact
 from littlefoot.artifact.linear import read, read_rounding, same
+from littlefoot.artifact.safetensors_io import release
 from littlefoot.errors import EngineError
 from littlefoot.network.config import ModelConfig
 from littlefoot.network.encoder import embed, head, transform
@@ -209,6 +210,8 @@ class _Writer:
             columns = self._shapes[f"{step.names[0]}.weight"][1]
             layer = layers.linear([read(name, self._weights) for name in step.names], columns)
             self._layers[step.names] = (self._make_matrix(layer.matrices[0]), layer.rounding)
+            for name in step.names:  # so that a large model is in memory once, not twice
+                release(self._weights[f"{name}.weight"])
         return int(
             self._program.linear(
                 self._values[step.inputs[0]],
@@ -222,10 +225,12 @@ class _Writer:
     def _convolution(self, step: Convolution) -> int:
         (name,) = step.names
         layer, taps = layers.convolution(self._weights, name, step.groups)
+        matrices = [self._make_matrix(matrix) for matrix in layer.matrices]
+        release(self._weights[f"{name}.weight"])
         return int(
             self._program.convolution(
                 self._values[step.inputs[0]],
-                [self._make_matrix(matrix) for matrix in layer.matrices],
+                matrices,
                 taps,
                 step.behind,
                 layer.rounding,

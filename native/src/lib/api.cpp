@@ -102,10 +102,11 @@ void check_samples(const float* samples, size_t count) {
     require(right, "the samples contain NaN, infinite or absurdly large values: they must be in -1 ... 1");
 }
 
-std::unique_ptr<lf_model> open(std::span<const uint8_t> file, const char* kernels, int threads) {
+std::unique_ptr<lf_model> open(std::span<const uint8_t> file, const char* kernels, int threads,
+                               Loader::Release release = {}) {
     require(threads >= 0 && threads <= 1024, "threads must be 0, for all, or 1 to 1024");
     if (threads == 0) threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-    return std::make_unique<lf_model>(lf_model{std::make_shared<Model>(file, select(kernels), threads)});
+    return std::make_unique<lf_model>(lf_model{std::make_shared<Model>(file, select(kernels), threads, std::move(release))});
 }
 
 }  // namespace
@@ -120,7 +121,8 @@ lf_code lf_open(const char* path, const char* kernels, int threads, lf_model** m
         *model = nullptr;
         require(path, "path must not be NULL");
         const Mapping file(path);
-        *model = open(file.bytes(), kernels, threads).release();
+        const auto release = [&](std::span<const uint8_t> part) { file.release(part); };
+        *model = open(file.bytes(), kernels, threads, release).release();
     });
 }
 

@@ -72,8 +72,8 @@ std::span<const uint8_t> description_of(std::span<const uint8_t> file) {
 
 }  // namespace
 
-Loader::Loader(std::span<const uint8_t> file, const Kernels& kernels)
-    : file_(file), kernels_(kernels), reader_(description_of(file)) {}
+Loader::Loader(std::span<const uint8_t> file, const Kernels& kernels, Release release)
+    : file_(file), kernels_(kernels), release_(std::move(release)), reader_(description_of(file)) {}
 
 std::string Loader::description() { return reader_.text("the description"); }
 
@@ -131,6 +131,7 @@ void Loader::tensors() {
             (type == Type::halves && !finite<uint16_t>(bytes, 0x7C00)))
             damaged("a number in it is not finite");
         tensors_.push_back({type, bytes});
+        if (release_) release_(bytes);
     }
     skip_zeros(file_.size());
 }
@@ -145,6 +146,7 @@ void Loader::matrices() {
         for (long level = reader_.whole("levels", 0, 16); level > 0; --level)
             levels.push_back(static_cast<int32_t>(reader_.u32()));
         matrices_.push_back(matrix(tensor, rows, columns, bits, input_bits, levels));
+        if (release_) release_(tensor.bytes);
     }
 }
 
@@ -232,7 +234,9 @@ std::span<const float> Loader::floats(const char* what, uint64_t count) {
 
 std::vector<float> Loader::copy(const char* what, size_t count) {
     const std::span<const float> found = floats(what, count);
-    return {found.begin(), found.end()};
+    std::vector<float> copied(found.begin(), found.end());
+    if (release_) release_({reinterpret_cast<const uint8_t*>(found.data()), found.size_bytes()});
+    return copied;
 }
 
 // Where there is no tensor, so many times the same number.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -16,8 +17,10 @@ namespace littlefoot {
 
 class Loader {
   public:
-    // Verifies checksums and sizes. Throws Failure, as all functions below.
-    Loader(std::span<const uint8_t> file, const Kernels& kernels);
+    // Verifies checksums and sizes. Throws Failure, as all functions below. ``release``: called with a part of the file
+    // when it is not needed for a while, so that a large file is never in memory as a whole; or empty.
+    using Release = std::function<void(std::span<const uint8_t>)>;
+    Loader(std::span<const uint8_t> file, const Kernels& kernels, Release release = {});
 
     // The parts, to be read in this order.
     std::string description();
@@ -65,6 +68,7 @@ class Loader {
 
     std::span<const uint8_t> file_;
     const Kernels& kernels_;
+    Release release_;
     Reader reader_;
     StreamLimits limits_;
     long stride_ = 1;  // samples

@@ -1,5 +1,7 @@
 #include "mapping.h"
 
+#include <algorithm>
+
 #include "failure.h"
 
 #ifdef _WIN32
@@ -56,6 +58,8 @@ Mapping::~Mapping() {
     if (data_) UnmapViewOfFile(data_);
 }
 
+void Mapping::release(std::span<const uint8_t>) const {}  // Windows takes pages of a file back by itself
+
 #else
 
 Mapping::Mapping(const std::string& path) {
@@ -78,6 +82,15 @@ Mapping::Mapping(const std::string& path) {
 
 Mapping::~Mapping() {
     if (data_) munmap(const_cast<uint8_t*>(data_), size_);
+}
+
+void Mapping::release(std::span<const uint8_t> part) const {
+    constexpr uintptr_t kAround = 64 << 10;  // Linux maps so much around a page that is read; a multiple of its size
+    const uintptr_t begin = reinterpret_cast<uintptr_t>(part.data()), first = begin / kAround * kAround;
+    const uintptr_t end = (begin + part.size() + kAround - 1) / kAround * kAround;
+    const uintptr_t mapped = reinterpret_cast<uintptr_t>(data_), behind = mapped + size_;
+    const uintptr_t from = std::max(first, mapped);
+    madvise(reinterpret_cast<void*>(from), std::min(end, behind) - from, MADV_DONTNEED);  // advice, which may fail
 }
 
 #endif

@@ -16,6 +16,8 @@ class Mapping {
     Mapping(const Mapping&) = delete;
     Mapping& operator=(const Mapping&) = delete;
     std::span<const uint8_t> bytes() const { return {data_, size_}; }
+    // Gives the memory of a part back. It is read from the file again where it is used again.
+    void release(std::span<const uint8_t> part) const;
 
   private:
     const uint8_t* data_ = nullptr;

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "load.h"
-
 namespace littlefoot {
 
 namespace {
@@ -32,9 +30,9 @@ float pairwise_sum(const float* x, long count) {
 
 }  // namespace
 
-Model::Model(std::span<const uint8_t> file, const Kernels& kernels, int threads)
+Model::Model(std::span<const uint8_t> file, const Kernels& kernels, int threads, Loader::Release release)
     : kernels(kernels), threads_(threads) {
-    Loader loader(file, kernels);
+    Loader loader(file, kernels, std::move(release));
     description = loader.description();
     normalize = loader.normalize();
     limits = loader.limits();

@@ -10,6 +10,7 @@
 
 #include "chunk_batches.h"
 #include "front_end.h"
+#include "load.h"
 #include "network.h"
 #include "vocabulary.h"
 
@@ -19,8 +20,8 @@ constexpr long kSampleRate = 16000;
 
 class Model {
   public:
-    // Verifies and reads a file's content, which is not needed afterwards. Throws Failure.
-    Model(std::span<const uint8_t> file, const Kernels& kernels, int threads);
+    // Verifies and reads a file's content, which is not needed afterwards. ``release``: Loader's. Throws Failure.
+    Model(std::span<const uint8_t> file, const Kernels& kernels, int threads, Loader::Release release = {});
 
     const Kernels& kernels;
     std::string description;  // JSON, for people
