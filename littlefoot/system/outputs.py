@@ -32,7 +32,15 @@ def writing(
     try:
         yield
     except OSError as error:
-        raise kind(f"{target} cannot be written ({error.strerror or error}): {remedy}") from error
+        raise kind(f"{target} cannot be written ({_reason(error, Path(target))}): {remedy}") from error
+
+
+def _reason(error: OSError, target: Path) -> str:
+    """Describe what went wrong, with the folder above the target that it went wrong with, if any."""
+    if error.strerror is None:
+        return str(error)
+    above = isinstance(error.filename, str) and Path(error.filename) in target.parents
+    return f"{error.strerror}: '{error.filename}'" if above else error.strerror
 
 
 def check_writable(path: Path, kind: type[LittlefootError] = LittlefootError) -> None:
