@@ -155,7 +155,7 @@ def test_what_is_no_recording_is_named(browser: Driver, address: str, tmp_path: 
     browser.goto(f"{address}tiny/")
     says(browser, "Ready")
     for content, text in (
-        ("no audio", "is no audio that this browser can decode"),
+        ("no audio", "is not audio that this browser can decode"),
         ("", "notes.wav is empty"),
     ):
         (tmp_path / "notes.wav").write_text(content)
