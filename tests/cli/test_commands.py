@@ -8,7 +8,6 @@ import json
 import os
 import re
 import string
-import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,6 +29,7 @@ from littlefoot import artifact
 from littlefoot.artifact import Artifact, checkpoint
 from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.audio import reading
+from littlefoot.cli import demo
 from littlefoot.compress import calibration
 from littlefoot.decode.arpa import write_arpa
 from littlefoot.decode.ngram import estimate
@@ -625,7 +625,6 @@ def test_the_demo_prints_one_table(run: Run, tmp_path: Path, monkeypatch: pytest
     strides = {"conv_kernel": [160, 4], "conv_stride": [80, 4]}  # 50 frames per second
     model = replace(artifacts.tiny(vocab_size=len(tokens), **strides), vocabulary=Vocabulary(tokens))
     path = artifact.save(artifacts.talkative(model, speechlike(1.0)), tmp_path / "model")
-    demo = sys.modules["littlefoot.cli.demo"]  # its name in the package is the command's
     monkeypatch.setattr(demo, "MODEL", str(path))
     result = run("demo")
     assert result.code == 0, result.err
