@@ -8,6 +8,7 @@ import json
 import os
 import re
 import string
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
