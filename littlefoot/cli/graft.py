@@ -1,4 +1,4 @@
-"""``littlefoot graft``: make a wav2vec 2.0 recogniser with a CTC head from a Whisper's encoder."""
+"""``littlefoot graft``: make a wav2vec 2.0 recogniser with a CTC head from a Whisper encoder."""
 
 from __future__ import annotations
 

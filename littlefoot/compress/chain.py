@@ -67,7 +67,7 @@ def run(
         model = replace(made, config=made.config.noting(**history))
         if main:
             artifacts.save(model, folder / "model", overwrite=True)
-    heading = "\n# The model that it was made of\n\n"
+    heading = "\n# The model that it was made from\n\n"
     return replace(model, card=model.card.rstrip() + "\n" + heading + first.card) if first.card else model
 
 

@@ -1,4 +1,4 @@
-"""Make a wav2vec 2.0 recogniser from the Transformer blocks of a Whisper's encoder.
+"""Make a wav2vec 2.0 recogniser from the Transformer blocks of a Whisper encoder.
 
 The blocks of both networks are the same, so ``begin`` copies them. Whisper's stem, a log-mel spectrogram with
 two convolutions, becomes a front end of plain convolutions, which ``graft_front_end`` trains by regression:

@@ -107,7 +107,7 @@ def read(directory: Path) -> Whisper:
             f"{directory}: model_type is '{config.get('model_type')}': a graft needs a Whisper's checkpoint"
         )
     if config.get("activation_function", "gelu") != "gelu":
-        raise CheckpointError(f"{directory}: activation_function must be gelu in a Whisper's encoder")
+        raise CheckpointError(f"{directory}: activation_function must be gelu in a Whisper encoder")
 
     def size(key: str) -> int:
         value: Any = config.get(key)
@@ -121,7 +121,7 @@ def read(directory: Path) -> Whisper:
         if prefix is not None:
             weights[name.removeprefix(prefix)] = np.asarray(value, np.float32)
     if "conv1.weight" not in weights:
-        raise CheckpointError(f"{directory}: the checkpoint holds no weights of a Whisper's encoder")
+        raise CheckpointError(f"{directory}: the checkpoint holds no weights of a Whisper encoder")
     made = Whisper(
         name=directory.name,
         width=size("d_model"),

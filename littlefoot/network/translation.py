@@ -19,7 +19,7 @@ _WHISPER_KEYS = {
 
 
 def whisper_settings(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a Whisper's encoder."""
+    """Return the settings of a Whisper encoder."""
     found = {key: value for key, value in values.items() if key not in (*_WHISPER_KEYS, "num_mel_bins")}
     found |= {ours: values[theirs] for theirs, ours in _WHISPER_KEYS.items() if theirs in values}
     width = found["hidden_size"]

@@ -702,7 +702,7 @@ def test_a_chain_keeps_every_student_and_resumes(teacher: Artifact, tones: Path,
     assert made.weights["encoder.layers.0.attention.q_proj.weight"].dtype == np.int8
     assert made.card.startswith("# Made of tones\n")
     assert made.card.count("steps (") == 3  # of two students, and of their teacher, whose card comes last
-    assert made.card.index("## 8 bits") < made.card.index("# The model that it was made of")
+    assert made.card.index("## 8 bits") < made.card.index("# The model that it was made from")
     between = artifact.load(tmp_path / "work" / "1-distill" / "model")
     assert between.config.num_hidden_layers == 2
     assert len(between.config.littlefoot.recipe) == 1

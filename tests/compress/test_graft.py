@@ -1,4 +1,4 @@
-"""From a Whisper's encoder to a wav2vec 2.0 recogniser: copies are exact, and what must be learned is."""
+"""From a Whisper encoder to a wav2vec 2.0 recogniser: copies are exact, and what must be learned is."""
 
 from __future__ import annotations
 
@@ -326,7 +326,7 @@ def test_what_is_no_whisper_is_refused(directory: Path, tmp_path: Path) -> None:
 
 
 def test_a_whisper_without_its_encoder_is_refused(directory: Path, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="no weights of a Whisper's encoder"):
+    with pytest.raises(CheckpointError, match="no weights of a Whisper encoder"):
         whispers.read(changed(directory, tmp_path, drop="model.encoder"))
 
 
