@@ -31,10 +31,15 @@ class Opened(NamedTuple):
     """Warnings about the file, complete when the pieces have been read."""
 
 
-def check_finite(samples: NDArray[Any], name: str) -> None:
-    """Raise AudioError for samples that are NaN, infinite or absurdly large."""
+def are_plausible(samples: NDArray[Any]) -> bool:
+    """Return False for samples that are NaN, infinite or absurdly large."""
     # one comparison, which NaN and infinity fail too
-    if not float(np.abs(samples).max()) <= _LOUDEST:
+    return float(np.abs(samples).max(initial=0.0)) <= _LOUDEST
+
+
+def check_finite(samples: NDArray[Any], name: str) -> None:
+    """Raise AudioError for a recording's samples that are NaN, infinite or absurdly large."""
+    if not are_plausible(samples):
         raise AudioError(
             f"{name}: holds samples that are NaN, infinite or absurdly large: export it again as 16-bit audio"
         )

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.audio import pcm
+from littlefoot.audio.opened import are_plausible
 from littlefoot.decode.beam import BeamDecoder
 from littlefoot.decode.greedy import best_path, best_tokens
 from littlefoot.decode.spans import words
@@ -67,8 +68,8 @@ class Stream:
             samples: (N,) at 16 kHz, float in -1 ... 1 or int16; N may be 0.
 
         Raises:
-            AudioError: samples of another type or shape, not finite, or after ``finish``. The stream can
-                continue without them.
+            AudioError: samples of another type or shape, not finite or absurdly large, or after ``finish``.
+                The stream can continue without them.
         """
         if self._finished:
             raise AudioError("the stream is finished: make a new one")
@@ -153,6 +154,6 @@ def _checked(samples: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         return pcm.to_float(array)
     if array.dtype.kind != "f":
         raise AudioError(f"samples of type {array.dtype}: a stream takes float32 in -1 ... 1, or int16")
-    if not np.isfinite(array).all():
-        raise AudioError("the samples contain NaN or infinite values")
+    if not are_plausible(array):
+        raise AudioError("the samples contain values that are NaN, infinite or absurdly large")
     return array.astype(np.float32, copy=False)

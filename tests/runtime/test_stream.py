@@ -239,7 +239,8 @@ class Told(Script):
     [
         (np.zeros((2, 3), np.float32), r"shape \(2, 3\): a stream takes one channel"),
         (np.zeros(3, np.int64), "type int64"),
-        (np.array([0.0, np.nan]), "NaN or infinite"),
+        (np.array([0.0, np.nan]), "NaN, infinite or absurdly large"),
+        (np.array([0.0, 2.0**32]), "NaN, infinite or absurdly large"),
         ("speech", "shape"),
     ],
 )
