@@ -77,11 +77,11 @@ def main() -> None:
     fetch(options.cache)
     held_out = HeldOut(texts(options.data, HELD_OUT, ("dev", "test")))
     models: dict[str, NGram] = {"pocketsphinx": sphinx_lm.read(*found(options.cache, "pocketsphinx-*.whl"))}
+    transcripts = dict.fromkeys(texts(options.data, READ, ("train",)))
+    models["transcripts"] = estimate_from("transcripts", transcripts, held_out)
     for name, read in SOURCES.items():
         read_in = dict.fromkeys(clean(read(options.cache)))
         models[name] = estimate_from(name, read_in, held_out)
-    transcripts = dict.fromkeys(texts(options.data, READ, ("train",)))
-    models["transcripts"] = estimate_from("transcripts", transcripts, held_out)
     tuning = [
         utterance.text.split() for utterance in manifest.read([options.data / s for s in TUNED_ON], "dev")
     ]
@@ -231,11 +231,11 @@ def verse(cache: Path) -> Iterator[str]:
 
 
 SOURCES = {
-    "novels": novels,
-    "commentaries": commentaries,
     "speeches": speeches,
     "scripture": scripture,
     "verse": verse,
+    "novels": novels,
+    "commentaries": commentaries,
 }
 
 
