@@ -7,6 +7,7 @@
 #define LITTLEFOOT_FLOATS 16
 #define LITTLEFOOT_TILE {12, 2}
 #include "rows.inl"
+#include "rows_avx512.inl"
 #include "floats.inl"
 #include "attention_f32.inl"
 

@@ -10,6 +10,7 @@ namespace {
 
 constexpr long kTableBytes = 24 << 10;  // of the tables of a tile of rows, so that they stay in the first cache
 constexpr long kCodeBytes = 16 << 10;   // of expanded codes, likewise
+constexpr long kTileBytes = 64 << 10;   // of codes as they are, which processors fetch ahead of a long tile's use
 constexpr long kWordLimit = 65535;      // of sums while they are words
 
 long up(long n, long to) { return (n + to - 1) / to * to; }
@@ -256,7 +257,7 @@ void PackedMatrix::multiply_tables(const uint8_t* a, long stride, long rows, Scr
 void PackedMatrix::multiply_dot(const uint8_t* a, long stride, long rows, Scratch& scratch,
                                 const Emit& emit) const {
     const int columns = kernels_.dot_columns, stored = stored_bits();
-    const long chunk = kCodeBytes / columns / 32 * 32;  // inputs
+    const long chunk = (stored < 8 ? kCodeBytes : kTileBytes) / columns / 32 * 32;  // inputs
     scratch.codes.reserve(static_cast<size_t>(columns * chunk));
     scratch.total.reserve(static_cast<size_t>(rows * columns) * sizeof(int32_t));
     int8_t* const codes = reinterpret_cast<int8_t*>(scratch.codes.data());
