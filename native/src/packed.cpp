@@ -223,14 +223,16 @@ void PackedMatrix::multiply_tables(const uint8_t* a, long stride, long rows, Scr
     };
     // The words of a block's columns, while they are in the first cache, to whole numbers.
     const auto collect = [&](long first, long count, long b, bool begin, bool end) {
+        int32_t* const of_block = total + (single ? 0 : b * columns);
         for (long r = 0; r < count; ++r) {
-            int32_t* const sums = total + r * total_stride + (single ? 0 : b * columns);
+            int32_t* const sums = of_block + r * total_stride;
             for (int digit = 0; digit < digits; ++digit)
                 for (int plane = 0; plane < planes_; ++plane)
                     kernels_.combine(partial + (r * digits + digit) * rows_apart + plane * wide + b * columns, columns,
                                      plane + 4 * digit, !begin || digit || plane, sums);
-            if (end) emit(first + r, b * columns, std::min<long>(columns, outputs_ - b * columns), sums);
         }
+        if (end)
+            emit({of_block, total_stride, first, count, b * columns, std::min<long>(columns, outputs_ - b * columns)});
     };
 
     for (long first = 0; first < rows; first += tile) {
@@ -275,8 +277,7 @@ void PackedMatrix::multiply_dot(const uint8_t* a, long stride, long rows, Scratc
             kernels_.dot(a + k, stride, rows, tile, part, bits_, total, columns);
             block += part * columns * stored / 8;
         }
-        const long count = std::min<long>(columns, outputs_ - b * columns);
-        for (long r = 0; r < rows; ++r) emit(r, b * columns, count, total + r * columns);
+        emit({total, columns, 0, rows, b * columns, std::min<long>(columns, outputs_ - b * columns)});
     }
 }
 

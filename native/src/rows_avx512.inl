@@ -107,29 +107,41 @@ int32_t quantize(const float* x, long count, const float* factors, const float* 
     return _mm512_reduce_add_epi32(sums);
 }
 
-void finish(const Finish& f, const int32_t* sums, long first, long count, int32_t row_term, const float* residual,
-            float* out) {
-    const float* const scale = f.scale + first;
-    const float* const offset = f.offset + first;
-    const int32_t* const correction = f.correction + first;
-    const __m512i alpha = _mm512_set1_epi32(f.alpha), term = _mm512_set1_epi32(row_term);
+// The activation and residual of all outputs, of which ``get(row, column, part)`` gives what comes before.
+template <Activation kind, typename Number, typename Get>
+inline void put_rows(const Sums<Number>& s, const Output& to, const Get& get) {
+    for (long r = 0; r < s.rows; ++r) {
+        float* const out = to.out + (s.row + r) * to.stride + s.column;
+        if (!to.residual) {
+            by_registers(s.columns, [&](long i, auto part) { store(out + i, activate<kind>(get(r, i, part)), part); });
+            continue;
+        }
+        const float* const residual = to.residual + (s.row + r) * to.residual_stride + s.column;
+        by_registers(s.columns, [&](long i, auto part) {
+            store(out + i, _mm512_add_ps(activate<kind>(get(r, i, part)), load(residual + i, part)), part);
+        });
+    }
+}
+
+void finish(const Finish& f, const Sums<int32_t>& s, const int32_t* row_terms, const Output& to) {
+    const float* const scale = f.scale + s.column;
+    const float* const offset = f.offset + s.column;
+    const int32_t* const correction = f.correction + s.column;
+    const __m512i alpha = _mm512_set1_epi32(f.alpha);
     with(f.activation, [&]<Activation kind>() {
-        by_registers(count, [&](long i, auto part) {
-            const __m512i products = _mm512_mullo_epi32(alpha, load(sums + i, part));
+        put_rows<kind>(s, to, [&](long r, long i, auto part) {
+            const __m512i term = _mm512_set1_epi32(row_terms ? row_terms[s.row + r] : 0);
+            const __m512i products = _mm512_mullo_epi32(alpha, load(s.at + r * s.stride + i, part));
             const __m512i whole = _mm512_sub_epi32(_mm512_sub_epi32(products, term), load(correction + i, part));
-            const __m512 y = activate<kind>(
-                _mm512_fmadd_ps(load(scale + i, part), _mm512_cvtepi32_ps(whole), load(offset + i, part)));
-            store(out + i, residual ? _mm512_add_ps(y, load(residual + i, part)) : y, part);
+            return _mm512_fmadd_ps(load(scale + i, part), _mm512_cvtepi32_ps(whole), load(offset + i, part));
         });
     });
 }
 
-void complete(const float* sums, long count, const float* bias, Activation activation, const float* residual,
-              float* out) {
+void complete(const Sums<float>& s, const float* bias, Activation activation, const Output& to) {
     with(activation, [&]<Activation kind>() {
-        by_registers(count, [&](long i, auto part) {
-            const __m512 y = activate<kind>(_mm512_add_ps(load(sums + i, part), load(bias + i, part)));
-            store(out + i, residual ? _mm512_add_ps(y, load(residual + i, part)) : y, part);
+        put_rows<kind>(s, to, [&](long r, long i, auto part) {
+            return _mm512_add_ps(load(s.at + r * s.stride + i, part), load(bias + s.column + i, part));
         });
     });
 }

@@ -50,8 +50,8 @@ int32_t quantize(const float* x, long count, const float* factors, const float* 
 }
 
 template <Activation kind>
-void finish_as(const Finish& f, const int32_t* sums, long first, long count, int32_t row_term,
-               const float* residual, float* out) {
+void finish_row(const Finish& f, const int32_t* sums, long first, long count, int32_t row_term,
+                const float* residual, float* out) {
     const float* scale = f.scale + first;
     const float* offset = f.offset + first;
     const int32_t* correction = f.correction + first;
@@ -71,12 +71,22 @@ void finish_as(const Finish& f, const int32_t* sums, long first, long count, int
     }
 }
 
-void finish(const Finish& f, const int32_t* sums, long first, long count, int32_t row_term, const float* residual,
-            float* out) {
+inline const float* residual_of(const Output& to, long row, long column) {
+    return to.residual ? to.residual + row * to.residual_stride + column : nullptr;
+}
+
+template <Activation kind>
+void finish_as(const Finish& f, const Sums<int32_t>& s, const int32_t* row_terms, const Output& to) {
+    for (long r = 0; r < s.rows; ++r)
+        finish_row<kind>(f, s.at + r * s.stride, s.column, s.columns, row_terms ? row_terms[s.row + r] : 0,
+                         residual_of(to, s.row + r, s.column), to.out + (s.row + r) * to.stride + s.column);
+}
+
+void finish(const Finish& f, const Sums<int32_t>& sums, const int32_t* row_terms, const Output& to) {
     switch (f.activation) {
-        case Activation::gelu: return finish_as<Activation::gelu>(f, sums, first, count, row_term, residual, out);
-        case Activation::relu: return finish_as<Activation::relu>(f, sums, first, count, row_term, residual, out);
-        default: return finish_as<Activation::none>(f, sums, first, count, row_term, residual, out);
+        case Activation::gelu: return finish_as<Activation::gelu>(f, sums, row_terms, to);
+        case Activation::relu: return finish_as<Activation::relu>(f, sums, row_terms, to);
+        default: return finish_as<Activation::none>(f, sums, row_terms, to);
     }
 }
 
@@ -118,7 +128,7 @@ void activate_row(const float* x, long count, Activation activation, float* out)
 }
 
 template <Activation kind>
-void complete_as(const float* sums, long count, const float* bias, const float* residual, float* out) {
+void complete_row(const float* sums, long count, const float* bias, const float* residual, float* out) {
     if (residual) {
 #pragma omp simd
         for (long i = 0; i < count; ++i) out[i] = activate(sums[i] + bias[i], kind) + residual[i];
@@ -128,12 +138,18 @@ void complete_as(const float* sums, long count, const float* bias, const float* 
     }
 }
 
-void complete(const float* sums, long count, const float* bias, Activation activation, const float* residual,
-              float* out) {
+template <Activation kind>
+void complete_as(const Sums<float>& s, const float* bias, const Output& to) {
+    for (long r = 0; r < s.rows; ++r)
+        complete_row<kind>(s.at + r * s.stride, s.columns, bias + s.column, residual_of(to, s.row + r, s.column),
+                           to.out + (s.row + r) * to.stride + s.column);
+}
+
+void complete(const Sums<float>& sums, const float* bias, Activation activation, const Output& to) {
     switch (activation) {
-        case Activation::gelu: return complete_as<Activation::gelu>(sums, count, bias, residual, out);
-        case Activation::relu: return complete_as<Activation::relu>(sums, count, bias, residual, out);
-        default: return complete_as<Activation::none>(sums, count, bias, residual, out);
+        case Activation::gelu: return complete_as<Activation::gelu>(sums, bias, to);
+        case Activation::relu: return complete_as<Activation::relu>(sums, bias, to);
+        default: return complete_as<Activation::none>(sums, bias, to);
     }
 }
 
