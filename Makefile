@@ -83,9 +83,7 @@ speed: .venv/native
 	.venv/$(BIN)/python benchmarks/speed.py base
 	.venv/$(BIN)/python benchmarks/speed.py large --rounds 7
 	.venv/$(BIN)/python benchmarks/speed.py front-end
-	.venv/$(BIN)/python benchmarks/speed.py bigfoot --rounds 7
-	.venv/$(BIN)/python benchmarks/speed.py s3 --rounds 7
-	.venv/$(BIN)/python benchmarks/speed.py s5 --rounds 7
+	.venv/$(BIN)/python benchmarks/speed.py bigfoot s3 s5 s5-small --rounds 7
 	.venv/$(BIN)/python benchmarks/process.py
 	.venv/$(BIN)/python benchmarks/native.py kernels
 	.venv/$(BIN)/python benchmarks/native.py model

@@ -1,12 +1,13 @@
 """Whole processes, as a user starts them: time to the first text, and memory for long recordings.
 
-    python benchmarks/process.py
+    python benchmarks/process.py [start | memory]
 
 Random weights of wav2vec2-base geometry, as a checkpoint and as int8; noise as audio. Needs transformers.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import statistics
 import subprocess
@@ -55,28 +56,42 @@ def write_noise(path: Path, seconds: int) -> Path:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("what", nargs="?", choices=("start", "memory"), help="both where it is not given")
+    what = parser.parse_args().what
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         os.environ["LITTLEFOOT_CACHE"] = str(folder / "cache")
         random_checkpoint(BASE, folder / "base")
         artifact.save(int8(checkpoint.load(folder / "base")), folder / "base-int8")
-        clip, minute, hour = (write_noise(folder / f"{s}.wav", s) for s in (10, 60, 3600))
+        if what != "memory":
+            starts(folder)
+        if what != "start":
+            memory(folder)
 
-        print("| process | wall seconds, median of 7 (min - max) |\n|---|---|")
-        for label, arguments in (
-            ("littlefoot --help", ("--help",)),
-            ("base f32, 10 s clip, warm cache", ("transcribe", folder / "base", clip)),
-            ("base int8, 10 s clip, warm cache", ("transcribe", folder / "base-int8", clip)),
-            ("littlefoot-en, 10 s clip, warm cache", ("transcribe", "littlefoot-en", clip)),
-        ):
-            run(*arguments)
-            times = [run(*arguments)[0] for _ in range(7)]
-            print(f"| {label} | {statistics.median(times):.2f} ({min(times):.2f} - {max(times):.2f}) |")
 
-        print("\n| model | peak memory, 1 minute | 1 hour | ratio |\n|---|---|---|---|")
-        for model in ("littlefoot-en", folder / "base-int8"):
-            short, long = run("transcribe", model, minute)[1], run("transcribe", model, hour)[1]
-            print(f"| {Path(model).name} | {short:.0f} MB | {long:.0f} MB | {long / short:.2f} |")
+def starts(folder: Path) -> None:
+    """Print how long whole processes take."""
+    clip = write_noise(folder / "10.wav", 10)
+    print("| process | wall seconds, median of 7 (min - max) |\n|---|---|")
+    for label, arguments in (
+        ("littlefoot --help", ("--help",)),
+        ("base f32, 10 s clip, warm cache", ("transcribe", folder / "base", clip)),
+        ("base int8, 10 s clip, warm cache", ("transcribe", folder / "base-int8", clip)),
+        ("littlefoot-en, 10 s clip, warm cache", ("transcribe", "littlefoot-en", clip)),
+    ):
+        run(*arguments)
+        times = [run(*arguments)[0] for _ in range(7)]
+        print(f"| {label} | {statistics.median(times):.2f} ({min(times):.2f} - {max(times):.2f}) |")
+
+
+def memory(folder: Path) -> None:
+    """Print the peak memory of a minute and of an hour."""
+    minute, hour = (write_noise(folder / f"{s}.wav", s) for s in (60, 3600))
+    print("\n| model | peak memory, 1 minute | 1 hour | ratio |\n|---|---|---|---|")
+    for model in ("littlefoot-en", folder / "base-int8"):
+        short, long = run("transcribe", model, minute)[1], run("transcribe", model, hour)[1]
+        print(f"| {Path(model).name} | {short:.0f} MB | {long:.0f} MB | {long / short:.2f} |")
 
 
 if __name__ == "__main__":

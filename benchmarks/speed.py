@@ -3,15 +3,14 @@
     python benchmarks/speed.py base
     python benchmarks/speed.py large --rounds 7
     python benchmarks/speed.py front-end
-    python benchmarks/speed.py bigfoot --rounds 7
-    python benchmarks/speed.py s3 --rounds 7
-    python benchmarks/speed.py s5 --rounds 7
+    python benchmarks/speed.py bigfoot s3 s5 s5-small --rounds 7
 
-The last three are LARGE against students of it: Shrinking Bigfoot's four layers, and DistillW2V2's S3 and S5
-(``littlefoot.compress.student.SIZES``).
+The last are LARGE against students of it: Shrinking Bigfoot's four layers, and DistillW2V2's S3 and S5
+(``littlefoot.compress.student.SIZES``), S5 also with a front end of 128 channels.
 
 Every round runs every model once; a row shows the median time and the median of the ratios round by round
-against the first row. Other libraries take part if they are installed: pip install torch transformers nncf.
+against the first row, and how many times as fast as the last row it is. Other libraries take part if they are
+installed: pip install torch transformers nncf.
 Random weights suffice for speed, which does not depend on them, but not for accuracy.
 """
 
@@ -57,6 +56,7 @@ STUDENTS = {
     "bigfoot": StudentConfig(layers=4),
     "s3": StudentConfig(size="S3"),
     "s5": StudentConfig(size="S5"),
+    "s5-small": StudentConfig(size="S5", conv_dim=(128,) * 7),
 }
 # What is left around the front end is too small to matter.
 STUB = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 64}
@@ -184,35 +184,35 @@ def prepare(what: str, seconds: float, threads: int) -> dict[str, Entry]:
         return {**ours(artifact, quantized, waveform, threads), **baselines(model, waveform, threads)}
 
 
-def prepare_student(what: str, seconds: float, threads: int) -> dict[str, Entry]:
-    """Prepare the LARGE architecture and a student of it."""
+def prepare_students(names: Sequence[str], seconds: float, threads: int) -> dict[str, Entry]:
+    """Prepare students of the LARGE architecture, and behind them LARGE itself."""
     import torch
 
     torch.set_num_threads(threads)
     waveform = noise(seconds)
     with tempfile.TemporaryDirectory() as directory:
-        model = random_checkpoint(LARGE, Path(directory) / "teacher")
-        teacher = checkpoint.load(Path(directory) / "teacher")
-        random_checkpoint(settings_of(STUDENTS[what]), Path(directory) / "student")
-        student = checkpoint.load(Path(directory) / "student")
+        settings = {name: settings_of(STUDENTS[name]) for name in names} | {"LARGE": LARGE}
         entries: dict[str, Entry] = {}
         sizes = {}
-        for name, artifact in (("student", student), ("teacher", teacher)):
+        for name in settings:
+            model = random_checkpoint(settings[name], Path(directory) / name)
+            artifact = checkpoint.load(Path(directory) / name)
+            print(f"{name}: {artifact.parameters:,} parameters")
             quantized = int8(artifact)
             found = ours(artifact, quantized, waveform, threads)
             entries |= {f"{name}: {kind}": run for kind, run in found.items()}
             sizes[name] = sum(w.nbytes for w in artifact.weights.values())
             sizes[f"{name}, int8"] = sum(w.nbytes for w in quantized.weights.values())
         for name, size in sizes.items():
-            print(f"{name}: {size / 1e6:.1f} MB, {sizes['teacher'] / size:.2f}x smaller than the teacher")
-        print(f"student: {student.parameters:,} parameters\n")
+            print(f"{name}: {size / 1e6:.1f} MB, {sizes['LARGE'] / size:.2f}x smaller than LARGE")
+        print()
         batch = torch.from_numpy(waveform)[None]
 
         def run_torch() -> object:
             with torch.inference_mode():
                 return model(batch).logits
 
-        return {**entries, "teacher: transformers, torch f32": run_torch}
+        return {**entries, "LARGE: transformers, torch f32": run_torch}
 
 
 class Times(NamedTuple):
@@ -243,33 +243,36 @@ def ratio(times: Sequence[float], others: Sequence[float]) -> float:
 
 def report(times: dict[str, Times], seconds: float) -> str:
     """Return a table. A ratio is the time divided by the first row's time; above 1 is slower."""
-    first = next(iter(times.values()))
+    first, *_, last = times.values()
     lines = [
-        "| model | seconds, median (min - max) | ratio to the first | x real time | processor s | ratio |",
-        "|---|---|---|---|---|---|",
+        "| model | seconds, median (min - max) | ratio to the first | x real time | processor s | ratio "
+        "| as fast as the last, times |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, (wall, processor) in times.items():
         middle = statistics.median(wall)
         lines.append(
             f"| {name} | {middle:.3f} ({min(wall):.3f} - {max(wall):.3f}) | {ratio(wall, first.wall):.2f} "
             f"| {seconds / middle:.0f} | {statistics.median(processor):.3f} "
-            f"| {ratio(processor, first.processor):.2f} |"
+            f"| {ratio(processor, first.processor):.2f} | {ratio(last.wall, wall):.2f} |"
         )
     return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("what", choices=("base", "large", "front-end", *STUDENTS))
+    parser.add_argument("what", nargs="+", help=f"base, large, front-end, or any of {', '.join(STUDENTS)}")
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--busy", action="store_true", help="measure beside other programs too")
     arguments = parser.parse_args()
-    if arguments.what in STUDENTS:
-        entries = prepare_student(arguments.what, arguments.seconds, arguments.threads)
+    if set(arguments.what) <= set(STUDENTS):
+        entries = prepare_students(arguments.what, arguments.seconds, arguments.threads)
+    elif len(arguments.what) == 1 and arguments.what[0] in ("base", "large", "front-end"):
+        entries = prepare(arguments.what[0], arguments.seconds, arguments.threads)
     else:
-        entries = prepare(arguments.what, arguments.seconds, arguments.threads)
+        parser.error(f"name base, large, front-end, or students ({', '.join(STUDENTS)})")
     if not arguments.busy:
         quiet.wait()
     print(report(measure(entries, arguments.rounds), arguments.seconds))

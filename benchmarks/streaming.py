@@ -1,7 +1,7 @@
 """Live recognition: what a chunk takes, how many streams a machine keeps up with, memory, errors by latency.
 
     python benchmarks/streaming.py speed littlefoot-en-live --threads 1
-    python benchmarks/streaming.py speed s3 --int8
+    python benchmarks/streaming.py speed s3 --int8 --engine native openvino
     python benchmarks/streaming.py streams s3 --int8 --count 30 --threads 2 --engine native openvino
     python benchmarks/streaming.py streams littlefoot-en-live --count 100 --threads 2 --engine native openvino
     python benchmarks/streaming.py memory littlefoot-en-live --hours 2
@@ -52,7 +52,9 @@ def main() -> None:
     parser.add_argument("--int8", action="store_true", help="quantize s3 first")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--parallel", type=int, default=1, help="chunks that OpenVINO computes at once")
-    parser.add_argument("--engine", nargs="*", default=["openvino"], help="engines of streams, one by one")
+    parser.add_argument(
+        "--engine", nargs="*", default=["openvino"], help="engines of speed and streams, one by one"
+    )
     parser.add_argument("--count", type=int, default=8, help="streams at once")
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--hours", type=float, default=2)
@@ -92,19 +94,20 @@ def recognizer(artifact: Artifact, threads: int, parallel: int = 1, name: str = 
 
 def speed(artifact: Artifact, options: argparse.Namespace) -> None:
     """Milliseconds that a chunk takes, and the algorithmic latency beside it."""
-    frames = ChunkedFrames(artifact.config, create_stream(artifact, "openvino", options.threads))
     waveform = 0.1 * noise(options.seconds)
-    times = []
-    for start in range(0, len(waveform), BLOCK):
-        began = time.perf_counter()
-        if len(frames.feed(waveform[start : start + BLOCK])):  # a chunk was complete
-            times.append(1000 * (time.perf_counter() - began))
-    times = times[3:]
-    p50, p95, p99 = np.percentile(times, (50, 95, 99))
-    print(
-        f"latency {1000 * frames.latency_seconds:.0f} ms; chunks {len(times)}, compute ms p50 {p50:.1f}, "
-        f"p95 {p95:.1f}, p99 {p99:.1f}"
-    )
+    for name in options.engine:
+        frames = ChunkedFrames(artifact.config, create_stream(artifact, name, options.threads))
+        times = []
+        for start in range(0, len(waveform), BLOCK):
+            began = time.perf_counter()
+            if len(frames.feed(waveform[start : start + BLOCK])):  # a chunk was complete
+                times.append(1000 * (time.perf_counter() - began))
+        times = times[3:]
+        p50, p95, p99 = np.percentile(times, (50, 95, 99))
+        print(
+            f"{name}: latency {1000 * frames.latency_seconds:.0f} ms; chunks {len(times)}, compute ms "
+            f"p50 {p50:.1f}, p95 {p95:.1f}, p99 {p99:.1f}"
+        )
 
 
 def streams(artifact: Artifact, options: argparse.Namespace) -> None:

@@ -1,8 +1,8 @@
 // Attention with products in bfloat16 and sums in float32 (AVX512-BF16). The softmax is computed in float32.
 // Keys: tiles of 16 frames, (pairs of channels, 16 frames, 2); values: (pairs of frames, channels padded
 // to 16, 2). Where queries and keys have fixed scales their products are computed in 8 bits (VNNI). Keys are then
-// tiles (fours of channels, 16 frames, 4), and behind all of them is 128 times the sum of each key: that much
-// too large is a product with a query that 128 was added to, as the instruction takes one factor without sign.
+// tiles (fours of channels, 16 frames, 4), and behind all of them is -128 times the sum of each key: there begins its
+// product with a query that 128 was added to, as the instruction takes one factor without sign.
 #include "kernels.h"
 
 #if defined(__x86_64__)
@@ -56,14 +56,16 @@ inline int32_t level(float x) {
 
 constexpr long kPart = 64;  // channels of a row that are rounded at once
 
+typedef int32_t Integers __attribute__((vector_size(64)));  // GCC 12 has arrays of these in registers, not of __m512i
+
 template <int kWidth>
-inline void score8(const uint8_t* queries, long channels, const int8_t* keys, const int32_t* excess, long fours,
+inline void score8(const uint8_t* queries, long channels, const int8_t* keys, const int32_t* begin, long fours,
                    float scale, float* scores, long wide) {
-    __m512i sum[kQueries][kWidth];
+    Integers sum[kQueries][kWidth];
 #pragma GCC unroll 8
     for (int r = 0; r < kQueries; ++r)
 #pragma GCC unroll 4
-        for (int v = 0; v < kWidth; ++v) sum[r][v] = _mm512_setzero_si512();
+        for (int v = 0; v < kWidth; ++v) sum[r][v] = (Integers)_mm512_loadu_si512(begin + v * 16);
     for (long p = 0; p < fours; ++p) {
         __m512i right[kWidth];
 #pragma GCC unroll 4
@@ -72,27 +74,25 @@ inline void score8(const uint8_t* queries, long channels, const int8_t* keys, co
         for (int r = 0; r < kQueries; ++r) {
             int32_t four;
             __builtin_memcpy(&four, queries + r * channels + 4 * p, 4);
+            const __m512i left = _mm512_set1_epi32(four);
 #pragma GCC unroll 4
             for (int v = 0; v < kWidth; ++v)
-                sum[r][v] = _mm512_dpbusd_epi32(sum[r][v], _mm512_set1_epi32(four), right[v]);
+                sum[r][v] = (Integers)_mm512_dpbusd_epi32((__m512i)sum[r][v], left, right[v]);
         }
     }
     const __m512 factor = _mm512_set1_ps(scale);
-#pragma GCC unroll 4
-    for (int v = 0; v < kWidth; ++v) {
-        const __m512i over = _mm512_loadu_si512(excess + v * 16);
 #pragma GCC unroll 8
-        for (int r = 0; r < kQueries; ++r)
-            _mm512_storeu_ps(scores + r * wide + v * 16,
-                             _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(sum[r][v], over)), factor));
-    }
+    for (int r = 0; r < kQueries; ++r)
+#pragma GCC unroll 4
+        for (int v = 0; v < kWidth; ++v)
+            _mm512_storeu_ps(scores + r * wide + v * 16, _mm512_mul_ps(_mm512_cvtepi32_ps((__m512i)sum[r][v]), factor));
 }
 
 void pack_keys8(const float* x, long stride, long first, long rows, long frames, long head_dim, float scale,
                 void* packed) {
     const long wide = up(head_dim, 4);
     int8_t* const out = static_cast<int8_t*>(packed) + first * wide;
-    int32_t* const excess = reinterpret_cast<int32_t*>(static_cast<int8_t*>(packed) + up(frames, 16) * wide) + first;
+    int32_t* const begin = reinterpret_cast<int32_t*>(static_cast<int8_t*>(packed) + up(frames, 16) * wide) + first;
     const float factor = 1.0f / scale;
     for (long r = 0; r < up(rows, 16); ++r) {
         int8_t* const tile = out + r / 16 * wide * 16 + r % 16 * 4;
@@ -110,7 +110,7 @@ void pack_keys8(const float* x, long stride, long first, long rows, long frames,
             for (long k = 0; k < kPart && first_channel + k < wide; k += 4)
                 __builtin_memcpy(tile + (first_channel + k) / 4 * 64, levels + k, 4);
         }
-        excess[r] = 128 * sum;
+        begin[r] = -128 * sum;
     }
 }
 
@@ -122,6 +122,34 @@ inline void score(const uint16_t* queries, long channels, const uint16_t* keys, 
     for (int r = 0; r < kQueries; ++r)
 #pragma GCC unroll 4
         for (int v = 0; v < kWidth; ++v) _mm512_storeu_ps(scores + r * wide + v * 16, sum[r][v]);
+}
+
+// e^(score - largest) of a row of scores (frames,) -> weights in bfloat16, zeros up to a multiple of 16; returns their sum
+// before they are rounded. ``scores`` are overwritten behind ``frames``, up to a multiple of 16.
+float weigh(float* scores, long frames, uint16_t* weights) {
+    const float lowest = -__builtin_inff();
+    for (long f = frames; f < up(frames, 16); ++f) scores[f] = lowest;
+    __m512 most = _mm512_set1_ps(lowest);
+    for (long f = 0; f < frames; f += 16) most = _mm512_max_ps(most, _mm512_loadu_ps(scores + f));
+    const __m512 log2e = _mm512_set1_ps(1.44269504f), least = _mm512_set1_ps(-200.0f);
+    const __m512 shift = _mm512_mul_ps(_mm512_set1_ps(_mm512_reduce_max_ps(most)), log2e);
+    __m512 sum = _mm512_setzero_ps();
+    for (long f = 0; f < frames; f += 16) {
+        // 2^n * 2^r with |r| <= 1/2; the polynomial has a relative error below 3e-6. The least n gives zero. What is not a
+        // number stays so.
+        const __m512 x = _mm512_max_ps(least, _mm512_fmsub_ps(_mm512_loadu_ps(scores + f), log2e, shift));
+        const __m512 n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+        const __m512 r = _mm512_sub_ps(x, n);
+        __m512 p = _mm512_set1_ps(0.00957010128f);
+        p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.0559178591f));
+        p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.240247443f));
+        p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.693121791f));
+        p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.999999285f));
+        const __m512 e = _mm512_scalef_ps(p, n);
+        sum = _mm512_add_ps(sum, e);
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(weights + f), (__m256i)_mm512_cvtneps_pbh(e));
+    }
+    return _mm512_reduce_add_ps(sum);
 }
 
 // Channels k ... k + 16 * kWidth of the mixed values, of which ``count`` are real.
@@ -192,7 +220,7 @@ void bf16_attend(const AttentionRows& a) {
     const long fours = up(a.head_dim, 4) / 4;
     const uint16_t* packed_keys = static_cast<const uint16_t*>(a.keys);
     const int8_t* keys8 = static_cast<const int8_t*>(a.keys);
-    const int32_t* excess = reinterpret_cast<const int32_t*>(keys8 + keys * fours * 4);
+    const int32_t* begin = reinterpret_cast<const int32_t*>(keys8 + keys * fours * 4);
     const uint16_t* packed_values = static_cast<const uint16_t*>(a.values);
     for (long first = 0; first < a.rows; first += kQueries) {
         const long rows = a.rows - first < kQueries ? a.rows - first : kQueries;
@@ -208,9 +236,9 @@ void bf16_attend(const AttentionRows& a) {
                     levels[r * channels + k] = static_cast<uint8_t>(level(row[k] * factor) + 128);
             }
             for (; f + 64 <= keys; f += 64)
-                score8<4>(levels, channels, keys8 + f * fours * 4, excess + f, fours, product_scale, scores + f, wide);
+                score8<4>(levels, channels, keys8 + f * fours * 4, begin + f, fours, product_scale, scores + f, wide);
             for (; f < keys; f += 16)
-                score8<1>(levels, channels, keys8 + f * fours * 4, excess + f, fours, product_scale, scores + f, wide);
+                score8<1>(levels, channels, keys8 + f * fours * 4, begin + f, fours, product_scale, scores + f, wide);
         } else {
             for (long r = 0; r < kQueries; ++r) {
                 const float* row = a.query + (first + (r < rows ? r : 0)) * a.query_stride;
@@ -227,11 +255,7 @@ void bf16_attend(const AttentionRows& a) {
         for (long r = 0; r < kQueries; ++r) {
             float* row = scores + r * wide;
             if (a.bias && r < rows) add(row, a.bias + (first + r) * a.bias_stride, a.frames, row);
-            sums[r] = exponentials(row, a.frames);
-            for (long f = a.frames; f < keys; ++f) row[f] = 0.0f;
-            for (long f = 0; f < keys; f += 16)
-                _mm256_storeu_si256(reinterpret_cast<__m256i*>(weights + r * wide + f),
-                                    (__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(row + f)));
+            sums[r] = weigh(row, a.frames, weights + r * wide);
         }
         float* out = a.out + first * a.out_stride;
         long k = 0;

@@ -8,6 +8,7 @@
 #define LITTLEFOOT_FLOATS 8
 #define LITTLEFOOT_TILE {6, 2}
 #include "rows.inl"
+#include "rows_plain.inl"
 #include "floats.inl"
 #include "attention_f32.inl"
 

@@ -7,6 +7,7 @@
 #define LITTLEFOOT_FLOATS 16
 #define LITTLEFOOT_TILE {12, 2}
 #include "rows.inl"
+#include "rows_avx512.inl"
 #include "floats.inl"
 #include "attention_f32.inl"
 
@@ -203,15 +204,23 @@ void dot_rows(const uint8_t* a, long a_stride, const int8_t* codes, long inputs,
 void dot(const uint8_t* a, long a_stride, long rows, const int8_t* codes, long inputs, int bits, int32_t* sums,
          long sum_stride) {
     (void)bits;
-    long r = 0;
-    for (; r + 6 <= rows; r += 6)
-        dot_rows<6>(a + r * a_stride, a_stride, codes, inputs, sums + r * sum_stride, sum_stride);
-    if (r + 3 <= rows) {
-        dot_rows<3>(a + r * a_stride, a_stride, codes, inputs, sums + r * sum_stride, sum_stride);
-        r += 3;
+    const auto advance = [&]<int kRows>() {
+        dot_rows<kRows>(a, a_stride, codes, inputs, sums, sum_stride);
+        a += kRows * a_stride;
+        sums += kRows * sum_stride;
+        rows -= kRows;
+    };
+    while (rows > 0) {
+        const long calls = (rows + 5) / 6;
+        switch ((rows + calls - 1) / calls) {  // nearly as many rows each time: few of them wait for codes
+            case 6: advance.template operator()<6>(); break;
+            case 5: advance.template operator()<5>(); break;
+            case 4: advance.template operator()<4>(); break;
+            case 3: advance.template operator()<3>(); break;
+            case 2: advance.template operator()<2>(); break;
+            default: advance.template operator()<1>();
+        }
     }
-    for (; r < rows; ++r)
-        dot_rows<1>(a + r * a_stride, a_stride, codes, inputs, sums + r * sum_stride, sum_stride);
 }
 
 void halves(const uint16_t* from, long count, float* out) {

@@ -31,7 +31,7 @@ class Bytes {
 // What a thread needs while it multiplies.
 struct Scratch {
     Bytes inputs;                                 // rounded rows,
-    std::vector<int32_t> sums;                    // and their sums
+    std::vector<int32_t> sums, row_terms;         // their sums, and what follows from them
     Bytes digits, tables, partial, total, codes;  // of the products
 };
 

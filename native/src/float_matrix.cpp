@@ -58,8 +58,7 @@ void FloatMatrix::multiply(const float* x, long stride, long rows, Scratch& scra
             }
             kernels_.float_product(x + k, stride, rows, tile, part, sums, columns);
         }
-        const long count = std::min(columns, outputs_ - b * columns);
-        for (long r = 0; r < rows; ++r) emit(r, b * columns, count, sums + r * columns);
+        emit({sums, columns, 0, rows, b * columns, std::min(columns, outputs_ - b * columns)});
     }
 }
 

@@ -18,9 +18,8 @@ class FloatMatrix {
     long inputs() const { return inputs_; }
     size_t bytes() const { return data_.size(); }
 
-    // Products of rows of numbers, given to ``emit(row, first output, count, sums)`` range by range. A row's do not
-    // depend on the others.
-    using Emit = FunctionRef<void(long, long, long, const float*)>;
+    // Products of rows of numbers, given to ``emit`` range by range. A row's do not depend on the others.
+    using Emit = FunctionRef<void(const Sums<float>&)>;
     void multiply(const float* x, long stride, long rows, Scratch& scratch, const Emit& emit) const;
 
   private:

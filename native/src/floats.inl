@@ -60,26 +60,6 @@ void float_product(const float* x, long x_stride, long rows, const float* tile, 
     advance.template operator()<1>();
 }
 
-template <Activation kind>
-void complete_as(const float* sums, long count, const float* bias, const float* residual, float* out) {
-    if (residual) {
-#pragma omp simd
-        for (long i = 0; i < count; ++i) out[i] = activate(sums[i] + bias[i], kind) + residual[i];
-    } else {
-#pragma omp simd
-        for (long i = 0; i < count; ++i) out[i] = activate(sums[i] + bias[i], kind);
-    }
-}
-
-void complete(const float* sums, long count, const float* bias, Activation activation, const float* residual,
-              float* out) {
-    switch (activation) {
-        case Activation::gelu: return complete_as<Activation::gelu>(sums, count, bias, residual, out);
-        case Activation::relu: return complete_as<Activation::relu>(sums, count, bias, residual, out);
-        default: return complete_as<Activation::none>(sums, count, bias, residual, out);
-    }
-}
-
 // By integers and a product, for instruction sets without a conversion. Halves below 2^-14 have no leading one.
 [[maybe_unused]] void expand_halves(const uint16_t* halves, long count, float* out) {
 #pragma omp simd

@@ -9,10 +9,16 @@ namespace littlefoot {
 
 namespace {
 
-constexpr long kRows = 64;          // of a product at a time, in float while norms and activations see them
+constexpr long kRows = 64;          // of a product at most, in float while norms and activations see them
 constexpr long kFewest = 8, kMost = 32;  // frames of a task: fewer compute more twice, more leave the cache
 
 long up16(long n) { return (n + 15) / 16 * 16; }
+
+// Rows of each product out of so many: nearly as many each time, as a product of a few reads all weights too.
+long even_rows(long rows) {
+    const long products = (rows + kRows - 1) / kRows;
+    return (rows + products - 1) / products;
+}
 
 }  // namespace
 
@@ -127,12 +133,13 @@ void FrontEnd::slice(const float* waveform, long first, long count, Worker& work
 void FrontEnd::listen(const float* waveform, const Range& range, Worker& worker, float* out) const {
     const FrontEndLayer& layer = layers_.front();
     const Activation activation = layer.norm.over == Over::channels ? Activation::none : layer.activation;
-    for (long row = 0; row < range.count; row += kRows) {
-        const long count = std::min(kRows, range.count - row);
+    const long each = even_rows(range.count);
+    for (long row = 0; row < range.count; row += each) {
+        const long count = std::min(each, range.count - row);
         kernel_->multiply(waveform + (range.first + row) * layer.stride, layer.stride, count, worker.scratch,
-                          [&](long r, long first, long columns, const float* sums) {
-                              kernels_.complete(sums, columns, bias_.data() + first, activation, nullptr,
-                                                worker.rows.floats() + r * up16(layer.outputs) + first);
+                          [&](const Sums<float>& sums) {
+                              kernels_.complete(sums, bias_.data(), activation,
+                                                {worker.rows.floats(), up16(layer.outputs)});
                           });
         deliver(0, range, row, count, worker, out);
     }
@@ -144,8 +151,9 @@ void FrontEnd::convolve(size_t number, const Range& range, Worker& worker, float
     const long apart = layer.stride * weights.channels();
     const uint8_t* const inputs = worker.inputs[(number - 1) % 2].data();
     const int32_t* const sums = worker.sums[(number - 1) % 2].data();
-    for (long row = 0; row < range.count; row += kRows) {
-        const long count = std::min(kRows, range.count - row);
+    const long each = even_rows(range.count);
+    for (long row = 0; row < range.count; row += each) {
+        const long count = std::min(each, range.count - row);
         weights.multiply(0, inputs + static_cast<size_t>(row * apart) * weights.input_bytes(), apart, count,
                          sums + row * layer.stride, layer.stride, worker.scratch,
                          {worker.rows.floats(), up16(layer.outputs)});

@@ -12,7 +12,24 @@ namespace littlefoot {
 
 enum class Activation : int { none = 0, gelu = 1, relu = 2 };
 
-// What turns the integer sums of a row into its output, for a range of columns:
+// A product's sums of some rows, for a range of columns.
+template <typename Number>
+struct Sums {
+    const Number* at;  // (rows, columns), rows ``stride`` apart
+    long stride;
+    long row, rows;        // the first, and how many
+    long column, columns;  // likewise
+};
+
+// Where rows of outputs go: activation(...) + residual, which may be null.
+struct Output {
+    float* out;
+    long stride;
+    const float* residual = nullptr;
+    long residual_stride = 0;
+};
+
+// What turns integer sums into outputs, of all columns:
 // y = scale * (alpha * sum - row_term - correction) + offset, the activation, the residual.
 struct Finish {
     const float* scale;
@@ -78,8 +95,8 @@ struct Kernels {
     void (*combine)(const uint16_t* sums, long count, int shift, bool add, int32_t* total);
     // out = alpha * sums - row_term
     void (*restore)(const int32_t* sums, long count, int32_t alpha, int32_t row_term, int32_t* out);
-    void (*finish)(const Finish& finish, const int32_t* sums, long first, long count, int32_t row_term,
-                   const float* residual, float* out);
+    // ``row_terms``: of the output's rows, or null where all are 0.
+    void (*finish)(const Finish& finish, const Sums<int32_t>& sums, const int32_t* row_terms, const Output& to);
     // ``out`` may be ``x``.
     void (*layer_norm)(const float* x, long count, const float* weight, const float* bias, float eps,
                        Activation activation, float* out);
@@ -94,9 +111,8 @@ struct Kernels {
     // the others.
     void (*float_product)(const float* x, long x_stride, long rows, const float* tile, long inputs, float* sums,
                           long sum_stride);
-    // out = activation(sums + bias) + residual, which may be null
-    void (*complete)(const float* sums, long count, const float* bias, Activation activation, const float* residual,
-                     float* out);
+    // activation(sums + bias) + residual; ``bias``: of all columns
+    void (*complete)(const Sums<float>& sums, const float* bias, Activation activation, const Output& to);
 
     // Attention. Keys and values of a head are packed in tiles of 16 frames, all heads' tiles side by side.
     bool bfloat16;

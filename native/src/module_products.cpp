@@ -99,8 +99,10 @@ nb::ndarray<nb::numpy, float> Product::multiply_floats(Numbers x) const {
     Scratch scratch;
     for (long first = 0; first < rows; first += 64)
         floats.multiply(x.data() + first * floats.inputs(), floats.inputs(), std::min(64L, rows - first), scratch,
-                        [&](long r, long column, long n, const float* sums) {
-                            std::copy_n(sums, n, out + (first + r) * outputs + column);
+                        [&](const Sums<float>& sums) {
+                            for (long r = 0; r < sums.rows; ++r)
+                                std::copy_n(sums.at + r * sums.stride, sums.columns,
+                                            out + (first + sums.row + r) * outputs + sums.column);
                         });
     return result;
 }
@@ -136,9 +138,13 @@ Integers Product::multiply(Rows a, std::optional<Integers> into) const {
     }
     for (long first = 0; first < rows; first += 64)
         matrix.multiply(input.data() + first * padded, padded, std::min(64L, rows - first), scratch,
-                        [&](long r, long column, long n, const int32_t* totals) {
-                            kernels.restore(totals, n, alpha, beta * sums[static_cast<size_t>(first + r)],
-                                            out + (first + r) * outputs + column);
+                        [&](const Sums<int32_t>& totals) {
+                            for (long r = 0; r < totals.rows; ++r) {
+                                const long row = first + totals.row + r;
+                                kernels.restore(totals.at + r * totals.stride, totals.columns, alpha,
+                                                beta * sums[static_cast<size_t>(row)],
+                                                out + row * outputs + totals.column);
+                            }
                         });
     return result;
 }

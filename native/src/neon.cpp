@@ -11,6 +11,7 @@
 #define LITTLEFOOT_FLOATS 4
 #define LITTLEFOOT_TILE {6, 4}
 #include "rows.inl"
+#include "rows_plain.inl"
 #include "floats.inl"
 #include "attention_f32.inl"
 

@@ -10,6 +10,7 @@ namespace {
 
 constexpr long kTableBytes = 24 << 10;  // of the tables of a tile of rows, so that they stay in the first cache
 constexpr long kCodeBytes = 16 << 10;   // of expanded codes, likewise
+constexpr long kTileBytes = 64 << 10;   // of codes as they are, which processors fetch ahead of a long tile's use
 constexpr long kWordLimit = 65535;      // of sums while they are words
 
 long up(long n, long to) { return (n + to - 1) / to * to; }
@@ -222,14 +223,16 @@ void PackedMatrix::multiply_tables(const uint8_t* a, long stride, long rows, Scr
     };
     // The words of a block's columns, while they are in the first cache, to whole numbers.
     const auto collect = [&](long first, long count, long b, bool begin, bool end) {
+        int32_t* const of_block = total + (single ? 0 : b * columns);
         for (long r = 0; r < count; ++r) {
-            int32_t* const sums = total + r * total_stride + (single ? 0 : b * columns);
+            int32_t* const sums = of_block + r * total_stride;
             for (int digit = 0; digit < digits; ++digit)
                 for (int plane = 0; plane < planes_; ++plane)
                     kernels_.combine(partial + (r * digits + digit) * rows_apart + plane * wide + b * columns, columns,
                                      plane + 4 * digit, !begin || digit || plane, sums);
-            if (end) emit(first + r, b * columns, std::min<long>(columns, outputs_ - b * columns), sums);
         }
+        if (end)
+            emit({of_block, total_stride, first, count, b * columns, std::min<long>(columns, outputs_ - b * columns)});
     };
 
     for (long first = 0; first < rows; first += tile) {
@@ -256,7 +259,7 @@ void PackedMatrix::multiply_tables(const uint8_t* a, long stride, long rows, Scr
 void PackedMatrix::multiply_dot(const uint8_t* a, long stride, long rows, Scratch& scratch,
                                 const Emit& emit) const {
     const int columns = kernels_.dot_columns, stored = stored_bits();
-    const long chunk = kCodeBytes / columns / 32 * 32;  // inputs
+    const long chunk = (stored < 8 ? kCodeBytes : kTileBytes) / columns / 32 * 32;  // inputs
     scratch.codes.reserve(static_cast<size_t>(columns * chunk));
     scratch.total.reserve(static_cast<size_t>(rows * columns) * sizeof(int32_t));
     int8_t* const codes = reinterpret_cast<int8_t*>(scratch.codes.data());
@@ -274,8 +277,7 @@ void PackedMatrix::multiply_dot(const uint8_t* a, long stride, long rows, Scratc
             kernels_.dot(a + k, stride, rows, tile, part, bits_, total, columns);
             block += part * columns * stored / 8;
         }
-        const long count = std::min<long>(columns, outputs_ - b * columns);
-        for (long r = 0; r < rows; ++r) emit(r, b * columns, count, total + r * columns);
+        emit({total, columns, 0, rows, b * columns, std::min<long>(columns, outputs_ - b * columns)});
     }
 }
 

@@ -34,8 +34,8 @@ class PackedMatrix {
     int32_t beta() const { return beta_; }
     const std::vector<int32_t>& row_sums() const { return row_sums_; }  // of the levels of each output
 
-    // Sums u * a of rows, given to ``emit(row, first output, count, sums)`` range by range.
-    using Emit = FunctionRef<void(long, long, long, const int32_t*)>;
+    // Sums u * a of rows, given to ``emit`` range by range.
+    using Emit = FunctionRef<void(const Sums<int32_t>&)>;
     void multiply(const uint8_t* a, long stride, long rows, Scratch& scratch, const Emit& emit) const;
 
   private:

@@ -3,6 +3,7 @@
 #define LITTLEFOOT_FLOATS 4
 #define LITTLEFOOT_TILE {4, 2}
 #include "rows.inl"
+#include "rows_plain.inl"
 #include "floats.inl"
 #include "attention_f32.inl"
 

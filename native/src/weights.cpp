@@ -114,27 +114,29 @@ int32_t Weights::take_zeros(long count, uint8_t* inputs) const {
 void Weights::multiply(long group, const uint8_t* inputs, long stride, long rows, const int32_t* sums,
                        long sum_stride, Scratch& scratch, const Output& output) const {
     const long begin = group * group_outputs_;
-    const auto out = [&](long r, long column) { return output.out + r * output.stride + column; };
-    const auto residual = [&](long r, long column) {
-        return output.residual ? output.residual + r * output.residual_stride + column : nullptr;
-    };
     if (!packed_) {
         std::get<std::shared_ptr<const FloatMatrix>>(groups_[static_cast<size_t>(group)])
             ->multiply(reinterpret_cast<const float*>(inputs), stride, rows, scratch,
-                       [&](long r, long first, long count, const float* totals) {
-                           const long column = begin + first;
-                           kernels_->complete(totals, count, bias_.data() + column, activation_, residual(r, column),
-                                              out(r, column));
+                       [&](Sums<float> totals) {
+                           totals.column += begin;
+                           kernels_->complete(totals, bias_.data(), activation_, output);
                        });
         return;
     }
     const PackedMatrix& matrix = *std::get<std::shared_ptr<const PackedMatrix>>(groups_[static_cast<size_t>(group)]);
     const Finish finish = {scale_.data(), correction_.data(), bias_.data(), matrix.alpha(), activation_};
-    matrix.multiply(inputs, stride, rows, scratch, [&](long r, long first, long count, const int32_t* totals) {
-        const long column = begin + first;
-        const int32_t* const of_taps = sums + r * sum_stride;
-        const int32_t sum = matrix.beta() ? std::accumulate(of_taps, of_taps + taps_, 0) : 0;
-        kernels_->finish(finish, totals, column, count, matrix.beta() * sum, residual(r, column), out(r, column));
+    const int32_t* row_terms = nullptr;
+    if (matrix.beta()) {
+        if (static_cast<long>(scratch.row_terms.size()) < rows) scratch.row_terms.resize(static_cast<size_t>(rows));
+        for (long r = 0; r < rows; ++r) {
+            const int32_t* const of_taps = sums + r * sum_stride;
+            scratch.row_terms[static_cast<size_t>(r)] = matrix.beta() * std::accumulate(of_taps, of_taps + taps_, 0);
+        }
+        row_terms = scratch.row_terms.data();
+    }
+    matrix.multiply(inputs, stride, rows, scratch, [&](Sums<int32_t> totals) {
+        totals.column += begin;
+        kernels_->finish(finish, totals, row_terms, output);
     });
 }
 

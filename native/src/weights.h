@@ -27,14 +27,6 @@ struct Rounding {
     std::vector<float> smoothing, shift;  // of the inputs' columns, or empty
 };
 
-// Where rows of outputs go: activation(product + bias) + residual.
-struct Output {
-    float* out;
-    long stride;
-    const float* residual = nullptr;
-    long residual_stride = 0;
-};
-
 class Weights {
   public:
     Weights() = default;

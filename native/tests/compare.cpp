@@ -61,8 +61,10 @@ std::vector<int32_t> product(const PackedMatrix& matrix, const std::vector<uint8
         std::memcpy(input.data() + r * padded, a.data() + r * matrix.inputs(), static_cast<size_t>(matrix.inputs()));
     std::vector<int32_t> result(static_cast<size_t>(rows * matrix.outputs()));
     Scratch scratch;
-    matrix.multiply(input.data(), padded, rows, scratch, [&](long r, long first, long count, const int32_t* sums) {
-        for (long i = 0; i < count; ++i) result[static_cast<size_t>(r * matrix.outputs() + first + i)] = sums[i];
+    matrix.multiply(input.data(), padded, rows, scratch, [&](const Sums<int32_t>& sums) {
+        for (long r = 0; r < sums.rows; ++r)
+            std::copy_n(sums.at + r * sums.stride, sums.columns,
+                        result.data() + (sums.row + r) * matrix.outputs() + sums.column);
     });
     return result;
 }
@@ -119,8 +121,10 @@ void compare_float_products(const Kernels& kernels) {
                 const FloatMatrix matrix(of, weights.data(), outputs, columns, bits);
                 std::vector<float> result(static_cast<size_t>(rows * outputs));
                 Scratch scratch;
-                matrix.multiply(x.data(), columns, rows, scratch, [&](long r, long first, long count, const float* sums) {
-                    std::copy_n(sums, count, result.data() + r * outputs + first);
+                matrix.multiply(x.data(), columns, rows, scratch, [&](const Sums<float>& sums) {
+                    for (long r = 0; r < sums.rows; ++r)
+                        std::copy_n(sums.at + r * sums.stride, sums.columns,
+                                    result.data() + (sums.row + r) * outputs + sums.column);
                 });
                 return result;
             };
