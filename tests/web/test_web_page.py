@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from browsers import CHROMIUM, CLIP, chromium, complaints_of, offering
+from browsers import CHROMIUM, CLIP, WITHOUT_RELAXED, chromium, complaints_of, offering
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 from test_web_site import SAMPLES, on_kernels, tiny_live
 
@@ -82,13 +82,6 @@ def done(page: Page) -> None:
 def status(page: Page, text: str) -> None:
     expect(page.get_by_role("status")).to_contain_text(text, timeout=60_000)
     expect(page.get_by_role("status")).to_have_class("problem")
-
-
-WITHOUT_RELAXED = """
-    const validate = WebAssembly.validate;
-    WebAssembly.validate = (bytes) => !bytes.join().includes("253,147,2") && validate(bytes);
-"""
-"""Of a browser whose vectors are not relaxed: 253, 147, 2 is one of their instructions."""
 
 
 # recognition
