@@ -57,7 +57,7 @@ web-demo: .venv-demo/stamp
 	.venv-demo/$(BIN)/littlefoot export littlefoot-en-live -o build/web-demo --to web
 	.venv-demo/$(BIN)/python -m http.server 8000 --bind 127.0.0.1 --directory build/web-demo
 
-# The C library for that page; needs Debian's emscripten. Commit what it writes.
+# The C library for that page; needs Debian's clang-19, lld-19 and emscripten. Commit what it writes.
 wasm:
 	$(PYTHON) scripts/build_wasm.py
 

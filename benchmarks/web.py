@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 import psutil
 import soundfile
-from browsers import chromium, offering
+from browsers import WITHOUT_RELAXED, chromium, offering
 from playwright.sync_api import Browser, Page, expect
 
 from littlefoot.artifact import checkpoint
@@ -40,9 +40,12 @@ class Measured(NamedTuple):
     """Times real time of each run, by the clock and by processor time."""
 
 
-def measure(browser: Browser, address: str, folder: Path, short: Path, long: Path, runs: int) -> Measured:
+def measure(
+    browser: Browser, script: str, address: str, folder: Path, short: Path, long: Path, runs: int
+) -> Measured:
     size = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
     page = browser.new_page()
+    page.add_init_script(script)
     began = time.perf_counter()
     page.goto(address)
     status = page.get_by_role("status")
@@ -99,7 +102,9 @@ def main() -> None:
     )
     parser.add_argument("models", nargs="+", help="bundled names, or directories of artifacts")
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--without-relaxed", action="store_true", help="as a browser without relaxed vectors")
     given = parser.parse_args()
+    script = WITHOUT_RELAXED if given.without_relaxed else ""
     clips = [reading.read(path) for path in sorted(checkpoint.SAMPLES.glob("*.ogg"))]
     print("| model | download, MB | ready, s | first text, s | by the clock | by processor time |")
     print("| --- | --- | --- | --- | --- | --- |")
@@ -111,7 +116,7 @@ def main() -> None:
             name, folder = Path(model).name, Path(root) / str(number)
             site.save(checkpoint.load(model), name, folder)
             with offering(folder) as address:
-                found = measure(browser, address, folder, short, long, given.runs)
+                found = measure(browser, script, address, folder, short, long, given.runs)
             clock, processor = (spread(list(values)) for values in zip(*found.speeds, strict=True))
             print(
                 f"| `{name}` | {found.megabytes:.1f} | {found.ready:.2f} | {found.first:.2f} "

@@ -1,8 +1,10 @@
 """Compile liblittlefoot to WebAssembly, for the page of ``littlefoot export --to web``.
 
-Writes ``littlefoot/web/littlefoot.wasm`` and, beside it, ``littlefoot.wasm.json`` with the compiler, the
-digest of the sources and that of the file: a test fails when the sources have changed since. The same
-compiler gives the same bytes. Needs emcc (Emscripten) and cmake: apt-get install emscripten cmake.
+Writes ``littlefoot.wasm``, for browsers with vectors, and ``littlefoot-relaxed.wasm``, for those with relaxed
+vectors too, into ``littlefoot/web/``, and beside them ``wasm.json`` with the compiler, the digest of the
+sources and those of the files: a test fails when the sources have changed since. The same compiler gives the
+same bytes. Needs Clang 19, its linker, the libraries of Emscripten, and cmake:
+apt-get install clang-19 lld-19 emscripten cmake.
 
     python scripts/build_wasm.py
 """
@@ -20,15 +22,18 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 NATIVE = ROOT / "native"
-WASM = ROOT / "littlefoot" / "web" / "littlefoot.wasm"
-RECORD = WASM.with_name("littlefoot.wasm.json")
+FOLDER = ROOT / "littlefoot" / "web"
+NAMES = ("littlefoot.wasm", "littlefoot-relaxed.wasm")
+RECORD = FOLDER / "wasm.json"
+TOOLS = ("clang++-19", "wasm-ld-19", "em-config", "cmake")
+INSTALL = "apt-get install clang-19 lld-19 emscripten cmake"
 OTHERS = ("src/module", "src/command/")
-"""Sources of the Python extension and of the command, which the file does not contain."""
+"""Sources of the Python extension and of the command, which the files do not contain."""
 
 
 def sources_digest(native: Path = NATIVE) -> str:
     """SHA-256 of the sources, without comments, empty lines and indentation, which change no instruction."""
-    names = ["web.cmake", "include/littlefoot.h"]
+    names = ["wasm.cmake", "web.cmake", "include/littlefoot.h"]
     names += sorted(path.relative_to(native).as_posix() for path in (native / "src").rglob("*.*"))
     digest = hashlib.sha256()
     for name in names:
@@ -41,37 +46,45 @@ def sources_digest(native: Path = NATIVE) -> str:
     return digest.hexdigest()
 
 
-def build(folder: Path) -> Path:
-    """Compile the file in a folder."""
+def build(folder: Path) -> list[Path]:
+    """Compile the files in a folder."""
+    configure = ["cmake", "-S", str(NATIVE), "-B", str(folder), "-DCMAKE_BUILD_TYPE=MinSizeRel"]
     for command in (
-        ["emcmake", "cmake", "-S", str(NATIVE), "-B", str(folder), "-DCMAKE_BUILD_TYPE=Release"],
+        [*configure, f"-DCMAKE_TOOLCHAIN_FILE={NATIVE / 'wasm.cmake'}"],
         ["cmake", "--build", str(folder), "-j", "2"],
     ):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(done.stdout + done.stderr)
-    return folder / WASM.name
+    return [folder / name for name in NAMES]
+
+
+def missing() -> list[str]:
+    """Return the programs that are not installed."""
+    return [tool for tool in TOOLS if shutil.which(tool) is None]
 
 
 def compiler() -> str:
-    first = subprocess.run(["emcc", "--version"], capture_output=True, text=True, check=True).stdout
-    return first.splitlines()[0]
+    """Return the versions of the compiler and, as its libraries are part of the files, of Emscripten."""
+    versions = [
+        subprocess.run([tool, "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
+        for tool in ("clang++-19", "emcc")
+    ]
+    return ", ".join(versions)
 
 
 def main() -> None:
-    missing = [tool for tool in ("emcc", "cmake") if shutil.which(tool) is None]
-    if missing:
-        sys.exit(f"not installed: {', '.join(missing)}: apt-get install emscripten cmake")
+    if missing():
+        sys.exit(f"not installed: {', '.join(missing())}: {INSTALL}")
+    digests = {}
     with tempfile.TemporaryDirectory() as folder:
-        content = build(Path(folder)).read_bytes()
-    WASM.write_bytes(content)
-    record = {
-        "compiler": compiler(),
-        "sources": sources_digest(),
-        "sha256": hashlib.sha256(content).hexdigest(),
-    }
+        for built in build(Path(folder)):
+            content = built.read_bytes()
+            (FOLDER / built.name).write_bytes(content)
+            digests[built.name] = hashlib.sha256(content).hexdigest()
+            print(f"{(FOLDER / built.name).relative_to(ROOT)}: {len(content) / 1e6:.3f} MB")
+    record = {"compiler": compiler(), "sources": sources_digest(), "sha256": digests}
     RECORD.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    print(f"{WASM.relative_to(ROOT)}: {len(content) / 1e6:.3f} MB")
 
 
 if __name__ == "__main__":

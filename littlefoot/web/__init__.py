@@ -1,4 +1,5 @@
 """Write a model as a page that recognises in the browser: ``littlefoot export MODEL -o site/ --to web``.
 
-``static/`` has the page; ``littlefoot.wasm`` is liblittlefoot as ``scripts/build_wasm.py`` compiles it.
+``static/`` has the page; ``littlefoot.wasm`` and ``littlefoot-relaxed.wasm`` are liblittlefoot as
+``scripts/build_wasm.py`` compiles it.
 """

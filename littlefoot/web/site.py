@@ -12,7 +12,8 @@ from littlefoot.runtime.native import model_file
 from littlefoot.system import atomic
 from littlefoot.system.outputs import writing
 
-WASM = Path(__file__).parent / "littlefoot.wasm"
+PROGRAMS = tuple(Path(__file__).parent / f"{name}.wasm" for name in ("littlefoot", "littlefoot-relaxed"))
+"""The library in WebAssembly with vectors, and with relaxed vectors; ``static/program.js`` chooses one."""
 _STATIC = Path(__file__).parent / "static"
 _SERVER = Path(__file__).parents[1] / "server" / "static"
 _SHARED = ("controls.js", "icon.svg", "microphone.js", "resampler.js", "style.css", "worklet.js")
@@ -33,7 +34,8 @@ def save(artifact: Artifact, name: str, target: Path, licence: str | None = None
     """
     files = {path.name: path.read_bytes() for path in sorted(_STATIC.iterdir())}
     files |= {shared: (_SERVER / shared).read_bytes() for shared in _SHARED}
-    files |= {WASM.name: WASM.read_bytes(), "model.lf": model_file.encode(artifact, name, licence)}
+    files |= {program.name: program.read_bytes() for program in PROGRAMS}
+    files["model.lf"] = model_file.encode(artifact, name, licence)
     files[_SERVICE_WORKER] = _service_worker(files)
     with writing(target, kind=ArtifactError), atomic.directory(target) as folder:
         for file, content in files.items():

@@ -10,6 +10,11 @@ namespace {
 typedef float Floats __attribute__((vector_size(LITTLEFOOT_FLOATS * sizeof(float))));
 typedef float Unaligned __attribute__((vector_size(LITTLEFOOT_FLOATS * sizeof(float)), aligned(4), may_alias));
 
+// Compilers join a product and a sum by themselves, but for WebAssembly.
+#ifndef LITTLEFOOT_MULTIPLY_ADD
+#define LITTLEFOOT_MULTIPLY_ADD(left, right, sum) ((sum) + (left) * (right))
+#endif
+
 inline Floats floats(const float* from) { return *reinterpret_cast<const Unaligned*>(from); }
 
 // sums (kRows, kVectors registers) += rows (count,) times ``right`` (count, columns), whose rows are ``stride`` apart.
@@ -24,7 +29,7 @@ inline void accumulate(const float* const (&left)[kRows], const float* right, lo
 #pragma GCC unroll 16
         for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 4
-            for (int v = 0; v < kVectors; ++v) sums[r][v] += left[r][i] * row[v];
+            for (int v = 0; v < kVectors; ++v) sums[r][v] = LITTLEFOOT_MULTIPLY_ADD(left[r][i], row[v], sums[r][v]);
     }
 }
 
@@ -60,15 +65,19 @@ void float_product(const float* x, long x_stride, long rows, const float* tile, 
     advance.template operator()<1>();
 }
 
-// By integers and a product, for instruction sets without a conversion. Halves below 2^-14 have no leading one.
+// By integers and a product, for instruction sets without a conversion: the product puts the exponent right, also of
+// halves below 2^-14, which have no leading one.
 [[maybe_unused]] void expand_halves(const uint16_t* halves, long count, float* out) {
 #pragma omp simd
     for (long i = 0; i < count; ++i) {
-        const uint32_t half = halves[i], size = half & 0x7FFF, bits = (size << 13) + 0x38000000;
+        const uint32_t half = halves[i], bits = (half & 0x7FFF) << 13;
         float number;
         __builtin_memcpy(&number, &bits, sizeof number);
-        number = size < 0x400 ? static_cast<float>(static_cast<int32_t>(size)) * 0x1p-24f : number;
-        out[i] = half & 0x8000 ? -number : number;
+        number *= 0x1p112f;
+        uint32_t whole;
+        __builtin_memcpy(&whole, &number, sizeof whole);
+        whole |= (half & 0x8000) << 16;
+        __builtin_memcpy(out + i, &whole, sizeof whole);
     }
 }
 

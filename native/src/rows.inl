@@ -63,8 +63,18 @@ void add(const float* a, const float* b, long count, float* out) {
 // Softmax of a row of scores (count,) in place, without the division: returns its sum.
 float exponentials(float* scores, long count) {
     float largest = scores[0];
+#if defined(__clang__)  // it makes no vectors of one largest number, but of sixteen side by side
+    float each[16];
+    for (int j = 0; j < 16; ++j) each[j] = largest;
+    long done = 0;
+    for (; done + 16 <= count; done += 16)
+        for (int j = 0; j < 16; ++j) each[j] = scores[done + j] > each[j] ? scores[done + j] : each[j];
+    for (; done < count; ++done) each[0] = scores[done] > each[0] ? scores[done] : each[0];
+    for (int j = 0; j < 16; ++j) largest = each[j] > largest ? each[j] : largest;
+#else
 #pragma omp simd reduction(max : largest)
     for (long i = 0; i < count; ++i) largest = scores[i] > largest ? scores[i] : largest;
+#endif
     float sum = 0.0f;
 #pragma omp simd reduction(+ : sum)
     for (long i = 0; i < count; ++i) {

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import nodes
 import numpy as np
 import pytest
 from artifacts import SPECTROGRAMS, difference, few_bits, noise, tiny
@@ -807,17 +808,31 @@ def test_neon_under_emulation(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_wasm_under_node(tmp_path: Path) -> None:
-    for tool, package in (("cmake", "cmake"), ("emcc", "emscripten"), ("node", "nodejs")):
+@pytest.mark.parametrize(
+    "flags",
+    [
+        pytest.param("", id="vectors"),
+        pytest.param("-mrelaxed-simd", id="relaxed-vectors"),
+        # as on processors that this one is not
+        pytest.param("-mrelaxed-simd -DLITTLEFOOT_BYTES_SIGNED", id="bytes-with-sign"),
+        pytest.param("-mrelaxed-simd -DLITTLEFOOT_BYTES_UNSIGNED", id="bytes-without-sign"),
+    ],
+)
+def test_wasm_under_node(flags: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for tool, package in (
+        ("cmake", "cmake"),
+        ("clang++-19", "clang-19"),
+        ("wasm-ld-19", "lld-19"),
+        ("em-config", "emscripten"),
+    ):
         if shutil.which(tool) is None:
             pytest.skip(f"{tool} is not installed: apt-get install {package}")
-    root = subprocess.run(["em-config", "EMSCRIPTEN_ROOT"], capture_output=True, text=True, check=True)
-    toolchain = Path(root.stdout.strip()) / "cmake" / "Modules" / "Platform" / "Emscripten.cmake"
-    # more optimization of the script around it needs modules that only Debian's node finds
-    flags = "-O1 -sALLOW_MEMORY_GROWTH -sWASM_ASYNC_COMPILATION=0"
-    settings = (f"-DCMAKE_TOOLCHAIN_FILE={toolchain}", f"-DCMAKE_EXE_LINKER_FLAGS={flags}")
-    program = build_compare(tmp_path, *settings).with_suffix(".js")
-    done = subprocess.run(["node", program, "wasm"], capture_output=True, text=True, check=False)
+    if (node := nodes.relaxed()) is None:
+        pytest.skip("there is no Node with relaxed vectors: install Node 20 or later")
+    monkeypatch.setenv("CXXFLAGS", flags)
+    program = build_compare(tmp_path, f"-DCMAKE_TOOLCHAIN_FILE={SOURCES / 'wasm.cmake'}").with_suffix(".wasm")
+    command = [*node, "--no-warnings", SOURCES.parent / "tests" / "support" / "wasi.mjs", program, "wasm"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "wasm: 0 wrong\n"), done.stderr[-2000:]
 
 

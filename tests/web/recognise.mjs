@@ -1,6 +1,6 @@
-// littlefoot.wasm under Node, for tests: prints one line of JSON for each request line of standard input.
+// The library in WebAssembly under Node, for tests: prints one line of JSON for each request line of standard input.
 //
-//     node recognise.mjs ENGINE.js LITTLEFOOT.wasm
+//     node recognise.mjs ENGINE.js PROGRAM.wasm
 //
 // Requests: {"model": file} opens a model; {"samples": file of float32, "stream": samples at once, or 0} recognises.
 

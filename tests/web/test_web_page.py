@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from browsers import CHROMIUM, CLIP, chromium, complaints_of, offering
+from browsers import CHROMIUM, CLIP, WITHOUT_RELAXED, chromium, complaints_of, offering
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 from test_web_site import SAMPLES, on_kernels, tiny_live
 
@@ -87,9 +87,16 @@ def status(page: Page, text: str) -> None:
 # recognition
 
 
+@pytest.mark.parametrize("program", site.PROGRAMS, ids=lambda program: program.stem)
 @pytest.mark.parametrize("name", checkpoint.bundled())
-def test_bundled_models_give_the_text_of_python(name: str, page: Page, address: str, tmp_path: Path) -> None:
+def test_bundled_models_give_the_text_of_python(
+    name: str, program: Path, page: Page, address: str, tmp_path: Path
+) -> None:
     recognizer = on_kernels(checkpoint.load(name))
+    if program.name == "littlefoot.wasm":
+        page.add_init_script(WITHOUT_RELAXED)
+    loaded: list[str] = []
+    page.on("request", lambda request: loaded.append(request.url.rpartition("/")[2]))
     page.goto(f"{address}{name}/")
     ready(page)
     expect(page.locator("#about")).to_contain_text(name)
@@ -99,6 +106,7 @@ def test_bundled_models_give_the_text_of_python(name: str, page: Page, address: 
         soundfile.write(tmp_path / "clip.wav", samples, 16_000, subtype="FLOAT")
         page.get_by_label("Choose a recording").set_input_files(tmp_path / "clip.wav")
         recognised(page, recognizer.transcribe(samples).text)
+    assert {file for file in loaded if file.endswith(".wasm")} == {program.name}
 
 
 def recognised(page: Page, text: str) -> None:

@@ -29,7 +29,7 @@ export class Refused extends Error {
 }
 
 export class Engine {
-  // wasm: the bytes of littlefoot.wasm.
+  // wasm: the bytes of the file that program.js names.
   static async start(wasm) {
     const engine = new Engine();
     const { instance } = await WebAssembly.instantiate(wasm, IMPORTS);

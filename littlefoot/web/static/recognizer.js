@@ -1,5 +1,7 @@
 // The worker as the page uses it.
 
+import { PROGRAM } from "./program.js";
+
 export class Recognizer {
   // handle: {ready, listening, update, done, failed}, functions of the worker's answers.
   constructor(handle) {
@@ -10,7 +12,7 @@ export class Recognizer {
       handle.failed({ message: event.message || "The worker cannot be started: load the page again." });
     };
     const address = (name) => new URL(name, import.meta.url).href;
-    this.worker.postMessage({ type: "open", wasm: address("littlefoot.wasm"), model: address("model.lf") });
+    this.worker.postMessage({ type: "open", wasm: address(PROGRAM), model: address("model.lf") });
   }
 
   file(samples) {
