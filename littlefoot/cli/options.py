@@ -19,7 +19,7 @@ from littlefoot.label.options import LabelOptions
 from littlefoot.runtime.specification import LoadOptions
 from littlefoot.runtime.transcriber import DecodingOptions, RecordingOptions
 from littlefoot.server.address import Address
-from littlefoot.server.limits import Limits
+from littlefoot.server.limits import LEAST, Limits
 from littlefoot.transcript.subtitles import Layout
 
 Model = Annotated[
@@ -127,13 +127,17 @@ FLAGS: dict[type, dict[str, Any]] = {
         "queue": typer.Option("--queue", min=0, help="Largest number of waiting recordings."),
         "streams": typer.Option("--streams", min=1, help="Largest number of live streams at once."),
         "connections": typer.Option("--connections", min=1, help="Largest number of open connections."),
-        "audio_seconds": typer.Option("--max-seconds", help="Longest recording or live stream, in seconds."),
-        "idle_seconds": typer.Option("--idle", help="Seconds that a client may be idle."),
-        "total_seconds": typer.Option("--timeout", help="Longest time for a request, in seconds."),
-        "idle_minutes": typer.Option(
-            "--idle-minutes", help="Minutes without use after which a model is unloaded."
+        "audio_seconds": typer.Option(
+            "--max-seconds", min=LEAST, help="Longest recording or live stream, in seconds."
         ),
-        "grace_seconds": typer.Option("--grace", help="Seconds for running work when the server stops."),
+        "idle_seconds": typer.Option("--idle", min=LEAST, help="Seconds that a client may be idle."),
+        "total_seconds": typer.Option("--timeout", min=LEAST, help="Longest time for a request, in seconds."),
+        "idle_minutes": typer.Option(
+            "--idle-minutes", min=LEAST, help="Minutes without use after which a model is unloaded."
+        ),
+        "grace_seconds": typer.Option(
+            "--grace", min=LEAST, help="Seconds for running work when the server stops."
+        ),
     },
 }
 """Options for the fields of groups that other rooms define. Fields that are not listed keep their default."""

@@ -95,14 +95,19 @@ class Archive:
         return f"{utterance.set_name}/{utterance.id}" if self.sets_in_ids else utterance.id
 
 
-def read_archive(manifests: Sequence[str | Path], split: str | None = None) -> Archive:
+def read_archive(
+    manifests: Sequence[str | Path], split: str | None = None, given: Sequence[str | Path] | None = None
+) -> Archive:
     """Read the rows of manifests, of one split or of all. Each row takes 32 bytes of memory.
+
+    Args:
+        given: what errors name instead of the manifests: the folders of which one was made.
 
     Raises ManifestError as ``manifest.index`` does, and also if the split is empty, if an id or path contains
     a tab or a line break, or if an id occurs twice in sets of the same name.
     """
     corpus = manifest.index([os.path.abspath(path) for path in manifests])  # workers may be elsewhere
-    names = ", ".join(map(str, manifests))
+    names = ", ".join(map(str, given or manifests))
     if split is not None:
         chosen = corpus.of_split(split)
         if not chosen:

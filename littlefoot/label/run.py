@@ -93,7 +93,7 @@ def run(
     model = find_model(transcriber.specification)
     with output.claimed():
         if folders:
-            archive = read_archive([*listed, output.list_recordings(folders)], options.split)
+            archive = read_archive([*listed, output.list_recordings(folders)], options.split, manifests)
         description = describe(archive, transcriber, model, options.split)
         new = not output.begun
         if new:  # An impossible option does not begin a job, so the corrected command can.

@@ -6,6 +6,9 @@ from dataclasses import dataclass, fields
 
 from littlefoot.errors import ConfigError
 
+LEAST = 1e-3
+"""Smallest value of every limit but ``queue``."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -36,5 +39,5 @@ class Limits:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if value is not None and not value >= (0 if field.name == "queue" else 1e-3):
+            if value is not None and not value >= (0 if field.name == "queue" else LEAST):
                 raise ConfigError(f"the limit {field.name} cannot be {value}: give a larger number")

@@ -205,6 +205,8 @@ def test_folders_of_recordings_need_no_manifest(run: Run, model: Path, archive: 
     labels = manifest.read(out, "train")
     assert [u.id for u in labels] == ["0", "1", "2", "3", "4", "6.oga", "6.wav", "deep/5"]
     assert labels[-1].path.samefile(folder / "deep" / "5.wav")
+    dev = label(run, model, folder, tmp_path / "dev", "--split", "dev")
+    assert f"{folder}: no utterance is in split 'dev': choose one of: train" in dev.err
     both = run("label", model, folder, folder / "deep", "-o", tmp_path / "both", "--workers", "1", *FIXED)
     assert both.code == 0, both.err
     assert [u.id for u in manifest.read(tmp_path / "both")][-2:] == ["audio/deep/5", "deep/5"]

@@ -220,7 +220,10 @@ def test_wrong_usage_is_told_before_anything_is_served(run: Run, monkeypatch: py
     assert run("serve").code == 2
     missing = run("serve", "nowhere")
     assert (missing.code, missing.err.count("\n")) == (1, 1)
-    assert run("serve", "littlefoot-en", "--max-seconds", "0").code == 2
+    for option in ("--max-seconds", "--idle", "--timeout", "--idle-minutes", "--grace", "--streams"):
+        refused = run("serve", "littlefoot-en", option, "0")
+        assert refused.code == 2
+        assert option in refused.err
     monkeypatch.setenv("LITTLEFOOT_API_KEY", " ")
     empty = run("serve", "littlefoot-en")
     assert empty.code == 2
