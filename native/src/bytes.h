@@ -30,6 +30,7 @@ class Bytes {
 
 // What a thread needs while it multiplies.
 struct Scratch {
+    static constexpr long kRows = 64;  // room is made for so many at least, so that a stream's later products find it
     Bytes inputs;                                 // rounded rows,
     std::vector<int32_t> sums, row_terms;         // their sums, and what follows from them
     Bytes digits, tables, partial, total, codes;  // of the products

@@ -44,7 +44,7 @@ void FloatMatrix::multiply(const float* x, long stride, long rows, Scratch& scra
     if (rows == 0) return;
     const long columns = kernels_.float_columns, chunk = kTileBytes / (columns * static_cast<long>(sizeof(float)));
     scratch.codes.reserve(kTileBytes);
-    scratch.total.reserve(static_cast<size_t>(rows * columns) * sizeof(float));
+    scratch.total.reserve(static_cast<size_t>(std::max(rows, Scratch::kRows) * columns) * sizeof(float));
     float* const sums = scratch.total.floats();  // (rows, columns)
     for (long b = 0; b < blocks_; ++b) {
         std::memset(sums, 0, static_cast<size_t>(rows * columns) * sizeof(float));

@@ -261,7 +261,7 @@ void PackedMatrix::multiply_dot(const uint8_t* a, long stride, long rows, Scratc
     const int columns = kernels_.dot_columns, stored = stored_bits();
     const long chunk = (stored < 8 ? kCodeBytes : kTileBytes) / columns / 32 * 32;  // inputs
     scratch.codes.reserve(static_cast<size_t>(columns * chunk));
-    scratch.total.reserve(static_cast<size_t>(rows * columns) * sizeof(int32_t));
+    scratch.total.reserve(static_cast<size_t>(std::max(rows, Scratch::kRows) * columns) * sizeof(int32_t));
     int8_t* const codes = reinterpret_cast<int8_t*>(scratch.codes.data());
     int32_t* const total = reinterpret_cast<int32_t*>(scratch.total.data());  // (rows, columns)
     const uint8_t* block = data_.data();

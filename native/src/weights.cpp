@@ -1,5 +1,6 @@
 #include "weights.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <numeric>
@@ -127,7 +128,8 @@ void Weights::multiply(long group, const uint8_t* inputs, long stride, long rows
     const Finish finish = {scale_.data(), correction_.data(), bias_.data(), matrix.alpha(), activation_};
     const int32_t* row_terms = nullptr;
     if (matrix.beta()) {
-        if (static_cast<long>(scratch.row_terms.size()) < rows) scratch.row_terms.resize(static_cast<size_t>(rows));
+        if (static_cast<long>(scratch.row_terms.size()) < rows)
+            scratch.row_terms.resize(static_cast<size_t>(std::max(rows, Scratch::kRows)));
         for (long r = 0; r < rows; ++r) {
             const int32_t* const of_taps = sums + r * sum_stride;
             scratch.row_terms[static_cast<size_t>(r)] = matrix.beta() * std::accumulate(of_taps, of_taps + taps_, 0);
