@@ -30,9 +30,8 @@ from littlefoot.audio import SAMPLE_RATE, manifest
 from littlefoot.audio.reading import read
 from littlefoot.bench import quiet
 from littlefoot.evaluate.metrics import evaluate
-from littlefoot.runtime.frames import ChunkedFrames
 from littlefoot.runtime.recognizer import Recognizer
-from littlefoot.runtime.registry import create, create_stream
+from littlefoot.runtime.registry import begin_stream, create, create_stream
 
 STREAMING = {"chunk_frames": 24, "left_context_frames": 300}
 BLOCK = 1600
@@ -96,7 +95,7 @@ def speed(artifact: Artifact, options: argparse.Namespace) -> None:
     """Milliseconds that a chunk takes, and the algorithmic latency beside it."""
     waveform = 0.1 * noise(options.seconds)
     for name in options.engine:
-        frames = ChunkedFrames(artifact.config, create_stream(artifact, name, options.threads))
+        frames = begin_stream(artifact.config, create_stream(artifact, name, options.threads))
         times = []
         for start in range(0, len(waveform), BLOCK):
             began = time.perf_counter()
