@@ -9,7 +9,7 @@ namespace littlefoot {
 
 namespace {
 
-constexpr long kRows = 64;          // of a product at most, in float while norms and activations see them
+constexpr long kRows = Scratch::kRows;  // of a product at most, in float while norms and activations see them
 constexpr long kFewest = 8, kMost = 32;  // frames of a task: fewer compute more twice, more leave the cache
 
 long up16(long n) { return (n + 15) / 16 * 16; }

@@ -32,6 +32,16 @@ inline float exponential(float x) {
     return p * power;
 }
 
+// The function of an activation, with it as a constant.
+template <typename Use>
+inline void with(Activation activation, const Use& use) {
+    switch (activation) {
+        case Activation::gelu: return use.template operator()<Activation::gelu>();
+        case Activation::relu: return use.template operator()<Activation::relu>();
+        default: return use.template operator()<Activation::none>();
+    }
+}
+
 void split(const uint8_t* a, long count, uint8_t* low, uint8_t* high) {
 #pragma omp simd
     for (long i = 0; i < count; ++i) {

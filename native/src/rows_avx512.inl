@@ -74,16 +74,6 @@ inline __m512 activate(__m512 x) {
     return kind == Activation::relu ? _mm512_max_ps(_mm512_setzero_ps(), x) : x;
 }
 
-// The function of an activation, with it as a constant.
-template <typename Use>
-inline void with(Activation activation, const Use& use) {
-    switch (activation) {
-        case Activation::gelu: return use.template operator()<Activation::gelu>();
-        case Activation::relu: return use.template operator()<Activation::relu>();
-        default: return use.template operator()<Activation::none>();
-    }
-}
-
 int32_t quantize(const float* x, long count, const float* factors, const float* shift, float factor,
                  int zero_point, int largest, uint8_t* out) {
     __m512i sums = _mm512_setzero_si512();

@@ -83,11 +83,7 @@ void finish_as(const Finish& f, const Sums<int32_t>& s, const int32_t* row_terms
 }
 
 void finish(const Finish& f, const Sums<int32_t>& sums, const int32_t* row_terms, const Output& to) {
-    switch (f.activation) {
-        case Activation::gelu: return finish_as<Activation::gelu>(f, sums, row_terms, to);
-        case Activation::relu: return finish_as<Activation::relu>(f, sums, row_terms, to);
-        default: return finish_as<Activation::none>(f, sums, row_terms, to);
-    }
+    with(f.activation, [&]<Activation kind>() { finish_as<kind>(f, sums, row_terms, to); });
 }
 
 template <Activation kind>
@@ -106,11 +102,7 @@ void layer_norm_as(const float* x, long count, const float* weight, const float*
 
 void layer_norm(const float* x, long count, const float* weight, const float* bias, float eps, Activation activation,
                 float* out) {
-    switch (activation) {
-        case Activation::gelu: return layer_norm_as<Activation::gelu>(x, count, weight, bias, eps, out);
-        case Activation::relu: return layer_norm_as<Activation::relu>(x, count, weight, bias, eps, out);
-        default: return layer_norm_as<Activation::none>(x, count, weight, bias, eps, out);
-    }
+    with(activation, [&]<Activation kind>() { layer_norm_as<kind>(x, count, weight, bias, eps, out); });
 }
 
 template <Activation kind>
@@ -120,11 +112,7 @@ void activate_as(const float* x, long count, float* out) {
 }
 
 void activate_row(const float* x, long count, Activation activation, float* out) {
-    switch (activation) {
-        case Activation::gelu: return activate_as<Activation::gelu>(x, count, out);
-        case Activation::relu: return activate_as<Activation::relu>(x, count, out);
-        default: return activate_as<Activation::none>(x, count, out);
-    }
+    with(activation, [&]<Activation kind>() { activate_as<kind>(x, count, out); });
 }
 
 template <Activation kind>
@@ -146,11 +134,7 @@ void complete_as(const Sums<float>& s, const float* bias, const Output& to) {
 }
 
 void complete(const Sums<float>& sums, const float* bias, Activation activation, const Output& to) {
-    switch (activation) {
-        case Activation::gelu: return complete_as<Activation::gelu>(sums, bias, to);
-        case Activation::relu: return complete_as<Activation::relu>(sums, bias, to);
-        default: return complete_as<Activation::none>(sums, bias, to);
-    }
+    with(activation, [&]<Activation kind>() { complete_as<kind>(sums, bias, to); });
 }
 
 }  // namespace
