@@ -14,7 +14,6 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -82,9 +81,7 @@ class TrainingSet(Dataset[Batch]):
     outside the alphabet, or word outside the lexicon, occurs; ``unreadable`` maps the paths of files that
     turned out unreadable to what was wrong with them. ``parts`` is the number of batches in a step.
     Without ``needs_text`` only recordings matter: texts that cannot be used count as empty. Without
-    ``needs_audio`` no recording is read: batches have silence of their lengths. Each utterance is in
-    its batch ``views`` times, at the same speed, with noise and masks of its own: all first views come before
-    all second ones.
+    ``needs_audio`` no recording is read: batches have silence of their lengths.
     """
 
     def __init__(
@@ -100,7 +97,7 @@ class TrainingSet(Dataset[Batch]):
         self.utterances, self.spelling = utterances, spelling(vocabulary, train.lexicon)
         self.model, self.train, self.do_normalize = model, train, do_normalize
         self.parts, self.needs_text = parts, needs_text
-        self.needs_audio, self.views = True, 1
+        self.needs_audio = True
         self.outside = "lexicon" if train.lexicon else "alphabet"
         self.left_out: Counter[str] = Counter()
         self.unknown: Counter[str] = Counter()
@@ -197,7 +194,7 @@ class TrainingSet(Dataset[Batch]):
         in_order = number == 0 and self.train.short_first
         padded = bucket_length(np.ceil(seconds * SAMPLE_RATE)) / SAMPLE_RATE
         draws = np.lexsort((seconds if in_order else rng.random(len(seconds)), padded))
-        begins = fill(padded[draws].tolist(), self.train.batch_seconds / self.parts / self.views)
+        begins = fill(padded[draws].tolist(), self.train.batch_seconds / self.parts)
         order = np.arange(len(begins) - 1)
         if not in_order:
             order = shuffled(order, self.parts, rng)
@@ -215,10 +212,10 @@ class TrainingSet(Dataset[Batch]):
         rngs: list[np.random.Generator] = []
         keys: list[int] = []
         unreadable: dict[str, str] = {}
-        for view, draw in product(range(self.views), draws):
+        for draw in draws:
             utterance = self.utterances[int(self.rows[draw.index])]
             path = str(utterance.path)
-            rng = np.random.default_rng((self.train.seed, epoch, draw.index, draw.turn, *[view] * (view > 0)))
+            rng = np.random.default_rng((self.train.seed, epoch, draw.index, draw.turn))
             try:
                 samples = self.audio(draw.index, utterance)
             except LittlefootError as error:
@@ -239,9 +236,8 @@ class TrainingSet(Dataset[Batch]):
             rngs.append(rng)
             keys.append(int(self.keys[draw.index]))
         if not waveforms:
-            waveforms = [np.zeros(SAMPLE_RATE, np.float32)] * self.views
-            targets, texts, keys = [[]] * self.views, [""] * self.views, [-1] * self.views
-            rngs = [np.random.default_rng(view) for view in range(self.views)]
+            waveforms, targets, texts = [np.zeros(SAMPLE_RATE, np.float32)], [[]], [""]
+            rngs, keys = [np.random.default_rng(0)], [-1]
         unreadable |= self.augment.unreadable
         return self._collate(waveforms, targets, texts, rngs, keys, epoch, unreadable)
 

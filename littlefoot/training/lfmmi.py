@@ -43,7 +43,7 @@ from littlefoot.training.train_config import TrainConfig
 def objective_for(model: CTCModel, corpus: Corpus, config: TrainConfig) -> Objective:
     """Return the objective that ``train.loss`` names; LF-MMI takes its n-gram from the training texts."""
     if config.loss == "ctc":
-        return CTC(model, config.consistency)
+        return CTC(model)
     return LFMMI(model, make_denominator(corpus.of_split("train"), model.vocabulary, config), config)
 
 

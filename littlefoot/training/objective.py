@@ -29,8 +29,6 @@ class Objective(nn.Module):
     """Name of the objective in the model card."""
     keeps_newest = False
     """True to keep the last model of a run instead of the best, because the goal moves during training."""
-    views = 1
-    """Number of times that each utterance is in a batch, augmented anew each time."""
     step = 0
     """Optimizer steps taken so far; the training loop counts."""
 
@@ -50,39 +48,12 @@ class Objective(nn.Module):
 
 
 class CTC(Objective):
-    """Connectionist temporal classification (Graves et al. 2006) of the texts.
-
-    With ``consistency`` batches have two views of each utterance, and this times the divergence of their
-    outputs is added (Yao et al. 2024, CR-CTC).
-    """
-
-    def __init__(self, model: CTCModel, consistency: float = 0.0) -> None:
-        super().__init__(model)
-        self.consistency = consistency
-        self.views = 2 if consistency else 1
+    """Connectionist temporal classification (Graves et al. 2006) of the texts."""
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         logits, frames = self.model(batch.waveforms, batch.lengths, batch.time_mask, batch.feature_mask)
         blank = self.model.vocabulary.blank
-        loss = ctc_loss(logits, frames, batch.targets, batch.target_lengths, blank)
-        if not self.consistency:
-            return {"loss": loss}
-        divergence = consistency_loss(logits, frames) / batch.target_lengths.sum().clamp(min=1)
-        return {"loss": loss + self.consistency * divergence, "ctc": loss, "divergence": divergence}
-
-
-def consistency_loss(logits: Tensor, frames: Tensor) -> Tensor:
-    """Compute how far two views' outputs are apart, in nats, summed over frames and utterances of both views.
-
-    Each view's target is the other's distribution, through which no gradient flows: the sum over both is of
-    KL(other || view). Args: logits (2 B, F, V), frames (2 B,), the second views behind the first ones.
-    """
-    log_probs = torch.log_softmax(logits.float(), dim=-1)
-    first, second = log_probs.chunk(2)
-    others = torch.cat([second, first]).detach()
-    divergences = F.kl_div(log_probs, others, reduction="none", log_target=True).sum(-1)  # (2 B, F)
-    valid = torch.arange(logits.shape[1], device=logits.device) < frames[:, None]
-    return torch.where(valid, divergences, 0.0).sum()
+        return {"loss": ctc_loss(logits, frames, batch.targets, batch.target_lengths, blank)}
 
 
 def ctc_loss(logits: Tensor, frames: Tensor, targets: Tensor, target_lengths: Tensor, blank: int) -> Tensor:

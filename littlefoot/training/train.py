@@ -189,9 +189,7 @@ def prepare(
     model = objective.model
     if data is None:
         data = training_set(model, corpus.of_split("train"), config, objective.needs_text)
-    data.needs_audio, data.views = objective.needs_audio, objective.views
-    if config.consistency and objective.views == 1:
-        raise ConfigError(f"train.consistency: {objective.method} compares no views; set it to 0")
+    data.needs_audio = objective.needs_audio
     if config.dev_sets:
         named = {u.set_name for u in corpus.of_split("dev")}
         if unknown := sorted(set(config.dev_sets) - named):

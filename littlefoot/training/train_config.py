@@ -79,10 +79,6 @@ class TrainConfig(Checked):
     """Coefficient of the leaky HMM: weight of forgetting the history at a frame."""
     lfmmi_l2: NonNegativeFloat = 0.0
     """Penalty on the squares of the logits."""
-    consistency: NonNegativeFloat = 0.0
-    """Weight of the difference between the outputs for two views of each utterance, with noise, masks and
-    dropout of their own (CR-CTC, Yao et al. 2024): 0.2, with more time masks, where the same speech is heard
-    often. A batch then has half as many utterances. For ``loss: ctc`` only."""
 
     lexicon: str | None = None
     """File of words and their pronunciations in the model's tokens, for alphabets of phones; without one,

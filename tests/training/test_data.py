@@ -204,31 +204,6 @@ def test_a_batch_without_a_readable_file_is_silence(utterances: list[Utterance],
     assert batch.target_lengths.tolist() == [0]
 
 
-def test_second_views_have_the_length_of_the_first_and_masks_and_noise_of_their_own(
-    utterances: list[Utterance],
-) -> None:
-    data = training_set(utterances, noise_probability=1.0, time_mask_fraction=0.5)
-    data.views = 2
-    for batch in all_batches(data, 1):
-        half = len(batch.lengths) // 2
-        assert batch.seconds * 16_000 == batch.lengths.sum()
-        assert batch.waveforms.numel() <= 3.0 * 1.13 * 16_000
-        for tensor in (batch.lengths, batch.target_lengths, batch.keys, batch.targets):
-            assert torch.equal(*tensor.chunk(2))
-        assert batch.texts[:half] == batch.texts[half:]
-        assert not torch.equal(*batch.waveforms.chunk(2))
-        assert not torch.equal(*batch.time_mask.chunk(2))
-
-
-def test_a_batch_of_views_without_a_readable_file_has_silence_for_each(
-    utterances: list[Utterance], tmp_path: Path
-) -> None:
-    data = training_set([dataclasses.replace(utterances[0], path=tmp_path / "gone.wav")])
-    data.views = 2
-    batch = data.load(0, [Draw(0, 0, 1.0)])
-    assert len(batch.lengths) == len(batch.target_lengths) == len(batch.texts) == len(batch.keys) == 2
-
-
 def test_a_file_shorter_than_its_manifest_says_is_left_out(utterances: list[Utterance]) -> None:
     lying = dataclasses.replace(utterances[0], seconds=10.0, text="ABC" * 60)
     data = training_set([utterances[1], lying], batch_seconds=24.0)

@@ -8,21 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from test_train import QUIET, losses, rows, run_two_processes
 from tones import MODEL, VOCABULARY, write_recipe
 
 from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.audio import manifest
-from littlefoot.compress import load_recipe
-from littlefoot.compress.finetune import begin
 from littlefoot.errors import ConfigError, TrainingError
 from littlefoot.network.config import ModelConfig
-from littlefoot.training import train as trainer
 from littlefoot.training.data import TrainingSet
-from littlefoot.training.lfmmi import objective_for
 from littlefoot.training.module import CTCModel
-from littlefoot.training.objective import CTC, consistency_loss
+from littlefoot.training.objective import CTC
 from littlefoot.training.optimizer import freeze, learning_rate, lr_scale, make_optimizer
 from littlefoot.training.train_config import TrainConfig
 
@@ -56,40 +51,6 @@ def test_a_pattern_that_fits_nothing_is_refused() -> None:
     model = CTCModel.from_config(ModelConfig.from_dict(MODEL), Vocabulary(tuple(VOCABULARY), 0))
     with pytest.raises(ConfigError, match=r"no weight's name fits 'encoder\.block\.\*'"):
         freeze(model, ["encoder.block.*"])
-
-
-def test_consistency_is_the_divergence_of_two_views_towards_fixed_targets() -> None:
-    logits = torch.randn(4, 6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    frames = torch.tensor([6, 3, 6, 3])
-    p = np.exp(logits.numpy()) / np.exp(logits.numpy()).sum(-1, keepdims=True)
-    expected = 0.0
-    for row in range(4):
-        other = (row + 2) % 4
-        for frame in range(frames[row]):
-            expected += float((p[other, frame] * np.log(p[other, frame] / p[row, frame])).sum())
-    trained = logits.float().requires_grad_()
-    loss = consistency_loss(trained, frames)
-    assert float(loss.detach()) == pytest.approx(expected, rel=1e-5)
-    loss.backward()
-    # The gradient of KL(other || softmax) with a fixed other is their difference.
-    gradient = torch.from_numpy(p - p[[2, 3, 0, 1]]).float()
-    gradient[[1, 3], 3:] = 0.0
-    assert trained.grad is not None
-    torch.testing.assert_close(trained.grad, gradient, rtol=1e-4, atol=1e-6)
-
-
-def test_training_with_consistency_reports_both_parts(tones: Path, tmp_path: Path) -> None:
-    path = write_recipe(tmp_path, tones, steps=4, consistency=0.5, log_every=2, time_mask_fraction=0.3)
-    recipe = load_recipe(path)
-    corpus, out = manifest.index(recipe.data), tmp_path / "out"
-    trainer.train(objective_for(begin(recipe), corpus, recipe.train), corpus, recipe.train, out, False)
-    for row in (row for row in rows(out) if "loss" in row):
-        assert row["loss"] == pytest.approx(row["ctc"] + 0.5 * row["divergence"], rel=1e-4)
-        assert row["divergence"] > 0
-    recipe = load_recipe(path, ("train.loss=lfmmi",))
-    objective = objective_for(begin(recipe), corpus, recipe.train)
-    with pytest.raises(ConfigError, match=r"train\.consistency: .* set it to 0"):
-        trainer.train(objective, corpus, recipe.train, tmp_path / "refused", False)
 
 
 @pytest.mark.slow
