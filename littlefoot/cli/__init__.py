@@ -39,11 +39,11 @@ COMMANDS = {
     "demo": "Quantize the bundled model and compare the two.",
     "lm": "Make language models.",
 }
-"""All commands, each a module of its own, in the order of ``littlefoot --help``, and what it says of them."""
+"""All commands, each a module of its own, with their lines in ``littlefoot --help``, in its order."""
 _FUNCTIONS = {"eval": "evaluate"}
 """Functions of commands that do not have the name of the command."""
 _COMPLETE = "_LITTLEFOOT_COMPLETE"
-"""Variable of the environment with which a shell asks how a command line may go on."""
+"""Environment variable with which a shell asks for completions."""
 
 
 def application(commands: Collection[str] = tuple(COMMANDS)) -> typer.Typer:

@@ -20,7 +20,7 @@ BLOCK = 32
 
 @dataclass(frozen=True)
 class Factor:
-    """What the rounding of a layer depends on besides its weight. Layers with the same input share it."""
+    """Statistics of an input, on which the rounding of all layers that read it depends."""
 
     importance: npt.NDArray[np.float64]
     """(C,) means of the squares of each channel of the input."""
