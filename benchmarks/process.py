@@ -62,6 +62,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         os.environ["LITTLEFOOT_CACHE"] = str(folder / "cache")
+        # An installed package has its bytecode. Without, each start would compile all of its modules.
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        os.environ["PYTHONPYCACHEPREFIX"] = str(folder / "bytecode")
         random_checkpoint(BASE, folder / "base")
         artifact.save(int8(checkpoint.load(folder / "base")), folder / "base-int8")
         if what != "memory":

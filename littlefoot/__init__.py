@@ -25,8 +25,8 @@ What goes wrong with a file or a setting is a ``LittlefootError``:
 Traceback (most recent call last):
 littlefoot.errors.AudioError: nowhere.wav: there is no such file: check the path
 
-Users of the library may rely on the names in ``__all__``. Those that need an engine are imported when they
-are first used, so that ``import littlefoot`` is quick.
+Users of the library may rely on the names in ``__all__``. All but the errors are imported when they are first
+used, so that ``import littlefoot`` is quick.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ from littlefoot.errors import (
     TextError,
     TrainingError,
 )
-from littlefoot.transcript.results import Alternative, Segment, Transcription, Word
 
 if TYPE_CHECKING:
     from littlefoot.runtime.recognizer import Recognizer, load
     from littlefoot.runtime.stream import Partial, Stream
+    from littlefoot.transcript.results import Alternative, Segment, Transcription, Word
 
 __version__ = "0.1.0"
 
@@ -77,14 +77,18 @@ __all__ = [
 ]
 
 
-_HOMES = {"Partial": "stream", "Recognizer": "recognizer", "Stream": "stream", "load": "recognizer"}
-"""Modules of ``littlefoot.runtime``, by the names that are imported from them when they are first used."""
+_HOMES = {
+    **dict.fromkeys(("Recognizer", "load"), "runtime.recognizer"),
+    **dict.fromkeys(("Partial", "Stream"), "runtime.stream"),
+    **dict.fromkeys(("Alternative", "Segment", "Transcription", "Word"), "transcript.results"),
+}
+"""Modules of names that are imported when they are first used."""
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"littlefoot.runtime.{_HOMES[name]}"), name)
+    return getattr(import_module(f"littlefoot.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:

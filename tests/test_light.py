@@ -108,12 +108,39 @@ def test_the_command_line_imports_nothing_heavy() -> None:
 import sys, littlefoot.cli
 littlefoot.cli.application()
 heavy = {"numpy", "openvino", "onnx", "onnxruntime", "torch", "transformers", "soundfile", "soxr", "jiwer"}
-heavy |= {"rich", "pydantic", "yaml", "safetensors", "huggingface_hub"}
+heavy |= {"rich", "pydantic", "yaml", "safetensors", "huggingface_hub", "asyncio", "multiprocessing"}
 print(*sorted(heavy & set(sys.modules)))
 """
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == ""
+
+
+@pytest.mark.parametrize(
+    ("script", "modules"),
+    [
+        ("import littlefoot", ["", ".errors"]),
+        (
+            "from littlefoot import cli; cli.main()",
+            ["", ".cli", ".cli.progress", ".errors", ".system", ".system.amounts", ".system.progress"],
+        ),
+    ],
+)
+def test_the_package_and_its_help_import_little_of_it(script: str, modules: list[str]) -> None:
+    """Each further module makes every start slower."""
+    done = python(
+        f"""
+import sys
+sys.argv = ["littlefoot", "--help"]
+try:
+    {script}
+except SystemExit as end:
+    assert not end.code
+print(*sorted(name for name in sys.modules if name.partition(".")[0] == "littlefoot"))
+"""
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].split() == [f"littlefoot{module}" for module in modules]
 
 
 def test_a_command_imports_no_other_command() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from littlefoot.artifact.artifact import Artifact
+from littlefoot.artifact import checkpoint, checksums
+from littlefoot.artifact.artifact import POSSIBLE_FILES, Artifact, is_artifact
+from littlefoot.network import names
 from littlefoot.network.inventory import inventory
 from littlefoot.network.layers import Part
 
@@ -12,9 +14,27 @@ _PARTS = {Part.PROJECTION: "front_end", Part.POSITIONS: "transformer", Part.ADAP
 """Parts of a network that count as another part."""
 
 
-def megabytes(folder: Path) -> float:
-    """Return the size of an artifact's files on the disk, in 10^6 bytes."""
-    return sum(path.stat().st_size for path in folder.iterdir()) / 1e6
+def disk_bytes(source: str | Path, language: str | None = None) -> int:
+    """Return the bytes of a model's files on the disk: of an artifact all, of a checkpoint its weights.
+
+    ``source`` and ``language`` are those of ``checkpoint.load``, and raise the same errors.
+    """
+    path = Path(source)
+    files = [path] if path.is_file() else stored_files(checkpoint.locate(source, language))
+    return sum(file.stat().st_size for file in files)
+
+
+def stored_files(directory: Path) -> list[Path]:
+    """Return the files of a model that ``disk_bytes`` counts."""
+    if is_artifact(directory):
+        possible = (directory / name for name in (*POSSIBLE_FILES, checksums.NAME))
+        return [path for path in possible if path.exists()]
+    return sorted(directory.glob("model*.safetensors")) or sorted(directory.glob("pytorch_model*.bin"))
+
+
+def megabytes(source: str | Path) -> float:
+    """Return ``disk_bytes`` in 10^6 bytes."""
+    return disk_bytes(source) / 1e6
 
 
 def bytes_by_part(artifact: Artifact) -> dict[str, int]:
@@ -23,7 +43,7 @@ def bytes_by_part(artifact: Artifact) -> dict[str, int]:
     """
     parts = {"front_end": 0, "transformer": 0, "head": 0}
     layers = inventory(artifact.config)
-    for tensor, array in artifact.weights.items():
+    for tensor, array in names.as_stored(artifact.weights).items():
         part = layers.owner(tensor).part
         parts[_PARTS.get(part, part.value)] += array.nbytes
     return parts

@@ -24,18 +24,16 @@ class Littlefoot:
     """Models that ``littlefoot.load`` runs."""
 
     def prepare(self, entry: Entry, folder: Path, samples: int) -> dict[str, Any]:
-        from littlefoot.artifact import checkpoint
-        from littlefoot.artifact.sizes import bytes_by_part
+        from littlefoot.artifact import checkpoint, sizes
         from littlefoot.bench.macs import macs_by_width
 
         artifact = checkpoint.load(entry.source, entry.language)
         narrow, wide = macs_by_width(artifact, samples)
-        parts = bytes_by_part(artifact)
         return {
             "parameters": artifact.parameters,
             "layers": artifact.config.num_hidden_layers,
-            "bytes": sum(parts.values()),
-            "bytes_by_part": parts,
+            "bytes": sizes.disk_bytes(entry.source, entry.language),
+            "bytes_by_part": sizes.bytes_by_part(artifact),
             "macs": {"int8": narrow, "rest": wide},
         }
 

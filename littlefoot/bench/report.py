@@ -165,9 +165,9 @@ class Model(Part):
     engine: str | None = None
     parameters: int | None = None
     bytes: int | None = None
-    """Bytes of the weights as stored."""
+    """Bytes of the files on the disk; of the weights alone, where another library ran the model."""
     bytes_by_part: dict[str, int] | None = None
-    """Bytes of front_end, transformer and head."""
+    """Bytes of the weights of front_end, transformer and head."""
     layers: int | None = None
     load_s: float | None = None
     """Seconds of imports and loading in a fresh process, with a warm cache of compiled models. Median over

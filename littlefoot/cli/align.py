@@ -14,7 +14,7 @@ from littlefoot.cli import options
 from littlefoot.errors import ConfigError
 from littlefoot.runtime.specification import LoadOptions, Specification
 from littlefoot.runtime.transcriber import STANDARD_INPUT
-from littlefoot.system.outputs import writing
+from littlefoot.system.outputs import check_file, writing
 from littlefoot.transcript.subtitles import Layout
 
 FORMATS = ("json", "srt", "vtt", "textgrid", "ctm", "tsv")
@@ -76,6 +76,8 @@ def align(
         raise ConfigError(f"--format {form} is unknown: use one of {', '.join(FORMATS)}")
     choice = Choice(channel, track)
     spoken = _text(text)
+    if output is not None:
+        check_file(output)
     loaded = recognizer.load_with(Specification(model, loading))
     with ExitStack() as stack:
         source: reading.Source = audio
@@ -90,7 +92,7 @@ def align(
     if output is None:
         typer.echo(written, nl=False)
         return
-    with writing(output, "choose another --output"), atomic.file(output) as temporary:
+    with writing(output), atomic.file(output) as temporary:
         temporary.write_text(written, encoding="utf-8")
 
 

@@ -12,7 +12,7 @@ import typer
 from littlefoot.cli import options
 from littlefoot.cli.progress import tell
 from littlefoot.errors import ConfigError
-from littlefoot.system.outputs import check_writable, writing
+from littlefoot.system.outputs import check_file, writing
 
 
 def analyze(
@@ -47,7 +47,7 @@ def analyze(
     if plot is not None:  # Fail before the work, if at all.
         if plot.suffix not in (".png", ".svg"):
             raise ConfigError(f"--plot {plot}: name a file that ends in .png or .svg")
-        check_writable(plot)
+        check_file(plot)
     found, sensitivities = {}, {}
     paths = recordings(data or [checkpoint.SAMPLES])
     for name in models:

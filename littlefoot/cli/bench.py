@@ -159,7 +159,7 @@ def bench(
     from littlefoot.bench import report as reports
     from littlefoot.bench.entries import Entry
     from littlefoot.runtime import registry
-    from littlefoot.system.outputs import check_writable
+    from littlefoot.system.outputs import check_file
 
     # Fail before the work, if at all.
     old = reports.load(files.compare) if files.compare else None
@@ -167,9 +167,7 @@ def bench(
         table.around(files.markdown)
     for path in (files.json_file, files.html, files.markdown):
         if path is not None:
-            if path.is_dir():
-                raise ConfigError(f"{path} is a folder: name a file")
-            check_writable(path)
+            check_file(path)
     registry.checked(engine, None, precision)
     names = models or checkpoint.bundled()
     if not names:

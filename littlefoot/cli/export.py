@@ -13,7 +13,7 @@ import typer
 from littlefoot.cli import options
 from littlefoot.cli.progress import tell
 from littlefoot.errors import ConfigError
-from littlefoot.system.outputs import check_writable, refuse_existing, writing
+from littlefoot.system.outputs import check_new, writing
 
 if TYPE_CHECKING:
     from littlefoot.artifact import Artifact
@@ -65,13 +65,11 @@ def export(
     if licence and to not in ("file", "web"):
         raise ConfigError("--license is for --to file and --to web: the other formats do not record it")
     out = out.with_suffix(".xml") if to == "openvino" else out
-    refuse_existing(out)
+    check_new(out)
     from littlefoot import artifact
     from littlefoot.artifact import checkpoint, linear
 
     loaded = checkpoint.load(model, language)
-    if to in ("onnx", "openvino"):
-        check_writable(out)
     if to == "hf":
         artifact.check_transformers(loaded)
         artifact.save(_halved(loaded) if half else loaded, out)

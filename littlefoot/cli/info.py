@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from littlefoot.cli import options
-
-if TYPE_CHECKING:
-    from littlefoot.artifact import Artifact
 
 
 def info(
@@ -26,7 +23,7 @@ def info(
     from littlefoot.artifact import checkpoint
 
     if model is None:
-        rows = [describe(name, checkpoint.load(name)) for name in checkpoint.bundled()]
+        rows = [describe(name) for name in checkpoint.bundled()]
         if as_json:
             typer.echo(json.dumps(rows, indent=2))
             return
@@ -35,7 +32,7 @@ def info(
                 f"{row['name']:<24} {row['bytes'] / 1e6:7.1f} MB  {row['parameters'] / 1e6:7.2f} M parameters"
             )
         return
-    row = describe(model, checkpoint.load(model))
+    row = describe(model)
     if as_json:
         typer.echo(json.dumps(row, indent=2))
         return
@@ -43,11 +40,11 @@ def info(
         typer.echo(f"{key.replace('_', ' '):<22} {_shown(key, value)}")
 
 
-def describe(name: str, artifact: Artifact) -> dict[str, Any]:
-    """Return the figures of ``info``; bytes are those of the weights as stored."""
-    from littlefoot.artifact.sizes import bytes_by_part
+def describe(name: str) -> dict[str, Any]:
+    """Return the figures of ``info``: ``bytes`` of the files, ``bytes_by_part`` of the weights."""
+    from littlefoot.artifact import checkpoint, sizes
 
-    parts = bytes_by_part(artifact)
+    artifact = checkpoint.load(name)
     kinds: dict[int, int] = {}
     for tensor, array in artifact.weights.items():
         width = int(artifact.weights.get(f"{tensor}_bits", 8 * array.itemsize))
@@ -57,8 +54,8 @@ def describe(name: str, artifact: Artifact) -> dict[str, Any]:
         "name": name,
         "model_type": config.model_type,
         "parameters": artifact.parameters,
-        "bytes": sum(parts.values()),
-        "bytes_by_part": parts,
+        "bytes": sizes.disk_bytes(name),
+        "bytes_by_part": sizes.bytes_by_part(artifact),
         "bits": max(kinds, key=lambda bits: kinds[bits]),
         "layers": config.num_hidden_layers,
         "hidden_size": config.hidden_size,

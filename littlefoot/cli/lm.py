@@ -15,7 +15,7 @@ from littlefoot.cli import options
 from littlefoot.cli.progress import tell
 from littlefoot.errors import ConfigError, LittlefootError
 from littlefoot.runtime.transcriber import STANDARD_INPUT
-from littlefoot.system.outputs import refuse_existing
+from littlefoot.system.outputs import check_new
 
 if TYPE_CHECKING:
     from littlefoot.decode.ngram import NGram
@@ -64,7 +64,7 @@ def build(
     """
     from littlefoot.decode import ngram
 
-    refuse_existing(out)
+    check_new(out)
     seen: Counter[str] = Counter()
     model = ngram.estimate(_counted(_sentences(texts), seen), order, _numbers("--prune", prune, int, "0,0,1"))
     _save(model, out, max_mb, seen, as_json)
@@ -92,7 +92,7 @@ def mix(
     """
     from littlefoot.decode import arpa, mixture
 
-    refuse_existing(out)
+    check_new(out)
     if weights is not None and tune:
         raise ConfigError("--weights and --tune exclude each other: give one")
     parts = [arpa.read_arpa(path) for path in models]

@@ -75,8 +75,7 @@ def quantize(
       littlefoot quantize MODEL -o small --budget-mb 20 --calibrate talk.wav
     """
     from littlefoot import artifact
-    from littlefoot.artifact import checkpoint
-    from littlefoot.artifact.sizes import bytes_by_part
+    from littlefoot.artifact import checkpoint, sizes
     from littlefoot.compress.calibration import load_clips, recordings
     from littlefoot.compress.quantize import QuantizeConfig
     from littlefoot.compress.quantize import quantize as run
@@ -90,11 +89,11 @@ def quantize(
     clips = load_clips(recordings(calibrate or [checkpoint.SAMPLES]), original)
     made, report = run(original, clips, config, tell)
     artifact.save(made, out, overwrite)
-    sizes = [sum(bytes_by_part(a).values()) for a in (original, made)]
+    before, after = sizes.disk_bytes(model, language), sizes.disk_bytes(out)
     if as_json:
-        typer.echo(json.dumps({"bytes_before": sizes[0], "bytes": sizes[1], **asdict(report)}, indent=2))
+        typer.echo(json.dumps({"bytes_before": before, "bytes": after, **asdict(report)}, indent=2))
     else:
-        typer.echo(_summary(report, *sizes), nl=False)
+        typer.echo(_summary(report, before, after), nl=False)
         tell(f"saved {out}")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from littlefoot.cli.progress import tell
 from littlefoot.errors import ConfigError, LittlefootError
 from littlefoot.runtime.specification import LoadOptions, Specification
 from littlefoot.runtime.transcriber import STANDARD_INPUT, DecodingOptions, RecordingOptions, Transcriber
-from littlefoot.system.outputs import writing
+from littlefoot.system.outputs import check_folder, writing
 from littlefoot.transcript.subtitles import Layout
 
 if TYPE_CHECKING:
@@ -209,17 +208,8 @@ class _Writer:
 
     def prepare(self) -> None:
         """Check at once, not after hours, that the directory can be written to. Raises LittlefootError."""
-        if self.output.directory is None:
-            return
-        try:
-            self.output.directory.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.output.directory):
-                pass
-        except OSError as error:
-            raise LittlefootError(
-                f"--output-dir {self.output.directory}: cannot be written to ({error.strerror}):"
-                " choose another"
-            ) from error
+        if self.output.directory is not None:
+            check_folder(self.output.directory, "choose another --output-dir")
 
     def is_done(self, recording: inputs.Recording) -> bool:
         """Return True if the output file exists and is not older than the recording."""

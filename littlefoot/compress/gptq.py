@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
@@ -16,33 +18,50 @@ RATIOS = np.linspace(0.2, 1.0, 33)
 BLOCK = 32
 
 
-def round_to_bits(weight: Array, moments: Array, bits: int) -> tuple[npt.NDArray[np.int8], Array]:
+@dataclass(frozen=True)
+class Factor:
+    """Statistics of an input, on which the rounding of all layers that read it depends."""
+
+    importance: npt.NDArray[np.float64]
+    """(C,) means of the squares of each channel of the input."""
+    order: npt.NDArray[np.intp]
+    """(C,) the channels, the loudest first."""
+    upper: npt.NDArray[np.float64]
+    """(C, C) upper triangular: how the channels that follow in ``order`` take up the error of one."""
+
+    @classmethod
+    def of(cls, moments: Array) -> Factor:
+        """Factorise the inverse of (C, C) means of the products of each two channels of an input.
+
+        Take them over many times as many frames as there are channels: those of few frames fit their noise.
+        """
+        damped = moments.astype(np.float64)
+        damped[np.diag_indices_from(damped)] += DAMPING * np.diag(damped).mean() + 1e-12
+        importance = np.diag(damped)
+        order = np.argsort(-importance, kind="stable")
+        upper = np.linalg.cholesky(np.linalg.inv(damped[np.ix_(order, order)])).T
+        return cls(importance, order, upper)
+
+
+def round_to_bits(weight: Array, factor: Factor, bits: int) -> tuple[npt.NDArray[np.int8], Array]:
     """Round a linear layer's weight (C', C) to int8 levels of the same shape, and a scale (C',) for each row.
 
     Column by column, from the one with the loudest input: what rounding one leaves as an error in the output
     is taken up by the columns that are not rounded yet, by the inverse of the inputs' second moments.
-
-    Args:
-        moments: (C, C) means of the products of each two channels of the layer's input. Take them over many
-            times as many frames as there are channels: those of few frames fit their noise.
     """
-    levels, scales = round_groups(weight, moments, bits)
+    levels, scales = round_groups(weight, factor, bits)
     return levels, scales[:, 0]
 
 
 def round_groups(
-    weight: Array, moments: Array, bits: int, table: Table = (), group: int = 0
+    weight: Array, factor: Factor, bits: int, table: Table = (), group: int = 0
 ) -> tuple[npt.NDArray[np.int8], Array]:
     """Round like ``round_to_bits``, with a scale for each ``group`` columns of a row, (C', G); 0 for one per
     row.
     """
     known = levels_of(bits, table)
-    damped = moments.astype(np.float64)
-    damped[np.diag_indices_from(damped)] += DAMPING * np.diag(damped).mean() + 1e-12
-    importance = np.diag(damped)
-    scales = best_scales(weight, importance, bits, table, group)
-    order = np.argsort(-importance, kind="stable")
-    upper = np.linalg.cholesky(np.linalg.inv(damped[np.ix_(order, order)])).T  # (C, C), upper triangular
+    scales = best_scales(weight, factor.importance, bits, table, group)
+    order, upper = factor.order, factor.upper
     column_scales = np.repeat(scales, group or weight.shape[1], axis=1)[:, order]
     left = weight[:, order].astype(np.float64)
     rounded = np.zeros(weight.shape, np.int8)

@@ -25,6 +25,7 @@ from littlefoot.compress.calibration import LayerInput, collect, load_clips, som
 from littlefoot.compress.distill import Distillation, denominator_of, learn, training_set
 from littlefoot.compress.distillation_settings import DistillationSettings
 from littlefoot.compress.fake_quant import FakeQuantOps, RoundingPlan
+from littlefoot.compress.gptq import Factor
 from littlefoot.compress.lowbit_layers import (
     near_gptq,
     nearest_scales,
@@ -339,6 +340,7 @@ def prepare(
                 shifted = config.shift and biased and not model.config.do_stable_layer_norm
                 if shifted and owner.endswith(("q_proj", "k_proj", "v_proj")):
                     weights[f"{owner}.input_shift"] = np.zeros(group.rows.shape[1], np.float32)
+        factor: Factor | None = None  # of the input, which the layers share
         for name in group.layers:
             codes = plan.weights.get(name, ())
             if codes and codes[0].bits < 8:
@@ -347,7 +349,8 @@ def prepare(
                 rows = group.rows if weight.ndim == 2 else np.ones((1, weight[0].size), np.float32)
                 weight = weight.reshape(len(weight), -1)
                 if config.initialisation == "gptq" and name in few:
-                    start, scales = near_gptq(weight, group.second_moments(), codes[0])
+                    factor = factor or Factor.of(group.second_moments())
+                    start, scales = near_gptq(weight, factor, codes[0])
                     weights[f"{name}.weight"] = start
                 else:
                     scales = nearest_scales(weight, rows, codes[0])

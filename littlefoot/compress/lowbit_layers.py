@@ -13,7 +13,7 @@ from littlefoot.artifact.packing import WeightCode
 from littlefoot.artifact.precisions import upper_bits
 from littlefoot.compress.calibration import Array
 from littlefoot.compress.fake_quant import input_range, weight_levels
-from littlefoot.compress.gptq import best_scales, round_groups
+from littlefoot.compress.gptq import Factor, best_scales, round_groups
 from littlefoot.compress.rounding import round_weight
 
 MARGIN = 0.25
@@ -41,13 +41,13 @@ def upper_scales(weight: Array, rows: Array, scales: Array, stored: WeightCode, 
     return found.clip(1e-12)[:, None].astype(np.float32)
 
 
-def near_gptq(weight: Array, moments: Array, code: WeightCode) -> tuple[Array, Array]:
+def near_gptq(weight: Array, factor: Factor, code: WeightCode) -> tuple[Array, Array]:
     """Move weights (C', C), as little as possible, to values that round to GPTQ's result. Returns them with
     the scales.
     """
     if code.bits == 1:
         weight = weight - weight.mean(1, keepdims=True)
-    levels, scales = round_groups(weight, moments, code.bits, code.table, code.group)
+    levels, scales = round_groups(weight, factor, code.bits, code.table, code.group)
     scale = np.repeat(scales, weight.shape[1] // scales.shape[1], axis=1)
     known = code.levels
     margin = MARGIN * (known[1] - known[0])

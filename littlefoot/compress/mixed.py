@@ -8,7 +8,7 @@ layer alone is quantized. The smallest sum for each size is then found exactly.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from typing import Any
@@ -21,7 +21,7 @@ from littlefoot.artifact.packing import WeightCode, layer_bytes
 from littlefoot.audio import SAMPLE_RATE
 from littlefoot.compress.acceptance import run
 from littlefoot.compress.calibration import Array, LayerInput
-from littlefoot.compress.gptq import round_groups
+from littlefoot.compress.gptq import Factor, round_groups
 from littlefoot.compress.rounding import round_weight
 from littlefoot.decode.spans import log_softmax
 from littlefoot.errors import ConfigError
@@ -71,9 +71,10 @@ def sensitivity(
     expected = run(artifact, heard, "f32")
     found: dict[str, list[Option]] = {}
     few = packable(artifact.config)
-    layers = [(name, group.second_moments()) for group in inputs for name in group.layers if name in few]
-    progress(f"measuring the sensitivity of {len(layers)} layers")
-    for name, moments in tracked(layers, len(layers), "sensitivity of layers", progress):
+    groups = [(group, [name for name in group.layers if name in few]) for group in inputs]
+    count = sum(len(names) for _, names in groups)
+    progress(f"measuring the sensitivity of {count} layers")
+    for name, factor in tracked(_with_factors(groups), count, "sensitivity of layers", progress):
         weight = artifact.weights[f"{name}.weight"].astype(np.float32)
         options = []
         for width in sorted(set(bits)):
@@ -81,11 +82,19 @@ def sensitivity(
                 size = layer_bytes(weight.shape, code(width))
             except ConfigError:
                 continue
-            changed = {**artifact.weights, f"{name}.weight": rounded(weight, moments, code(width))}
+            changed = {**artifact.weights, f"{name}.weight": rounded(weight, factor, code(width))}
             logits = run(replace(artifact, weights=changed), heard, "f32")
             options.append(Option(width, size, kl_divergence(expected, logits)))
         found[name] = options
     return found
+
+
+def _with_factors(groups: Iterable[tuple[LayerInput, Sequence[str]]]) -> Iterator[tuple[str, Factor]]:
+    """Yield layers with the factors of their inputs, of which one at a time takes memory."""
+    for group, names in groups:
+        if names:
+            factor = Factor.of(group.second_moments())
+            yield from ((name, factor) for name in names)
 
 
 def by_size(artifact: Artifact) -> dict[str, list[Option]]:
@@ -106,14 +115,14 @@ def by_size(artifact: Artifact) -> dict[str, list[Option]]:
     return found
 
 
-def rounded(weight: Array, moments: Array, code: WeightCode) -> Array:
+def rounded(weight: Array, factor: Factor, code: WeightCode) -> Array:
     """Return a linear layer's weight (C', C) after rounding."""
     if code.bits == 8:
         in_8_bits, scale = round_weight(weight)
         return (in_8_bits * scale[:, None]).astype(np.float32)
     if code.bits == 1:
         weight = weight - weight.mean(1, keepdims=True)
-    levels, scales = round_groups(weight, moments, code.bits, code.table, code.group)
+    levels, scales = round_groups(weight, factor, code.bits, code.table, code.group)
     return levels.astype(np.float32) * np.repeat(scales, weight.shape[1] // scales.shape[1], axis=1)
 
 

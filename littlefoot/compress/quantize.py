@@ -35,7 +35,7 @@ from littlefoot.artifact.packing import WeightCode, layer_bytes
 from littlefoot.audio import SAMPLE_RATE
 from littlefoot.compress.acceptance import Comparison, compare, run, speedup
 from littlefoot.compress.calibration import Array, LayerInput, collect, load_clips, recordings, some
-from littlefoot.compress.gptq import round_to_bits
+from littlefoot.compress.gptq import Factor, round_to_bits
 from littlefoot.compress.methods import StepContext
 from littlefoot.compress.mixed import (
     Option,
@@ -320,6 +320,7 @@ def quantize_static(
             continue
         found = scales[layer_input.layers]
         inputs_of = Rounding(np.array(found.scale), np.array(found.zero_point), smoothing=found.smoothing)
+        factor: Factor | None = None  # of the input, which the layers share
         for name in layer_input.layers:
             if name in kept:
                 continue
@@ -332,14 +333,20 @@ def quantize_static(
             if (width := bits.get(name, 8)) == 8:
                 stored: Weight = EightBitWeight(*round_weight(weight))
             else:
-                moments = layer_input.second_moments()
-                if found.smoothing is not None:
-                    moments = moments * np.outer(found.smoothing, found.smoothing)
-                stored = PackedWeight.pack(*round_to_bits(weight, moments, width), width)
+                factor = factor or _factor(layer_input, found)
+                stored = PackedWeight.pack(*round_to_bits(weight, factor, width), width)
             layers[name] = StoredLayer(stored, inputs_of)
     weights = put(artifact.weights, layers) | factors
     label = {"bits": mean_bits(weights, bits), "mode": "static", "kept": sorted(kept)}
     return _labelled(artifact, weights, label)
+
+
+def _factor(layer_input: LayerInput, found: InputScale) -> Factor:
+    """Factorise the second moments of an input after smoothing."""
+    moments = layer_input.second_moments()
+    if found.smoothing is None:
+        return Factor.of(moments)
+    return Factor.of(moments * np.outer(found.smoothing, found.smoothing))
 
 
 def budget_bits(

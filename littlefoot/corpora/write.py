@@ -63,12 +63,15 @@ def write(
         run_commands: whether the commands in directories of Kaldi are run.
 
     Raises:
-        ConfigError: ``out`` exists, without ``overwrite``.
+        ConfigError: ``out`` exists, without ``overwrite``, or is a file.
         ManifestError: as ``sources.rows``; or no row could be used.
         LittlefootError: the folder cannot be written.
     """
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out} is a file: choose another output")
     if out.exists() and not overwrite:
         raise ConfigError(f"{out} exists already: choose another folder, or add --overwrite")
+    outputs.check_writable(out)
     with outputs.writing(out, "check the disk and the rights"), atomic.directory(out) as folder:
         with _table(folder / LEFT_OUT, ("reason", "where")) as left_out:
             writing = _Writing(folder, Summary(str(out / "manifest.tsv")), split, left_out)

@@ -25,7 +25,7 @@ from littlefoot.audio.folders import recordings
 from littlefoot.audio.manifest import Utterance
 from littlefoot.errors import ConfigError, LittlefootError
 from littlefoot.label.job import SHARD_ROWS, Archive, Job, Label
-from littlefoot.system import atomic
+from littlefoot.system import atomic, outputs
 from littlefoot.system.amounts import in_bytes
 
 JOB, SHARDS, MANIFEST, SUMMARY = "job.json", "shards", "manifest.tsv", "summary.json"
@@ -70,6 +70,12 @@ class Output:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
+    def check(self) -> None:
+        """Refuse a directory that cannot be written to, without creating it. Raises LittlefootError."""
+        if self.directory.exists() and not self.directory.is_dir():
+            raise LittlefootError(f"{self.directory} is a file: choose another output")
+        outputs.check_folder(self.directory)
+
     @contextmanager
     def claimed(self) -> Iterator[None]:
         """Create the directory if it is missing, and lock it for this process while the block runs.
@@ -93,34 +99,30 @@ class Output:
         finally:
             lock.release()
 
-    @property
-    def begun(self) -> bool:
-        """Return True if the directory has a job."""
-        return (self.directory / JOB).exists()
-
-    def begin(self, description: dict[str, Any], shard_rows: int | None) -> int:
-        """Begin or resume the job; return the rows of a shard.
+    def shard_rows(self, description: dict[str, Any], wanted: int | None) -> int:
+        """Return the rows of a shard: those of the job that is there, or of a new one.
 
         Raises LittlefootError if the directory contains another job, or if its disk is too full.
         """
+        path = self.directory / JOB
         try:
-            return self._begin(description, shard_rows)
+            return (
+                self._resumed(path, description, wanted) if path.exists() else self._new(description, wanted)
+            )
         except OSError as error:
             raise self._refused(error) from error
 
-    def _begin(self, description: dict[str, Any], shard_rows: int | None) -> int:
-        path = self.directory / JOB
-        if not path.exists():
-            needed = ROW_BYTES * description["rows"]
-            free = shutil.disk_usage(self.directory).free
-            if free < needed:
-                raise LittlefootError(
-                    f"{self.directory}: the labels may take {in_bytes(needed)}, but {in_bytes(free)} are"
-                    " free: make room, or choose another output"
-                )
-            found = {**description, "shard_rows": shard_rows or SHARD_ROWS}
-            _write(path, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
-            return int(found["shard_rows"])
+    def _new(self, description: dict[str, Any], wanted: int | None) -> int:
+        needed = ROW_BYTES * description["rows"]
+        free = shutil.disk_usage(self.directory).free
+        if free < needed:
+            raise LittlefootError(
+                f"{self.directory}: the labels may take {in_bytes(needed)}, but {in_bytes(free)} are free: "
+                "make room, or choose another output"
+            )
+        return wanted or SHARD_ROWS
+
+    def _resumed(self, path: Path, description: dict[str, Any], wanted: int | None) -> int:
         there = _read_object(path)
         for name, value in description.items():
             place = name in ("model", "model_origin")  # it may change, the model's output may not
@@ -130,17 +132,26 @@ class Output:
                     " another output, or remove the directory"
                 )
         rows = int(there["shard_rows"])
-        if shard_rows not in (None, rows):
+        if wanted not in (None, rows):
             raise ConfigError(
-                f"--shard-rows {shard_rows}: the job in {self.directory} was begun with {rows}: leave the"
+                f"--shard-rows {wanted}: the job in {self.directory} was begun with {rows}: leave the"
                 " option out to resume it"
             )
         return rows
 
+    def begin(self, description: dict[str, Any], shard_rows: int) -> None:
+        """Write the description of the job, if it is a new one. Raises LittlefootError."""
+        path = self.directory / JOB
+        if path.exists():
+            return
+        found = {**description, "shard_rows": shard_rows}
+        try:
+            _write(path, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+        except OSError as error:
+            raise self._refused(error) from error
+
     def _prepare(self) -> None:
         """Create the directory. Raises LittlefootError if it contains something other than a job."""
-        if self.directory.exists() and not self.directory.is_dir():
-            raise LittlefootError(f"{self.directory} is a file: choose another output")
         self.directory.mkdir(parents=True, exist_ok=True)
         there = {path.name for path in self.directory.iterdir() if not path.name.startswith(".")}
         shards = self.directory / SHARDS

@@ -86,6 +86,7 @@ def run(
             model, or none of the recordings could be recognised.
     """
     output = Output(directory)
+    output.check()
     folders = [Path(path) for path in manifests if manifest.is_bare(path)]
     listed = [path for path in manifests if Path(path) not in folders]
     if not folders:
@@ -95,18 +96,17 @@ def run(
         if folders:
             archive = read_archive([*listed, output.list_recordings(folders)], options.split, manifests)
         description = describe(archive, transcriber, model, options.split)
-        new = not output.begun
-        if new:  # An impossible option does not begin a job, so the corrected command can.
-            transcriber.measuring().load()
-        rows = output.begin(description, options.shard_rows)
+        rows = output.shard_rows(description, options.shard_rows)
         job = Job(archive.corpus, transcriber, model.sha256, rows)
         tasks = list(_tasks(job, output, options.retry_failed))
         done = len(job.corpus) - sum(len(task.rows) for task in tasks)
         if done:
             say(f"{done} of {len(job.corpus)} recordings were done before")
-        if tasks and not new:
-            # Errors appear here, and the workers find a compiled model, and a measured engine, in the cache.
+        if tasks:
+            # An impossible option does not begin a job, so the corrected command can. The workers find a
+            # compiled model, and a measured engine, in the cache.
             transcriber.measuring().load()
+        output.begin(description, rows)
         lost, heard, begin = 0, 0.0, time.monotonic()
 
         def died(message: str) -> None:

@@ -71,9 +71,24 @@ def _check_sinusoids(table: npt.NDArray[Any]) -> None:
         )
 
 
+def as_stored(weights: Mapping[str, npt.NDArray[Any]]) -> Arrays:
+    """Return weights with the types that they have in files.
+
+    ``from_checkpoint`` computes the weight of the positional convolution in float32. If it was stored in 16
+    bits, as its bias is, 16 bits hold it exactly.
+    """
+    weights = dict(weights)
+    weight, bias = weights.get(f"{_POSITIONAL}weight"), weights.get(f"{_POSITIONAL}bias")
+    if weight is not None and bias is not None and weight.dtype == np.float32 and bias.dtype == np.float16:
+        narrow = weight.astype(np.float16)
+        if np.array_equal(narrow, weight):
+            weights[f"{_POSITIONAL}weight"] = narrow
+    return weights
+
+
 def to_checkpoint(weights: Mapping[str, npt.NDArray[Any]], config: ModelConfig) -> Arrays:
     """Invert ``from_checkpoint``: return the tensors that transformers expects."""
-    weights = dict(weights)
+    weights = as_stored(weights)
     positional = weights.get(f"{_POSITIONAL}weight")
     if config.conv_pos_batch_norm:  # statistics that change nothing; without weight norm
         weights.update(_no_statistics(_BATCH_NORM, config.hidden_size))

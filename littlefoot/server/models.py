@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from littlefoot.artifact import artifact, checkpoint
+from littlefoot.artifact import artifact, checkpoint, sizes
 from littlefoot.artifact.json_files import read_json
 from littlefoot.audio import SAMPLE_RATE
 from littlefoot.decode.beam import BeamDecoder
@@ -39,7 +39,7 @@ class Model:
     """Name in requests."""
     source: str
     bytes: int
-    """Bytes of the files of weights."""
+    """Bytes of the files (``sizes.disk_bytes``)."""
     streams: bool
     """Whether the model was made for streaming; others simulate it."""
     latency_ms: float
@@ -228,7 +228,7 @@ def _find(given: str) -> Model:
     directory = checkpoint.locate(source)
     if not name:
         name = directory.resolve().name if Path(source).is_dir() else source
-    weights = sorted(directory.glob("model*.safetensors")) or sorted(directory.glob("pytorch_model*.bin"))
+    files = [path.stat() for path in sizes.stored_files(directory)]
     streams, latency = False, 1000 * (WindowedFrames.HOP + WindowedFrames.RIGHT)
     if artifact.is_artifact(directory):
         config = ModelConfig.from_dict(read_json(directory / artifact.CONFIG))
@@ -237,10 +237,10 @@ def _find(given: str) -> Model:
     return Model(
         name,
         source,
-        sum(path.stat().st_size for path in weights),
+        sum(file.st_size for file in files),
         streams,
         latency,
-        int(max((path.stat().st_mtime for path in weights), default=0)),
+        int(max((file.st_mtime for file in files), default=0)),
         _languages(directory),
     )
 

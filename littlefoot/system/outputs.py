@@ -9,11 +9,22 @@ from pathlib import Path
 
 from littlefoot.errors import ConfigError, LittlefootError
 
+_BLOCK = 4096
+"""Bytes that file systems store in one piece."""
 
-def refuse_existing(path: Path) -> None:
-    """Raise LittlefootError if something has this path."""
+
+def check_new(path: Path) -> None:
+    """Refuse an output that exists, or that ``check_writable`` refuses. Raises LittlefootError."""
     if path.exists():
         raise LittlefootError(f"{path} exists: choose another output, or remove it")
+    check_writable(path)
+
+
+def check_file(path: Path) -> None:
+    """Refuse a folder, and a file that ``check_writable`` refuses. Raises ConfigError or LittlefootError."""
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder: name a file")
+    check_writable(path)
 
 
 def refuse_begun(directory: Path, resume: bool) -> None:
@@ -50,5 +61,19 @@ def check_writable(path: Path, kind: type[LittlefootError] = LittlefootError) ->
     """
     with writing(path, kind=kind):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
+        _write_some(path.parent)
+
+
+def check_folder(folder: Path, remedy: str = "choose another output") -> None:
+    """Refuse a folder that files cannot be written to, or that cannot be created. Nothing is created.
+
+    Raises LittlefootError.
+    """
+    with writing(folder, remedy):
+        _write_some(next(place for place in (folder, *folder.absolute().parents) if place.exists()))
+
+
+def _write_some(folder: Path) -> None:
+    """Write a temporary file, with content: on a full disk an empty one can still be made."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(bytes(_BLOCK))

@@ -19,7 +19,7 @@ from artifacts import TOKENS, tiny
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from littlefoot.artifact import Artifact, artifact, checksums, safetensors_io
+from littlefoot.artifact import Artifact, artifact, checksums, safetensors_io, sizes
 from littlefoot.errors import ArtifactError
 from littlefoot.network.families import FAMILIES
 
@@ -105,6 +105,18 @@ def test_saving_what_was_loaded_changes_nothing(saved: Path, tmp_path: Path) -> 
     for path in saved.iterdir():
         if path.name not in ("model.safetensors", checksums.NAME):  # its metadata stand in any order
             assert (again / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_weights_of_16_bits_are_counted_and_saved_as_such(tmp_path: Path) -> None:
+    """The positional convolution too, which is computed in 32 bits when a file is read."""
+    halves = {name: weight.astype(np.float16) for name, weight in tiny().weights.items()}
+    first = artifact.save(replace(tiny(), weights=halves), tmp_path / "first")
+    loaded = artifact.load(first)
+    assert loaded.weights["encoder.pos_conv_embed.conv.weight"].dtype == np.float32
+    assert sum(sizes.bytes_by_part(loaded).values()) == sum(weight.nbytes for weight in halves.values())
+    second = artifact.save(loaded, tmp_path / "second")
+    assert sizes.disk_bytes(second) == sizes.disk_bytes(first)
+    assert_equal(artifact.load(second), loaded)
 
 
 def test_a_silent_kernel_position_stays_silent(tmp_path: Path) -> None:

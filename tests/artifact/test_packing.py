@@ -18,7 +18,7 @@ from littlefoot import artifact as artifacts
 from littlefoot.artifact import Artifact
 from littlefoot.artifact.packing import TERNARY, Table, level_range, pack, packed_columns, symmetric, unpack
 from littlefoot.compress.calibration import collect
-from littlefoot.compress.gptq import best_scale, round_to_bits
+from littlefoot.compress.gptq import Factor, best_scale, round_to_bits
 from littlefoot.compress.quantize import QuantizeConfig, quantize_static
 from littlefoot.compress.rounding import fit
 from littlefoot.errors import ArtifactError, ConfigError
@@ -105,8 +105,8 @@ def correlated(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return rng.standard_normal((32, 64)).astype(np.float32), rows
 
 
-def second_moments(rows: np.ndarray) -> np.ndarray:
-    return (rows.T @ rows / len(rows)).astype(np.float32)
+def factor(rows: np.ndarray) -> Factor:
+    return Factor.of((rows.T @ rows / len(rows)).astype(np.float32))
 
 
 def output_error(weight: np.ndarray, rounded: np.ndarray, rows: np.ndarray) -> float:
@@ -117,7 +117,7 @@ def output_error(weight: np.ndarray, rounded: np.ndarray, rows: np.ndarray) -> f
 @pytest.mark.parametrize("bits", [1, 2, 3, 4])
 def test_errors_are_made_up_for_by_later_columns(bits: int) -> None:
     weight, rows = correlated()
-    levels, scale = round_to_bits(weight, second_moments(rows), bits)
+    levels, scale = round_to_bits(weight, factor(rows), bits)
     low, high = level_range(bits)
     assert low <= levels.min() <= levels.max() <= high
     plain_scale = best_scale(weight, np.square(rows).mean(axis=0).astype(np.float64), bits)
@@ -130,7 +130,7 @@ def test_errors_are_made_up_for_by_later_columns(bits: int) -> None:
 def test_independent_inputs_are_rounded_to_the_nearest() -> None:
     weight = correlated()[0]
     rows = np.sqrt(64.0) * np.eye(64, dtype=np.float32)
-    levels, scale = round_to_bits(weight, second_moments(rows), 4)
+    levels, scale = round_to_bits(weight, factor(rows), 4)
     np.testing.assert_array_equal(levels, np.clip(np.rint(weight / scale[:, None]), -8, 7))
 
 

@@ -248,7 +248,7 @@ def test_a_model_answers_from_a_process_of_its_own(model: Path, tmp_path: Path) 
     with Process(tmp_path / "cache") as process:
         found = process.ask("prepare", entry=entry(model), folder=str(tmp_path), samples=16_000)
         assert found["parameters"] == artifacts.tiny().parameters
-        assert found["bytes"] == sum(found["bytes_by_part"].values())
+        assert found["bytes"] == sum(path.stat().st_size for path in model.iterdir())
         loaded = process.ask("load", entry=entry(model), folder=str(tmp_path), threads=1)
         assert loaded["seconds"] > 0
         said = process.ask("transcribe", path=str(tmp_path / "clip.npy"))

@@ -20,6 +20,7 @@ from conftest import Run
 from families import speechlike
 
 from littlefoot import artifact
+from littlefoot.artifact import sizes
 from littlefoot.bench import energy, page, quiet, report, runner, summary
 from littlefoot.bench.process import Process
 
@@ -94,7 +95,7 @@ def test_a_row_for_every_model_whatever_happens_to_it(
         missing = {name for name in report.Model.model_fields if getattr(row, name) is None}
         assert missing <= {"error", "wer_difference", "streaming"}
         assert row.parameters == artifact.load(Path(row.source)).parameters
-        assert row.bytes == sum(row.bytes_by_part.values())
+        assert row.bytes == sizes.disk_bytes(row.source)
         assert [(speed.audio_s, speed.threads) for speed in row.speed] == [(0.5, 1), (1, 1)]
         assert row.x_realtime == row.speed[1].x_realtime == pytest.approx(1 / row.speed[1].rtf)
         assert row.latency_ms.p50 <= row.latency_ms.p95 <= row.latency_ms.p99

@@ -41,7 +41,7 @@ from littlefoot.compress.fake_quant import (
     round_weight,
     weight_levels,
 )
-from littlefoot.compress.gptq import round_groups
+from littlefoot.compress.gptq import Factor, round_groups
 from littlefoot.compress.lowbit import LowbitConfig, convert, lowbit, make_plan, prepare
 from littlefoot.compress.lowbit_layers import near_gptq
 from littlefoot.compress.methods import StepContext
@@ -152,10 +152,10 @@ def test_training_begins_where_gptq_ends(code: WeightCode) -> None:
     rng = np.random.default_rng(5)
     weight = rng.standard_normal((12, 32)).astype(np.float32)
     rows = (rng.standard_normal((200, 32)) @ rng.standard_normal((32, 32))).astype(np.float32)
-    moments = rows.T @ rows / len(rows)
-    start, scales = near_gptq(weight, moments, code)
+    factor = Factor.of(rows.T @ rows / len(rows))
+    start, scales = near_gptq(weight, factor, code)
     centred = weight - weight.mean(1, keepdims=True) if code.bits == 1 else weight
-    wanted, _ = round_groups(centred, moments, code.bits, code.table, code.group)
+    wanted, _ = round_groups(centred, factor, code.bits, code.table, code.group)
     found = weight_levels(torch.from_numpy(start), torch.from_numpy(np.log(scales)), code)[0].numpy()
     same = 0.9 if code.bits == 1 or code.group else 1.0  # means move; groups' scales are rounded
     assert (found == wanted).mean() >= same

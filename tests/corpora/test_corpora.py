@@ -373,6 +373,9 @@ def test_a_folder_of_nothing_and_an_output_that_exists_are_refused(tmp_path: Pat
         write([tmp_path / "missing"], tmp_path / "out")
     with pytest.raises(ConfigError, match="exists already"):
         write([tmp_path], tmp_path / "empty")
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="is a file"):
+        write([tmp_path], tmp_path / "file", overwrite=True)
     tar(tmp_path / "train.tar", {"a.txt": b"A"})
     with pytest.raises(ManifestError, match=r"nothing can be used \(left out: 1 utterances without a"):
         write([tmp_path / "train.tar"], tmp_path / "out")

@@ -420,7 +420,8 @@ def test_an_output_that_is_something_else_is_refused(
         (mine, "is not empty and contains no labelling job"),
         (mine / "thesis.txt", "is a file"),
         (archive.parent, "is not empty"),
-        (Path("/proc/out"), "cannot be written to"),
+        (Path("/proc/out"), "cannot be written ("),
+        (mine / "thesis.txt" / "out", "cannot be written (Not a directory"),
     ):
         result = label(run, model, archive, out)
         assert (result.code, result.out) == (1, "")

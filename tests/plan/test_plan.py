@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,10 @@ from tones import QUIET
 from littlefoot import artifact as artifacts
 from littlefoot.artifact import Artifact, weights_file_bytes
 from littlefoot.audio import manifest
+from littlefoot.cli import recipes
 from littlefoot.compress import run as run_recipe
 from littlefoot.compress.recipe import Recipe, make_step
+from littlefoot.compress.recipe import load as read_recipe
 from littlefoot.errors import ConfigError, TrainingError
 from littlefoot.plan import build, trainings
 from littlefoot.plan import planner as planning
@@ -450,7 +453,9 @@ class TestSurvey:
         target = parse("80kB, 5x")
         told: list[str] = []
         builder = Builder(deep_teacher, manifest.index(tones))
-        few = [c for c in candidates(deep_teacher.config) if c.shape in ("", "2 of 4 layers")]
+        wanted = {"all of it, 2 bits", "2 of 4 layers, 1 bit"}
+        wanted |= {f"{layers} of 4 layers, int8" for layers in (1, 2, 3)}  # one family
+        few = [c for c in candidates(deep_teacher.config) if c.name in wanted]
         options = survey(builder, few, target, 1, told.append)
         sizes = [option.figures.bytes for option in options]
         assert sizes == sorted(sizes, reverse=True)
@@ -577,7 +582,20 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     only(monkeypatch, "all of it, int8", "2 of 4 layers, int8")
 
 
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recipes are carried out in this process, which has imported PyTorch already."""
+
+    def run_here(training: Training, stopped: Callable[[], bool]) -> None:
+        chain, model = read_recipe(training.folder / RECIPE), artifacts.load(training.model)
+        out = training.folder / trainings.MODEL
+        recipes.carry_out(chain, model, training.model, out, training.data, resume=False, overwrite=False)
+
+    monkeypatch.setattr(trainings, "carry_out", run_here)
+
+
 class TestCommand:
+    @pytest.mark.usefixtures("few")
     def test_a_target_without_training(self, run: Run, saved: Path, tones: Path, tmp_path: Path) -> None:
         out = tmp_path / "out"
         result = run("shrink", saved, "-o", out, "--target", "300kB", "--data", tones, "--yes", "--json")
@@ -590,7 +608,7 @@ class TestCommand:
         assert made.config.littlefoot.plan.to_dict() == record
         assert "## Made for 300kB" in made.card
 
-    @pytest.mark.usefixtures("few")
+    @pytest.mark.usefixtures("few", "here")
     def test_it_needs_no_speech_where_errors_are_no_matter(
         self, run: Run, saved: Path, tmp_path: Path
     ) -> None:
@@ -600,7 +618,7 @@ class TestCommand:
         assert refused.code == 2
         assert "--data" in refused.err
 
-    @pytest.mark.usefixtures("enough", "few")
+    @pytest.mark.usefixtures("enough", "few", "here")
     def test_nothing_is_trained_where_what_needs_no_training_is_as_good(
         self, run: Run, saved: Path, tones: Path, tmp_path: Path
     ) -> None:
@@ -609,7 +627,7 @@ class TestCommand:
         assert "of words wrong" in result.err
         assert "trials" not in result.err
 
-    @pytest.mark.usefixtures("enough", "few")
+    @pytest.mark.usefixtures("enough", "few", "here")
     def test_without_pytorch_only_what_needs_no_training(
         self, run: Run, saved: Path, tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -11,13 +11,12 @@ import pytest
 import soundfile
 from browsers import CLIP, offering
 from drivers import Driver, wait
-from test_web_site import SAMPLES, on_kernels, tiny_live
+from test_web_site import SAMPLES, STREAMING, on_kernels, sites, tiny_live
 
 from littlefoot.artifact import checkpoint
 from littlefoot.audio import reading
 from littlefoot.web import site
 
-STREAMING = "littlefoot-en-live"
 STATUS = "document.getElementById('status').innerText"
 SEGMENTS = "[...document.querySelectorAll('#segments .line')].map((line) => line.innerText)"
 BROWSERS = {"firefox": drivers.firefox, "webkit": drivers.webkit}
@@ -40,16 +39,8 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("sites")
-    site.save(checkpoint.load(STREAMING), STREAMING, root / STREAMING)
-    site.save(tiny_live(), "tiny", root / "tiny")
-    return root
-
-
-@pytest.fixture(scope="module")
-def address(root: Path) -> Iterator[str]:
-    with offering(root) as address:
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with sites(tmp_path_factory.mktemp("sites"), STREAMING) as address:
         yield address
 
 

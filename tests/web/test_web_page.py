@@ -11,13 +11,11 @@ import pytest
 import soundfile
 from browsers import CHROMIUM, CLIP, WITHOUT_RELAXED, chromium, complaints_of, offering
 from playwright.sync_api import Browser, BrowserContext, Page, expect
-from test_web_site import SAMPLES, on_kernels, tiny_live
+from test_web_site import PLAIN, SAMPLES, STREAMING, on_kernels, sites, tiny_live
 
 from littlefoot.artifact import checkpoint
 from littlefoot.audio import reading
 from littlefoot.web import site
-
-STREAMING = "littlefoot-en-live"
 
 pytestmark = [
     pytest.mark.slow,
@@ -26,18 +24,8 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def sites(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for each bundled model, and one of a small model."""
-    root = tmp_path_factory.mktemp("sites")
-    for name in checkpoint.bundled():
-        site.save(checkpoint.load(name), name, root / name)
-    site.save(tiny_live(), "tiny", root / "tiny")
-    return root
-
-
-@pytest.fixture(scope="module")
-def address(sites: Path) -> Iterator[str]:
-    with offering(sites) as address:
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with sites(tmp_path_factory.mktemp("sites"), *checkpoint.bundled()) as address:
         yield address
 
 
@@ -93,7 +81,7 @@ def test_bundled_models_give_the_text_of_python(
     name: str, program: Path, page: Page, address: str, tmp_path: Path
 ) -> None:
     recognizer = on_kernels(checkpoint.load(name))
-    if program.name == "littlefoot.wasm":
+    if program == PLAIN:
         page.add_init_script(WITHOUT_RELAXED)
     loaded: list[str] = []
     page.on("request", lambda request: loaded.append(request.url.rpartition("/")[2]))
@@ -209,9 +197,10 @@ def test_without_vectors_the_page_names_browsers_that_have_them(page: Page, addr
     expect(page.get_by_role("button", name="Speak")).to_be_disabled()
 
 
-def test_from_a_file_the_page_asks_for_a_server(context: BrowserContext, sites: Path) -> None:
+def test_from_a_file_the_page_asks_for_a_server(context: BrowserContext, tmp_path: Path) -> None:
+    site.save(tiny_live(), "tiny", tmp_path / "site")
     page = context.new_page()
-    page.goto((sites / "tiny" / "index.html").as_uri())
+    page.goto((tmp_path / "site" / "index.html").as_uri())
     status(page, "Serve its folder")
 
 

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 from artifacts import few_bits, noise
 from artifacts import tiny as plain
+from browsers import offering
 from conftest import Run
 from families import RELATIVE_TYPE
 from nodes import NODE, relaxed
@@ -30,8 +32,8 @@ from littlefoot.runtime.recognizer import Recognizer, load
 from littlefoot.web import site
 
 ROOT = Path(__file__).parents[2]
-FAST = "littlefoot-en-live"
-"""The one that is tried in ``make test``."""
+STREAMING = "littlefoot-en-live"
+"""A bundled model that streams, and is fast: it is tried in ``make test``."""
 SAMPLES = sorted(checkpoint.SAMPLES.glob("*.ogg"))
 PLAIN, RELAXED = site.PROGRAMS
 
@@ -55,6 +57,16 @@ def tiny(**changes: object) -> Artifact:
 
 def tiny_live() -> Artifact:
     return tiny(chunk_frames=5, left_context_frames=20, right_context_frames=2)
+
+
+@contextmanager
+def sites(root: Path, *names: str) -> Iterator[str]:
+    """Offer a folder with the pages of bundled models, and of one that is tiny; gives its address."""
+    for name in names:
+        site.save(checkpoint.load(name), name, root / name)
+    site.save(tiny_live(), "tiny", root / "tiny")
+    with offering(root) as address:
+        yield address
 
 
 # the file
@@ -148,12 +160,10 @@ def test_another_model_is_another_version(folder: Path, tmp_path: Path) -> None:
 
 
 def test_the_command_writes_the_folder(tmp_path: Path, run: Run) -> None:
-    arguments = ("export", "littlefoot-en-live", "-o", tmp_path / "site", "--to", "web")
+    arguments = ("export", STREAMING, "-o", tmp_path / "site", "--to", "web")
     assert run(*arguments, "--license", "apache-2.0").code == 0
     content = (tmp_path / "site" / "model.lf").read_bytes()
-    assert content == model_file.encode(
-        checkpoint.load("littlefoot-en-live"), "littlefoot-en-live", "apache-2.0"
-    )
+    assert content == model_file.encode(checkpoint.load(STREAMING), STREAMING, "apache-2.0")
     assert "exists" in run(*arguments).err
 
 
@@ -235,7 +245,10 @@ def open_model(node: Node, artifact: Artifact, folder: Path, name: str = "tiny")
 @with_node
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=() if name == FAST else pytest.mark.slow) for name in checkpoint.bundled()],
+    [
+        pytest.param(name, marks=() if name == STREAMING else pytest.mark.slow)
+        for name in checkpoint.bundled()
+    ],
 )
 def test_bundled_models_give_the_text_of_python(name: str, node: Node, tmp_path: Path) -> None:
     artifact = checkpoint.load(name)
@@ -269,7 +282,7 @@ def two_clips() -> np.ndarray:
 def test_a_stream_gives_the_words_of_the_whole_recording(
     size: int, node: Node, two_clips: np.ndarray, tmp_path: Path
 ) -> None:
-    artifact = checkpoint.load("littlefoot-en-live")
+    artifact = checkpoint.load(STREAMING)
     open_model(node, artifact, tmp_path)
     samples = write_samples(tmp_path / "samples", two_clips)
     whole, found = node.ask(samples=samples, stream=0), node.ask(samples=samples, stream=size)
@@ -288,7 +301,7 @@ def test_a_stream_gives_the_words_of_the_whole_recording(
 @with_node
 @pytest.mark.slow
 def test_a_stream_gives_the_segments_of_python(node: Node, two_clips: np.ndarray, tmp_path: Path) -> None:
-    name = "littlefoot-en-live"
+    name = STREAMING
     open_model(node, checkpoint.load(name), tmp_path)
     stream = load(name, precision="f32").stream()
     expected = [*stream.feed(two_clips).final, *stream.finish().final]
