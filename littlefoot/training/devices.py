@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import ctypes
 import dataclasses
 import functools
+import sys
 from typing import Any
 
 import torch
@@ -13,6 +15,8 @@ from accelerate.utils import parse_flag_from_env
 
 from littlefoot.training.data import Batch
 from littlefoot.training.train_config import TrainConfig
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h
 
 
 def processes() -> PartialState:
@@ -37,6 +41,18 @@ def on_cpu() -> bool:
     accelerate must be prepared, or processes that torchrun starts would each train separately.
     """
     return parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
+
+
+def keep_memory() -> None:
+    """Let this process keep memory that it has freed, where it uses the GNU C library.
+
+    By default tensors of megabytes go back to the system when they are freed. Every step of training then
+    waits for tens of thousands of pages, which the system clears again one by one: 12 % of its time.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(_M_MMAP_MAX, 0)  # take all memory from the heap,
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)  # and do not shrink it
 
 
 def agreed(request: bool, accelerator: Accelerator) -> bool:

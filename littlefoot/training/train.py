@@ -31,6 +31,7 @@ from littlefoot.training.data import Batch, TrainingSet
 from littlefoot.training.devices import (
     agreed,
     end_process_group_at_exit,
+    keep_memory,
     on_cpu,
     precision,
     processes,
@@ -181,6 +182,8 @@ def prepare(
         cpu=on_cpu(), mixed_precision=precision(config), log_with=config.trackers or None, project_dir=work
     )
     end_process_group_at_exit()
+    if accelerator.device.type == "cpu":
+        keep_memory()
     store = CheckpointStore(work, config.keep_checkpoints)
     if not resume and (store.steps() or out.exists()):
         there = work if store.steps() else out

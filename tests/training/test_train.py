@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import platform
 import re
 import shutil
 import signal
@@ -356,6 +357,22 @@ def test_recomputed_activations_give_the_same_gradient_from_less_memory(tones: P
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], gradient)
     assert kept[1] < 0.5 * kept[0]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other libraries have no mallopt")
+def test_memory_that_was_freed_is_used_again_without_new_pages() -> None:
+    count = """
+import resource, torch
+from littlefoot.training.devices import keep_memory
+keep_memory()
+for _ in range(2):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(10 * 2**20)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    run = subprocess.run([sys.executable, "-c", count], capture_output=True, text=True, check=True)
+    first, second = map(int, run.stdout.split())
+    assert second < first / 4  # large pages make the first one small too
 
 
 def test_a_frozen_front_end_stays_as_it_is(tones: Path, tmp_path: Path) -> None:
