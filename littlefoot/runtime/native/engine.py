@@ -30,7 +30,7 @@ log = logging.getLogger("littlefoot")
 NATIVE = "native"
 """Name of the kernels as an engine."""
 
-KERNELS = ("auto", "off", "avx512bf16", "avx512", "avx2", "neon", "scalar")
+KERNELS = ("auto", "off", "amx", "avx512bf16", "avx512", "avx2", "neon", "scalar")
 
 SLICE = SAMPLE_RATE // 2
 """Samples of a slice, for a front end that an engine runs."""
