@@ -59,12 +59,11 @@ struct AttentionRows {
 
 // How work is divided, for the caches.
 struct Blocks {
-    long task_rows = 64;           // of a program's task at most: enough to reuse weights, few enough for the cache
-    long product_rows = 64;        // of a product of the front end at most,
-    long row_step = 1;             // and of how many it has a multiple
-    long tile_bytes = 64 << 10;    // of codes of 8 bits, which processors fetch ahead of a long tile's use
-    long code_bytes = 16 << 10;    // of expanded codes, so that they stay in the first cache
-    long table_rows = 1 << 20;     // of products at most for which tables are faster than dot products at all
+    long product_rows = 64;      // of a product of the front end at most,
+    long row_step = 1;           // and of how many it has a multiple
+    long tile_bytes = 64 << 10;  // of codes of 8 bits, which processors fetch ahead of a long tile's use
+    long code_bytes = 16 << 10;  // of expanded codes, so that they stay in the first cache
+    long table_rows = 1 << 20;   // of products at most for which tables are faster than dot products at all
 };
 
 struct Kernels {

@@ -9,6 +9,8 @@ namespace littlefoot {
 
 namespace {
 
+constexpr long kBlock = 64;  // rows of a task at most: enough to reuse a tile of weights, few enough for the cache
+
 long up16(long n) { return (n + 15) / 16 * 16; }
 
 using Values = std::vector<int>;
@@ -164,10 +166,10 @@ void Program::run(const float* x, long frames, const std::vector<Bias>& biases, 
     for (size_t slot = 0; slot < globals_.size(); ++slot)
         globals_[slot].reserve(static_cast<size_t>(frames * up16(global_widths_[slot])) * sizeof(float));
     const long share = up16((frames + 4 * pool_->threads() - 1) / (4 * pool_->threads()));
-    const long most = kernels_.blocks.task_rows, block = std::min(most, std::max(16L, share));
+    const long block = std::min(kBlock, std::max(16L, share));
     for (Worker& worker : workers_)
         for (size_t slot = 0; slot < local_widths_.size(); ++slot)
-            worker.slots[slot].reserve(static_cast<size_t>(most * up16(local_widths_[slot])) * sizeof(float));
+            worker.slots[slot].reserve(static_cast<size_t>(kBlock * up16(local_widths_[slot])) * sizeof(float));
     for (const Step& step : steps_) reserve(step, frames);
 
     const long inputs = widths_[0];
