@@ -350,9 +350,9 @@ def load(
         parallel: number of recordings or streams that are computed at the same time; they share the threads.
         layers: number of Transformer layers after which to stop, which is faster. Models made by ``share``
             with ``exits`` were trained for this; other models cause a warning.
-        kernels: kernels for a Transformer whose weights are packed: ``auto``, ``avx512bf16``, ``avx512``,
-            ``avx2``, ``neon``, ``scalar``, or ``off``, which expands the weights to 8 bits. The default is
-            ``$LITTLEFOOT_KERNELS``, or else ``auto``.
+        kernels: kernels for a Transformer whose weights are packed: ``auto``, ``amx``, ``avx512bf16``,
+            ``avx512``, ``avx2``, ``neon``, ``scalar``, or ``off``, which expands the weights to 8 bits. The
+            default is ``$LITTLEFOOT_KERNELS``, or else ``auto``.
         bits: precision to run of a model with nested precisions; None for the one with the most bits.
         device: ``cpu``, or ``cuda`` with the engine ``onnxruntime`` and the package onnxruntime-gpu.
 

@@ -77,7 +77,7 @@ typedef struct lf_update {
 LF_API const char *lf_version(void);
 
 /* Open a model. The file is read and verified as a whole, and not needed afterwards.
- * kernels: "avx512bf16", "avx512", "avx2", "neon", "wasm", "scalar", or NULL for the fastest that the processor can
+ * kernels: "amx", "avx512bf16", "avx512", "avx2", "neon", "wasm", "scalar", or NULL for the fastest that the processor can
  * run.
  * threads: of lf_transcribe, and threads that compute chunks of streams at the same time; 0: as many as the processor
  * runs at once. */

@@ -9,15 +9,14 @@ namespace littlefoot {
 
 namespace {
 
-constexpr long kRows = Scratch::kRows;  // of a product at most, in float while norms and activations see them
 constexpr long kFewest = 8, kMost = 32;  // frames of a task: fewer compute more twice, more leave the cache
 
 long up16(long n) { return (n + 15) / 16 * 16; }
 
 // Rows of each product out of so many: nearly as many each time, as a product of a few reads all weights too.
-long even_rows(long rows) {
-    const long products = (rows + kRows - 1) / kRows;
-    return (rows + products - 1) / products;
+long even_rows(long rows, const Blocks& blocks) {
+    const long products = (rows + blocks.product_rows - 1) / blocks.product_rows;
+    return ((rows + products - 1) / products + blocks.row_step - 1) / blocks.row_step * blocks.row_step;
 }
 
 }  // namespace
@@ -118,7 +117,7 @@ void FrontEnd::slice(const float* waveform, long first, long count, Worker& work
         if (i + 1 < layers_.size())
             inputs = std::max(inputs, static_cast<size_t>(ranges[i].count * layers_[i].outputs) *
                                           layers_[i + 1].weights.input_bytes());
-        rows = std::max(rows, static_cast<size_t>(kRows * up16(layers_[i].outputs)));
+        rows = std::max(rows, static_cast<size_t>(kernels_.blocks.product_rows * up16(layers_[i].outputs)));
         frames = std::max(frames, ranges[i].count);
     }
     worker.rows.reserve(rows * sizeof(float));
@@ -133,7 +132,7 @@ void FrontEnd::slice(const float* waveform, long first, long count, Worker& work
 void FrontEnd::listen(const float* waveform, const Range& range, Worker& worker, float* out) const {
     const FrontEndLayer& layer = layers_.front();
     const Activation activation = layer.norm.over == Over::channels ? Activation::none : layer.activation;
-    const long each = even_rows(range.count);
+    const long each = even_rows(range.count, kernels_.blocks);
     for (long row = 0; row < range.count; row += each) {
         const long count = std::min(each, range.count - row);
         kernel_->multiply(waveform + (range.first + row) * layer.stride, layer.stride, count, worker.scratch,
@@ -151,7 +150,7 @@ void FrontEnd::convolve(size_t number, const Range& range, Worker& worker, float
     const long apart = layer.stride * weights.channels();
     const uint8_t* const inputs = worker.inputs[(number - 1) % 2].data();
     const int32_t* const sums = worker.sums[(number - 1) % 2].data();
-    const long each = even_rows(range.count);
+    const long each = even_rows(range.count, kernels_.blocks);
     for (long row = 0; row < range.count; row += each) {
         const long count = std::min(each, range.count - row);
         weights.multiply(0, inputs + static_cast<size_t>(row * apart) * weights.input_bytes(), apart, count,

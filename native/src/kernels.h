@@ -57,6 +57,15 @@ struct AttentionRows {
     void* scratch;  // ``attention_scratch`` bytes
 };
 
+// How work is divided, for the caches.
+struct Blocks {
+    long product_rows = 64;      // of a product of the front end at most,
+    long row_step = 1;           // and of how many it has a multiple
+    long tile_bytes = 64 << 10;  // of codes of 8 bits, which processors fetch ahead of a long tile's use
+    long code_bytes = 16 << 10;  // of expanded codes, so that they stay in the first cache
+    long table_rows = 1 << 20;   // of products at most for which tables are faster than dot products at all
+};
+
 struct Kernels {
     const char* name;
 
@@ -124,6 +133,8 @@ struct Kernels {
                       void* packed);
     void (*pack_values)(const float* x, long stride, long first, long rows, long head_dim, void* packed);
     void (*attend)(const AttentionRows& rows);
+
+    Blocks blocks = {};
 };
 
 constexpr int kMaxRows = 8;  // of one call of look_up
@@ -133,6 +144,7 @@ const Kernels* scalar_kernels();
 const Kernels* avx2_kernels();
 const Kernels* avx512_kernels();
 const Kernels* avx512bf16_kernels();  // its attention is in bfloat16, all else as in avx512
+const Kernels* amx_kernels();         // its products of 8 bits are of tiles, all else as in avx512bf16
 const Kernels* neon_kernels();
 const Kernels* wasm_kernels();
 

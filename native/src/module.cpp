@@ -31,15 +31,16 @@ const Kernels* find(const std::string& name) {
     if (name == "scalar") return scalar_kernels();
     if (name == "avx2") return avx2_kernels();
     if (name == "avx512") return avx512_kernels();
+    if (name == "amx") return amx_kernels();
     if (name == "avx512bf16") return avx512bf16_kernels();
     if (name == "neon") return neon_kernels();
     throw std::invalid_argument("kernels '" + name +
-                                "' are unknown: use auto, avx512bf16, avx512, avx2, neon or scalar");
+                                "' are unknown: use auto, amx, avx512bf16, avx512, avx2, neon or scalar");
 }
 
 std::vector<std::string> available() {
     std::vector<std::string> names;
-    for (const char* name : {"avx512bf16", "avx512", "avx2", "neon", "scalar"})
+    for (const char* name : {"amx", "avx512bf16", "avx512", "avx2", "neon", "scalar"})
         if (find(name)) names.emplace_back(name);
     return names;
 }

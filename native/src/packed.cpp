@@ -9,8 +9,6 @@ namespace littlefoot {
 namespace {
 
 constexpr long kTableBytes = 24 << 10;  // of the tables of a tile of rows, so that they stay in the first cache
-constexpr long kCodeBytes = 16 << 10;   // of expanded codes, likewise
-constexpr long kTileBytes = 64 << 10;   // of codes as they are, which processors fetch ahead of a long tile's use
 constexpr long kWordLimit = 65535;      // of sums while they are words
 
 long up(long n, long to) { return (n + to - 1) / to * to; }
@@ -77,13 +75,14 @@ void check_rows(long row_bytes, long columns, int bits, const std::vector<int>& 
 }  // namespace
 
 PackedMatrix::PackedMatrix(const Kernels& kernels, const uint8_t* packed, long row_bytes, long rows, long columns,
-                           int bits, const std::vector<int>& levels, int activation_bits, const std::string& method)
+                           int bits, const std::vector<int>& levels, int activation_bits, const std::string& method,
+                           long expected_rows)
     : kernels_(kernels), outputs_(rows), inputs_(columns), bits_(bits), activation_bits_(activation_bits) {
     check_bits(bits, "weights");
     check_bits(activation_bits, "activations");
     check_rows(row_bytes, columns, bits, levels);
     const Places ascending = place_levels(levels);
-    choose_method(method);
+    choose_method(method, expected_rows);
     padded_ = up(columns, step());
     blocks_ = up(rows, block()) / block();
     planes_ = tables_ ? bits : 1;
@@ -109,12 +108,13 @@ PackedMatrix::Places PackedMatrix::place_levels(const std::vector<int>& levels) 
     return ascending;
 }
 
-void PackedMatrix::choose_method(const std::string& method) {
+void PackedMatrix::choose_method(const std::string& method, long expected_rows) {
     if (method == "tables" && bits_ == 8) throw std::invalid_argument("weights of 8 bits have no tables");
     if (method != "auto" && method != "tables" && method != "dot")
         throw std::invalid_argument("method must be auto, tables or dot, not " + method);
     const int digits = activation_bits_ == 8 ? 2 : 1;
-    tables_ = method == "tables" || (method == "auto" && bits_ < 8 && bits_ * digits <= kernels_.table_limit);
+    const bool faster = bits_ * digits <= kernels_.table_limit && expected_rows <= kernels_.blocks.table_rows;
+    tables_ = method == "tables" || (method == "auto" && bits_ < 8 && faster);
 }
 
 // Block by block of rows: their codes, a byte each, then in the layout of the method. The sums of rows on the way.
@@ -259,8 +259,9 @@ void PackedMatrix::multiply_tables(const uint8_t* a, long stride, long rows, Scr
 void PackedMatrix::multiply_dot(const uint8_t* a, long stride, long rows, Scratch& scratch,
                                 const Emit& emit) const {
     const int columns = kernels_.dot_columns, stored = stored_bits();
-    const long chunk = (stored < 8 ? kCodeBytes : kTileBytes) / columns / 32 * 32;  // inputs
-    scratch.codes.reserve(static_cast<size_t>(columns * chunk));
+    const Blocks& blocks = kernels_.blocks;
+    const long chunk = (stored < 8 ? blocks.code_bytes : blocks.tile_bytes) / columns / 64 * 64;  // inputs
+    scratch.codes.reserve(static_cast<size_t>(columns * std::min(chunk, padded_)));
     scratch.total.reserve(static_cast<size_t>(std::max(rows, Scratch::kRows) * columns) * sizeof(int32_t));
     int8_t* const codes = reinterpret_cast<int8_t*>(scratch.codes.data());
     int32_t* const total = reinterpret_cast<int32_t*>(scratch.total.data());  // (rows, columns)

@@ -12,6 +12,7 @@
 
 namespace littlefoot {
 
+constexpr long kManyRows = 64;  // of a product of a recording
 constexpr long kMostColumns = 1 << 16;  // of a matrix in 8 bits the sums of more may not fit 32
 
 class PackedMatrix {
@@ -19,9 +20,10 @@ class PackedMatrix {
     // ``packed``: rows as littlefoot.artifact.packing leaves them, ``row_bytes`` each; bits is 1, 2, 3, 4 or 8 (then plain
     // int8). ``levels``: of the codes in their order, evenly spaced but for where it begins; empty for 8 bits.
     // Three levels are five to a byte. ``activation_bits``: 1 ... 4 or 8, of the inputs it will meet.
-    // ``method``: tables, dot, or auto for the faster one.
+    // ``method``: tables, dot, or auto for the faster one, with about ``expected_rows`` in a product.
     PackedMatrix(const Kernels& kernels, const uint8_t* packed, long row_bytes, long rows, long columns, int bits,
-                 const std::vector<int>& levels, int activation_bits, const std::string& method);
+                 const std::vector<int>& levels, int activation_bits, const std::string& method,
+                 long expected_rows = kManyRows);
 
     const Kernels& kernels() const { return kernels_; }
     long outputs() const { return outputs_; }
@@ -42,7 +44,7 @@ class PackedMatrix {
     // The place among the levels of a code as it is stored, for up to 16 codes; ``alpha_`` and ``beta_`` follow too.
     using Places = std::array<uint8_t, 16>;
     Places place_levels(const std::vector<int>& levels);
-    void choose_method(const std::string& method);
+    void choose_method(const std::string& method, long expected_rows);
     void pack_rows(const uint8_t* packed, long row_bytes, const Places& ascending, bool three);
     void pack_tables(const uint8_t* codes, uint8_t* out, Bytes& piece) const;
     void pack_dot(const uint8_t* codes, uint8_t* out, Bytes& piece) const;

@@ -1,6 +1,6 @@
 // Compares a set of kernels with the portable ones, on random matrices and a small program:
 //
-//     compare avx2|avx512|avx512bf16|neon|wasm
+//     compare avx2|avx512|avx512bf16|amx|neon|wasm
 //
 // Integers must be the same, floating point within a tolerance. For processors that Python does not run on here,
 // and for sanitizers and valgrind. Exit code 77: this processor does not have the instructions.
@@ -75,7 +75,8 @@ void compare_products(const Kernels& kernels) {
             for (const char* method : {"tables", "dot"}) {
                 if (bits == 8 && method[0] == 't') continue;
                 for (int trial = 0; trial < 4; ++trial) {
-                    const long rows = uniform(0, 19), columns = trial == 3 ? 5000 : 8 * uniform(1, 40);
+                    const long rows = trial == 1 ? uniform(20, 80) : uniform(0, 19);
+                    const long columns = trial == 3 ? 5000 : 8 * uniform(1, 40);
                     const long outputs = uniform(1, 150);
                     const long row_bytes = columns * bits / 8;
                     std::vector<uint8_t> weights(static_cast<size_t>(outputs * row_bytes));
@@ -272,7 +273,8 @@ void compare_programs(const Kernels& kernels) {
 
 int main(int count, char** arguments) {
     const std::string name = count > 1 ? arguments[1] : "scalar";
-    const Kernels* kernels = name == "avx512bf16" ? avx512bf16_kernels()
+    const Kernels* kernels = name == "amx"          ? amx_kernels()
+                             : name == "avx512bf16" ? avx512bf16_kernels()
                              : name == "avx512"   ? avx512_kernels()
                              : name == "avx2"     ? avx2_kernels()
                              : name == "neon"     ? neon_kernels()

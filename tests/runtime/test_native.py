@@ -70,7 +70,7 @@ def product(
     bits=st.sampled_from((1, 2, 3, 4, 8)),
     activation_bits=st.sampled_from(ACTIVATION_BITS),
     method=st.sampled_from(("auto", "tables", "dot")),
-    rows=st.integers(0, 20),
+    rows=st.integers(0, 80),
     eights=st.integers(1, 60),
     outputs=st.integers(1, 150),
     extreme=st.booleans(),
@@ -842,7 +842,7 @@ def test_sanitizers_find_nothing(tmp_path: Path) -> None:
     if shutil.which("cmake") is None or shutil.which("g++") is None:
         pytest.skip("cmake or g++ is not installed")
     program = build_compare(tmp_path, "-DSANITIZE=ON")
-    for kernels in ("scalar", "avx2", "avx512", "avx512bf16"):
+    for kernels in ("scalar", "avx2", "avx512", "avx512bf16", "amx"):
         done = subprocess.run([program, kernels], capture_output=True, text=True, check=False)
         if done.returncode != 77:  # the processor has the instructions
             assert (done.returncode, done.stdout) == (0, f"{kernels}: 0 wrong\n"), done.stderr

@@ -29,7 +29,7 @@ constexpr char kUsage[] =
     "  --words         a line for each word: start, end, confidence, word\n"
     "  --stream        print segments as they end: start, end, text\n"
     "  --threads N     processor threads; all by default\n"
-    "  --kernels NAME  avx512bf16, avx512, avx2, neon or scalar; the fastest by default\n"
+    "  --kernels NAME  amx, avx512bf16, avx512, avx2, neon or scalar; the fastest by default\n"
     "  --info          print the model's description (JSON) instead; without AUDIO\n"
     "  --version       print the version\n"
     "  --help          print this\n";

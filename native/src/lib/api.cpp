@@ -40,6 +40,7 @@ constexpr size_t kMostSamples = static_cast<size_t>(std::numeric_limits<long>::m
 constexpr float kLoudest = 2147483648.0f;  // as in Python: float samples in the scale of 32-bit integers still pass
 
 const Kernels* find(const std::string& name) {
+    if (name == "amx") return amx_kernels();
     if (name == "avx512bf16") return avx512bf16_kernels();
     if (name == "avx512") return avx512_kernels();
     if (name == "avx2") return avx2_kernels();
@@ -47,7 +48,7 @@ const Kernels* find(const std::string& name) {
     if (name == "wasm") return wasm_kernels();
     if (name == "scalar") return scalar_kernels();
     throw Failure(LF_INVALID_ARGUMENT, "kernels '" + name +
-                                           "' are unknown: use avx512bf16, avx512, avx2, neon, wasm or scalar, or none "
+                                           "' are unknown: use amx, avx512bf16, avx512, avx2, neon, wasm or scalar, or none "
                                            "for the fastest");
 }
 
@@ -57,7 +58,7 @@ const Kernels& select(const char* name) {
         throw Failure(LF_UNSUPPORTED, "kernels '" + std::string(name) +
                                           "': this processor or this build does not have the instructions");
     }
-    for (const char* each : {"avx512bf16", "avx512", "avx2", "neon", "wasm"})
+    for (const char* each : {"amx", "avx512bf16", "avx512", "avx2", "neon", "wasm"})
         if (const Kernels* found = find(each)) return *found;
     return *scalar_kernels();
 }

@@ -168,7 +168,8 @@ Matrix Loader::matrix(const Tensor& tensor, long rows, long columns, int bits, i
     try {
         if (floats) return std::make_shared<const FloatMatrix>(kernels_, tensor.bytes.data(), rows, columns, bits);
         return std::make_shared<const PackedMatrix>(kernels_, tensor.bytes.data(), static_cast<long>(row_bytes), rows,
-                                                    columns, bits, levels, input_bits, "auto");
+                                                    columns, bits, levels, input_bits, "auto",
+                                                    limits_.chunk ? limits_.chunk : kManyRows);
     } catch (const std::invalid_argument& error) {
         damaged(error.what());
     }
