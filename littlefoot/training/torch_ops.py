@@ -55,15 +55,11 @@ class TorchOps:
     def conv1d(
         self, x: Tensor, name: str, stride: int = 1, padding: tuple[int, int] = (0, 0), groups: int = 1
     ) -> Tensor:
-        x, weight, bias = F.pad(x, padding), self.weights[f"{name}.weight"], self.weights.get(f"{name}.bias")
-        if x.shape[1] == 1:
-            # A product of windows: six times as fast as a convolution with 400 samples in bfloat16.
-            return F.linear(x[:, 0].unfold(1, weight.shape[2], stride), weight[:, 0], bias).transpose(1, 2)
         # As an image of height one with the channels last in memory: the layer norms of the front end then
         # need no copies, which makes training on a CPU 1.3 times as fast.
-        x = x[:, :, None].to(memory_format=torch.channels_last)
-        weight = weight[:, :, None].to(memory_format=torch.channels_last)
-        return F.conv2d(x, weight, bias, (1, stride), groups=groups).squeeze(2)
+        x = F.pad(x, padding)[:, :, None].to(memory_format=torch.channels_last)
+        weight = self.weights[f"{name}.weight"][:, :, None].to(memory_format=torch.channels_last)
+        return F.conv2d(x, weight, self.weights.get(f"{name}.bias"), (1, stride), groups=groups).squeeze(2)
 
     def conv2d(
         self, x: Tensor, name: str, stride: int = 1, padding: tuple[int, int] = (0, 0), groups: int = 1
