@@ -365,14 +365,14 @@ def test_memory_that_was_freed_is_used_again_without_new_pages() -> None:
 import resource, torch
 from littlefoot.training.devices import keep_memory
 keep_memory()
-for _ in range(2):
+for _ in range(8):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.ones(10 * 2**20)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
     run = subprocess.run([sys.executable, "-c", count], capture_output=True, text=True, check=True)
-    first, second = map(int, run.stdout.split())
-    assert second < first / 4  # large pages make the first one small too
+    faults = list(map(int, run.stdout.split()))
+    assert faults[-1] < faults[0] / 4  # at first a second place is needed, because places are aligned
 
 
 def test_a_frozen_front_end_stays_as_it_is(tones: Path, tmp_path: Path) -> None:
