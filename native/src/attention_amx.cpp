@@ -23,12 +23,11 @@ constexpr long kMostChannels = 64;
 // cache.
 struct Room {
     Room(void* scratch, long frames)
-        : wide(up(frames, 16) + 16), scores(static_cast<float*>(scratch)), mixed(scores + kTile * wide),
+        : wide(width(frames)), scores(static_cast<float*>(scratch)), mixed(scores + kTile * wide),
           queries(reinterpret_cast<uint16_t*>(mixed + kTile * kMostChannels)),
           weights(queries + kTile * kMostChannels) {}
-    size_t bytes() const {
-        return static_cast<size_t>(kTile * (wide * 6 + kMostChannels * 6));
-    }
+    static long width(long frames) { return up(frames, 16) + 16; }
+    static size_t bytes(long frames) { return static_cast<size_t>(kTile * (width(frames) * 6 + kMostChannels * 6)); }
     long wide;          // of a row of scores or weights
     float* scores;      // (kTile, wide)
     float* mixed;       // (kTile, kMostChannels)
@@ -161,7 +160,7 @@ void mix(const AttentionRows& a, long rows, const float* sums, const Room& room,
 }  // namespace
 
 size_t amx_scratch(long frames, long head_dim) {
-    return head_dim > kMostChannels ? bf16_scratch(frames, head_dim) : Room(nullptr, frames).bytes();
+    return head_dim > kMostChannels ? bf16_scratch(frames, head_dim) : Room::bytes(frames);
 }
 
 void amx_attend(const AttentionRows& a) {
