@@ -74,9 +74,17 @@ def load(source: str | Path, language: str | None = None) -> Artifact:
         CheckpointError: a missing, damaged or unsupported checkpoint.
         MissingExtraError: a pickled checkpoint without PyTorch, or a Hub id without huggingface-hub.
     """
+    return load_from(source, language)[0]
+
+
+def load_from(source: str | Path, language: str | None = None) -> tuple[Artifact, Path]:
+    """Load like ``load``. Returns also the directory that the model was read from, or the file.
+
+    A model from the Hub is looked for there once only.
+    """
     if _kind(Path(source)) == "file" and foreign.is_foreign(Path(source)):
         try:
-            return _load_foreign(Path(source), language)
+            return _load_foreign(Path(source), language), Path(source)
         except MissingExtraError:
             raise
         except LittlefootError as error:
@@ -87,9 +95,9 @@ def load(source: str | Path, language: str | None = None) -> Artifact:
             raise CheckpointError(
                 f"{source}: language '{language}' cannot be chosen: an artifact has one language only"
             )
-        return _with_origin(artifact.load(directory), origin)
+        return _with_origin(artifact.load(directory), origin), directory
     try:
-        return _with_origin(_load_checkpoint(directory, language), origin)
+        return _with_origin(_load_checkpoint(directory, language), origin), directory
     except MissingExtraError:
         raise
     except LittlefootError as error:

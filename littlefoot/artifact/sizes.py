@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from littlefoot.artifact import checkpoint, checksums
+from littlefoot.artifact import checksums
 from littlefoot.artifact.artifact import POSSIBLE_FILES, Artifact, is_artifact
 from littlefoot.network import names
 from littlefoot.network.inventory import inventory
@@ -14,13 +14,12 @@ _PARTS = {Part.PROJECTION: "front_end", Part.POSITIONS: "transformer", Part.ADAP
 """Parts of a network that count as another part."""
 
 
-def disk_bytes(source: str | Path, language: str | None = None) -> int:
+def disk_bytes(path: Path) -> int:
     """Return the bytes of a model's files on the disk: of an artifact all, of a checkpoint its weights.
 
-    ``source`` and ``language`` are those of ``checkpoint.load``, and raise the same errors.
+    ``path`` is its directory, or file (``checkpoint.load_from``).
     """
-    path = Path(source)
-    files = [path] if path.is_file() else stored_files(checkpoint.locate(source, language))
+    files = [path] if path.is_file() else stored_files(path)
     return sum(file.stat().st_size for file in files)
 
 
@@ -32,9 +31,9 @@ def stored_files(directory: Path) -> list[Path]:
     return sorted(directory.glob("model*.safetensors")) or sorted(directory.glob("pytorch_model*.bin"))
 
 
-def megabytes(source: str | Path) -> float:
+def megabytes(path: Path) -> float:
     """Return ``disk_bytes`` in 10^6 bytes."""
-    return disk_bytes(source) / 1e6
+    return disk_bytes(path) / 1e6
 
 
 def bytes_by_part(artifact: Artifact) -> dict[str, int]:

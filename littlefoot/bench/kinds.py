@@ -27,12 +27,12 @@ class Littlefoot:
         from littlefoot.artifact import checkpoint, sizes
         from littlefoot.bench.macs import macs_by_width
 
-        artifact = checkpoint.load(entry.source, entry.language)
+        artifact, path = checkpoint.load_from(entry.source, entry.language)
         narrow, wide = macs_by_width(artifact, samples)
         return {
             "parameters": artifact.parameters,
             "layers": artifact.config.num_hidden_layers,
-            "bytes": sizes.disk_bytes(entry.source, entry.language),
+            "bytes": sizes.disk_bytes(path),
             "bytes_by_part": sizes.bytes_by_part(artifact),
             "macs": {"int8": narrow, "rest": wide},
         }

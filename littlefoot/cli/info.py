@@ -44,7 +44,7 @@ def describe(name: str) -> dict[str, Any]:
     """Return the figures of ``info``: ``bytes`` of the files, ``bytes_by_part`` of the weights."""
     from littlefoot.artifact import checkpoint, sizes
 
-    artifact = checkpoint.load(name)
+    artifact, path = checkpoint.load_from(name)
     kinds: dict[int, int] = {}
     for tensor, array in artifact.weights.items():
         width = int(artifact.weights.get(f"{tensor}_bits", 8 * array.itemsize))
@@ -54,7 +54,7 @@ def describe(name: str) -> dict[str, Any]:
         "name": name,
         "model_type": config.model_type,
         "parameters": artifact.parameters,
-        "bytes": sizes.disk_bytes(name),
+        "bytes": sizes.disk_bytes(path),
         "bytes_by_part": sizes.bytes_by_part(artifact),
         "bits": max(kinds, key=lambda bits: kinds[bits]),
         "layers": config.num_hidden_layers,

@@ -85,11 +85,12 @@ def quantize(
     chosen = {name: value for name, value in asdict(widths).items() if value is not None}
     values = {"mode": mode, "keep": keep or (), "max_disagreement": max_disagreement, **chosen}
     config = settings.read(QuantizeConfig, values, "")
-    original = checkpoint.load(model, language)
+    original, path = checkpoint.load_from(model, language)
+    before = sizes.disk_bytes(path)  # which --overwrite may replace
     clips = load_clips(recordings(calibrate or [checkpoint.SAMPLES]), original)
     made, report = run(original, clips, config, tell)
     artifact.save(made, out, overwrite)
-    before, after = sizes.disk_bytes(model, language), sizes.disk_bytes(out)
+    after = sizes.disk_bytes(out)
     if as_json:
         typer.echo(json.dumps({"bytes_before": before, "bytes": after, **asdict(report)}, indent=2))
     else:

@@ -25,6 +25,7 @@ from checkpoints import (
     write_json,
     write_tensors,
 )
+from conftest import Run
 from families import FAMILIES, STACKED, make, reading_waveforms, speechlike
 from safetensors.torch import save_file
 
@@ -549,6 +550,21 @@ def test_a_hub_id_is_downloaded(directory: Path, monkeypatch: pytest.MonkeyPatch
     assert loaded.vocabulary.tokens == TOKENS
     assert len(wanted) == 1
     assert not any(pattern.endswith(".bin") for pattern in wanted[0])
+
+
+def test_the_size_of_a_model_of_the_hub_needs_no_second_look_there(
+    directory: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[str] = []
+
+    def download(repository: str, revision: str | None, allow_patterns: list[str]) -> str:
+        looks.append(repository)
+        return str(directory)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    found = json.loads(run("info", "someone/some-model", "--json").out)
+    assert found["bytes"] == (directory / "model.safetensors").stat().st_size
+    assert looks == ["someone/some-model"]
 
 
 def test_pickles_are_downloaded_only_where_nothing_else_is(

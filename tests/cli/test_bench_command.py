@@ -95,7 +95,7 @@ def test_a_row_for_every_model_whatever_happens_to_it(
         missing = {name for name in report.Model.model_fields if getattr(row, name) is None}
         assert missing <= {"error", "wer_difference", "streaming"}
         assert row.parameters == artifact.load(Path(row.source)).parameters
-        assert row.bytes == sizes.disk_bytes(row.source)
+        assert row.bytes == sizes.disk_bytes(Path(row.source))
         assert [(speed.audio_s, speed.threads) for speed in row.speed] == [(0.5, 1), (1, 1)]
         assert row.x_realtime == row.speed[1].x_realtime == pytest.approx(1 / row.speed[1].rtf)
         assert row.latency_ms.p50 <= row.latency_ms.p95 <= row.latency_ms.p99

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shutil
 import string
 import sys
 from dataclasses import replace
@@ -406,6 +407,11 @@ def test_a_model_is_quantized_and_transcribes(
     twice = run("quantize", out, "-o", tmp_path / "twice", "--calibrate", clips[0])
     assert twice.code == 2
     assert "quantized already" in twice.err
+    place = tmp_path / "in-place"
+    shutil.copytree(model, place)
+    calibrated = (*calibrate, "--max-disagreement", "0.3")
+    replaced = run("quantize", place, "-o", place, *calibrated, "--overwrite", "--json")
+    assert json.loads(replaced.out)["bytes_before"] == sizes[0]
     plain = run(
         "quantize",
         model,
