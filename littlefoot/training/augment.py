@@ -23,6 +23,10 @@ MAX_NOISE_START = 120.0
 """Excerpts of noise begin within its first seconds, up to here: earlier samples are decoded but not used."""
 
 
+MAX_KEPT_SECONDS = 4000.0
+"""Seconds of noise and rooms that stay in memory with ``cache_audio``, in each loader: 256 MB."""
+
+
 class Augmenter:
     """Applies what ``TrainConfig`` asks for, each change with its own probability.
 
@@ -35,6 +39,8 @@ class Augmenter:
         self.noises = _recordings(train.noise_folder, "noise_folder")
         self.rooms = _recordings(train.room_folder, "room_folder")
         self.unreadable: dict[str, str] = {}
+        self._seen: dict[Path, tuple[float, Waveform | None]] = {}
+        self._kept = 0.0
 
     def __call__(self, waveform: Waveform, speed: float, rng: np.random.Generator) -> Waveform:
         """(T,) -> about (T / speed,)."""
@@ -64,11 +70,24 @@ class Augmenter:
     def _excerpt(self, path: Path, seconds: float, start: float) -> Waveform | None:
         """``seconds`` of a recording, from the place ``start`` in 0 ... 1 on; less if it is shorter."""
         try:
-            blocks = int(min(reading.duration(path), MAX_NOISE_START) / seconds)
-            return next(itertools.islice(reading.blocks(path, seconds), int(start * blocks), None))
+            duration, samples = self._recording(path)
+            first = int(start * int(min(duration, MAX_NOISE_START) / seconds))
+            if samples is None:
+                return next(itertools.islice(reading.blocks(path, seconds), first, None))
+            size = round(seconds * SAMPLE_RATE)
+            return samples[first * size : (first + 1) * size]
         except LittlefootError as error:
             self.unreadable[str(path)] = str(error)
             return None
+
+    def _recording(self, path: Path) -> tuple[float, Waveform | None]:
+        """Return a recording's length in seconds, and its samples (T,) if they are kept in memory."""
+        if path not in self._seen:
+            duration = reading.duration(path)
+            keep = self.train.cache_audio and self._kept + duration <= MAX_KEPT_SECONDS
+            self._seen[path] = duration, reading.read(path) if keep else None
+            self._kept += duration if keep else 0.0
+        return self._seen[path]
 
 
 def _recordings(folder: str | None, setting: str) -> list[Path]:
@@ -110,12 +129,21 @@ def reverberate(waveform: Waveform, response: Waveform) -> Waveform:
     The response is taken from its loudest sample on, the direct sound, so that nothing is delayed.
     """
     response = response[np.abs(response).argmax() :]
-    size = len(waveform) + len(response) - 1
+    size = quick_size(len(waveform) + len(response) - 1)
     spectrum = np.fft.rfft(waveform, size) * np.fft.rfft(response, size)
     heard = np.fft.irfft(spectrum, size)[: len(waveform)]
     power = np.mean(np.square(heard))
     gain = np.sqrt(np.mean(np.square(waveform)) / power) if power > 0 else 0.0
     return np.asarray(heard * gain, np.float32)
+
+
+def quick_size(samples: int) -> int:
+    """Return the length to pad to for a Fourier transform: at most an eighth more, with small prime factors.
+
+    A transform of a length with a large prime factor takes ten times as long.
+    """
+    unit = 1 << max(0, samples.bit_length() - 4)
+    return -(-samples // unit) * unit
 
 
 def telephone(waveform: Waveform) -> Waveform:

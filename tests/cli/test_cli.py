@@ -130,7 +130,7 @@ def test_even_a_fault_shows_no_traceback(
     def fail(*arguments: object) -> None:
         raise error
 
-    monkeypatch.setattr(checkpoint, "load", fail)
+    monkeypatch.setattr(checkpoint, "load_from", fail)
     assert run("info", "model") == (1, "", f"littlefoot: {message}\n")
 
 

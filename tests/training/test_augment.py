@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 
 from littlefoot.errors import ConfigError
+from littlefoot.training import augment as augment_module
 from littlefoot.training.augment import (
     CODECS,
     Augmenter,
@@ -16,6 +18,7 @@ from littlefoot.training.augment import (
     change_gain,
     change_speed,
     mask_spans,
+    quick_size,
     reverberate,
     telephone,
     through_codec,
@@ -156,6 +159,40 @@ def test_everything_at_once_is_the_same_again_for_the_same_generator(recordings:
         assert np.isfinite(first).all()
         assert len(first) == pytest.approx(16_000 / 0.9, abs=2)
     assert not augment.unreadable
+
+
+@pytest.mark.parametrize("room", [4000.0, 1.0])
+def test_kept_recordings_are_heard_as_if_they_were_read_again(
+    recordings: Path, monkeypatch: pytest.MonkeyPatch, room: float
+) -> None:
+    monkeypatch.setattr(augment_module, "MAX_KEPT_SECONDS", room)
+    settings: dict[str, Any] = {"noise_probability": 1.0, "noise_folder": str(recordings)}
+    settings |= {"room_probability": 1.0, "room_folder": str(recordings)}
+    reading_again, keeping = (Augmenter(TrainConfig(**settings, cache_audio=kept)) for kept in (False, True))
+    speech = np.sin(np.arange(4_000) / 7).astype(np.float32)
+    expected = [reading_again(speech, 1.0, rng(seed)) for seed in range(8)]
+    np.testing.assert_array_equal([keeping(speech, 1.0, rng(seed)) for seed in range(8)], expected)
+    (recordings / "deep" / "a.wav").unlink()
+    keeping(speech, 1.0, rng())
+    assert bool(keeping.unreadable) == (room < 1.5)  # the recording lasts 1.5 s
+
+
+@pytest.mark.parametrize("samples", [1, 7, 16, 17, 1009, 112_001, 2**20])
+def test_a_quick_size_holds_the_samples_and_has_small_factors(samples: int) -> None:
+    size = quick_size(samples)
+    assert samples <= size <= max(samples * 9 / 8, samples + 1)
+    while size % 2 == 0:
+        size //= 2
+    assert size < 16
+
+
+def test_a_room_is_a_convolution() -> None:
+    speech, response = rng().standard_normal(1009), rng().standard_normal(211)
+    response[0] = 10.0  # the direct sound
+    heard = reverberate(speech.astype(np.float32), response.astype(np.float32))
+    expected = np.convolve(speech, response)[:1009]
+    expected *= np.sqrt(np.mean(speech**2) / np.mean(expected**2))
+    np.testing.assert_allclose(heard, expected, atol=1e-4)
 
 
 def test_unreadable_noise_is_noted_and_left_out(recordings: Path) -> None:
