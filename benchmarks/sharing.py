@@ -1,6 +1,7 @@
 """Measure time, bytes and memory of shared blocks and reused attention maps on the LARGE architecture.
 
     python benchmarks/sharing.py speed --rounds 7
+    python benchmarks/sharing.py speed --int8 --engine native --maps 1 24
     python benchmarks/sharing.py memory
     python benchmarks/sharing.py depth --model littlefoot-en
 
@@ -20,6 +21,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -58,13 +60,15 @@ def shared(map_group: int) -> Artifact:
     return random_model(layer_blocks=[0] * DEPTH, layer_maps=maps if map_group > 1 else [])
 
 
-def speed(lengths: list[float], rounds: int, threads: int, quantized: bool) -> None:
+def speed(
+    lengths: list[float], rounds: int, threads: int, quantized: bool, engine: str, groups: Sequence[int]
+) -> None:
     """Prints a table for each length."""
     models = {"unshared": random_model()}
-    models |= {f"one block, a map for {group}": shared(group) for group in MAP_GROUPS}
+    models |= {f"one block, a map for {group}": shared(group) for group in groups}
     if quantized:
         models = {name: int8(model) for name, model in models.items()}
-    compare(models, lengths, rounds, threads, "int8" if quantized else "f32")
+    compare(models, lengths, rounds, threads, f"{'int8' if quantized else 'f32'}, {engine}", engine)
 
 
 def depth(model: str, lengths: list[float], rounds: int, threads: int) -> None:
@@ -75,11 +79,16 @@ def depth(model: str, lengths: list[float], rounds: int, threads: int) -> None:
     compare(models, lengths, rounds, threads, model)
 
 
-def compare(models: dict[str, Artifact], lengths: list[float], rounds: int, threads: int, title: str) -> None:
+def compare(
+    models: dict[str, Artifact],
+    lengths: list[float],
+    rounds: int,
+    threads: int,
+    title: str,
+    engine: str = "openvino",
+) -> None:
     """Prints a table for each length, of the times of models and their ratios to the first one's."""
-    engines = {
-        name: create(model, "openvino", threads, "auto", cached=False) for name, model in models.items()
-    }
+    engines = {name: create(model, engine, threads, cached=False) for name, model in models.items()}
     first = next(iter(models))
     for seconds in lengths:
         waveform = noise(seconds)
@@ -138,6 +147,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--int8", action="store_true")
+    parser.add_argument("--engine", default="openvino", help="or native, in speed")
+    parser.add_argument("--maps", type=int, nargs="+", default=MAP_GROUPS, help="layers for a map, in speed")
     parser.add_argument("--model", help="of depth; memory has its own processes measure one")
     parser.add_argument("--busy", action="store_true", help="measure beside other programs too")
     arguments = parser.parse_args()
@@ -150,7 +161,14 @@ def main() -> None:
     elif arguments.what == "memory":
         memory()
     else:
-        speed(arguments.seconds, arguments.rounds, arguments.threads, arguments.int8)
+        speed(
+            arguments.seconds,
+            arguments.rounds,
+            arguments.threads,
+            arguments.int8,
+            arguments.engine,
+            arguments.maps,
+        )
 
 
 if __name__ == "__main__":

@@ -19,8 +19,8 @@ namespace {
 
 constexpr long kMostChannels = 64;
 
-// Parts of the scratch memory, for ``kTile`` queries. Rows a multiple of 4096 bytes apart would share their places in the
-// cache.
+// Parts of the scratch memory, for ``kTile`` queries; ``weights`` may be of a kept map, whose rows are as long
+// (``bf16_map_row``). Rows a multiple of 4096 bytes apart would share their places in the cache.
 struct Room {
     Room(void* scratch, long frames)
         : wide(width(frames)), scores(static_cast<float*>(scratch)), mixed(scores + kTile * wide),
@@ -97,6 +97,20 @@ void score(const AttentionRows& a, const float* query, long rows, const Room& ro
     }
 }
 
+// The weights of rows ``first`` ... ``first + rows`` of the map, and their sums.
+void map_rows(const AttentionRows& a, long first, long rows, const Room& room, float* sums) {
+    const float* const query = a.query + first * a.query_stride;
+    if (a.query_scale > 0)
+        score8(a, query, rows, room);
+    else
+        score(a, query, rows, room);
+    for (long r = 0; r < rows; ++r) {
+        float* const row = room.scores + r * room.wide;
+        if (a.bias) add(row, a.bias + (first + r) * a.bias_stride, a.frames, row);
+        sums[r] = weigh(row, a.frames, room.weights + r * room.wide);
+    }
+}
+
 // Values of up to 64 channels, 32 frames of 16 channels in a tile; the last 16 frames may be half a tile.
 void mix(const AttentionRows& a, long rows, const float* sums, const Room& room, float* out) {
     const long keys = up(a.frames, 16), channels = up(a.head_dim, 16);
@@ -165,20 +179,13 @@ size_t amx_scratch(long frames, long head_dim) {
 
 void amx_attend(const AttentionRows& a) {
     if (a.head_dim > kMostChannels) return bf16_attend(a);
-    const Room room(a.scratch, a.frames);
+    Room room(a.scratch, a.frames);
+    float own_sums[kTile];
     for (long first = 0; first < a.rows; first += kTile) {
         const long rows = a.rows - first < kTile ? a.rows - first : kTile;
-        const float* const query = a.query + first * a.query_stride;
-        if (a.query_scale > 0)
-            score8(a, query, rows, room);
-        else
-            score(a, query, rows, room);
-        float sums[kTile];
-        for (long r = 0; r < rows; ++r) {
-            float* const row = room.scores + r * room.wide;
-            if (a.bias) add(row, a.bias + (first + r) * a.bias_stride, a.frames, row);
-            sums[r] = weigh(row, a.frames, room.weights + r * room.wide);
-        }
+        float* const sums = a.map ? a.sums + first : own_sums;
+        if (a.map) room.weights = static_cast<uint16_t*>(a.map) + first * room.wide;
+        if (!a.known) map_rows(a, first, rows, room, sums);
         mix(a, rows, sums, room, a.out + first * a.out_stride);
     }
     _tile_release();

@@ -8,6 +8,7 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 
+#include "attention_map.h"
 #include "rows.inl"
 #include "softmax_bf16.inl"
 
@@ -130,11 +131,66 @@ inline void mix(const uint16_t* weights, long wide, const uint16_t* values, long
     }
 }
 
+// Scratch memory, for ``kQueries`` rows.
+struct Room {
+    Room(void* scratch, long frames, long head_dim)
+        : wide(up(frames, 16) + 16), channels(up(head_dim, 16)), scores(static_cast<float*>(scratch)),
+          weights(reinterpret_cast<uint16_t*>(scores + kQueries * wide)), queries(weights + kQueries * wide) {}
+    long wide, channels;
+    float* scores;      // (kQueries, wide)
+    uint16_t* weights;  // (kQueries, wide)
+    uint16_t* queries;  // (kQueries, channels)
+};
+
+// The weights of rows ``first`` ... ``first + rows`` of the map, and their sums.
+void map_rows(const AttentionRows& a, long first, long rows, const Room& room, float* sums) {
+    const auto [wide, channels, scores, weights, queries] = room;
+    const long keys = up(a.frames, 16), pairs = up(a.head_dim, 2) / 2, fours = up(a.head_dim, 4) / 4;
+    const uint16_t* packed_keys = static_cast<const uint16_t*>(a.keys);
+    const int8_t* keys8 = static_cast<const int8_t*>(a.keys);
+    const int32_t* begin = reinterpret_cast<const int32_t*>(keys8 + keys * fours * 4);
+    long f = 0;
+    if (a.query_scale > 0) {
+        const float factor = a.scale / a.query_scale, product_scale = a.query_scale * a.key_scale;
+        uint8_t* const levels = reinterpret_cast<uint8_t*>(queries);
+        for (long r = 0; r < kQueries; ++r) {
+            const float* row = a.query + (first + (r < rows ? r : 0)) * a.query_stride;
+            for (long k = a.head_dim; k < channels; ++k) levels[r * channels + k] = 128;
+#pragma omp simd
+            for (long k = 0; k < a.head_dim; ++k)
+                levels[r * channels + k] = static_cast<uint8_t>(level(row[k] * factor) + 128);
+        }
+        for (; f + 64 <= keys; f += 64)
+            score8<4>(levels, channels, keys8 + f * fours * 4, begin + f, fours, product_scale, scores + f, wide);
+        for (; f < keys; f += 16)
+            score8<1>(levels, channels, keys8 + f * fours * 4, begin + f, fours, product_scale, scores + f, wide);
+    } else {
+        for (long r = 0; r < kQueries; ++r) {
+            const float* row = a.query + (first + (r < rows ? r : 0)) * a.query_stride;
+            for (long k = a.head_dim; k < channels; ++k) queries[r * channels + k] = 0;
+#pragma omp simd
+            for (long k = 0; k < a.head_dim; ++k) queries[r * channels + k] = rounded(row[k] * a.scale);
+        }
+        for (; f + 64 <= keys; f += 64)
+            score<4>(queries, channels, packed_keys + f * pairs * 2, pairs, scores + f, wide);
+        for (; f < keys; f += 16)
+            score<1>(queries, channels, packed_keys + f * pairs * 2, pairs, scores + f, wide);
+    }
+    for (long r = 0; r < kQueries; ++r) {
+        float* row = scores + r * wide;
+        if (a.bias && r < rows) add(row, a.bias + (first + r) * a.bias_stride, a.frames, row);
+        sums[r] = weigh(row, a.frames, weights + r * wide);
+    }
+}
+
 }  // namespace
 
 size_t bf16_packed_bytes(long frames, long head_dim) {
     return static_cast<size_t>(up(frames, 16) * up(head_dim, 16)) * sizeof(uint16_t);
 }
+
+// Rows a multiple of 4096 bytes apart would share their places in the cache.
+size_t bf16_map_row(long frames) { return static_cast<size_t>(up(frames, 16) + 16) * sizeof(uint16_t); }
 
 size_t bf16_scratch(long frames, long head_dim) {
     const long wide = up(frames, 16) + 16;
@@ -169,60 +225,25 @@ void bf16_pack_values(const float* x, long stride, long first, long rows, long h
 }
 
 void bf16_attend(const AttentionRows& a) {
+    const Room room(a.scratch, a.frames, a.head_dim);
     const long keys = up(a.frames, 16);
-    // The row length of the scores; rows a multiple of 4096 bytes apart would share their places in the cache.
-    const long wide = up(a.frames, 16) + 16;
-    const long pairs = up(a.head_dim, 2) / 2, channels = up(a.head_dim, 16);
-    float* scores = static_cast<float*>(a.scratch);  // (kQueries, wide)
-    uint16_t* weights = reinterpret_cast<uint16_t*>(scores + kQueries * wide);  // (kQueries, wide)
-    uint16_t* queries = weights + kQueries * wide;                              // (kQueries, channels)
-    const long fours = up(a.head_dim, 4) / 4;
-    const uint16_t* packed_keys = static_cast<const uint16_t*>(a.keys);
-    const int8_t* keys8 = static_cast<const int8_t*>(a.keys);
-    const int32_t* begin = reinterpret_cast<const int32_t*>(keys8 + keys * fours * 4);
     const uint16_t* packed_values = static_cast<const uint16_t*>(a.values);
     for (long first = 0; first < a.rows; first += kQueries) {
         const long rows = a.rows - first < kQueries ? a.rows - first : kQueries;
-        long f = 0;
-        if (a.query_scale > 0) {
-            const float factor = a.scale / a.query_scale, product_scale = a.query_scale * a.key_scale;
-            uint8_t* const levels = reinterpret_cast<uint8_t*>(queries);
-            for (long r = 0; r < kQueries; ++r) {
-                const float* row = a.query + (first + (r < rows ? r : 0)) * a.query_stride;
-                for (long k = a.head_dim; k < channels; ++k) levels[r * channels + k] = 128;
-#pragma omp simd
-                for (long k = 0; k < a.head_dim; ++k)
-                    levels[r * channels + k] = static_cast<uint8_t>(level(row[k] * factor) + 128);
-            }
-            for (; f + 64 <= keys; f += 64)
-                score8<4>(levels, channels, keys8 + f * fours * 4, begin + f, fours, product_scale, scores + f, wide);
-            for (; f < keys; f += 16)
-                score8<1>(levels, channels, keys8 + f * fours * 4, begin + f, fours, product_scale, scores + f, wide);
-        } else {
-            for (long r = 0; r < kQueries; ++r) {
-                const float* row = a.query + (first + (r < rows ? r : 0)) * a.query_stride;
-                for (long k = a.head_dim; k < channels; ++k) queries[r * channels + k] = 0;
-#pragma omp simd
-                for (long k = 0; k < a.head_dim; ++k) queries[r * channels + k] = rounded(row[k] * a.scale);
-            }
-            for (; f + 64 <= keys; f += 64)
-                score<4>(queries, channels, packed_keys + f * pairs * 2, pairs, scores + f, wide);
-            for (; f < keys; f += 16)
-                score<1>(queries, channels, packed_keys + f * pairs * 2, pairs, scores + f, wide);
-        }
         float sums[kQueries];
-        for (long r = 0; r < kQueries; ++r) {
-            float* row = scores + r * wide;
-            if (a.bias && r < rows) add(row, a.bias + (first + r) * a.bias_stride, a.frames, row);
-            sums[r] = weigh(row, a.frames, weights + r * wide);
+        if (a.known) {
+            recall(a, first, rows, bf16_map_row(a.frames), room.weights, sums);
+        } else {
+            map_rows(a, first, rows, room, sums);
+            keep(a, first, rows, bf16_map_row(a.frames), room.weights, sums);
         }
         float* out = a.out + first * a.out_stride;
         long k = 0;
-        for (; k + 64 <= channels; k += 64)
-            mix<4>(weights, wide, packed_values + k * 2, channels, keys / 2, sums, rows, a.head_dim - k, out + k,
+        for (; k + 64 <= room.channels; k += 64)
+            mix<4>(room.weights, room.wide, packed_values + k * 2, room.channels, keys / 2, sums, rows, a.head_dim - k, out + k,
                    a.out_stride);
-        for (; k < channels; k += 16)
-            mix<1>(weights, wide, packed_values + k * 2, channels, keys / 2, sums, rows, a.head_dim - k, out + k,
+        for (; k < room.channels; k += 16)
+            mix<1>(room.weights, room.wide, packed_values + k * 2, room.channels, keys / 2, sums, rows, a.head_dim - k, out + k,
                    a.out_stride);
     }
 }

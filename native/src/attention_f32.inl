@@ -1,6 +1,8 @@
 // Attention in float32, compiled anew with the flags of every instruction set that includes it, behind floats.inl.
 // Keys: tiles (head_dim, 16 frames); values: (frames, head_dim padded to 16).
 
+#include "attention_map.h"
+
 namespace littlefoot {
 namespace {
 
@@ -12,9 +14,11 @@ size_t f32_packed_bytes(long frames, long head_dim) {
 
 constexpr int kQueries = 4;
 
+size_t f32_map_row(long frames) { return static_cast<size_t>(up16(frames)) * sizeof(float); }
+
 size_t f32_scratch(long frames, long head_dim) {
     (void)head_dim;
-    return static_cast<size_t>(kQueries * up16(frames)) * sizeof(float);
+    return kQueries * f32_map_row(frames);
 }
 
 void f32_pack_keys(const float* x, long stride, long first, long rows, long frames, long head_dim, float scale,
@@ -48,33 +52,45 @@ inline void multiply(const float* const (&left)[kQueries], const float* right, l
     accumulate(left, right, stride, count, sums);
 }
 
+// The weights of rows ``first`` ... ``first + rows`` of the map (kQueries, up16(frames)), and their sums.
+void map_rows(const AttentionRows& a, long first, long rows, float* scores, float* totals) {
+    const long frames = up16(a.frames);
+    const float* keys = static_cast<const float*>(a.keys);
+    Floats sums[kQueries][kVectors];
+    const float* query[kQueries];
+    for (long r = 0; r < kQueries; ++r)
+        query[r] = a.query + (first + (r < rows ? r : 0)) * a.query_stride;
+    for (long f = 0; f < frames; f += kPart) {
+        multiply(query, keys + f / 16 * 16 * a.head_dim + f % 16, 16, a.head_dim, sums);
+#pragma GCC unroll 4
+        for (long r = 0; r < kQueries; ++r)
+#pragma GCC unroll 4
+            for (int v = 0; v < kVectors; ++v) {
+                const Floats scaled = sums[r][v] * a.scale;
+                __builtin_memcpy(scores + r * frames + f + v * LITTLEFOOT_FLOATS, &scaled, sizeof scaled);
+            }
+    }
+    for (long r = 0; r < kQueries; ++r) {
+        float* row = scores + r * frames;
+        if (a.bias && r < rows) add(row, a.bias + (first + r) * a.bias_stride, a.frames, row);
+        totals[r] = exponentials(row, a.frames);
+    }
+}
+
 void f32_attend(const AttentionRows& a) {
     float* scores = static_cast<float*>(a.scratch);
     const long frames = up16(a.frames), padded = up16(a.head_dim);
-    const float* keys = static_cast<const float*>(a.keys);
     const float* values = static_cast<const float*>(a.values);
     const float* const weights[kQueries] = {scores, scores + frames, scores + 2 * frames, scores + 3 * frames};
     Floats sums[kQueries][kVectors];
     for (long first = 0; first < a.rows; first += kQueries) {
         const long rows = a.rows - first < kQueries ? a.rows - first : kQueries;
-        const float* query[kQueries];
-        for (long r = 0; r < kQueries; ++r)
-            query[r] = a.query + (first + (r < rows ? r : 0)) * a.query_stride;
-        for (long f = 0; f < frames; f += kPart) {
-            multiply(query, keys + f / 16 * 16 * a.head_dim + f % 16, 16, a.head_dim, sums);
-#pragma GCC unroll 4
-            for (long r = 0; r < kQueries; ++r)
-#pragma GCC unroll 4
-                for (int v = 0; v < kVectors; ++v) {
-                    const Floats scaled = sums[r][v] * a.scale;
-                    __builtin_memcpy(scores + r * frames + f + v * LITTLEFOOT_FLOATS, &scaled, sizeof scaled);
-                }
-        }
         float totals[kQueries];
-        for (long r = 0; r < kQueries; ++r) {
-            float* row = scores + r * frames;
-            if (a.bias && r < rows) add(row, a.bias + (first + r) * a.bias_stride, a.frames, row);
-            totals[r] = exponentials(row, a.frames);
+        if (a.known) {
+            recall(a, first, rows, f32_map_row(a.frames), scores, totals);
+        } else {
+            map_rows(a, first, rows, scores, totals);
+            keep(a, first, rows, f32_map_row(a.frames), scores, totals);
         }
         for (long k = 0; k < padded; k += kPart) {
             multiply(weights, values + k, padded, a.frames, sums);

@@ -15,6 +15,7 @@ namespace littlefoot {
 
 // attention_bf16.cpp
 size_t bf16_packed_bytes(long frames, long head_dim);
+size_t bf16_map_row(long frames);
 size_t bf16_scratch(long frames, long head_dim);
 void bf16_pack_keys(const float* x, long stride, long first, long rows, long frames, long head_dim, float scale,
                     void* packed);
@@ -234,13 +235,14 @@ Kernels kernels(bool bfloat16) {
         look_up,       kColumns,      expand,     dot,           quantize, split,   combine, restore,
         finish,        layer_norm,    add,        activate_row,
         kFloatColumns, halves, float_product, complete,
-        false,         f32_packed_bytes, f32_scratch, f32_pack_keys, f32_pack_values, f32_attend,
+        false,         f32_packed_bytes, f32_scratch, f32_map_row, f32_pack_keys, f32_pack_values, f32_attend,
     };
     if (bfloat16) {
         k.name = "avx512bf16";
         k.bfloat16 = true;
         k.packed_bytes = bf16_packed_bytes;
         k.attention_scratch = bf16_scratch;
+        k.map_row = bf16_map_row;
         k.pack_keys = bf16_pack_keys;
         k.pack_values = bf16_pack_values;
         k.attend = bf16_attend;

@@ -55,6 +55,11 @@ struct AttentionRows {
     float* out;  // (rows, width), this head's columns
     long out_stride;
     void* scratch;  // ``attention_scratch`` bytes
+    // The map, for layers that share it: its weights and their sums are kept here, unless this is null, or taken from
+    // here, if they are known. Then ``query`` and ``keys`` are not read.
+    void* map = nullptr;  // (rows, map_row)
+    float* sums = nullptr;  // (rows,)
+    bool known = false;
 };
 
 // How work is divided, for the caches.
@@ -127,6 +132,7 @@ struct Kernels {
     bool bfloat16;
     size_t (*packed_bytes)(long frames, long head_dim);  // of a head's keys or values
     size_t (*attention_scratch)(long frames, long head_dim);
+    size_t (*map_row)(long frames);  // bytes of a row's weights
     // Rows first ... first + rows of one head; ``first`` is a multiple of 16. Rows up to the next multiple of
     // 16 are set to zero. With scales above 0 queries and keys may be rounded to 8 bits by them.
     void (*pack_keys)(const float* x, long stride, long first, long rows, long frames, long head_dim, float scale,

@@ -4,12 +4,16 @@
 #include <cstring>
 #include <map>
 #include <stdexcept>
+#include <tuple>
 
 namespace littlefoot {
 
 namespace {
 
 constexpr long kBlock = 64;  // rows of a task at most: enough to reuse a tile of weights, few enough for the cache
+
+// Bytes of an attention map that is kept for other layers; a larger one is computed anew. 30 s of 16 heads are 74 MB.
+constexpr size_t kMostMapBytes = 96 << 20;
 
 long up16(long n) { return (n + 15) / 16 * 16; }
 
@@ -36,6 +40,15 @@ Values seen(const Step& step) {
                           [](const auto&) { return Values{}; },
                       },
                       step);
+}
+
+// True if both attend with the same weights.
+bool same_map(const Attention& a, const Attention& b) {
+    const auto of = [](const Attention& s) {
+        return std::tuple(s.query.value, s.query.offset, s.key.value, s.key.offset, s.heads, s.head_dim, s.scale,
+                          s.query_scale, s.key_scale, s.bias);
+    };
+    return of(a) == of(b);
 }
 
 int target(const Step& step) {
@@ -145,7 +158,40 @@ void Program::plan() {
     workers_.clear();
     workers_.resize(static_cast<size_t>(pool_->threads()));
     for (Worker& worker : workers_) worker.slots.resize(local_widths_.size());
+    plan_maps();
     planned_ = true;
+}
+
+// Finds the attentions that share a map, and gives every such map a slot. It is free again after the last of them.
+void Program::plan_maps() {
+    step_maps_.assign(steps_.size(), {});
+    std::vector<size_t> free;  // by slot: the step after which it is free
+    for (size_t s = 0; s < steps_.size(); ++s) {
+        const auto* first = std::get_if<Attention>(&steps_[s]);
+        if (!first || step_maps_[s].known) continue;
+        size_t last = s;
+        for (size_t t = s + 1; t < steps_.size(); ++t) {
+            const auto* other = std::get_if<Attention>(&steps_[t]);
+            if (!other || !same_map(*first, *other)) continue;
+            step_maps_[t].known = true;
+            last = t;
+        }
+        if (last == s) continue;
+        size_t slot = 0;
+        while (slot < free.size() && free[slot] >= s) ++slot;
+        if (slot == free.size()) free.push_back(0);
+        free[slot] = last;
+        for (size_t t = s; t <= last; ++t) {
+            const auto* other = std::get_if<Attention>(&steps_[t]);
+            if (other && same_map(*first, *other)) step_maps_[t].slot = static_cast<int>(slot);
+        }
+    }
+    maps_.clear();
+    maps_.resize(free.size());
+}
+
+bool Program::keeps_map(const Attention& step, long frames) const {
+    return static_cast<size_t>(step.heads * frames) * kernels_.map_row(frames) <= kMostMapBytes;
 }
 
 long Program::stride(int value) const { return up16(widths_[static_cast<size_t>(value)]); }
@@ -171,6 +217,14 @@ void Program::run(const float* x, long frames, const std::vector<Bias>& biases, 
         for (size_t slot = 0; slot < local_widths_.size(); ++slot)
             worker.slots[slot].reserve(static_cast<size_t>(kBlock * up16(local_widths_[slot])) * sizeof(float));
     for (const Step& step : steps_) reserve(step, frames);
+    for (size_t s = 0; s < steps_.size(); ++s) {
+        const auto* attention = std::get_if<Attention>(&steps_[s]);
+        if (!attention || step_maps_[s].slot < 0 || !keeps_map(*attention, frames)) continue;
+        KeptMap& map = maps_[static_cast<size_t>(step_maps_[s].slot)];
+        const size_t rows = static_cast<size_t>(attention->heads * frames);
+        map.weights.reserve(rows * kernels_.map_row(frames));
+        if (map.sums.size() < rows) map.sums.resize(rows);
+    }
 
     const long inputs = widths_[0];
     float* input = globals_[static_cast<size_t>(buffers_[0].slot)].floats();
@@ -218,14 +272,14 @@ void Program::run_rows(size_t stage, const Rows& rows, long frames, const std::v
     const int set = static_cast<int>(stage % 2);  // where goes what the next stage sees of all rows
     for (size_t s = stages_[stage]; s < stages_[stage + 1]; ++s)
         std::visit(For{
-                       [&](const Attention& step) { attend(step, rows, frames, biases, 1 - set); },
+                       [&](const Attention&) { attend(s, rows, frames, biases, 1 - set); },
                        [&](const Convolution& step) { run(step, rows, frames, 1 - set); },
                        [&](const auto& step) { run(step, rows); },
                    },
                    steps_[s]);
     if (stages_[stage + 1] == steps_.size()) return;
     std::visit(For{
-                   [&](const Attention& next) { pack(next, rows, frames, set); },
+                   [&](const Attention&) { pack(stages_[stage + 1], rows, frames, set); },
                    [&](const Convolution& next) { pack(next, rows, frames, set); },
                    [](const auto&) {},  // only those begin a stage
                },
@@ -294,21 +348,26 @@ void Program::run(const Activate& step, const Rows& rows) {
                           at(step.target, rows) + r * stride(step.target));
 }
 
-void Program::pack(const Attention& step, const Rows& rows, long frames, int set) {
+void Program::pack(size_t number, const Rows& rows, long frames, int set) {
+    const Attention& step = std::get<Attention>(steps_[number]);
+    const bool known = step_maps_[number].known && keeps_map(step, frames);
     const size_t bytes = kernels_.packed_bytes(frames, step.head_dim);
     for (long h = 0; h < step.heads; ++h) {
         const long column = h * step.head_dim;
-        kernels_.pack_keys(at(step.key.value, rows) + step.key.offset + column, stride(step.key.value), rows.first,
-                           rows.count, frames, step.head_dim, step.key_scale,
-                           keys_[set].data() + static_cast<size_t>(h) * bytes);
+        if (!known)
+            kernels_.pack_keys(at(step.key.value, rows) + step.key.offset + column, stride(step.key.value),
+                               rows.first, rows.count, frames, step.head_dim, step.key_scale,
+                               keys_[set].data() + static_cast<size_t>(h) * bytes);
         kernels_.pack_values(at(step.value.value, rows) + step.value.offset + column, stride(step.value.value),
                              rows.first, rows.count, step.head_dim,
                              values_[set].data() + static_cast<size_t>(h) * bytes);
     }
 }
 
-void Program::attend(const Attention& step, const Rows& rows, long frames, const std::vector<Bias>& biases,
-                     int set) {
+void Program::attend(size_t number, const Rows& rows, long frames, const std::vector<Bias>& biases, int set) {
+    const Attention& step = std::get<Attention>(steps_[number]);
+    const Map& map = step_maps_[number];
+    KeptMap* const kept = map.slot >= 0 && keeps_map(step, frames) ? &maps_[static_cast<size_t>(map.slot)] : nullptr;
     const size_t bytes = kernels_.packed_bytes(frames, step.head_dim);
     AttentionRows a;
     a.query_stride = stride(step.query.value);
@@ -331,6 +390,12 @@ void Program::attend(const Attention& step, const Rows& rows, long frames, const
             a.bias = bias.data + ((bias.heads == 1 ? 0 : h) * frames + rows.first) * frames;
         }
         a.out = at(step.target, rows) + h * step.head_dim;
+        if (kept) {
+            const size_t row = static_cast<size_t>(h * frames + rows.first);
+            a.map = kept->weights.data() + row * kernels_.map_row(frames);
+            a.sums = kept->sums.data() + row;
+            a.known = map.known;
+        }
         kernels_.attend(a);
     }
 }

@@ -106,6 +106,14 @@ class Program {
         bool local;
         long slot;
     };
+    struct Map {       // of an attention, for those that follow with the same queries and keys
+        int slot = -1;  // of ``maps_``, or -1 if no other has them
+        bool known = false;
+    };
+    struct KeptMap {
+        Bytes weights;            // (heads, frames, map_row)
+        std::vector<float> sums;  // (heads, frames)
+    };
     struct Worker {
         std::vector<Bytes> slots;
         Bytes attention;
@@ -118,7 +126,9 @@ class Program {
 
     void check_biases(const std::vector<Bias>& biases) const;
     void plan();
+    void plan_maps();
     void reserve(const Step& step, long frames);
+    bool keeps_map(const Attention& step, long frames) const;
     void run_rows(size_t stage, const Rows& rows, long frames, const std::vector<Bias>& biases);
     float* at(int value, const Rows& rows);
     long stride(int value) const;
@@ -128,8 +138,8 @@ class Program {
     void run(const LayerNorm& step, const Rows& rows);
     void run(const Add& step, const Rows& rows);
     void run(const Activate& step, const Rows& rows);
-    void attend(const Attention& step, const Rows& rows, long frames, const std::vector<Bias>& biases, int set);
-    void pack(const Attention& step, const Rows& rows, long frames, int set);
+    void attend(size_t step, const Rows& rows, long frames, const std::vector<Bias>& biases, int set);
+    void pack(size_t step, const Rows& rows, long frames, int set);
     void pack(const Convolution& step, const Rows& rows, long frames, int set);
 
     const Kernels& kernels_;
@@ -142,6 +152,8 @@ class Program {
     std::vector<Buffer> buffers_;
     std::vector<long> local_widths_, global_widths_;
     std::vector<Bytes> globals_;
+    std::vector<Map> step_maps_;  // of each step
+    std::vector<KeptMap> maps_;
     // Of this step that sees all rows and the one before:
     Bytes keys_[2], values_[2];
     Bytes windows_[2];                  // inputs of a convolution, (groups, behind + frames + ahead, channels)

@@ -322,7 +322,7 @@ const Kernels kKernels = {
     look_up,       kDotColumns,   expand,     dot,           quantize, split,   combine, restore,
     finish,        layer_norm,    add,        activate_row,
     kFloatColumns, expand_halves, float_product, complete,
-    false,         f32_packed_bytes, f32_scratch, f32_pack_keys, f32_pack_values, f32_attend,
+    false,         f32_packed_bytes, f32_scratch, f32_map_row, f32_pack_keys, f32_pack_values, f32_attend,
 };
 
 }  // namespace

@@ -534,6 +534,42 @@ def test_attention_is_its_formula(kernels: str, heads: int, head_dim: int, eight
         np.testing.assert_allclose(program.run(x, [bias]), expected, atol=1e-4 if exact else 0.05)
 
 
+@installed
+@pytest.mark.parametrize("kernels", native.available())
+@pytest.mark.parametrize(("heads", "head_dim"), [(2, 64), (3, 80), (5, 18)])
+@pytest.mark.parametrize("eight_bits", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_shared_map_is_that_of_its_first_layer(
+    kernels: str, heads: int, head_dim: int, eight_bits: bool, masked: bool
+) -> None:
+    """Two maps in turns, whose later layers use them again, against one program that has to compute all of them."""
+    import littlefoot_native
+
+    width = heads * head_dim
+    scales = (4.5 * head_dim**-0.5 / 127, 4.5 / 127) if eight_bits else (0.0, 0.0)
+
+    def program(share: bool) -> Any:
+        made = littlefoot_native.Program(width, 2, kernels)
+        zeros = np.zeros(width, np.float32)
+        value = 0
+        keys = [0, made.add_vector(0, np.linspace(-1, 1, width).astype(np.float32))]
+        for layer in range(6):
+            key = keys[layer // 2 % 2]
+            key = key if share else made.add_vector(key, zeros)  # the same numbers, but another value
+            mixed = made.attention(
+                (0, 0), (key, 0), (value, 0), heads, head_dim, head_dim**-0.5, *scales, bias=0 if masked else -1
+            )
+            value = made.add(mixed, 0)
+        return made
+
+    shared, computed = program(True), program(False)
+    for frames in (140, 1, 16, 77):
+        rng = np.random.default_rng(frames)
+        x = rng.standard_normal((frames, width)).astype(np.float32)
+        biases = [rng.standard_normal((heads, frames, frames)).astype(np.float32)] if masked else []
+        np.testing.assert_array_equal(shared.run(x, biases), computed.run(x, biases))
+
+
 # models
 
 GEOMETRIES: Sequence[dict[str, Any]] = (
@@ -548,6 +584,7 @@ GEOMETRIES: Sequence[dict[str, Any]] = (
     },
     {"num_hidden_layers": 4, "layer_blocks": [0, 1, 0, 1], "layer_depth_embedding": True},
     {"num_hidden_layers": 3, "layer_maps": [0, 0, 2]},
+    {"num_hidden_layers": 4, "layer_maps": [0, 0, 0, 0]},
     {"num_hidden_layers": 3, "layer_blocks": [0, 0, 0], "layer_delta_rank": 4, "layer_norms": True},
     {"layer_blocks": [0, 0], "layer_delta_rank": 5, "do_stable_layer_norm": True},
 )
