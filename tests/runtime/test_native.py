@@ -542,7 +542,7 @@ def test_attention_is_its_formula(kernels: str, heads: int, head_dim: int, eight
 def test_a_shared_map_is_that_of_its_first_layer(
     kernels: str, heads: int, head_dim: int, eight_bits: bool, masked: bool
 ) -> None:
-    """Two maps in turns, whose later layers use them again, against one program that has to compute all of them."""
+    """Two maps in turns that later layers use again, against a program that has to compute all of them."""
     import littlefoot_native
 
     width = heads * head_dim
@@ -556,9 +556,9 @@ def test_a_shared_map_is_that_of_its_first_layer(
         for layer in range(6):
             key = keys[layer // 2 % 2]
             key = key if share else made.add_vector(key, zeros)  # the same numbers, but another value
-            mixed = made.attention(
-                (0, 0), (key, 0), (value, 0), heads, head_dim, head_dim**-0.5, *scales, bias=0 if masked else -1
-            )
+            inputs = (0, 0), (key, 0), (value, 0)
+            bias = 0 if masked else -1
+            mixed = made.attention(*inputs, heads, head_dim, head_dim**-0.5, *scales, bias=bias)
             value = made.add(mixed, 0)
         return made
 
