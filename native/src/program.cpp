@@ -13,7 +13,7 @@ namespace {
 constexpr long kBlock = 64;  // rows of a task at most: enough to reuse a tile of weights, few enough for the cache
 
 // Bytes of an attention map that is kept for other layers; a larger one is computed anew. 30 s of 16 heads are 74 MB.
-constexpr size_t kMostMapBytes = 96 << 20;
+constexpr double kMostMapBytes = 96 << 20;
 
 long up16(long n) { return (n + 15) / 16 * 16; }
 
@@ -191,7 +191,7 @@ void Program::plan_maps() {
 }
 
 bool Program::keeps_map(const Attention& step, long frames) const {
-    return static_cast<size_t>(step.heads * frames) * kernels_.map_row(frames) <= kMostMapBytes;
+    return static_cast<double>(step.heads * frames) * static_cast<double>(kernels_.map_row(frames)) <= kMostMapBytes;
 }
 
 long Program::stride(int value) const { return up16(widths_[static_cast<size_t>(value)]); }
