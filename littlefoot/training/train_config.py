@@ -141,7 +141,7 @@ class TrainConfig(Checked):
     """Number of processes that read and augment audio ahead of the model, for each training process; 0: the
     training process does so itself. The result does not depend on it."""
     cache_audio: bool = False
-    """Keep decoded audio in memory, in each loader: 115 MB per hour of speech, and 230 MB per hour of noise and
+    """Keep decoded audio in memory, in each loader: 115 MB per hour of speech, 230 MB per hour of noise and
     rooms, of which the first 4,000 s are kept."""
 
     # What it writes.
