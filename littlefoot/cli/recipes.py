@@ -22,8 +22,10 @@ def carry_out(
     resume: bool,
     overwrite: bool,
 ) -> None:
-    """Run a recipe on a model called ``name`` and save the result; OUT-steps keeps the steps' results."""
-    from littlefoot import artifact
+    """Run a recipe on a model called ``name`` and save the result; OUT-steps keeps the steps' results.
+
+    The output has been checked (``artifact.check_output``), before the model was loaded.
+    """
     from littlefoot.audio import manifest
     from littlefoot.compress import run
     from littlefoot.compress.methods import is_main_process
@@ -34,7 +36,6 @@ def carry_out(
         if main:
             tell(message)
 
-    artifact.check_output(out, overwrite)
     corpus = manifest.index(list(data)) if data else None
     directory = out.with_name(out.name + "-steps")
     made = run(model, recipe, corpus, directory, name, resume, progress)

@@ -89,11 +89,13 @@ def shrink(
     if (recipe is None) == (target is None):
         raise ConfigError("give either --recipe or --target")
     if recipe is not None:
+        from littlefoot import artifact
         from littlefoot.artifact import checkpoint
         from littlefoot.compress import load_recipe
 
         chain = load_recipe(recipe, overrides or [])
         manifests = [*chain.data, *(data or [])]
+        artifact.check_output(out, overwrite)
         carry_out(chain, checkpoint.load(model, language), model, out, manifests, resume, overwrite)
         return
     assert target is not None

@@ -35,10 +35,13 @@ def train(
         import torch  # noqa: F401
     except ImportError as error:
         raise MissingExtraError("littlefoot train", str(error.name), "train") from error
+    from littlefoot import artifact
     from littlefoot.audio import manifest
     from littlefoot.cli.recipes import carry_out
     from littlefoot.compress import recipe as recipes
     from littlefoot.compress.finetune import begin
+    from littlefoot.training import train as trainer
+    from littlefoot.training.lfmmi import LFMMI, objective_for
 
     changes = [*(overrides or []), *([f"train.loss={loss}"] if loss else [])]
     if model.endswith((".yaml", ".yml")):
@@ -48,13 +51,14 @@ def train(
     manifests = [*recipe.data, *(data or [])]
     if not manifests:
         raise ConfigError("there is nothing to train on: name a manifest with --data")
+    if recipe.train is None:
+        artifact.check_output(out)
+    else:
+        trainer.check_output(out, resume)
     started = begin(recipe)
     if recipe.train is None:
         carry_out(recipe, started.to_artifact(), model, out, manifests, resume, overwrite=False)
         return
-
-    from littlefoot.training import train as trainer
-    from littlefoot.training.lfmmi import LFMMI, objective_for
 
     corpus = manifest.index(manifests)
     objective = objective_for(started, corpus, recipe.train)

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from littlefoot import artifact
 from littlefoot.audio.manifest import Corpus, Utterance
 from littlefoot.errors import ConfigError, TrainingError
-from littlefoot.system.outputs import writing
+from littlefoot.system.outputs import check_folder, writing
 from littlefoot.training import trackers
 from littlefoot.training.average import MovingAverage
 from littlefoot.training.data import Batch, TrainingSet
@@ -97,6 +97,23 @@ def train(
     run = prepare(objective, corpus, config, out, resume, data)
     loop(run)
     return finish(run, out)
+
+
+def folder(out: Path) -> Path:
+    """Return where a training keeps its checkpoints and metrics."""
+    return out.with_name(out.name + "-training")
+
+
+def check_output(out: Path, resume: bool) -> None:
+    """Refuse an output that exists or was begun, unless it is resumed, and one that cannot be written.
+
+    Raises LittlefootError.
+    """
+    begun = CheckpointStore(folder(out), keep=1).steps()
+    if not resume and (begun or out.exists()):
+        there = folder(out) if begun else out
+        raise TrainingError(f"{there} exists already: continue with --resume, or choose another output")
+    check_folder(out.parent)
 
 
 def training_set(
@@ -177,7 +194,8 @@ def prepare(
         torch.set_num_threads(config.threads)
     AcceleratorState._reset_state()  # or a second run in this process could not have another precision
     trackers.check(config)
-    work = out.with_name(out.name + "-training")
+    check_output(out, resume)
+    work = folder(out)
     accelerator = Accelerator(
         cpu=on_cpu(), mixed_precision=precision(config), log_with=config.trackers or None, project_dir=work
     )
@@ -185,9 +203,6 @@ def prepare(
     if accelerator.device.type == "cpu":
         keep_memory()
     store = CheckpointStore(work, config.keep_checkpoints)
-    if not resume and (store.steps() or out.exists()):
-        there = work if store.steps() else out
-        raise TrainingError(f"{there} exists already: continue with --resume, or choose another output")
 
     model = objective.model
     if data is None:

@@ -447,6 +447,32 @@ def test_an_output_that_exists_is_refused_before_the_work(
         assert "choose another output" in result.err
 
 
+@pytest.mark.parametrize(
+    "command",
+    [("shrink", "{model}", "--recipe", "bigfoot"), ("train", "{model}"), ("train", "{recipe}")],
+    ids=["shrink", "train", "steps"],
+)
+def test_an_output_that_exists_is_refused_before_the_model_is_loaded(
+    run: Run,
+    model: Path,
+    clips: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: tuple[str, ...],
+) -> None:
+    def never(*arguments: object, **options: object) -> None:
+        raise AssertionError("the work has begun")
+
+    monkeypatch.setattr(checkpoint, "load", never)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"model: {model}\nsteps:\n  - train: {{steps: 1}}\n", encoding="utf-8")
+    words = [word.format(model=model, recipe=recipe) for word in command]
+    for out in (model, clips[0].parent, clips[0]):
+        result = run(*words, "-o", out, "--data", clips[0].parent)
+        assert result.code == 1
+        assert "choose another output" in result.err
+
+
 def test_silence_does_not_calibrate(run: Run, model: Path, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "silence.wav", np.zeros(16_000), 16_000)
     result = run("quantize", model, "-o", tmp_path / "int8", "--calibrate", tmp_path / "silence.wav")
