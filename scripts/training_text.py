@@ -87,8 +87,9 @@ def most_wanted(sentences: Iterable[str], count: int, counts: Counter[str]) -> l
     """Choose ``count`` sentences one after another, always the one that teaches most for its length.
 
     A word weighs f^0.35 / (1 + how often it was counted), where f is how often the sentences hold it, and
-    nothing if that is less than 8 times, since it may be a name that does not come again. The words of a chosen
-    sentence are counted. So weights only fall, and the best of a heap whose score is still true is the best.
+    nothing if that is less than 8 times, since it may be a name that does not come again. The words of a
+    chosen sentence are counted. So weights only fall, and the best of a heap whose score is still true is the
+    best of all.
     """
     words = {text: frozenset(normalize_text(text).split()) for text in sentences}
     held = Counter(word for found in words.values() for word in found)
