@@ -144,7 +144,10 @@ struct Room {
 
 // The weights of rows ``first`` ... ``first + rows`` of the map, and their sums.
 void map_rows(const AttentionRows& a, long first, long rows, const Room& room, float* sums) {
-    const auto [wide, channels, scores, weights, queries] = room;
+    const long wide = room.wide, channels = room.channels;
+    float* const scores = room.scores;
+    uint16_t* const weights = room.weights;
+    uint16_t* const queries = room.queries;
     const long keys = up(a.frames, 16), pairs = up(a.head_dim, 2) / 2, fours = up(a.head_dim, 4) / 4;
     const uint16_t* packed_keys = static_cast<const uint16_t*>(a.keys);
     const int8_t* keys8 = static_cast<const int8_t*>(a.keys);

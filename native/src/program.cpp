@@ -12,7 +12,7 @@ namespace {
 
 constexpr long kBlock = 64;  // rows of a task at most: enough to reuse a tile of weights, few enough for the cache
 
-// Bytes of an attention map that is kept for other layers; a larger one is computed anew. 30 s of 16 heads are 74 MB.
+// Bytes of attention maps that are kept for other layers; larger ones are computed anew. 30 s of 16 heads are 74 MB.
 constexpr double kMostMapBytes = 96 << 20;
 
 long up16(long n) { return (n + 15) / 16 * 16; }
@@ -191,7 +191,8 @@ void Program::plan_maps() {
 }
 
 bool Program::keeps_map(const Attention& step, long frames) const {
-    return static_cast<double>(step.heads * frames) * static_cast<double>(kernels_.map_row(frames)) <= kMostMapBytes;
+    const double bytes = static_cast<double>(step.heads * frames) * static_cast<double>(kernels_.map_row(frames));
+    return bytes * static_cast<double>(maps_.size()) <= kMostMapBytes;
 }
 
 long Program::stride(int value) const { return up16(widths_[static_cast<size_t>(value)]); }
