@@ -30,14 +30,14 @@ def main() -> None:
     artifact.check_output(options.out)
     models = [checkpoint.load(name) for name in options.models]
     last = models[-1]
-    for name, model in zip(options.models, models, strict=True):
-        shapes = [{tensor: array.shape for tensor, array in each.weights.items()} for each in (model, last)]
-        if shapes[0] != shapes[1]:
+    shapes = [{tensor: array.shape for tensor, array in model.weights.items()} for model in models]
+    for name, found in zip(options.models, shapes, strict=True):
+        if found != shapes[-1]:
             raise ConfigError(
                 f"{name} has other weights than {options.models[-1]}: name models of one geometry"
             )
     weights = {
-        tensor: np.mean([model.weights[tensor].astype(np.float64) for model in models], axis=0).astype(
+        tensor: np.mean([model.weights[tensor] for model in models], axis=0, dtype=np.float64).astype(
             np.float32
         )
         for tensor in last.weights

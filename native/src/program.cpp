@@ -190,9 +190,13 @@ void Program::plan_maps() {
     maps_.resize(free.size());
 }
 
-bool Program::keeps_map(const Attention& step, long frames) const {
+// The map that an attention shares, or null where it shares none, or one that is too large.
+Program::KeptMap* Program::kept_map(size_t number, long frames) {
+    const int slot = step_maps_[number].slot;
+    if (slot < 0) return nullptr;
+    const Attention& step = std::get<Attention>(steps_[number]);
     const double bytes = static_cast<double>(step.heads * frames) * static_cast<double>(kernels_.map_row(frames));
-    return bytes * static_cast<double>(maps_.size()) <= kMostMapBytes;
+    return bytes * static_cast<double>(maps_.size()) <= kMostMapBytes ? &maps_[static_cast<size_t>(slot)] : nullptr;
 }
 
 long Program::stride(int value) const { return up16(widths_[static_cast<size_t>(value)]); }
@@ -217,15 +221,7 @@ void Program::run(const float* x, long frames, const std::vector<Bias>& biases, 
     for (Worker& worker : workers_)
         for (size_t slot = 0; slot < local_widths_.size(); ++slot)
             worker.slots[slot].reserve(static_cast<size_t>(kBlock * up16(local_widths_[slot])) * sizeof(float));
-    for (const Step& step : steps_) reserve(step, frames);
-    for (size_t s = 0; s < steps_.size(); ++s) {
-        const auto* attention = std::get_if<Attention>(&steps_[s]);
-        if (!attention || step_maps_[s].slot < 0 || !keeps_map(*attention, frames)) continue;
-        KeptMap& map = maps_[static_cast<size_t>(step_maps_[s].slot)];
-        const size_t rows = static_cast<size_t>(attention->heads * frames);
-        map.weights.reserve(rows * kernels_.map_row(frames));
-        if (map.sums.size() < rows) map.sums.resize(rows);
-    }
+    for (size_t s = 0; s < steps_.size(); ++s) reserve(s, frames);
 
     const long inputs = widths_[0];
     float* input = globals_[static_cast<size_t>(buffers_[0].slot)].floats();
@@ -244,8 +240,8 @@ void Program::run(const float* x, long frames, const std::vector<Bias>& biases, 
         std::memcpy(out + r * outputs, result + r * stride(last), static_cast<size_t>(outputs) * sizeof(float));
 }
 
-// Room for what a step packs of all rows.
-void Program::reserve(const Step& step, long frames) {
+// Room for what a step packs or keeps of all rows.
+void Program::reserve(size_t number, long frames) {
     std::visit(For{
                    [&](const Convolution& s) {
                        const size_t padded = static_cast<size_t>(frames + s.weights.taps() - 1);
@@ -263,10 +259,15 @@ void Program::reserve(const Step& step, long frames) {
                        }
                        for (Worker& worker : workers_)
                            worker.attention.reserve(kernels_.attention_scratch(frames, s.head_dim));
+                       if (KeptMap* const map = kept_map(number, frames)) {
+                           const size_t rows = static_cast<size_t>(s.heads * frames);
+                           map->weights.reserve(rows * kernels_.map_row(frames));
+                           if (map->sums.size() < rows) map->sums.resize(rows);
+                       }
                    },
                    [](const auto&) {},
                },
-               step);
+               steps_[number]);
 }
 
 void Program::run_rows(size_t stage, const Rows& rows, long frames, const std::vector<Bias>& biases) {
@@ -351,7 +352,7 @@ void Program::run(const Activate& step, const Rows& rows) {
 
 void Program::pack(size_t number, const Rows& rows, long frames, int set) {
     const Attention& step = std::get<Attention>(steps_[number]);
-    const bool known = step_maps_[number].known && keeps_map(step, frames);
+    const bool known = step_maps_[number].known && kept_map(number, frames);
     const size_t bytes = kernels_.packed_bytes(frames, step.head_dim);
     for (long h = 0; h < step.heads; ++h) {
         const long column = h * step.head_dim;
@@ -367,8 +368,7 @@ void Program::pack(size_t number, const Rows& rows, long frames, int set) {
 
 void Program::attend(size_t number, const Rows& rows, long frames, const std::vector<Bias>& biases, int set) {
     const Attention& step = std::get<Attention>(steps_[number]);
-    const Map& map = step_maps_[number];
-    KeptMap* const kept = map.slot >= 0 && keeps_map(step, frames) ? &maps_[static_cast<size_t>(map.slot)] : nullptr;
+    KeptMap* const kept = kept_map(number, frames);
     const size_t bytes = kernels_.packed_bytes(frames, step.head_dim);
     AttentionRows a;
     a.query_stride = stride(step.query.value);
@@ -395,7 +395,7 @@ void Program::attend(size_t number, const Rows& rows, long frames, const std::ve
             const size_t row = static_cast<size_t>(h * frames + rows.first);
             a.map = kept->weights.data() + row * kernels_.map_row(frames);
             a.sums = kept->sums.data() + row;
-            a.known = map.known;
+            a.known = step_maps_[number].known;
         }
         kernels_.attend(a);
     }

@@ -127,8 +127,8 @@ class Program {
     void check_biases(const std::vector<Bias>& biases) const;
     void plan();
     void plan_maps();
-    void reserve(const Step& step, long frames);
-    bool keeps_map(const Attention& step, long frames) const;
+    void reserve(size_t step, long frames);
+    KeptMap* kept_map(size_t step, long frames);
     void run_rows(size_t stage, const Rows& rows, long frames, const std::vector<Bias>& biases);
     float* at(int value, const Rows& rows);
     long stride(int value) const;
