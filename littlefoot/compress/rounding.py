@@ -15,6 +15,8 @@ CLIP_RATIOS = (1.0, 0.85, 0.7, 0.55, 0.4, 0.3)
 """Shares of the observed range that are tried: clipping rare peaks makes all other values finer."""
 FEW_BITS_RATIOS = (0.22, 0.16, 0.12, 0.08, 0.05)
 SMOOTHING_STRENGTHS = (0.5, 0.7)
+SMOOTHING_FLOOR = 0.5
+"""Channels that are quieter than this quantile of a layer's channels are smoothed as if they were as loud."""
 SMOOTHING_GAIN = 0.7
 """Smoothing costs a multiplication, so it is used only where it takes the error below this share."""
 
@@ -54,8 +56,10 @@ def fit(
     low, high = layer_input.low, layer_input.high
     best = _best_range(layer_input.rows, stacked, float(low.min()), float(high.max()), None, bits)
     if smooth and stacked.ndim == 2:
-        # Over all frames: a channel that is large in few frames would leave the range after smoothing.
+        # Over all frames: a channel that is large in few frames would leave the range after smoothing. Nor may it
+        # be amplified because it was quiet in the calibration audio: other audio can make it a thousand times louder.
         loudest = np.maximum(np.maximum(-low, high), 1e-5)  # (C,)
+        loudest = np.maximum(loudest, np.quantile(loudest, SMOOTHING_FLOOR))
         strongest = np.maximum(np.abs(stacked).max(axis=0), 1e-5)  # (C,)
         for strength in SMOOTHING_STRENGTHS:
             smoothing = (strongest ** (1 - strength) / loudest**strength).astype(np.float32)

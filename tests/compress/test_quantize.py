@@ -206,6 +206,17 @@ def test_smoothing_leaves_room_for_peaks_that_were_not_sampled() -> None:
     assert highest > min(rounding.CLIP_RATIOS) * given_input.high[5]
 
 
+def test_smoothing_leaves_room_for_channels_that_were_silent() -> None:
+    """A channel that calibration audio does not excite can be as loud as the others in other audio."""
+    rows, weight = with_a_loud_channel()
+    rows[:, 7] = 0.0
+    given_input = seen(rows)
+    found = fit(given_input, {"layer.weight": weight})
+    assert found.smoothing is not None
+    highest = (255 - float(found.zero_point)) * found.scale / found.smoothing[7]
+    assert highest > np.median(given_input.high)
+
+
 @pytest.mark.parametrize("groups", [1, 2, 4])
 def test_the_product_that_is_fitted_is_that_of_the_convolution(groups: int) -> None:
     generator = np.random.default_rng(0)
