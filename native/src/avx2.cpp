@@ -107,22 +107,23 @@ void expand(const uint8_t* packed, long bytes, int bits, int8_t* codes) {
     }
 }
 
-// Codes up to 15: products of pairs are at most 7650, so words hold four of them.
-template <int kRows>
+// Codes of 4 bits: products of pairs are at most 7650, so words hold four of them. Of fewer bits: eight.
+template <int kRows, int kBits>
 void dot_narrow(const uint8_t* a, long a_stride, const int8_t* codes, long inputs, int32_t* sums,
                 long sum_stride) {
+    constexpr long kHeld = kBits == 4 ? 16 : 32;  // inputs whose sums a word holds
     const __m256i ones = _mm256_set1_epi16(1);
     for (int half = 0; half < 2; ++half) {
         __m256i sum[kRows][2];
 #pragma GCC unroll 4
         for (int r = 0; r < kRows; ++r)
             for (int v = 0; v < 2; ++v) sum[r][v] = load(sums + r * sum_stride + half * 16 + v * 8);
-        for (long first = 0; first < inputs; first += 16) {
+        for (long first = 0; first < inputs; first += kHeld) {
             __m256i words[kRows][2];
 #pragma GCC unroll 4
             for (int r = 0; r < kRows; ++r) words[r][0] = words[r][1] = _mm256_setzero_si256();
 #pragma GCC unroll 4
-            for (long k = first; k < first + 16; k += 4) {
+            for (long k = first; k < first + kHeld; k += 4) {
                 const __m256i w0 = load(codes + k * kColumns + half * 64);
                 const __m256i w1 = load(codes + k * kColumns + half * 64 + 32);
 #pragma GCC unroll 4
@@ -132,6 +133,7 @@ void dot_narrow(const uint8_t* a, long a_stride, const int8_t* codes, long input
                     const __m256i x = _mm256_set1_epi32(four);
                     words[r][0] = _mm256_add_epi16(words[r][0], _mm256_maddubs_epi16(x, w0));
                     words[r][1] = _mm256_add_epi16(words[r][1], _mm256_maddubs_epi16(x, w1));
+                    asm("" : "+x"(words[r][0]), "+x"(words[r][1]));  // or all products come first
                 }
             }
 #pragma GCC unroll 4
@@ -212,14 +214,21 @@ void dot_bytes(const uint8_t* a, long a_stride, long rows, const int8_t* codes, 
     }
 }
 
+template <int kBits>
+void dot_narrow_rows(const uint8_t* a, long a_stride, long rows, const int8_t* codes, long inputs, int32_t* sums,
+                     long sum_stride) {
+    long r = 0;
+    for (; r + 3 <= rows; r += 3)
+        dot_narrow<3, kBits>(a + r * a_stride, a_stride, codes, inputs, sums + r * sum_stride, sum_stride);
+    for (; r < rows; ++r)
+        dot_narrow<1, kBits>(a + r * a_stride, a_stride, codes, inputs, sums + r * sum_stride, sum_stride);
+}
+
 void dot(const uint8_t* a, long a_stride, long rows, const int8_t* codes, long inputs, int bits, int32_t* sums,
          long sum_stride) {
     if (bits == 8) return dot_bytes(a, a_stride, rows, codes, inputs, sums, sum_stride);
-    long r = 0;
-    for (; r + 3 <= rows; r += 3)
-        dot_narrow<3>(a + r * a_stride, a_stride, codes, inputs, sums + r * sum_stride, sum_stride);
-    for (; r < rows; ++r)
-        dot_narrow<1>(a + r * a_stride, a_stride, codes, inputs, sums + r * sum_stride, sum_stride);
+    const auto narrow = bits == 4 ? dot_narrow_rows<4> : dot_narrow_rows<3>;
+    narrow(a, a_stride, rows, codes, inputs, sums, sum_stride);
 }
 
 void halves(const uint16_t* from, long count, float* out) {
