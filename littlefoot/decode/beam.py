@@ -4,7 +4,8 @@ Graves and Jaitly, "Towards end-to-end speech recognition with recurrent neural 
 3.2; Hannun et al., "First-pass large vocabulary continuous speech recognition using bi-directional recurrent
 DNNs", 2014, algorithm 1. The score of a text is
 
-    ln P(text | speech) + alpha ln P(text) + beta words + unknown unknown words + hot words
+    ln P(text | speech) + alpha ln P(text) + beta words + unknown unknown words + unknown_letter their letters
+    + hot words
 
 where P(text | speech) sums over all alignments, and P(text) is the language model's, which is added when a
 word ends (at every character, if it is a model of characters). Word delimiters at the ends and repeated ones
@@ -50,6 +51,8 @@ class BeamConfig:
     """Added for each word, to compensate for the cost of each in a model of words; None as for alpha."""
     unknown: float = -1.0
     """Added for each word (character) that is not in the language model."""
+    unknown_letter: float = -0.5
+    """Added for each letter of a word that is in none of a language model of words, the hot words and the lexicon."""
     token_floor: float = -7.0
     """Tokens with a smaller log posterior in a frame do not extend hypotheses in that frame."""
     score_range: float = 14.0
@@ -60,7 +63,8 @@ class BeamConfig:
             raise ConfigError(
                 f"a beam of {self.beam} is impossible: it is a number of hypotheses, at least 1"
             )
-        for name, value in (("alpha", self.alpha), ("beta", self.beta), ("unknown", self.unknown)):
+        for name in ("alpha", "beta", "unknown", "unknown_letter"):
+            value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and (name != "alpha" or value >= 0)):
                 raise ConfigError(f"{name} {value} is impossible: it is a finite number, alpha at least 0")
 
@@ -97,13 +101,16 @@ class BeamDecoder:
         self.vocabulary = vocabulary
         self.frame_seconds = frame_seconds
         self.config = config or BeamConfig()
+        self.hotwords = HotWords(hotwords, vocabulary) if hotwords else None
         self.fusion: WordFusion | TokenFusion | None = None
         if lm is not None:
-            of_words = vocabulary.delimiter >= 0 and DELIMITER not in lm
-            self.fusion = (WordFusion if of_words else TokenFusion)(
-                lm, vocabulary, self.config.alpha, self.config.beta, self.config.unknown
-            )
-        self.hotwords = HotWords(hotwords, vocabulary) if hotwords else None
+            settings = lm, vocabulary, self.config.alpha, self.config.beta, self.config.unknown
+            if vocabulary.delimiter >= 0 and DELIMITER not in lm:
+                letter = self.config.unknown_letter if lexicon is None else 0.0
+                listed = self.hotwords.words if self.hotwords else ()
+                self.fusion = WordFusion(*settings, letter, listed)
+            else:
+                self.fusion = TokenFusion(*settings)
         self.lexicon = lexicon
         self.delimiter = vocabulary.delimiter
         silent = zip(vocabulary.written, vocabulary.begins, strict=True)

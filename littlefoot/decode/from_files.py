@@ -44,4 +44,5 @@ def weighed(config: BeamConfig, companion: companions.Companion) -> BeamConfig:
         alpha=companion.alpha if config.alpha is None else config.alpha,
         beta=companion.beta if config.beta is None else config.beta,
         unknown=config.unknown if companion.unknown is None else companion.unknown,
+        unknown_letter=config.unknown_letter if companion.unknown is None else 0.0,
     )

@@ -1,6 +1,6 @@
 """Add the scores of a language model to a text, token by token of the alphabet (shallow fusion)."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,11 +46,22 @@ class WordFusion(_Fusion):
     Contexts contain the letters of the open word. The vocabulary must have a word delimiter.
     """
 
-    ALPHA, BETA = 0.7, 2.0
+    ALPHA, BETA = 0.9, 2.0
     """Defaults, the best on dev for the model of open English (RESULTS.md, section Open English)."""
 
-    def __init__(self, lm: LanguageModel, vocabulary: Vocabulary, *settings: Any) -> None:
-        super().__init__(lm, vocabulary, *settings)
+    def __init__(
+        self,
+        lm: LanguageModel,
+        vocabulary: Vocabulary,
+        alpha: float | None,
+        beta: float | None,
+        unknown: float,
+        unknown_letter: float = 0.0,
+        listed: Collection[str] = (),
+    ) -> None:
+        """Settings as in ``littlefoot.decode.beam.BeamConfig``; letters of ``listed`` words cost nothing."""
+        super().__init__(lm, vocabulary, alpha, beta, unknown)
+        self._letter, self._listed = unknown_letter, frozenset(listed)
         self._ahead = self._lookahead()
         self._rows: dict[str, NDArray[np.float64]] = {}
         self._cache: dict[Context, tuple[float, Context]] = {}
@@ -80,10 +91,11 @@ class WordFusion(_Fusion):
         """If the model does not list its words, there are no gains."""
         log_probs = dict(self.lm.words())
         if UNKNOWN not in log_probs:
-            return Lookahead({}, 0.0)
+            return Lookahead({}, 0.0, 0.0)
         unknown = self._alpha * log_probs[UNKNOWN] + self._beta + self._unknown
-        gains = {w: self._alpha * p + self._beta for w, p in log_probs.items() if w not in SPECIAL}
-        return Lookahead(gains, unknown)
+        gains = dict.fromkeys(self._listed, unknown)
+        gains |= {w: self._alpha * p + self._beta for w, p in log_probs.items() if w not in SPECIAL}
+        return Lookahead(gains, unknown, self._letter)
 
     def _row(self, word: str) -> NDArray[np.float64]:
         """(V,) what each token but the delimiter adds to the prospects of a word that is begun."""
@@ -95,6 +107,12 @@ class WordFusion(_Fusion):
         self._rows[word] = row
         return row
 
+    def _cost(self, word: str) -> float:
+        """Return what is added because the model does not know a word."""
+        if word in self.lm:
+            return 0.0
+        return self._unknown + (0.0 if word in self._listed else self._letter * len(word))
+
     def _end_word(self, context: Context) -> tuple[float, Context]:
         if (known := self._cache.get(context)) is not None:
             return known
@@ -102,8 +120,7 @@ class WordFusion(_Fusion):
         gain = 0.0
         if word:
             log_prob, state = self.lm.step(state, word)
-            gain = self._alpha * log_prob + self._beta + (0.0 if word in self.lm else self._unknown)
-            gain -= self._ahead(word)
+            gain = self._alpha * log_prob + self._beta + self._cost(word) - self._ahead(word)
         if len(self._cache) >= _CACHED:
             self._cache.clear()
         found = gain, (state, "")

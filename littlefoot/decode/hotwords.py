@@ -47,8 +47,13 @@ class HotWords:
                 positive number.
         """
         spelled = {_checked(phrase, weight, vocabulary): weight for phrase, weight in weights.items()}
-        used = sorted({token for tokens in spelled for token in tokens})
         delimiter = vocabulary.delimiter
+        spaced = (
+            "".join(" " if t == delimiter else vocabulary.tokens[t] for t in tokens) for tokens in spelled
+        )
+        self.words = frozenset(word for phrase in spaced for word in phrase.split())
+        """The words of all phrases, in the alphabet's letters."""
+        used = sorted({token for tokens in spelled for token in tokens})
         if delimiter >= 0:
             used = sorted({*used, delimiter})
         self._columns = np.full(len(vocabulary.tokens), len(used))  # the last column: all other tokens

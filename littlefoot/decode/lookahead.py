@@ -17,19 +17,21 @@ _BEHIND_ALL = "\U0010ffff"
 class Lookahead:
     """Return the best gain of all words that begin with a prefix; 0 for the empty prefix."""
 
-    def __init__(self, gains: Mapping[str, float], unknown: float) -> None:
+    def __init__(self, gains: Mapping[str, float], unknown: float, letter: float = 0.0) -> None:
         """
         Args:
             gains: of each word of a model.
             unknown: of all other words.
+            letter: added to it for each of their letters.
         """
         self._words = sorted(gains)
         self._gains = np.array([gains[word] for word in self._words])
-        self._unknown = unknown
+        self._unknown, self._letter = unknown, letter
 
     def __call__(self, prefix: str) -> float:
         """Return the best score of the words with this prefix; an unknown word counts too."""
         if not prefix:
             return 0.0
         begin, end = bisect_left(self._words, prefix), bisect_left(self._words, prefix + _BEHIND_ALL)
-        return float(self._gains[begin:end].max(initial=self._unknown))
+        unknown = self._unknown + self._letter * len(prefix)
+        return float(self._gains[begin:end].max(initial=unknown))

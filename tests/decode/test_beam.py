@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,7 @@ from littlefoot.decode.spans import words
 from littlefoot.errors import ConfigError, EngineError, LittlefootError
 
 UNLIMITED = {"beam": 10**6, "token_floor": -math.inf, "score_range": math.inf}
-EVERYTHING = BeamConfig(alpha=0.7, beta=0.4, unknown=-1.5, **UNLIMITED)  # type: ignore[arg-type]
+EVERYTHING = BeamConfig(alpha=0.7, beta=0.4, unknown=-1.5, unknown_letter=-0.3, **UNLIMITED)  # type: ignore[arg-type]
 
 SMALL = Vocabulary(("<pad>", "<unk>", "|", "A", "B"))
 WORDS = estimate([["A", "B"], ["A", "BA", "A"], ["B"], ["AB", "A", "B"]], order=3)
@@ -87,10 +87,11 @@ def sentence_score(model: NGram, tokens: list[str]) -> float:
     return sum(model.log_prob(padded[end], padded[:end]) for end in range(1, len(padded)))
 
 
-def of_words(text: str) -> float:
+def of_words(text: str, listed: Collection[str] = ()) -> float:
     words = text.split("|") if text else []
-    unknown = sum(word not in WORDS.tokens for word in words)
-    return 0.7 * sentence_score(WORDS, words) + 0.4 * len(words) - 1.5 * unknown
+    unknown = [word for word in words if word not in WORDS.tokens]
+    letters = sum(len(word) for word in unknown if word not in listed)
+    return 0.7 * sentence_score(WORDS, words) + 0.4 * len(words) - 1.5 * len(unknown) - 0.3 * letters
 
 
 def of_characters(text: str) -> float:
@@ -139,7 +140,19 @@ def test_language_model_hot_words_and_lexicon_together() -> None:
     def added(text: str) -> float:
         if not set(text.split("|")) <= {"", "A", "BA", "ABA"}:
             return -math.inf
-        return of_words(text) + of_hot_words(text)
+        return of_words(text, listed=("A", "BA", "ABA")) + of_hot_words(text)
+
+    assert_the_same(decode(logits, decoder, 10**6), all_texts(logits, SMALL, added))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_letters_of_hot_words_cost_nothing_where_a_language_model_lacks_them(seed: int) -> None:
+    logits = random_logits(seed, 5, SMALL)
+    decoder = BeamDecoder(SMALL, 1.0, EVERYTHING, WORDS, {"ab": 1.0, "BB BAB": 0.5})
+
+    def added(text: str) -> float:
+        hot = of_hot_words(text, {"ab": 1.0, "BB BAB": 0.5})
+        return of_words(text, listed=("AB", "BB", "BAB")) + hot
 
     assert_the_same(decode(logits, decoder, 10**6), all_texts(logits, SMALL, added))
 
