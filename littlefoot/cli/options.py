@@ -68,7 +68,9 @@ FLAGS: dict[type, dict[str, Any]] = {
     },
     DecodingOptions: {
         "beam": typer.Option(
-            "--beam", help="Hypotheses of a beam search; 32 if another option needs one. Default: greedy."
+            "--beam",
+            help="Hypotheses of a beam search. Default: greedy; 128 with a language model of words, 32 with "
+            "hot words and the like.",
         ),
         "lm": typer.Option(
             "--lm", help="Language model: en, a file (ARPA, .lflm, KenLM's), or a checkpoint that has one."

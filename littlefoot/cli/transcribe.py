@@ -84,7 +84,7 @@ def transcribe(
       littlefoot transcribe littlefoot-en mic --stream
     """
     from littlefoot.audio.channels import Choice
-    from littlefoot.decode.beam import BeamConfig
+    from littlefoot.decode.fusion import BEAM
     from littlefoot.transcript.conversation import EACH
     from littlefoot.transcript.style import check
 
@@ -126,8 +126,8 @@ def transcribe(
         raise ConfigError("- excludes --jobs: only one process can read standard input")
     if output.directory is not None:
         inputs.refuse_collisions(recordings, EXTENSIONS[form])
-    if reading.alternatives and decoding.beam is None:
-        decoding = replace(decoding, beam=BeamConfig.beam)
+    if reading.alternatives and not decoding.searches:
+        decoding = replace(decoding, beam=BEAM)
     transcriber = Transcriber(specification, decoding, reading)
     writer = _Writer(output, layout, named=len(recordings) > 1)
     for problem in problems:

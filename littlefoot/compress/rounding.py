@@ -56,8 +56,8 @@ def fit(
     low, high = layer_input.low, layer_input.high
     best = _best_range(layer_input.rows, stacked, float(low.min()), float(high.max()), None, bits)
     if smooth and stacked.ndim == 2:
-        # Over all frames: a channel that is large in few frames would leave the range after smoothing. Nor may it
-        # be amplified because it was quiet in the calibration audio: other audio can make it a thousand times louder.
+        # Over all frames: a channel that is large in few frames would leave the range after smoothing.
+        # Nor may one be amplified because the calibration audio did not excite it: other audio may.
         loudest = np.maximum(np.maximum(-low, high), 1e-5)  # (C,)
         loudest = np.maximum(loudest, np.quantile(loudest, SMOOTHING_FLOOR))
         strongest = np.maximum(np.abs(stacked).max(axis=0), 1e-5)  # (C,)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from littlefoot.artifact.vocabulary import Vocabulary
 from littlefoot.decode.align import align, frames_needed
-from littlefoot.decode.fusion import Context, TokenFusion, WordFusion
+from littlefoot.decode.fusion import BEAM, Context, TokenFusion, WordFusion
 from littlefoot.decode.hotwords import HotWords
 from littlefoot.decode.lexicon import Lexicon
 from littlefoot.decode.lm import DELIMITER, LanguageModel
@@ -43,8 +43,8 @@ _NO_BLANK = -100.0
 class BeamConfig:
     """Settings of the search. All scores are natural logarithms."""
 
-    beam: int = 32
-    """Number of hypotheses that survive each frame."""
+    beam: int | None = None
+    """Number of hypotheses that survive each frame; None: 128 with a language model of words, else 32."""
     alpha: float | None = None
     """Weight of the language model; None: the default of its kind (``littlefoot.decode.fusion``)."""
     beta: float | None = None
@@ -52,14 +52,15 @@ class BeamConfig:
     unknown: float = -1.0
     """Added for each word (character) that is not in the language model."""
     unknown_letter: float = -0.5
-    """Added for each letter of a word that is in none of a language model of words, the hot words and the lexicon."""
+    """Added for each letter of a word that neither a language model of words nor the hot words contain;
+    nothing is added if there is a lexicon."""
     token_floor: float = -7.0
     """Tokens with a smaller log posterior in a frame do not extend hypotheses in that frame."""
     score_range: float = 14.0
     """Hypotheses whose score is lower than the best by more than this are dropped."""
 
     def __post_init__(self) -> None:
-        if self.beam < 1:
+        if self.beam is not None and self.beam < 1:
             raise ConfigError(
                 f"a beam of {self.beam} is impossible: it is a number of hypotheses, at least 1"
             )
@@ -111,6 +112,7 @@ class BeamDecoder:
                 self.fusion = WordFusion(*settings, letter, listed)
             else:
                 self.fusion = TokenFusion(*settings)
+        self.beam = self.config.beam or (self.fusion.BEAM if self.fusion else BEAM)
         self.lexicon = lexicon
         self.delimiter = vocabulary.delimiter
         silent = zip(vocabulary.written, vocabulary.begins, strict=True)
@@ -255,10 +257,8 @@ class BeamSearch:
             )
         )
         kept = np.flatnonzero(scores > scores.max() - decoder.config.score_range)
-        if len(kept) > decoder.config.beam:
-            kept = np.sort(
-                kept[np.argpartition(-scores[kept], decoder.config.beam - 1)[: decoder.config.beam]]
-            )
+        if len(kept) > decoder.beam:
+            kept = np.sort(kept[np.argpartition(-scores[kept], decoder.beam - 1)[: decoder.beam]])
         stay = kept[: kept.searchsorted(count)]
         origin, column = np.divmod(kept[len(stay) :] - count, len(tokens))
         if len(stay) < count or len(origin):

@@ -18,11 +18,16 @@ _CACHED = 100_000
 """Number of language model scores that are kept."""
 
 
+BEAM = 32
+"""Number of hypotheses of a search, unless a language model of words needs more."""
+
+
 class _Fusion:
     """The settings of both kinds of fusion."""
 
     ALPHA: float
     BETA: float
+    BEAM: int = BEAM
 
     def __init__(
         self,
@@ -46,7 +51,7 @@ class WordFusion(_Fusion):
     Contexts contain the letters of the open word. The vocabulary must have a word delimiter.
     """
 
-    ALPHA, BETA = 0.9, 2.0
+    ALPHA, BETA, BEAM = 0.9, 2.0, 128
     """Defaults, the best on dev for the model of open English (RESULTS.md, section Open English)."""
 
     def __init__(
@@ -108,7 +113,7 @@ class WordFusion(_Fusion):
         return row
 
     def _cost(self, word: str) -> float:
-        """Return what is added because the model does not know a word."""
+        """Return what is added for a word that the model lacks."""
         if word in self.lm:
             return 0.0
         return self._unknown + (0.0 if word in self._listed else self._letter * len(word))

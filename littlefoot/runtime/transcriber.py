@@ -68,7 +68,7 @@ class DecodingOptions:
             )
         if not self.searches:
             return None
-        config = BeamConfig(BeamConfig.beam if self.beam is None else self.beam, self.alpha, self.beta)
+        config = BeamConfig(self.beam, self.alpha, self.beta)
         return recognizer.decoder(config, self.lm, self.hotwords, self.lexicon)
 
 
