@@ -109,7 +109,7 @@ class BeamDecoder:
             if vocabulary.delimiter >= 0 and DELIMITER not in lm:
                 letter = self.config.unknown_letter if lexicon is None else 0.0
                 listed = self.hotwords.words if self.hotwords else ()
-                self.fusion = WordFusion(*settings, letter, listed)
+                self.fusion = WordFusion(*settings, unknown_letter=letter, listed=listed)
             else:
                 self.fusion = TokenFusion(*settings)
         self.beam = self.config.beam or (self.fusion.BEAM if self.fusion else BEAM)

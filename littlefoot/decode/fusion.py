@@ -58,14 +58,12 @@ class WordFusion(_Fusion):
         self,
         lm: LanguageModel,
         vocabulary: Vocabulary,
-        alpha: float | None,
-        beta: float | None,
-        unknown: float,
-        unknown_letter: float = 0.0,
-        listed: Collection[str] = (),
+        *settings: Any,
+        unknown_letter: float,
+        listed: Collection[str],
     ) -> None:
         """Settings as in ``littlefoot.decode.beam.BeamConfig``; letters of ``listed`` words cost nothing."""
-        super().__init__(lm, vocabulary, alpha, beta, unknown)
+        super().__init__(lm, vocabulary, *settings)
         self._letter, self._listed = unknown_letter, frozenset(listed)
         self._ahead = self._lookahead()
         self._rows: dict[str, NDArray[np.float64]] = {}
@@ -96,7 +94,7 @@ class WordFusion(_Fusion):
         """If the model does not list its words, there are no gains."""
         log_probs = dict(self.lm.words())
         if UNKNOWN not in log_probs:
-            return Lookahead({}, 0.0, 0.0)
+            return Lookahead({}, 0.0)
         unknown = self._alpha * log_probs[UNKNOWN] + self._beta + self._unknown
         gains = dict.fromkeys(self._listed, unknown)
         gains |= {w: self._alpha * p + self._beta for w, p in log_probs.items() if w not in SPECIAL}
