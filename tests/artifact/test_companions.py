@@ -45,7 +45,8 @@ def test_all_of_it_is_read(directory: Path) -> None:
 
 def test_its_weights_are_used_but_where_others_are_given(directory: Path) -> None:
     found = locate(directory)
-    assert weighed(BeamConfig(), found) == BeamConfig(alpha=0.5, beta=1.5, unknown=-5 * math.log(10))
+    own = {"alpha": 0.5, "beta": 1.5, "unknown": -5 * math.log(10), "unknown_letter": 0.0}
+    assert weighed(BeamConfig(), found) == BeamConfig(**own)
     assert weighed(BeamConfig(8, 0.1, -1.0), found).beta == -1.0
     assert weighed(BeamConfig(), Companion(Path("x.arpa"))) == BeamConfig()
 
