@@ -107,11 +107,10 @@ void expand(const uint8_t* packed, long bytes, int bits, int8_t* codes) {
     }
 }
 
-// Codes of 4 bits: products of pairs are at most 7650, so words hold four of them. Of fewer bits: eight.
-template <int kRows, int kBits>
+// ``kHeld``: inputs whose products words can hold. Those of a pair are at most 7650 with codes of 4 bits, 3570 of 3.
+template <int kRows, long kHeld>
 void dot_narrow(const uint8_t* a, long a_stride, const int8_t* codes, long inputs, int32_t* sums,
                 long sum_stride) {
-    constexpr long kHeld = kBits == 4 ? 16 : 32;  // inputs whose sums a word holds
     const __m256i ones = _mm256_set1_epi16(1);
     for (int half = 0; half < 2; ++half) {
         __m256i sum[kRows][2];
@@ -214,20 +213,20 @@ void dot_bytes(const uint8_t* a, long a_stride, long rows, const int8_t* codes, 
     }
 }
 
-template <int kBits>
+template <long kHeld>
 void dot_narrow_rows(const uint8_t* a, long a_stride, long rows, const int8_t* codes, long inputs, int32_t* sums,
                      long sum_stride) {
     long r = 0;
     for (; r + 3 <= rows; r += 3)
-        dot_narrow<3, kBits>(a + r * a_stride, a_stride, codes, inputs, sums + r * sum_stride, sum_stride);
+        dot_narrow<3, kHeld>(a + r * a_stride, a_stride, codes, inputs, sums + r * sum_stride, sum_stride);
     for (; r < rows; ++r)
-        dot_narrow<1, kBits>(a + r * a_stride, a_stride, codes, inputs, sums + r * sum_stride, sum_stride);
+        dot_narrow<1, kHeld>(a + r * a_stride, a_stride, codes, inputs, sums + r * sum_stride, sum_stride);
 }
 
 void dot(const uint8_t* a, long a_stride, long rows, const int8_t* codes, long inputs, int bits, int32_t* sums,
          long sum_stride) {
     if (bits == 8) return dot_bytes(a, a_stride, rows, codes, inputs, sums, sum_stride);
-    const auto narrow = bits == 4 ? dot_narrow_rows<4> : dot_narrow_rows<3>;
+    const auto narrow = bits == 4 ? dot_narrow_rows<16> : dot_narrow_rows<32>;
     narrow(a, a_stride, rows, codes, inputs, sums, sum_stride);
 }
 
