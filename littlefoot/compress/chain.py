@@ -40,11 +40,14 @@ def run(
 
     Raises:
         ConfigError: steps that cannot follow each other, before the first of them begins; a directory that is
-            not empty (without ``resume``), or that belongs to another model.
+            not empty (without ``resume``), or that belongs to another model; a dev set or a folder of noise
+            that a step names and that is not there.
         LittlefootError: an error of a method.
     """
     main = is_main_process()
     infer_shape(model.config, recipe)
+    if corpus is not None and not untrained:
+        check_trainings(recipe, corpus)
     if main:
         refuse_begun(directory, resume)
     first = model
@@ -91,6 +94,21 @@ def infer_shape(config: ModelConfig, recipe: Recipe) -> ModelConfig:
             raise ConfigError(f"{name}: {error}") from error
         rounded_by = f"{name}, quantizes the model"
     return config
+
+
+def check_trainings(recipe: Recipe, corpus: Corpus) -> None:
+    """Check what the trainings of all steps name, before the first of them begins.
+
+    Raises ConfigError, which names the step, or MissingExtraError.
+    """
+    for number, step in enumerate(recipe.steps, 1):
+        if (train := getattr(step.config, "train", None)) is not None:
+            from littlefoot.training import early
+
+            try:
+                early.check(train, corpus)
+            except ConfigError as error:
+                raise ConfigError(f"step {number}, {step.method}: {error}") from error
 
 
 def _introduction(teacher: str, first: Artifact) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ from littlefoot.training.train_config import TrainConfig
 
 INDEX, OUTPUTS, FEATURES, BEGINS = "index.json", "outputs.bin", "features.bin", "begins.npy"
 KEYS = "keys.npy"
+TELL_EVERY_S = 60.0
 
 _OF_FRONT_END = (
     "conv_dim",
@@ -247,7 +249,7 @@ def cached(
     Args:
         top_k: tokens kept of each frame; 0 for all.
         features: whether the front end's are kept, for a student that would make the same of all utterances.
-        progress: called with the size of the cache before it is made.
+        progress: called with the size of the cache before it is made, and every ``TELL_EVERY_S`` while it is.
 
     Raises:
         TrainingError: a cache that another teacher, other audio or other settings made, or too small a disk.
@@ -289,7 +291,7 @@ def cached(
     even = frames.sum() * np.arange(1, len(parts)) / len(parts)
     places = np.split(np.arange(len(data)), np.searchsorted(np.cumsum(frames), even))[part]
     paths = [data.utterances[int(row)].path for row in data.rows[places]]
-    _fill(parts[part], artifact, paths, data.keys[places], index, state.device)
+    _fill(parts[part], artifact, paths, data.keys[places], index, state.device, progress)
     state.wait_for_everyone()
     if state.is_main_process:
         _join(parts, directory)
@@ -335,14 +337,18 @@ def _fill(
     keys: npt.NDArray[np.int64],
     index: dict[str, Any],
     device: torch.device,
+    progress: Callable[[str], None],
 ) -> None:
     """Run the teacher over recordings. Files that cannot be read get one frame: training skips them."""
     model = CTCModel.from_artifact(artifact).eval().to(device)
     do_normalize = bool(artifact.preprocessor.get("do_normalize", True))  # its student's may be another
-    begins = [0]
+    begins, told = [0], time.monotonic()
     with atomic.directory(directory) as temporary:
         with (temporary / OUTPUTS).open("wb") as outputs, (temporary / FEATURES).open("wb") as kept:
-            for path in paths:
+            for number, path in enumerate(paths):
+                if time.monotonic() - told > TELL_EVERY_S:
+                    progress(f"the teacher has heard {100 * number // len(paths)} % of the recordings")
+                    told = time.monotonic()
                 try:
                     waveform = reading.read(path)
                     log_posteriors, features = _heard(model, waveform, do_normalize)

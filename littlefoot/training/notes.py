@@ -5,6 +5,7 @@ from __future__ import annotations
 from littlefoot.audio.manifest import Corpus, Utterance
 from littlefoot.training.data import TrainingSet
 from littlefoot.training.module import CTCModel
+from littlefoot.training.train_config import TrainConfig
 from littlefoot.training.validation import DevSet
 
 
@@ -20,6 +21,19 @@ def describe(data: TrainingSet, dev: DevSet, model: CTCModel) -> list[str]:
         lines.append(f"outside the {data.outside}: {found}{', ...' if len(data.unknown) > 20 else ''}")
     if dev.skipped:
         lines.append(f"left out: {dev.skipped} dev utterances whose audio cannot be read")
+    return lines
+
+
+def absent_sets(config: TrainConfig, corpus: Corpus) -> list[str]:
+    """Return a line for each setting of single sets that names one without rows to train on."""
+    settings = {"set_weights": config.set_weights, "set_max_disagreement": config.set_max_disagreement}
+    if not any(settings.values()):
+        return []
+    there = {utterance.set_name for utterance in corpus.of_split("train")}
+    lines = []
+    for setting, sets in settings.items():
+        if absent := sorted(set(sets) - there):
+            lines.append(f"train.{setting} has no effect on sets that are not there: {', '.join(absent)}")
     return lines
 
 

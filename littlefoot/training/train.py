@@ -25,7 +25,7 @@ from littlefoot import artifact
 from littlefoot.audio.manifest import Corpus, Utterance
 from littlefoot.errors import ConfigError, TrainingError
 from littlefoot.system.outputs import check_folder, writing
-from littlefoot.training import trackers
+from littlefoot.training import early, trackers
 from littlefoot.training.average import MovingAverage
 from littlefoot.training.data import Batch, TrainingSet
 from littlefoot.training.devices import (
@@ -42,7 +42,7 @@ from littlefoot.training.epochs import Turn
 from littlefoot.training.interrupts import interrupts
 from littlefoot.training.local_sgd import average_processes
 from littlefoot.training.module import CTCModel
-from littlefoot.training.notes import describe, overlap
+from littlefoot.training.notes import absent_sets, describe, overlap
 from littlefoot.training.objective import Objective
 from littlefoot.training.optimizer import freeze, learning_rate, make_optimizer
 from littlefoot.training.progress import Reporter, drop_rows_after
@@ -193,7 +193,7 @@ def prepare(
     if config.threads:
         torch.set_num_threads(config.threads)
     AcceleratorState._reset_state()  # or a second run in this process could not have another precision
-    trackers.check(config)
+    early.check(config, corpus)
     check_output(out, resume)
     work = folder(out)
     accelerator = Accelerator(
@@ -208,13 +208,6 @@ def prepare(
     if data is None:
         data = training_set(model, corpus.of_split("train"), config, objective.needs_text)
     data.needs_audio = objective.needs_audio
-    if config.dev_sets:
-        named = {u.set_name for u in corpus.of_split("dev")}
-        if unknown := sorted(set(config.dev_sets) - named):
-            raise ConfigError(
-                f"train.dev_sets: no set with rows of split 'dev' is called '{unknown[0]}': "
-                f"they are {', '.join(sorted(named)) or 'none'}"
-            )
     dev_rows = [u for u in corpus.of_split("dev") if u.set_name in (config.dev_sets or [u.set_name])]
     main = accelerator.is_main_process
     longest = 2 * config.batch_seconds
@@ -247,7 +240,7 @@ def prepare(
         alone=alone,
         metrics=work / "metrics.jsonl",
         at=Position(),
-        notes=[*describe(data, dev, model), *overlap(corpus)],
+        notes=[*describe(data, dev, model), *absent_sets(config, corpus), *overlap(corpus)],
     )
     if resume and (state := store.load(run.notes.append)):
         run.resume(state)

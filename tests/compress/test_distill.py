@@ -722,6 +722,19 @@ def test_a_chain_keeps_every_student_and_resumes(teacher: Artifact, tones: Path,
         run_recipe(teacher, other, None, tmp_path / "work", "tones", resume=True)
 
 
+def test_what_a_later_step_cannot_find_is_refused_before_the_first(
+    teacher: Artifact, tones: Path, tmp_path: Path
+) -> None:
+    for setting, message in (
+        ("2.train.dev_sets=[tunes]", "step 2, distill: train.dev_sets: .* is called 'tunes': they are tones"),
+        (f"2.train.noise_folder={tmp_path}", "step 2, distill: train.noise_folder: .* holds no recordings"),
+    ):
+        recipe = load_recipe(chain(tmp_path), [setting])
+        with pytest.raises(ConfigError, match=message):
+            run_recipe(teacher, recipe, manifest.index(tones), tmp_path / "work", "tones")
+        assert not (tmp_path / "work").exists()
+
+
 def test_a_step_that_was_interrupted_goes_on(teacher: Artifact, tones: Path, tmp_path: Path) -> None:
     whole = distill(
         teacher,

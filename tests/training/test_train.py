@@ -483,6 +483,14 @@ def test_a_dev_set_that_is_not_there_is_refused(tones: Path, tmp_path: Path) -> 
         run(write_recipe(tmp_path, tones), tmp_path / "out", overrides=("train.dev_sets=[tunes]",))
 
 
+def test_the_log_names_settings_of_sets_that_are_not_there(
+    tones: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = "train.set_weights={tones: 2, tunes: 3}"
+    run(write_recipe(tmp_path, tones), tmp_path / "out", overrides=(weights, "train.steps=1"))
+    assert "train.set_weights has no effect on sets that are not there: tunes\n" in capsys.readouterr().err
+
+
 def test_settings_can_be_changed_on_the_command_line(tones: Path, tmp_path: Path) -> None:
     recipe = load_recipe(write_recipe(tmp_path, tones), ["train.lr=1e-3", "train.set_weights={tones: 2}"])
     assert recipe.train.lr == 1e-3
