@@ -347,7 +347,7 @@ def _fill(
         with (temporary / OUTPUTS).open("wb") as outputs, (temporary / FEATURES).open("wb") as kept:
             for number, path in enumerate(paths):
                 if time.monotonic() - told > TELL_EVERY_S:
-                    progress(f"the teacher has heard {100 * number // len(paths)} % of the recordings")
+                    progress(f"the teacher has processed {100 * number // len(paths)} % of the recordings")
                     told = time.monotonic()
                 try:
                     waveform = reading.read(path)
