@@ -31,7 +31,7 @@ from littlefoot.audio import manifest, reading
 from littlefoot.audio.manifest import Corpus
 from littlefoot.bench import report
 from littlefoot.cli.info import describe
-from littlefoot.compress import calibration, chain, lowbit, quantize
+from littlefoot.compress import calibration, chain, factorize, lowbit, quantize
 from littlefoot.compress.distill import Distillation
 from littlefoot.compress.methods import METHODS
 from littlefoot.compress.recipe import Recipe, make_step
@@ -39,7 +39,7 @@ from littlefoot.errors import ConfigError
 from littlefoot.evaluate.metrics import character_errors
 from littlefoot.network.config import ModelConfig
 from littlefoot.network.inventory import inventory
-from littlefoot.network.weights import expected_weights
+from littlefoot.network.weights import expected_weights, packable
 from littlefoot.runtime import recognizer
 from littlefoot.runtime.frames import ChunkedFrames
 from littlefoot.runtime.native import engine as native
@@ -56,6 +56,7 @@ CUTS = ([], [7777], list(range(0, len(CLIP), 1600)))
 SETTINGS: dict[str, dict[str, Any]] = {
     "distill": {"student": {"layers": 3, "intermediate_size": 0.75}},
     "prune": {"sparsity": 0.2},
+    "factorize": {"operations": 0.8},
     "share": {"group": 2, "map_group": 2, "delta_rank": 2},
     "stream": {"chunk_frames": 4, "left_context_frames": 20, "right_context_frames": 2},
     "lowbit": {"bits": 2},
@@ -69,6 +70,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiny layers are fitted on fewer samples, and nobody asks for the speed of every model."""
     monkeypatch.setattr(calibration, "MAX_CLIPS", 4)
     monkeypatch.setattr(calibration, "MAX_ROWS", 128)
+    monkeypatch.setattr(factorize, "MULTIPLE", 4)
     monkeypatch.setattr(calibration, "SINGLE_VALUES", 4096)
     monkeypatch.setattr(quantize, "speedup", lambda *models: 1.0)
 
@@ -102,13 +104,15 @@ def recipe(*steps: tuple[str, Mapping[str, Any]], training: int = 0) -> Recipe:
     train = {} if not training else {"train": {**QUIET, "steps": training, "warmup_steps": 1}}
     return Recipe(
         tuple(
-            make_step(name, {**settings, **(train if name != "quantize" else {})}) for name, settings in steps
+            make_step(name, {**settings, **({} if name in ("quantize", "factorize") else train)})
+            for name, settings in steps
         )
     )
 
 
 def pair(first: str, second: str, training: int = 0) -> Recipe:
-    later = {} if (first, second) == ("share", "distill") else SETTINGS[second]  # shared layers keep theirs
+    keeps = second == "distill" and first in ("share", "factorize")  # such layers keep their geometry
+    later = {} if keeps else SETTINGS[second]
     return recipe((first, SETTINGS[first]), (second, later), training=training)
 
 
@@ -191,10 +195,12 @@ def test_pairs_work(
 def assert_has(made: Artifact, method: str, before: ModelConfig) -> None:
     """What a method does to a model is there, whatever came before or after it."""
     config = made.config
-    if method == "distill" and not config.layer_blocks:
+    if method == "distill" and not (config.layer_blocks or config.linear_ranks):
         assert config.num_hidden_layers < before.num_hidden_layers
     if method == "prune":
         assert config.layer_intermediate_size or config.conv_dim != before.conv_dim
+    if method == "factorize":
+        assert config.linear_ranks
     if method == "share":
         assert config.block(1) == config.map(1) == 0
         assert config.layer_delta_rank == 2
@@ -204,7 +210,8 @@ def assert_has(made: Artifact, method: str, before: ModelConfig) -> None:
     if method in ("lowbit", "quantize"):
         bits = SETTINGS[method]["bits"]
         assert config.littlefoot.quantization.bits == bits
-        assert made.weights["encoder.layers.0.attention.v_proj.weight_bits"] == bits
+        names = packable(config)
+        assert {int(made.weights[f"{name}.weight_bits"]) for name in names} == {bits}
 
 
 def assert_is_an_artifact(made: Artifact, path: Path) -> None:

@@ -76,6 +76,8 @@ def _shown(key: str, value: Any) -> str:
         return f"{value / 1e6:.2f} MB"
     if key == "bytes_by_part":
         return ", ".join(f"{part.replace('_', ' ')} {size / 1e6:.2f} MB" for part, size in value.items())
+    if key == "linear_ranks":
+        return f"{len(value)} layers, {min(value.values())} to {max(value.values())}"
     if key == "parameters":
         return f"{value / 1e6:.2f} M"
     if key == "recipe" and value:

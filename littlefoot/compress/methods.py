@@ -24,6 +24,7 @@ from littlefoot.system.suggestions import suggestion
 METHODS = {
     "distill": ("littlefoot.compress.distill", "DistillConfig", "distill"),
     "prune": ("littlefoot.compress.prune", "PruneConfig", "prune"),
+    "factorize": ("littlefoot.compress.factorize", "FactorizeConfig", "factorize"),
     "share": ("littlefoot.compress.share", "ShareConfig", "share"),
     "stream": ("littlefoot.compress.streaming", "StreamingConfig", "stream"),
     "lowbit": ("littlefoot.compress.lowbit", "LowbitConfig", "lowbit"),

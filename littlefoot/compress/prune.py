@@ -80,6 +80,8 @@ def infer_shape(model: ModelConfig, config: PruneConfig) -> ModelConfig:
         raise ConfigError(
             "a model whose layers share weights or maps cannot be pruned: prune first, then share"
         )
+    if model.linear_ranks:
+        raise ConfigError("a model with factorized layers cannot be pruned: prune first, then factorize")
     least = {axis: 1 if axis.startswith("heads") else MULTIPLE for axis in prunable(model, config.parts)}
     most = 1 - size(model, least, config.measure, config.bits) / size(model, {}, config.measure, config.bits)
     if config.sparsity >= most:

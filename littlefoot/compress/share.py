@@ -117,6 +117,8 @@ def shared_geometry(theirs: ModelConfig, config: ShareConfig) -> ModelConfig:
             "the model's layers share already: share blocks and maps in one step, "
             "of a model whose layers have their own"
         )
+    if theirs.linear_ranks:
+        raise ConfigError("factorized layers have different ranks: share first, then factorize")
     depth = theirs.num_hidden_layers
     blocks = config.layer_blocks or sources(depth, config.group, config.order)
     maps = config.layer_maps or sources(depth, config.map_group)

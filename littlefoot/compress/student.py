@@ -222,10 +222,11 @@ def geometry(teacher: ModelConfig, student: StudentConfig, chosen: tuple[int, ..
         changes["feat_extract_norm"] = "layer"
     heads = changes.get("num_attention_heads", teacher.num_attention_heads)
     units = changes.get("intermediate_size", teacher.intermediate_size)
-    if teacher.layer_blocks or teacher.layer_maps:
+    if teacher.layer_blocks or teacher.layer_maps or teacher.linear_ranks:
         if student != StudentConfig(initialisation=student.initialisation, seed=student.seed):
             raise ConfigError(
-                "layers that share weights keep their geometry: make the student first, then share"
+                "layers that are factorized, or share weights, keep their geometry: make the student first, "
+                "then factorize or share"
             )
         return teacher.replace(littlefoot={})
     config = teacher.replace(

@@ -27,8 +27,12 @@ class BlockNames:
 
 
 def linear(ops: Ops, config: ModelConfig, layer: BlockNames, x: Tensor, part: str) -> Tensor:
-    """Apply a linear layer of the block, with the low-rank delta of this layer."""
-    y = ops.linear(x, f"{layer.block}.{part}")
+    """Apply a linear layer of the block, or its two factors, and the low-rank delta of this layer."""
+    name = f"{layer.block}.{part}"
+    if name in config.linear_ranks:
+        y = ops.linear(ops.linear(x, f"{name}.down"), f"{name}.up")
+    else:
+        y = ops.linear(x, name)
     if config.layer_delta_rank:
         y = y + ops.linear(ops.linear(x, f"{layer.own}.delta.{part}.down"), f"{layer.own}.delta.{part}.up")
     return y

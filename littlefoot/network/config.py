@@ -11,6 +11,7 @@ from littlefoot.errors import ConfigError
 from littlefoot.network import rules
 from littlefoot.network.families import FAMILIES
 from littlefoot.network.geometry import Geometry
+from littlefoot.network.layers import in_block
 from littlefoot.system import checks
 
 # Keys that are not in transformers. They are written to config.json only if they differ from the default.
@@ -25,6 +26,7 @@ _OWN = (
     "layer_norms",
     "layer_delta_rank",
     "layer_depth_embedding",
+    "linear_ranks",
     "chunk_frames",
     "left_context_frames",
     "right_context_frames",
@@ -122,7 +124,13 @@ class ModelConfig(Geometry):
             raise ConfigError(f"layers {count}: the model has 1 to {self.num_hidden_layers}")
         per_layer = ("layer_attention_heads", "layer_intermediate_size", "layer_blocks", "layer_maps")
         return self.replace(
-            num_hidden_layers=count, **{name: getattr(self, name)[:count] for name in per_layer}
+            num_hidden_layers=count,
+            linear_ranks={
+                name: rank
+                for name, rank in self.linear_ranks.items()
+                if (place := in_block(name)) and place[0] < count
+            },
+            **{name: getattr(self, name)[:count] for name in per_layer},
         )
 
     @property
@@ -132,8 +140,14 @@ class ModelConfig(Geometry):
         own = {
             name: value
             for name in (*_OWN, *self.family.always)
-            if (value := getattr(self, name)) != usual.get(name, getattr(ModelConfig, name))
+            if (value := getattr(self, name)) != usual.get(name, _DEFAULTS[name])
         }
         if self.feat_extract_first == "nemo_mel" and len(set(self.conv_dim[1:])) > 1:
             own["conv_dim"] = self.conv_dim  # transformers has one number for all
         return own
+
+
+_DEFAULTS = {
+    field.name: field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+    for field in dataclasses.fields(ModelConfig)
+}

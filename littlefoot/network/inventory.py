@@ -12,6 +12,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import replace
 from functools import lru_cache
 
+from littlefoot.errors import ConfigError
 from littlefoot.network import mel
 from littlefoot.network.config import ModelConfig
 from littlefoot.network.layers import Axis, AxisKind, Frames, Kind, Layer, Part, block_name
@@ -28,6 +29,8 @@ class Inventory:
             for name, dimensions in layer.tensors.items()
             if not layer.optional
         }
+        if unknown := [name for name in config.linear_ranks if f"{name}.down" not in self.layers]:
+            raise ConfigError(f"linear_ranks: the model has no linear layer '{unknown[0]}' in its blocks")
         self.axes = {axis.name: axis for layer in self.layers.values() for axis in layer.axes if axis}
         """Axes by their names."""
 
@@ -252,20 +255,25 @@ def _block(config: ModelConfig, number: int, hidden: Axis, frames: Frames) -> It
 
     def linear(
         layer: str, outputs: Axis | int, inputs: Axis | int, uses: int = len(users), bias: bool = True
-    ) -> Layer:
-        dimensions = (outputs, inputs)
-        return Layer(f"{name}.{layer}", Kind.LINEAR, part, dimensions, frames, uses, bias, packable=True)
+    ) -> Iterator[Layer]:
+        whole = f"{name}.{layer}"
+        factors = {whole: (outputs, inputs)}
+        if rank := config.linear_ranks.get(whole):
+            factors = {f"{whole}.down": (rank, inputs), f"{whole}.up": (outputs, rank)}
+        for factor, dimensions in factors.items():
+            biased = bias and not factor.endswith(".down")
+            yield Layer(factor, Kind.LINEAR, part, dimensions, frames, uses, biased, packable=True)
 
     bias, pointwise = config.attention_bias, config.convolution_bias
     if maps:
-        yield linear("attention.q_proj", heads, hidden, maps, bias)
-        yield linear("attention.k_proj", heads, hidden, maps, bias and config.family.key_bias)
+        yield from linear("attention.q_proj", heads, hidden, maps, bias)
+        yield from linear("attention.k_proj", heads, hidden, maps, bias and config.family.key_bias)
         scores = f"{name}.attention.scores"
         sides = (f"{scores}.left", f"{scores}.right")
         yield Layer(scores, Kind.PRODUCT, part, (heads,), frames, maps, factors=sides)
-    yield linear("attention.v_proj", heads, hidden, bias=bias)
+    yield from linear("attention.v_proj", heads, hidden, bias=bias)
     yield Layer(f"{name}.attention.mixing", Kind.PRODUCT, part, (heads,), frames, len(users))
-    yield linear("attention.out_proj", hidden, heads, bias=bias)
+    yield from linear("attention.out_proj", hidden, heads, bias=bias)
     if config.family.relative_positions:
         yield from _relative_positions(config, number, maps, frames)
     if maps and config.position_embeddings_type == "relative_key":
@@ -280,14 +288,14 @@ def _block(config: ModelConfig, number: int, hidden: Axis, frames: Frames) -> It
     if not config.layer_norms:
         yield from _block_norms(config, name, hidden, frames)
     if config.family.block == "conformer":
-        yield linear("first_feed_forward.intermediate_dense", units, hidden, bias=bias)
-        yield linear("first_feed_forward.output_dense", hidden, units, bias=bias)
-        yield linear("conv_module.pointwise_conv1.value", hidden, hidden, bias=pointwise)
-        yield linear("conv_module.pointwise_conv1.gate", hidden, hidden, bias=pointwise)
+        yield from linear("first_feed_forward.intermediate_dense", units, hidden, bias=bias)
+        yield from linear("first_feed_forward.output_dense", hidden, units, bias=bias)
+        yield from linear("conv_module.pointwise_conv1.value", hidden, hidden, bias=pointwise)
+        yield from linear("conv_module.pointwise_conv1.gate", hidden, hidden, bias=pointwise)
         yield _depthwise(config, name, hidden, frames, len(users))
-        yield linear("conv_module.pointwise_conv2", hidden, hidden, bias=pointwise)
-    yield linear("feed_forward.intermediate_dense", units, hidden, bias=bias)
-    yield linear("feed_forward.output_dense", hidden, units, bias=bias)
+        yield from linear("conv_module.pointwise_conv2", hidden, hidden, bias=pointwise)
+    yield from linear("feed_forward.intermediate_dense", units, hidden, bias=bias)
+    yield from linear("feed_forward.output_dense", hidden, units, bias=bias)
     if (width := config.adapter_attn_dim) is not None:
         yield _norm(f"{name}.adapter_layer.norm", part, hidden, frames)
         for layer, dimensions in (("linear_1", (width, hidden)), ("linear_2", (hidden, width))):

@@ -88,6 +88,9 @@ class ModelSettings(Checked):
     """Rank of the matrix that each layer adds to a shared one; 0 for none."""
     layer_depth_embedding: bool = False
     """Whether each layer adds a trained vector to its input."""
+    linear_ranks: dict[str, Size] = field(default_factory=dict, hash=False)
+    """Ranks of the blocks' linear layers that are products of two, by their names: ``NAME.down`` has as many
+    outputs, which ``NAME.up`` reads."""
     hidden_act: str = "gelu"
     do_stable_layer_norm: bool = False
     """Position of the norms: True before attention and feed-forward (pre-norm), False after (post-norm)."""
