@@ -1,8 +1,8 @@
 """Chains of methods that may make a model small or fast enough.
 
-A candidate is a shape (fewer layers, pruned, shared), possibly streaming, in a precision. Its settings have
-the values that gave the best results in our comparisons (RESULTS.md). The search determines which chain is
-best for a model, and how small the model should become.
+A candidate is a shape (fewer layers, factorized, pruned, shared), possibly streaming, in a precision. Its
+settings have the values that gave the best results in our comparisons (RESULTS.md). The search determines
+which chain is best for a model, and how small the model should become.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ LOOK_AHEAD = 3 / 8
 """Share of a streaming model's latency that its positional convolution looks ahead (RESULTS.md, section
 Live), at most as far as in the original model."""
 DEPTHS = (0.75, 0.5, 1 / 3, 0.25)
+OPERATIONS = (0.75, 0.5, 0.35)
 SPARSITIES = tuple(percent / 100 for percent in range(10, 90, 5))
 PRECISIONS: dict[str, tuple[MethodCall, ...]] = {
     "": (),
@@ -164,6 +165,15 @@ def _shapes(config: ModelConfig) -> Iterator[tuple[str, tuple[MethodCall, ...]]]
             },
         )
         yield f"{layers} of {depth} layers", (distill,)
+    if config.linear_ranks:
+        return
+    repair: MethodCall = (
+        "distill",
+        {"teacher": "first", "loss": {"kl": 1.0}, "train": {"freeze_front_end": True}},
+    )
+    for operations in OPERATIONS:
+        factorize: MethodCall = ("factorize", {"operations": operations})
+        yield f"factorized to {100 * operations:.0f} %", (factorize, repair)
     if config.layer_blocks or config.layer_maps:
         return
     axes = {axis.kind.value for axis in inventory(config).axes.values()}

@@ -169,6 +169,13 @@ class Run:
         if self.main:
             self.store.save(self.at.step, state)
 
+    def due(self, every: int) -> bool:
+        """Return True at a multiple of ``every`` steps. Processes that train alone are asked only when they
+        average their weights: then at the first such step from the multiple on.
+        """
+        stride = self.config.average_every if self.alone else 1
+        return self.at.step // every > (self.at.step - stride) // every
+
     def resume(self, state: dict[str, Any]) -> None:
         """Continue from what ``checkpoint`` saved."""
         for name, parameter in self.objective.named_parameters():
@@ -266,12 +273,12 @@ def loop(run: Run) -> None:
                 if not last and at.step % config.average_every:
                     continue
                 average_processes(run.objective, run.average.tensors(), run.optimizer)
-            if at.step % config.log_every == 0:
+            if run.due(config.log_every):
                 row = {"step": at.step, "epoch": at.epoch, **window.take(accelerator), "lr": lr}
                 reporter.row({**row, "grad_norm": norm, "bad_steps": at.bad_steps})
                 run.objective.inspect(row)
             stopping = agreed(stop.requested, accelerator)
-            if at.step % config.eval_every == 0 or last:
+            if run.due(config.eval_every) or last:
                 weights = run.average.weights()
                 if run.main:
                     model = run.objective.model.with_weights(weights)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from littlefoot.training.data import TrainingSet
 from littlefoot.training.module import CTCModel
 from littlefoot.training.objective import CTC
 from littlefoot.training.optimizer import freeze, learning_rate, lr_scale, make_optimizer
+from littlefoot.training.train import Run
 from littlefoot.training.train_config import TrainConfig
 
 
@@ -64,6 +66,20 @@ def test_processes_that_average_their_weights_end_alike_and_resume(tones: Path, 
     run_two_processes(recipe, tmp_path / "constant", "--set", "train.schedule=constant")
     np.testing.assert_allclose(losses(tmp_path / "parts"), losses(tmp_path / "constant"), rtol=1e-5)
     assert [row["step"] for row in rows(tmp_path / "constant") if "loss" in row] == [4, 8, 12]
+
+
+@pytest.mark.parametrize(
+    ("stride", "every", "expected"),
+    [(1, 4, [4, 8, 12]), (4, 4, [4, 8, 12]), (4, 6, [8, 12]), (5, 3, [5, 10, 15]), (4, 12, [12])],
+)
+def test_what_is_due_is_not_missed_between_averages(stride: int, every: int, expected: list[int]) -> None:
+    settings = TrainConfig(average_every=0 if stride == 1 else stride)
+    found = []
+    for step in range(stride, 16, stride):
+        run = SimpleNamespace(config=settings, alone=stride > 1, at=SimpleNamespace(step=step))
+        if Run.due(run, every):  # type: ignore[arg-type]
+            found.append(step)
+    assert found == expected
 
 
 def test_a_set_may_have_a_limit_of_its_own(tones: Path) -> None:
