@@ -82,7 +82,7 @@ class Moments:
     of_inputs: bool
     count: int
     total: Tensor
-    """(C,) sum over frames."""
+    """(C,) sum over frames, in float64 as the others: few large channels must not hide the rest."""
     squares: Tensor
     """(C, C) sum of the products of each two channels."""
     fisher: Tensor
@@ -131,14 +131,14 @@ class WatchedOps(TorchOps):
         if (moments := self._watched.get(name)) is not None:
             y = y if y.requires_grad else y.requires_grad_()
             weight = self.weights[f"{name}.weight"]
-            channels = (x if moments.of_inputs else y).detach().reshape(-1, len(moments.total))
+            channels = (x if moments.of_inputs else y).detach().reshape(-1, len(moments.total)).double()
             moments.count += len(channels)
             moments.total += channels.sum(0)
             moments.squares += channels.T @ channels
 
             def add(gradient: Tensor) -> None:
                 rows = gradient.reshape(-1, gradient.shape[-1])
-                rows = rows @ weight if moments.of_inputs else rows
+                rows = (rows @ weight if moments.of_inputs else rows).double()
                 moments.fisher += rows.T @ rows
 
             y.register_hook(add)  # type: ignore[no-untyped-call]
@@ -160,7 +160,7 @@ def factorize(model: Artifact, config: FactorizeConfig, step: StepContext) -> Ar
         measure(network, load_clips(paths, model), moments)
     found = {name: each.components() for name, each in moments.items()}
     ranks = choose_ranks(layers, {name: values for name, (values, *_) in found.items()}, config.operations)
-    lost = sum(float(found[name][0][rank:].sum()) / 2 for name, rank in ranks.items())
+    lost = sum(layers[name].uses * float(found[name][0][rank:].sum()) / 2 for name, rank in ranks.items())
     step.progress(
         f"{len(ranks)} of {len(layers)} layers have two factors, which lose about {lost:.3f} nats per frame"
     )
@@ -206,7 +206,7 @@ def choose_ranks(
     with which ``operations`` of all multiplications remain.
     """
     whole = sum(map(multiplications, layers.values()))
-    worth = {name: values[name] / sum(layers[name].shape) / layers[name].uses for name in layers}
+    worth = {name: values[name] / sum(layers[name].shape) for name in layers}  # both for each use
 
     def at(price: float) -> dict[str, int]:
         ranks = {name: _rounded(int((worth[name] > price).sum())) for name in layers}
