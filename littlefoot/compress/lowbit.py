@@ -26,6 +26,7 @@ from littlefoot.compress.distill import Distillation, denominator_of, learn, tra
 from littlefoot.compress.distillation_settings import DistillationSettings
 from littlefoot.compress.fake_quant import FakeQuantOps, RoundingPlan
 from littlefoot.compress.gptq import Factor
+from littlefoot.compress.inner_rotation import rotated
 from littlefoot.compress.lowbit_layers import (
     near_gptq,
     nearest_scales,
@@ -159,6 +160,7 @@ def lowbit(model: Artifact, config: LowbitConfig, step: StepContext) -> Artifact
             the speech is silent.
         TrainingError: as ``littlefoot.compress.distill.distill``.
     """
+    model = rotated(model)
     unrounded = CTCModel.from_artifact(model)
     data = training_set(unrounded, config, step)
     # Eight bits of a front end that is not trained change its features too little to matter in training.

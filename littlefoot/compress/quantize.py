@@ -36,6 +36,7 @@ from littlefoot.audio import SAMPLE_RATE
 from littlefoot.compress.acceptance import Comparison, compare, run, speedup
 from littlefoot.compress.calibration import Array, LayerInput, collect, load_clips, recordings, some
 from littlefoot.compress.gptq import Factor, round_to_bits
+from littlefoot.compress.inner_rotation import rotated
 from littlefoot.compress.methods import StepContext
 from littlefoot.compress.mixed import (
     Option,
@@ -137,6 +138,7 @@ def quantize(
     """
     if artifact.config.littlefoot.quantization is not None:
         raise ConfigError("the model is quantized already: quantize its full-precision original")
+    artifact = rotated(artifact)
     progress("running the original model")
     clips = [clip for clip in clips if len(clip) >= artifact.config.shortest]
     inputs = collect(artifact, clips, progress, moments=config.few_bits)

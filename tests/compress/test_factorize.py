@@ -26,6 +26,7 @@ from littlefoot.compress.factorize import (
     measure,
     multiplications,
 )
+from littlefoot.compress.inner_rotation import rotated, rotated_factors
 from littlefoot.compress.methods import StepContext
 from littlefoot.errors import ConfigError
 from littlefoot.network.inventory import inventory
@@ -164,6 +165,35 @@ def test_a_small_share_of_what_goes_loses_little(teacher: Artifact, tones: Path,
             CTCModel.from_artifact(each).eval().encode(waveform).logits for each in (teacher, made)
         )
     torch.testing.assert_close(found, expected, atol=0.3, rtol=0)
+
+
+def test_rotated_factors_compute_the_same_and_lose_less_in_few_bits(
+    teacher: Artifact, tones: Path, tmp_path: Path
+) -> None:
+    assert rotated(teacher) is teacher
+    made = factorize(teacher, FactorizeConfig(0.6), step(teacher, tones, tmp_path))
+    spread = rotated(made)
+    waveform = torch.from_numpy(speechlike(0.6))[None]
+    with torch.no_grad():
+        expected, found = (
+            CTCModel.from_artifact(each).eval().encode(waveform).logits for each in (made, spread)
+        )
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
+    generator = np.random.default_rng(3)
+    lost = np.zeros(2)
+    for rank in (16, 32, 48):  # components whose importance falls as that of real layers does
+        scale = np.geomspace(1, 0.01, rank)
+        up = (generator.standard_normal((64, rank)) * scale).astype(np.float32)
+        down = (scale[:, None] * generator.standard_normal((rank, 64))).astype(np.float32)
+        inputs = generator.standard_normal((64, 500))
+        for place, (left, right) in enumerate(((up, down), rotated_factors(up, down))):
+            np.testing.assert_allclose(left @ right, up @ down, atol=1e-4)
+            four_bits = [np.abs(factor).max(1, keepdims=True) / 7 for factor in (left, right)]
+            left, right = (
+                np.round(factor / size) * size for factor, size in zip((left, right), four_bits, strict=True)
+            )
+            lost[place] += np.square((left @ right - up @ down) @ inputs).mean()
+    assert lost[1] < 0.8 * lost[0]
 
 
 def test_what_cannot_be_factorized_is_refused(teacher: Artifact, tones: Path, tmp_path: Path) -> None:
