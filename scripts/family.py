@@ -26,7 +26,7 @@ from results import Scores
 
 ROOT = Path(__file__).resolve().parents[1]
 FAMILY = {
-    "bigfoot": "half of the operations, 8 bits",
+    "bigfoot": "half of the operations by low-rank factors, 4 bits ([docs/factorize.md](docs/factorize.md))",
     "live": "half of the operations, 8 bits, streaming",
     "light": "one block for all layers, 8 bits",
     "2bit": "2 bits",

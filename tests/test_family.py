@@ -18,9 +18,9 @@ import family  # noqa: E402
 
 
 def test_every_bundled_model_is_made_by_it() -> None:
-    assert {"littlefoot-en", *(f"littlefoot-en-{name}" for name in family.FAMILY)} == set(
-        checkpoint.bundled()
-    )
+    made = {f"littlefoot-en-{name}" for name in family.FAMILY}
+    assert "littlefoot-en" in checkpoint.bundled()
+    assert set(checkpoint.bundled()) <= {"littlefoot-en", *made}
 
 
 @pytest.mark.parametrize("name", family.FAMILY)
@@ -33,12 +33,12 @@ def test_its_recipe_works_on_the_teacher(name: str) -> None:
 
 
 def test_a_model_takes_the_first_steps_of_another(tmp_path: Path) -> None:
-    for step in ("1-prune", "2-distill", "3-quantize"):
+    for step in ("1-factorize", "2-distill", "3-quantize"):
         model = tmp_path / "bigfoot-steps" / step / "model"
         model.mkdir(parents=True)
         (model / "config.json").write_text(step, encoding="utf-8")
     family.begin_with_others("live", load_recipe("littlefoot-en-live"), tmp_path)
-    assert sorted(path.name for path in (tmp_path / "live-steps").iterdir()) == ["1-prune", "2-distill"]
+    assert sorted(path.name for path in (tmp_path / "live-steps").iterdir()) == ["1-factorize", "2-distill"]
     family.begin_with_others("light", load_recipe("littlefoot-en-light"), tmp_path)
     assert not (tmp_path / "light-steps").exists()
 
@@ -51,7 +51,7 @@ def test_a_rehearsal_shortens_every_training(tmp_path: Path, monkeypatch: pytest
     (command,) = commands
     assert command[command.index("--nproc_per_node") + 1] == "2"
     assert [value for value in command if value.endswith("train.steps=3")] == [
-        "1.train.steps=3", "2.train.steps=3", "3.train.steps=3",
+        "2.train.steps=3", "3.train.steps=3",
     ]  # fmt: skip
     family.make("1bit", load_recipe("littlefoot-en-1bit"), options)
     assert {"1.train.steps=3", "1.descent_steps=3"} < set(commands.pop())

@@ -13,6 +13,7 @@ from artifacts import tiny
 from families import RELATIVE_TYPE
 
 from littlefoot import artifact
+from littlefoot.artifact import checkpoint
 from littlefoot.runtime.native import engine as native
 
 ABSENT = ("openvino", "onnx", "onnxruntime", "huggingface_hub", "jiwer", "torch", "transformers")
@@ -62,7 +63,7 @@ for name in checkpoint.bundled():
     )
     assert done.returncode == 0, done.stderr
     found = dict(line.split("|", 1) for line in done.stdout.splitlines())
-    assert len(found) == 7
+    assert set(found) == set(checkpoint.bundled())
     live, streamed = found["littlefoot-en-live"].split("|")[1:]
     assert live == streamed
     for line in found.values():
@@ -84,7 +85,7 @@ MISSING = {
     ("transcribe", "MODEL", str(DIGITS), "--engine", "openvino"): "openvino",
     ("transcribe", "MODEL", str(DIGITS), "--engine", "onnxruntime"): "onnxruntime",
     ("transcribe", "owner/name", str(DIGITS)): "hub",
-    ("transcribe", "littlefoot-en-tiny", str(DIGITS), "--lm", "owner/name"): "hub",
+    ("transcribe", "littlefoot-en-live", str(DIGITS), "--lm", "owner/name"): "hub",
     ("push", "MODEL", "owner/name"): "hub",
     ("quantize", "MODEL", "-o", "OUT", "--calibrate", str(DIGITS)): "openvino",
     ("export", "MODEL", "-o", "OUT.onnx", "--to", "onnx"): "openvino",
@@ -138,7 +139,7 @@ def test_doctor_is_content_and_names_the_extras() -> None:
 
 @kernels
 def test_word_errors_name_their_extra(tmp_path: Path) -> None:
-    done = littlefoot("eval", "littlefoot-en-tiny", DIGITS.parent, "--split", "samples")
+    done = littlefoot("eval", "littlefoot-en-live", DIGITS.parent, "--split", "samples")
     assert done.returncode == 1
     assert "jiwer" in done.stderr
     assert "pip install 'littlefoot[eval]'" in done.stderr

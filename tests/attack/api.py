@@ -21,7 +21,7 @@ from pathlib import Path
 from campaign import write
 
 KEY = "sesame"
-MODEL = "littlefoot-en-tiny"
+MODEL = "littlefoot-en-live"
 
 
 def main() -> int:

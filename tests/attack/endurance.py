@@ -221,7 +221,7 @@ def main() -> int:
     parser.add_argument("--write", type=Path, help="put the table into this page")
     options = parser.parse_args()
     run = {
-        "lengths": lambda: lengths("littlefoot-en-tiny", options.count),
+        "lengths": lambda: lengths("littlefoot-en-live", options.count),
         "stream": lambda: stream("littlefoot-en-live", options.hours),
         "streams": lambda: streams("littlefoot-en-live", options.streams, options.minutes),
     }

@@ -244,7 +244,7 @@ def test_chunks_of_another_length_are_those_of_a_model_made_for_it(
 
 
 @built
-@pytest.mark.parametrize("name", ["littlefoot-en-live", "littlefoot-en-tiny"])
+@pytest.mark.parametrize("name", ["littlefoot-en-live", "littlefoot-en-bigfoot"])
 def test_segments_are_those_of_python(name: str, library: clib.Library, kernels: str) -> None:
     """Of a streaming model, whose chunks Python gives to an engine, and of one with windows."""
     artifact = checkpoint.load(name)
@@ -267,7 +267,7 @@ def test_segments_are_those_of_python(name: str, library: clib.Library, kernels:
 
 @built
 @pytest.mark.skipif(sys.platform != "linux", reason="allocations are counted with glibc")
-@pytest.mark.parametrize("name", ["littlefoot-en-live", "littlefoot-en-tiny"])
+@pytest.mark.parametrize("name", ["littlefoot-en-live", "littlefoot-en-bigfoot"])
 def test_a_stream_allocates_nothing(name: str, tmp_path: Path) -> None:
     model_file.save(checkpoint.load(name), name, tmp_path / "model.lf")
     audio = write_wav(tmp_path / "a.wav", samples_of(SAMPLES[0]))
@@ -500,12 +500,12 @@ def test_what_the_kernels_lack_is_refused(changes: dict[str, object], operation:
 
 def test_the_command_writes_the_file_and_its_licence(tmp_path: Path, run: Run) -> None:
     out = tmp_path / "tiny.lf"
-    arguments = ("export", "littlefoot-en-tiny", "-o", out, "--to", "file")
+    arguments = ("export", "littlefoot-en-live", "-o", out, "--to", "file")
     assert run(*arguments, "--license", "apache-2.0").code == 0
     content = out.read_bytes()
     length = struct.unpack_from("<I", content, model_file.PREFIX)[0]
     description = json.loads(content[model_file.PREFIX + 4 :][:length])
-    assert (description["name"], description["licence"]) == ("littlefoot-en-tiny", "apache-2.0")
+    assert (description["name"], description["licence"]) == ("littlefoot-en-live", "apache-2.0")
     assert description["architecture"] == "wav2vec2"
     assert description["tokens"][0] == "<pad>"
     assert "exists" in run(*arguments).err

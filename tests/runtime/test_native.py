@@ -792,7 +792,7 @@ def test_the_command_line(run: Run, tmp_path: Path) -> None:
 
 
 @installed
-@pytest.mark.parametrize("name", ["littlefoot-en-bigfoot", "littlefoot-en-tiny"])
+@pytest.mark.parametrize("name", ["littlefoot-en-live", "littlefoot-en-bigfoot"])
 def test_models_of_8_bits_or_fewer_run_without_an_engine(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for package in ("openvino", "onnxruntime"):
         monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed

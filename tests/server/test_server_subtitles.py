@@ -16,7 +16,7 @@ from littlefoot.transcript.writers import WRITERS
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Running]:
-    with serving(["littlefoot-en-tiny"]) as running:
+    with serving(["littlefoot-en-live"]) as running:
         yield running
 
 

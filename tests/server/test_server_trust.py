@@ -218,7 +218,7 @@ def test_five_thousand_silent_connections_in_one_burst_keep_nobody_out(tmp_path:
     """Whatever number of files the system allows the server."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(6000, hard), hard))
-    command = f"ulimit -n {files}; exec {sys.executable} -m littlefoot serve littlefoot-en-tiny --port 0"
+    command = f"ulimit -n {files}; exec {sys.executable} -m littlefoot serve littlefoot-en-live --port 0"
     log = tmp_path / "log"
     with log.open("wb") as file:
         process = subprocess.Popen(["bash", "-c", command], stderr=file)

@@ -184,6 +184,6 @@ def test_too_many_connections_are_refused(door: tuple[Running, int]) -> None:
 
 def test_a_key_and_an_open_door_do_not_go_together(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LITTLEFOOT_API_KEY", "sesame")
-    result = run("serve", "littlefoot-en-tiny", "--host", "0.0.0.0", "--wyoming", "10300")
+    result = run("serve", "littlefoot-en-live", "--host", "0.0.0.0", "--wyoming", "10300")
     assert result.code == 2
     assert "the Wyoming protocol has no keys" in result.err

@@ -125,12 +125,12 @@ def test_functions_that_are_not_there_are_refused(name: str) -> None:
 
 def test_the_command_writes_sentences(run: Run, tmp_path: Path) -> None:
     sample = Path(__file__).parents[2] / "littlefoot" / "bundled" / "samples" / "digits.ogg"
-    plain = run("transcribe", "littlefoot-en-tiny", sample).out
+    plain = run("transcribe", "littlefoot-en-live", sample).out
     assert plain.isupper()
-    assert run("transcribe", "littlefoot-en-tiny", sample, "--case", "lower").out == plain.lower()
-    written = run("transcribe", "littlefoot-en-tiny", sample, "--case", "sentence").out
+    assert run("transcribe", "littlefoot-en-live", sample, "--case", "lower").out == plain.lower()
+    written = run("transcribe", "littlefoot-en-live", sample, "--case", "sentence").out
     assert written == plain.strip().capitalize() + ".\n"
-    found = run("transcribe", "littlefoot-en-tiny", sample, "--punctuate", "test_style:shout").out
+    found = run("transcribe", "littlefoot-en-live", sample, "--punctuate", "test_style:shout").out
     assert found == plain.strip().lower().replace(" ", "! ") + "!\n"
 
 
@@ -139,5 +139,5 @@ def test_the_command_writes_sentences(run: Run, tmp_path: Path) -> None:
     [("--case", "title"), ("--case", "lower", "--stream"), ("--punctuate", "json:nothing")],
 )
 def test_the_command_refuses_wrong_settings(run: Run, options: tuple[str, ...]) -> None:
-    result = run("transcribe", "littlefoot-en-tiny", "missing.wav", *options)
+    result = run("transcribe", "littlefoot-en-live", "missing.wav", *options)
     assert (result.code, result.out) == (2, "")
