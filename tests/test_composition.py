@@ -70,7 +70,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiny layers are fitted on fewer samples, and nobody asks for the speed of every model."""
     monkeypatch.setattr(calibration, "MAX_CLIPS", 4)
     monkeypatch.setattr(calibration, "MAX_ROWS", 128)
-    monkeypatch.setattr(factorize, "MULTIPLE", 4)
+    monkeypatch.setattr(factorize, "NARROW_MULTIPLE", 4)
     monkeypatch.setattr(calibration, "SINGLE_VALUES", 4096)
     monkeypatch.setattr(quantize, "speedup", lambda *models: 1.0)
 

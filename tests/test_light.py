@@ -19,6 +19,7 @@ WITH_TORCH = (
     "littlefoot.training",
     "littlefoot.compress.distill",
     "littlefoot.compress.fake_quant",
+    "littlefoot.compress.factorize",
     "littlefoot.compress.finetune",
     "littlefoot.compress.frames",
     "littlefoot.compress.graft",

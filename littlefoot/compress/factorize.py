@@ -31,8 +31,9 @@ from littlefoot.system.checks import Checked, Share
 from littlefoot.training.module import CTCModel
 from littlefoot.training.torch_ops import TorchOps
 
-MULTIPLE = 16
-"""Ranks are multiples of this, so that columns of few bits fill bytes and tiles of the kernels."""
+MULTIPLE, NARROW_MULTIPLE, NARROW = 16, 8, 128
+"""Ranks are multiples of the first, so that columns of few bits fill bytes and tiles of the kernels; of the
+second in layers that are narrower than the third."""
 WORTHWHILE = 0.9
 """Share of a layer's multiplications from which on two factors take as long as the layer itself."""
 DAMPING = 1e-6
@@ -59,11 +60,13 @@ def infer_shape(model: ModelConfig, config: FactorizeConfig) -> ModelConfig:
             "the layers are factorized already: take the model that this was made of, then factorize once"
         )
     layers = factorable(model)
-    least = sum(min(multiplications(layer, MULTIPLE), multiplications(layer)) for layer in layers.values())
+    least = sum(
+        min(multiplications(layer, multiple(layer)), multiplications(layer)) for layer in layers.values()
+    )
     if config.operations * (whole := sum(map(multiplications, layers.values()))) < least:
         raise ConfigError(
-            f"operations {config.operations} cannot be reached: with ranks of {MULTIPLE} the layers still "
-            f"have {least / whole:.2f} of their multiplications"
+            f"operations {config.operations} cannot be reached: with the lowest ranks the layers still have "
+            f"{least / whole:.2f} of their multiplications"
         )
     values = {name: Moments.of(layer).components()[0] for name, layer in layers.items()}
     return model.replace(linear_ranks=choose_ranks(layers, values, config.operations), littlefoot={})
@@ -209,7 +212,7 @@ def choose_ranks(
     worth = {name: values[name] / sum(layers[name].shape) for name in layers}  # both for each use
 
     def at(price: float) -> dict[str, int]:
-        ranks = {name: _rounded(int((worth[name] > price).sum())) for name in layers}
+        ranks = {name: _rounded(int((worth[name] > price).sum()), layers[name]) for name in layers}
         return {
             name: rank
             for name, rank in ranks.items()
@@ -265,5 +268,10 @@ def multiplications(layer: Layer, rank: int | None = None) -> int:
     return layer.uses * (outputs * inputs if rank is None else rank * (outputs + inputs))
 
 
-def _rounded(rank: int) -> int:
-    return max(MULTIPLE, -(-rank // MULTIPLE) * MULTIPLE)
+def multiple(layer: Layer) -> int:
+    """Return the number of which a layer's rank is a multiple."""
+    return MULTIPLE if min(layer.shape) >= NARROW else NARROW_MULTIPLE
+
+
+def _rounded(rank: int, layer: Layer) -> int:
+    return max(1, -(-rank // multiple(layer))) * multiple(layer)

@@ -160,7 +160,6 @@ def lowbit(model: Artifact, config: LowbitConfig, step: StepContext) -> Artifact
             the speech is silent.
         TrainingError: as ``littlefoot.compress.distill.distill``.
     """
-    model = rotated(model)
     unrounded = CTCModel.from_artifact(model)
     data = training_set(unrounded, config, step)
     # Eight bits of a front end that is not trained change its features too little to matter in training.
@@ -168,6 +167,7 @@ def lowbit(model: Artifact, config: LowbitConfig, step: StepContext) -> Artifact
     teacher = make_teacher(model, config, step, data, front_end)
     same = front_end is not None and teacher.has_features_of(front_end)
     paths = [utterance.path for utterance in some(step.speech().of_split("train"))]
+    model = rotated(model)
     step.progress("collecting the inputs of the layers")
     clips = load_clips(paths, model)
     if config.mixed:

@@ -27,7 +27,7 @@ LOOK_AHEAD = 3 / 8
 """Share of a streaming model's latency that its positional convolution looks ahead (RESULTS.md, section
 Live), at most as far as in the original model."""
 DEPTHS = (0.75, 0.5, 1 / 3, 0.25)
-OPERATIONS = (0.75, 0.5, 0.35)
+OPERATIONS = (0.75, 0.5)
 SPARSITIES = tuple(percent / 100 for percent in range(10, 90, 5))
 PRECISIONS: dict[str, tuple[MethodCall, ...]] = {
     "": (),

@@ -35,7 +35,7 @@ from littlefoot.training.module import CTCModel
 
 @pytest.fixture(autouse=True)
 def small_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MULTIPLE", 2)
+    monkeypatch.setattr(module, "NARROW_MULTIPLE", 2)
 
 
 def step(teacher: Artifact, tones: Path, folder: Path, told: list[str] | None = None) -> StepContext:
@@ -197,7 +197,7 @@ def test_rotated_factors_compute_the_same_and_lose_less_in_few_bits(
 
 
 def test_what_cannot_be_factorized_is_refused(teacher: Artifact, tones: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"operations 0\.001 cannot be reached: with ranks of 2 the layers"):
+    with pytest.raises(ConfigError, match=r"operations 0\.001 cannot be reached: with the lowest ranks"):
         infer_shape(teacher.config, FactorizeConfig(0.001))
     with pytest.raises(ConfigError, match=r"factorize\.operations must be at most 1"):
         FactorizeConfig(1.5)
