@@ -11,7 +11,7 @@ from littlefoot import artifact as artifacts
 from littlefoot.artifact import Artifact, fingerprint
 from littlefoot.audio.manifest import Corpus
 from littlefoot.compress.methods import StepContext, is_main_process, method
-from littlefoot.compress.recipe import Recipe
+from littlefoot.compress.recipe import TRAIN, Recipe
 from littlefoot.errors import ConfigError
 from littlefoot.network.config import ModelConfig
 from littlefoot.system.outputs import refuse_begun
@@ -102,7 +102,8 @@ def check_trainings(recipe: Recipe, corpus: Corpus) -> None:
     Raises ConfigError, which names the step, or MissingExtraError.
     """
     for number, step in enumerate(recipe.steps, 1):
-        if (train := getattr(step.config, "train", None)) is not None:
+        train = step.config if step.method == TRAIN else getattr(step.config, "train", None)
+        if train is not None:
             from littlefoot.training import early
 
             try:

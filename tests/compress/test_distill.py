@@ -735,6 +735,14 @@ def test_what_a_later_step_cannot_find_is_refused_before_the_first(
         assert not (tmp_path / "work").exists()
 
 
+def test_steps_that_train_on_texts_are_checked_too(teacher: Artifact, tones: Path, tmp_path: Path) -> None:
+    steps = {"distill": {"train": QUIET}}, {"train": {**QUIET, "dev_sets": ["tunes"]}}
+    recipe = load_recipe(write(tmp_path / "texts.yaml", *steps))
+    with pytest.raises(ConfigError, match=r"step 2, train: train\.dev_sets: .* is called 'tunes'"):
+        run_recipe(teacher, recipe, manifest.index(tones), tmp_path / "work", "tones")
+    assert not (tmp_path / "work").exists()
+
+
 def test_a_step_that_was_interrupted_goes_on(teacher: Artifact, tones: Path, tmp_path: Path) -> None:
     whole = distill(
         teacher,
