@@ -21,6 +21,7 @@ from torch import Tensor
 
 from littlefoot.artifact import Artifact
 from littlefoot.compress.calibration import load_clips, some
+from littlefoot.compress.inner_rotation import balance
 from littlefoot.compress.methods import StepContext
 from littlefoot.errors import ConfigError
 from littlefoot.network.config import ModelConfig
@@ -68,7 +69,7 @@ def infer_shape(model: ModelConfig, config: FactorizeConfig) -> ModelConfig:
             f"operations {config.operations} cannot be reached: with the lowest ranks the layers still have "
             f"{least / whole:.2f} of their multiplications"
         )
-    values = {name: Moments.of(layer).components()[0] for name, layer in layers.items()}
+    values = {name: evenly_falling(min(layer.shape)) for name, layer in layers.items()}
     return model.replace(linear_ranks=choose_ranks(layers, values, config.operations), littlefoot={})
 
 
@@ -76,6 +77,11 @@ def factorable(model: ModelConfig) -> dict[str, Layer]:
     """Return the linear layers of the blocks, which may become products of two."""
     listed = inventory(model)
     return {name: listed.layers[name] for name in packable(model)}
+
+
+def evenly_falling(channels: int) -> Tensor:
+    """Return the eigenvalues (C,) of a layer that no speech has been measured on."""
+    return torch.linspace(1, 0, channels, dtype=torch.float64)
 
 
 @dataclass
@@ -108,7 +114,7 @@ class Moments:
         """
         identity = torch.eye(len(self.total), dtype=torch.float64)
         if not self.count:
-            return torch.linspace(1, 0, len(identity), dtype=torch.float64), identity, identity
+            return evenly_falling(len(identity)), identity, identity
         mean = self.mean()
         covariance = self.squares / self.count - torch.outer(mean, mean)
         spread = covariance.diagonal().mean().clamp(min=1e-12)
@@ -256,9 +262,8 @@ def factors(
         made = {"up.weight": up, "down.weight": down @ matrix}
         centre = mean if bias is None else mean - bias
         lost = centre - up @ (down @ centre)
-    balance = (made["up.weight"].norm(dim=0) / made["down.weight"].norm(dim=1).clamp(min=1e-30)).sqrt()
-    balance = balance.clamp(min=1e-15)
-    made = {"up.weight": made["up.weight"] / balance, "down.weight": made["down.weight"] * balance[:, None]}
+    scale = balance(made["up.weight"], made["down.weight"])
+    made = {"up.weight": made["up.weight"] / scale, "down.weight": made["down.weight"] * scale[:, None]}
     return made if bias is None else {**made, "up.bias": bias + lost}
 
 

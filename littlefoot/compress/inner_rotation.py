@@ -18,6 +18,9 @@ from littlefoot.artifact import Artifact
 
 Weight = npt.NDArray[Any]
 
+_TINY = 1e-60
+"""Added to squares, so that a component of zeros stays one."""
+
 
 def rotated(artifact: Artifact) -> Artifact:
     """Return a model that computes the same, with rotated channels between factors.
@@ -33,11 +36,16 @@ def rotated(artifact: Artifact) -> Artifact:
 
 def rotated_factors(up: Weight, down: Weight) -> tuple[Weight, Weight]:
     """Return two factors, (C', r) and (r, C), of the same product, with balanced and rotated components."""
-    rank = len(down)
-    balance = np.sqrt(np.linalg.norm(up, axis=0) / np.maximum(np.linalg.norm(down, axis=1), 1e-30))
-    balance = np.maximum(balance, 1e-15).astype(np.float64)
+    rank, kind = len(down), up.dtype
+    up, down = up.astype(np.float64), down.astype(np.float64)
+    scale = balance(up, down)
     rotation, _ = np.linalg.qr(np.random.default_rng(rank).standard_normal((rank, rank)))
-    return (
-        (up / balance @ rotation.T).astype(up.dtype),
-        (rotation @ (down * balance[:, None])).astype(down.dtype),
-    )
+    return (up / scale @ rotation.T).astype(kind), (rotation @ (down * scale[:, None])).astype(kind)
+
+
+def balance(up: Any, down: Any) -> Any:
+    """Return the scale (r,) that gives both factors of each component the same norm.
+
+    Divide ``up`` (C', r) by it and multiply ``down`` (r, C): arrays or tensors of float64.
+    """
+    return (((up * up).sum(0) + _TINY) / ((down * down).sum(1) + _TINY)) ** 0.25

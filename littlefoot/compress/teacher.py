@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from littlefoot.errors import LittlefootError, TrainingError
 from littlefoot.network.config import ModelConfig
 from littlefoot.system import atomic
 from littlefoot.system.amounts import in_bytes
+from littlefoot.system.progress import tracked
 from littlefoot.training.data import Batch, TrainingSet, pad
 from littlefoot.training.devices import processes
 from littlefoot.training.module import CTCModel
@@ -33,7 +33,6 @@ from littlefoot.training.train_config import TrainConfig
 
 INDEX, OUTPUTS, FEATURES, BEGINS = "index.json", "outputs.bin", "features.bin", "begins.npy"
 KEYS = "keys.npy"
-TELL_EVERY_S = 60.0
 
 _OF_FRONT_END = (
     "conv_dim",
@@ -249,7 +248,7 @@ def cached(
     Args:
         top_k: tokens kept of each frame; 0 for all.
         features: whether the front end's are kept, for a student that would make the same of all utterances.
-        progress: called with the size of the cache before it is made, and every ``TELL_EVERY_S`` while it is.
+        progress: called with the size of the cache before it is made, and now and then while it is.
 
     Raises:
         TrainingError: a cache that another teacher, other audio or other settings made, or too small a disk.
@@ -342,13 +341,10 @@ def _fill(
     """Run the teacher over recordings. Files that cannot be read get one frame: training skips them."""
     model = CTCModel.from_artifact(artifact).eval().to(device)
     do_normalize = bool(artifact.preprocessor.get("do_normalize", True))  # its student's may be another
-    begins, told = [0], time.monotonic()
+    begins = [0]
     with atomic.directory(directory) as temporary:
         with (temporary / OUTPUTS).open("wb") as outputs, (temporary / FEATURES).open("wb") as kept:
-            for number, path in enumerate(paths):
-                if time.monotonic() - told > TELL_EVERY_S:
-                    progress(f"the teacher has processed {100 * number // len(paths)} % of the recordings")
-                    told = time.monotonic()
+            for path in tracked(paths, len(paths), "the teacher's outputs", progress):
                 try:
                     waveform = reading.read(path)
                     log_posteriors, features = _heard(model, waveform, do_normalize)
